@@ -1,0 +1,227 @@
+"""The port to the event log: what the runtime needs of Kafka, and nothing more.
+
+Two sides. `EventLog` is membership and input: which partitions this process holds, and their
+records. `ShardLog` is one partition's private side: its journal, and one atomic commit that fails
+when somebody else has taken over.
+
+How a partition goes through it::
+
+    Assigned(p) → open_shard(p)  fences every earlier owner
+                → restore()      the journal, oldest first
+                → begin(p, offset, token)  records flow, each batch bearing the token
+                → commit(…)*     each one atomic
+    Revoked(p)  → close()
+
+All methods are called from one asyncio loop. Exceptions are those of this module: no type of a
+client library crosses the port.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+
+class LogError(Exception):
+    """The log did not do what was asked. The message is for people."""
+
+
+class CommitFailedError(LogError):
+    """A commit did not return in order; whether it was written is unknown (R4: drop and restore)."""
+
+
+class FencedError(CommitFailedError):
+    """Another producer with this shard's transactional id has taken over."""
+
+
+class CorruptJournalError(LogError):
+    """A record that was read back is not what was written there."""
+
+
+class FatalLogError(LogError):
+    """The client can not go on (for example this static member was fenced): the process must end."""
+
+
+class Record(NamedTuple):
+    offset: int
+    timestamp: int
+    """Milliseconds since the epoch, as the log tells it."""
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Message(NamedTuple):
+    """A record to be written to the results or the dead letters."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """What one step of a shard writes, together or not at all. Never empty (R5)."""
+
+    journal: Sequence[tuple[bytes, bytes | None]]
+    """Key and value; value None is a tombstone. Goes to the shard's journal partition, in order."""
+    results: Sequence[Message] = ()
+    dead_letters: Sequence[Message] = ()
+    position: int | None = None
+    """The next input offset, for the consumer group's lag figures only; the truth is in the journal."""
+
+
+# --- what happens to this process, in order -------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """The whole assignment after a rebalance; every partition in it is paused until `begin`."""
+
+    partitions: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """These partitions are not ours from now on (they may come straight back in `Assigned`)."""
+
+    partitions: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    partition: int
+    token: int
+    """That of the `begin` which let these records flow; records with an old token are to be ignored."""
+    records: Sequence[Record]
+    end_offset: int | None = None
+    """The partition's last stable offset as known at this read, for lag figures."""
+
+
+@dataclass(frozen=True, slots=True)
+class PositionLost:
+    """The input can not be read from the offset that `begin` named: it is out of range."""
+
+    partition: int
+    token: int
+    offset: int
+    message: str
+
+
+Event = Assigned | Revoked | Records | PositionLost
+
+
+@dataclass(frozen=True, slots=True)
+class InputFacts:
+    """What the log says of one input partition now (R8)."""
+
+    topic_id: str
+    """The topic's unique id: another one after the topic was deleted and created again."""
+    partitions: int
+    earliest: int
+    latest: int
+    """The end offset (next to be written)."""
+    group_offset: int | None
+    """What the consumer group has committed here, if it ever has."""
+
+
+class ShardLog(Protocol):
+    """One partition's journal and its transactional producer."""
+
+    def restore(self) -> AsyncIterator[Sequence[Record]]:
+        """The committed journal records, oldest first, up to the end as it was when this owner had
+        fenced all earlier ones; in batches of bounded size. Compacted: only the last record of a
+        key is promised."""
+        ...
+
+    async def commit(self, transaction: Transaction) -> Sequence[int]:
+        """Write all of it atomically and return the offset of each journal record, in order.
+
+        Durable and visible to `read_committed` readers when it returns. One at a time.
+
+        Raises:
+            FencedError: another owner has taken over; nothing of this was written.
+            CommitFailedError: anything else; it may or may not have been written. This object is of
+                no use afterwards: close it, confirm the assignment, open a new one and restore.
+        """
+        ...
+
+    async def read_back(self, offset: int) -> Record:
+        """The journal record at this offset.
+
+        Raises:
+            CorruptJournalError: there is no record at this very offset.
+            LogError: it could not be read now.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release the producer. Idempotent, bounded in time, never raises."""
+        ...
+
+
+class EventLog(Protocol):
+    """Membership in the consumer group, and the input topic."""
+
+    async def start(self) -> None:
+        """Connect and join.
+
+        Raises:
+            LogError: the log cannot be reached or refuses us; retrying is up to the caller.
+        """
+        ...
+
+    async def next_event(self) -> Event:
+        """The next thing that happened; waits for it. Memory between the log and the caller is
+        bounded: unread events stop the reading of records, never the heartbeats.
+
+        Raises:
+            FatalLogError: this client can not go on.
+        """
+        ...
+
+    async def input_facts(self, partition: int) -> InputFacts:
+        """Raises LogError when the log does not answer."""
+        ...
+
+    def begin(self, partition: int, offset: int, token: int) -> None:
+        """Let records of an assigned partition flow from this offset."""
+        ...
+
+    def pause(self, partition: int) -> None:
+        """Stop the flow without losing the place; records already on their way may still come."""
+        ...
+
+    def resume(self, partition: int) -> None: ...
+
+    async def confirm_assignment(self, partition: int, timeout: float) -> bool:
+        """True when a heartbeat *sent after this call* was answered and the partition is still
+        assigned to us (R4); False when it is not or when `timeout` (seconds) has passed."""
+        ...
+
+    async def open_shard(self, partition: int) -> ShardLog:
+        """Fence every earlier owner of this partition's journal and become its owner (R1).
+
+        Raises:
+            LogError: it did not work; may be tried again after `confirm_assignment`.
+        """
+        ...
+
+    def silence(self) -> float:
+        """Seconds since the reading side last showed life; for the watchdog."""
+        ...
+
+    async def stop(self) -> None:
+        """Leave. Idempotent, bounded in time, never raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Names of the four topics."""
+
+    changes: str = "course-changes"
+    journal: str = "course-sync-journal"
+    results: str = "course-sync-results"
+    dead_letters: str = "course-sync-dead-letters"
