@@ -1,0 +1,46 @@
+"""Frozen settings from one table: read with `load_settings`, described in ``docs/configuration.md``."""
+
+from daemon.config.load import ConfigError, load_settings
+from daemon.config.table import (
+    Admin,
+    Backlog,
+    Batch,
+    Drain,
+    Fence,
+    Http,
+    Input,
+    Kafka,
+    Kombo,
+    Log,
+    Park,
+    Poll,
+    Retry,
+    Settings,
+    Task,
+    Topics,
+    Wait,
+    Window,
+)
+
+__all__ = [
+    "Admin",
+    "Backlog",
+    "Batch",
+    "ConfigError",
+    "Drain",
+    "Fence",
+    "Http",
+    "Input",
+    "Kafka",
+    "Kombo",
+    "Log",
+    "Park",
+    "Poll",
+    "Retry",
+    "Settings",
+    "Task",
+    "Topics",
+    "Wait",
+    "Window",
+    "load_settings",
+]
