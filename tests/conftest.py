@@ -1,0 +1,72 @@
+"""A real broker for the tests that need one, and topic names of their own for each of them."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from typing import NoReturn
+
+import pytest
+
+from daemon.log.port import Topics
+from daemon.sandbox.broker import Broker, external_kafka
+from daemon.sandbox.kafka_jars import MissingToolError
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap() -> Iterator[str]:
+    """`host:port` of one broker shared by the whole run, started when the first test asks for it.
+
+    With KAFKA=host:port it is that one. Tests that stop their broker take `own_broker`.
+    """
+    if external := external_kafka():
+        yield external
+        return
+    broker = _started_broker()
+    try:
+        yield broker.bootstrap
+    finally:
+        broker.close()
+
+
+@pytest.fixture
+def own_broker() -> Iterator[Broker]:
+    """A running broker of the test's own, which it may kill and start again."""
+    broker = _started_broker()
+    try:
+        yield broker
+    finally:
+        broker.close()
+
+
+@pytest.fixture
+def topic_names() -> Topics:
+    """Names that no other test uses; nothing is created."""
+    unique = uuid.uuid4().hex[:12]
+    return Topics(
+        changes=f"{unique}-changes",
+        journal=f"{unique}-journal",
+        results=f"{unique}-results",
+        dead_letters=f"{unique}-dead-letters",
+    )
+
+
+def _started_broker() -> Broker:
+    broker = Broker()
+    try:
+        broker.start()
+    except MissingToolError as error:
+        broker.close()
+        _without_kafka(str(error))
+    except BaseException:
+        broker.close()
+        raise
+    return broker
+
+
+def _without_kafka(why: str) -> NoReturn:
+    """On a developer's machine a loud skip; where CI=true, a run without Kafka has tested too little."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"NO KAFKA: {why}", pytrace=False)
+    pytest.skip(f"NO KAFKA: {why}")
