@@ -1,0 +1,190 @@
+"""Topics as people and tools use them: publish records in order, read what is committed.
+
+No transactions, no group, no state. The daemon itself does not come this way: it goes through the
+port (`daemon.log.port`), whose Kafka side is `daemon.log.kafka`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, Self
+
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import KafkaError
+
+from daemon.log.port import LogError
+
+OUTSTANDING_RECORDS_MAX = 20_000
+OUTSTANDING_BYTES_MAX = 64 * 1024 * 1024
+"""Records that were sent and not yet confirmed: the client itself has no limit."""
+
+RECORD_BYTES_MAX = 16 * 1024 * 1024
+"""Checked by the client before compression. High, so that it is the topic that decides."""
+
+_CLIENT = {
+    # Without these a client that meets a restarting broker waits up to 30 s longer than the broker.
+    "reconnect_backoff_ms": 50,
+    "reconnect_backoff_max_ms": 1000,
+    "bootstrap_timeout_ms": 15_000,
+    "allow_auto_create_topics": False,
+}
+
+Connection = Mapping[str, Any]
+"""Keyword arguments of kafka-python that say where the cluster is and how to log in."""
+
+
+class PlainRecord(NamedTuple):
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    """Milliseconds since the epoch, as the log tells it."""
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+class Publisher:
+    """Sends records to one topic; all of them are acknowledged by the replicas, in the order of `send`
+    within a partition, each once (idempotent producer). For one thread."""
+
+    def __init__(self, connection: Connection, topic: str) -> None:
+        """Connects.
+
+        Raises:
+            LogError: no broker answered, or the topic does not exist.
+        """
+        self.topic = topic
+        self.sent = 0
+        """Records that the cluster has confirmed."""
+        self._outstanding: deque[tuple[Any, int]] = deque()
+        self._outstanding_bytes = 0
+        try:
+            self._producer = KafkaProducer(
+                **{
+                    **_CLIENT,
+                    "acks": "all",
+                    "enable_idempotence": True,
+                    "compression_type": "lz4",
+                    "linger_ms": 5,
+                    "batch_size": 256 * 1024,
+                    "max_request_size": RECORD_BYTES_MAX,
+                    "max_block_ms": 15_000,
+                    **connection,
+                }
+            )
+        except KafkaError as error:
+            raise LogError(_unreachable(connection, error)) from error
+
+    def send(
+        self, key: bytes | None, value: bytes | None, headers: tuple[tuple[str, bytes], ...] = ()
+    ) -> None:
+        """Queue a record; waits when too many are unconfirmed.
+
+        Raises:
+            LogError: this record or one before it was refused.
+        """
+        try:
+            future = self._producer.send(self.topic, value=value, key=key, headers=list(headers))
+        except KafkaError as error:
+            raise self._refused(error) from error
+        size = len(key or b"") + len(value or b"")
+        self._outstanding.append((future, size))
+        self._outstanding_bytes += size
+        while self._outstanding and (
+            self._outstanding[0][0].is_done
+            or len(self._outstanding) > OUTSTANDING_RECORDS_MAX
+            or self._outstanding_bytes > OUTSTANDING_BYTES_MAX
+        ):
+            self._confirm_oldest()
+
+    def flush(self) -> None:
+        """Wait until everything is confirmed. Raises LogError when a record was refused."""
+        while self._outstanding:
+            self._confirm_oldest()
+
+    def close(self) -> None:
+        """Let go of the connection without waiting for what is unconfirmed; `flush` first. Idempotent."""
+        self._producer.close(timeout=5)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self.flush()
+        finally:
+            self.close()
+
+    def _confirm_oldest(self) -> None:
+        future, size = self._outstanding.popleft()
+        self._outstanding_bytes -= size
+        try:
+            future.get(timeout=130)  # the client gives a record up after delivery_timeout_ms, 120 s
+        except KafkaError as error:
+            raise self._refused(error) from error
+        self.sent += 1
+
+    def _refused(self, error: KafkaError) -> LogError:
+        return LogError(
+            f"The topic {self.topic} did not take a record: {error}. Confirmed before: {self.sent}."
+        )
+
+
+def read_topic(
+    connection: Connection,
+    topic: str,
+    *,
+    start: Literal["beginning", "end"] = "beginning",
+    follow: bool = False,
+) -> Iterator[PlainRecord]:
+    """The committed records of all partitions; in offset order within each partition.
+
+    Ends where the topic ended (its last stable offsets) when the reading began; with `follow`, never.
+
+    Raises:
+        LogError: no broker answered, or the topic does not exist.
+    """
+    try:
+        consumer = KafkaConsumer(
+            **{
+                **_CLIENT,
+                "group_id": None,
+                "enable_auto_commit": False,
+                "isolation_level": "read_committed",
+                "auto_offset_reset": "none",
+                "max_poll_records": 2000,
+                **connection,
+            }
+        )
+    except KafkaError as error:
+        raise LogError(_unreachable(connection, error)) from error
+    try:
+        partitions = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
+        if not partitions:
+            raise LogError(f"There is no topic {topic}. `coursesyncd topics create` makes it.")
+        consumer.assign(partitions)
+        ends: dict[TopicPartition, int] = consumer.end_offsets(partitions)
+        starts = consumer.beginning_offsets(partitions) if start == "beginning" else ends
+        for partition in partitions:
+            consumer.seek(partition, starts[partition])
+        while follow or any(consumer.position(p) < ends[p] for p in partitions):
+            for partition, records in consumer.poll(timeout_ms=500).items():
+                for r in records:
+                    if follow or r.offset < ends[partition]:
+                        yield PlainRecord(
+                            topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers)
+                        )
+    except KafkaError as error:
+        raise LogError(f"The topic {topic} could not be read: {error}") from error
+    finally:
+        consumer.close()
+
+
+def _unreachable(connection: Connection, error: KafkaError) -> str:
+    return f"No Kafka broker answers at {connection.get('bootstrap_servers')}: {error}"

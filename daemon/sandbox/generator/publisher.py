@@ -1,0 +1,46 @@
+"""Generated records into a topic, at a steady rate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from daemon.log.plain import Connection, Publisher
+from daemon.sandbox.generator.records import GeneratedRecord
+
+_STEP_SECONDS_MIN = 0.005
+"""Sleeps shorter than this cost more than they even out; what is due meanwhile goes out together."""
+
+
+def publish_records(
+    records: Iterable[GeneratedRecord],
+    connection: Connection,
+    topic: str,
+    *,
+    rate: float | None = None,
+    on_sent: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Send all records and return how many the cluster has confirmed.
+
+    `rate` is records a second, None as fast as it goes. A pause of this process is made up for
+    afterwards: record n is due n / rate seconds after the first. `on_sent` is told now and then how
+    many were handed over so far; it may raise to stop.
+
+    Raises:
+        LogError: the cluster does not answer or does not take a record.
+    """
+    with Publisher(connection, topic) as publisher:
+        began = time.monotonic()
+        count = 0
+        for count, record in enumerate(records, start=1):
+            if rate is not None:
+                ahead = began + (count - 1) / rate - time.monotonic()
+                if ahead > _STEP_SECONDS_MIN:
+                    on_sent(count - 1)
+                    time.sleep(ahead)
+            publisher.send(record.key, record.value, record.headers)
+            if count % 1000 == 0:
+                on_sent(count)
+        publisher.flush()
+        on_sent(count)
+        return publisher.sent
