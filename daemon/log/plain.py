@@ -7,13 +7,14 @@ port (`daemon.log.port`), whose Kafka side is `daemon.log.kafka`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
+from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.port import LogError
 
 OUTSTANDING_RECORDS_MAX = 20_000
@@ -23,16 +24,24 @@ OUTSTANDING_BYTES_MAX = 64 * 1024 * 1024
 RECORD_BYTES_MAX = 16 * 1024 * 1024
 """Checked by the client before compression. High, so that it is the topic that decides."""
 
-_CLIENT = {
-    # Without these a client that meets a restarting broker waits up to 30 s longer than the broker.
-    "reconnect_backoff_ms": 50,
-    "reconnect_backoff_max_ms": 1000,
-    "bootstrap_timeout_ms": 15_000,
+_PUBLISHER: dict[str, Any] = {
+    "acks": "all",
+    "enable_idempotence": True,
+    "compression_type": "lz4",
+    "linger_ms": 5,
+    "batch_size": 256 * 1024,
+    "max_request_size": RECORD_BYTES_MAX,
+    "max_block_ms": 15_000,
+    "delivery_timeout_ms": 120_000,
     "allow_auto_create_topics": False,
+    "metrics_enabled": False,
 }
 
-Connection = Mapping[str, Any]
-"""Keyword arguments of kafka-python that say where the cluster is and how to log in."""
+
+class _Clients(Clients):
+    def publisher(self) -> KafkaProducer:
+        """A producer without transactions; each record arrives once and in order."""
+        return self._make(KafkaProducer, **_PUBLISHER)
 
 
 class PlainRecord(NamedTuple):
@@ -50,31 +59,19 @@ class Publisher:
     """Sends records to one topic; all of them are acknowledged by the replicas, in the order of `send`
     within a partition, each once (idempotent producer). For one thread."""
 
-    def __init__(self, connection: Connection, topic: str) -> None:
+    def __init__(self, connection: KafkaConnection, topic: str) -> None:
         """Connects.
 
         Raises:
-            LogError: no broker answered, or the topic does not exist.
+            LogError: no broker answered.
         """
         self.topic = topic
-        self.sent = 0
+        self.confirmed = 0
         """Records that the cluster has confirmed."""
         self._outstanding: deque[tuple[Any, int]] = deque()
         self._outstanding_bytes = 0
         try:
-            self._producer = KafkaProducer(
-                **{
-                    **_CLIENT,
-                    "acks": "all",
-                    "enable_idempotence": True,
-                    "compression_type": "lz4",
-                    "linger_ms": 5,
-                    "batch_size": 256 * 1024,
-                    "max_request_size": RECORD_BYTES_MAX,
-                    "max_block_ms": 15_000,
-                    **connection,
-                }
-            )
+            self._producer = _Clients(connection).publisher()
         except KafkaError as error:
             raise LogError(_unreachable(connection, error)) from error
 
@@ -128,16 +125,16 @@ class Publisher:
             future.get(timeout=130)  # the client gives a record up after delivery_timeout_ms, 120 s
         except KafkaError as error:
             raise self._refused(error) from error
-        self.sent += 1
+        self.confirmed += 1
 
     def _refused(self, error: KafkaError) -> LogError:
         return LogError(
-            f"The topic {self.topic} did not take a record: {error}. Confirmed before: {self.sent}."
+            f"The topic {self.topic} did not take a record: {error}. Confirmed before: {self.confirmed}."
         )
 
 
 def read_topic(
-    connection: Connection,
+    connection: KafkaConnection,
     topic: str,
     *,
     start: Literal["beginning", "end"] = "beginning",
@@ -151,17 +148,7 @@ def read_topic(
         LogError: no broker answered, or the topic does not exist.
     """
     try:
-        consumer = KafkaConsumer(
-            **{
-                **_CLIENT,
-                "group_id": None,
-                "enable_auto_commit": False,
-                "isolation_level": "read_committed",
-                "auto_offset_reset": "none",
-                "max_poll_records": 2000,
-                **connection,
-            }
-        )
+        consumer = Clients(connection).reader()
     except KafkaError as error:
         raise LogError(_unreachable(connection, error)) from error
     try:
@@ -186,5 +173,5 @@ def read_topic(
         consumer.close()
 
 
-def _unreachable(connection: Connection, error: KafkaError) -> str:
-    return f"No Kafka broker answers at {connection.get('bootstrap_servers')}: {error}"
+def _unreachable(connection: KafkaConnection, error: KafkaError) -> str:
+    return f"No Kafka broker answers at {', '.join(connection.bootstrap_servers)}: {error}"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import click
 
+from daemon.log.kafka.clients import KafkaConnection
 from daemon.log.port import LogError
 from daemon.sandbox.generator.publisher import publish_records
 from daemon.sandbox.generator.records import GeneratedRecord, Plan, generate_records
@@ -96,7 +97,8 @@ def generate(
             yield record
 
     try:
-        sent = publish_records(counted(), {"bootstrap_servers": bootstrap_servers}, topic, rate=rate)
+        connection = KafkaConnection(tuple(bootstrap_servers.split(",")))
+        sent = publish_records(counted(), connection, topic, rate=rate)
     except LogError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{sent} records sent to {topic}, {kinds.total()} of them bad on purpose.")

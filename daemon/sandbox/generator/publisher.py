@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from daemon.log.plain import Connection, Publisher
+from daemon.log.kafka.clients import KafkaConnection
+from daemon.log.plain import Publisher
 from daemon.sandbox.generator.records import GeneratedRecord
 
 _STEP_SECONDS_MIN = 0.005
@@ -14,7 +15,7 @@ _STEP_SECONDS_MIN = 0.005
 
 def publish_records(
     records: Iterable[GeneratedRecord],
-    connection: Connection,
+    connection: KafkaConnection,
     topic: str,
     *,
     rate: float | None = None,
@@ -43,4 +44,4 @@ def publish_records(
                 on_sent(count)
         publisher.flush()
         on_sent(count)
-        return publisher.sent
+        return publisher.confirmed
