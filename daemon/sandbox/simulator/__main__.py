@@ -1,0 +1,3 @@
+from daemon.sandbox.simulator.command import simulator
+
+simulator()

@@ -1,0 +1,296 @@
+"""What may go wrong, as data: a plan is a list of rules, each one kind of fault.
+
+A rule says how often (`probability`, per opportunity), whom (`integrations` by name or glob, or
+`every` n-th one in order of first sight) and when (`start_seconds`, `end_seconds`). Of several rules
+of one kind the first that hits is taken. As TOML::
+
+    concurrency_limit = 30
+
+    [[rules]]
+    fault = "task_fails"
+    every = 10
+    end_seconds = 6
+    codes = ["INTEGRATION.AUTHENTICATION_INVALID"]
+
+    [[rules]]
+    fault = "answer_lost"
+    probability = 0.05
+    how = "cut"
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+
+PASSING_CODES = ("REMOTE.SERVICE_UNAVAILABLE", "REMOTE.RATE_LIMIT_EXCEEDED")
+PERMANENT_CODES = ("LMS.COURSE_UPDATE_NOT_SUPPORTED", "REMOTE.INPUT_INVALID")
+
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Codes = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+Statuses = Annotated[tuple[Annotated[int, msgspec.Meta(ge=400, le=599)], ...], msgspec.Meta(min_length=1)]
+How = Literal["error", "cut", "truncated", "hang"]
+
+
+class PlanError(ValueError):
+    """The plan cannot be read; the message is for the person who wrote it."""
+
+
+class Rule(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    tag_field="fault",
+):
+    """How often, whom and when; what, is said by the kinds below."""
+
+    probability: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
+    integrations: tuple[str, ...] | None = None
+    """Ids or globs; None is all of them."""
+    every: Annotated[int, msgspec.Meta(ge=1)] = 1
+    """Only each n-th integration in order of its first request: with 7 the 7th, 14th, …"""
+    start_seconds: Seconds = 0.0
+    """Counted from the integration's first request, or from the start of the plan where that is later."""
+    end_seconds: Seconds | None = None
+
+
+# --- on the way in and out ------------------------------------------------------------------------
+
+
+class AnswerSlow(Rule, frozen=True, tag="answer_slow"):
+    """Any answer takes its time, so that requests overlap."""
+
+    seconds_min: Seconds = 0.01
+    seconds_max: Seconds = 0.1
+
+
+class SubmitThrottled(Rule, frozen=True, tag="submit_throttled"):
+    """429 `PLATFORM.RATE_LIMIT_EXCEEDED`; nothing was accepted."""
+
+    retry_after: Annotated[int, msgspec.Meta(ge=0)] = 1
+    """Seconds, for the header."""
+
+
+class SubmitRefused(Rule, frozen=True, tag="submit_refused"):
+    """An error before acceptance: a load balancer's (no code), or the API's with this code."""
+
+    statuses: Statuses = (500, 502, 503)
+    code: str | None = None
+
+
+class AnswerLost(Rule, frozen=True, tag="answer_lost"):
+    """The POST was accepted, its task runs, and the client does not get to know."""
+
+    how: How = "cut"
+    statuses: Statuses = (502, 503)
+    """For `error`: a load balancer's, without JSON."""
+    hang_seconds: Seconds = 60.0
+    """For `hang`: then the connection is closed."""
+
+
+class PollFails(Rule, frozen=True, tag="poll_fails"):
+    """A GET that brings no task."""
+
+    how: How = "error"
+    statuses: Statuses = (500, 502, 503)
+    hang_seconds: Seconds = 60.0
+
+
+# --- in a task; decided when it is made -----------------------------------------------------------
+
+
+class TaskFails(Rule, frozen=True, tag="task_fails"):
+    """The task ends FAILED: no item is processed."""
+
+    codes: Codes = (*PASSING_CODES, "PLATFORM.UNKNOWN_ERROR")
+
+
+class TaskSlow(Rule, frozen=True, tag="task_slow"):
+    """The task takes this long instead, and applies its items only when it ends."""
+
+    seconds_min: Seconds = 5.0
+    seconds_max: Seconds = 10.0
+
+
+class TaskEndless(Rule, frozen=True, tag="task_endless"):
+    """The task stays PENDING for ever; it applies its items after a while, or never (None)."""
+
+    applies_after_seconds: Seconds | None = None
+
+
+class ItemFails(Rule, frozen=True, tag="item_fails"):
+    """An item of a COMPLETED task ends FAILED and is not applied. The opportunity is the item."""
+
+    codes: Codes = (*PASSING_CODES, *PERMANENT_CODES)
+
+
+class EntryMissing(Rule, frozen=True, tag="entry_missing"):
+    """A COMPLETED task does not mention one of its items, whatever became of it."""
+
+
+class EntryDuplicated(Rule, frozen=True, tag="entry_duplicated"):
+    """A COMPLETED task mentions one of its items twice."""
+
+
+class EntryForeign(Rule, frozen=True, tag="entry_foreign"):
+    """A COMPLETED task mentions an item that was never sent."""
+
+
+AnyRule = (
+    AnswerSlow
+    | SubmitThrottled
+    | SubmitRefused
+    | AnswerLost
+    | PollFails
+    | TaskFails
+    | TaskSlow
+    | TaskEndless
+    | ItemFails
+    | EntryMissing
+    | EntryDuplicated
+    | EntryForeign
+)
+
+
+class Idempotency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What the vendor leaves open. The defaults are the worst case for a client."""
+
+    compare: Literal["bytes", "json"] = "bytes"
+    forget_after_seconds: Seconds | None = None
+    """After the task's creation; None is never."""
+    return_finished: bool = True
+    """False: only a task that is still PENDING is returned, else a new one is made."""
+
+
+class FaultPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    rules: tuple[AnyRule, ...] = ()
+    idempotency: Idempotency = Idempotency()
+    concurrency_limit: Annotated[int, msgspec.Meta(ge=1)] = 30
+    """Action requests in flight per integration."""
+
+
+NONE = FaultPlan()
+
+DEMO = FaultPlan(
+    rules=(
+        AnswerSlow(seconds_min=0.005, seconds_max=0.06),
+        SubmitThrottled(probability=0.03, retry_after=1),
+        SubmitRefused(probability=0.04),
+        AnswerLost(probability=0.03, how="error"),
+        AnswerLost(probability=0.03, how="cut"),
+        AnswerLost(probability=0.01, how="truncated"),
+        AnswerLost(probability=0.01, how="hang"),
+        PollFails(probability=0.03),
+        PollFails(probability=0.01, how="cut"),
+        TaskFails(every=9, end_seconds=4, codes=("INTEGRATION.AUTHENTICATION_INVALID",)),
+        TaskFails(probability=0.04),
+        TaskSlow(probability=0.05, seconds_min=3, seconds_max=7),
+        TaskEndless(probability=0.015, applies_after_seconds=2),
+        TaskEndless(probability=0.015),
+        ItemFails(probability=0.02, codes=PASSING_CODES),
+        ItemFails(probability=0.01, codes=PERMANENT_CODES),
+        EntryMissing(probability=0.05),
+        EntryDuplicated(probability=0.05),
+        EntryForeign(probability=0.05),
+    ),
+)
+"""Misbehaves visibly in every way; a client that retries is through with some hundred tasks in a minute."""
+
+PRESETS = {"none": NONE, "demo": DEMO}
+
+
+def parse_plan(text: str) -> FaultPlan:
+    """The plan that a preset's name or a JSON object stands for.
+
+    Raises:
+        PlanError: neither.
+    """
+    text = text.strip()
+    if not text.startswith("{"):
+        if text in PRESETS:
+            return PRESETS[text]
+        raise PlanError(
+            f"no fault plan is called {text!r}: give one of {', '.join(PRESETS)}, or a JSON object"
+        )
+    try:
+        return msgspec.json.decode(text, type=FaultPlan)
+    except msgspec.DecodeError as error:
+        raise PlanError(f"the fault plan is not valid: {error}") from error
+
+
+def load_plan(argument: str) -> FaultPlan:
+    """As `parse_plan`, and also the name of a TOML or JSON file.
+
+    Raises:
+        PlanError: it is none of these, or cannot be read.
+    """
+    if argument.endswith((".toml", ".json")) and not argument.lstrip().startswith("{"):
+        decode = msgspec.toml.decode if argument.endswith(".toml") else msgspec.json.decode
+        try:
+            return decode(Path(argument).read_bytes(), type=FaultPlan)
+        except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
+            raise PlanError(f"cannot read the fault plan {argument}: {error}") from error
+    return parse_plan(argument)
+
+
+class Integration(msgspec.Struct, frozen=True, gc=False):
+    """What rules choose by."""
+
+    id: str
+    number: int
+    """1 for the first one seen."""
+    seen_at: int
+    """Milliseconds since the epoch."""
+
+
+R = TypeVar("R", bound=Rule)
+
+
+class Dice:
+    """Decides when a rule hits. Draws from `rng` only where a rule of the kind asked for applies."""
+
+    def __init__(self, plan: FaultPlan, rng: random.Random, began_at: int) -> None:
+        self._rng = rng
+        self._began_at = began_at
+        self._rules: dict[type[Rule], list[Rule]] = {}
+        for rule in plan.rules:
+            self._rules.setdefault(type(rule), []).append(rule)
+
+    def active(self, kind: type[R], now: int, integration: Integration) -> Sequence[R]:
+        """The rules of this kind that this integration is under now."""
+        rules = self._rules.get(kind)
+        if not rules:
+            return ()
+        age = (now - max(self._began_at, integration.seen_at)) / 1000
+        return [
+            rule
+            for rule in rules
+            if isinstance(rule, kind) and _concerns(rule, integration) and _in_force(rule, age)
+        ]
+
+    def pick(self, rules: Sequence[R]) -> R | None:
+        """The first of these rules that hits this time."""
+        for rule in rules:
+            if rule.probability >= 1 or self._rng.random() < rule.probability:
+                return rule
+        return None
+
+    def roll(self, kind: type[R], now: int, integration: Integration) -> R | None:
+        return self.pick(self.active(kind, now, integration))
+
+
+def _concerns(rule: Rule, integration: Integration) -> bool:
+    if integration.number % rule.every:
+        return False
+    return rule.integrations is None or any(fnmatchcase(integration.id, name) for name in rule.integrations)
+
+
+def _in_force(rule: Rule, age: float) -> bool:
+    return age >= rule.start_seconds and (rule.end_seconds is None or age < rule.end_seconds)
