@@ -1,0 +1,301 @@
+"""The one table of all metrics: kind, name, labels with all their values, buckets, meaning.
+
+`metrics.py` makes the instruments from it, `docs/metrics.md` is printed from it, and a test compares it
+with what a scrape returns, so that nothing is counted that is not described here, and nothing is
+described that is not there. Names are without the common prefix; times are in seconds, sizes in bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from daemon.core.model import RejectReason, Status
+from daemon.telemetry.labels import (
+    ANSWERS,
+    ChangeType,
+    DropReason,
+    Endpoint,
+    Label,
+    Lifecycle,
+    LogLevel,
+    Rebalance,
+    SealTrigger,
+    TaskOutcome,
+    TaskSource,
+    WaitReason,
+)
+
+PREFIX = "coursesync_"
+
+
+class Kind(StrEnum):
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+    GAUGE_HISTOGRAM = "gauge histogram"
+    """A distribution of what is there now. Its buckets go down too: query them without ``rate()``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    kind: Kind
+    short_name: str
+    """Without the prefix."""
+    help: str
+    labels: tuple[Label, ...] = ()
+    buckets: tuple[float, ...] = ()
+    """Upper bounds, ascending, without +Inf. Only for the two histogram kinds."""
+
+    @property
+    def name(self) -> str:
+        return PREFIX + self.short_name
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        return tuple(label.name for label in self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    title: str
+    metrics: tuple[Metric, ...]
+
+
+def _counter(name: str, help_: str, *labels: Label) -> Metric:
+    return Metric(Kind.COUNTER, name, help_, labels)
+
+
+def _gauge(name: str, help_: str, *labels: Label) -> Metric:
+    return Metric(Kind.GAUGE, name, help_, labels)
+
+
+def _histogram(name: str, help_: str, buckets: tuple[float, ...], *labels: Label) -> Metric:
+    return Metric(Kind.HISTOGRAM, name, help_, labels, buckets)
+
+
+_REASON_TO_WAIT = Label.of("reason", WaitReason)
+_STATUS = Label.of("status", Status)
+_OUTCOME = Label.of("outcome", TaskOutcome)
+_ENDPOINT = Label.of("endpoint", Endpoint)
+_TOPIC = Label("topic", None, "the input topic")
+_PARTITION = Label("partition", None, "the partitions held now; a series ends when its partition is revoked")
+
+# --- process --------------------------------------------------------------------------------------
+
+BUILD_INFO = _gauge(
+    "build_info",
+    "Always 1; the label says which version runs.",
+    Label("version", None, "the version of the program"),
+)
+LIFECYCLE_STATE = _gauge(
+    "lifecycle_state",
+    "1 for what the process is doing, 0 for the other states.",
+    Label.of("state", Lifecycle),
+)
+LOOP_LAST_TICK = _gauge(
+    "loop_last_tick_timestamp_seconds",
+    "When each loop of the process last went round.",
+    Label("loop", None, "the loops of the process"),
+)
+LOG_MESSAGES = _counter("log_messages_total", "Log lines written.", Label.of("level", LogLevel))
+
+# --- changes --------------------------------------------------------------------------------------
+
+CHANGES_CONSUMED = _counter(
+    "changes_consumed_total",
+    "Records taken from the input topic, those that were rejected included.",
+    Label.of("type", ChangeType),
+)
+CHANGES_REJECTED = _counter(
+    "changes_rejected_total",
+    "Records that could not become a change; each has a REJECTED result and a dead letter.",
+    Label.of("reason", RejectReason),
+)
+CHANGES_SUPERSEDED = _counter(
+    "changes_superseded_total", "Changes that a newer one of the same course replaced before they were sent."
+)
+CHANGES_WAITING = _gauge("changes_waiting", "Changes held back in their shard now.", _REASON_TO_WAIT)
+WAITING_OLDEST_CONSUMED = _gauge(
+    "waiting_oldest_consumed_timestamp_seconds",
+    "When the change that has been held back longest was consumed; 0 when none is.",
+    _REASON_TO_WAIT,
+)
+
+# --- batches and tasks ----------------------------------------------------------------------------
+
+BATCHES_SEALED = _counter(
+    "batches_sealed_total", "Batches closed for submission.", Label.of("trigger", SealTrigger)
+)
+BATCH_ITEMS = _histogram("batch_items", "Changes in a sealed batch.", (1, 5, 10, 25, 50, 75, 100))
+BATCH_BYTES = _histogram(
+    "batch_bytes",
+    "Size of a sealed batch as it is sent.",
+    (1024, 4096, 16384, 65536, 131072, 262144, 524288),
+)
+PENDING_TASKS = _gauge(
+    "pending_tasks", "Tasks that the API has accepted and that are not known to have ended."
+)
+PENDING_ITEMS = _gauge("pending_items", "Changes inside pending tasks.")
+PENDING_OLDEST_CREATED = _gauge(
+    "pending_oldest_created_timestamp_seconds",
+    "When the oldest pending task was created, in the API's time; 0 when none is pending.",
+)
+PENDING_AGE = Metric(
+    Kind.GAUGE_HISTOGRAM,
+    "pending_age_seconds",
+    "Ages of the tasks that are pending now. Buckets are gauges: query them without rate().",
+    buckets=(10, 60, 300, 900, 3600, 10800, 21600, 43200, 86400),
+)
+TASK_TIMEOUT = _gauge("task_timeout_seconds", "The age at which a pending task times out, as configured.")
+TASKS_CREATED = _counter(
+    "tasks_created_total", "Tasks taken into the schedule.", Label.of("source", TaskSource)
+)
+TASKS_FINISHED = _counter("tasks_finished_total", "Tasks that ended, or whose time was up.", _OUTCOME)
+TASK_DURATION = _histogram(
+    "task_duration_seconds",
+    "From the creation of a task to its end, in the API's time.",
+    (1, 10, 60, 300, 900, 3600, 14400, 43200, 86400),
+    _OUTCOME,
+)
+TASK_POLLS = _histogram("task_polls", "Polls that a finished task took.", (1, 2, 3, 5, 8, 13, 21, 50))
+DETECTION_LAG = _histogram(
+    "detection_lag_seconds",
+    "From the completion of a task to the poll that saw it.",
+    (1, 5, 15, 30, 60, 120, 300, 900, 3600),
+)
+SCHEDULE_DELAY = _histogram(
+    "schedule_delay_seconds",
+    "From when a poll was due to when it started.",
+    (0.01, 0.05, 0.1, 0.5, 1, 5, 30, 120),
+)
+POLL_BLIND_TASKS = _gauge("poll_blind_tasks", "Pending tasks whose last poll brought no understood answer.")
+POLL_BLIND_OLDEST = _gauge(
+    "poll_blind_oldest_timestamp_seconds",
+    "Since when the task that has been blind longest has been so; 0 when none is.",
+)
+
+# --- results --------------------------------------------------------------------------------------
+
+RESULTS = _counter("results_total", "Results published; one ends each change.", _STATUS)
+RESULT_LATENCY = _histogram(
+    "result_latency_seconds",
+    "From a change's consumption to its result.",
+    (1, 5, 15, 60, 300, 900, 3600, 14400, 86400),
+    _STATUS,
+)
+
+# --- the API --------------------------------------------------------------------------------------
+
+HTTP_REQUESTS = _counter(
+    "http_requests_total",
+    "Calls to the API by how they ended; the last three got no understood answer.",
+    _ENDPOINT,
+    Label("status", ANSWERS),
+)
+HTTP_DURATION = _histogram(
+    "http_request_duration_seconds",
+    "How long a call to the API took, whatever came of it.",
+    (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+    _ENDPOINT,
+)
+HTTP_IN_FLIGHT = _gauge("http_in_flight_requests", "Calls to the API that are under way.", _ENDPOINT)
+HTTP_RETRIES = _counter(
+    "http_retries_total",
+    "Submissions sent again with the same bytes, by how the one before ended.",
+    Label("reason", tuple(answer for answer in ANSWERS if answer != "2xx")),
+)
+
+# --- the log --------------------------------------------------------------------------------------
+
+COMMITS = _counter("commits_total", "Transactions committed to the log.")
+COMMIT_DURATION = _histogram(
+    "commit_duration_seconds",
+    "From the begin of a transaction to its confirmed commit.",
+    (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
+)
+COMMIT_OLDEST_PENDING = _gauge(
+    "commit_oldest_pending_timestamp_seconds",
+    "When the oldest commit that is still under way began; 0 when none is.",
+)
+SHARD_DROPS = _counter(
+    "shard_drops_total",
+    "Shards whose memory and producer were given up, to be restored from the journal by whoever holds them.",
+    Label.of("reason", DropReason),
+)
+PARTITIONS_BLOCKED = _gauge(
+    "partitions_blocked", "Partitions held here that stand still until a person acts; the log says why."
+)
+RESTORE_RECORDS = _counter("restore_records_total", "Journal records read to restore shards.")
+RESTORE_DURATION = _gauge("restore_duration_seconds", "How long the restore that ended last took; 0 before.")
+ASSIGNED_PARTITIONS = _gauge(
+    "kafka_assigned_partitions", "Partitions of the input topic that this process holds.", _TOPIC
+)
+TOPIC_PARTITIONS = _gauge(
+    "kafka_topic_partitions", "Partitions that the input topic has; 0 until it is known.", _TOPIC
+)
+CONSUMER_LAG = _gauge(
+    "kafka_consumer_lag_records",
+    "Records of the input that are not consumed yet, as known at the last read.",
+    _TOPIC,
+    _PARTITION,
+)
+LAST_RECORD = _gauge(
+    "kafka_last_record_timestamp_seconds",
+    "The log's own time of the record that was consumed last.",
+    _TOPIC,
+    _PARTITION,
+)
+REBALANCES = _counter(
+    "kafka_rebalances_total", "What the consumer group told this member.", Label.of("event", Rebalance)
+)
+
+SECTIONS = (
+    Section("Process", (BUILD_INFO, LIFECYCLE_STATE, LOOP_LAST_TICK, LOG_MESSAGES)),
+    Section(
+        "Changes",
+        (CHANGES_CONSUMED, CHANGES_REJECTED, CHANGES_SUPERSEDED, CHANGES_WAITING, WAITING_OLDEST_CONSUMED),
+    ),
+    Section(
+        "Batches and tasks",
+        (
+            BATCHES_SEALED,
+            BATCH_ITEMS,
+            BATCH_BYTES,
+            PENDING_TASKS,
+            PENDING_ITEMS,
+            PENDING_OLDEST_CREATED,
+            PENDING_AGE,
+            TASK_TIMEOUT,
+            TASKS_CREATED,
+            TASKS_FINISHED,
+            TASK_DURATION,
+            TASK_POLLS,
+            DETECTION_LAG,
+            SCHEDULE_DELAY,
+            POLL_BLIND_TASKS,
+            POLL_BLIND_OLDEST,
+        ),
+    ),
+    Section("Results", (RESULTS, RESULT_LATENCY)),
+    Section("The API", (HTTP_REQUESTS, HTTP_DURATION, HTTP_IN_FLIGHT, HTTP_RETRIES)),
+    Section(
+        "The log",
+        (
+            COMMITS,
+            COMMIT_DURATION,
+            COMMIT_OLDEST_PENDING,
+            SHARD_DROPS,
+            PARTITIONS_BLOCKED,
+            RESTORE_RECORDS,
+            RESTORE_DURATION,
+            ASSIGNED_PARTITIONS,
+            TOPIC_PARTITIONS,
+            CONSUMER_LAG,
+            LAST_RECORD,
+            REBALANCES,
+        ),
+    ),
+)
+
+CATALOGUE = tuple(metric for section in SECTIONS for metric in section.metrics)

@@ -1,0 +1,127 @@
+"""The closed sets of values that metric labels may take.
+
+A label never holds an id, a name, a URL, an offset or a text from outside: each of these enums is the
+whole list of what its label can say, and every member exists as a series from the start, at 0. Statuses
+of results and reasons of rejections are the domain's own (`daemon.core.model`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from daemon.core.answers import Trouble
+
+
+class Lifecycle(StrEnum):
+    """What the process is doing, in one word; exactly one holds."""
+
+    STARTING = "starting"  # not yet told which partitions it holds
+    RESTORING = "restoring"  # at least one partition's journal is being read
+    RUNNING = "running"
+    DRAINING = "draining"  # told to stop, finishing what is in flight
+    HALTED = "halted"  # submissions stopped by an answer that concerns every integration
+
+
+class ChangeType(StrEnum):
+    """What kind of record was consumed."""
+
+    UPSERTED = "course.upserted"
+    OTHER = "other"  # a type that is not handled, or a record that does not say
+
+
+class WaitReason(StrEnum):
+    """Why a change is held back in its shard."""
+
+    COURSE_BUSY = "course_busy"  # an earlier submission of the same course is open
+    WINDOW = "window"  # the integration has its full number of open batches
+    BACKOFF = "backoff"  # waits for its next attempt
+    PARKED = "parked"  # the integration waits for its customer
+
+
+class SealTrigger(StrEnum):
+    """What closed a batch."""
+
+    LINGER = "linger"
+    ITEMS = "items"
+    BYTES = "bytes"
+
+
+class TaskSource(StrEnum):
+    """How a task came into the schedule."""
+
+    SUBMIT = "submit"
+    RESTORE = "restore"
+
+
+class TaskOutcome(StrEnum):
+    """How the daemon's interest in a task ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+
+
+class Endpoint(StrEnum):
+    """The two calls of the API."""
+
+    SUBMIT = "submit"
+    POLL = "poll"
+
+
+class DropReason(StrEnum):
+    """Why a shard's memory and producer were given up."""
+
+    FENCED = "fenced"
+    ERROR = "error"
+    REVOKED = "revoked"
+
+
+class Rebalance(StrEnum):
+    """What the consumer group told this member."""
+
+    ASSIGNED = "assigned"
+    REVOKED = "revoked"
+
+
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+    CRITICAL = "critical"
+
+
+ANSWERS = ("2xx", "3xx", "4xx", "429", "5xx", *Trouble)
+"""How a call to the API ended: 429 stands by itself (flow control), no answer by its trouble."""
+
+
+def answer_label(status: int | Trouble) -> str:
+    """The member of `ANSWERS` for an HTTP status or for the trouble that took its place.
+
+    A status outside 200 to 599 is nothing the protocol knows.
+    """
+    if isinstance(status, Trouble):
+        return status.value
+    if status == 429:
+        return "429"
+    if 200 <= status < 600:
+        return f"{status // 100}xx"
+    return Trouble.PROTOCOL_ERROR.value
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label's name and every value it can have.
+
+    ``values`` is None where the set is fixed when the process starts or is bounded by what it holds;
+    then ``bound`` says by what.
+    """
+
+    name: str
+    values: tuple[str, ...] | None
+    bound: str | None = None
+
+    @classmethod
+    def of(cls, name: str, values: type[StrEnum]) -> Label:
+        return cls(name, tuple(member.value for member in values))

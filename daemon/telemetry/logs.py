@@ -1,0 +1,205 @@
+"""Log lines: an event name with dots and key=value, as JSON or for a console, on one stream.
+
+What the daemon writes and what its libraries write (through `logging`) take the same way: foreign
+loggers get the same form, the same bounds and the same counter. A value never makes a line unbounded,
+and a key that names a secret or a payload never shows its value, whoever passed it: a second net under
+the rule that nobody does.
+
+    log = structlog.get_logger()
+    log.info("batch.submitted", partition=3, items=100)
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Callable, Mapping, MutableMapping
+from enum import StrEnum
+from typing import Any, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from daemon.telemetry.labels import LogLevel
+
+VALUE_CHARS_MAX = 500
+TRACEBACK_CHARS_MAX = 8000
+"""A traceback keeps its end, where the error is named."""
+ELEMENTS_MAX = 20
+"""Elements of a list or mapping that are shown, and keys of a line."""
+DEPTH_MAX = 3
+
+WITHHELD = "[withheld]"
+
+_SECRET_KEY = re.compile(
+    r"password|passwd|secret|credential|authorization|bearer|cookie|private_key|api_?key|access_token",
+    re.IGNORECASE,
+)
+_PAYLOAD_KEYS = frozenset(
+    {"body", "content", "course", "data", "dead_letter", "headers", "payload", "request", "response", "value"}
+)
+_SECRET_TEXT = re.compile(r"(bearer|basic)\s+[\w.~+/=-]{12,}", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+_QUIET_LIBRARIES = {"kafka": logging.WARNING, "aiohttp": logging.WARNING, "httpx": logging.WARNING}
+"""They narrate every reconnect or request at INFO; what concerns the daemon it says itself."""
+
+
+class Style(StrEnum):
+    JSON = "json"
+    CONSOLE = "console"
+
+
+def configure(
+    style: Style,
+    level: LogLevel,
+    count: Callable[[LogLevel], None],
+    stream: TextIO | None = None,
+) -> None:
+    """Set up logging for the whole process; a later call replaces an earlier one.
+
+    `count` is told the level of each line, from whatever thread writes it. The stream is stderr unless
+    another one is given: stdout belongs to what a command was asked for.
+    """
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    stream = stream or sys.stderr
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, _foreign_event],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                bound,
+                _counting(count),
+                _renderer(style, colours=stream.isatty()),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.value.upper())
+    for name, least in _QUIET_LIBRARIES.items():
+        logging.getLogger(name).setLevel(max(least, root.level))
+
+
+def _renderer(style: Style, *, colours: bool) -> Processor:
+    if style is Style.JSON:
+        return structlog.processors.JSONRenderer(ensure_ascii=False)
+    return structlog.dev.ConsoleRenderer(
+        colors=colours, exception_formatter=structlog.dev.plain_traceback, pad_event_to=24
+    )
+
+
+def _foreign_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """A library's line is prose, so it becomes a value; the event says whose it is."""
+    record: logging.LogRecord = event["_record"]
+    event["message"] = event["event"]
+    event["event"] = f"library.{record.name.partition('.')[0]}"
+    event["logger"] = record.name
+    return event
+
+
+def _counting(count: Callable[[LogLevel], None]) -> Processor:
+    def processor(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        count(_LEVELS.get(event.get("level", ""), LogLevel.INFO))
+        return event
+
+    return processor
+
+
+_LEVELS: Mapping[str, LogLevel] = {level.value: level for level in LogLevel}
+
+
+# --- bounds and secrets ---------------------------------------------------------------------------
+
+
+def bound(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Make every value short, plain and on one line, and withhold what has no place in a log."""
+    bounded: MutableMapping[str, Any] = {}
+    for position, (key, value) in enumerate(event.items()):
+        if position >= ELEMENTS_MAX and key not in {"event", "level", "timestamp", "exception"}:
+            bounded["keys_left_out"] = bounded.get("keys_left_out", 0) + 1
+        elif key == "exception":
+            bounded[key] = _traceback(str(value))
+        else:
+            bounded[_text(str(key))] = _plain(str(key), value, DEPTH_MAX)
+    return bounded
+
+
+def _plain(key: str, value: object, depth: int) -> object:
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < 2**63 else "[a number beyond 64 bits]"
+    if _SECRET_KEY.search(key) or key.lower() in _PAYLOAD_KEYS:
+        return WITHHELD
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"[{len(value)} bytes]"
+    if isinstance(value, Mapping | list | tuple | set | frozenset):
+        return _collection(key, value, depth)
+    if isinstance(value, BaseException):
+        return _text(f"{type(value).__name__}: {value}")
+    return _text(_representation(value))
+
+
+def _collection(
+    key: str, value: Mapping[Any, Any] | list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any], depth: int
+) -> object:
+    if depth == 0:
+        return f"[{len(value)} elements]"
+    left_out = len(value) - ELEMENTS_MAX
+    more = f"and {left_out} more" if left_out > 0 else None
+    if isinstance(value, Mapping):
+        shown = {
+            _text(str(inner)): _plain(str(inner), value[inner], depth - 1)
+            for inner, _ in zip(value, range(ELEMENTS_MAX), strict=False)
+        }
+        return {**shown, "…": more} if more else shown
+    elements = [
+        _plain(key, element, depth - 1) for element, _ in zip(value, range(ELEMENTS_MAX), strict=False)
+    ]
+    return [*elements, more] if more else elements
+
+
+def _representation(value: object) -> str:
+    """A log line must not fail because an object cannot describe itself."""
+    try:
+        return str(value)
+    except Exception as error:
+        return f"[{type(value).__name__} that cannot be printed: {type(error).__name__}]"
+
+
+def _text(text: str) -> str:
+    over = len(text) - VALUE_CHARS_MAX
+    # Looked through before it is cut, lest half a secret stay; but not all of a text of any length.
+    text = _without_secrets(text[: 2 * VALUE_CHARS_MAX])[:VALUE_CHARS_MAX]
+    text = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    return f"{text}… ({over} more characters)" if over > 0 else text
+
+
+def _traceback(text: str) -> str:
+    over = len(text) - TRACEBACK_CHARS_MAX
+    text = _without_secrets(text)
+    return f"({over} characters left out) …{text[-TRACEBACK_CHARS_MAX:]}" if over > 0 else text
+
+
+def _without_secrets(text: str) -> str:
+    return _SECRET_TEXT.sub(lambda match: f"{match[1]} {WITHHELD}", text)

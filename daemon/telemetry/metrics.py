@@ -1,0 +1,309 @@
+"""The instruments of the catalogue, behind methods that say what happened.
+
+Two ways for a figure to get here. What *happens* (a result, a commit, a call) is told by the runtime
+through the methods below, once, and never during a restore. What *is* (pending tasks, lag, partitions)
+is read at the scrape from a `Snapshot` and from `Health`.
+
+Each instance has a registry of its own, so tests and simulations may have many in a process. A method
+takes label values only as enums, so that no text from outside can become a series. A call costs half a
+microsecond or less; a scrape costs about 3 ms with 10,000 pending tasks.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping
+from itertools import product
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import GaugeHistogramMetricFamily, GaugeMetricFamily
+from prometheus_client.core import Metric as Family
+from prometheus_client.registry import Collector
+
+from daemon.core.answers import Trouble
+from daemon.core.model import RejectReason, Status
+from daemon.telemetry import catalogue as c
+from daemon.telemetry.health import Health, PartitionState
+from daemon.telemetry.labels import (
+    ChangeType,
+    DropReason,
+    Endpoint,
+    Lifecycle,
+    LogLevel,
+    Rebalance,
+    SealTrigger,
+    TaskOutcome,
+    TaskSource,
+    WaitReason,
+    answer_label,
+)
+from daemon.telemetry.snapshot import Snapshot, SnapshotProvider, Waiting, nothing_yet
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""Of `Metrics.exposition`. Not OpenMetrics, whatever the scraper offers: there a gauge histogram has a
+type of its own, which Prometheus takes apart in another way."""
+
+# The library's own switch, for the whole process: `_created` series would add one for every counter and
+# histogram, and nothing reads them.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class Metrics:
+    """All methods but `log_message` are called from the event loop's thread."""
+
+    def __init__(self, health: Health, *, version: str, input_topic: str, task_timeout_s: float) -> None:
+        self._provide: SnapshotProvider = nothing_yet
+        self.registry = CollectorRegistry()
+        self._log_messages = self._counters(c.LOG_MESSAGES)
+        self._consumed = self._counters(c.CHANGES_CONSUMED)
+        self._rejected = self._counters(c.CHANGES_REJECTED)
+        self._superseded = self._counter(c.CHANGES_SUPERSEDED)
+        self._sealed = self._counters(c.BATCHES_SEALED)
+        self._batch_items = self._histogram(c.BATCH_ITEMS)
+        self._batch_bytes = self._histogram(c.BATCH_BYTES)
+        self._tasks_created = self._counters(c.TASKS_CREATED)
+        self._tasks_finished = self._counters(c.TASKS_FINISHED)
+        self._task_duration = self._histograms(c.TASK_DURATION)
+        self._task_polls = self._histogram(c.TASK_POLLS)
+        self._detection_lag = self._histogram(c.DETECTION_LAG)
+        self._schedule_delay = self._histogram(c.SCHEDULE_DELAY)
+        self._results = self._counters(c.RESULTS)
+        self._result_latency = self._histograms(c.RESULT_LATENCY)
+        self._http_requests = self._http_counters()
+        self._http_duration = self._histograms(c.HTTP_DURATION)
+        self._http_retries = self._counters(c.HTTP_RETRIES)
+        self._commits = self._counter(c.COMMITS)
+        self._commit_duration = self._histogram(c.COMMIT_DURATION)
+        self._shard_drops = self._counters(c.SHARD_DROPS)
+        self._restore_records = self._counter(c.RESTORE_RECORDS)
+        self._restore_duration = Gauge(
+            c.RESTORE_DURATION.name, c.RESTORE_DURATION.help, registry=self.registry
+        )
+        self._rebalances = self._counters(c.REBALANCES)
+        self.registry.register(
+            _AtScrape(self, health, version=version, topic=input_topic, task_timeout_s=task_timeout_s)
+        )
+
+    # --- changes ----------------------------------------------------------------------------------
+
+    def changes_consumed(self, type_: ChangeType, n: int = 1) -> None:
+        self._consumed[type_].inc(n)
+
+    def changes_rejected(self, reason: RejectReason, n: int = 1) -> None:
+        self._rejected[reason].inc(n)
+
+    def superseded(self, n: int = 1) -> None:
+        self._superseded.inc(n)
+
+    def result(self, status: Status, latency_s: float) -> None:
+        """A change has its result; `latency_s` counts from its consumption (wall clock, may jump)."""
+        self._results[status].inc()
+        self._result_latency[status].observe(max(latency_s, 0.0))
+
+    # --- batches and tasks ------------------------------------------------------------------------
+
+    def batch_sealed(self, trigger: SealTrigger, items: int, size_bytes: int) -> None:
+        self._sealed[trigger].inc()
+        self._batch_items.observe(items)
+        self._batch_bytes.observe(size_bytes)
+
+    def task_created(self, source: TaskSource, n: int = 1) -> None:
+        self._tasks_created[source].inc(n)
+
+    def task_finished(
+        self, outcome: TaskOutcome, duration_s: float, polls: int, detection_lag_s: float | None
+    ) -> None:
+        """`duration_s` is in the API's time; `detection_lag_s` is None where the API gave no time of
+        completion, as for a time-out of ours."""
+        self._tasks_finished[outcome].inc()
+        self._task_duration[outcome].observe(max(duration_s, 0.0))
+        self._task_polls.observe(polls)
+        if detection_lag_s is not None:
+            self._detection_lag.observe(max(detection_lag_s, 0.0))
+
+    def poll_started(self, delay_s: float) -> None:
+        """`delay_s` counts from when the poll was due."""
+        self._schedule_delay.observe(max(delay_s, 0.0))
+
+    # --- the API ----------------------------------------------------------------------------------
+
+    def http(self, endpoint: Endpoint, status: int | Trouble, seconds: float) -> None:
+        """A call to the API ended, with an HTTP status or in trouble."""
+        self._http_requests[endpoint, answer_label(status)].inc()
+        self._http_duration[endpoint].observe(seconds)
+
+    def http_retry(self, cause: int | Trouble) -> None:
+        """The same bytes are sent again; `cause` is how the call before ended. It was not a 2xx: one
+        that is understood is never repeated, one that is not is `Trouble.PROTOCOL_ERROR`."""
+        self._http_retries[answer_label(cause)].inc()
+
+    # --- the log ----------------------------------------------------------------------------------
+
+    def commit(self, seconds: float) -> None:
+        """A transaction was committed for certain."""
+        self._commits.inc()
+        self._commit_duration.observe(seconds)
+
+    def shard_dropped(self, reason: DropReason) -> None:
+        self._shard_drops[reason].inc()
+
+    def restore_progress(self, records: int) -> None:
+        self._restore_records.inc(records)
+
+    def restore_finished(self, seconds: float) -> None:
+        self._restore_duration.set(seconds)
+
+    def rebalance(self, event: Rebalance) -> None:
+        self._rebalances[event].inc()
+
+    # --- the process ------------------------------------------------------------------------------
+
+    def log_message(self, level: LogLevel) -> None:
+        """Called from any thread."""
+        self._log_messages[level].inc()
+
+    def observe(self, provider: SnapshotProvider) -> None:
+        """From now on gauges are read from what this returns. It is called in the event loop at each
+        scrape; it must not wait for anything."""
+        self._provide = provider
+
+    def snapshot(self) -> Snapshot:
+        return self._provide()
+
+    def exposition(self) -> bytes:
+        """All series in the text format 0.0.4; see `CONTENT_TYPE`."""
+        return generate_latest(self.registry)
+
+    # --- making instruments -----------------------------------------------------------------------
+
+    def _counter(self, metric: c.Metric) -> Counter:
+        return Counter(metric.name, metric.help, registry=self.registry)
+
+    def _counters(self, metric: c.Metric) -> dict[str, Counter]:
+        """One child for each value of the only label, made at once so that it shows as 0."""
+        parent = Counter(metric.name, metric.help, metric.label_names, registry=self.registry)
+        return {value: parent.labels(value) for value in _values(metric)}
+
+    def _http_counters(self) -> dict[tuple[str, str], Counter]:
+        metric = c.HTTP_REQUESTS
+        parent = Counter(metric.name, metric.help, metric.label_names, registry=self.registry)
+        endpoints, statuses = (label.values or () for label in metric.labels)
+        return {pair: parent.labels(*pair) for pair in product(endpoints, statuses)}
+
+    def _histogram(self, metric: c.Metric) -> Histogram:
+        return Histogram(metric.name, metric.help, buckets=metric.buckets, registry=self.registry)
+
+    def _histograms(self, metric: c.Metric) -> dict[str, Histogram]:
+        parent = Histogram(
+            metric.name, metric.help, metric.label_names, buckets=metric.buckets, registry=self.registry
+        )
+        return {value: parent.labels(value) for value in _values(metric)}
+
+
+def _values(metric: c.Metric) -> tuple[str, ...]:
+    (label,) = metric.labels
+    assert label.values is not None, f"{metric.name}: the values of {label.name} are not known in advance"
+    return label.values
+
+
+class _AtScrape(Collector):
+    """What is read instead of counted."""
+
+    def __init__(
+        self, metrics: Metrics, health: Health, *, version: str, topic: str, task_timeout_s: float
+    ) -> None:
+        self._metrics = metrics
+        self._health = health
+        self._version = version
+        self._topic = topic
+        self._task_timeout_s = task_timeout_s
+
+    def collect(self) -> Iterator[Family]:
+        snapshot = self._metrics.snapshot()
+        yield from self._process()
+        yield from _waiting(snapshot.waiting)
+        yield from self._tasks(snapshot)
+        yield _gauge(c.COMMIT_OLDEST_PENDING, {(): _seconds(snapshot.commit_since_ms)})
+        yield from self._partitions(snapshot)
+
+    def _process(self) -> Iterator[Family]:
+        now = self._health.lifecycle
+        yield _gauge(c.BUILD_INFO, {(self._version,): 1})
+        yield _gauge(c.LIFECYCLE_STATE, {(state,): state is now for state in Lifecycle})
+        ticks = self._health.last_ticks_ms()
+        yield _gauge(c.LOOP_LAST_TICK, {(loop,): _seconds(at) for loop, at in ticks.items()})
+
+    def _tasks(self, snapshot: Snapshot) -> Iterator[Family]:
+        created_ms = sorted(snapshot.pending_created_ms)
+        yield _gauge(c.PENDING_TASKS, {(): len(created_ms)})
+        yield _gauge(c.PENDING_ITEMS, {(): snapshot.pending_items})
+        yield _gauge(c.PENDING_OLDEST_CREATED, {(): _seconds(created_ms[0] if created_ms else None)})
+        yield pending_ages(created_ms, snapshot.now_ms)
+        yield _gauge(c.TASK_TIMEOUT, {(): self._task_timeout_s})
+        yield _gauge(c.POLL_BLIND_TASKS, {(): snapshot.blind_tasks})
+        yield _gauge(c.POLL_BLIND_OLDEST, {(): _seconds(snapshot.blind_since_ms)})
+        in_flight = snapshot.http_in_flight
+        yield _gauge(c.HTTP_IN_FLIGHT, {(endpoint,): in_flight.get(endpoint, 0) for endpoint in Endpoint})
+
+    def _partitions(self, snapshot: Snapshot) -> Iterator[Family]:
+        held = self._health.partitions
+        blocked = sum(partition.state is PartitionState.BLOCKED for partition in held.values())
+        yield _gauge(c.PARTITIONS_BLOCKED, {(): blocked})
+        yield _gauge(c.ASSIGNED_PARTITIONS, {(self._topic,): len(held)})
+        yield _gauge(c.TOPIC_PARTITIONS, {(self._topic,): snapshot.topic_partitions or 0})
+        lag = [(str(p), lag) for p, lag in snapshot.lag.items() if p in held]
+        yield _gauge(c.CONSUMER_LAG, {(self._topic, p): x.records for p, x in lag if x.records is not None})
+        yield _gauge(
+            c.LAST_RECORD,
+            {(self._topic, p): _seconds(x.last_record_ms) for p, x in lag if x.last_record_ms is not None},
+        )
+
+
+def _waiting(waiting: Mapping[WaitReason, Waiting]) -> Iterator[Family]:
+    nobody = Waiting(0, None)
+    by_reason = {(reason,): waiting.get(reason, nobody) for reason in WaitReason}
+    yield _gauge(c.CHANGES_WAITING, {labels: w.changes for labels, w in by_reason.items()})
+    yield _gauge(
+        c.WAITING_OLDEST_CONSUMED,
+        {labels: _seconds(w.oldest_consumed_ms) for labels, w in by_reason.items()},
+    )
+
+
+def pending_ages(created_ms: list[int], now_ms: int) -> GaugeHistogramMetricFamily:
+    """The ages at `now_ms` of tasks created at these times (ascending).
+
+    A creation after `now_ms` (the API's clock is ahead of ours) counts as age 0. One bisection for each
+    bound: an age is at most b exactly when the creation is not before now - b.
+    """
+    n = len(created_ms)
+    buckets = [
+        (str(float(bound)), float(n - bisect_left(created_ms, now_ms - bound * 1000)))
+        for bound in c.PENDING_AGE.buckets
+    ]
+    past = bisect_right(created_ms, now_ms)
+    total_ms = past * now_ms - sum(created_ms[:past])
+    return GaugeHistogramMetricFamily(
+        c.PENDING_AGE.name,
+        c.PENDING_AGE.help,
+        buckets=[*buckets, ("+Inf", float(n))],
+        gsum_value=total_ms / 1000,
+    )
+
+
+def _gauge(metric: c.Metric, values: Mapping[tuple[str, ...], float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(metric.name, metric.help, labels=metric.label_names)
+    for labels, value in values.items():
+        family.add_metric(labels, value)
+    return family
+
+
+def _seconds(at_ms: int | None) -> float:
+    """A timestamp for a metric: 0 stands for none, as the catalogue says."""
+    return 0.0 if at_ms is None else at_ms / 1000

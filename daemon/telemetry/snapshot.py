@@ -1,0 +1,71 @@
+"""What the runtime holds at one moment, in figures: asked for at each scrape, never kept.
+
+Gauges are read from here instead of being counted up and down beside the state that they describe: so
+they can not drift from it, and what goes away (a revoked partition) is gone at the next scrape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from daemon.telemetry.labels import Endpoint, WaitReason
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Changes held back for one reason."""
+
+    changes: int
+    oldest_consumed_ms: int | None
+    """Wall clock, of the change that waits longest; None when none waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far the reading of one input partition has come; None where it is not known yet."""
+
+    records: int | None
+    last_record_ms: int | None
+    """The log's time of the record that was consumed last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Times are milliseconds since the epoch. Taken in the event loop, in one go."""
+
+    now_ms: int
+    pending_created_ms: Iterable[int]
+    """The API's creation time of each task that is accepted and not known to have ended, in any
+    order. Read once, at once: a generator over the schedule will do."""
+    pending_items: int
+    waiting: Mapping[WaitReason, Waiting]
+    """A reason that is missing has nothing waiting."""
+    blind_tasks: int
+    blind_since_ms: int | None
+    """Since when the task that has been blind longest has been so."""
+    http_in_flight: Mapping[Endpoint, int]
+    commit_since_ms: int | None
+    """When the oldest commit that is still under way began."""
+    topic_partitions: int | None
+    lag: Mapping[int, Lag]
+    """By input partition; only those that are held."""
+
+
+SnapshotProvider = Callable[[], Snapshot]
+
+
+def nothing_yet() -> Snapshot:
+    """Before there is a runtime to ask."""
+    return Snapshot(
+        now_ms=0,
+        pending_created_ms=(),
+        pending_items=0,
+        waiting={},
+        blind_tasks=0,
+        blind_since_ms=None,
+        http_in_flight={},
+        commit_since_ms=None,
+        topic_partitions=None,
+        lag={},
+    )
