@@ -1,0 +1,298 @@
+"""What an HTTP answer of the API means, as a pure function of its status, header fields and bytes.
+
+How it works. Anything but 2xx is a refusal, and `error.code` is taken from it where there is one. A 2xx
+must be in the form that the vendor documents, in one of the two spellings that his guide and his OpenAPI
+description use; otherwise it is no answer at all. So a captive portal's 200, a cut-off body or a status
+that this version does not know can delay a change, but never end one::
+
+    2xx, documented form  → Accepted · TaskPending · TaskCompleted · TaskFailed
+    2xx, anything else    → NoAnswer(protocol_error)
+    3xx, 4xx, 5xx         → Refused, `error.code` None where no error object came
+    1xx, 6xx and above    → NoAnswer(protocol_error)
+
+Inside a completed task the doubt stays with the entry that gives rise to it: one entry that can not be
+understood is a failure without a code, which the verdicts send again, and its 99 neighbours keep their
+outcomes. Which items are missing, repeated or foreign is for the core to find: all entries that name an
+item are passed on, in order.
+
+Nothing here raises, whatever the bytes are. Every text that leaves is bounded (R7).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import Any, Literal
+
+import msgspec
+
+from daemon.core.answers import (
+    Accepted,
+    ItemOutcome,
+    NoAnswer,
+    PollAnswer,
+    Refused,
+    SubmitAnswer,
+    TaskCompleted,
+    TaskFailed,
+    TaskPending,
+    Trouble,
+)
+from daemon.core.model import Error
+
+ID_CHARS_MAX = 512
+"""Longest id taken from an answer. The vendor's have 24 to 60 characters; a journal key must stay small."""
+CODE_CHARS_MAX = 200
+MESSAGE_CHARS_MAX = 1000
+"""Messages may quote a whole answer of the connected system; a person needs its beginning."""
+URL_CHARS_MAX = 2000
+WARNINGS_MAX = 20
+DETAIL_CHARS_MAX = 300
+RETRY_AFTER_SECONDS_MAX = 86_400.0
+"""A longer wait is a misconfigured proxy's, or a date read with a wrong clock."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:?\d\d)?", re.ASCII)
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
+_SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+_DATE_CHARS_MAX = 64
+
+
+class _Submitted(msgspec.Struct):
+    task_id: str
+
+
+class _SubmitBody(msgspec.Struct):
+    status: Literal["success"]
+    data: _Submitted
+    warnings: Any = None
+
+
+class _Task(msgspec.Struct):
+    """All three forms of a task; what each of them must have is checked by `_task_answer`."""
+
+    task_id: str
+    status: Literal["PENDING", "COMPLETED", "FAILED"]
+    created_at: str
+    completed_at: Any = None
+    data: Any = None
+    error: Any = None
+
+
+class _PollBody(msgspec.Struct):
+    status: Literal["success"]
+    data: _Task
+
+
+_SUBMIT = msgspec.json.Decoder(_SubmitBody)
+_POLL = msgspec.json.Decoder(_PollBody)
+_ANY = msgspec.json.Decoder()
+
+# Invalid UTF-8 and deep nesting are no MsgspecError.
+_NOT_OF_THAT_FORM = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+def parse_submit(status: int, headers: Mapping[str, str], body: bytes, now: int) -> SubmitAnswer:
+    """The answer to ``POST /lms/courses/bulk``.
+
+    `headers` is looked up with lower-case names. `now` is the wall clock in ms; it serves only a
+    ``Retry-After`` date that comes without a ``Date``.
+    """
+    if (early := _not_a_success(status, headers, body, now)) is not None:
+        return early
+    try:
+        answer = _SUBMIT.decode(body)
+    except _NOT_OF_THAT_FORM as error:
+        return _undocumented(status, str(error))
+    task_id = answer.data.task_id
+    # A dot segment would vanish from the address that the task is polled at.
+    if not 0 < len(task_id) <= ID_CHARS_MAX or task_id in (".", ".."):
+        return _undocumented(status, f"a task_id of {len(task_id)} characters that cannot be one")
+    return Accepted(
+        task_id=task_id,
+        warnings=_warnings(answer.warnings),
+        concurrency_limit=_whole_number(headers.get("concurrency-limit")),
+        concurrency_remaining=_whole_number(headers.get("concurrency-remaining")),
+        api_time=_http_date(headers.get("date")),
+    )
+
+
+def parse_poll(task_id: str, status: int, headers: Mapping[str, str], body: bytes, now: int) -> PollAnswer:
+    """The answer to ``GET /lms/courses/bulk/{task_id}``; arguments as for `parse_submit`.
+
+    An answer that speaks of another task than the one asked for is none.
+    """
+    if (early := _not_a_success(status, headers, body, now)) is not None:
+        return early
+    try:
+        task = _POLL.decode(body).data
+    except _NOT_OF_THAT_FORM as error:
+        return _undocumented(status, str(error))
+    if task.task_id != task_id:
+        return _undocumented(status, "it speaks of another task than the one asked for")
+    created_at = _timestamp(task.created_at)
+    if created_at is None:
+        return _undocumented(status, "created_at is not an ISO 8601 time")
+    return _task_answer(task, created_at, status, headers)
+
+
+def _task_answer(task: _Task, created_at: int, status: int, headers: Mapping[str, str]) -> PollAnswer:
+    if task.status == "PENDING":
+        return TaskPending(created_at, api_time=_http_date(headers.get("date")))
+    completed_at = _timestamp(task.completed_at)
+    if task.status == "FAILED":
+        return TaskFailed(
+            created_at, completed_at, _error(task.error, "The task failed; the API gave no reason.")
+        )
+    if not isinstance(task.data, list):
+        return _undocumented(status, "a COMPLETED task without a list of results")
+    outcomes = (_outcome(entry) for entry in task.data)
+    return TaskCompleted(created_at, completed_at, tuple(o for o in outcomes if o is not None))
+
+
+def _outcome(entry: Any) -> ItemOutcome | None:
+    """One entry of a completed task's ``data``; None where it does not say which item it is about.
+
+    Success is the one documented word and nothing that speaks against it.
+    """
+    if not isinstance(entry, dict):
+        return None
+    origin_id, said = entry.get("origin_id"), entry.get("status")
+    if not isinstance(origin_id, str):
+        return None
+    error = entry.get("error")
+    if said == "SUCCEEDED" and error is None:
+        return ItemOutcome(origin_id, succeeded=True, course_id=_course_id(entry.get("data")), error=None)
+    if said == "FAILED":
+        reason = _error(error, "The item failed; the API gave no reason.")
+    else:
+        word = repr(_cut(said, 50)) if isinstance(said, str) else "none"
+        reason = Error(None, f"The API's result for this item cannot be understood (status {word}).")
+    return ItemOutcome(origin_id, succeeded=False, course_id=None, error=reason)
+
+
+def _course_id(data: Any) -> str | None:
+    """`id` in the OpenAPI description, `course_id` in the guide."""
+    if not isinstance(data, dict):
+        return None
+    for name in ("id", "course_id"):
+        value = data.get(name)
+        if isinstance(value, str) and 0 < len(value) <= ID_CHARS_MAX:
+            return value
+    return None
+
+
+def _not_a_success(
+    status: int, headers: Mapping[str, str], body: bytes, now: int
+) -> Refused | NoAnswer | None:
+    """What a call brought when it did not bring a readable 2xx; None when it did."""
+    if not 200 <= status <= 599:
+        return NoAnswer(Trouble.PROTOCOL_ERROR, f"HTTP status {status}, which ends no request")
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        # We asked for none. The error code, if any, is in there: the status alone must not decide.
+        return NoAnswer(Trouble.PROTOCOL_ERROR, _cut(f"HTTP {status} in content encoding {encoding!r}"))
+    if status <= 299:
+        return None
+    api_time = _http_date(headers.get("date"))
+    return Refused(
+        status=status,
+        error=_error(_error_object(body), f"HTTP {status} without an error object."),
+        retry_after=_retry_after(headers.get("retry-after"), now if api_time is None else api_time),
+        api_time=api_time,
+    )
+
+
+def _error_object(body: bytes) -> Any:
+    try:
+        answer = _ANY.decode(body)
+    except _NOT_OF_THAT_FORM:
+        return None
+    return answer.get("error") if isinstance(answer, dict) else None
+
+
+def _error(value: Any, otherwise: str) -> Error:
+    """The error object in the guide's form, the OpenAPI's, or what can be read of it."""
+    if not isinstance(value, dict):
+        return Error(None, otherwise)
+    return Error(
+        code=_text(value.get("code"), CODE_CHARS_MAX),
+        message=_text(value.get("message"), MESSAGE_CHARS_MAX) or otherwise,
+        title=_text(value.get("title"), MESSAGE_CHARS_MAX),
+        log_url=_address(value.get("log_url")),
+    )
+
+
+def _warnings(value: Any) -> tuple[str, ...]:
+    entries = value[:WARNINGS_MAX] if isinstance(value, list) else []
+    texts = (_text(e.get("message"), MESSAGE_CHARS_MAX) for e in entries if isinstance(e, dict))
+    return tuple(text for text in texts if text is not None)
+
+
+def _undocumented(status: int, why: str) -> NoAnswer:
+    return NoAnswer(Trouble.PROTOCOL_ERROR, _cut(f"HTTP {status}, but not as documented: {why}"))
+
+
+# --- header fields and texts ----------------------------------------------------------------------
+
+
+def _timestamp(value: Any) -> int | None:
+    """ISO 8601 in ms since the epoch, rounded down; without a zone it is UTC, as the vendor says."""
+    if not isinstance(value, str) or not _TIMESTAMP.fullmatch(value):
+        return None
+    try:
+        return _milliseconds(datetime.fromisoformat(value.upper()))
+    except (ValueError, OverflowError):
+        return None
+
+
+@lru_cache(maxsize=8)
+def _http_date(value: str | None) -> int | None:
+    """An HTTP date in any of the forms of RFC 9110 (5.6.7), in ms. Cached: it changes once a second."""
+    if value is None or len(value) > _DATE_CHARS_MAX:
+        return None
+    try:
+        return _milliseconds(parsedate_to_datetime(value))
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+def _milliseconds(moment: datetime) -> int | None:
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    milliseconds = (moment - _EPOCH) // _MILLISECOND
+    return milliseconds if milliseconds > 0 else None
+
+
+def _retry_after(value: str | None, now: int) -> float | None:
+    """Seconds from `now` (ms), for both forms of the field; 0 for a moment that has passed."""
+    if value is None:
+        return None
+    value = value.strip()
+    if _SECONDS.fullmatch(value):
+        return min(float(value), RETRY_AFTER_SECONDS_MAX)
+    moment = _http_date(value)
+    if moment is None:
+        return None
+    return min(max((moment - now) / 1000, 0.0), RETRY_AFTER_SECONDS_MAX)
+
+
+def _whole_number(value: str | None) -> int | None:
+    return int(value) if value is not None and _WHOLE_NUMBER.fullmatch(value) else None
+
+
+def _text(value: Any, chars_max: int) -> str | None:
+    return _cut(value, chars_max) if isinstance(value, str) and value else None
+
+
+def _address(value: Any) -> str | None:
+    """Whole or not at all: half an address leads nowhere."""
+    return value if isinstance(value, str) and 0 < len(value) <= URL_CHARS_MAX else None
+
+
+def _cut(text: str, chars_max: int = DETAIL_CHARS_MAX) -> str:
+    return text if len(text) <= chars_max else text[: chars_max - 1] + "…"
