@@ -1,0 +1,13 @@
+"""Wire formats of the topics ↔ the words of the domain. Pure: bytes in, values out, and back."""
+
+from daemon.codec.dead_letter import DEAD_LETTER_BYTES_MAX, encode_dead_letter
+from daemon.codec.decode import decode_change
+from daemon.codec.result import encode_correction, encode_result
+
+__all__ = [
+    "DEAD_LETTER_BYTES_MAX",
+    "decode_change",
+    "encode_correction",
+    "encode_dead_letter",
+    "encode_result",
+]

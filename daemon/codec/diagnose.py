@@ -1,0 +1,278 @@
+"""What is wrong with a record that could not be decoded, in words for the person who published it.
+
+Slow on purpose, and only run on records that are rejected anyway. Each field is put through the same
+annotation that the fast decoder used, so the two cannot disagree; what is quoted of the record is cut
+to about a hundred characters.
+"""
+
+from __future__ import annotations
+
+import json
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from daemon.codec.change import (
+    DEACTIVATED,
+    UPSERTED,
+    ChangeId,
+    CourseChange,
+    CourseChangeData,
+    CourseChangeEvent,
+    IntegrationId,
+    OriginId,
+)
+from daemon.core.model import RejectReason
+
+EXCERPT_MAX = 100
+MISTAKES_MAX = 5
+
+_DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_ID_FIELDS = ("id", "integration_id", "origin_id", "data.integration_id", "data.origin_id", "ce_id")
+_CONFLUENT_PREFIX = 5
+"""Magic byte 0 and a schema id of four bytes, as Confluent's serialisers write it."""
+
+_RawObject = dict[str, msgspec.Raw]
+_decode_object = msgspec.json.Decoder(_RawObject).decode
+
+
+class Finding(NamedTuple):
+    reason: RejectReason
+    message: str
+
+
+class Ids(NamedTuple):
+    """What is known of who a rejected record was about."""
+
+    change_id: str | None = None
+    integration_id: str | None = None
+    origin_id: str | None = None
+
+
+class _Mistake(NamedTuple):
+    path: str
+    message: str
+    reason: RejectReason
+
+
+def examine_plain(value: bytes, error: Exception) -> Finding:
+    """Why ``value`` is no `CourseChange`; ``error`` is what the decoder said, for want of better."""
+    fields = _object(value)
+    if isinstance(fields, Finding):
+        return fields
+    return _unsupported_type(fields.get("type"), "type") or _finding(_mistakes(fields, CourseChange), error)
+
+
+def examine_event(value: bytes, error: Exception) -> Finding:
+    """Why ``value`` is no CloudEvent in structured mode with a course change in it."""
+    fields = _object(value)
+    if isinstance(fields, Finding):
+        return fields
+    unsupported = _unsupported_type(fields.get("type"), "type")
+    if unsupported is not None:
+        return unsupported
+    if "data_base64" in fields and "data" not in fields:
+        return Finding(
+            RejectReason.UNSUPPORTED, "data_base64: not supported; send the change as JSON in data"
+        )
+    return _finding(_mistakes(fields, CourseChangeEvent), error)
+
+
+def examine_data(value: bytes, envelope: bytes, error: Exception) -> Finding:
+    """Why ``value`` is no data of a CloudEvent in binary mode, whose attributes are ``envelope``."""
+    attributes = _decode_object(envelope)
+    unsupported = _unsupported_type(attributes.get("type"), "header ce_type")
+    if unsupported is not None:
+        return unsupported
+    fields = _object(value)
+    if isinstance(fields, Finding):
+        return fields
+    of_headers = (
+        mistake._replace(path=f"header ce_{mistake.path}")
+        for mistake in _mistakes(attributes, CourseChangeEvent)
+        if mistake.path != "data"
+    )
+    return _finding((*of_headers, *_mistakes(fields, CourseChangeData)), error)
+
+
+def salvaged_ids(value: bytes) -> Ids:
+    """The ids that can be read and would be valid; everything else of the record may be broken."""
+    try:
+        fields = _decode_object(value)
+    except _DECODE_ERRORS:
+        return Ids()
+    inner: Mapping[str, msgspec.Raw] = fields
+    if "data" in fields and "integration_id" not in fields and "origin_id" not in fields:
+        try:
+            inner = _decode_object(fields["data"])
+        except _DECODE_ERRORS:
+            inner = {}
+    return Ids(
+        _read(fields.get("id"), ChangeId),
+        _read(inner.get("integration_id"), IntegrationId),
+        _read(inner.get("origin_id"), OriginId),
+    )
+
+
+def excerpt(raw: bytes) -> str:
+    """What stands there, for a message: bounded, on one line."""
+    text = raw[: EXCERPT_MAX * 4].decode("utf-8", "backslashreplace")
+    shown = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    return shown if len(shown) <= EXCERPT_MAX else shown[: EXCERPT_MAX - 1] + "…"
+
+
+# --- the record as a whole ------------------------------------------------------------------------
+
+
+def _object(value: bytes) -> _RawObject | Finding:
+    """The members of the JSON object that a record must be, unread; or why it is none."""
+    try:
+        return _decode_object(value)
+    except msgspec.ValidationError:
+        return Finding(RejectReason.SCHEMA, f"the record is {_kind(value)}, expected a JSON object")
+    except RecursionError:
+        return Finding(RejectReason.MALFORMED, "the record is nested too deep to be read as JSON")
+    except UnicodeDecodeError:
+        return Finding(RejectReason.MALFORMED, f"the record is not valid UTF-8: {excerpt(value)}")
+    except msgspec.MsgspecError as error:
+        return Finding(RejectReason.MALFORMED, _not_json(value, error))
+
+
+def _kind(value: bytes) -> str:
+    content = value.lstrip()
+    if content.startswith(b'"'):
+        twice = content[1:2] == b"{"
+        return "a JSON string" + (" that holds JSON itself (serialised twice)" if twice else "")
+    if content.startswith(b"["):
+        return "a JSON array"
+    return f"JSON but no object: {excerpt(content)}"
+
+
+def _not_json(value: bytes, error: Exception) -> str:
+    """The usual ways of not being JSON by name; the rest with the decoder's words and an excerpt."""
+    if not value.strip():
+        return "the record's value is empty, expected a JSON object"
+    if value[0] == 0 and len(value) >= _CONFLUENT_PREFIX:
+        schema_id = int.from_bytes(value[1:_CONFLUENT_PREFIX], "big")
+        return (
+            f"the record is in Confluent's wire format (magic byte 0, schema id {schema_id}), which a schema "
+            "registry's serialiser writes; publish plain JSON instead"
+        )
+    if value.startswith(b"\xef\xbb\xbf"):
+        return "the record begins with a byte order mark; publish UTF-8 without one"
+    if value.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "the record looks like UTF-16; publish UTF-8"
+    try:
+        json.loads(value)
+    except UnicodeDecodeError:
+        return f"the record is not valid UTF-8: {excerpt(value)}"
+    except (ValueError, RecursionError):
+        return f"the record is not JSON: {_said(error)}; it begins with: {excerpt(value)}"
+    return (
+        "the record holds something that not every reader of JSON accepts, such as NaN or half of a surrogate "
+        f"pair (\\ud800): {_said(error)}"
+    )
+
+
+def _said(error: Exception) -> str:
+    return str(error).removeprefix("JSON is malformed: ")[:EXCERPT_MAX]
+
+
+def _unsupported_type(raw: msgspec.Raw | None, path: str) -> Finding | None:
+    """A type that is well written but not ours; everything else of such a record is of no interest."""
+    found = _read(raw, str)
+    if found is None or found == UPSERTED or not found:
+        return None
+    if found == DEACTIVATED:
+        message = (
+            f"{path}: {DEACTIVATED} is not supported by this version, which only creates and updates courses; "
+            "nothing was changed in the learning system"
+        )
+    else:
+        message = f"{path}: found {excerpt(found.encode())}, expected {UPSERTED}"
+    return Finding(RejectReason.UNSUPPORTED, message)
+
+
+# --- field by field -------------------------------------------------------------------------------
+
+
+def _finding(mistakes: Iterator[_Mistake] | tuple[_Mistake, ...], error: Exception) -> Finding:
+    found = list(mistakes)
+    if not found:
+        # The fast decoder refused what each field's own check accepts.
+        malformed = (
+            isinstance(error, UnicodeDecodeError | RecursionError) or type(error) is msgspec.DecodeError
+        )
+        reason = RejectReason.MALFORMED if malformed else RejectReason.SCHEMA
+        return Finding(reason, f"the record cannot be read: {str(error)[: 2 * EXCERPT_MAX]}")
+    told = [f"{mistake.path}: {mistake.message}" for mistake in found[:MISTAKES_MAX]]
+    if len(found) > MISTAKES_MAX:
+        told.append(f"and {len(found) - MISTAKES_MAX} more")
+    return Finding(found[0].reason, "; ".join(told))
+
+
+def _mistakes(fields: Mapping[str, msgspec.Raw], struct: type, prefix: str = "") -> Iterator[_Mistake]:
+    """Every field of ``struct`` that is missing or wrong in ``fields``, in the order of the struct."""
+    for field in msgspec.structs.fields(struct):
+        path = prefix + field.encode_name
+        nested = isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)
+        expected = "a JSON object" if nested else _expected(field.type)
+        raw = fields.get(field.encode_name)
+        if raw is None:
+            if field.required:
+                yield _Mistake(path, f"missing, expected {expected}", _reason(path, b""))
+        elif nested:
+            try:
+                inner = _decode_object(raw)
+            except _DECODE_ERRORS as error:
+                yield _mistake(path, raw, error, expected)
+            else:
+                yield from _mistakes(inner, field.type, f"{path}.")
+        else:
+            try:
+                msgspec.json.decode(raw, type=field.type)
+            except _DECODE_ERRORS as error:
+                yield _mistake(path, raw, error, expected)
+
+
+def _mistake(path: str, raw: msgspec.Raw, error: Exception, expected: str) -> _Mistake:
+    content = bytes(memoryview(raw))
+    if isinstance(error, UnicodeDecodeError):
+        return _Mistake(path, f"is not valid UTF-8: {excerpt(content)}", RejectReason.MALFORMED)
+    if isinstance(error, RecursionError):
+        return _Mistake(path, "is nested too deep", RejectReason.MALFORMED)
+    length = ""
+    if content.startswith(b'"') and len(content) > EXCERPT_MAX:
+        text = _read(raw, str)
+        length = f" ({len(text):,} characters)" if text is not None else ""
+    return _Mistake(path, f"found {excerpt(content)}{length}, expected {expected}", _reason(path, content))
+
+
+def _reason(path: str, content: bytes) -> RejectReason:
+    if path.startswith(("course.", "data.course.")):
+        return RejectReason.COURSE
+    if path in _ID_FIELDS and content.startswith(b'"') and content != b'""':
+        return RejectReason.IDENTIFIER
+    return RejectReason.SCHEMA
+
+
+def _expected(annotation: Any) -> str:
+    """The ``expected`` of the annotation's ``Meta``, wherever in it that stands."""
+    for part in (annotation, *typing.get_args(annotation)):
+        for meta in getattr(part, "__metadata__", ()):
+            if meta.extra and "expected" in meta.extra:
+                optional = type(None) in typing.get_args(annotation)
+                return str(meta.extra["expected"]) + (" or null" if optional else "")
+    raise LookupError(f"{annotation} says nothing of what is expected")
+
+
+def _read(raw: msgspec.Raw | None, annotation: Any) -> Any:
+    """The value of a member, or None where it is absent or not valid."""
+    if raw is None:
+        return None
+    try:
+        return msgspec.json.decode(raw, type=annotation)
+    except _DECODE_ERRORS:
+        return None

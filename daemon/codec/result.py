@@ -1,0 +1,204 @@
+"""The wire format of the output: results and corrections as CloudEvents in structured mode.
+
+One ``content-type`` header instead of seven ``ce_*`` headers, which cost as much again as the whole
+encoding. Everything that came from outside is bounded here (R7): one text that does not fit into a
+record would fail its transaction for ever.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from daemon.codec.times import iso_ms
+from daemon.core.model import Correction, Error, Result, Status
+
+CODE_MAX = 200
+TITLE_MAX = 300
+MESSAGE_MAX = 2000
+LOG_URL_MAX = 2000
+FOREIGN_ID_MAX = 512
+"""Characters. The ids of the API are some 24 long; a longer one is cut like any other text."""
+
+CONTENT_TYPE = b"application/cloudevents+json"
+
+Encoded = tuple[bytes | None, bytes | None, tuple[tuple[str, bytes], ...]]
+"""Key, value and headers of a record."""
+
+_HEADERS = (("content-type", CONTENT_TYPE),)
+_encode = msgspec.json.Encoder().encode
+
+_Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+
+
+class Source(msgspec.Struct, frozen=True, gc=False):
+    """An input record."""
+
+    topic: str
+    partition: Annotated[int, Meta(ge=0)]
+    offset: Annotated[int, Meta(ge=0)]
+
+
+class SyncError(msgspec.Struct, frozen=True, gc=False):
+    """Why. The API's error object, or one of the daemon's own (codes `COURSESYNC.*`)."""
+
+    code: Annotated[str | None, Meta(description="Stable; decide by this one, never by the text.")]
+    title: str | None
+    message: Annotated[str, Meta(description=f"For people; cut at {MESSAGE_MAX} characters.")]
+    log_url: Annotated[str | None, Meta(description="Where the vendor shows more.")]
+
+
+class SyncResult(msgspec.Struct, frozen=True, gc=False):
+    """The end of one change."""
+
+    status: Annotated[
+        Status,
+        Meta(
+            description="SUCCEEDED: the API reported the course as written. FAILED: it did not take it. TIMED_OUT: the "
+            "task was still pending at its time-out; a correction may follow. SUPERSEDED: never sent, a newer change "
+            "of the course took its place. REJECTED: the record was no acceptable change; its bytes are in the dead "
+            "letters."
+        ),
+    ]
+    integration_id: Annotated[str | None, Meta(description="Null where a rejected record told none.")]
+    origin_id: Annotated[str | None, Meta(description="Null where a rejected record told none.")]
+    change_id: Annotated[
+        str | None, Meta(description="The `id` of the change; null where a rejected record had none.")
+    ]
+    change: Annotated[
+        Source, Meta(description="The input record that ends here: the identity of the change.")
+    ]
+    course_id: Annotated[str | None, Meta(description="Kombo's id of the course, when it succeeded.")]
+    error: SyncError | None
+    superseded_by: Annotated[Source | None, Meta(description="The input record with the newer change.")]
+    batch_id: str | None
+    task_id: Annotated[str | None, Meta(description="The API's task.")]
+    attempts: Annotated[int, Meta(ge=0, description="Submissions that this change was part of.")]
+    consumed_at: _Time
+    submitted_at: Annotated[_Time | None, Meta(description="When the API accepted the submission.")]
+    completed_at: Annotated[_Time | None, Meta(description="The API's own time of completion.")]
+    resolved_at: _Time
+
+
+class SyncResultEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The one record that ends a change, as a CloudEvent in structured mode.
+
+    READ THE RESULTS WITH `isolation.level=read_committed`. Results are written in Kafka transactions: a consumer
+    with `read_uncommitted`, which is the default of the Java client and of kafka-python, also sees results of aborted
+    transactions, which never happened, and counts changes twice.
+    """
+
+    specversion: Literal["1.0"]
+    id: Annotated[
+        str,
+        Meta(description="`<topic>/<partition>/<offset>` of the change.", examples=["course-changes/3/1042"]),
+    ]
+    source: Annotated[str, Meta(examples=["/course-sync-daemon/course-sync-journal"])]
+    type: Literal["course.sync.resolved"]
+    subject: Annotated[
+        str | UnsetType, Meta(description="The origin id; absent where a rejected record told none.")
+    ] = UNSET
+    time: _Time
+    datacontenttype: Literal["application/json"]
+    data: SyncResult
+
+
+class SyncCorrectionEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The late truth about a change that ended as `TIMED_OUT`: its task came to an end after all. The result that
+    was published stays what it is; this record has another type, another id and another key.
+
+    READ IT WITH `isolation.level=read_committed`, as the results.
+    """
+
+    specversion: Literal["1.0"]
+    id: Annotated[
+        str,
+        Meta(
+            description="The id of the result and `/correction`.",
+            examples=["course-changes/3/1042/correction"],
+        ),
+    ]
+    source: Annotated[str, Meta(examples=["/course-sync-daemon/course-sync-journal"])]
+    type: Literal["course.sync.corrected"]
+    subject: Annotated[str | UnsetType, Meta(description="The origin id.")] = UNSET
+    time: _Time
+    datacontenttype: Literal["application/json"]
+    data: SyncResult
+
+
+def encode_result(result: Result, partition: int, *, changes_topic: str, journal_topic: str) -> Encoded:
+    """The record for the results topic; key ``[integration_id, origin_id]``, with nulls when not known."""
+    data = _data(result, partition, changes_topic)
+    event = SyncResultEvent(
+        specversion="1.0",
+        id=f"{changes_topic}/{partition}/{result.offset}",
+        source=f"/course-sync-daemon/{journal_topic}",
+        type="course.sync.resolved",
+        subject=UNSET if result.origin_id is None else result.origin_id,
+        time=data.resolved_at,
+        datacontenttype="application/json",
+        data=data,
+    )
+    return _encode((result.integration_id, result.origin_id)), _encode(event), _HEADERS
+
+
+def encode_correction(
+    correction: Correction, partition: int, *, changes_topic: str, journal_topic: str
+) -> Encoded:
+    """The record for the results topic; key ``[integration_id, origin_id, "correction"]``."""
+    result = correction.result
+    data = _data(result, partition, changes_topic)
+    event = SyncCorrectionEvent(
+        specversion="1.0",
+        id=f"{changes_topic}/{partition}/{result.offset}/correction",
+        source=f"/course-sync-daemon/{journal_topic}",
+        type="course.sync.corrected",
+        subject=UNSET if result.origin_id is None else result.origin_id,
+        time=data.resolved_at,
+        datacontenttype="application/json",
+        data=data,
+    )
+    return _encode((result.integration_id, result.origin_id, "correction")), _encode(event), _HEADERS
+
+
+def cut(text: str, length: int) -> str:
+    """At most ``length`` characters, the last one an ellipsis where something is missing."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _data(result: Result, partition: int, changes_topic: str) -> SyncResult:
+    superseded_by = result.superseded_by
+    return SyncResult(
+        status=result.status,
+        integration_id=result.integration_id,
+        origin_id=result.origin_id,
+        change_id=result.change_id,
+        change=Source(changes_topic, partition, result.offset),
+        course_id=_cut_optional(result.course_id, FOREIGN_ID_MAX),
+        error=None if result.error is None else _error(result.error),
+        superseded_by=None if superseded_by is None else Source(changes_topic, partition, superseded_by),
+        batch_id=result.batch_id,
+        task_id=_cut_optional(result.task_id, FOREIGN_ID_MAX),
+        attempts=result.attempts,
+        consumed_at=iso_ms(result.consumed_at),
+        submitted_at=None if result.submitted_at is None else iso_ms(result.submitted_at),
+        completed_at=None if result.completed_at is None else iso_ms(result.completed_at),
+        resolved_at=iso_ms(result.resolved_at),
+    )
+
+
+def _error(error: Error) -> SyncError:
+    log_url = error.log_url
+    return SyncError(
+        code=_cut_optional(error.code, CODE_MAX),
+        title=_cut_optional(error.title, TITLE_MAX),
+        message=cut(error.message, MESSAGE_MAX),
+        # A link that was cut leads nowhere.
+        log_url=None if log_url is None or len(log_url) > LOG_URL_MAX else log_url,
+    )
+
+
+def _cut_optional(text: str | None, length: int) -> str | None:
+    return None if text is None else cut(text, length)
