@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import os
-import random
 import shutil
 import socket
 import subprocess
@@ -21,13 +19,10 @@ from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from daemon.sandbox.kafka_jars import fetch_kafka, require_java
+from daemon.sandbox.ports import free_ports
 from daemon.sandbox.process import Child, SandboxError
 
 _LOG4J = Path(__file__).with_name("kafka-log4j2.properties")
-
-_PORTS = range(20_000, 32_000)
-"""Below the range that systems take ports of outgoing connections from (Linux: from 32768). A port
-in that range could be taken while the broker is down, even by a client that reconnects to itself."""
 
 _JVM = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-Djava.awt.headless=true")
 
@@ -75,7 +70,7 @@ class Broker:
         """Data and log go into `directory`; without one, into a temporary folder deleted by `close`."""
         self._temporary = directory is None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="course-sync-kafka-"))
-        self._port, controller_port = _free_ports(2)
+        self._port, controller_port = free_ports(2)
         self._settings = {
             **_SETTINGS,
             "listeners": f"PLAINTEXT://127.0.0.1:{self._port},CONTROLLER://127.0.0.1:{controller_port}",
@@ -173,19 +168,6 @@ class Broker:
 def external_kafka() -> str | None:
     """``host:port`` of the cluster to use instead of one of our own: the environment's ``KAFKA``."""
     return os.environ.get("KAFKA") or None
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as held:
-        ports: list[int] = []
-        for port in random.sample(_PORTS, 200):
-            listener = held.enter_context(socket.socket())
-            with contextlib.suppress(OSError):
-                listener.bind(("127.0.0.1", port))
-                ports.append(port)
-            if len(ports) == count:
-                return ports
-    raise SandboxError(f"no free ports on 127.0.0.1 between {_PORTS.start} and {_PORTS.stop}")
 
 
 def _cluster_id() -> str:

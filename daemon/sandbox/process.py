@@ -48,7 +48,7 @@ class Child:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> Self:
-        """Start a program whose output is appended to `log`. `env` is added to our own environment."""
+        """Start a program whose output is appended to `log`. `env` is its whole environment, None our own."""
         log.parent.mkdir(parents=True, exist_ok=True)
         watched, leash = os.pipe()
         try:
@@ -59,7 +59,7 @@ class Child:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    env={**os.environ, **(env or {})},
+                    env=env,
                     cwd=cwd,
                     pass_fds=[watched],
                     process_group=0,

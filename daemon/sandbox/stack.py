@@ -1,0 +1,245 @@
+"""What the sandbox runs: Kafka, the topics, the simulator of the API, the daemon.
+
+Started in this order and ended in the other, whatever happens. Everything that is written goes into
+one folder: the logs stay there, the broker's data go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import msgspec
+
+from daemon.log.kafka.clients import KafkaConnection
+from daemon.log.port import Topics
+from daemon.sandbox import local_http, profile
+from daemon.sandbox.broker import Broker, external_kafka
+from daemon.sandbox.ports import free_ports
+from daemon.sandbox.process import Child, SandboxError
+from daemon.sandbox.topics import create_topics, delete_topics
+
+API_KEY = "sandbox-key"
+START_TIMEOUT = 30.0
+"""Seconds for a program of ours to come up."""
+
+
+class SimulatorAddress(msgspec.Struct, frozen=True):
+    """What the simulator announces."""
+
+    url: str
+    """For /_sim/…"""
+    base_url: str
+    """Of the API."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where everything is."""
+
+    bootstrap: str
+    topics: Topics
+    group: str
+    simulator: SimulatorAddress
+    admin_url: str
+    """The daemon's /metrics, /readyz and so on."""
+
+    @property
+    def connection(self) -> KafkaConnection:
+        return KafkaConnection(bootstrap_servers=(self.bootstrap,))
+
+
+class Stack:
+    """A context manager: inside, Kafka and the simulator run; the daemon as it is told.
+
+    Not inside two processes for one folder at the same time. Raises `SandboxError`, and
+    `daemon.log.port.LogError` when the cluster can not be used.
+    """
+
+    def __init__(self, directory: Path, *, faults: str, seed: int, say: Callable[[str], None]) -> None:
+        """`faults` is what the simulator's option of this name takes; `say` gets what happens, for people."""
+        self.directory = directory
+        self._faults = faults
+        self._seed = seed
+        self._say = say
+        self._cleanup = contextlib.ExitStack()
+        self._children: list[Child] = []
+        self._broker: Broker | None = None
+        self._daemon: Child | None = None
+        self._addresses: Addresses | None = None
+        self._api_key_file = directory / "api-key"
+
+    @property
+    def addresses(self) -> Addresses:
+        assert self._addresses is not None, "only inside the context"
+        return self._addresses
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The daemon's environment; good for every other command of `coursesyncd` too."""
+        a = self.addresses
+        return profile.environment(
+            os.environ,
+            bootstrap=a.bootstrap,
+            topics=a.topics,
+            group=a.group,
+            base_url=a.simulator.base_url,
+            api_key_file=self._api_key_file,
+            admin_port=int(a.admin_url.rpartition(":")[2]),
+        )
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as cleanup:
+            self._start(cleanup)
+            self._cleanup = cleanup.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cleanup.close()
+
+    def start_daemon(self) -> None:
+        """Start it, or start it again; `await_ready` says when it works."""
+        assert self._daemon is None or not self._daemon.running
+        command = [str(Path(sys.executable).with_name("coursesyncd")), "run"]
+        self._daemon = self._child("coursesyncd", command, env=self.environment)
+
+    def await_ready(self) -> None:
+        """Wait until the daemon says that it is ready.
+
+        Raises:
+            SandboxError: it ended, or took longer than `START_TIMEOUT`.
+        """
+        assert self._daemon is not None
+        deadline = time.monotonic() + START_TIMEOUT
+        while not _answers_ok(f"{self.addresses.admin_url}/readyz"):
+            self.assert_running()
+            if time.monotonic() > deadline:
+                raise SandboxError(
+                    f"coursesyncd was not ready within {START_TIMEOUT:g} s.\n{self._daemon.log_tail()}"
+                )
+            time.sleep(0.05)
+
+    def kill_daemon(self) -> None:
+        """End it as kill -9 does."""
+        assert self._daemon is not None
+        self._daemon.kill()
+
+    def drain_daemon(self) -> None:
+        """End it as an operator does.
+
+        Raises:
+            SandboxError: it did not end in order.
+        """
+        assert self._daemon is not None
+        if self._daemon.stop(grace=START_TIMEOUT) != 0:
+            raise SandboxError(self._daemon.obituary())
+
+    def assert_running(self) -> None:
+        """Raises SandboxError when a part has ended by itself."""
+        if self._broker is not None and not self._broker.running:
+            raise SandboxError(f"Kafka ended by itself; see {self._broker.log}")
+        for child in (*self._children, *([self._daemon] if self._daemon else [])):
+            if not child.running:
+                raise SandboxError(child.obituary())
+
+    def ask_simulator(self, path: str) -> Any:
+        """The JSON that the simulator answers under /_sim/.
+
+        Raises:
+            SandboxError: it does not answer.
+        """
+        try:
+            return msgspec.json.decode(local_http.get(f"{self.addresses.simulator.url}/_sim/{path}"))
+        except (OSError, msgspec.DecodeError) as error:
+            raise SandboxError(f"the simulator does not answer: {error}") from error
+
+    # --- starting ---------------------------------------------------------------------------------
+
+    def _start(self, cleanup: contextlib.ExitStack) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        cleanup.enter_context(_only_one(self.directory))
+        for old in self.directory.glob("*.log"):
+            old.unlink()
+        self._api_key_file.write_text(f"{API_KEY}\n")
+        bootstrap, topics, group = self._start_kafka(cleanup)
+        simulator = self._start_simulator(cleanup)
+        cleanup.callback(lambda: self._daemon and self._daemon.stop())
+        self._addresses = Addresses(
+            bootstrap=bootstrap,
+            topics=topics,
+            group=group,
+            simulator=simulator,
+            admin_url=f"http://127.0.0.1:{free_ports(1)[0]}",
+        )
+
+    def _start_kafka(self, cleanup: contextlib.ExitStack) -> tuple[str, Topics, str]:
+        """A broker of our own, or topics of our own in somebody else's cluster, deleted at the end."""
+        if external := external_kafka():
+            self._say(f"Using the Kafka at {external}.")
+            group = f"sandbox-{uuid.uuid4().hex[:8]}"
+            topics = Topics(
+                *(f"{group}-{name}" for name in ("changes", "journal", "results", "dead-letters"))
+            )
+            connection = KafkaConnection(bootstrap_servers=tuple(external.split(",")))
+            cleanup.callback(delete_topics, connection, topics)
+            create_topics(connection, topics, profile.PARTITIONS)
+            return external, topics, group
+        self._say("Starting Kafka (the first time, Maven fetches it: 44 MB) …")
+        folder = self.directory / "kafka"
+        shutil.rmtree(folder, ignore_errors=True)
+        self._broker = Broker(folder)
+        cleanup.callback(shutil.rmtree, folder / "data", ignore_errors=True)
+        cleanup.callback(self._broker.kill)
+        self._broker.start()
+        connection = KafkaConnection(bootstrap_servers=(self._broker.bootstrap,))
+        create_topics(connection, Topics(), profile.PARTITIONS)
+        return self._broker.bootstrap, Topics(), "course-sync-daemon"
+
+    def _start_simulator(self, cleanup: contextlib.ExitStack) -> SimulatorAddress:
+        options = {
+            "--faults": self._faults,
+            "--seed": str(self._seed),
+            "--task-seconds": str(profile.TASK_SECONDS),
+            "--api-key": API_KEY,
+        }
+        command = [sys.executable, "-m", "daemon.sandbox.simulator"]
+        child = self._child("simulator", [*command, *(word for pair in options.items() for word in pair)])
+        cleanup.callback(child.stop)
+        self._children.append(child)
+        line = child.wait_for_line(r"^\{.*\}$", START_TIMEOUT)[0]
+        return msgspec.json.decode(line, type=SimulatorAddress)
+
+    def _child(self, name: str, command: list[str], env: dict[str, str] | None = None) -> Child:
+        return Child.start(name, command, log=self.directory / f"{name}.log", env=env)
+
+
+@contextlib.contextmanager
+def _only_one(directory: Path) -> Iterator[None]:
+    """Hold the folder's lock, which the system lets go of whatever we die of."""
+    lock: IO[str]
+    with (directory / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SandboxError(f"A sandbox already runs in {directory.absolute()}.") from None
+        yield
+
+
+def _answers_ok(url: str) -> bool:
+    try:
+        local_http.get(url, timeout=2.0)
+    except OSError:
+        return False
+    return True
