@@ -1,0 +1,286 @@
+"""One member's side of the embedded log: the two protocols of `daemon.log.port`.
+
+Every asynchronous method gives way to the event loop at least once before it looks at the cluster, as
+a real client would, so that whatever else is due runs in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+
+from daemon.log.embedded.cluster import EmbeddedCluster, Producer
+from daemon.log.embedded.group import Displaced, Expired, Notice, Session
+from daemon.log.embedded.storage import OffsetOutOfRangeError, Partition
+from daemon.log.port import (
+    Assigned,
+    CommitFailedError,
+    CorruptJournalError,
+    Event,
+    FatalLogError,
+    FencedError,
+    InputFacts,
+    LogError,
+    Message,
+    PositionLost,
+    Record,
+    Records,
+    Revoked,
+    Topics,
+    Transaction,
+)
+
+RECORDS_MAX = 500
+"""In one `Records` event or one batch of a restore; `max_poll_records` of the daemon's Kafka client."""
+
+
+@dataclass(slots=True)
+class _Flow:
+    """Where a partition is read, since its last `begin`."""
+
+    offset: int
+    token: int
+    paused: bool = False
+
+
+class EmbeddedLog:
+    """A static member of a consumer group, in this process. Never for production."""
+
+    def __init__(
+        self, cluster: EmbeddedCluster, topics: Topics, member_id: str, *, group: str = "course-sync-daemon"
+    ) -> None:
+        self._cluster = cluster
+        self._topics = topics
+        self._member_id = member_id
+        self._group = cluster.group(group, topics.changes)
+        self._session: Session | None = None
+        self._held: frozenset[int] = frozenset()
+        """As the caller knows it: what the last `Assigned` or `Revoked` that it has read says."""
+        self._flows: dict[int, _Flow] = {}
+        """In the order in which they are looked at next."""
+        self._waiter: asyncio.Future[None] | None = None
+        self._ended: str | None = None
+
+    async def start(self) -> None:
+        await asyncio.sleep(0)
+        if self._cluster.partition_count(self._topics.changes) == 0:
+            raise LogError(f"there is no topic {self._topics.changes}")
+        self._cluster.warn_once()
+        self._join()
+
+    async def next_event(self) -> Event:
+        await asyncio.sleep(0)
+        while True:
+            if self._ended is not None:
+                raise FatalLogError(self._ended)
+            event = self._next_of_group() or self._next_of_input()
+            if event is not None:
+                return event
+            assert self._waiter is None, "one call of next_event at a time"
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+    async def input_facts(self, partition: int) -> InputFacts:
+        await asyncio.sleep(0)
+        topic = self._topics.changes
+        log = self._cluster.partition(topic, partition)
+        return InputFacts(
+            topic_id=self._cluster.topic_id(topic),
+            partitions=self._cluster.partition_count(topic),
+            earliest=log.start,
+            latest=log.end,
+            group_offset=self._group.offsets.get(partition),
+        )
+
+    def begin(self, partition: int, offset: int, token: int) -> None:
+        if partition in self._held:
+            self._flows[partition] = _Flow(offset, token)
+            self._wake()
+
+    def pause(self, partition: int) -> None:
+        if partition in self._flows:
+            self._flows[partition].paused = True
+
+    def resume(self, partition: int) -> None:
+        if partition in self._flows:
+            self._flows[partition].paused = False
+            self._wake()
+
+    async def confirm_assignment(self, partition: int, timeout: float) -> bool:  # noqa: ARG002 (answers at once)
+        await asyncio.sleep(0)
+        session = self._session
+        return (
+            self._ended is None
+            and session is not None
+            and session.live
+            and session.settled  # otherwise a rebalance is under way, and nothing is sure
+            and partition in session.partitions
+        )
+
+    async def open_shard(self, partition: int) -> EmbeddedShardLog:
+        await asyncio.sleep(0)
+        journal = self._cluster.partition(self._topics.journal, partition)
+        producer = self._cluster.producer(f"{self._topics.journal}-{partition}")  # R1
+        return EmbeddedShardLog(self._topics, partition, journal, producer, self._commit_group_offset)
+
+    def silence(self) -> float:
+        return 0.0  # reading happens inside the caller's own call: there is nobody to go silent
+
+    async def stop(self) -> None:
+        """Go silent. A static member keeps its partitions until its session expires."""
+        self._end("the log was stopped")
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _join(self) -> None:
+        partitions = self._cluster.partition_count(self._topics.changes)
+        self._session = self._group.join(self._member_id, partitions, self._wake)
+
+    def _next_of_group(self) -> Event | None:
+        """What the group has to say comes before any record: a flow ends before its next read."""
+        assert self._session is not None, "start() comes before next_event()"
+        notice: Notice | None = self._session.next_notice()
+        match notice:
+            case Assigned(partitions):
+                self._held = partitions
+                return notice
+            case Revoked():
+                self._lose_all()
+                return notice
+            case Displaced():
+                self._end(f"another process has joined the group as {self._member_id}")
+                raise FatalLogError(self._ended)
+            case Expired():
+                # As a Kafka client does on its first heartbeat after too long a pause.
+                self._join()
+                lost = self._lose_all()
+                return Revoked(lost) if lost else self._next_of_group()
+            case None:
+                return None
+
+    def _next_of_input(self) -> Event | None:
+        partitions = self._cluster.partition_count(self._topics.changes)
+        for partition, flow in list(self._flows.items()):
+            if flow.paused or partition >= partitions:
+                continue
+            log = self._cluster.partition(self._topics.changes, partition)
+            try:
+                records, position = log.read(flow.offset, RECORDS_MAX)
+            except OffsetOutOfRangeError:
+                del self._flows[partition]
+                message = f"the log has the offsets from {log.start} to {log.end}"
+                return PositionLost(partition, flow.token, flow.offset, message)
+            flow.offset = position
+            if records:
+                self._flows[partition] = self._flows.pop(partition)  # the others come first next time
+                return Records(partition, flow.token, records, log.stable)
+        return None
+
+    def _lose_all(self) -> frozenset[int]:
+        lost = self._held
+        self._held = frozenset()
+        self._flows.clear()
+        return lost
+
+    def _commit_group_offset(self, partition: int, offset: int) -> None:
+        if self._session is not None:
+            self._group.commit_offset(self._session, partition, offset)
+
+    def _end(self, reason: str) -> None:
+        if self._ended is None:
+            self._ended = reason
+            self._wake()
+
+    def _wake(self) -> None:
+        """Let `next_event` look again; called from any event loop of this thread."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.get_loop().is_closed():  # closed: the member was killed
+            waiter.get_loop().call_soon_threadsafe(_resolve, waiter)
+
+
+def _resolve(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+class EmbeddedShardLog:
+    """One partition's journal and its producer, in this process."""
+
+    def __init__(
+        self,
+        topics: Topics,
+        partition: int,
+        journal: Partition,
+        producer: Producer,
+        commit_group_offset: Callable[[int, int], None],
+    ) -> None:
+        self._topics = topics
+        self._partition = partition
+        self._journal = journal
+        self._producer = producer
+        self._commit_group_offset = commit_group_offset
+        self._journal_end = journal.end  # every earlier owner is fenced: all below this is decided
+        self._unusable: str | None = None
+        self._committing = False
+
+    async def restore(self) -> AsyncIterator[Sequence[Record]]:
+        await asyncio.sleep(0)
+        position = self._journal.start
+        while position < self._journal_end:
+            records, position = self._journal.read(position, RECORDS_MAX, before=self._journal_end)
+            if records:
+                yield records
+            await asyncio.sleep(0)
+
+    async def commit(self, transaction: Transaction) -> Sequence[int]:
+        assert not self._committing, "one commit at a time"
+        if not (transaction.journal or transaction.results or transaction.dead_letters):
+            raise ValueError("an empty transaction proves nothing (R5)")
+        if self._unusable is not None:
+            raise CommitFailedError(self._unusable)
+        self._committing = True
+        try:
+            await asyncio.sleep(0)
+            offsets = self._write(transaction)
+            await asyncio.sleep(0)
+        except BaseException as error:
+            self._unusable = f"an earlier commit has failed: {error}"
+            raise
+        finally:
+            self._committing = False
+        if transaction.position is not None:
+            self._commit_group_offset(self._partition, transaction.position)
+        return offsets
+
+    async def read_back(self, offset: int) -> Record:
+        await asyncio.sleep(0)
+        record = self._journal.at(offset)
+        if record is None:
+            raise CorruptJournalError(f"{self._topics.journal}/{self._partition} has no record at {offset}")
+        return record
+
+    async def close(self) -> None:
+        if self._unusable is None:
+            self._unusable = "closed"
+
+    def _write(self, transaction: Transaction) -> list[int]:
+        topics, append = self._topics, self._producer.append
+        try:
+            offsets = [
+                append(topics.journal, Message(key, value), self._partition)[1]
+                for key, value in transaction.journal
+            ]
+            for message in transaction.results:
+                append(topics.results, message)
+            for message in transaction.dead_letters:
+                append(topics.dead_letters, message)
+            self._producer.end_transaction(commit=True)
+        except FencedError:
+            raise
+        except LogError as error:
+            raise CommitFailedError(str(error)) from error
+        return offsets
