@@ -1,0 +1,208 @@
+"""The journal: everything a shard knows, as records; and the fold that makes its memory of them.
+
+The fold is *last value per key* (R9): a record replaces the one before it under the same key, a
+tombstone removes it. No deltas, so compaction and repeated reading change nothing. Keys are JSON
+arrays, so that ids with any character cannot collide.
+
+    ["position"]                    next input offset, and what the shard knows of topic and API time
+    ["wait", integration, origin]   a change that is held back
+    ["batch", id]                   a sealed batch: frozen body and its items; written once
+    ["task", batch id]              the API's task of that batch
+    ["late", task id]               a timed-out task that is still watched
+
+Values are JSON objects, so that a person with a console consumer can read them. `Body` bytes stand in
+them verbatim: what is read back is byte for byte what was sealed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from daemon.core.model import Error, Item
+
+FORMAT = 1
+"""Version of this layout, in every position record. A higher one than ours blocks the partition (R8)."""
+
+
+class JournalError(Exception):
+    """A journal record that this version can not read: the partition must not go on (R8)."""
+
+
+class Attempt(msgspec.Struct, frozen=True, gc=False):
+    """One submission of a change, and how it ended."""
+
+    batch_id: str
+    error: Error | None = None
+    task_id: str | None = None
+    submitted_at: int | None = None
+    completed_at: int | None = None
+
+
+class Position(msgspec.Struct, frozen=True):
+    format: int
+    next_offset: int
+    topic_id: str
+    partitions: int
+    api_floor: int
+    """The largest API time that this shard has seen, ms (R14)."""
+
+
+class Wait(msgspec.Struct, frozen=True):
+    item: Item
+    body: msgspec.Raw
+    not_before: int | None = None
+    last: Attempt | None = None
+    """Present exactly when the change was submitted and failed for a reason that may pass (R10)."""
+
+
+class SealedBatch(msgspec.Struct, frozen=True):
+    integration_id: str
+    sealed_at: int
+    api_floor: int
+    items: tuple[Item, ...]
+    body: msgspec.Raw
+
+
+class Task(msgspec.Struct, frozen=True):
+    task_id: str
+    accepted_at: int
+
+
+class Late(msgspec.Struct, frozen=True):
+    batch_id: str
+    integration_id: str
+    items: tuple[Item, ...]
+    created_at: int
+    accepted_at: int
+
+
+Value = Position | Wait | SealedBatch | Task | Late
+
+_encoder = msgspec.json.Encoder()
+_decode_key = msgspec.json.Decoder(list[str]).decode
+_decoders: dict[str, tuple[int, msgspec.json.Decoder[Any]]] = {
+    "position": (1, msgspec.json.Decoder(Position)),
+    "wait": (3, msgspec.json.Decoder(Wait)),
+    "batch": (2, msgspec.json.Decoder(SealedBatch)),
+    "task": (2, msgspec.json.Decoder(Task)),
+    "late": (2, msgspec.json.Decoder(Late)),
+}
+
+POSITION_KEY = _encoder.encode(["position"])
+
+
+def wait_key(integration_id: str, origin_id: str) -> bytes:
+    return _encoder.encode(("wait", integration_id, origin_id))
+
+
+def batch_key(batch_id: str) -> bytes:
+    return _encoder.encode(("batch", batch_id))
+
+
+def task_key(batch_id: str) -> bytes:
+    return _encoder.encode(("task", batch_id))
+
+
+def late_key(task_id: str) -> bytes:
+    return _encoder.encode(("late", task_id))
+
+
+def encode_value(value: Value) -> bytes:
+    return _encoder.encode(value)
+
+
+def digest(body: bytes | memoryview) -> bytes:
+    """Eight bytes that tell whether a body read back later is the one that was sealed (R9)."""
+    return hashlib.blake2b(body, digest_size=8).digest()
+
+
+def decode(key: bytes | None, value: bytes | None) -> tuple[list[str], Value | None]:
+    """One journal record.
+
+    Raises:
+        JournalError: the key or the value is none of ours.
+    """
+    try:
+        parts = _decode_key(key or b"")
+        size, decoder = _decoders[parts[0]]
+        if len(parts) != size:
+            raise JournalError(f"journal key {key!r} has {len(parts)} parts, expected {size}")
+        return parts, None if value is None else decoder.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, LookupError) as error:
+        raise JournalError(
+            f"journal record with key {key!r:.200} is not readable by this version ({error}); "
+            "it was written by a newer version or damaged"
+        ) from error
+
+
+class RestoredBatch(msgspec.Struct):
+    """A batch as the fold leaves it. The body is kept only while it may still have to be sent."""
+
+    offset: int
+    sealed: SealedBatch
+    body: bytes | None
+    digest: bytes
+    task: Task | None = None
+
+
+class Fold:
+    """Journal records in, the shard's memory out."""
+
+    def __init__(self) -> None:
+        self.position: Position | None = None
+        self.waits: dict[tuple[str, str], Wait] = {}
+        self.batches: dict[str, RestoredBatch] = {}
+        self.late: dict[str, Late] = {}
+        self._tasks: dict[str, Task] = {}
+
+    def apply(self, offset: int, key: bytes | None, value: bytes | None) -> None:
+        """Fold one record in.
+
+        Raises:
+            JournalError: it is not one of ours, or a newer format.
+        """
+        parts, record = decode(key, value)
+        match record:
+            case None:
+                self._forget(parts)
+            case Position():
+                if record.format > FORMAT:
+                    raise JournalError(
+                        f"the journal has format {record.format}, this version reads up to {FORMAT}: "
+                        "run the newer version of coursesyncd again"
+                    )
+                self.position = record
+            case Wait():
+                self.waits[parts[1], parts[2]] = record
+            case SealedBatch():
+                body = bytes(record.body)
+                task = self._tasks.get(parts[1])
+                bare = msgspec.structs.replace(record, body=msgspec.Raw(b""))
+                kept = body if task is None else None
+                self.batches[parts[1]] = RestoredBatch(offset, bare, kept, digest(body), task)
+            case Task():
+                self._tasks[parts[1]] = record
+                batch = self.batches.get(parts[1])
+                if batch is not None:
+                    batch.task, batch.body = record, None
+            case Late():
+                self.late[parts[1]] = record
+
+    def _forget(self, parts: list[str]) -> None:
+        match parts[0]:
+            case "position":
+                self.position = None
+            case "wait":
+                self.waits.pop((parts[1], parts[2]), None)
+            case "batch":
+                self.batches.pop(parts[1], None)
+            case "task":
+                self._tasks.pop(parts[1], None)
+                batch = self.batches.get(parts[1])
+                if batch is not None:
+                    batch.task = None
+            case "late":
+                self.late.pop(parts[1], None)

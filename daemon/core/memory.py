@@ -1,0 +1,246 @@
+"""What a shard remembers, and the few elementary changes of it that all decisions are made of.
+
+`shard` decides about changes that come in, `settle` about answers; both act through this. Every
+elementary change writes to the draft of the next step what the journal has to hold for it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import msgspec
+
+from daemon.config import Settings
+from daemon.core import journal
+from daemon.core.journal import Attempt
+from daemon.core.model import Error, Item, Now, Result, Status
+from daemon.core.step import Batch, Draft, LateTask, Trigger
+from daemon.core.verdict import Verdict
+from daemon.core.waiting import Held, Waiting
+
+
+class Memory:
+    """Memory is changed at once and the commit follows; if a commit fails the whole object is thrown
+    away and restored from the journal (R4). Nothing in it is ever undone.
+    """
+
+    def __init__(
+        self, partition: int, settings: Settings, position: journal.Position, rng: random.Random
+    ) -> None:
+        self.partition = partition
+        self.settings = settings
+        self.rng = rng
+        self.position = position
+        self.waiting = Waiting()
+        self.batches: dict[str, Batch] = {}
+        self.late: dict[str, LateTask] = {}
+        self.draft = Draft()
+
+    # --- the journal, back ------------------------------------------------------------------------
+
+    def load(self, fold: journal.Fold, now: Now) -> None:
+        """Fill the empty memory from the journal. Batches without a task have unknown fate (R13)."""
+        for batch_id, kept in fold.batches.items():
+            sealed, task = kept.sealed, kept.task
+            batch = Batch(
+                id=batch_id,
+                integration_id=sealed.integration_id,
+                items=sealed.items,
+                body=kept.body,
+                digest=kept.digest,
+                api_floor=sealed.api_floor,
+                sealed_at=sealed.sealed_at,
+                offset=kept.offset,
+                fate_unknown=task is None,
+                task_id=task.task_id if task else None,
+                accepted_at=task.accepted_at if task else None,
+            )
+            self.occupy(batch)
+        for task_id, late in fold.late.items():
+            self.watch_late(LateTask(task_id, late))
+        for (integration_id, _), wait in fold.waits.items():
+            held = Held(wait.item, bytes(wait.body), wait.not_before, wait.last, durable=True)
+            self.waiting.hold(self.waiting.lane(integration_id), held, self._backoff_left(wait, now))
+
+    def _backoff_left(self, wait: journal.Wait, now: Now) -> float | None:
+        if wait.not_before is None or wait.not_before <= now.wall:
+            return None
+        # A clock that was set back must not make a back-off longer than it can ever be.
+        limit = max(self.settings.retry.backoff_max, self.settings.park.probe_max)
+        return now.mono + min((wait.not_before - now.wall) / 1000, limit)
+
+    # --- batches ----------------------------------------------------------------------------------
+
+    def occupy(self, batch: Batch) -> None:
+        """The batch is open: its courses are busy, and it takes a place in the window."""
+        lane = self.waiting.lane(batch.integration_id)
+        for item in batch.items:
+            assert item.origin_id not in lane.busy, "one open submission per course"
+            lane.busy[item.origin_id] = batch.id
+        lane.open_batches += 1
+        self.batches[batch.id] = batch
+
+    def seal(
+        self, integration_id: str, entries: Sequence[tuple[Item, bytes]], trigger: Trigger, now: Now
+    ) -> None:
+        """Make a batch of these changes. Its body is frozen from here on (R13)."""
+        items = tuple(
+            Item(i.origin_id, i.offset, i.change_id, i.consumed_at, i.seals + 1, i.failures)
+            for i, _ in entries
+        )
+        body = b'{"items":[' + b",".join([body for _, body in entries]) + b"]}"
+        batch = Batch(
+            # A change is in one batch at a time and `seals` grows each time: never given twice.
+            id=f"{self.partition}-{items[0].offset}-{items[0].seals}",
+            integration_id=integration_id,
+            items=items,
+            body=body,
+            digest=journal.digest(body),
+            api_floor=self.position.api_floor,
+            sealed_at=now.wall,
+        )
+        assert batch.id not in self.batches
+        self.occupy(batch)
+        self.draft.seal(batch, body, trigger)
+
+    def close(self, batch: Batch) -> None:
+        """The batch is over, with whatever verdict: its courses are free."""
+        del self.batches[batch.id]
+        lane = self.waiting.lane(batch.integration_id)
+        lane.open_batches -= 1
+        for item in batch.items:
+            self.waiting.free(lane, item.origin_id)
+        self.draft.erase(journal.batch_key(batch.id))
+        if batch.task_id is not None:
+            self.draft.erase(journal.task_key(batch.id))
+        self.waiting.tidy(lane)
+
+    def watch_late(self, late: LateTask) -> None:
+        """A task that timed out keeps its courses busy until it is terminal or its watch is over (R12)."""
+        lane = self.waiting.lane(late.record.integration_id)
+        for item in late.record.items:
+            assert item.origin_id not in lane.busy, "one open submission per course"
+            lane.busy[item.origin_id] = late.task_id
+        self.late[late.task_id] = late
+
+    def forget_late(self, late: LateTask) -> None:
+        del self.late[late.task_id]
+        lane = self.waiting.lane(late.record.integration_id)
+        for item in late.record.items:
+            self.waiting.free(lane, item.origin_id)
+        self.draft.erase(journal.late_key(late.task_id))
+        self.waiting.tidy(lane)
+
+    # --- changes ----------------------------------------------------------------------------------
+
+    def hold(self, integration_id: str, held: Held, due: float | None) -> Held | None:
+        """Hold a change back; returns the one whose place it takes, which the caller has to end."""
+        lane = self.waiting.lane(integration_id)
+        old = self.waiting.hold(lane, held, due)
+        self.draft.wait_changed(integration_id, held.item.origin_id, durable=old is not None and old.durable)
+        return old
+
+    def retry(
+        self, integration_id: str, entry: tuple[Item, bytes], attempt: Attempt, verdict: Verdict, now: Now
+    ) -> None:
+        """Hold a change that was submitted and failed for a reason that may pass, unless a newer one of
+        its course waits already (R10) or its patience is over: then it ends with this failure.
+
+        `verdict`: `RESUBMIT` counts against `retry.attempts_max`; `PARK`, the customer's side, may last
+        `wait.age_max`; `HALT`, our own fault, ends nothing.
+        """
+        item, body = entry
+        counted = verdict is Verdict.RESUBMIT
+        failures = item.failures + counted
+        newer = item.origin_id in self.waiting.lane(integration_id).held
+        if newer or self._is_over(item, failures, verdict, now):
+            self.end(integration_id, item, Status.FAILED, now, attempt=attempt)
+            return
+        delay = self._backoff(failures) if counted else self.settings.park.probe_min
+        kept = msgspec.structs.replace(item, failures=failures)
+        held = Held(kept, body, now.wall + int(delay * 1000), attempt)
+        self.hold(integration_id, held, now.mono + delay)
+
+    def _is_over(self, item: Item, failures: int, verdict: Verdict, now: Now) -> bool:
+        if verdict is Verdict.RESUBMIT:
+            return failures >= self.settings.retry.attempts_max
+        return verdict is Verdict.PARK and self.is_too_old(item, now)
+
+    def is_too_old(self, item: Item, now: Now) -> bool:
+        """It has waited for its customer longer than anyone should."""
+        return now.wall - item.consumed_at > self.settings.wait.age_max * 1000
+
+    def _backoff(self, failures: int) -> float:
+        """Seconds, with full jitter: what failed together does not come back together, and hardly in
+        the same order, which would make the same bytes again (R14).
+        """
+        low, high = self.settings.retry.backoff_min, self.settings.retry.backoff_max
+        return low + self.rng.random() * (min(high, low * 2.0 ** min(failures, 30)) - low)
+
+    def end(
+        self,
+        integration_id: str,
+        item: Item,
+        status: Status,
+        now: Now,
+        *,
+        attempt: Attempt | None = None,
+        course_id: str | None = None,
+        superseded_by: int | None = None,
+    ) -> None:
+        """Give a change its one result. `attempt` is the submission that decided it, if any did."""
+        result = result_of(
+            integration_id,
+            item,
+            status,
+            now,
+            attempt=attempt,
+            course_id=course_id,
+            superseded_by=superseded_by,
+        )
+        self.draft.results.append(result)
+        self.draft.wanted = True
+
+    def saw_api_time(self, *times: int | None) -> None:
+        """Raise the floor (R14). It travels with the next position record."""
+        newest = max((time for time in times if time is not None), default=0)
+        if newest > self.position.api_floor:
+            self.position = msgspec.structs.replace(self.position, api_floor=newest)
+
+
+def attempt_of(batch: Batch, error: Error | None = None, completed_at: int | None = None) -> Attempt:
+    return Attempt(batch.id, error, batch.task_id, batch.accepted_at, completed_at)
+
+
+NO_ATTEMPT = Attempt("")
+
+
+def result_of(
+    integration_id: str,
+    item: Item,
+    status: Status,
+    now: Now,
+    *,
+    attempt: Attempt | None = None,
+    course_id: str | None = None,
+    superseded_by: int | None = None,
+) -> Result:
+    deciding = attempt or NO_ATTEMPT
+    return Result(
+        offset=item.offset,
+        status=status,
+        integration_id=integration_id,
+        origin_id=item.origin_id,
+        change_id=item.change_id,
+        consumed_at=item.consumed_at,
+        resolved_at=now.wall,
+        attempts=item.seals,
+        course_id=course_id,
+        error=deciding.error,
+        superseded_by=superseded_by,
+        batch_id=deciding.batch_id or None,
+        task_id=deciding.task_id,
+        submitted_at=deciding.submitted_at,
+        completed_at=deciding.completed_at,
+    )

@@ -1,0 +1,107 @@
+"""When to poll what: the heap over all pending tasks of the process, and the policy of intervals.
+
+The heap holds `(due, sequence, key)`. Scheduling a key again, or removing it, leaves its old entry
+behind; a stale entry is known by its sequence and skipped when it comes up. So both cost O(log n) or
+less, and a million tasks need no search. When more than half of a large heap is stale it is rebuilt.
+"""
+
+from __future__ import annotations
+
+import heapq
+import zlib
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+
+REBUILD_MIN = 1024
+"""Smaller heaps are not worth rebuilding."""
+
+
+class Schedule(Generic[Key]):
+    """A priority queue of keys by due time, in seconds of a monotonic clock; each key at most once."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Key]] = []
+        self._live: dict[Key, int] = {}
+        self._sequence = 0
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._live
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._live)
+
+    def push(self, due: float, key: Key) -> None:
+        """Schedule the key, in place of any earlier time it had."""
+        self._sequence += 1
+        self._live[key] = self._sequence
+        heapq.heappush(self._heap, (due, self._sequence, key))
+        if len(self._heap) > REBUILD_MIN and len(self._heap) > 2 * len(self._live):
+            self._heap = [entry for entry in self._heap if self._live.get(entry[2]) == entry[1]]
+            heapq.heapify(self._heap)
+
+    def discard(self, key: Key) -> None:
+        self._live.pop(key, None)
+
+    def due(self) -> float | None:
+        """When the first key is due; None when nothing is scheduled."""
+        heap, live = self._heap, self._live
+        while heap and live.get(heap[0][2]) != heap[0][1]:
+            heapq.heappop(heap)
+        return heap[0][0] if heap else None
+
+    def pop_due(self, now: float) -> tuple[float, Key] | None:
+        """Take out the earliest key that is due by now, with the time it was due at."""
+        due = self.due()
+        if due is None or due > now:
+            return None
+        _, _, key = heapq.heappop(self._heap)
+        del self._live[key]
+        return due, key
+
+
+@dataclass(frozen=True, slots=True)
+class PollPolicy:
+    """Intervals that grow; large batches start later and stay slower (API guide, "Polling")."""
+
+    first_after: float
+    """Seconds from acceptance to the first poll of a batch of up to `items_per_unit` items."""
+    factor: float
+    interval_max: float
+    items_per_unit: int = 100
+    interval_limit: float = 3600.0
+    """No batch, however large, is polled less often: the guide says 30 to 60 minutes for very large ones."""
+
+    def delay(self, polls: int, items: int, seed: int) -> float:
+        """Seconds to wait before poll number `polls` (0 is the first). Jitter of ±10 %, drawn from
+        the seed, spreads what was submitted together or restored together.
+        """
+        scale = max(1.0, items / self.items_per_unit)
+        exponent = min(polls, 64)  # beyond it every factor > 1 is over every maximum, or is 1
+        interval = min(self.first_after * self.factor**exponent, self.interval_max) * scale
+        spread = 0.9 + 0.2 * (zlib.crc32(polls.to_bytes(4, "big"), seed & 0xFFFFFFFF) / 0xFFFFFFFF)
+        return min(interval, max(self.interval_limit, self.interval_max)) * spread
+
+    def resume(self, elapsed: float, items: int, seed: int) -> tuple[int, float]:
+        """For a task accepted `elapsed` seconds ago: the number of the next poll by the same schedule
+        and the seconds until it. Nothing of it is journalled.
+        """
+        polls, at = 0, self.delay(0, items, seed)
+        while at < elapsed and self.factor**polls * self.first_after < self.interval_max:
+            polls += 1
+            at += self.delay(polls, items, seed)
+        if at >= elapsed:
+            return polls, at - elapsed
+        # Long past the growing part: somewhere within one interval, by the seed, no herd.
+        interval = self.delay(polls, items, seed)
+        return polls, interval * (seed & 0xFFFF) / 0xFFFF
+
+
+def poll_seed(batch_id: str) -> int:
+    """The jitter seed of a batch: the same in every process."""
+    return zlib.crc32(batch_id.encode())

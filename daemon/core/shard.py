@@ -1,0 +1,294 @@
+"""One input partition as a state machine: changes and answers in, steps out.
+
+How it works::
+
+    read(records)            → intake: nothing is decided yet, the position does not move
+    tick(now), linger over,  → intake is admitted in offset order: a newer change takes the place of one
+      or a lane is full        that waits; lanes are sealed into batches; what is left over waits
+    take_step()              → everything since the last step, to be committed as one transaction (R2)
+    committed(step, offsets) → now its facts may be acted on (R3)
+    submit_answered(…)       → a task, or a verdict on the refusal
+    poll_answered(…)         → a verdict on the task: results and successors in one step
+
+Admission and sealing happen together, so offsets never have gaps: a position stands for "every change
+before it is in a result, a batch or a wait record of this or an earlier step".
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import msgspec
+
+from daemon.config import Settings
+from daemon.core import journal, settle
+from daemon.core.answers import PollAnswer, SubmitAnswer
+from daemon.core.memory import Memory
+from daemon.core.model import Change, Item, Now, Rejection, Result, Status
+from daemon.core.step import Batch, Draft, LateTask, Step, Trigger
+from daemon.core.verdict import Verdict
+from daemon.core.waiting import Held, Lane
+
+API_FLOOR_TOLERANCE_MS = 300_000
+"""Before any API time is known, the floor is the first start of the shard less this (R14): room for a
+host clock that is ahead of the API's. `coursesyncd check` warns at a larger difference."""
+
+
+def first_position(next_offset: int, topic_id: str, partitions: int, now: Now) -> journal.Position:
+    """Where a shard begins that has no journal yet."""
+    floor = now.wall - API_FLOOR_TOLERANCE_MS
+    return journal.Position(journal.FORMAT, next_offset, topic_id, partitions, floor)
+
+
+class Shard:
+    """The state machine. `rng` draws jitter, nothing else."""
+
+    def __init__(
+        self,
+        partition: int,
+        settings: Settings,
+        position: journal.Position,
+        rng: random.Random,
+    ) -> None:
+        self.partition = partition
+        self._settings = settings
+        self._memory = Memory(partition, settings, position, rng)
+        self._intake: list[Change | Rejection] = []
+        self._intake_sizes: dict[str, list[int]] = {}
+        self._full = False
+        self._next_read = position.next_offset
+        self._flush_at: float | None = None
+
+    @classmethod
+    def restore(
+        cls, partition: int, settings: Settings, fold: journal.Fold, rng: random.Random, now: Now
+    ) -> Shard:
+        """The shard as its journal tells it."""
+        assert fold.position is not None
+        shard = cls(partition, settings, fold.position, rng)
+        shard._memory.load(fold, now)
+        shard._arm(now.mono)
+        return shard
+
+    # --- figures ----------------------------------------------------------------------------------
+
+    @property
+    def batches(self) -> dict[str, Batch]:
+        """Open batches by id; with a task where the API has accepted them."""
+        return self._memory.batches
+
+    @property
+    def late(self) -> dict[str, LateTask]:
+        return self._memory.late
+
+    @property
+    def next_read(self) -> int:
+        """The offset after the last record that was read."""
+        return self._next_read
+
+    @property
+    def intake(self) -> int:
+        """Records that were read and are not yet admitted."""
+        return len(self._intake)
+
+    @property
+    def waiting(self) -> int:
+        """Changes that are held back."""
+        return self._memory.waiting.count
+
+    def waiting_by_reason(self) -> dict[str, int]:
+        waiting = self._memory.waiting
+        ready = sum(lane.ready_count for lane in waiting.lanes.values())
+        backoff = len(waiting.backoff)
+        return {"course_busy": waiting.count - ready - backoff, "window": ready, "backoff": backoff}
+
+    # --- input ------------------------------------------------------------------------------------
+
+    def read(self, entries: Sequence[Change | Rejection], next_offset: int, now: Now) -> None:
+        """Records of the input, in offset order; `next_offset` is the one after the last of them."""
+        assert next_offset >= self._next_read
+        items_max, bytes_max = self._settings.batch.items_max, self._settings.batch.bytes_max
+        for entry in entries:
+            if isinstance(entry, Change):
+                sizes = self._intake_sizes.setdefault(entry.integration_id, [0, 0])
+                sizes[0] += 1
+                sizes[1] += len(entry.body)
+                if sizes[0] >= items_max or sizes[1] >= bytes_max:
+                    self._full = True
+        self._intake.extend(entries)
+        self._next_read = next_offset
+        self._arm(now.mono + self._settings.batch.linger)
+
+    def due(self) -> float | None:
+        """When `tick` has something to do, in monotonic seconds (the past: at once); None while nothing
+        waits for time.
+        """
+        if self._full:
+            return 0.0
+        times = [time for time in (self._flush_at, self._memory.waiting.backoff.due()) if time is not None]
+        return min(times, default=None)
+
+    def tick(self, now: Now) -> None:
+        """Do what time or a full lane has made due."""
+        if self._memory.waiting.release(now.mono):
+            self._arm(now.mono + self._settings.batch.linger)
+        lingered = self._flush_at is not None and now.mono >= self._flush_at
+        if lingered or self._full:
+            self._admit_intake(now)
+            self._seal(now, lingered=lingered)
+
+    def _arm(self, at: float) -> None:
+        if self._flush_at is None or at < self._flush_at:
+            self._flush_at = at
+
+    def _admit_intake(self, now: Now) -> None:
+        memory = self._memory
+        for entry in self._intake:
+            if isinstance(entry, Change):
+                self._admit(entry, now)
+            else:
+                self._reject(entry, now)
+        if self._next_read != memory.position.next_offset:
+            memory.position = msgspec.structs.replace(memory.position, next_offset=self._next_read)
+            memory.draft.wanted = True
+            memory.draft.consumed += len(self._intake)
+        self._intake = []
+        self._intake_sizes = {}
+        self._full = False
+
+    def _admit(self, change: Change, now: Now) -> None:
+        """R10: the newest change of a course waits. The one before it ends here: as `SUPERSEDED` if it
+        was never sent, else as `FAILED` with what it failed for.
+        """
+        memory, integration_id = self._memory, change.integration_id
+        item = Item(change.origin_id, change.offset, change.change_id, change.consumed_at, 0, 0)
+        old = memory.hold(integration_id, Held(item, change.body), None)
+        if old is None:
+            return
+        if old.last is None:
+            memory.end(integration_id, old.item, Status.SUPERSEDED, now, superseded_by=change.offset)
+        else:
+            memory.end(integration_id, old.item, Status.FAILED, now, attempt=old.last)
+
+    def _reject(self, rejection: Rejection, now: Now) -> None:
+        draft = self._memory.draft
+        draft.rejections.append(rejection)
+        draft.results.append(
+            Result(
+                offset=rejection.offset,
+                status=Status.REJECTED,
+                integration_id=rejection.integration_id,
+                origin_id=rejection.origin_id,
+                change_id=rejection.change_id,
+                consumed_at=rejection.consumed_at,
+                resolved_at=now.wall,
+                error=rejection.error,
+            )
+        )
+        draft.wanted = True
+
+    # --- sealing ----------------------------------------------------------------------------------
+
+    def _seal(self, now: Now, *, lingered: bool) -> None:
+        """Seal what is ready. When the linger is over every lane goes; when one lane is full, so do
+        those that are at least half full, since a smaller batch is cheaper than a wait record for each
+        of its changes. The others are journalled as waiting and go with the linger.
+        """
+        half_items, half_bytes = self._settings.batch.items_max / 2, self._settings.batch.bytes_max / 2
+        left = False
+        for lane in list(self._memory.waiting.ready_lanes()):
+            full_enough = lane.ready_count >= half_items or lane.ready_bytes >= half_bytes
+            self._seal_lane(lane, now, partial=lingered or full_enough)
+            left = left or (lane.ready_count > 0 and self._window_open(lane))
+        if lingered:
+            self._flush_at = None
+        if left:
+            self._arm(now.mono + self._settings.batch.linger)
+
+    def _window_open(self, lane: Lane) -> bool:
+        return lane.open_batches < self._settings.window.batches_max
+
+    def _is_full(self, lane: Lane) -> bool:
+        batch = self._settings.batch
+        return lane.ready_count >= batch.items_max or lane.ready_bytes >= batch.bytes_max
+
+    def _seal_lane(self, lane: Lane, now: Now, *, partial: bool) -> None:
+        memory = self._memory
+        items_max, bytes_max = self._settings.batch.items_max, self._settings.batch.bytes_max
+        while lane.ready_count and self._window_open(lane):
+            full = self._is_full(lane)
+            if not (full or partial):
+                return
+            taken = memory.waiting.take(lane, items_max, bytes_max)
+            trigger = Trigger.LINGER
+            if len(taken) == items_max:
+                trigger = Trigger.ITEMS
+            elif full:
+                trigger = Trigger.BYTES
+            for held in taken:
+                memory.draft.wait_changed(lane.integration_id, held.item.origin_id, durable=held.durable)
+            memory.seal(lane.integration_id, [(held.item, held.body) for held in taken], trigger, now)
+
+    # --- steps ------------------------------------------------------------------------------------
+
+    def want_position(self) -> None:
+        """Have a step made even if nothing happened: a commit proves that we still own the shard (R6)."""
+        self._memory.draft.wanted = True
+
+    def take_step(self) -> Step | None:
+        """What has to be committed now, as one transaction; None when there is nothing. The next one is
+        to be taken only after this one is committed (R2).
+        """
+        memory = self._memory
+        if not memory.draft.wanted:
+            return None
+        draft, memory.draft = memory.draft, Draft()
+        return draft.close(memory.waiting, memory.position)
+
+    def committed(self, step: Step, offsets: Sequence[int]) -> None:
+        """The step is in the log; `offsets` are those of its journal records."""
+        for index, batch in step.batches:
+            batch.offset = offsets[index]
+
+    # --- answers ----------------------------------------------------------------------------------
+
+    def submit_answered(self, batch_id: str, answer: SubmitAnswer, now: Now) -> Verdict | None:
+        """What the POST of this batch brought. None: the API has a task for it. `RETRY`, `PARK`,
+        `HALT`: the same bytes have to be POSTed again, later. `SPLIT`, `FAIL`: the batch is over.
+        """
+        batch = self._memory.batches[batch_id]
+        verdict = settle.submit_answered(self._memory, batch, answer, now)
+        self._arm_lane(batch.integration_id, now)
+        return verdict
+
+    def poll_answered(
+        self, batch_id: str, answer: PollAnswer, body: bytes | None, now: Now
+    ) -> Verdict | None:
+        """What the poll of this batch's task brought; `body` is its payload where `settle.needs_body`
+        says that judging takes it. `batches` tells afterwards whether the batch is still open.
+
+        None: answered. `BLIND`: nothing was learned, poll again. `LOST`: the same bytes have to be
+        POSTed again. `HALT`, `PARK`: the process, or this integration, has to stand back.
+        """
+        batch = self._memory.batches[batch_id]
+        verdict = settle.poll_answered(self._memory, batch, answer, body, now)
+        self._arm_lane(batch.integration_id, now)
+        return verdict
+
+    def late_answered(self, task_id: str, answer: PollAnswer, now: Now) -> Verdict | None:
+        """What the poll of a timed-out task brought. `late` tells whether it is still to be watched."""
+        late = self._memory.late[task_id]
+        verdict = settle.late_answered(self._memory, late, answer, now)
+        self._arm_lane(late.record.integration_id, now)
+        return verdict
+
+    def _arm_lane(self, integration_id: str, now: Now) -> None:
+        """An answer may have freed courses and a place in the window: what waited for them may go."""
+        lane = self._memory.waiting.lanes.get(integration_id)
+        if lane is None or not lane.ready_count or not self._window_open(lane):
+            return
+        if self._is_full(lane):
+            self._full = True
+        else:
+            self._arm(now.mono + self._settings.batch.linger)

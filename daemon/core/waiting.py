@@ -1,0 +1,160 @@
+"""What a shard holds back: at most one change per course, in lanes of one integration each.
+
+A course is *busy* while a submission of it is open; until then its newest change waits here, and a
+newer one takes its place. A change that waits is in exactly one of three conditions:
+
+    busy      its course has an open submission
+    back-off  it was submitted, failed for a reason that may pass, and its time has not come
+    ready     it may be sealed; in the lane's queue, first come first served
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+import msgspec
+
+from daemon.core.journal import Attempt
+from daemon.core.model import Item
+from daemon.core.schedule import Schedule
+
+ITEM_OVERHEAD = 128
+"""Bytes that an item adds to a batch record beside its body and ids: numbers and punctuation."""
+
+
+class Held(msgspec.Struct, gc=False):
+    """A change that waits."""
+
+    item: Item
+    body: bytes
+    not_before: int | None = None
+    """Wall clock, ms; present while in back-off and kept for the journal."""
+    last: Attempt | None = None
+    durable: bool = False
+    """Whether the journal holds it, as of the last commit or the one in flight."""
+    ready: bool = False
+
+    def size(self) -> int:
+        """Bytes that it takes in a batch record (R7: sources count)."""
+        return len(self.body) + len(self.item.origin_id) + len(self.item.change_id) + ITEM_OVERHEAD
+
+
+class Lane:
+    """One integration in one shard."""
+
+    def __init__(self, integration_id: str) -> None:
+        self.integration_id = integration_id
+        self.busy: dict[str, str] = {}
+        """Course → what occupies it: a batch id, or ``late:`` and a task id."""
+        self.held: dict[str, Held] = {}
+        self.open_batches = 0
+        self.ready_count = 0
+        self.ready_bytes = 0
+        self._queue: deque[str] = deque()
+
+    @property
+    def idle(self) -> bool:
+        return not (self.held or self.busy or self.open_batches)
+
+    def queue(self, origin_id: str) -> None:
+        """The held change of this course may be sealed from now on."""
+        held = self.held[origin_id]
+        assert not held.ready
+        assert origin_id not in self.busy
+        held.ready = True
+        self.ready_count += 1
+        self.ready_bytes += held.size()
+        self._queue.append(origin_id)
+
+    def put(self, origin_id: str, held: Held) -> Held | None:
+        """Hold this change; returns the one whose place it takes. It inherits the place in the queue."""
+        old = self.held.get(origin_id)
+        if old is not None and old.ready:
+            held.ready = True
+            self.ready_bytes += held.size() - old.size()
+        self.held[origin_id] = held
+        return old
+
+    def take(self, items_max: int, bytes_max: int) -> list[Held]:
+        """Take out the next batch of ready changes: at least one, if any is ready."""
+        taken: list[Held] = []
+        total = 0
+        while self._queue and len(taken) < items_max:
+            origin_id = self._queue[0]
+            held = self.held[origin_id]
+            size = held.size()
+            if taken and total + size > bytes_max:
+                break
+            self._queue.popleft()
+            del self.held[origin_id]
+            total += size
+            taken.append(held)
+        self.ready_count -= len(taken)
+        self.ready_bytes -= total
+        return taken
+
+
+class Waiting:
+    """All lanes of a shard, and the back-offs in them."""
+
+    def __init__(self) -> None:
+        self.lanes: dict[str, Lane] = {}
+        self.backoff: Schedule[tuple[str, str]] = Schedule()
+        self.count = 0
+
+    def lane(self, integration_id: str) -> Lane:
+        lane = self.lanes.get(integration_id)
+        if lane is None:
+            lane = self.lanes[integration_id] = Lane(integration_id)
+        return lane
+
+    def hold(self, lane: Lane, held: Held, due: float | None) -> Held | None:
+        """Hold a change until its course is free and `due` (monotonic seconds, None: at once) has
+        come; returns the change that it replaces.
+        """
+        origin_id = held.item.origin_id
+        old = lane.put(origin_id, held)
+        if old is None:
+            self.count += 1
+        else:
+            self.backoff.discard((lane.integration_id, origin_id))
+        if due is not None:
+            assert not held.ready
+            self.backoff.push(due, (lane.integration_id, origin_id))
+        elif not held.ready and origin_id not in lane.busy:
+            lane.queue(origin_id)
+        return old
+
+    def free(self, lane: Lane, origin_id: str) -> None:
+        """The open submission of this course has ended."""
+        del lane.busy[origin_id]
+        if origin_id in lane.held and (lane.integration_id, origin_id) not in self.backoff:
+            lane.queue(origin_id)
+
+    def release(self, now: float) -> bool:
+        """Make ready what has sat out its back-off by now; tells whether there was any."""
+        found = False
+        while (popped := self.backoff.pop_due(now)) is not None:
+            integration_id, origin_id = popped[1]
+            lane = self.lanes[integration_id]
+            lane.held[origin_id].not_before = None
+            if origin_id not in lane.busy:
+                lane.queue(origin_id)
+                found = True
+        return found
+
+    def take(self, lane: Lane, items_max: int, bytes_max: int) -> list[Held]:
+        taken = lane.take(items_max, bytes_max)
+        self.count -= len(taken)
+        return taken
+
+    def tidy(self, lane: Lane) -> None:
+        """Forget a lane in which nothing is left, so that lanes do not grow with every integration
+        that ever was.
+        """
+        if lane.idle:
+            self.lanes.pop(lane.integration_id, None)
+
+    def ready_lanes(self) -> Iterator[Lane]:
+        return (lane for lane in self.lanes.values() if lane.ready_count)
