@@ -1,0 +1,19 @@
+"""The event log on Apache Kafka, through kafka-python 3.0.x.
+
+How it works::
+
+    asyncio loop                        threads (all daemons, none waits for the loop)
+    ------------                        ----------------------------------------------
+    KafkaLog.next_event  <- Handover <- consumer.py  one thread owns the group consumer
+    KafkaLog.begin, ...  -> commands ->              (the client is not thread-safe)
+    KafkaShardLog.commit -> Worker   -> producer.py  one thread per open shard: its producer blocks
+    KafkaShardLog.restore -> Worker  -> journal.py   one thread per shard while its journal is read
+    KafkaLog.input_facts -> Worker   -> admin.py     one thread for questions about topics
+
+The client library's threads come on top: one I/O thread per client.
+"""
+
+from daemon.log.kafka.clients import KafkaConnection
+from daemon.log.kafka.log import KafkaLog
+
+__all__ = ["KafkaConnection", "KafkaLog"]

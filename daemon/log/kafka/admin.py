@@ -1,0 +1,150 @@
+"""Topics and their facts: what is there, what must be made.
+
+Functions on an admin client (`Clients.admin`); they block and raise the library's `KafkaError`. Make a new
+client after an error: it remembers coordinators that have moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from kafka import IsolationLevel, KafkaAdminClient, OffsetSpec, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
+
+from daemon.log.kafka.clients import Clients
+from daemon.log.port import InputFacts, LogError
+
+_T = TypeVar("_T")
+
+_NO_SUCH_TOPIC = UnknownTopicOrPartitionError.errno
+
+
+@dataclass(frozen=True, slots=True)
+class TopicFacts:
+    """A topic as it is."""
+
+    name: str
+    topic_id: str
+    partitions: int
+    replication_factor: int
+    """Of the partition that has the fewest replicas."""
+    configs: Mapping[str, str] = field(default_factory=dict)
+    """Every setting that is in force, defaults included."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewTopic:
+    """A topic to be made. None for the replication factor: the broker's default."""
+
+    name: str
+    partitions: int
+    replication_factor: int | None = None
+    configs: Mapping[str, str] = field(default_factory=dict)
+
+
+class Admin:
+    """Keeps one admin client, and drops it after an error. Methods block: call them in one thread."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._client: KafkaAdminClient | None = None
+
+    def ask(self, question: Callable[[KafkaAdminClient], _T]) -> _T:
+        """The answer to a question, which is a function of the client.
+
+        Raises:
+            LogError: the cluster did not answer, or refused.
+        """
+        try:
+            if self._client is None:
+                self._client = self._clients.admin()
+            return question(self._client)
+        except KafkaError as error:
+            self.close()
+            raise LogError(f"Kafka did not answer: {type(error).__name__}: {error}") from error
+
+    def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            with suppress(Exception):
+                client.close()
+
+
+def describe_topics(client: KafkaAdminClient, names: Iterable[str]) -> dict[str, TopicFacts | None]:
+    """What is known of each of these topics; None where it does not exist."""
+    names = list(names)
+    facts = {name: _shape(client, name) for name in names}
+    existing = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names if facts[name]]
+    described = client.describe_configs(existing, config_filter="all")["topic"] if existing else {}
+    return {
+        name: None
+        if shape is None
+        else TopicFacts(*shape, {key: entry["value"] for key, entry in described[name].items()})
+        for name, shape in facts.items()
+    }
+
+
+def create_topics(client: KafkaAdminClient, topics: Iterable[NewTopic]) -> None:
+    """Make them, and wait until they can be used.
+
+    Raises:
+        TopicAlreadyExistsError: one of them exists; the others may have been made.
+    """
+    wanted = {
+        topic.name: {
+            "num_partitions": topic.partitions,
+            "replication_factor": -1 if topic.replication_factor is None else topic.replication_factor,
+            "configs": dict(topic.configs),
+        }
+        for topic in topics
+    }
+    client.create_topics(wanted, wait_for_metadata=True)
+
+
+def partition_count(client: KafkaAdminClient, topic: str) -> int | None:
+    """None where there is no such topic."""
+    shape = _shape(client, topic)
+    return None if shape is None else shape[2]
+
+
+def offsets(client: KafkaAdminClient, topic: str, partition: int) -> tuple[int, int]:
+    """Earliest and end offset of a partition. The end counts what is not yet committed: readers of
+    committed records reach it when all transactions before it have ended."""
+    tp = TopicPartition(topic, partition)
+    earliest = client.list_partition_offsets({tp: OffsetSpec.EARLIEST})[tp].offset
+    latest = client.list_partition_offsets(
+        {tp: OffsetSpec.LATEST}, isolation_level=IsolationLevel.READ_UNCOMMITTED
+    )[tp].offset
+    return earliest, latest
+
+
+def input_facts(client: KafkaAdminClient, topic: str, partition: int, group_id: str) -> InputFacts:
+    """What the log says of an input partition now, with what this group has committed there.
+
+    Raises:
+        UnknownTopicOrPartitionError: there is no such topic.
+    """
+    shape = _shape(client, topic)
+    if shape is None:
+        raise UnknownTopicOrPartitionError(f"topic {topic} does not exist")
+    _, topic_id, partitions, _ = shape
+    earliest, latest = offsets(client, topic, partition)
+    tp = TopicPartition(topic, partition)
+    committed = client.list_group_offsets({group_id: [tp]})[group_id].get(tp)
+    group_offset = None if committed is None or committed.offset < 0 else committed.offset
+    return InputFacts(topic_id, partitions, earliest, latest, group_offset)
+
+
+def _shape(client: KafkaAdminClient, name: str) -> tuple[str, str, int, int] | None:
+    """Name, id, partitions, replication factor."""
+    (topic,) = client.describe_topics([name])
+    if topic["error_code"] == _NO_SUCH_TOPIC:
+        return None
+    if topic["error_code"] != 0:
+        raise for_code(topic["error_code"])(f"topic {name} could not be described")
+    replicas = min(len(partition["replica_nodes"]) for partition in topic["partitions"])
+    return name, str(topic["topic_id"]), len(topic["partitions"]), replicas

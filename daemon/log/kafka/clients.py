@@ -1,0 +1,187 @@
+"""Every Kafka client that the daemon makes, with the settings that its correctness rests on.
+
+The settings are reasoned, value by value, from the released code of kafka-python 3.0.12; do not
+change one without reading what it guards. Constructors block (up to ``bootstrap_timeout_ms``) and
+start threads, so they are called in threads of our own and never before a fork.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import kafka.record.util
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka.errors import KafkaConnectionError
+from kafka.net.compat import KafkaNetClient
+
+from daemon.log.port import LogError
+
+RECORD_BYTES_MAX = 2 * 1024 * 1024
+"""Largest record that the client will send, checked before compression; the journal's ``max.message.bytes``."""
+
+DELIVERY_TIMEOUT = 10.0
+"""Seconds after which a record that the broker has not acknowledged fails its transaction."""
+
+_EVERY_CLIENT: dict[str, Any] = {
+    "client_id": "coursesyncd",
+    # The library's 30 s would make a client sleep that long after a broker's restart of 3 s.
+    "reconnect_backoff_ms": 50,
+    "reconnect_backoff_max_ms": 1000,
+    "bootstrap_timeout_ms": 15_000,
+}
+
+_EVERY_CONSUMER: dict[str, Any] = {
+    "enable_auto_commit": False,
+    "isolation_level": "read_committed",
+    # The default loses silently, 'earliest' resumes silently at 0; 'none' raises.
+    "auto_offset_reset": "none",
+    # More records in one poll hold the GIL long enough to be felt by the asyncio loop.
+    "max_poll_records": 500,
+    "allow_auto_create_topics": False,
+    "metrics_enabled": False,
+}
+
+_PRODUCER: dict[str, Any] = {
+    "acks": "all",
+    # A transactional request that is answered "concurrent transactions" sleeps this long.
+    "retry_backoff_ms": 10,
+    # With the default of 16 KiB a transaction has half the throughput.
+    "batch_size": 262_144,
+    "linger_ms": 0,  # what belongs together is sent together: one transaction
+    "compression_type": "lz4",
+    "max_request_size": RECORD_BYTES_MAX,
+    "request_timeout_ms": 5_000,
+    "delivery_timeout_ms": int(DELIVERY_TIMEOUT * 1000),
+    "transaction_timeout_ms": 15_000,
+    "max_block_ms": 15_000,
+    "allow_auto_create_topics": False,
+    "metrics_enabled": False,
+}
+
+
+class _Secret(str):
+    """A password that the library may put into a debug line without giving it away."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return repr(self)
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaConnection:
+    """How to reach the cluster. Files are PEM."""
+
+    bootstrap_servers: tuple[str, ...]
+    """``host:port`` each."""
+    security_protocol: str = "PLAINTEXT"
+    """PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
+    sasl_mechanism: str | None = None
+    """PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."""
+    sasl_username: str | None = None
+    sasl_password: str | None = field(default=None, repr=False)
+    tls_ca_file: str | None = None
+    """None: the system's certificate authorities."""
+    tls_certificate_file: str | None = None
+    tls_key_file: str | None = None
+
+
+class _NetClient(KafkaNetClient):  # type: ignore[misc]
+    """Cures a hang: a producer drops the transactional request it is about to send when this raises,
+    and whoever waits for its answer waits for ever. False makes it look for the coordinator again."""
+
+    def await_ready(self, node_id: Any, timeout_ms: int = 30_000) -> bool:
+        try:
+            return bool(super().await_ready(node_id, timeout_ms=timeout_ms))
+        except KafkaConnectionError:
+            return False
+
+
+class Clients:
+    """Makes clients for one cluster; they share one TLS context.
+
+    All methods block, and raise the library's errors.
+    """
+
+    def __init__(self, connection: KafkaConnection) -> None:
+        """Look whether the client library is whole, and read the TLS files.
+
+        Raises:
+            LogError: the CRC32C extension is missing, or a TLS file can not be used.
+        """
+        if kafka.record.util.crc32c_c is None:
+            raise LogError(
+                "the Python package crc32c is not installed or has no compiled code: without it reading from "
+                "Kafka is up to 26 times slower; install kafka-python[crc32c]"
+            )
+        self._settings = _EVERY_CLIENT | _security(connection)
+        self._settings["bootstrap_servers"] = list(connection.bootstrap_servers)
+
+    def group_consumer(self, group_id: str, instance_id: str | None, session_timeout: float) -> KafkaConsumer:
+        """A member of the consumer group, static if it has an instance id; `session_timeout` in seconds."""
+        session_timeout_ms = int(session_timeout * 1000)
+        return self._make(
+            KafkaConsumer,
+            group_id=group_id,
+            group_instance_id=instance_id,
+            session_timeout_ms=session_timeout_ms,
+            # At least three in a session; never rarer than every 3 s, the default.
+            heartbeat_interval_ms=min(3000, session_timeout_ms // 4),
+            **_EVERY_CONSUMER,
+        )
+
+    def reader(self) -> KafkaConsumer:
+        """A consumer outside any group, for partitions that are assigned by hand."""
+        return self._make(KafkaConsumer, group_id=None, **_EVERY_CONSUMER)
+
+    def producer(self, transactional_id: str) -> KafkaProducer:
+        return self._make(KafkaProducer, transactional_id=transactional_id, **_PRODUCER)
+
+    def admin(self) -> KafkaAdminClient:
+        return self._make(KafkaAdminClient, request_timeout_ms=15_000)
+
+    def _make(self, kind: Callable[..., Any], **settings: Any) -> Any:
+        """A constructor that fails leaves its threads and sockets behind; here they are closed."""
+        made: list[_NetClient] = []
+
+        def net_client(**configs: Any) -> _NetClient:
+            made.append(_NetClient(**configs))
+            return made[-1]
+
+        try:
+            return kind(kafka_client=net_client, **self._settings, **settings)
+        except BaseException:
+            for client in made:
+                client.close()
+            raise
+
+
+def _security(connection: KafkaConnection) -> dict[str, Any]:
+    settings: dict[str, Any] = {"security_protocol": connection.security_protocol}
+    if connection.security_protocol.startswith("SASL_"):
+        settings["sasl_mechanism"] = connection.sasl_mechanism
+        settings["sasl_plain_username"] = connection.sasl_username
+        settings["sasl_plain_password"] = _Secret(connection.sasl_password or "")
+    if connection.security_protocol.endswith("SSL"):
+        settings["ssl_context"] = _tls_context(connection)
+    return settings
+
+
+def _tls_context(connection: KafkaConnection) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=connection.tls_ca_file)
+        if connection.tls_certificate_file is not None:
+            context.load_cert_chain(connection.tls_certificate_file, connection.tls_key_file)
+    except OSError as error:  # ssl.SSLError is one
+        named = [connection.tls_ca_file, connection.tls_certificate_file, connection.tls_key_file]
+        files = ", ".join(name for name in named if name is not None)
+        raise LogError(f"the TLS files for Kafka can not be used ({files}): {error}") from error
+    return context

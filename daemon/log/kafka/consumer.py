@@ -1,0 +1,435 @@
+"""The one thread that owns the input consumer.
+
+A `KafkaConsumer` is not thread-safe and can not be woken: so one thread polls it in short turns and,
+between polls, carries out the commands that the loop has queued. Rebalance listeners run on the
+client's I/O thread, but only while this thread waits inside ``poll`` or ``close``; the two never run at
+once, so they share state without a lock.
+
+A partition's records flow when its `begin` has come (the token says which), the caller does not hold it,
+and the loop takes what is handed over. In every other state it is paused, from the moment of assignment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka.errors import (
+    FencedInstanceIdError,
+    KafkaError,
+    LogTruncationError,
+    OffsetOutOfRangeError,
+    RetriableError,
+    UnreleasedInstanceIdError,
+)
+
+from daemon.log.kafka.clients import Clients
+from daemon.log.kafka.handover import Handover
+from daemon.log.kafka.membership import Membership
+from daemon.log.kafka.worker import post_to
+from daemon.log.port import Assigned, FatalLogError, PositionLost, Record, Records, Revoked
+
+_log = structlog.get_logger(__name__)
+
+RECORDS_WAITING_MAX = 2_000
+"""Records handed over and not yet taken at which reading stops; four polls."""
+RECORDS_WAITING_RESUME = 1_000
+"""... and at which it goes on. Enough for the loop to stay busy until the next poll brings more."""
+
+POLL_MS = 50
+"""A poll returns at once when records come; otherwise a command waits this long at most."""
+THROTTLED_POLL_MS = 10
+RETRY_PAUSE = 0.2
+"""Seconds between polls while the cluster can not be reached."""
+COMPLAINT_INTERVAL = 10.0
+"""Seconds between two log lines about that."""
+
+GROUP_COMMIT_INTERVAL = 1.0
+"""Seconds between commits of group offsets. They serve lag tools only."""
+FINAL_COMMIT_MS = 2_000
+CLOSE_MS = 5_000
+
+HEARTBEAT_SILENCE_EXTRA = 60.0
+"""Seconds beyond the session time-out without a heartbeat being sent, though the coordinator is known:
+more than twice what one request may take. Nothing but a defect of the client reaches this."""
+
+PLACEHOLDER_OFFSET = 0
+"""A partition without a position makes the client look for one in the group and fail. Never fetched from:
+the partition is paused until `begin` seeks."""
+
+
+@dataclass(slots=True)
+class _Confirmation:
+    partition: int
+    generation: int
+    moment: float
+    future: asyncio.Future[bool]
+
+
+class InputConsumer:
+    """Membership and input of one process. Methods are called from the loop, except where said."""
+
+    def __init__(
+        self,
+        clients: Clients,
+        topic: str,
+        group_id: str,
+        instance_id: str | None,
+        session_timeout: float,
+        handover: Handover,
+    ) -> None:
+        self._clients = clients
+        self._topic = topic
+        self._group_id = group_id
+        self._instance_id = instance_id
+        self._session_timeout = session_timeout
+        self._handover = handover
+        self._loop = asyncio.get_running_loop()
+        self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._started: asyncio.Future[None] = self._loop.create_future()
+        self._ended = self._loop.create_future()
+        self._alive_at = time.monotonic()
+        self._positions: dict[int, int] = {}  # to be committed for the group; set by the loop
+        self._thread: threading.Thread | None = None
+
+        # The owner thread's own.
+        self._consumer: KafkaConsumer
+        self._membership: Membership
+        self._stopping = False
+        self._owned: set[int] = set()
+        self._generation = 0
+        self._tokens: dict[int, int] = {}
+        self._held: set[int] = set()
+        self._throttled = False
+        self._confirmations: list[_Confirmation] = []
+        self._group_commit_due = time.monotonic() + GROUP_COMMIT_INTERVAL
+        self._unreleased_since: float | None = None
+        self._complaint_due = 0.0
+
+    # --- called from the loop ----------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Connect, and begin to join.
+
+        Raises:
+            KafkaError: the cluster can not be reached or refuses us.
+        """
+        self._thread = threading.Thread(target=self._run, name="kafka-input", daemon=True)
+        self._thread.start()
+        await asyncio.shield(self._started)
+
+    async def stop(self, timeout: float) -> None:
+        """Leave; a thread that does not end within `timeout` seconds is left behind."""
+        if self._thread is None:
+            return
+        self._commands.put(self._stop)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await asyncio.shield(self._ended)
+
+    def silence(self) -> float:
+        return time.monotonic() - self._alive_at
+
+    def begin(self, partition: int, offset: int, token: int) -> None:
+        self._commands.put(lambda: self._begin(partition, offset, token))
+
+    def pause(self, partition: int) -> None:
+        self._commands.put(lambda: self._hold(partition, True))
+
+    def resume(self, partition: int) -> None:
+        self._commands.put(lambda: self._hold(partition, False))
+
+    def note_position(self, partition: int, offset: int) -> None:
+        """The next input offset of this partition, to be committed for the group some time."""
+        self._positions[partition] = offset
+
+    async def confirm(self, partition: int, timeout: float) -> bool:
+        moment = time.monotonic()
+        future: asyncio.Future[bool] = self._loop.create_future()
+        self._commands.put(lambda: self._await_confirmation(partition, moment, future))
+        try:
+            async with asyncio.timeout(timeout):
+                return await future
+        except TimeoutError:
+            return False
+
+    # --- the owner thread ------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._open()
+        except BaseException as error:
+            post_to(self._loop, _settle, self._started, error)
+            post_to(self._loop, _settle, self._ended, None)
+            return
+        post_to(self._loop, _settle, self._started, None)
+        try:
+            while not self._stopping:
+                self._turn()
+        except FatalLogError as error:
+            self._handover.fail(error)
+        except BaseException as error:
+            _log.exception("kafka.consumer.died")
+            self._handover.fail(FatalLogError(f"the Kafka consumer's thread died: {_words(error)}"))
+        finally:
+            self._close()
+            post_to(self._loop, _settle, self._ended, None)
+
+    def _open(self) -> None:
+        self._consumer = self._clients.group_consumer(
+            self._group_id, self._instance_id, self._session_timeout
+        )
+        self._membership = Membership(self._consumer)
+        self._consumer.subscribe([self._topic], listener=_Listener(self))
+
+    def _turn(self) -> None:
+        """Commands, one poll, what it brought, and the small duties that come round."""
+        self._alive_at = time.monotonic()
+        self._obey()
+        if self._stopping:
+            return
+        self._throttle()
+        self._poll()
+        self._check_membership()
+        self._confirm()
+        self._commit_group_offsets()
+
+    def _obey(self) -> None:
+        with suppress(queue.Empty):
+            while True:
+                self._commands.get_nowait()()
+
+    def _poll(self) -> None:
+        try:
+            polled = self._consumer.poll(timeout_ms=THROTTLED_POLL_MS if self._throttled else POLL_MS)
+        except OffsetOutOfRangeError as error:
+            self._lose_positions(error.args[0], "the log no longer, or not yet, has this offset")
+        except LogTruncationError as error:
+            cut = {tp: found.offset if found else None for tp, found in error.divergent_offsets.items()}
+            self._lose_positions(cut, "the log was cut short below what had been read from it")
+        except UnreleasedInstanceIdError as error:
+            self._await_release(error)
+        except FencedInstanceIdError as error:
+            raise self._fenced() from error
+        except RetriableError as error:
+            self._complain(error)
+            time.sleep(RETRY_PAUSE)
+        except KafkaError as error:
+            raise FatalLogError(f"the Kafka consumer can not go on: {_words(error)}") from error
+        else:
+            self._unreleased_since = None
+            for tp, records in polled.items():
+                self._hand_over(tp, records)
+
+    def _complain(self, error: KafkaError) -> None:
+        now = time.monotonic()
+        if now >= self._complaint_due:
+            self._complaint_due = now + COMPLAINT_INTERVAL
+            _log.warning("kafka.consumer.trouble", error=_words(error))
+
+    def _hand_over(self, tp: TopicPartition, polled: list[Any]) -> None:
+        token = self._tokens.get(tp.partition)
+        if token is None:
+            return  # it was paused; nothing can come
+        records = [
+            Record(
+                record.offset,
+                record.timestamp,
+                record.key,
+                record.value,
+                # Kafka allows null for a header's value, the port does not.
+                tuple((name, value or b"") for name, value in record.headers) if record.headers else (),
+            )
+            for record in polled
+        ]
+        end = self._consumer.highwater(tp)
+        self._handover.put(Records(tp.partition, token, records, end))
+
+    def _lose_positions(self, offsets: Mapping[TopicPartition, int | None], why: str) -> None:
+        for tp, known in offsets.items():
+            token = self._tokens.pop(tp.partition, None)
+            if token is None:
+                continue
+            self._consumer.pause(tp)
+            self._consumer.seek(tp, PLACEHOLDER_OFFSET)
+            offset = PLACEHOLDER_OFFSET if known is None else known
+            message = f"{tp.topic} partition {tp.partition} can not be read from offset {offset}: {why}"
+            self._handover.put(PositionLost(tp.partition, token, offset, message))
+
+    def _throttle(self) -> None:
+        """Stop reading, but not polling, while the loop is behind."""
+        waiting = self._handover.records_waiting
+        throttled = waiting > (RECORDS_WAITING_RESUME if self._throttled else RECORDS_WAITING_MAX)
+        if throttled != self._throttled:
+            self._throttled = throttled
+            self._apply(self._tokens)
+
+    def _apply(self, partitions: Iterable[int]) -> None:
+        """Make the client's pauses what they should be."""
+        for partition in partitions:
+            tp = TopicPartition(self._topic, partition)
+            if partition in self._tokens and partition not in self._held and not self._throttled:
+                self._consumer.resume(tp)
+            else:
+                self._consumer.pause(tp)
+
+    # commands
+
+    def _begin(self, partition: int, offset: int, token: int) -> None:
+        if partition not in self._owned:
+            return  # revoked since; the caller will hear of it
+        self._consumer.seek(TopicPartition(self._topic, partition), offset)
+        self._tokens[partition] = token
+        self._held.discard(partition)
+        self._apply([partition])
+
+    def _hold(self, partition: int, held: bool) -> None:
+        if partition not in self._owned:
+            return
+        if held:
+            self._held.add(partition)
+        else:
+            self._held.discard(partition)
+        self._apply([partition])
+
+    def _await_confirmation(self, partition: int, moment: float, future: asyncio.Future[bool]) -> None:
+        if partition in self._owned:
+            self._confirmations.append(_Confirmation(partition, self._generation, moment, future))
+        else:
+            post_to(self._loop, _settle_with, future, False)
+
+    def _stop(self) -> None:
+        self._stopping = True
+
+    # duties
+
+    def _confirm(self) -> None:
+        if not self._confirmations:
+            return
+        waiting: list[_Confirmation] = []
+        for confirmation in self._confirmations:
+            if confirmation.future.done():
+                continue  # timed out
+            if confirmation.generation != self._generation:
+                post_to(self._loop, _settle_with, confirmation.future, False)
+            elif self._membership.confirmed_since(confirmation.moment):
+                post_to(self._loop, _settle_with, confirmation.future, True)
+            else:
+                self._membership.hurry(confirmation.moment)
+                waiting.append(confirmation)
+        self._confirmations = waiting
+
+    def _check_membership(self) -> None:
+        if self._membership.fenced:
+            raise self._fenced()
+        age = self._membership.heartbeat_age
+        if age is not None and age > self._session_timeout + HEARTBEAT_SILENCE_EXTRA:
+            raise FatalLogError(f"no heartbeat was sent to the consumer group for {age:.0f} s")
+
+    def _fenced(self) -> FatalLogError:
+        return FatalLogError(
+            f"another process has joined the consumer group {self._group_id} as {self._instance_id} "
+            "(FENCED_INSTANCE_ID): group.instance.id must be unique in the group"
+        )
+
+    def _await_release(self, error: UnreleasedInstanceIdError) -> None:
+        now = time.monotonic()
+        if self._unreleased_since is None:
+            self._unreleased_since = now
+            _log.warning("kafka.consumer.instance_id_not_released", instance_id=self._instance_id)
+        if now - self._unreleased_since > self._session_timeout:
+            raise FatalLogError(
+                f"the group still knows another member as {self._instance_id} after the session time-out "
+                f"of {self._session_timeout:.0f} s (UNRELEASED_INSTANCE_ID)"
+            ) from error
+        time.sleep(RETRY_PAUSE)
+
+    def _commit_group_offsets(self) -> None:
+        now = time.monotonic()
+        if now < self._group_commit_due or not self._positions:
+            return
+        self._group_commit_due = now + GROUP_COMMIT_INTERVAL
+        with suppress(KafkaError):  # the next one will do
+            if offsets := self._take_group_offsets():
+                self._consumer.commit_async(offsets)
+
+    def _take_group_offsets(self) -> dict[TopicPartition, OffsetAndMetadata]:
+        offsets = {}
+        for partition in list(self._positions):
+            position = self._positions.pop(partition, None)
+            if position is not None and partition in self._owned:
+                offsets[TopicPartition(self._topic, partition)] = OffsetAndMetadata(position, "", -1)
+        return offsets
+
+    def _close(self) -> None:
+        try:
+            with suppress(KafkaError):
+                if offsets := self._take_group_offsets():
+                    self._consumer.commit(offsets, timeout_ms=FINAL_COMMIT_MS)
+            self._consumer.close(autocommit=False, timeout_ms=CLOSE_MS)
+        except Exception as error:
+            _log.warning("kafka.consumer.close_failed", error=_words(error))
+
+    # --- the listener, on the client's I/O thread, while the owner waits ---------------------------------
+
+    def partitions_gone(self, partitions: Iterable[TopicPartition]) -> None:
+        gone = frozenset(tp.partition for tp in partitions)
+        self._generation += 1
+        self._owned -= gone
+        for partition in gone:
+            self._tokens.pop(partition, None)
+            self._held.discard(partition)
+        if gone and not self._stopping:
+            self._handover.put(Revoked(gone))
+
+    def partitions_assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        mine = list(partitions)
+        self._owned = {tp.partition for tp in mine}
+        self._tokens.clear()
+        self._held.clear()
+        for tp in mine:
+            self._consumer.pause(tp)
+            self._consumer.seek(tp, PLACEHOLDER_OFFSET)
+        self._handover.put(Assigned(frozenset(self._owned)))
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Must be quick: while it runs, no heartbeat is sent."""
+
+    def __init__(self, owner: InputConsumer) -> None:
+        self._owner = owner
+
+    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        self._owner.partitions_gone(revoked)
+
+    def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
+        self._owner.partitions_gone(lost)
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self._owner.partitions_assigned(assigned)
+
+
+def _words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+
+
+def _settle_with(future: asyncio.Future[bool], result: bool) -> None:
+    if not future.done():
+        future.set_result(result)

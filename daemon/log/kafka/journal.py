@@ -1,0 +1,87 @@
+"""Reading one partition of the journal."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError, OffsetOutOfRangeError, RetriableError
+
+from daemon.log.kafka.clients import Clients
+from daemon.log.port import CorruptJournalError, LogError, Record
+
+PATIENCE = 60.0
+"""Seconds without any progress after which a read is given up; a broker's restart takes less."""
+
+POLL_MS = 200
+RETRY_PAUSE = 0.2
+
+
+class Piece(NamedTuple):
+    records: list[Record]
+    """May be empty: compaction, aborted transactions and control records leave gaps."""
+    next_offset: int
+    """Where to go on reading; always further on."""
+
+
+class JournalReader:
+    """A consumer of one partition, outside any group. Methods block: call them in one thread."""
+
+    def __init__(self, clients: Clients, topic: str, partition: int) -> None:
+        self._clients = clients
+        self._tp = TopicPartition(topic, partition)
+        self._consumer: KafkaConsumer | None = None
+        self._position: int | None = None
+
+    def read(self, offset: int, records_max: int, patience: float = PATIENCE) -> Piece:
+        """The committed records from this offset on, at least one record or a gap.
+
+        Raises:
+            CorruptJournalError: the partition does not reach to this offset, or no longer back to it.
+            LogError: no progress within `patience` seconds, or the cluster refuses.
+        """
+        try:
+            consumer = self._at(offset)
+            deadline = time.monotonic() + patience
+            while True:
+                try:
+                    polled = consumer.poll(timeout_ms=POLL_MS, max_records=records_max)
+                except RetriableError:
+                    polled = {}
+                    time.sleep(RETRY_PAUSE)
+                position = consumer.position(self._tp, timeout_ms=POLL_MS)
+                if position is not None and position > offset:
+                    self._position = position
+                    return Piece(
+                        [Record(r.offset, r.timestamp, r.key, r.value) for r in polled.get(self._tp, ())],
+                        position,
+                    )
+                if time.monotonic() > deadline:
+                    raise LogError(f"{self._name} could not be read on from offset {offset}")
+        except OffsetOutOfRangeError as error:
+            self._position = None
+            raise CorruptJournalError(f"{self._name} has no offset {offset}") from error
+        except KafkaError as error:
+            self._position = None
+            raise LogError(f"{self._name} could not be read: {type(error).__name__}: {error}") from error
+
+    def close(self) -> None:
+        """Idempotent; the reader opens again when it is used."""
+        consumer, self._consumer, self._position = self._consumer, None, None
+        if consumer is not None:
+            consumer.close(autocommit=False, timeout_ms=1000)
+
+    @property
+    def _name(self) -> str:
+        return f"{self._tp.topic} partition {self._tp.partition}"
+
+    def _at(self, offset: int) -> KafkaConsumer:
+        if self._consumer is None:
+            self._consumer = self._clients.reader()
+            self._consumer.assign([self._tp])
+            self._position = None
+        if self._position != offset:
+            self._consumer.seek(self._tp, offset)
+            self._position = None  # until this read has succeeded
+        return self._consumer

@@ -1,0 +1,147 @@
+"""The transactional producer of one shard.
+
+The rule that avoids the client's defects: begin, send, ``get()`` on *every* future, commit; and after any
+error the producer is closed and never used again. In particular a record that expired in the client does
+not fail its transaction, and an error while committing may be swallowed: only the futures tell. Aborting
+and going on is never safe.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from kafka import KafkaProducer
+from kafka.errors import InvalidProducerEpochError, KafkaError, ProducerFencedError
+
+from daemon.log.kafka.clients import DELIVERY_TIMEOUT, Clients
+from daemon.log.port import CommitFailedError, FencedError, LogError, Message, Topics, Transaction
+
+_log = structlog.get_logger(__name__)
+
+ACKNOWLEDGED_WITHIN = DELIVERY_TIMEOUT + 2.0
+"""Seconds after which every future has settled, one way or the other."""
+
+CLOSE_TIMEOUT = 3.0
+
+
+class ShardProducer:
+    """Methods block: call them in one thread; `close` alone may come from another."""
+
+    def __init__(self, clients: Clients, topics: Topics, partition: int) -> None:
+        self._clients = clients
+        self._topics = topics
+        self._partition = partition
+        self._producer: KafkaProducer | None = None
+        self._failed = False
+
+    def open(self) -> None:
+        """Connect and fence every earlier producer of this journal partition.
+
+        What they had committed is then decided and visible, what they had open is aborted.
+
+        Raises:
+            LogError
+        """
+        try:
+            # R1: named after what it protects, so that another consumer group fences too.
+            producer = self._clients.producer(f"{self._topics.journal}-{self._partition}")
+            self._producer = producer
+            producer.init_transactions()
+            for topic in (self._topics.journal, self._topics.results, self._topics.dead_letters):
+                producer.partitions_for(topic)  # so that the first commit need not wait for it
+        except KafkaError as error:
+            self._failed = True
+            raise LogError(
+                f"the journal of partition {self._partition} could not be fenced: {_words(error)}"
+            ) from error
+
+    def commit(self, transaction: Transaction) -> list[int]:
+        """Write all of it atomically; the offsets of the journal records.
+
+        Raises:
+            FencedError, CommitFailedError: this producer must be closed.
+        """
+        if not (transaction.journal or transaction.results or transaction.dead_letters):
+            raise ValueError("an empty transaction proves nothing: a fenced producer commits it too (R5)")
+        producer = self._producer
+        if producer is None or self._failed:
+            raise CommitFailedError("this producer has failed or was closed")
+        try:
+            return self._commit(producer, transaction)
+        except BaseException as error:
+            self._failed = True
+            kind = FencedError if _is_fencing(error) else CommitFailedError
+            raise kind(f"commit to partition {self._partition} failed: {_words(error)}") from error
+
+    def _commit(self, producer: KafkaProducer, transaction: Transaction) -> list[int]:
+        producer.begin_transaction()
+        send, topic, partition = producer.send, self._topics.journal, self._partition
+        journalled = [send(topic, value, key, None, partition) for key, value in transaction.journal]
+        others = _send_all(producer, self._topics.results, transaction.results)
+        others += _send_all(producer, self._topics.dead_letters, transaction.dead_letters)
+        deadline = time.monotonic() + ACKNOWLEDGED_WITHIN
+        for future in others:
+            _acknowledged(future, deadline)
+        offsets = [_acknowledged(future, deadline) for future in journalled]
+        producer.commit_transaction()
+        return offsets
+
+    def close(self) -> None:
+        """Idempotent. Takes some seconds at most, and never raises."""
+        producer, self._producer = self._producer, None
+        if producer is None:
+            return
+        try:
+            if self._failed:
+                # Otherwise closing would wait for records that can not be sent, and then give up and
+                # leave the producer's thread running.
+                producer._sender.force_close()  # noqa: SLF001
+            producer.close(timeout=CLOSE_TIMEOUT)
+        except Exception as error:
+            _log.warning("kafka.producer.close_failed", partition=self._partition, error=_words(error))
+
+    def give_up(self) -> None:
+        """From any thread: whatever is under way has failed."""
+        self._failed = True
+
+
+def _send_all(producer: KafkaProducer, topic: str, messages: Sequence[Message]) -> list[Any]:
+    send = producer.send
+    futures = []
+    shared: tuple[tuple[str, bytes], ...] | None = None  # results have all the same headers
+    headers: list[tuple[str, bytes]] = []
+    for message in messages:
+        if message.headers is not shared:
+            shared, headers = message.headers, list(message.headers)
+        value = message.value
+        if value is None and message.key is None:
+            value = b""  # a record without either can be consumed, but the client refuses to send it
+        futures.append(send(topic, value, message.key, headers))
+    return futures
+
+
+def _acknowledged(future: Any, deadline: float) -> int:
+    """The record's offset, once the broker has it."""
+    if not future.is_done or future.exception is not None:
+        future.get(timeout=max(0.0, deadline - time.monotonic()))
+    offset: int = future.value.offset
+    return offset
+
+
+def _is_fencing(error: BaseException | None) -> bool:
+    """Also when the fencing came before and the library says only that something had failed."""
+    seen = 0
+    while error is not None and seen < 10:
+        if isinstance(error, ProducerFencedError | InvalidProducerEpochError):
+            return True
+        inner = next((arg for arg in error.args if isinstance(arg, BaseException)), None)
+        error = inner or error.__cause__ or error.__context__
+        seen += 1
+    return False
+
+
+def _words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,160 @@
+"""One partition's private side: its journal and its transactional producer, for the loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
+
+from daemon.log.kafka.clients import Clients
+from daemon.log.kafka.journal import JournalReader
+from daemon.log.kafka.producer import ShardProducer
+from daemon.log.kafka.worker import Worker
+from daemon.log.port import CommitFailedError, CorruptJournalError, LogError, Record, Topics, Transaction
+
+RESTORE_RECORDS_MAX = 500
+"""Records of one batch of a restore."""
+
+OPEN_TIMEOUT = 45.0
+"""Seconds: connecting, fencing and looking at the topics are bounded by 15 each."""
+COMMIT_TIMEOUT = 20.0
+"""Seconds; more than the client's own bounds. A commit that takes longer hangs."""
+READ_TIMEOUT = 90.0
+"""Seconds; more than a read's own patience and the connecting before it."""
+READ_BACK_PATIENCE = 10.0
+CLOSE_TIMEOUT = 5.0
+READER_IDLE = 30.0
+"""Seconds after which a journal reader that nobody uses is closed: it is a thread and a connection."""
+
+
+class KafkaShardLog:
+    """`ShardLog` on Kafka. Made by `KafkaLog.open_shard`."""
+
+    def __init__(
+        self,
+        clients: Clients,
+        topics: Topics,
+        partition: int,
+        journal_offsets: Callable[[], Awaitable[tuple[int, int]]],
+        note_position: Callable[[int], None],
+    ) -> None:
+        self._clients = clients
+        self._topics = topics
+        self._partition = partition
+        self._journal_offsets = journal_offsets
+        self._note_position = note_position
+        self._producer = ShardProducer(clients, topics, partition)
+        self._worker = Worker(f"kafka-shard-{partition}")
+        self._committing = False
+        self._hangs = False
+        self._closed = False
+        self._reading: tuple[JournalReader, Worker] | None = None
+        self._readers_now = 0
+        self._idle: asyncio.TimerHandle | None = None
+
+    async def open(self) -> None:
+        """Fence every earlier owner.
+
+        Raises:
+            LogError: it did not work; close this object.
+        """
+        try:
+            await self._worker.call(self._producer.open, OPEN_TIMEOUT)
+        except TimeoutError:
+            self._hangs = True
+            raise LogError(f"fencing the journal of partition {self._partition} hangs") from None
+
+    async def restore(self) -> AsyncIterator[Sequence[Record]]:
+        """See `ShardLog`."""
+        offset, end = await self._journal_offsets()
+        while offset < end:
+            records, offset = await self._read(offset, RESTORE_RECORDS_MAX)
+            while records and records[-1].offset >= end:
+                records.pop()
+            if records:
+                yield records
+
+    async def commit(self, transaction: Transaction) -> Sequence[int]:
+        """See `ShardLog`."""
+        if self._committing:
+            raise CommitFailedError("one commit at a time")
+        if self._closed:
+            raise CommitFailedError("this shard log is closed")
+        self._committing = True
+        try:
+            offsets = await self._worker.call(lambda: self._producer.commit(transaction), COMMIT_TIMEOUT)
+        except TimeoutError:
+            self._hangs = True
+            self._producer.give_up()
+            raise CommitFailedError(
+                f"commit to partition {self._partition} did not return within {COMMIT_TIMEOUT:.0f} s"
+            ) from None
+        except asyncio.CancelledError:
+            self._producer.give_up()  # it may still be written: as good as an unknown fate
+            raise
+        finally:
+            self._committing = False
+        if transaction.position is not None:
+            self._note_position(transaction.position)
+        return offsets
+
+    async def read_back(self, offset: int) -> Record:
+        """See `ShardLog`."""
+        records, _ = await self._read(offset, 1, READ_BACK_PATIENCE)
+        if not records or records[0].offset != offset:
+            raise CorruptJournalError(
+                f"{self._topics.journal} partition {self._partition} has no record at offset {offset}"
+            )
+        return records[0]
+
+    async def close(self) -> None:
+        """See `ShardLog`."""
+        if self._closed:
+            return
+        self._closed = True
+        self._retire_reader()
+        worker = Worker(f"kafka-close-{self._partition}") if self._hangs else self._worker
+        with suppress(TimeoutError):
+            await worker.call(self._producer.close, CLOSE_TIMEOUT)
+        worker.retire()
+        self._worker.retire()
+
+    # --- reading ---------------------------------------------------------------------------------------
+
+    async def _read(
+        self, offset: int, records_max: int, patience: float | None = None
+    ) -> tuple[list[Record], int]:
+        if self._closed:
+            raise LogError("this shard log is closed")
+        if self._reading is None:
+            reader = JournalReader(self._clients, self._topics.journal, self._partition)
+            self._reading = reader, Worker(f"kafka-journal-{self._partition}")
+        reader, worker = self._reading
+        self._readers_now += 1
+        try:
+            if patience is None:
+                return await worker.call(lambda: reader.read(offset, records_max), READ_TIMEOUT)
+            return await worker.call(lambda: reader.read(offset, records_max, patience), READ_TIMEOUT)
+        except TimeoutError:
+            self._retire_reader()  # its thread ends when the call does
+            raise LogError(f"reading the journal of partition {self._partition} hangs") from None
+        finally:
+            self._readers_now -= 1
+            self._watch_idleness()
+
+    def _watch_idleness(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+        self._idle = None
+        if self._reading is not None and not self._readers_now:
+            self._idle = asyncio.get_running_loop().call_later(READER_IDLE, self._retire_reader)
+
+    def _retire_reader(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        if self._reading is not None:
+            reader, worker = self._reading
+            self._reading = None
+            worker.post(reader.close)
+            worker.retire()
