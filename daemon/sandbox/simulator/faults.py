@@ -21,6 +21,7 @@ of one kind the first that hits is taken. As TOML::
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -254,10 +255,11 @@ R = TypeVar("R", bound=Rule)
 
 
 class Dice:
-    """Decides when a rule hits. Draws from `rng` only where a rule of the kind asked for applies."""
+    """Decides when a rule hits, and counts the hits. Draws from `rng` only where chance decides."""
 
-    def __init__(self, plan: FaultPlan, rng: random.Random, began_at: int) -> None:
+    def __init__(self, plan: FaultPlan, rng: random.Random, began_at: int, hits: Counter[str]) -> None:
         self._rng = rng
+        self._hits = hits
         self._began_at = began_at
         self._rules: dict[type[Rule], list[Rule]] = {}
         for rule in plan.rules:
@@ -279,11 +281,19 @@ class Dice:
         """The first of these rules that hits this time."""
         for rule in rules:
             if rule.probability >= 1 or self._rng.random() < rule.probability:
+                self._hits[_label(rule)] += 1
                 return rule
         return None
 
     def roll(self, kind: type[R], now: int, integration: Integration) -> R | None:
         return self.pick(self.active(kind, now, integration))
+
+
+def _label(rule: Rule) -> str:
+    """The kind, and for those that come in several forms which: `answer_lost cut`."""
+    tag = str(rule.__struct_config__.tag)
+    how = getattr(rule, "how", None)
+    return tag if how is None else f"{tag} {how}"
 
 
 def _concerns(rule: Rule, integration: Integration) -> bool:

@@ -67,7 +67,8 @@ def stats(simulator: Simulator, now: int) -> dict[str, Any]:
     """Counts: of requests by answer, of faults that hit, of tasks by status, of the LMS."""
     tasks = simulator.tasks.values()
     return {
-        "requests": dict(sorted(simulator.counts.items())),
+        "requests": dict(sorted(simulator.requests.items())),
+        "faults": dict(sorted(simulator.fault_hits.items())),
         "in_flight_max": simulator.in_flight_max,
         "tasks": dict(Counter(task.status(now) for task in tasks)),
         "items": sum(len(task.items) for task in tasks),

@@ -48,7 +48,7 @@ from daemon.sandbox.simulator.wire import (
 OutageKind = Literal["cut", "error"]
 
 
-class LmsCourse(msgspec.Struct):
+class LmsCourse(msgspec.Struct, gc=False):
     """A course as the LMS holds it."""
 
     course_id: str
@@ -70,7 +70,9 @@ class Simulator:
         self.tasks: dict[str, Task] = {}
         self.lms: dict[str, dict[str, LmsCourse]] = {}
         """By integration and origin_id."""
-        self.counts: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
+        """By endpoint and status, or delivery where there was none."""
+        self.fault_hits: Counter[str] = Counter()
         self.in_flight_max = 0
         self._rng = rng
         self._task_seconds = task_seconds
@@ -88,7 +90,7 @@ class Simulator:
     def set_plan(self, now: int, plan: FaultPlan) -> None:
         """Faults from now on; tasks that exist keep their fate."""
         self.plan = plan
-        self._dice = Dice(plan, self._rng, now)
+        self._dice = Dice(plan, self._rng, now, self.fault_hits)
         self._maker = TaskMaker(self._rng, self._dice, self._task_seconds)
 
     def set_outage(self, now: int, seconds: float, kind: OutageKind) -> None:
@@ -104,7 +106,7 @@ class Simulator:
     # --- what a client does -----------------------------------------------------------------------
 
     def arrive(self, integration_id: str) -> None:
-        """An action request of this integration is in flight from now on."""
+        """An action request (a POST; polls do not count) of this integration is in flight from now on."""
         self._in_flight[integration_id] += 1
         self.in_flight_max = max(self.in_flight_max, self._in_flight[integration_id])
 
@@ -119,7 +121,7 @@ class Simulator:
             assert integration_id
             integration = self._integration(integration_id, now)
             reply = self._delayed(self._submit(now, integration, body), now, integration)
-        self.counts[f"submit {reply.delivery.value if reply.status == 0 else reply.status}"] += 1
+        self._count("submit", reply)
         return reply
 
     def poll(self, now: int, authorization: str | None, integration_id: str | None, task_id: str) -> Reply:
@@ -130,7 +132,7 @@ class Simulator:
             assert integration_id
             integration = self._integration(integration_id, now)
             reply = self._delayed(self._poll(now, integration, task_id), now, integration)
-        self.counts[f"poll {reply.delivery.value if reply.status == 0 else reply.status}"] += 1
+        self._count("poll", reply)
         return reply
 
     # --- steps of a request -----------------------------------------------------------------------
@@ -140,7 +142,6 @@ class Simulator:
         if self._outage is not None:
             until, kind = self._outage
             if now < until:
-                self.counts["fault outage"] += 1
                 return self._silence(Delivery.CUT) if kind == "cut" else self._balancer(now, 503)
             self._outage = None
         if authorization != f"Bearer {self.api_key}":
@@ -166,29 +167,22 @@ class Simulator:
             task = self._existing_or_new(now, integration, body)
         except InvalidBodyError as error:
             return self._error(now, 400, "PLATFORM.INPUT_INVALID", str(error), concurrency)
-        lost = self._dice.roll(AnswerLost, now, integration)
-        if lost is not None and lost.how != "truncated":
-            self.counts[f"fault answer_lost {lost.how}"] += 1
-            if lost.how == "error":
-                return self._balancer(now, self._rng.choice(lost.statuses))
-            return self._silence(Delivery(lost.how), lost.hang_seconds)
         warnings = None if task.form.warnings is None else list(task.form.warnings)
         answer = success_body({"task_id": task.task_id}, warnings)
+        reply = Reply(200, answer, self._headers(now, concurrency))
+        lost = self._dice.roll(AnswerLost, now, integration)
         if lost is not None:
-            self.counts["fault answer_lost truncated"] += 1
-            return Reply(200, answer, self._headers(now, concurrency), Delivery.TRUNCATED)
+            return self._spoiled(now, reply, lost)
         task.posts_answered += 1
-        return Reply(200, answer, self._headers(now, concurrency))
+        return reply
 
     def _refused(self, now: int, integration: Integration) -> Reply | None:
         throttled = self._dice.roll(SubmitThrottled, now, integration)
         if throttled is not None:
-            self.counts["fault submit_throttled"] += 1
             retry_after = {"Retry-After": str(throttled.retry_after)}
             return self._error(now, 429, "PLATFORM.RATE_LIMIT_EXCEEDED", "Too many requests.", retry_after)
         refused = self._dice.roll(SubmitRefused, now, integration)
         if refused is not None:
-            self.counts["fault submit_refused"] += 1
             status = self._rng.choice(refused.statuses)
             if refused.code is None:
                 return self._balancer(now, status)
@@ -208,7 +202,7 @@ class Simulator:
         task = self._known.get(key)
         if task is not None and self._remembered(task, now):
             task.posts += 1
-            self.counts["submit repeated"] += 1
+            self.requests["submit of a known body"] += 1
             return task
         if items is None:
             items = parse_items(body)
@@ -230,20 +224,24 @@ class Simulator:
         if task is None or task.integration_id != integration.id:
             return self._error(now, 404, None, f"There is no task {task_id!r} in this integration.")
         task.polls += 1
-        failing = self._dice.roll(PollFails, now, integration)
-        if failing is not None and failing.how != "truncated":
-            self.counts[f"fault poll_fails {failing.how}"] += 1
-            if failing.how == "error":
-                return self._balancer(now, self._rng.choice(failing.statuses))
-            return self._silence(Delivery(failing.how), failing.hang_seconds)
         courses = self.lms.get(integration.id, {})
         answer = success_body(task_data(task, now, lambda origin_id: courses[origin_id].course_id))
+        reply = Reply(200, answer, self._headers(now))
+        failing = self._dice.roll(PollFails, now, integration)
         if failing is not None:
-            self.counts["fault poll_fails truncated"] += 1
-            return Reply(200, answer, self._headers(now), Delivery.TRUNCATED)
+            return self._spoiled(now, reply, failing)
         if task.told_at is None and task.status(now) != "PENDING":
             task.told_at = now
-        return Reply(200, answer, self._headers(now))
+        return reply
+
+    def _spoiled(self, now: int, reply: Reply, rule: AnswerLost | PollFails) -> Reply:
+        match rule.how:
+            case "error":
+                return self._balancer(now, self._rng.choice(rule.statuses))
+            case "truncated":
+                return msgspec.structs.replace(reply, delivery=Delivery.TRUNCATED)
+            case _:
+                return self._silence(Delivery(rule.how), rule.hang_seconds)
 
     def _delayed(self, reply: Reply, now: int, integration: Integration) -> Reply:
         slow = self._dice.roll(AnswerSlow, now, integration)
@@ -278,6 +276,9 @@ class Simulator:
         for integration_id, courses in self.lms.items():
             for origin_id, course in courses.items():
                 yield integration_id, origin_id, course
+
+    def _count(self, endpoint: str, reply: Reply) -> None:
+        self.requests[f"{endpoint} {reply.status or reply.delivery.value}"] += 1
 
     def _integration(self, integration_id: str, now: int) -> Integration:
         integration = self._integrations.get(integration_id)

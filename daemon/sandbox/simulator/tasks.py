@@ -29,7 +29,7 @@ from daemon.sandbox.simulator.wire import ErrorObject, Item, error_object, iso
 Status = Literal["PENDING", "COMPLETED", "FAILED"]
 
 
-class Fate(msgspec.Struct, frozen=True):
+class Fate(msgspec.Struct, frozen=True, gc=False):
     """All that will happen to a task. Times are milliseconds since the epoch, None is never."""
 
     ends_at: int | None
@@ -45,7 +45,7 @@ class Fate(msgspec.Struct, frozen=True):
     """An origin_id that was never sent, reported as succeeded."""
 
 
-class Form(msgspec.Struct, frozen=True):
+class Form(msgspec.Struct, frozen=True, gc=False):
     """Where the vendor's guide and OpenAPI differ, and which of both this task follows."""
 
     id_field: Literal["id", "course_id"]
@@ -55,7 +55,7 @@ class Form(msgspec.Struct, frozen=True):
     """Of the answer to a POST; None leaves the field out."""
 
 
-class Task(msgspec.Struct, kw_only=True):
+class Task(msgspec.Struct, kw_only=True, gc=False):
     """A task and what happened to it."""
 
     task_id: str
