@@ -34,6 +34,13 @@ HEADERS = {
 }
 """Every header of ours, with its meaning; the schema of the headers is made from this."""
 
+HEADERS_ALWAYS = (
+    "coursesync-source",
+    "coursesync-reason",
+    "coursesync-error-code",
+    "coursesync-error-message",
+)
+
 
 def encode_dead_letter(
     rejection: Rejection, partition: int, *, changes_topic: str, max_bytes: int = DEAD_LETTER_BYTES_MAX
