@@ -125,10 +125,7 @@ def state(health: Health, metrics: Metrics) -> dict[str, Any]:
             "blind_tasks": snapshot.blind_tasks,
             "blind_since": _time(snapshot.blind_since_ms),
         },
-        "waiting": {
-            reason: {"changes": held.changes, "oldest_consumed": _time(held.oldest_consumed_ms)}
-            for reason, held in snapshot.waiting.items()
-        },
+        "waiting": dict(snapshot.waiting),
         "http_in_flight": dict(snapshot.http_in_flight),
         "loops_silent_s": {loop: round(seconds, 3) for loop, seconds in health.silence_s().items()},
     }

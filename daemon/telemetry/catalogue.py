@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from daemon.core.model import RejectReason, Status
+from daemon.core.step import Outcome, Trigger
 from daemon.telemetry.labels import (
     ANSWERS,
+    RESENT,
     ChangeType,
     DropReason,
     Endpoint,
@@ -20,8 +22,6 @@ from daemon.telemetry.labels import (
     Lifecycle,
     LogLevel,
     Rebalance,
-    SealTrigger,
-    TaskOutcome,
     TaskSource,
     WaitReason,
 )
@@ -74,9 +74,8 @@ def _histogram(name: str, help_: str, buckets: tuple[float, ...], *labels: Label
     return Metric(Kind.HISTOGRAM, name, help_, labels, buckets)
 
 
-_REASON_TO_WAIT = Label.of("reason", WaitReason)
 _STATUS = Label.of("status", Status)
-_OUTCOME = Label.of("outcome", TaskOutcome)
+_OUTCOME = Label.of("outcome", Outcome)
 _ENDPOINT = Label.of("endpoint", Endpoint)
 _TOPIC = Label("topic", None, "the input topic")
 _PARTITION = Label("partition", None, "the partitions held now; a series ends when its partition is revoked")
@@ -115,17 +114,13 @@ CHANGES_REJECTED = _counter(
 CHANGES_SUPERSEDED = _counter(
     "changes_superseded_total", "Changes that a newer one of the same course replaced before they were sent."
 )
-CHANGES_WAITING = _gauge("changes_waiting", "Changes held back in their shard now.", _REASON_TO_WAIT)
-WAITING_OLDEST_CONSUMED = _gauge(
-    "waiting_oldest_consumed_timestamp_seconds",
-    "When the change that has been held back longest was consumed; 0 when none is.",
-    _REASON_TO_WAIT,
+CHANGES_WAITING = _gauge(
+    "changes_waiting", "Changes held back in their shard now.", Label.of("reason", WaitReason)
 )
-
 # --- batches and tasks ----------------------------------------------------------------------------
 
 BATCHES_SEALED = _counter(
-    "batches_sealed_total", "Batches closed for submission.", Label.of("trigger", SealTrigger)
+    "batches_sealed_total", "Batches closed for submission.", Label.of("trigger", Trigger)
 )
 BATCH_ITEMS = _histogram("batch_items", "Changes in a sealed batch.", (1, 5, 10, 25, 50, 75, 100))
 BATCH_BYTES = _histogram(
@@ -139,7 +134,7 @@ PENDING_TASKS = _gauge(
 PENDING_ITEMS = _gauge("pending_items", "Changes inside pending tasks.")
 PENDING_OLDEST_CREATED = _gauge(
     "pending_oldest_created_timestamp_seconds",
-    "When the oldest pending task was created, in the API's time; 0 when none is pending.",
+    "When the oldest pending task was created, in the API's time once a poll has told it; 0 when none is pending.",
 )
 PENDING_AGE = Metric(
     Kind.GAUGE_HISTOGRAM,
@@ -155,14 +150,14 @@ TASKS_FINISHED = _counter("tasks_finished_total", "Tasks that ended, or whose ti
 TASK_DURATION = _histogram(
     "task_duration_seconds",
     "From the creation of a task to its end, in the API's time.",
-    (1, 10, 60, 300, 900, 3600, 14400, 43200, 86400),
+    (1, 10, 60, 300, 1800, 7200, 28800, 86400),
     _OUTCOME,
 )
 TASK_POLLS = _histogram("task_polls", "Polls that a finished task took.", (1, 2, 3, 5, 8, 13, 21, 50))
 DETECTION_LAG = _histogram(
     "detection_lag_seconds",
     "From the completion of a task to the poll that saw it.",
-    (1, 5, 15, 30, 60, 120, 300, 900, 3600),
+    (1, 5, 15, 60, 300, 900, 3600),
 )
 SCHEDULE_DELAY = _histogram(
     "schedule_delay_seconds",
@@ -181,7 +176,7 @@ RESULTS = _counter("results_total", "Results published; one ends each change.", 
 RESULT_LATENCY = _histogram(
     "result_latency_seconds",
     "From a change's consumption to its result.",
-    (1, 5, 15, 60, 300, 900, 3600, 14400, 86400),
+    (1, 10, 60, 300, 1800, 7200, 86400),
     _STATUS,
 )
 
@@ -196,14 +191,14 @@ HTTP_REQUESTS = _counter(
 HTTP_DURATION = _histogram(
     "http_request_duration_seconds",
     "How long a call to the API took, whatever came of it.",
-    (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+    (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 30),
     _ENDPOINT,
 )
 HTTP_IN_FLIGHT = _gauge("http_in_flight_requests", "Calls to the API that are under way.", _ENDPOINT)
 HTTP_RETRIES = _counter(
     "http_retries_total",
-    "Submissions sent again with the same bytes, by how the one before ended.",
-    Label("reason", tuple(answer for answer in ANSWERS if answer != "2xx")),
+    "Submissions sent again with the same bytes, by the verdict on the answer before.",
+    Label("reason", tuple(verdict.value for verdict in RESENT)),
 )
 
 # --- the log --------------------------------------------------------------------------------------
@@ -212,7 +207,7 @@ COMMITS = _counter("commits_total", "Transactions committed to the log.")
 COMMIT_DURATION = _histogram(
     "commit_duration_seconds",
     "From the begin of a transaction to its confirmed commit.",
-    (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
+    (0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5),
 )
 COMMIT_OLDEST_PENDING = _gauge(
     "commit_oldest_pending_timestamp_seconds",
@@ -254,7 +249,7 @@ SECTIONS = (
     Section("Process", (BUILD_INFO, LIFECYCLE_STATE, LOOP_LAST_TICK, LOG_MESSAGES)),
     Section(
         "Changes",
-        (CHANGES_CONSUMED, CHANGES_REJECTED, CHANGES_SUPERSEDED, CHANGES_WAITING, WAITING_OLDEST_CONSUMED),
+        (CHANGES_CONSUMED, CHANGES_REJECTED, CHANGES_SUPERSEDED, CHANGES_WAITING),
     ),
     Section(
         "Batches and tasks",

@@ -1,8 +1,8 @@
 """The closed sets of values that metric labels may take.
 
 A label never holds an id, a name, a URL, an offset or a text from outside: each of these enums is the
-whole list of what its label can say, and every member exists as a series from the start, at 0. Statuses
-of results and reasons of rejections are the domain's own (`daemon.core.model`).
+whole list of what its label can say, and every member exists as a series from the start, at 0. Where the
+core has such a list of its own (statuses, outcomes, reasons, triggers), that one is the label.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from daemon.core.answers import Trouble
+from daemon.core.verdict import Verdict
 
 
 class Lifecycle(StrEnum):
@@ -31,20 +32,11 @@ class ChangeType(StrEnum):
 
 
 class WaitReason(StrEnum):
-    """Why a change is held back in its shard."""
+    """Why a change is held back in its shard, as `Shard.waiting_by_reason` names it."""
 
     COURSE_BUSY = "course_busy"  # an earlier submission of the same course is open
     WINDOW = "window"  # the integration has its full number of open batches
-    BACKOFF = "backoff"  # waits for its next attempt
-    PARKED = "parked"  # the integration waits for its customer
-
-
-class SealTrigger(StrEnum):
-    """What closed a batch."""
-
-    LINGER = "linger"
-    ITEMS = "items"
-    BYTES = "bytes"
+    BACKOFF = "backoff"  # waits for its next attempt, or for the next probe of a parked integration
 
 
 class TaskSource(StrEnum):
@@ -52,14 +44,6 @@ class TaskSource(StrEnum):
 
     SUBMIT = "submit"
     RESTORE = "restore"
-
-
-class TaskOutcome(StrEnum):
-    """How the daemon's interest in a task ended."""
-
-    COMPLETED = "completed"
-    FAILED = "failed"
-    TIMED_OUT = "timed_out"
 
 
 class Endpoint(StrEnum):
@@ -92,22 +76,11 @@ class LogLevel(StrEnum):
     CRITICAL = "critical"
 
 
-ANSWERS = ("2xx", "3xx", "4xx", "429", "5xx", *Trouble)
-"""How a call to the API ended: 429 stands by itself (flow control), no answer by its trouble."""
+ANSWERS = ("2xx", "3xx", "4xx", "429", "5xx", *(trouble.value for trouble in Trouble))
+"""How a call to the API ended: 429 stands by itself (flow control), no understood answer by its trouble."""
 
-
-def answer_label(status: int | Trouble) -> str:
-    """The member of `ANSWERS` for an HTTP status or for the trouble that took its place.
-
-    A status outside 200 to 599 is nothing the protocol knows.
-    """
-    if isinstance(status, Trouble):
-        return status.value
-    if status == 429:
-        return "429"
-    if 200 <= status < 600:
-        return f"{status // 100}xx"
-    return Trouble.PROTOCOL_ERROR.value
+RESENT = (Verdict.RETRY, Verdict.PARK, Verdict.HALT, Verdict.LOST)
+"""The verdicts after which the same bytes are POSTed again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,22 +29,22 @@ from prometheus_client.registry import Collector
 
 from daemon.core.answers import Trouble
 from daemon.core.model import RejectReason, Status
+from daemon.core.step import Outcome, Trigger
+from daemon.core.verdict import Verdict
 from daemon.telemetry import catalogue as c
 from daemon.telemetry.health import Health, PartitionState
 from daemon.telemetry.labels import (
+    ANSWERS,
     ChangeType,
     DropReason,
     Endpoint,
     Lifecycle,
     LogLevel,
     Rebalance,
-    SealTrigger,
-    TaskOutcome,
     TaskSource,
     WaitReason,
-    answer_label,
 )
-from daemon.telemetry.snapshot import Snapshot, SnapshotProvider, Waiting, nothing_yet
+from daemon.telemetry.snapshot import Snapshot, SnapshotProvider, nothing_yet
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Of `Metrics.exposition`. Not OpenMetrics, whatever the scraper offers: there a gauge histogram has a
@@ -109,7 +109,7 @@ class Metrics:
 
     # --- batches and tasks ------------------------------------------------------------------------
 
-    def batch_sealed(self, trigger: SealTrigger, items: int, size_bytes: int) -> None:
+    def batch_sealed(self, trigger: Trigger, items: int, size_bytes: int) -> None:
         self._sealed[trigger].inc()
         self._batch_items.observe(items)
         self._batch_bytes.observe(size_bytes)
@@ -118,7 +118,7 @@ class Metrics:
         self._tasks_created[source].inc(n)
 
     def task_finished(
-        self, outcome: TaskOutcome, duration_s: float, polls: int, detection_lag_s: float | None
+        self, outcome: Outcome, duration_s: float, polls: int, detection_lag_s: float | None
     ) -> None:
         """`duration_s` is in the API's time; `detection_lag_s` is None where the API gave no time of
         completion, as for a time-out of ours."""
@@ -134,15 +134,16 @@ class Metrics:
 
     # --- the API ----------------------------------------------------------------------------------
 
-    def http(self, endpoint: Endpoint, status: int | Trouble, seconds: float) -> None:
-        """A call to the API ended, with an HTTP status or in trouble."""
-        self._http_requests[endpoint, answer_label(status)].inc()
+    def http(self, endpoint: str, status: str, seconds: float) -> None:
+        """A call to the API ended: `endpoint` is one of `Endpoint`, `status` one of `ANSWERS`. A class
+        of statuses that HTTP does not have counts as a protocol error."""
+        known = status if status in ANSWERS else Trouble.PROTOCOL_ERROR
+        self._http_requests[endpoint, known].inc()
         self._http_duration[endpoint].observe(seconds)
 
-    def http_retry(self, cause: int | Trouble) -> None:
-        """The same bytes are sent again; `cause` is how the call before ended. It was not a 2xx: one
-        that is understood is never repeated, one that is not is `Trouble.PROTOCOL_ERROR`."""
-        self._http_retries[answer_label(cause)].inc()
+    def http_retry(self, verdict: Verdict) -> None:
+        """The same bytes are POSTed again, after this verdict (one of `RESENT`) on the answer before."""
+        self._http_retries[verdict].inc()
 
     # --- the log ----------------------------------------------------------------------------------
 
@@ -228,7 +229,8 @@ class _AtScrape(Collector):
     def collect(self) -> Iterator[Family]:
         snapshot = self._metrics.snapshot()
         yield from self._process()
-        yield from _waiting(snapshot.waiting)
+        waiting = snapshot.waiting
+        yield _gauge(c.CHANGES_WAITING, {(reason,): waiting.get(reason, 0) for reason in WaitReason})
         yield from self._tasks(snapshot)
         yield _gauge(c.COMMIT_OLDEST_PENDING, {(): _seconds(snapshot.commit_since_ms)})
         yield from self._partitions(snapshot)
@@ -264,16 +266,6 @@ class _AtScrape(Collector):
             c.LAST_RECORD,
             {(self._topic, p): _seconds(x.last_record_ms) for p, x in lag if x.last_record_ms is not None},
         )
-
-
-def _waiting(waiting: Mapping[WaitReason, Waiting]) -> Iterator[Family]:
-    nobody = Waiting(0, None)
-    by_reason = {(reason,): waiting.get(reason, nobody) for reason in WaitReason}
-    yield _gauge(c.CHANGES_WAITING, {labels: w.changes for labels, w in by_reason.items()})
-    yield _gauge(
-        c.WAITING_OLDEST_CONSUMED,
-        {labels: _seconds(w.oldest_consumed_ms) for labels, w in by_reason.items()},
-    )
 
 
 def pending_ages(created_ms: list[int], now_ms: int) -> GaugeHistogramMetricFamily:

@@ -9,17 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from daemon.telemetry.labels import Endpoint, WaitReason
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Changes held back for one reason."""
-
-    changes: int
-    oldest_consumed_ms: int | None
-    """Wall clock, of the change that waits longest; None when none waits."""
-
 
 @dataclass(frozen=True, slots=True)
 class Lag:
@@ -36,15 +25,16 @@ class Snapshot:
 
     now_ms: int
     pending_created_ms: Iterable[int]
-    """The API's creation time of each task that is accepted and not known to have ended, in any
-    order. Read once, at once: a generator over the schedule will do."""
+    """For each task that is accepted and not known to have ended, in any order: when the API created
+    it, or as long as no poll has told that, when it was accepted. Read once: a generator will do."""
     pending_items: int
-    waiting: Mapping[WaitReason, Waiting]
-    """A reason that is missing has nothing waiting."""
+    waiting: Mapping[str, int]
+    """Changes held back, by `WaitReason`; a reason that is missing has none."""
     blind_tasks: int
     blind_since_ms: int | None
     """Since when the task that has been blind longest has been so."""
-    http_in_flight: Mapping[Endpoint, int]
+    http_in_flight: Mapping[str, int]
+    """Calls under way, by `Endpoint`."""
     commit_since_ms: int | None
     """When the oldest commit that is still under way began."""
     topic_partitions: int | None

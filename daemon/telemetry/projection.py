@@ -1,0 +1,54 @@
+"""What a committed step means in metrics: the one place where decisions of the core are counted.
+
+The runtime calls `count` after a step's commit has been confirmed. A restore brings no steps, so nothing
+is counted twice after a restart.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from daemon.core.model import Now, RejectReason, Status
+from daemon.core.step import BatchSealed, Step, TaskAccepted, TaskEnded
+from daemon.telemetry.labels import ChangeType, TaskSource
+from daemon.telemetry.metrics import Metrics
+
+_TYPE_UNTOLD = frozenset(
+    {RejectReason.MALFORMED, RejectReason.SCHEMA, RejectReason.UNSUPPORTED, RejectReason.TOMBSTONE}
+)
+"""Rejected before it was clear that the record was an upsert of a course."""
+
+
+def count(metrics: Metrics, step: Step, now: Now) -> None:
+    """Count everything that this step did; `now` is the time of its commit."""
+    _count_input(metrics, step)
+    for result in step.results:
+        metrics.result(result.status, (now.wall - result.consumed_at) / 1000)
+        if result.status is Status.SUPERSEDED:
+            metrics.superseded()
+    for fact in step.facts:
+        if isinstance(fact, BatchSealed):
+            batch = fact.batch
+            assert batch.body is not None, "a body is there until its batch is accepted"
+            metrics.batch_sealed(fact.trigger, len(batch.items), len(batch.body))
+        elif isinstance(fact, TaskAccepted):
+            metrics.task_created(TaskSource.SUBMIT)
+        elif isinstance(fact, TaskEnded):
+            _count_end(metrics, fact, now)
+
+
+def _count_input(metrics: Metrics, step: Step) -> None:
+    untold = 0
+    for reason, n in Counter(rejection.reason for rejection in step.rejections).items():
+        metrics.changes_rejected(reason, n)
+        untold += n if reason in _TYPE_UNTOLD else 0
+    metrics.changes_consumed(ChangeType.UPSERTED, step.consumed - untold)
+    metrics.changes_consumed(ChangeType.OTHER, untold)
+
+
+def _count_end(metrics: Metrics, fact: TaskEnded, now: Now) -> None:
+    batch = fact.batch
+    ended_at = now.wall if fact.completed_at is None else fact.completed_at
+    begun_at = batch.created_at or batch.accepted_at or batch.sealed_at  # the best that is known
+    lag_s = None if fact.completed_at is None else (now.wall - fact.completed_at) / 1000
+    metrics.task_finished(fact.outcome, (ended_at - begun_at) / 1000, batch.polls, lag_s)
