@@ -1,0 +1,423 @@
+"""The client against a server that misbehaves: always an answer, never a second POST, nothing leaked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import logging
+import socket
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from misbehaving_server import (
+    Behaviour,
+    answer,
+    answers,
+    is_silent,
+    repeats,
+    sends,
+    serving,
+)
+
+from daemon.core.answers import Accepted, NoAnswer, Refused, TaskPending, Trouble
+from daemon.kombo.api_key import ApiKeyFile
+from daemon.kombo.client import ANSWER_BYTES_MAX, KomboClient, KomboSetupError
+from daemon.kombo.port import KomboApi
+
+CANARY = "canary-2f7d1c9be0a84455"
+INTEGRATION = "workday:HWUTwvyx2wLoSUHphiWVrp28"
+TASK = "7FPJba3qRNBYaJgTvDKZi7mi"
+BODY = b'{"items": [ ]}'  # spacing that a re-encoder would not keep
+ENDPOINTS = ["submit", "poll"]
+
+TASK_ANSWER = {
+    "status": "success",
+    "data": {
+        "task_id": TASK,
+        "status": "PENDING",
+        "created_at": "2025-03-12T14:30:00.000Z",
+        "completed_at": None,
+    },
+}
+"""Understood as the answer to both calls."""
+GOOD = answers(200, TASK_ANSWER)
+
+PATIENT = 30.0
+"""A deadline that no passing test reaches."""
+SHORT = 0.3
+"""A deadline for what would take for ever."""
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> ApiKeyFile:
+    path = tmp_path / "key"
+    path.write_text(CANARY + "\n")
+    return ApiKeyFile(path)
+
+
+@contextlib.asynccontextmanager
+async def client(
+    address: str, key: ApiKeyFile, *, deadline: float = PATIENT, **more: Any
+) -> AsyncIterator[KomboClient]:
+    """With a single connection, so that a leaked one is noticed by the next call."""
+    api = KomboClient(f"{address}/v1", key, deadline, in_flight_max=1, **more)
+    try:
+        yield api
+    finally:
+        await api.close()
+
+
+async def call(api: KomboApi, endpoint: str) -> Any:
+    return await (api.submit(INTEGRATION, BODY) if endpoint == "submit" else api.poll(INTEGRATION, TASK))
+
+
+def is_good(endpoint: str, said: object) -> bool:
+    return isinstance(said, Accepted if endpoint == "submit" else TaskPending)
+
+
+class Row(NamedTuple):
+    name: str
+    behaviour: Behaviour
+    trouble: Trouble
+    deadline: float = PATIENT
+
+
+def bomb() -> bytes:
+    """Twice the largest answer in a few kilobytes; were it expanded, it would be a good answer."""
+    return gzip.compress(answer(200, TASK_ANSWER).partition(b"\r\n\r\n")[2] + b" " * (2 * ANSWER_BYTES_MAX))
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+SIZE = f"{0x10000:x}\r\n".encode()
+
+MISBEHAVIOUR = [
+    Row("closes after the request", sends(b"", then="close"), Trouble.PROTOCOL_ERROR),
+    Row("resets after the request", sends(b"", then="reset"), Trouble.PROTOCOL_ERROR),
+    Row("cuts the headers", sends(OK + b"Content-Le", then="close"), Trouble.PROTOCOL_ERROR),
+    Row("cuts the body", sends(OK + b"Content-Length: 900\r\n\r\n{", then="close"), Trouble.PROTOCOL_ERROR),
+    Row("resets in the body", sends(OK + b"Content-Length: 900\r\n\r\n{", then="reset"), Trouble.PROTOCOL_ERROR),
+    Row("garbage for a status line", sends(b"\x00\xff nonsense\r\n\r\n"), Trouble.PROTOCOL_ERROR),
+    Row("status that is no number", sends(b"HTTP/1.1 OK 200\r\n\r\n"), Trouble.PROTOCOL_ERROR),
+    Row("status beyond HTTP", answers(999, TASK_ANSWER), Trouble.PROTOCOL_ERROR),
+    Row("switches protocols", sends(b"HTTP/1.1 101 Up\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", then="close"),
+        Trouble.PROTOCOL_ERROR),
+    Row("reason that is no text", sends(b"HTTP/1.1 200 \xff\xfe\r\nContent-Length: 2\r\n\r\n{}"), Trouble.PROTOCOL_ERROR),
+    Row("bad chunk", sends(CHUNKED + b"zz\r\n{}\r\n0\r\n\r\n"), Trouble.PROTOCOL_ERROR),
+    Row("cut chunk", sends(CHUNKED + b"ff\r\n{", then="close"), Trouble.PROTOCOL_ERROR),
+    Row("huge header", sends(OK + b"X: " + b"x" * 20_000 + b"\r\nContent-Length: 2\r\n\r\n{}"), Trouble.PROTOCOL_ERROR),
+    Row("two lengths", sends(OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}"), Trouble.PROTOCOL_ERROR),
+    Row("never answers", is_silent, Trouble.TIMEOUT, SHORT),
+    Row("drips the headers", repeats(OK, b"X: x\r\n", 0.02), Trouble.TIMEOUT, SHORT),
+    Row("drips the body", repeats(CHUNKED, b"1\r\n \r\n", 0.02), Trouble.TIMEOUT, SHORT),
+    Row("body without end", repeats(CHUNKED, SIZE + b" " * 0x10000 + b"\r\n"), Trouble.PROTOCOL_ERROR),
+    Row("large body", repeats(OK + b"Content-Length: 999999999\r\n\r\n", b" " * 0x10000), Trouble.PROTOCOL_ERROR),
+    Row("gzip bomb", answers(200, bomb(), Content_Encoding="gzip"), Trouble.PROTOCOL_ERROR),
+    Row("page instead of JSON", answers(200, b"<html>Log in to the hotel's network</html>"), Trouble.PROTOCOL_ERROR),
+    Row("error in a 200", answers(200, {"status": "error", "error": {"code": None, "message": "no"}}),
+        Trouble.PROTOCOL_ERROR),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+@pytest.mark.parametrize("row", MISBEHAVIOUR, ids=lambda row: row.name)
+async def test_misbehaviour_is_no_answer_and_no_second_post(row: Row, endpoint: str, key: ApiKeyFile) -> None:
+    told: list[tuple[str, str, float]] = []
+    async with (
+        serving(row.behaviour) as server,
+        client(server.address, key, deadline=row.deadline, observe=lambda *seen: told.append(seen)) as api,
+    ):
+        said = await call(api, endpoint)
+
+        assert isinstance(said, NoAnswer), said
+        assert said.trouble is row.trouble, said
+        assert CANARY not in said.detail
+        assert [(e, status) for e, status, _ in told] == [(endpoint, row.trouble)]
+        assert server.count("POST") == (endpoint == "submit")
+
+        server.behave = [GOOD]
+        assert is_good(endpoint, await call(api, endpoint)), "the connection was not given back"
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+async def test_nobody_listens(endpoint: str, key: ApiKeyFile) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    async with client(address, key) as api:
+        said = await call(api, endpoint)
+    assert isinstance(said, NoAnswer)
+    assert said.trouble is Trouble.CONNECT_ERROR
+
+
+async def test_a_host_without_an_address(key: ApiKeyFile) -> None:
+    # No label may be longer than 63 characters, so no resolver has to be asked.
+    async with client(f"http://{'x' * 64}.invalid", key) as api:
+        said = await call(api, "poll")
+    assert isinstance(said, NoAnswer)
+
+
+async def test_a_good_call_sends_exactly_what_was_given(key: ApiKeyFile) -> None:
+    async with serving(GOOD) as server, client(server.address, key) as api:
+        assert is_good("submit", await api.submit(INTEGRATION, BODY))
+        assert is_good("poll", await api.poll(INTEGRATION, TASK))
+    post, get = server.requests
+    assert (post.method, post.target, post.body) == ("POST", "/v1/lms/courses/bulk", BODY)
+    assert (get.method, get.target, get.body) == ("GET", f"/v1/lms/courses/bulk/{TASK}", b"")
+    for request in (post, get):
+        assert request.headers["authorization"] == f"Bearer {CANARY}"
+        assert request.headers["x-integration-id"] == INTEGRATION
+        assert request.headers["accept-encoding"] == "identity"
+    assert post.headers["content-type"] == "application/json"
+    assert "content-type" not in get.headers
+    assert server.connections == 1, "the connection is kept"
+
+
+async def test_nothing_of_a_post_is_delivered_after_its_deadline(key: ApiKeyFile) -> None:
+    """R6: a peer that stops reading, and goes on when the call has long ended, must not get the request."""
+    body = b"x" * (16 * 1024 * 1024)  # more than the kernel keeps on both sides
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        loop = asyncio.get_running_loop()
+        async with client(f"http://127.0.0.1:{listener.getsockname()[1]}", key, deadline=SHORT) as api:
+            posting = asyncio.create_task(api.submit(INTEGRATION, body))
+            peer, _ = await loop.sock_accept(listener)
+            said = await posting
+            assert isinstance(said, NoAnswer)
+            assert said.trouble is Trouble.TIMEOUT
+            with peer:
+                received = 0
+                with contextlib.suppress(ConnectionResetError):
+                    async with asyncio.timeout(10):
+                        while data := await loop.sock_recv(peer, 1 << 20):
+                            received += len(data)
+    assert received < len(body)
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+async def test_a_redirect_is_a_refusal_and_nobody_follows_it(endpoint: str, key: ApiKeyFile) -> None:
+    async with (
+        serving(GOOD) as other,
+        serving(answers(307, b"", Location=other.address)) as server,
+        client(server.address, key) as api,
+    ):
+        said = await call(api, endpoint)
+    assert isinstance(said, Refused)
+    assert (said.status, said.error.code) == (307, None)
+    assert not other.requests
+    assert len(server.requests) == 1
+
+
+async def test_cookies_are_not_sent_back(key: ApiKeyFile) -> None:
+    async with (
+        serving(answers(200, TASK_ANSWER, Set_Cookie="sticky=1; Path=/")) as server,
+        client(server.address, key) as api,
+    ):
+        for endpoint in [*ENDPOINTS, *ENDPOINTS]:
+            assert is_good(endpoint, await call(api, endpoint))
+    assert len(server.requests) == 4
+    assert not any("cookie" in request.headers for request in server.requests)
+
+
+async def test_a_kept_connection_that_closes_under_a_post_is_unknown_fate(key: ApiKeyFile) -> None:
+    async with serving(GOOD, sends(b"", then="close"), GOOD) as server, client(server.address, key) as api:
+        assert is_good("poll", await call(api, "poll"))
+        said = await call(api, "submit")
+        assert isinstance(said, NoAnswer)
+        assert server.count("POST") == 1
+
+
+async def test_a_kept_connection_that_closes_under_a_get_costs_a_second_get(key: ApiKeyFile) -> None:
+    async with serving(GOOD, sends(b"", then="close"), GOOD) as server, client(server.address, key) as api:
+        assert is_good("submit", await call(api, "submit"))
+        assert is_good("poll", await call(api, "poll"))
+        assert server.count("GET") == 2
+
+
+async def test_a_call_that_gets_no_connection_within_its_deadline(key: ApiKeyFile) -> None:
+    async with serving(is_silent) as server, client(server.address, key, deadline=SHORT) as api:
+        first = asyncio.create_task(call(api, "poll"))
+        await server.until_requests(1)
+        second = asyncio.create_task(call(api, "submit"))
+        for said in await asyncio.gather(first, second):
+            assert isinstance(said, NoAnswer)
+            assert said.trouble is Trouble.TIMEOUT
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+async def test_cancellation_passes_through_and_frees_the_connection(endpoint: str, key: ApiKeyFile) -> None:
+    told: list[str] = []
+    async with (
+        serving(is_silent, GOOD) as server,
+        client(server.address, key, observe=lambda _, status, __: told.append(status)) as api,
+    ):
+        task = asyncio.create_task(call(api, endpoint))
+        await server.until_requests(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert is_good(endpoint, await call(api, endpoint))
+    assert told == ["2xx"]
+
+
+@pytest.mark.parametrize(
+    ("integration_id", "task_id", "segment"),
+    [
+        (INTEGRATION, "a/b?c#d", "a%2Fb%3Fc%23d"),
+        (INTEGRATION, "50%2F", "50%252F"),
+        (INTEGRATION, "a\r\nX-Evil: 1", "a%0D%0AX-Evil:%201"),
+        (INTEGRATION, "kürs", "k%C3%BCrs"),
+        ("wörkday:1", TASK, TASK),
+        ("a\r\nX-Evil: 1", TASK, None),
+        ("a\nb", TASK, None),
+        ("a\0b", TASK, None),
+    ],
+)  # fmt: skip
+async def test_no_id_breaks_out_of_its_place(
+    integration_id: str, task_id: str, segment: str | None, key: ApiKeyFile
+) -> None:
+    refusal = answers(404, {"status": "error", "error": {"code": None, "message": "No such task."}})
+    async with serving(refusal) as server, client(server.address, key) as api:
+        said = await api.poll(integration_id, task_id)
+        if segment is None:
+            assert isinstance(said, NoAnswer)
+            assert not server.requests
+        else:
+            assert isinstance(said, Refused)
+            assert server.requests[0].target == f"/v1/lms/courses/bulk/{segment}"
+            assert server.requests[0].headers["x-integration-id"] == integration_id
+        assert not any("x-evil" in request.headers for request in server.requests)
+        assert isinstance(await api.poll(INTEGRATION, TASK), Refused)
+
+
+@pytest.mark.parametrize("text", ["\ud800", "", ".", "..", "x" * 100_000])
+async def test_ids_that_cannot_be_are_answered_all_the_same(text: str, key: ApiKeyFile) -> None:
+    async with serving(answers(404, b"")) as server, client(server.address, key) as api:
+        for said in (
+            await api.poll(INTEGRATION, text),
+            await api.poll(text, TASK),
+            await api.submit(text, BODY),
+        ):
+            assert isinstance(said, Refused | NoAnswer)
+        assert server.count("POST") <= 1
+
+
+async def test_calls_after_close_are_no_answer(key: ApiKeyFile) -> None:
+    async with serving(GOOD) as server:
+        async with client(server.address, key) as api:
+            assert is_good("poll", await call(api, "poll"))
+            await api.close()
+            assert isinstance(await call(api, "submit"), NoAnswer)
+        assert server.count("POST") == 0
+
+
+# --- proxy, TLS -----------------------------------------------------------------------------------
+
+
+async def test_proxies_of_the_environment_are_ignored(
+    key: ApiKeyFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(GOOD) as proxy, serving(GOOD) as server:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.address)
+        async with client(server.address, key) as api:
+            assert is_good("poll", await call(api, "poll"))
+        assert len(server.requests) == 1
+        assert not proxy.requests
+
+
+async def test_the_proxy_of_the_settings_is_used_and_its_password_stays_secret(key: ApiKeyFile) -> None:
+    async with serving(GOOD, sends(b"\x00\xff\r\n\r\n")) as proxy:
+        address = proxy.address.replace("//", "//daemon:swordfish-proxy@")
+        async with client("http://kombo.invalid", key, proxy=address) as api:
+            assert is_good("poll", await call(api, "poll"))
+            said = await call(api, "submit")
+            assert isinstance(said, NoAnswer)
+            assert "swordfish" not in f"{said!r}{api!r}"
+    assert proxy.requests[0].target == f"http://kombo.invalid/v1/lms/courses/bulk/{TASK}"
+    assert proxy.requests[0].headers["proxy-authorization"].startswith("Basic ")
+
+
+async def test_a_proxy_that_refuses_the_tunnel(key: ApiKeyFile) -> None:
+    async with (
+        serving(answers(407, b"")) as proxy,
+        client("https://kombo.invalid", key, proxy=proxy.address) as api,
+    ):
+        said = await call(api, "submit")
+    assert isinstance(said, NoAnswer)
+    assert said.trouble is Trouble.CONNECT_ERROR
+    assert [request.method for request in proxy.requests] == ["CONNECT"]
+    assert CANARY not in str(proxy.requests)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that signs itself, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-keyout", folder / "key.pem", "-out", folder / "cert.pem", "-days", "2", "-subj", "/CN=127.0.0.1",
+         "-addext", "subjectAltName=IP:127.0.0.1"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return folder / "cert.pem", folder / "key.pem"
+
+
+async def test_tls_trusts_the_given_authority_only(key: ApiKeyFile, certificate: tuple[Path, Path]) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate)
+    async with serving(GOOD, tls=context) as server:
+        async with client(server.address, key) as api:
+            said = await call(api, "submit")
+            assert isinstance(said, NoAnswer)
+            assert said.trouble is Trouble.CONNECT_ERROR
+        assert not server.requests
+        async with client(server.address, key, ca_file=certificate[0]) as api:
+            assert is_good("submit", await call(api, "submit"))
+            assert is_good("poll", await call(api, "poll"))
+
+
+async def test_a_bundle_that_cannot_be_used_is_named(key: ApiKeyFile, tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").write_text("no certificate")
+    for name in ("empty.pem", "missing.pem"):
+        with pytest.raises(KomboSetupError, match=f"kombo.ca_file: .*{name}"):
+            KomboClient("https://kombo.invalid", key, PATIENT, 1, ca_file=tmp_path / name)
+
+
+# --- the key --------------------------------------------------------------------------------------
+
+
+async def test_a_new_key_is_used_from_the_next_call_on(key: ApiKeyFile) -> None:
+    async with serving(GOOD) as server, client(server.address, key) as api:
+        await call(api, "poll")
+        key.path.write_text("another-key-of-the-same-owner")
+        await call(api, "poll")
+        assert key.changed()
+        await call(api, "poll")
+    sent = [request.headers["authorization"] for request in server.requests]
+    assert sent == [f"Bearer {CANARY}", f"Bearer {CANARY}", "Bearer another-key-of-the-same-owner"]
+
+
+async def test_the_key_is_in_no_log_answer_or_repr(key: ApiKeyFile, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    echo = f"you sent Bearer {CANARY}"
+    behaviours = [
+        answers(
+            401, {"status": "error", "error": {"code": "PLATFORM.AUTHENTICATION_INVALID", "message": echo}}
+        ),
+        answers(200, {**TASK_ANSWER, "data": {**TASK_ANSWER["data"], "status": echo}}),
+        answers(200, {**TASK_ANSWER, "warnings": [{"message": echo}]}),
+        sends(f"HTTP/1.1 200 OK\r\n{echo}\r\n\r\n".encode()),
+        sends(f"{echo}\r\n\r\n".encode()),
+        sends(b"", then="close"),
+    ]
+    async with serving(*behaviours) as server, client(server.address, key) as api:
+        for _ in behaviours:
+            said = await call(api, "submit")
+            assert CANARY not in f"{said!r} {api!r} {key!r}"
+    assert len(server.requests) == len(behaviours)
+    assert CANARY not in caplog.text
