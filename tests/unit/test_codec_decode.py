@@ -1,0 +1,367 @@
+"""Input records: what is taken, what is rejected, and what a person is told about it."""
+
+import json
+import re
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from daemon.codec import decode_change
+from daemon.codec.schemas import schemas
+from daemon.core.model import Change, Rejection, RejectReason
+
+INTEGRATION = "workday:HWUTwvyx2wLoSUHphiWVrp28"
+COURSE = {
+    "type": "EXTERNAL",
+    "title": "Cybersecurity",
+    "course_url": "https://example.com/c/1",
+    "duration": 45,
+}
+CHANGE = {
+    "id": "chg-1",
+    "type": "course.upserted",
+    "integration_id": INTEGRATION,
+    "origin_id": "cybersecurity-101",
+    "course": COURSE,
+}
+DATA = {name: CHANGE[name] for name in ("integration_id", "origin_id", "course")}
+EVENT = {"specversion": "1.0", "id": "chg-1", "type": "course.upserted", "source": "/catalogue", "data": DATA}
+BINARY = (
+    ("ce_specversion", b"1.0"),
+    ("ce_id", b"chg-1"),
+    ("ce_type", b"course.upserted"),
+    ("ce_source", b"/x"),
+)
+STRUCTURED = (("content-type", b"application/cloudevents+json"),)
+
+
+def decode(value, headers=(), item_bytes_max=512 * 1024):
+    if not isinstance(value, bytes | None):
+        value = json.dumps(value).encode()
+    return decode_change(7, b"key", value, headers, consumed_at=1, item_bytes_max=item_bytes_max)
+
+
+def change(**other):
+    return CHANGE | other
+
+
+def course(**other):
+    return CHANGE | {"course": COURSE | other}
+
+
+def without(document, name):
+    return {key: value for key, value in document.items() if key != name}
+
+
+def body(decoded):
+    assert isinstance(decoded, Change), decoded
+    return json.loads(decoded.body)
+
+
+# --- what is taken --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "headers"),
+    [
+        (CHANGE, ()),
+        (CHANGE, (("content-type", b"application/json"), ("traceparent", b"00-1-2-01"))),
+        (EVENT, ()),
+        (EVENT, STRUCTURED),
+        (EVENT, (("Content-Type", b"Application/CloudEvents+JSON; charset=utf-8"),)),
+        (DATA, BINARY),
+    ],
+    ids=["plain", "plain with headers", "structured by member", "structured", "any case", "binary"],
+)
+def test_every_form_gives_the_same_change(value, headers):
+    assert decode(value, headers) == Change(
+        offset=7,
+        change_id="chg-1",
+        integration_id=INTEGRATION,
+        origin_id="cybersecurity-101",
+        body=json.dumps({"origin_id": "cybersecurity-101", "course": COURSE}, separators=(",", ":")).encode(),
+        consumed_at=1,
+    )
+
+
+def test_unknown_fields_stay_out_of_the_call():
+    assert body(decode(change(course=COURSE | {"level": 3}, note={"deep": [1]}))) == body(decode(CHANGE))
+
+
+def test_null_stays_null_and_absent_stays_absent():
+    item = body(decode(course(description=None, languages=None)))["course"]
+    assert item["description"] is None
+    assert item["languages"] is None
+    assert "thumbnail_url" not in item
+
+
+def test_a_title_that_says_specversion_is_no_cloud_event():
+    assert body(decode(course(title="specversion")))["course"]["title"] == "specversion"
+
+
+def test_text_of_any_script_survives():
+    item = body(decode(change(origin_id="课程-1 é", course=COURSE | {"title": "„Ünï“ 🎓 \u2028"})))
+    assert item["origin_id"] == "课程-1 é"
+    assert item["course"]["title"] == "„Ünï“ 🎓 \u2028"
+
+
+@pytest.mark.parametrize("duration", [1, 2**63 - 1])
+def test_durations_at_the_bounds(duration):
+    assert body(decode(course(duration=duration)))["course"]["duration"] == duration
+
+
+def test_an_item_of_exactly_the_limit_is_taken():
+    size = len(decode(CHANGE).body)
+    assert isinstance(decode(CHANGE, item_bytes_max=size), Change)
+    assert decode(CHANGE, item_bytes_max=size - 1).reason is RejectReason.OVERSIZED
+
+
+def test_a_large_record_with_a_small_course_is_taken():
+    assert isinstance(decode(change(attachment="x" * 5_000_000)), Change)
+
+
+# --- what is rejected, and why --------------------------------------------------------------------
+
+VALID = json.dumps(CHANGE).encode()
+BAD = {
+    "tombstone": (None, "tombstone", "no value"),
+    "empty": (b"", "malformed", "value is empty"),
+    "no JSON": (b"title=Cybersecurity", "malformed", "not JSON: .*begins with: title=Cyber"),
+    "cut short": (VALID[:-9], "malformed", "not JSON: Input data was truncated"),
+    "Confluent": (b"\x00\x00\x00\x00\x2a" + VALID, "malformed", "Confluent's wire format .*schema id 42"),
+    "byte order mark": (b"\xef\xbb\xbf" + VALID, "malformed", "byte order mark"),
+    "UTF-16": (VALID.decode().encode("utf-16"), "malformed", "UTF-16"),
+    "Latin-1": (VALID.replace(b"Cyber", b"\xfcber"), "malformed", r"course\.title: is not valid UTF-8"),
+    "Latin-1 key": (VALID.replace(b'"id"', b'"\xfc"'), "malformed", "not valid UTF-8"),
+    "deep": (b'{"a":' * 100_000, "malformed", "nested too deep"),
+    "title a number": (course(title=1), "course", r"course\.title: found 1"),
+    "deep in an unknown field": (
+        VALID.replace(b'"id"', b'"x": ' + b"[" * 9000 + b"]" * 9000 + b', "id"'),
+        "malformed",
+        "nested too deep",
+    ),
+    "half a surrogate pair": (VALID.replace(b"Cyber", b"\\ud800"), "malformed", "surrogate"),
+    "NaN": (VALID.replace(b"45", b"NaN"), "malformed", "NaN"),
+    "array": ([CHANGE], "schema", "is a JSON array, expected a JSON object"),
+    "number": (b"12", "schema", "no object: 12"),
+    "JSON in JSON": (json.dumps(VALID.decode()).encode(), "schema", "serialised twice"),
+    "empty object": ({}, "schema", "id: missing, .*type: missing, .*integration_id: missing"),
+    "no course": (without(CHANGE, "course"), "schema", "course: missing, expected a JSON object"),
+    "course null": (change(course=None), "schema", "course: found null, expected a JSON object"),
+    "course a list": (change(course=[1]), "schema", r"course: found \[1\], expected a JSON object"),
+    "no type": (without(CHANGE, "type"), "schema", 'type: missing, expected "course.upserted"'),
+    "type a number": (change(type=5), "schema", "type: found 5"),
+    "deactivated": (change(type="course.deactivated"), "unsupported", "course.deactivated is not supported"),
+    "deactivated alone": (
+        {"type": "course.deactivated"},
+        "unsupported",
+        "course.deactivated is not supported",
+    ),
+    "another type": (change(type="user.created"), "unsupported", "type: found user.created, expected course"),
+    "no id": (without(CHANGE, "id"), "schema", "^id: missing"),
+    "id a number": (change(id=5), "schema", "^id: found 5, expected 1 to 256 characters"),
+    "id empty": (change(id=""), "schema", '^id: found "", expected 1 to 256 characters'),
+    "id too long": (
+        change(id="x" * 257),
+        "identifier",
+        r"^id: found .*\(257 characters\), expected 1 to 256",
+    ),
+    "newline": (
+        change(integration_id="a\nb"),
+        "identifier",
+        r"^integration_id: found \"a\\nb\", expected .*ASCII",
+    ),
+    "newline at the end": (change(integration_id="a\n"), "identifier", "^integration_id: .*printable ASCII"),
+    "blank inside": (change(integration_id="a b"), "identifier", "^integration_id: .*without a space"),
+    "umlaut in the integration": (
+        change(integration_id="ü"),
+        "identifier",
+        "^integration_id: .*printable ASCII",
+    ),
+    "integration too long": (
+        change(integration_id="x" * 257),
+        "identifier",
+        r"^integration_id: .*\(257 char",
+    ),
+    "origin empty": (change(origin_id=""), "schema", '^origin_id: found ""'),
+    "origin null": (change(origin_id=None), "schema", "^origin_id: found null"),
+    "origin with NUL": (change(origin_id="a\0"), "identifier", "^origin_id: .*control character"),
+    "origin with a newline at the end": (
+        change(origin_id="a\n"),
+        "identifier",
+        "^origin_id: .*control character",
+    ),
+    "origin too long": (change(origin_id="x" * 513), "identifier", r"^origin_id: .*\(513 characters\)"),
+    "title missing": (
+        change(course=without(COURSE, "title")),
+        "course",
+        r"course\.title: missing, expected a text",
+    ),
+    "title empty": (
+        course(title=""),
+        "course",
+        r'course\.title: found "", expected a text that is not empty',
+    ),
+    "title null": (course(title=None), "course", r"course\.title: found null"),
+    "no URL": (course(course_url=""), "course", r"course\.course_url: found"),
+    "internal": (course(type="INTERNAL"), "course", r'course\.type: found "INTERNAL", expected "EXTERNAL"'),
+    "zero minutes": (course(duration=0), "course", r"course\.duration: found 0, expected .* or null"),
+    "negative": (course(duration=-5), "course", r"course\.duration: found -5"),
+    "fraction": (course(duration=60.0), "course", r"course\.duration: found 60\.0"),
+    "true": (course(duration=True), "course", r"course\.duration: found true"),
+    "beyond 64 bits": (course(duration=2**63), "course", r"course\.duration: found 9223372036854775808"),
+    "far beyond": (course(duration=10**40), "course", r"course\.duration: found 1000"),
+    "infinite": (VALID.replace(b"45", b"1e999"), "course", r"course\.duration: found 1e999"),
+    "text for a number": (course(duration="45"), "course", r'course\.duration: found "45"'),
+    "language": (course(languages=["EN"]), "course", r'course\.languages: found \["EN"\]'),
+    "language with a newline": (course(languages=["en\n"]), "course", r"course\.languages"),
+    "language a text": (course(languages="en"), "course", r'course\.languages: found "en", expected a list'),
+    "time a number": (change(time=5), "schema", "^time: found 5"),
+    "5 MB": (
+        course(description="x" * 5_000_000),
+        "oversized",
+        r"5,000,\d{3} bytes .*524,288 \(batch.bytes_max\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_record(name):
+    value, reason, message = BAD[name]
+    rejection = decode(value)
+    assert isinstance(rejection, Rejection)
+    assert rejection.reason == reason
+    assert rejection.error.code.startswith("COURSESYNC.")
+    assert_message(rejection, message)
+
+
+def assert_message(rejection, pattern):
+    __tracebackhide__ = True
+    message = rejection.error.message
+    assert re.search(pattern, message), message
+    assert len(message) < 900
+    assert message.isprintable(), "a message must not break a log line or a header"
+
+
+@pytest.mark.parametrize(
+    ("value", "headers", "reason", "message"),
+    [
+        (DATA, BINARY[:1] + BINARY[2:], "schema", "^header ce_id: missing"),
+        (DATA, (("ce_specversion", b"0.3"), *BINARY[1:]), "schema", '^header ce_specversion: found "0.3"'),
+        (
+            DATA,
+            (*BINARY[:2], ("ce_type", b"course.deactivated")),
+            "unsupported",
+            "^header ce_type: course.deac",
+        ),
+        (DATA, (BINARY[0], ("ce_id", b"\xff"), *BINARY[2:]), None, None),
+        (DATA, (BINARY[0], ("ce_id", b"a\nb"), *BINARY[2:]), "identifier", "^header ce_id: "),
+        (b"nope", BINARY, "malformed", "not JSON"),
+        (without(DATA, "course"), BINARY, "schema", "^course: missing"),
+        (CHANGE, STRUCTURED, "schema", "^specversion: missing, .*data: missing"),
+        (EVENT | {"specversion": "2.0"}, (), "schema", '^specversion: found "2.0", expected "1.0"'),
+        (EVENT | {"data": DATA | {"integration_id": "a b"}}, (), "identifier", r"^data\.integration_id: "),
+        (
+            EVENT | {"data": DATA | {"course": COURSE | {"title": ""}}},
+            (),
+            "course",
+            r"^data\.course\.title: ",
+        ),
+        (without(EVENT, "data") | {"data_base64": "e30="}, (), "unsupported", "^data_base64: "),
+        ([EVENT], (("content-type", b"application/cloudevents-batch+json"),), "unsupported", "batched mode"),
+    ],
+)
+def test_bad_cloud_event(value, headers, reason, message):
+    decoded = decode(value, headers)
+    if reason is None:
+        assert decoded.change_id == r"\xff"
+        return
+    assert decoded.reason == reason
+    assert_message(decoded, message)
+
+
+@pytest.mark.parametrize(
+    ("value", "headers", "ids"),
+    [
+        (course(title=""), (), ("chg-1", INTEGRATION, "cybersecurity-101")),
+        (change(integration_id="a\nb"), (), ("chg-1", None, "cybersecurity-101")),
+        (change(id=5), (), (None, INTEGRATION, "cybersecurity-101")),
+        (BAD["5 MB"][0], (), ("chg-1", INTEGRATION, "cybersecurity-101")),
+        (BAD["Latin-1"][0], (), ("chg-1", INTEGRATION, "cybersecurity-101")),
+        (EVENT | {"data": DATA | {"course": 1}}, (), ("chg-1", INTEGRATION, "cybersecurity-101")),
+        (DATA | {"course": 1}, BINARY, ("chg-1", INTEGRATION, "cybersecurity-101")),
+        (b"nope", BINARY, ("chg-1", None, None)),
+        (None, (), (None, None, None)),
+    ],
+)
+def test_ids_that_can_be_read_are_kept_for_the_result(value, headers, ids):
+    rejection = decode(value, headers)
+    assert (rejection.change_id, rejection.integration_id, rejection.origin_id) == ids
+
+
+def test_the_record_itself_is_kept_for_the_dead_letter():
+    rejection = decode(b"nope", (("traceparent", b"00"),))
+    assert (rejection.offset, rejection.key, rejection.value) == (7, b"key", b"nope")
+    assert rejection.headers == (("traceparent", b"00"),)
+
+
+def test_every_mistake_is_told_at_once():
+    rejection = decode(change(origin_id="", course={"type": "EXTERNAL", "title": 5, "duration": 0}))
+    for field in ("origin_id", "course.title", "course.course_url", "course.duration"):
+        assert f"{field}: " in rejection.error.message
+
+
+# --- properties -----------------------------------------------------------------------------------
+
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 2**70)
+    | st.text(max_size=5)
+    | st.sampled_from(["EXTERNAL", "en"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@st.composite
+def almost_changes(draw):
+    """A valid change with up to three fields replaced, removed or added."""
+    document = json.loads(VALID)
+    for _ in range(draw(st.integers(0, 3))):
+        target = draw(st.sampled_from([document, document.get("course")]))
+        if not isinstance(target, dict):
+            continue
+        name = draw(st.sampled_from([*CHANGE, *COURSE, "languages", "description", "time", "extra"]))
+        if draw(st.booleans()):
+            target[name] = draw(JSON_VALUES)
+        else:
+            target.pop(name, None)
+    return document
+
+
+VALIDATOR = jsonschema.Draft202012Validator(json.loads(schemas()["course-change.schema.json"]))
+
+
+@settings(max_examples=300, deadline=None)
+@given(almost_changes())
+def test_the_published_schema_and_the_daemon_agree(document):
+    assert VALIDATOR.is_valid(document) == isinstance(decode(document), Change)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.binary(max_size=60)
+    | st.builds(
+        lambda at, junk: VALID[:at] + junk + VALID[at:], st.integers(0, len(VALID)), st.binary(max_size=4)
+    ),
+    st.sampled_from([(), STRUCTURED, BINARY, (("ce_id", b"\xff"), ("content-type", b""))]),
+)
+def test_no_bytes_at_all_raise(value, headers):
+    decoded = decode(value, headers)
+    if isinstance(decoded, Rejection):
+        assert_message(decoded, ".")
+    else:
+        json.loads(decoded.body)

@@ -1,0 +1,143 @@
+"""Every wire format of the topics, byte for byte, and against the published JSON Schemas."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from golden_files import assert_golden, read_record, render_record
+
+from daemon.codec import decode_change, encode_correction, encode_dead_letter, encode_result
+from daemon.codec.schemas import schemas
+from daemon.core.model import Change, Correction, Error, Rejection, RejectReason, Result, Status
+
+SCHEMAS = Path(__file__).parent.parent.parent / "schemas"
+TOPICS = {"changes_topic": "course-changes", "journal_topic": "course-sync-journal"}
+CONSUMED = 1_795_427_999_875  # 2026-11-23T09:59:59.875Z
+ANSWERED = Result(
+    offset=1042,
+    status=Status.SUCCEEDED,
+    integration_id="workday:HWUTwvyx2wLoSUHphiWVrp28",
+    origin_id="cybersecurity-101",
+    change_id="chg-1",
+    consumed_at=CONSUMED,
+    resolved_at=CONSUMED + 72_426,
+    attempts=1,
+    course_id="26vafvWSRmbhNcxJYqjCzuJg",
+    batch_id="3-1042-1",
+    task_id="7FPJba3qRNBYaJgTvDKZi7mi",
+    submitted_at=CONSUMED + 1_100,
+    completed_at=CONSUMED + 70_000,
+)
+VENDOR_ERROR = Error(
+    code="INTEGRATION.PERMISSION_MISSING",
+    message="The credentials may not create courses.",
+    title="A permission is missing",
+    log_url="https://app.kombo.dev/env/production/logs/interactions/9ZQ",
+)
+
+
+def ended(status, **other):
+    """The same change with another end."""
+    known = {name: getattr(ANSWERED, name) for name in ANSWERED.__struct_fields__}
+    return Result(**(known | {"status": status, "course_id": None} | other))
+
+
+UNSENT = {"batch_id": None, "task_id": None, "submitted_at": None, "completed_at": None, "attempts": 0}
+RESULTS = {
+    "succeeded": ANSWERED,
+    "failed": ended(Status.FAILED, error=VENDOR_ERROR, attempts=5),
+    "timed-out": ended(
+        Status.TIMED_OUT, error=Error("COURSESYNC.TASK_TIMED_OUT", "still pending"), completed_at=None
+    ),
+    "superseded": ended(Status.SUPERSEDED, superseded_by=1050, **UNSENT),
+    "rejected": ended(
+        Status.REJECTED,
+        error=Error("COURSESYNC.RECORD_EMPTY", "the record has no value"),
+        integration_id=None,
+        origin_id=None,
+        change_id=None,
+        **UNSENT,
+    ),
+}
+REJECTION = Rejection(
+    offset=1043,
+    reason=RejectReason.COURSE,
+    error=Error("COURSESYNC.COURSE_INVALID", "course.duration: found -5, expected a whole number of minutes"),
+    change_id="chg-4",
+    integration_id="workday:HWUTwvyx2wLoSUHphiWVrp28",
+    origin_id="cybersecurity-101",
+    consumed_at=CONSUMED,
+    key=b"workday:HWUTwvyx2wLoSUHphiWVrp28",
+    value=b'{"id": "chg-4", "course": {"duration": -5}}',
+    headers=(("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),),
+)
+
+
+def validate(schema, document):
+    contents = json.loads((SCHEMAS / f"{schema}.schema.json").read_bytes())
+    jsonschema.Draft202012Validator(contents).validate(document)
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_result(name):
+    record = encode_result(RESULTS[name], 3, **TOPICS)
+    validate("sync-result", json.loads(record[1]))
+    assert_golden(f"result-{name}.record", render_record(*record))
+
+
+def test_correction():
+    record = encode_correction(Correction(ANSWERED), 3, **TOPICS)
+    validate("sync-correction", json.loads(record[1]))
+    assert_golden("correction.record", render_record(*record))
+
+
+@pytest.mark.parametrize("name", ["dead-letter", "dead-letter-cut", "dead-letter-tombstone"])
+def test_dead_letter(name):
+    parts = {field: getattr(REJECTION, field) for field in REJECTION.__struct_fields__}
+    if name == "dead-letter-cut":
+        parts["value"] = b'{"course": {"title": "' + b"x" * 20_000
+    if name == "dead-letter-tombstone":
+        parts |= {"value": None, "reason": RejectReason.TOMBSTONE}
+    record = encode_dead_letter(Rejection(**parts), 3, changes_topic="course-changes", max_bytes=16 * 1024)
+    validate("dead-letter-headers", {header: content.decode() for header, content in record[2]})
+    assert_golden(f"{name}.record", render_record(*record))
+
+
+@pytest.mark.parametrize(
+    ("name", "schema"),
+    [("plain", "course-change"), ("structured", "course-change-event"), ("binary", None)],
+)
+def test_change(name, schema):
+    """The input is written by hand; recorded is what of it goes to the API."""
+    key, value, headers = read_record(f"change-{name}.record")
+    if schema is not None:
+        validate(schema, json.loads(value))
+    change = decode_change(0, key, value, headers, consumed_at=CONSUMED, item_bytes_max=512 * 1024)
+    assert isinstance(change, Change)
+    told = f"{change.change_id}\n{change.integration_id}\n{change.origin_id}\n".encode()
+    assert_golden(f"change-{name}.item", told + change.body + b"\n")
+
+
+def test_published_schemas_are_those_of_the_code():
+    published = {path.name: path.read_bytes() for path in SCHEMAS.glob("*.json")}
+    assert published == schemas(), "run: python -m daemon.codec.schemas schemas"
+
+
+@pytest.mark.parametrize("name", schemas())
+def test_schemas_are_valid_themselves(name):
+    jsonschema.Draft202012Validator.check_schema(json.loads(schemas()[name]))
+
+
+@pytest.mark.parametrize("name", ["sync-result", "sync-correction", "dead-letter-headers"])
+def test_readers_are_told_to_read_committed(name):
+    assert "isolation.level=read_committed" in (SCHEMAS / f"{name}.schema.json").read_text()
+
+
+def test_first_recording_fails(tmp_path, monkeypatch):
+    monkeypatch.setattr("golden_files.FOLDER", tmp_path)
+    with pytest.raises(pytest.fail.Exception, match="for the first time"):
+        assert_golden("new.record", b"x")
+    assert_golden("new.record", b"x")
+    with pytest.raises(AssertionError):
+        assert_golden("new.record", b"y")
