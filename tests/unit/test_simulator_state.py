@@ -218,7 +218,7 @@ def test_the_integration_must_be_named():
 INVALID = {
     "not JSON": b"{",
     "not UTF-8": b'{"items":[{"origin_id":"\xff"}]}',
-    "too deep": b'{"items":' + b"[" * 100_000,
+    "too deep": b'{"items":[],"more":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "not an object": b"[]",
     "no items": b"{}",
     "items null": b'{"items":null}',

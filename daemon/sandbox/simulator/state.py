@@ -113,6 +113,9 @@ class Simulator:
     def leave(self, integration_id: str) -> None:
         self._in_flight[integration_id] -= 1
 
+    def in_flight(self, integration_id: str) -> int:
+        return self._in_flight[integration_id]
+
     def submit(self, now: int, authorization: str | None, integration_id: str | None, body: bytes) -> Reply:
         """`POST /lms/courses/bulk`."""
         self.advance(now)

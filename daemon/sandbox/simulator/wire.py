@@ -71,8 +71,15 @@ def parse_items(body: bytes) -> list[Item]:
 
 
 def canonical(body: bytes) -> bytes:
-    """The same bytes for all bodies that are equal as JSON (object keys in any order)."""
-    return msgspec.json.encode(msgspec.json.decode(body), order="sorted")
+    """The same bytes for all bodies that are equal as JSON (object keys in any order).
+
+    Raises:
+        InvalidBodyError: nested too deep; the body is one that `parse_items` has passed.
+    """
+    try:
+        return msgspec.json.encode(msgspec.json.decode(body), order="sorted")
+    except RecursionError as error:
+        raise InvalidBodyError("nested too deep") from error
 
 
 class Delivery(Enum):
