@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
-from typing import NoReturn
 
 import pytest
 
 from daemon.log.port import Topics
 from daemon.sandbox.broker import Broker, external_kafka
-from daemon.sandbox.kafka_jars import MissingToolError
+from daemon.sandbox.kafka_jars import MissingToolError, fetch_kafka, require_java
 
 
 @pytest.fixture(scope="session")
@@ -23,21 +22,23 @@ def kafka_bootstrap() -> Iterator[str]:
     if external := external_kafka():
         yield external
         return
-    broker = _started_broker()
-    try:
+    _require_kafka()
+    with Broker() as broker:
         yield broker.bootstrap
-    finally:
-        broker.close()
+
+
+@pytest.fixture(scope="session")
+def startable_kafka() -> None:
+    """What it takes to start brokers of our own, whatever KAFKA says."""
+    _require_kafka()
 
 
 @pytest.fixture
 def own_broker() -> Iterator[Broker]:
     """A running broker of the test's own, which it may kill and start again."""
-    broker = _started_broker()
-    try:
+    _require_kafka()
+    with Broker() as broker:
         yield broker
-    finally:
-        broker.close()
 
 
 @pytest.fixture
@@ -52,21 +53,12 @@ def topic_names() -> Topics:
     )
 
 
-def _started_broker() -> Broker:
-    broker = Broker()
-    try:
-        broker.start()
-    except MissingToolError as error:
-        broker.close()
-        _without_kafka(str(error))
-    except BaseException:
-        broker.close()
-        raise
-    return broker
-
-
-def _without_kafka(why: str) -> NoReturn:
+def _require_kafka() -> None:
     """On a developer's machine a loud skip; where CI=true, a run without Kafka has tested too little."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"NO KAFKA: {why}", pytrace=False)
-    pytest.skip(f"NO KAFKA: {why}")
+    try:
+        require_java()
+        fetch_kafka()
+    except MissingToolError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"NO KAFKA: {error}", pytrace=False)
+        pytest.skip(f"NO KAFKA: {error}")

@@ -43,19 +43,19 @@ class ResultsView:
     """
 
     def __init__(self, connection: KafkaConnection, topic: str) -> None:
-        """
-        Raises:
-            LogError: the topic can not be read.
-        """
+        """Raises LogError when the topic can not be read."""
         self.statuses: Counter[str] = Counter()
         """The first result of each change, by status."""
         self.resolved_at: dict[Source, int] = {}
         """When that result was written (milliseconds since the epoch), by change."""
         self._decoder = msgspec.json.Decoder(_Event)
-        self._consumer = Clients(connection).reader()
-        partitions = [TopicPartition(topic, p) for p in self._consumer.partitions_for_topic(topic) or ()]
-        self._consumer.assign(partitions)
-        self._consumer.seek_to_beginning()
+        try:
+            self._consumer = Clients(connection).reader()
+            partitions = [TopicPartition(topic, p) for p in self._consumer.partitions_for_topic(topic) or ()]
+            self._consumer.assign(partitions)
+            self._consumer.seek_to_beginning()
+        except KafkaError as error:
+            raise LogError(f"the results could not be read: {error}") from error
 
     def poll(self, timeout: float) -> int:
         """Read what is there; waits up to `timeout` seconds if nothing is. Returns how many changes got a result.

@@ -131,6 +131,15 @@ class Stack:
                 )
             time.sleep(0.05)
 
+    @property
+    def daemon_running(self) -> bool:
+        return self._daemon is not None and self._daemon.running
+
+    @property
+    def daemon_pid(self) -> int:
+        assert self._daemon is not None
+        return self._daemon.pid
+
     def kill_daemon(self) -> None:
         """End it as kill -9 does."""
         assert self._daemon is not None

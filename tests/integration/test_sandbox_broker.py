@@ -42,7 +42,7 @@ def test_what_was_acknowledged_survives_a_kill_on_the_same_port(own_broker: Brok
 
 
 @pytest.mark.kafka
-@pytest.mark.usefixtures("kafka_bootstrap")
+@pytest.mark.usefixtures("startable_kafka")
 def test_a_broker_that_does_not_come_up_says_why(tmp_path: Path) -> None:
     broker = Broker(tmp_path / "first")
     broker.start()
@@ -61,7 +61,7 @@ def test_a_broker_that_does_not_come_up_says_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.kafka
-@pytest.mark.usefixtures("kafka_bootstrap")
+@pytest.mark.usefixtures("startable_kafka")
 def test_the_broker_dies_with_a_process_that_is_killed(tmp_path: Path) -> None:
     code = (
         "import time; from pathlib import Path; from daemon.sandbox.broker import Broker\n"
@@ -100,7 +100,7 @@ def test_a_missing_maven_is_said_in_one_sentence_with_the_remedy(
 
 
 @pytest.mark.kafka
-@pytest.mark.usefixtures("kafka_bootstrap")
+@pytest.mark.usefixtures("startable_kafka")
 def test_a_fetch_cut_short_is_not_taken_for_a_whole_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
