@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,16 @@ class ConfigError(Exception):
         )
 
 
-def load_settings(environ: Mapping[str, str], config_file: Path | None = None) -> Settings:
+def load_settings(
+    environ: Mapping[str, str],
+    config_file: Path | None = None,
+    *,
+    unneeded: Container[str] = (),
+) -> Settings:
     """Read, check and return the settings.
 
     ``config_file`` defaults to what ``COURSESYNC_CONFIG`` names. An empty variable counts as not set.
+    ``unneeded`` names groups whose required settings may be missing: not every command calls the API.
 
     Raises:
         ConfigError: with every mistake found.
@@ -72,7 +78,7 @@ def load_settings(environ: Mapping[str, str], config_file: Path | None = None) -
     mistakes += [
         f"{setting.name}: must be set ({setting.variable}); {setting.column.meaning}"
         for setting in table.values()
-        if setting.column.required and setting.name not in given
+        if setting.column.required and setting.name not in given and setting.group not in unneeded
     ]
 
     settings = Settings(**{group: cls(**values[group]) for group, cls in groups().items()})

@@ -1,0 +1,303 @@
+"""``coursesyncd check``: is everything there that the daemon needs, and if not, what to do.
+
+It changes nothing. Each line is a `Finding`; what is wrong keeps the daemon from working, an advice is
+about what its guarantees rest on. Exit code 0 when nothing is wrong, 1 when something is, 2 when the
+configuration itself has mistakes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from daemon.codec import DEAD_LETTER_BYTES_MAX
+from daemon.config import Settings
+from daemon.connections import kafka_connection, topic_names
+from daemon.core.answers import NoAnswer, PollAnswer, Refused, TaskPending
+from daemon.kombo.api_key import ApiKeyError, ApiKeyFile
+from daemon.kombo.client import KomboClient, KomboSetupError
+from daemon.log.kafka.admin import Admin, TopicFacts, describe_topics
+from daemon.log.kafka.clients import Clients
+from daemon.log.kafka.topic_settings import DEAD_LETTERS, JOURNAL
+from daemon.log.port import LogError, Topics
+from daemon.options import config_option, settings_or_exit
+from daemon.topics import IN_SYNC_SAFE, REPLICAS_SAFE, Facts, differing
+
+CREATE = "run: coursesyncd topics create"
+RESULT_BYTES_MAX = 64 * 1024
+"""More than the largest result, all of its texts at their limits."""
+CLOCK_TOLERANCE_MS = 5_000
+"""``Date`` has whole seconds, and is as old as the answer took."""
+_PROBE_ID = "coursesyncd-check"
+"""Integration and task that the API is asked for: neither exists, so the answer tells about the key alone."""
+
+
+class Level(StrEnum):
+    OK = "ok"
+    ADVICE = "advice"
+    WRONG = "WRONG"
+
+
+class Finding(NamedTuple):
+    level: Level
+    subject: str
+    found: str
+    to_do: str | None = None
+
+
+@click.command()
+@config_option
+def check(*, config_file: Path | None) -> None:
+    """Look at configuration, Kafka, topics and API, and say what to do.
+
+    Changes nothing. Exit code 0: nothing is wrong; 1: something is; 2: mistakes in the configuration.
+    """
+    settings = settings_or_exit(config_file)
+    wrong = False
+    for finding in findings(settings):
+        wrong = wrong or finding.level is Level.WRONG
+        _print(finding)
+    if wrong:
+        sys.exit(1)
+
+
+def findings(settings: Settings) -> Iterator[Finding]:
+    """Look at everything, one after the other. Reads Kafka and calls the API once."""
+    yield Finding(Level.OK, "configuration", "no mistakes")
+    yield from _kafka(settings)
+    yield from _api(settings)
+
+
+# --- Kafka ----------------------------------------------------------------------------------------
+
+
+def _kafka(settings: Settings) -> Iterator[Finding]:
+    names = topic_names(settings.topics)
+    wanted = (names.changes, names.journal, names.results, names.dead_letters)
+    try:
+        admin = Admin(Clients(kafka_connection(settings.kafka)))
+        try:
+            facts = admin.ask(lambda client: describe_topics(client, wanted))
+        finally:
+            admin.close()
+    except LogError as error:
+        servers, protocol = settings.kafka.bootstrap_servers, settings.kafka.security_protocol
+        yield Finding(
+            Level.WRONG,
+            "kafka",
+            f"{servers} ({protocol}): {error}",
+            "see that a broker listens there and that kafka.security_protocol, the user and its rights fit",
+        )
+        return
+    yield Finding(Level.OK, "kafka", f"{settings.kafka.bootstrap_servers} answers")
+    yield from topic_findings(names, facts)
+
+
+def topic_findings(names: Topics, facts: Facts) -> Iterator[Finding]:
+    """What there is to say of the four topics as they are."""
+    changes = facts[names.changes]
+    for name in (names.changes, names.journal, names.results, names.dead_letters):
+        topic = facts[name]
+        if topic is None:
+            yield Finding(Level.WRONG, name, "the topic does not exist", CREATE)
+            continue
+        if name == names.changes:
+            special = _of_changes(topic)
+        elif name == names.journal:
+            special = _of_journal(topic, changes)
+        elif name == names.results:
+            special = _of_size(topic, RESULT_BYTES_MAX)
+        else:
+            special = _of_dead_letters(topic)
+        troubles = list(special)
+        if not any(trouble.level is Level.WRONG for trouble in troubles):
+            shape = f"{_count(topic.partitions, 'partition')}, {_count(topic.replication_factor, 'replica')}"
+            yield Finding(Level.OK, name, shape)
+        yield from troubles
+        yield from _of_durability(topic)
+
+
+def _of_changes(topic: TopicFacts) -> Iterator[Finding]:
+    if "compact" in topic.configs.get("cleanup.policy", ""):
+        yield Finding(
+            Level.ADVICE,
+            topic.name,
+            "is compacted: a change whose key is used again may be gone before it is read, and with integration_id as "
+            "the key those are changes of other courses",
+            "keep it with cleanup.policy=delete, or give every course a key of its own",
+        )
+
+
+def _of_journal(topic: TopicFacts, changes: TopicFacts | None) -> Iterator[Finding]:
+    if changes is not None and topic.partitions != changes.partitions:
+        yield Finding(
+            Level.WRONG,
+            topic.name,
+            f"has {_count(topic.partitions, 'partition')}, but {changes.name} has {changes.partitions}: "
+            "each partition of the input needs its own in the journal",
+            CREATE,
+        )
+    for name, wanted in differing(topic, JOURNAL).items():
+        fatal = name in ("cleanup.policy", "max.message.bytes")
+        why = {
+            "cleanup.policy": "the daemon's state would be deleted",
+            "max.message.bytes": "a large batch could not be written",
+        }.get(name, "a restart reads more than it needs to")
+        found = topic.configs.get(name, "unset")
+        yield Finding(
+            Level.WRONG if fatal else Level.ADVICE,
+            topic.name,
+            f"{name} is {found}, expected {wanted}: {why}",
+            CREATE,
+        )
+
+
+def _of_dead_letters(topic: TopicFacts) -> Iterator[Finding]:
+    missing = differing(topic, DEAD_LETTERS)
+    if "cleanup.policy" in missing:
+        yield Finding(
+            Level.WRONG,
+            topic.name,
+            f"cleanup.policy is {topic.configs.get('cleanup.policy')}, expected delete: a compacted topic refuses "
+            "records without a key, and with them the whole transaction",
+            CREATE,
+        )
+    yield from _of_size(topic, DEAD_LETTER_BYTES_MAX + 10_000)
+
+
+def _of_size(topic: TopicFacts, bytes_min: int) -> Iterator[Finding]:
+    limit = topic.configs.get("max.message.bytes", "")
+    if limit.isdecimal() and int(limit) < bytes_min:
+        yield Finding(
+            Level.WRONG,
+            topic.name,
+            f"max.message.bytes is {limit}, expected at least {bytes_min}: one large record would stop its partition",
+            f"run: kafka-configs.sh --alter --topic {topic.name} --add-config max.message.bytes={bytes_min}",
+        )
+
+
+def _of_durability(topic: TopicFacts) -> Iterator[Finding]:
+    """The guarantees hold while committed records survive."""
+    in_sync = topic.configs.get("min.insync.replicas", "1")
+    if topic.replication_factor < REPLICAS_SAFE or int(in_sync) < int(IN_SYNC_SAFE):
+        yield Finding(
+            Level.ADVICE,
+            topic.name,
+            f"has {_count(topic.replication_factor, 'replica')} and min.insync.replicas={in_sync}: the loss of one "
+            "broker can lose committed records, and with them the guarantees",
+            f"in production: {REPLICAS_SAFE} replicas and min.insync.replicas={IN_SYNC_SAFE}",
+        )
+    if topic.configs.get("unclean.leader.election.enable") == "true":
+        yield Finding(
+            Level.ADVICE,
+            topic.name,
+            "unclean.leader.election.enable is true: a replica that lags may take over and lose committed records",
+            "set unclean.leader.election.enable=false",
+        )
+
+
+# --- the API --------------------------------------------------------------------------------------
+
+
+def _api(settings: Settings) -> Iterator[Finding]:
+    kombo = settings.kombo
+    try:
+        key = ApiKeyFile(kombo.api_key_file)
+    except ApiKeyError as error:
+        yield Finding(Level.WRONG, "API key", str(error))
+        return
+    try:
+        answer = asyncio.run(_ask_api(settings, key))
+    except KomboSetupError as error:
+        yield Finding(Level.WRONG, "API", str(error))
+        return
+    yield from api_findings(kombo.base_url, answer, wall=time.time_ns() // 1_000_000)
+
+
+async def _ask_api(settings: Settings, key: ApiKeyFile) -> PollAnswer:
+    client = KomboClient(
+        settings.kombo.base_url,
+        key,
+        settings.http.deadline,
+        in_flight_max=1,
+        proxy=settings.kombo.proxy,
+        ca_file=settings.kombo.ca_file,
+    )
+    try:
+        return await client.poll(_PROBE_ID, _PROBE_ID)
+    finally:
+        await client.close()
+
+
+def api_findings(base_url: str, answer: PollAnswer, *, wall: int) -> Iterator[Finding]:
+    """What an answer to the question for a task that does not exist says of address, key and clock.
+
+    ``wall``: this host's clock when the answer came, ms.
+    """
+    if isinstance(answer, NoAnswer):
+        yield Finding(
+            Level.WRONG,
+            "API",
+            f"{base_url} does not answer as the API: {answer.detail}",
+            "see that kombo.base_url is right and may be reached from here (kombo.proxy, kombo.ca_file, firewall)",
+        )
+        return
+    if isinstance(answer, Refused):
+        yield from _of_refusal(base_url, answer)
+    else:
+        yield Finding(Level.OK, "API", f"{base_url} accepts the key")
+    api_time = answer.api_time if isinstance(answer, Refused | TaskPending) else None
+    if api_time is not None:
+        yield _of_clock(wall - api_time)
+
+
+def _of_refusal(base_url: str, refused: Refused) -> Iterator[Finding]:
+    code = refused.error.code
+    said = f"{base_url} says HTTP {refused.status}, {code or 'without a code'}: {refused.error.message}"
+    if code == "PLATFORM.IP_NOT_WHITELISTED":
+        yield Finding(
+            Level.WRONG, "API", said, "let the vendor's allow list have this host's outgoing address"
+        )
+    elif refused.status in (401, 403) or code == "PLATFORM.AUTHENTICATION_INVALID":
+        yield Finding(Level.WRONG, "API key", said, "put a valid key into the file of kombo.api_key_file")
+    elif refused.status >= 500 or refused.status == 429:
+        yield Finding(Level.ADVICE, "API", f"{said}; so nothing is known of the key", "run this again later")
+    elif refused.status < 400:
+        yield Finding(Level.WRONG, "API", said, "this is not the API: see that kombo.base_url is right")
+    else:
+        yield Finding(Level.OK, "API", f"{base_url} accepts the key")
+
+
+def _of_clock(ahead_ms: int) -> Finding:
+    if abs(ahead_ms) <= CLOCK_TOLERANCE_MS:
+        return Finding(Level.OK, "clock", "agrees with the API's")
+    return Finding(
+        Level.ADVICE,
+        "clock",
+        f"this host is {abs(ahead_ms) / 1000:.0f} s {'ahead of' if ahead_ms > 0 else 'behind'} the API; "
+        "no decision rests on it, but times in results and metrics do",
+        "let the host keep its clock by NTP",
+    )
+
+
+# --- telling --------------------------------------------------------------------------------------
+
+_COLOURS = {Level.OK: "green", Level.ADVICE: "yellow", Level.WRONG: "red"}
+
+
+def _print(finding: Finding) -> None:
+    level = click.style(f"{finding.level:<7}", fg=_COLOURS[finding.level], bold=finding.level is Level.WRONG)
+    click.echo(f"{level} {finding.subject}: {finding.found}")
+    if finding.to_do is not None:
+        click.echo(f"        → {finding.to_do}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

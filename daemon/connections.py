@@ -1,0 +1,46 @@
+"""From the settings to what the clients of Kafka and of the API take; secrets are read here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from daemon import config
+from daemon.log.kafka.clients import KafkaConnection
+from daemon.log.port import LogError, Topics
+
+
+def kafka_connection(settings: config.Kafka) -> KafkaConnection:
+    """How to reach the cluster.
+
+    Raises:
+        LogError: the password file cannot be read.
+    """
+    return KafkaConnection(
+        bootstrap_servers=tuple(server.strip() for server in settings.bootstrap_servers.split(",")),
+        security_protocol=settings.security_protocol,
+        sasl_mechanism=settings.sasl_mechanism,
+        sasl_username=settings.sasl_username,
+        sasl_password=_password(settings.sasl_password_file),
+        tls_ca_file=_text(settings.tls_ca_file),
+        tls_certificate_file=_text(settings.tls_certificate_file),
+        tls_key_file=_text(settings.tls_key_file),
+    )
+
+
+def topic_names(settings: config.Topics) -> Topics:
+    return Topics(**asdict(settings))
+
+
+def _password(file: Path | None) -> str | None:
+    """The file's content without the line break that editors leave at its end."""
+    if file is None:
+        return None
+    try:
+        return file.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LogError(f"kafka.sasl_password_file: {file} cannot be read: {error}") from None
+
+
+def _text(file: Path | None) -> str | None:
+    return None if file is None else str(file)

@@ -1,0 +1,52 @@
+"""What the daemon's own topics must look like, and changing topics that exist.
+
+Functions on an admin client; they block and raise the library's `KafkaError`, or `LogError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from daemon.log.kafka.clients import RECORD_BYTES_MAX
+from daemon.log.port import LogError
+
+JOURNAL: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        # The state is the last record of each key: deletion by age would lose it.
+        "cleanup.policy": "compact",
+        # The active segment is never compacted, and every restart reads all that is there.
+        "segment.bytes": str(64 * 1024 * 1024),
+        "min.cleanable.dirty.ratio": "0.1",
+        "max.compaction.lag.ms": "600000",
+        "max.message.bytes": str(RECORD_BYTES_MAX),
+    }
+)
+DEAD_LETTERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        # A compacted topic refuses records without a key, and with them the whole transaction.
+        "cleanup.policy": "delete",
+        "max.message.bytes": str(RECORD_BYTES_MAX),
+    }
+)
+
+
+def alter_topic(client: KafkaAdminClient, name: str, configs: Mapping[str, str]) -> None:
+    """Set these configs of a topic and leave the others as they are.
+
+    Raises:
+        LogError: the cluster refused.
+    """
+    answer = client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, dict(configs))])
+    outcome = answer["topic"][name]
+    if outcome != "OK":
+        raise LogError(f"the settings of topic {name} could not be changed: {outcome}")
+
+
+def add_partitions(client: KafkaAdminClient, name: str, count: int) -> None:
+    """Let a topic have so many partitions in all; more than it has."""
+    client.create_partitions({name: count})
