@@ -189,6 +189,8 @@ class InputConsumer:
         )
         self._membership = Membership(self._consumer)
         self._consumer.subscribe([self._topic], listener=_Listener(self))
+        # A leader that joins before it knows the topic assigns nothing, and has to assign once more.
+        self._consumer.partitions_for_topic(self._topic)
 
     def _turn(self) -> None:
         """Commands, one poll, what it brought, and the small duties that come round."""

@@ -1,0 +1,335 @@
+"""What only Kafka can show: fencing across processes, compaction, groups, heartbeats, broken clients."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TypeVar
+
+import pytest
+
+from daemon.log.kafka import KafkaConnection, KafkaLog
+from daemon.log.kafka.admin import Admin, NewTopic, create_topics, describe_topics
+from daemon.log.kafka.clients import RECORD_BYTES_MAX, Clients
+from daemon.log.kafka.consumer import RECORDS_WAITING_MAX
+from daemon.log.port import (
+    Assigned,
+    CommitFailedError,
+    CorruptJournalError,
+    Event,
+    EventLog,
+    FatalLogError,
+    FencedError,
+    LogError,
+    Message,
+    PositionLost,
+    Record,
+    Records,
+    Revoked,
+    ShardLog,
+    Topics,
+    Transaction,
+)
+
+from .harness import PARTITIONS
+from .kafka_harness import KafkaHarness, eventually
+
+pytestmark = pytest.mark.kafka
+
+ALL = frozenset(range(PARTITIONS))
+E = TypeVar("E", bound=Event)
+
+
+@pytest.fixture
+async def kafka(kafka_bootstrap: str) -> AsyncIterator[KafkaHarness]:
+    harness = await KafkaHarness.create(kafka_bootstrap)
+    try:
+        yield harness
+    finally:
+        await harness.close()
+
+
+async def joined(log: KafkaLog, kafka: KafkaHarness) -> frozenset[int]:
+    await log.start()
+    return (await next_of(Assigned, log, kafka)).partitions
+
+
+async def next_of(kind: type[E], log: EventLog, kafka: KafkaHarness) -> E:
+    async with asyncio.timeout(kafka.patience):
+        while not isinstance(event := await log.next_event(), kind):
+            pass
+        return event
+
+
+async def restored(shard: ShardLog) -> list[Record]:
+    return [record async for batch in shard.restore() for record in batch]
+
+
+def values(records: list[Record]) -> list[bytes | None]:
+    return [record.value for record in records]
+
+
+# --- fencing and transactions ---------------------------------------------------------------------------
+
+
+async def test_a_renamed_consumer_group_still_fences_the_old_owner_of_a_journal(kafka: KafkaHarness) -> None:
+    old = kafka.member("old")
+    await joined(old, kafka)
+    zombie = await old.open_shard(0)
+    await zombie.commit(Transaction([(b"k", b"old")]))
+
+    kafka.group_id += "-renamed"
+    new = kafka.member("new")
+    await joined(new, kafka)
+    owner = await new.open_shard(0)
+
+    with pytest.raises(FencedError):
+        await zombie.commit(Transaction([(b"k", b"zombie")], [Message(b"k", b"zombie")]))
+    await owner.commit(Transaction([(b"k", b"new")]))
+    assert values(await restored(owner)) == [b"old", b"new"]
+    assert await kafka.read_committed(kafka.topics.results) == []
+    await zombie.close()
+    await owner.close()
+
+
+async def test_a_commit_that_fails_half_way_leaves_nothing_behind(kafka: KafkaHarness) -> None:
+    log = kafka.member("m")
+    await joined(log, kafka)
+    shard = await log.open_shard(1)
+    await shard.commit(Transaction([(b"k", b"good")]))
+    oversized = Message(b"r", b"x" * RECORD_BYTES_MAX)
+
+    with pytest.raises(CommitFailedError, match="MessageSizeTooLarge"):
+        await shard.commit(Transaction([(b"k", b"bad")], [Message(b"r", b"bad"), oversized]))
+    with pytest.raises(CommitFailedError):
+        await shard.commit(Transaction([(b"k", b"after")]))
+    await shard.close()
+
+    again = await log.open_shard(1)
+    assert values(await restored(again)) == [b"good"]
+    await again.commit(Transaction([(b"k", b"next")], [Message(b"r", b"next")]))
+    assert values(await kafka.read_committed(kafka.topics.journal)) == [b"good", b"next"]
+    assert values(await kafka.read_committed(kafka.topics.results)) == [b"next"]
+    await again.close()
+
+
+async def test_the_largest_record_passes(kafka: KafkaHarness) -> None:
+    log = kafka.member("m")
+    await joined(log, kafka)
+    shard = await log.open_shard(0)
+    body = bytes(range(256)) * (7 * 1024)  # 1.75 MiB, more than the client's default allows
+    (offset,) = await shard.commit(Transaction([(b"k", body)]))
+    assert (await shard.read_back(offset)).value == body
+    await shard.close()
+
+
+async def test_a_dead_letter_without_key_and_value_can_be_written(kafka: KafkaHarness) -> None:
+    log = kafka.member("m")
+    await joined(log, kafka)
+    shard = await log.open_shard(0)
+    headers = (("reason", b"tombstone"),)
+    await shard.commit(Transaction([(b"k", b"v")], dead_letters=[Message(None, None, headers)]))
+    (letter,) = await kafka.read_committed(kafka.topics.dead_letters)
+    assert (letter.key, letter.value, letter.headers) == (None, b"", headers)
+    await shard.close()
+
+
+async def test_restore_of_a_compacted_journal_brings_the_last_of_every_key(kafka: KafkaHarness) -> None:
+    log = kafka.member("m")
+    await joined(log, kafka)
+    shard = await log.open_shard(2)
+    last: dict[bytes, int] = {}
+    for version in range(30):
+        keys = [b"a", b"b", b"version-%d" % version]
+        offsets = await shard.commit(Transaction([(key, b"%d" % version) for key in keys]))
+        last.update(zip(keys, offsets, strict=True))
+    first_offset = 0
+
+    await kafka.compact_journal(2)
+    records = await restored(shard)
+
+    assert {record.key: record.offset for record in records} == last
+    assert [record.offset for record in records] == sorted(last.values())
+    with pytest.raises(CorruptJournalError):
+        await shard.read_back(first_offset)
+    assert (await shard.read_back(last[b"version-7"])).value == b"7"
+    await shard.close()
+
+
+# --- the group --------------------------------------------------------------------------------------------
+
+
+async def test_a_static_member_that_restarts_has_its_partitions_back_and_nobody_notices(
+    kafka: KafkaHarness,
+) -> None:
+    first, other = kafka.member("first"), kafka.member("other")
+    assert await joined(first, kafka) == ALL
+    mine_other = await joined(other, kafka)
+    mine = (await next_of(Assigned, first, kafka)).partitions
+    assert mine | mine_other == ALL
+    assert not mine & mine_other
+
+    await first.stop()
+    again = kafka.member("first")
+    assert await joined(again, kafka) == mine
+
+    # Had there been a rebalance, the other would have lost its partitions before it got them back.
+    assert await other.confirm_assignment(min(mine_other), kafka.patience)
+    assert not other._handover._events
+
+
+async def test_a_static_member_whose_name_is_taken_ends(kafka: KafkaHarness) -> None:
+    first = kafka.member("same")
+    await joined(first, kafka)
+    await joined(kafka.member("same"), kafka)
+
+    with pytest.raises(FatalLogError, match="FENCED_INSTANCE_ID"):
+        await next_of(Records, first, kafka)
+    with pytest.raises(FatalLogError):
+        await first.next_event()
+
+
+async def test_a_member_that_was_evicted_hears_of_it_and_joins_again(kafka: KafkaHarness) -> None:
+    log = kafka.member("m")
+    await joined(log, kafka)
+    await kafka.expire("m")
+    assert (await next_of(Revoked, log, kafka)).partitions == ALL
+    assert (await next_of(Assigned, log, kafka)).partitions == ALL
+
+
+async def test_an_assignment_is_confirmed_by_a_heartbeat_that_was_sent_for_it(kafka: KafkaHarness) -> None:
+    log = kafka.member("m")
+    await joined(log, kafka)
+    heartbeat = log._consumer._consumer._coordinator.heartbeat
+    before = heartbeat.last_send
+    assert await log.confirm_assignment(0, kafka.patience)
+    assert heartbeat.last_receive >= heartbeat.last_send > before
+    assert not await log.confirm_assignment(PARTITIONS, kafka.patience)
+
+
+async def test_an_assignment_that_ends_meanwhile_is_not_confirmed(kafka: KafkaHarness) -> None:
+    log = kafka.member("m")
+    await joined(log, kafka)
+    await kafka.expire("m")
+    assert not await log.confirm_assignment(0, kafka.patience)
+    await next_of(Assigned, log, kafka)
+    assert await log.confirm_assignment(0, kafka.patience)
+
+
+async def test_the_group_offset_follows_the_committed_position(kafka: KafkaHarness) -> None:
+    log = kafka.member("m")
+    await joined(log, kafka)
+    await kafka.publish(3, [b"x"] * 10)
+    shard = await log.open_shard(3)
+    assert (await log.input_facts(3)).group_offset is None
+    await shard.commit(Transaction([(b"position", b"7")], position=7))
+
+    async def followed() -> bool:
+        return (await log.input_facts(3)).group_offset == 7
+
+    await eventually(followed, kafka.patience)
+    await shard.close()
+
+
+async def test_the_last_position_is_committed_for_the_group_when_leaving(kafka: KafkaHarness) -> None:
+    log = kafka.member("m")
+    await joined(log, kafka)
+    shard = await log.open_shard(0)
+    await shard.commit(Transaction([(b"position", b"5")], position=5))
+    await shard.close()
+    await log.stop()
+    other = kafka.member("m")
+    await joined(other, kafka)
+    assert (await other.input_facts(0)).group_offset == 5
+
+
+# --- the flow of records ------------------------------------------------------------------------------------
+
+
+async def test_what_is_not_taken_stops_the_reading_and_not_the_heartbeats(kafka: KafkaHarness) -> None:
+    log = kafka.member("m")
+    await joined(log, kafka)
+    count = 4 * RECORDS_WAITING_MAX
+    await kafka.publish(0, [b"%d" % number for number in range(count)])
+    log.begin(0, 0, token=1)
+
+    handover = log._handover
+    await kafka.until(lambda: handover.records_waiting > RECORDS_WAITING_MAX)
+    for _ in range(3):  # a heartbeat each: the client is alive, and reads no further
+        assert await log.confirm_assignment(0, kafka.patience)
+    poll_size = 500
+    assert handover.records_waiting <= RECORDS_WAITING_MAX + poll_size
+
+    taken: list[Record] = []
+    while len(taken) < count:
+        taken += (await next_of(Records, log, kafka)).records
+    assert values(taken) == [b"%d" % number for number in range(count)]
+
+
+async def test_an_input_that_retention_has_cut_is_a_lost_position(kafka: KafkaHarness) -> None:
+    log = kafka.member("m")
+    await joined(log, kafka)
+    await kafka.publish(0, [b"%d" % number for number in range(10)])
+    await kafka.publish(1, [b"other"])
+    await kafka.delete_input_before(0, 6)
+
+    log.begin(0, 2, token=1)
+    lost = await next_of(PositionLost, log, kafka)
+    assert (lost.partition, lost.token, lost.offset) == (0, 1, 2)
+    assert kafka.topics.changes in lost.message
+
+    facts = await log.input_facts(0)
+    assert (facts.earliest, facts.latest) == (6, 10)
+    log.begin(0, facts.earliest, token=2)
+    log.begin(1, 0, token=3)
+    seen: list[Record] = []
+    while len(seen) < 5:
+        event = await next_of(Records, log, kafka)
+        assert event.token == {0: 2, 1: 3}[event.partition]
+        seen += event.records
+    assert sorted(record.offset for record in seen) == [0, 6, 7, 8, 9]
+
+
+# --- starting ---------------------------------------------------------------------------------------------------
+
+
+async def test_starting_without_the_topics_says_what_makes_them(kafka: KafkaHarness) -> None:
+    topics = Topics(kafka.topics.changes, "no-such-journal", kafka.topics.results, "no-such-dead-letters")
+    with pytest.raises(LogError, match=r"no-such-journal, no-such-dead-letters.*coursesyncd topics create"):
+        await kafka.member("m", topics).start()
+
+
+async def test_starting_with_a_journal_of_another_size_is_refused(kafka: KafkaHarness) -> None:
+    topics = Topics(kafka.topics.changes, kafka.topics.results, kafka.topics.results, kafka.topics.results)
+    with pytest.raises(LogError, match="the same number"):
+        await kafka.member("m", topics).start()
+
+
+async def test_starting_without_a_broker_is_an_error_that_may_be_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(Clients.__init__.__globals__["_EVERY_CLIENT"], "bootstrap_timeout_ms", 300)
+    log = KafkaLog(KafkaConnection(("127.0.0.1:1",)), Topics(), "group", None, 10.0)
+    for _ in range(2):
+        with pytest.raises(LogError, match="did not answer"):
+            await log.start()
+    await log.stop()
+    await log.stop()
+
+
+async def test_topics_are_described_as_they_were_made(kafka: KafkaHarness, topic_names: Topics) -> None:
+    admin = Admin(Clients(KafkaConnection((kafka.bootstrap,))))
+    wanted = NewTopic(topic_names.journal, 3, 1, {"cleanup.policy": "compact", "segment.bytes": "67108864"})
+    await asyncio.to_thread(admin.ask, lambda client: create_topics(client, [wanted]))
+    facts = await asyncio.to_thread(
+        admin.ask, lambda client: describe_topics(client, [topic_names.journal, topic_names.changes])
+    )
+    assert facts[topic_names.changes] is None
+    journal = facts[topic_names.journal]
+    assert journal is not None
+    assert (journal.name, journal.partitions, journal.replication_factor) == (topic_names.journal, 3, 1)
+    assert journal.configs["cleanup.policy"] == "compact"
+    assert journal.configs["segment.bytes"] == "67108864"
+    assert "retention.ms" in journal.configs  # what is in force by default is there too
+    await asyncio.to_thread(admin.ask, lambda client: client.delete_topics([topic_names.journal]))
+    admin.close()
