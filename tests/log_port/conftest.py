@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from .harness import Harness
+from .world import World
 
 OpenHarness = Callable[[], Awaitable[Harness]]
 
@@ -31,3 +32,12 @@ async def harness(open_harness: OpenHarness) -> AsyncIterator[Harness]:
         yield harness
     finally:
         await harness.close()
+
+
+@pytest.fixture
+async def world(harness: Harness) -> AsyncIterator[World]:
+    world = World(harness)
+    try:
+        yield world
+    finally:
+        await world.close()
