@@ -1,0 +1,424 @@
+"""What a scrape says: all of the catalogue and nothing else, figures that are right, and never an id."""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from daemon.core.answers import Trouble
+from daemon.core.model import Error, Item, Now, Rejection, RejectReason, Result, Status
+from daemon.core.step import Batch, BatchSealed, Outcome, Step, TaskAccepted, TaskEnded, Trigger
+from daemon.core.verdict import Verdict
+from daemon.telemetry import projection
+from daemon.telemetry.catalogue import CATALOGUE, PENDING_AGE, Kind
+from daemon.telemetry.health import Health
+from daemon.telemetry.labels import DropReason, LogLevel, Rebalance, TaskSource
+from daemon.telemetry.metrics import Metrics, pending_ages
+from daemon.telemetry.reference import reference
+from daemon.telemetry.snapshot import Lag, Snapshot, nothing_yet
+
+NOW = Now(wall=1_790_000_000_000, mono=1000.0)
+SERIES_MAX = 300
+
+
+def make(health: Health | None = None) -> Metrics:
+    health = health or Health(("input", "poll"), lambda: NOW)
+    return Metrics(health, version="1.2.3", input_topic="course-changes", task_timeout_s=86400.0)
+
+
+def series(metrics: Metrics) -> dict[str, float]:
+    """Each line of the exposition that is a sample: its name and labels as written, and its value."""
+    lines = metrics.exposition().decode().splitlines()
+    return {
+        name: float(value)
+        for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    }
+
+
+def with_snapshot(**figures: object) -> Metrics:
+    health = Health(("input",), lambda: NOW)
+    health.assigned({0, 1})
+    metrics = make(health)
+    snapshot = replace(nothing_yet(), now_ms=NOW.wall, **figures)
+    metrics.observe(lambda: snapshot)
+    return metrics
+
+
+# --- the catalogue --------------------------------------------------------------------------------
+
+
+def holding_partitions() -> Metrics:
+    return with_snapshot(lag={0: Lag(1, NOW.wall)})
+
+
+def test_a_scrape_has_every_metric_of_the_catalogue_and_no_other():
+    families = text_string_to_metric_families(holding_partitions().exposition().decode())
+    scraped = {sample.name for family in families for sample in family.samples}
+
+    described: set[str] = set()
+    for metric in CATALOGUE:
+        suffixes = {
+            Kind.HISTOGRAM: ("_bucket", "_count", "_sum"),
+            Kind.GAUGE_HISTOGRAM: ("_bucket", "_gcount", "_gsum"),
+        }.get(metric.kind, ("",))
+        described.update(metric.name + suffix for suffix in suffixes)
+
+    assert scraped == described
+
+
+def test_types_and_labels_are_those_of_the_catalogue():
+    text = holding_partitions().exposition().decode()
+    types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
+    for metric in CATALOGUE:
+        expected = "histogram" if metric.kind is Kind.GAUGE_HISTOGRAM else metric.kind.value
+        assert types[metric.name] == expected, metric.name
+        samples = re.findall(rf"^{metric.name}(?:_bucket)?(?:{{(.*)}})? \S+$", text, re.MULTILINE)
+        assert samples, metric.name
+        for labels in samples:
+            names = set(re.findall(r'(\w+)="', labels)) - {"le"}
+            assert names == set(metric.label_names), metric.name
+
+
+def test_every_known_label_value_is_a_series_at_0_from_the_start():
+    found = series(make())
+    for metric in CATALOGUE:
+        if not metric.labels or any(label.values is None for label in metric.labels):
+            continue
+        for values in product(*(label.values for label in metric.labels)):
+            pairs = sorted(zip(metric.label_names, values, strict=True))
+            labels = ",".join(f'{name}="{value}"' for name, value in pairs)
+            suffix = "_count" if metric.kind is Kind.HISTOGRAM else ""
+            name = f"{metric.name}{suffix}{{{labels}}}"
+            assert found[name] == (1.0 if name.endswith('{state="starting"}') else 0.0), name
+
+
+def test_the_reference_page_is_that_of_the_catalogue():
+    page = Path(__file__).parents[2] / "docs" / "metrics.md"
+    assert page.read_text(encoding="utf-8") == reference(), (
+        "docs/metrics.md differs from the catalogue: python -m daemon.telemetry > docs/metrics.md"
+    )
+
+
+def test_instances_do_not_share_anything():
+    one, other = make(), make()
+    one.commit(0.01)
+    assert series(one)["coursesync_commits_total"] == 1
+    assert series(other)["coursesync_commits_total"] == 0
+
+
+# --- bounds ---------------------------------------------------------------------------------------
+
+
+def step(**contents: object) -> Step:
+    empty = Step(
+        journal=[], results=[], corrections=[], rejections=[], facts=[], next_offset=1, consumed=0, batches=[]
+    )
+    return replace(empty, **contents)
+
+
+def result(status: Status, integration_id: str = "i", origin_id: str = "o", consumed_at: int = 0) -> Result:
+    return Result(
+        offset=1,
+        status=status,
+        integration_id=integration_id,
+        origin_id=origin_id,
+        change_id=f"chg-{origin_id}",
+        consumed_at=consumed_at,
+        resolved_at=NOW.wall,
+        error=Error("E", f"about {origin_id}"),
+        task_id=f"task-{origin_id}",
+        batch_id=f"batch-{origin_id}",
+    )
+
+
+def rejection(reason: RejectReason, text: str = "x") -> Rejection:
+    return Rejection(1, reason, Error("E", text), text, text, text, 0, text.encode(), text.encode(), ())
+
+
+def batch(name: str = "b", **fields: object) -> Batch:
+    item = Item(name, 1, name, NOW.wall, 1, 0)
+    values = {
+        "id": name,
+        "integration_id": name,
+        "items": (item, item, item),
+        "body": b"x" * 2000,
+        "digest": b"",
+        "api_floor": 0,
+        "sealed_at": NOW.wall,
+    }
+    return Batch(**{**values, **fields})
+
+
+def test_ten_thousand_ids_leave_no_trace_and_make_no_series():
+    dice = random.Random(7)
+    ids = [f"{dice.getrandbits(64):016x}" for _ in range(10_000)]
+    health = Health(("input", "poll", "batch", "log"), lambda: NOW)
+    health.assigned({0})
+    metrics = make(health)
+    metrics.observe(
+        lambda: replace(
+            nothing_yet(),
+            now_ms=NOW.wall,
+            pending_created_ms=(NOW.wall - int(x, 16) % 10**8 for x in ids),
+            waiting=dict.fromkeys(ids, 1),
+            http_in_flight=dict.fromkeys(ids, 1),
+            lag={n: Lag(n, n) for n in range(len(ids))},
+        )
+    )
+    statuses, reasons = list(Status), list(RejectReason)
+    for n, id_ in enumerate(ids):
+        health.blocked(0, f"record {id_} cannot be written")
+        health.halted(id_)
+        metrics.http("submit", id_, 0.1)
+        facts = [
+            BatchSealed(batch(id_), Trigger.LINGER),
+            TaskAccepted(batch(id_, task_id=id_)),
+            TaskEnded(batch(id_, task_id=id_, created_at=NOW.wall), Outcome.FAILED, None),
+        ]
+        projection.count(
+            metrics,
+            step(
+                results=[result(statuses[n % len(statuses)], id_, id_)],
+                rejections=[rejection(reasons[n % len(reasons)], id_)],
+                facts=facts,
+                consumed=1,
+            ),
+            NOW,
+        )
+
+    found = series(metrics)
+    assert found['coursesync_results_total{status="FAILED"}'] == 2000, "the ids did go through"
+    assert len(found) < SERIES_MAX
+    text = metrics.exposition().decode()
+    assert not [id_ for id_ in ids if id_ in text]
+
+
+def test_no_label_value_from_outside_the_enums_is_taken():
+    metrics = make()
+    with pytest.raises(KeyError):
+        metrics.result("course-17", 1.0)
+    with pytest.raises(KeyError):
+        metrics.http_retry(Verdict.FAIL)
+    with pytest.raises(KeyError):
+        metrics.http("course-17", "2xx", 1.0)
+    assert "course-17" not in metrics.exposition().decode()
+
+
+# --- what happens ---------------------------------------------------------------------------------
+
+
+def test_a_committed_step_is_counted():
+    metrics = make()
+    sealed = batch()
+    ended = batch(created_at=NOW.wall - 90_000, polls=4)
+    projection.count(
+        metrics,
+        step(
+            consumed=5,
+            rejections=[rejection(RejectReason.MALFORMED), rejection(RejectReason.COURSE)],
+            results=[
+                result(Status.SUCCEEDED, consumed_at=NOW.wall - 70_000),
+                result(Status.SUPERSEDED),
+                result(Status.REJECTED),
+                result(Status.REJECTED),
+            ],
+            facts=[
+                BatchSealed(sealed, Trigger.ITEMS),
+                TaskAccepted(sealed),
+                TaskEnded(ended, Outcome.COMPLETED, NOW.wall - 20_000),
+            ],
+        ),
+        NOW,
+    )
+    found = series(metrics)
+    assert found['coursesync_changes_consumed_total{type="course.upserted"}'] == 4
+    assert found['coursesync_changes_consumed_total{type="other"}'] == 1
+    assert found['coursesync_changes_rejected_total{reason="malformed"}'] == 1
+    assert found['coursesync_changes_rejected_total{reason="course"}'] == 1
+    assert found["coursesync_changes_superseded_total"] == 1
+    assert found['coursesync_results_total{status="SUCCEEDED"}'] == 1
+    assert found['coursesync_results_total{status="REJECTED"}'] == 2
+    assert found['coursesync_result_latency_seconds_sum{status="SUCCEEDED"}'] == 70
+    assert found['coursesync_batches_sealed_total{trigger="items"}'] == 1
+    assert found["coursesync_batch_items_sum"] == 3
+    assert found["coursesync_batch_bytes_sum"] == 2000
+    assert found['coursesync_tasks_created_total{source="submit"}'] == 1
+    assert found['coursesync_tasks_finished_total{outcome="completed"}'] == 1
+    assert found['coursesync_task_duration_seconds_sum{outcome="completed"}'] == 70
+    assert found["coursesync_task_polls_sum"] == 4
+    assert found["coursesync_detection_lag_seconds_sum"] == 20
+
+
+def test_a_time_out_has_no_detection_lag_and_lasts_until_it_was_seen():
+    metrics = make()
+    ended = batch(created_at=NOW.wall - 90_000, polls=9)
+    projection.count(metrics, step(facts=[TaskEnded(ended, Outcome.TIMED_OUT, None)]), NOW)
+    found = series(metrics)
+    assert found['coursesync_tasks_finished_total{outcome="timed_out"}'] == 1
+    assert found['coursesync_task_duration_seconds_sum{outcome="timed_out"}'] == 90
+    assert found["coursesync_detection_lag_seconds_count"] == 0
+
+
+def test_a_clock_that_was_set_back_makes_no_negative_durations():
+    metrics = make()
+    metrics.result(Status.SUCCEEDED, -5.0)
+    metrics.task_finished(Outcome.COMPLETED, -5.0, 1, -5.0)
+    metrics.poll_started(-0.5)
+    found = series(metrics)
+    assert found['coursesync_result_latency_seconds_sum{status="SUCCEEDED"}'] == 0
+    assert found['coursesync_task_duration_seconds_sum{outcome="completed"}'] == 0
+    assert found["coursesync_detection_lag_seconds_sum"] == 0
+    assert found["coursesync_schedule_delay_seconds_sum"] == 0
+
+
+def test_what_the_runtime_tells_is_counted():
+    metrics = make()
+    metrics.task_created(TaskSource.RESTORE, 7)
+    metrics.http_retry(Verdict.RETRY)
+    metrics.commit(0.25)
+    metrics.shard_dropped(DropReason.FENCED)
+    metrics.restore_progress(500)
+    metrics.restore_progress(20)
+    metrics.restore_finished(1.5)
+    metrics.rebalance(Rebalance.ASSIGNED)
+    metrics.log_message(LogLevel.WARNING)
+    found = series(metrics)
+    assert found['coursesync_tasks_created_total{source="restore"}'] == 7
+    assert found['coursesync_http_retries_total{reason="retry"}'] == 1
+    assert found["coursesync_commits_total"] == 1
+    assert found["coursesync_commit_duration_seconds_sum"] == 0.25
+    assert found['coursesync_shard_drops_total{reason="fenced"}'] == 1
+    assert found["coursesync_restore_records_total"] == 520
+    assert found["coursesync_restore_duration_seconds"] == 1.5
+    assert found['coursesync_kafka_rebalances_total{event="assigned"}'] == 1
+    assert found['coursesync_log_messages_total{level="warning"}'] == 1
+
+
+@pytest.mark.parametrize("status", ["2xx", "3xx", "4xx", "429", "5xx", *Trouble])
+def test_calls_are_counted_by_how_they_ended(status):
+    metrics = make()
+    metrics.http("poll", status, 0.2)
+    found = series(metrics)
+    counted = {name for name, value in found.items() if "http_requests_total" in name and value}
+    assert counted == {f'coursesync_http_requests_total{{endpoint="poll",status="{status}"}}'}
+    assert found['coursesync_http_request_duration_seconds_sum{endpoint="poll"}'] == 0.2
+
+
+def test_a_status_that_http_does_not_have_is_a_protocol_error():
+    metrics = make()
+    metrics.http("submit", "9xx", 0.2)
+    found = series(metrics)
+    assert found['coursesync_http_requests_total{endpoint="submit",status="protocol_error"}'] == 1
+
+
+# --- what is --------------------------------------------------------------------------------------
+
+
+def test_before_there_is_a_runtime_nothing_is_pending():
+    found = series(make())
+    assert found["coursesync_pending_tasks"] == 0
+    assert found["coursesync_pending_oldest_created_timestamp_seconds"] == 0
+    assert found["coursesync_pending_age_seconds_gcount"] == 0
+    assert found['coursesync_lifecycle_state{state="starting"}'] == 1
+    assert found['coursesync_build_info{version="1.2.3"}'] == 1
+    assert found["coursesync_task_timeout_seconds"] == 86400
+
+
+def test_pending_tasks_are_told_by_age():
+    ages_s = [5, 10, 11, 7200, 90_000]
+    found = series(
+        with_snapshot(pending_created_ms=(NOW.wall - age * 1000 for age in ages_s), pending_items=321)
+    )
+    assert found["coursesync_pending_tasks"] == 5
+    assert found["coursesync_pending_items"] == 321
+    assert found["coursesync_pending_oldest_created_timestamp_seconds"] == NOW.wall / 1000 - 90_000
+    assert found['coursesync_pending_age_seconds_bucket{le="10.0"}'] == 2
+    assert found['coursesync_pending_age_seconds_bucket{le="60.0"}'] == 3
+    assert found['coursesync_pending_age_seconds_bucket{le="86400.0"}'] == 4
+    assert found['coursesync_pending_age_seconds_bucket{le="+Inf"}'] == 5
+    assert found["coursesync_pending_age_seconds_gcount"] == 5
+    assert found["coursesync_pending_age_seconds_gsum"] == sum(ages_s)
+
+
+@given(st.lists(st.integers(min_value=-50_000_000, max_value=100_000_000)))
+def test_pending_ages_are_what_counting_them_one_by_one_gives(ages_ms):
+    family = pending_ages(sorted(NOW.wall - age for age in ages_ms), NOW.wall)
+    ages_s = [max(age, 0) / 1000 for age in ages_ms]
+    values = {(sample.name, sample.labels.get("le")): sample.value for sample in family.samples}
+    for bound in PENDING_AGE.buckets:
+        assert values[PENDING_AGE.name + "_bucket", f"{bound:.1f}"] == sum(age <= bound for age in ages_s)
+    assert values[PENDING_AGE.name + "_gcount", None] == len(ages_s)
+    assert values[PENDING_AGE.name + "_gsum", None] == pytest.approx(sum(ages_s))
+
+
+def test_what_the_runtime_holds_is_read_at_each_scrape():
+    held: list[Snapshot] = []
+    metrics = make()
+    metrics.observe(lambda: held[-1])
+    held.append(
+        replace(
+            nothing_yet(),
+            waiting={"window": 4},
+            blind_tasks=2,
+            blind_since_ms=5000,
+            http_in_flight={"poll": 3},
+            commit_since_ms=7000,
+            topic_partitions=12,
+        )
+    )
+    found = series(metrics)
+    assert found['coursesync_changes_waiting{reason="window"}'] == 4
+    assert found['coursesync_changes_waiting{reason="backoff"}'] == 0
+    assert found["coursesync_poll_blind_tasks"] == 2
+    assert found["coursesync_poll_blind_oldest_timestamp_seconds"] == 5
+    assert found['coursesync_http_in_flight_requests{endpoint="poll"}'] == 3
+    assert found["coursesync_commit_oldest_pending_timestamp_seconds"] == 7
+    assert found['coursesync_kafka_topic_partitions{topic="course-changes"}'] == 12
+
+    held.append(nothing_yet())
+    found = series(metrics)
+    assert found['coursesync_changes_waiting{reason="window"}'] == 0
+    assert found["coursesync_commit_oldest_pending_timestamp_seconds"] == 0
+
+
+def test_series_of_a_partition_end_when_it_is_revoked():
+    health = Health(("input",), lambda: NOW)
+    health.assigned({0, 1})
+    health.blocked(1, "topic id changed")
+    metrics = make(health)
+    snapshot = replace(nothing_yet(), lag={0: Lag(5, 9000), 1: Lag(None, None)})
+    metrics.observe(lambda: snapshot)
+    of_0 = 'coursesync_kafka_consumer_lag_records{partition="0",topic="course-changes"}'
+    found = series(metrics)
+    assert found[of_0] == 5
+    assert found[of_0.replace("consumer_lag_records", "last_record_timestamp_seconds")] == 9
+    assert not [name for name in found if 'partition="1"' in name], "not known yet is not 0"
+    assert found["coursesync_partitions_blocked"] == 1
+    assert found['coursesync_kafka_assigned_partitions{topic="course-changes"}'] == 2
+
+    health.revoked({0, 1})
+    found = series(metrics)
+    assert not [name for name in found if "partition=" in name]
+    assert found["coursesync_partitions_blocked"] == 0
+    assert found['coursesync_kafka_assigned_partitions{topic="course-changes"}'] == 0
+
+
+def test_the_lifecycle_and_the_loops_are_those_of_health():
+    health = Health(("input", "poll"), lambda: NOW)
+    health.assigned({0})
+    health.tick("poll")
+    found = series(make(health))
+    states = {name: value for name, value in found.items() if "lifecycle_state" in name}
+    assert [name for name, value in states.items() if value] == [
+        'coursesync_lifecycle_state{state="restoring"}'
+    ]
+    assert found['coursesync_loop_last_tick_timestamp_seconds{loop="poll"}'] == NOW.wall / 1000
+    assert found['coursesync_loop_last_tick_timestamp_seconds{loop="input"}'] == 0
