@@ -52,11 +52,9 @@ def _now() -> int:
 class _Endpoints:
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
-        self._closing = asyncio.Event()
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=BODY_BYTES_MAX)
-        app.on_shutdown.append(self._shut_down)
         app.add_routes(
             [
                 web.post("/v1/lms/courses/bulk", self._submit),
@@ -70,9 +68,6 @@ class _Endpoints:
             ]
         )
         return app
-
-    async def _shut_down(self, _: web.Application) -> None:
-        self._closing.set()
 
     # --- the API ----------------------------------------------------------------------------------
 
@@ -98,11 +93,11 @@ class _Endpoints:
 
     async def _deliver(self, request: web.Request, reply: Reply) -> web.StreamResponse:
         if reply.delay_seconds:
-            await self._wait(reply.delay_seconds)
+            await asyncio.sleep(reply.delay_seconds)
         if reply.delivery is Delivery.ANSWER:
             return web.Response(status=reply.status, body=reply.body, headers=reply.headers)
         if reply.delivery is Delivery.HANG:
-            await self._wait(reply.hang_seconds)
+            await asyncio.sleep(reply.hang_seconds)
         response = web.StreamResponse(status=reply.status or 500, headers=reply.headers)
         if reply.delivery is Delivery.TRUNCATED:
             response.content_length = len(reply.body)
@@ -111,13 +106,6 @@ class _Endpoints:
         if request.transport is not None:
             request.transport.close()  # what is buffered still goes out; what follows does not
         return response
-
-    async def _wait(self, seconds: float) -> None:
-        """A delay that ends early when the server closes."""
-        try:
-            await asyncio.wait_for(self._closing.wait(), seconds)
-        except TimeoutError:
-            return
 
     # --- for the checker and for people -----------------------------------------------------------
 
@@ -196,8 +184,9 @@ async def listening(simulator: Simulator, host: str = "127.0.0.1", port: int = 0
         OSError: the address is taken or not ours.
     """
     app = _Endpoints(simulator).application()
-    # A client that gives up ends its handler, so that a hanging answer holds nothing.
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
+    # A client that gives up ends its handler, so that a hanging answer holds nothing; what still hangs
+    # at the end is cancelled after a short grace.
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()
