@@ -1,0 +1,70 @@
+"""Prometheus' own tool reads what the daemon serves, over HTTP, and finds nothing to complain about."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from daemon.admin import AdminServer
+from daemon.core.model import Now, Status
+from daemon.telemetry.health import Health
+from daemon.telemetry.metrics import Metrics
+from daemon.telemetry.snapshot import Lag, nothing_yet
+
+FIND = Path(__file__).parents[1] / "tools" / "promtool.sh"
+NOW = Now(wall=1_790_000_000_000, mono=1.0)
+
+
+@pytest.fixture(scope="module")
+def promtool() -> str:
+    """Its path; it is fetched once when the machine has none."""
+    found = subprocess.run([FIND], capture_output=True, text=True, timeout=300, check=False)
+    if found.returncode == 0:
+        return found.stdout.strip()
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"NO PROMTOOL: {found.stderr}", pytrace=False)
+    pytest.skip(f"NO PROMTOOL: {found.stderr}")
+
+
+def complaints(promtool: str, exposition: bytes) -> str:
+    checked = subprocess.run(
+        [promtool, "check", "metrics"], input=exposition, capture_output=True, timeout=60, check=False
+    )
+    said = (checked.stdout + checked.stderr).decode()
+    assert bool(checked.returncode) == bool(said.strip()), said
+    return said
+
+
+async def test_promtool_finds_nothing(promtool):
+    health = Health(("input", "poll"), lambda: NOW)
+    health.assigned({0, 1})
+    health.blocked(1, "x")
+    metrics = Metrics(health, version="1.2.3", input_topic="course-changes", task_timeout_s=86400.0)
+    snapshot = replace(
+        nothing_yet(), now_ms=NOW.wall, pending_created_ms=(NOW.wall - 5000, 1), lag={0: Lag(3, NOW.wall)}
+    )
+    metrics.observe(lambda: snapshot)
+    metrics.result(Status.SUCCEEDED, 12.5)
+    server = AdminServer("127.0.0.1", 0, metrics=metrics, health=health)
+    await server.start()
+    try:
+        async with (
+            aiohttp.ClientSession() as http,
+            http.get(f"http://127.0.0.1:{server.port}/metrics") as response,
+        ):
+            exposition = await response.read()
+    finally:
+        await server.stop()
+
+    assert b"coursesync_pending_age_seconds_gcount 2.0" in exposition
+    assert complaints(promtool, exposition) == ""
+
+
+def test_promtool_would_find_something(promtool):
+    bad = b"# HELP coursesync_things x\n# TYPE coursesync_things counter\ncoursesync_things 1\n"
+    assert "_total" in complaints(promtool, bad)
