@@ -20,9 +20,9 @@ import click
 from daemon.codec import DEAD_LETTER_BYTES_MAX
 from daemon.config import Settings
 from daemon.connections import kafka_connection, topic_names
-from daemon.core.answers import NoAnswer, PollAnswer, Refused, TaskPending
 from daemon.kombo.api_key import ApiKeyError, ApiKeyFile
 from daemon.kombo.client import KomboClient, KomboSetupError
+from daemon.kombo.probe import KeyCheck, KeyState, check_key
 from daemon.log.kafka.admin import Admin, TopicFacts, describe_topics
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.topic_settings import DEAD_LETTERS, JOURNAL
@@ -33,10 +33,8 @@ from daemon.topics import IN_SYNC_SAFE, REPLICAS_SAFE, Facts, differing
 CREATE = "run: coursesyncd topics create"
 RESULT_BYTES_MAX = 64 * 1024
 """More than the largest result, all of its texts at their limits."""
-CLOCK_TOLERANCE_MS = 5_000
-"""``Date`` has whole seconds, and is as old as the answer took."""
-_PROBE_ID = "coursesyncd-check"
-"""Integration and task that the API is asked for: neither exists, so the answer tells about the key alone."""
+CLOCK_TOLERANCE = 5.0
+"""Seconds; ``Date`` has whole ones, and is as old as the answer took."""
 
 
 class Level(StrEnum):
@@ -207,84 +205,52 @@ def _of_durability(topic: TopicFacts) -> Iterator[Finding]:
 
 
 def _api(settings: Settings) -> Iterator[Finding]:
-    kombo = settings.kombo
     try:
-        key = ApiKeyFile(kombo.api_key_file)
+        checked = asyncio.run(_ask_api(settings))
     except ApiKeyError as error:
         yield Finding(Level.WRONG, "API key", str(error))
-        return
-    try:
-        answer = asyncio.run(_ask_api(settings, key))
     except KomboSetupError as error:
         yield Finding(Level.WRONG, "API", str(error))
-        return
-    yield from api_findings(kombo.base_url, answer, wall=time.time_ns() // 1_000_000)
+    else:
+        yield from api_findings(settings.kombo.base_url, checked)
 
 
-async def _ask_api(settings: Settings, key: ApiKeyFile) -> PollAnswer:
+async def _ask_api(settings: Settings) -> KeyCheck:
     client = KomboClient(
         settings.kombo.base_url,
-        key,
+        ApiKeyFile(settings.kombo.api_key_file),
         settings.http.deadline,
         in_flight_max=1,
         proxy=settings.kombo.proxy,
         ca_file=settings.kombo.ca_file,
     )
     try:
-        return await client.poll(_PROBE_ID, _PROBE_ID)
+        return await check_key(client, _wall_clock)
     finally:
         await client.close()
 
 
-def api_findings(base_url: str, answer: PollAnswer, *, wall: int) -> Iterator[Finding]:
-    """What an answer to the question for a task that does not exist says of address, key and clock.
-
-    ``wall``: this host's clock when the answer came, ms.
-    """
-    if isinstance(answer, NoAnswer):
-        yield Finding(
-            Level.WRONG,
-            "API",
-            f"{base_url} does not answer as the API: {answer.detail}",
-            "see that kombo.base_url is right and may be reached from here (kombo.proxy, kombo.ca_file, firewall)",
-        )
+def api_findings(base_url: str, checked: KeyCheck) -> Iterator[Finding]:
+    """What the API's answer says of address, key and clock. An API that cannot be asked is wrong, too."""
+    level = Level.OK if checked.key is KeyState.ACCEPTED else Level.WRONG
+    yield Finding(level, "API", f"{base_url}: {checked.message}")
+    ahead = checked.clock_ahead
+    if ahead is None:
         return
-    if isinstance(answer, Refused):
-        yield from _of_refusal(base_url, answer)
-    else:
-        yield Finding(Level.OK, "API", f"{base_url} accepts the key")
-    api_time = answer.api_time if isinstance(answer, Refused | TaskPending) else None
-    if api_time is not None:
-        yield _of_clock(wall - api_time)
-
-
-def _of_refusal(base_url: str, refused: Refused) -> Iterator[Finding]:
-    code = refused.error.code
-    said = f"{base_url} says HTTP {refused.status}, {code or 'without a code'}: {refused.error.message}"
-    if code == "PLATFORM.IP_NOT_WHITELISTED":
-        yield Finding(
-            Level.WRONG, "API", said, "let the vendor's allow list have this host's outgoing address"
-        )
-    elif refused.status in (401, 403) or code == "PLATFORM.AUTHENTICATION_INVALID":
-        yield Finding(Level.WRONG, "API key", said, "put a valid key into the file of kombo.api_key_file")
-    elif refused.status >= 500 or refused.status == 429:
-        yield Finding(Level.ADVICE, "API", f"{said}; so nothing is known of the key", "run this again later")
-    elif refused.status < 400:
-        yield Finding(Level.WRONG, "API", said, "this is not the API: see that kombo.base_url is right")
-    else:
-        yield Finding(Level.OK, "API", f"{base_url} accepts the key")
-
-
-def _of_clock(ahead_ms: int) -> Finding:
-    if abs(ahead_ms) <= CLOCK_TOLERANCE_MS:
-        return Finding(Level.OK, "clock", "agrees with the API's")
-    return Finding(
+    if abs(ahead) <= CLOCK_TOLERANCE:
+        yield Finding(Level.OK, "clock", "agrees with the API's")
+        return
+    yield Finding(
         Level.ADVICE,
         "clock",
-        f"this host is {abs(ahead_ms) / 1000:.0f} s {'ahead of' if ahead_ms > 0 else 'behind'} the API; "
-        "no decision rests on it, but times in results and metrics do",
+        f"this host is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the API: no decision rests on "
+        "it, but the times in results and metrics do",
         "let the host keep its clock by NTP",
     )
+
+
+def _wall_clock() -> int:
+    return time.time_ns() // 1_000_000
 
 
 # --- telling --------------------------------------------------------------------------------------

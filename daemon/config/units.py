@@ -71,7 +71,7 @@ def format_duration(seconds: float) -> str:
         number = seconds / DURATION_UNITS[unit]
         if number.is_integer():
             return f"{int(number)}{unit}"
-    return f"{round(seconds * 1000, 3):g}ms"
+    return f"{seconds * 1000:.3f}".rstrip("0").rstrip(".") + "ms"
 
 
 def format_size(size: int) -> str:

@@ -1,0 +1,150 @@
+"""Whatever comes in, what goes into a record is bounded (R7): one record too many bytes stops a partition for ever."""
+
+import hashlib
+import json
+from datetime import datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from daemon.codec import DEAD_LETTER_BYTES_MAX, decode_change, encode_dead_letter, encode_result
+from daemon.codec.codes import CODE_OF_REASON
+from daemon.core.model import Error, Rejection, RejectReason, Result, Status
+
+TOPICS = {"changes_topic": "course-changes", "journal_topic": "course-sync-journal"}
+
+
+def rejection(key=b"key", value=b"value", headers=(), message="because"):
+    return Rejection(
+        offset=5,
+        reason=RejectReason.SCHEMA,
+        error=Error("COURSESYNC.RECORD_INVALID", message),
+        change_id=None,
+        integration_id=None,
+        origin_id=None,
+        consumed_at=1,
+        key=key,
+        value=value,
+        headers=headers,
+    )
+
+
+def size(record):
+    key, value, headers = record
+    return len(key or b"") + len(value or b"") + sum(len(name) + len(content) for name, content in headers)
+
+
+def dead_letter(*args, **kwargs):
+    return encode_dead_letter(rejection(*args, **kwargs), 3, changes_topic="course-changes")
+
+
+def test_a_dead_letter_is_the_original_and_the_reason():
+    key, value, headers = dead_letter(b"\x00key", b"\xff\x00", (("a", b"1"), ("a", b"2")))
+    assert (key, value) == (b"\x00key", b"\xff\x00")
+    assert headers[-2:] == (("a", b"1"), ("a", b"2"))
+    assert dict(headers[:4]) == {
+        "coursesync-source": b"course-changes/3/5",
+        "coursesync-reason": b"schema",
+        "coursesync-error-code": b"COURSESYNC.RECORD_INVALID",
+        "coursesync-error-message": b"because",
+    }
+
+
+def test_an_oversized_value_is_cut_and_the_whole_described():
+    value = b"x" * 5_000_000
+    record = dead_letter(value=value)
+    headers = dict(record[2])
+    assert DEAD_LETTER_BYTES_MAX - 1000 < size(record) <= DEAD_LETTER_BYTES_MAX
+    assert value.startswith(record[1])
+    assert headers["coursesync-value-size"] == b"5000000"
+    assert headers["coursesync-value-sha256"] == hashlib.sha256(value).hexdigest().encode()
+    assert headers["coursesync-source"] == b"course-changes/3/5"
+
+
+def test_an_oversized_key_and_headers_leave_room_for_the_value():
+    flood = tuple((f"h{number}", b"x" * 1000) for number in range(2000))
+    record = dead_letter(key=b"k" * 2_000_000, value=b"v" * 2_000_000, headers=flood)
+    headers = dict(record[2])
+    assert size(record) <= DEAD_LETTER_BYTES_MAX
+    assert len(record[1]) > DEAD_LETTER_BYTES_MAX // 3
+    assert headers["coursesync-key-size"] == b"2000000"
+    kept = sum(name.startswith("h") for name in headers)
+    assert int(headers["coursesync-headers-dropped"]) == 2000 - kept
+
+
+def test_a_dead_letter_that_comes_back_has_the_new_reason_only():
+    _, _, headers = dead_letter(message="first")
+    _, _, again = dead_letter(message="second", headers=headers)
+    assert [content for name, content in again if name == "coursesync-error-message"] == [b"second"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.none() | st.integers(0, 40_000),
+    st.none() | st.integers(0, 40_000),
+    st.lists(st.tuples(st.text(max_size=20), st.integers(0, 9_000)), max_size=8),
+)
+def test_no_dead_letter_exceeds_its_limit(key_size, value_size, headers):
+    record = encode_dead_letter(
+        rejection(
+            None if key_size is None else b"k" * key_size,
+            None if value_size is None else b"v" * value_size,
+            tuple((name, b"h" * length) for name, length in headers),
+        ),
+        3,
+        changes_topic="t" * 249,
+        max_bytes=16 * 1024,
+    )
+    assert size(record) <= 16 * 1024
+    assert (record[0] is None, record[1] is None) == (key_size is None, value_size is None)
+
+
+def test_texts_of_the_api_are_cut():
+    result = Result(
+        offset=1,
+        status=Status.FAILED,
+        integration_id="i",
+        origin_id="o",
+        change_id="c",
+        consumed_at=1,
+        resolved_at=2,
+        course_id="c" * 10_000,
+        task_id="t" * 10_000,
+        error=Error("C" * 10_000, "m" * 10_000_000, "t" * 10_000, "https://" + "l" * 10_000),
+    )
+    _, value, _ = encode_result(result, 0, **TOPICS)
+    data = json.loads(value)["data"]
+    assert len(value) < 10_000
+    assert data["error"]["message"].endswith("m…")
+    assert data["error"]["log_url"] is None, "half a link leads nowhere"
+    assert data["course_id"].endswith("c…")
+
+
+def test_ids_of_any_script_and_length_make_a_key_that_reads_back():
+    result = Result(1, Status.REJECTED, 'a"],[\\', "课程", None, 1, 2)
+    key, value, _ = encode_result(result, 0, **TOPICS)
+    assert json.loads(key) == ['a"],[\\', "课程"]
+    assert json.loads(value)["subject"] == "课程"
+
+
+@pytest.mark.parametrize("ms", [0, 999, 1_000, 1_795_427_999_875])
+def test_times_are_utc_with_milliseconds(ms):
+    result = Result(1, Status.REJECTED, None, None, None, ms, ms)
+    data = json.loads(encode_result(result, 0, **TOPICS)[1])["data"]
+    from_text = datetime.fromisoformat(data["resolved_at"])
+    assert round(from_text.timestamp() * 1000) == ms
+    assert data["resolved_at"].endswith("Z")
+    assert len(data["resolved_at"]) == 24
+
+
+def test_every_reason_has_a_code_of_its_own():
+    assert set(CODE_OF_REASON) == set(RejectReason)
+    assert len(set(CODE_OF_REASON.values())) == len(RejectReason)
+
+
+def test_the_message_of_a_rejection_fits_into_its_dead_letter():
+    rejected = decode_change(1, None, b"\xff" * 3_000_000, (), consumed_at=1, item_bytes_max=1)
+    _, value, headers = encode_dead_letter(rejected, 0, changes_topic="t")
+    assert dict(headers)["coursesync-error-message"].decode() == rejected.error.message
+    assert len(value) < DEAD_LETTER_BYTES_MAX

@@ -1,0 +1,238 @@
+"""Settings: where they come from, and what is said about mistakes."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.config import Batch, ConfigError, Settings, load_settings
+from daemon.config.reference import reference
+from daemon.config.rules import broken_rules
+from daemon.config.table import Kind, all_settings
+from daemon.config.units import format_duration, format_size, parse_duration, parse_size
+from daemon.sandbox import profile
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+
+
+@pytest.fixture
+def required(tmp_path):
+    key = tmp_path / "key"
+    key.write_text("secret")
+    return {"COURSESYNC_KAFKA_BOOTSTRAP_SERVERS": "a:9092,b:9092", "COURSESYNC_KOMBO_API_KEY_FILE": str(key)}
+
+
+def mistakes(environ, config_file=None):
+    with pytest.raises(ConfigError) as caught:
+        load_settings(environ, config_file)
+    return caught.value.mistakes
+
+
+def write(tmp_path, text):
+    file = tmp_path / "coursesync.toml"
+    file.write_text(text)
+    return file
+
+
+def test_defaults_when_only_the_required_are_given(required):
+    loaded = load_settings(required | {"PATH": "/bin", "COURSESYNC_LOG_LEVEL": ""})
+    assert loaded.kafka.bootstrap_servers == "a:9092,b:9092"
+    assert dataclasses.replace(loaded, kafka=Settings().kafka, kombo=Settings().kombo) == Settings()
+    assert (loaded.batch.linger, loaded.batch.bytes_max, loaded.task.timeout) == (1.0, 524_288, 86_400.0)
+
+
+def test_environment_wins_over_the_file(required, tmp_path):
+    file = write(
+        tmp_path, '[batch]\nlinger = "5s"\nitems_max = 50\nbytes_max = 65536\n[http]\npoll_share = 0.5\n'
+    )
+    loaded = load_settings(required | {"COURSESYNC_BATCH_LINGER": "250ms", "COURSESYNC_CONFIG": str(file)})
+    assert loaded.batch == Batch(linger=0.25, items_max=50, bytes_max=65_536)
+    assert loaded.http.poll_share == 0.5
+
+
+def test_values_are_normalised(required):
+    loaded = load_settings(
+        required
+        | {
+            "COURSESYNC_LOG_LEVEL": "WARNING",
+            "COURSESYNC_KOMBO_BASE_URL": "https://api.us.kombo.dev/v1/",
+            "COURSESYNC_BACKLOG_COURSES_MAX": "2_000",
+        }
+    )
+    assert loaded.log.level == "warning"
+    assert loaded.kombo.base_url == "https://api.us.kombo.dev/v1"
+    assert loaded.backlog.courses_max == 2000
+
+
+def test_every_mistake_is_told_at_once(tmp_path):
+    file = write(tmp_path, '[bach]\nlinger = "1s"\n[poll]\nfactor = "fast"\nfirst_aftr = "1s"\n')
+    told = mistakes(
+        {"COURSESYNC_BATCH_LINGR": "1s", "COURSESYNC_HTTP_DEADLINE": "30", "COURSESYNC_FENCE_LEASE": "50s"},
+        file,
+    )
+    assert len(told) == 8
+    for expected in (
+        "bach.linger",
+        "did you mean batch.linger?",
+        "did you mean poll.first_after?",
+        "did you mean COURSESYNC_BATCH_LINGER?",
+        "poll.factor",
+        "'30' has no unit",
+        "fence.lease: 50s must be less than kafka.session_timeout, which is 45s",
+        "kafka.bootstrap_servers: must be set (COURSESYNC_KAFKA_BOOTSTRAP_SERVERS)",
+        "kombo.api_key_file: must be set",
+    ):
+        assert any(expected in mistake for mistake in told), expected
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("BATCH_LINGER", "1", "has no unit"),
+        ("BATCH_LINGER", "1 parsec", "has no unit that is known"),
+        ("BATCH_LINGER", "-1s", "is not a duration"),
+        ("BATCH_LINGER", "6m", "6m is out of range; at least 0s and at most 5m"),
+        ("BATCH_BYTES_MAX", "2MiB", "2MiB is out of range; at least 4KiB and at most 1MiB"),
+        ("BATCH_BYTES_MAX", "512KB", "has no unit that is known; write one of B, KiB"),
+        ("BATCH_BYTES_MAX", "0.3B", "not a whole number of bytes"),
+        ("BATCH_ITEMS_MAX", "1.5", "is not a whole number"),
+        ("BATCH_ITEMS_MAX", "0", "0 is out of range"),
+        ("HTTP_POLL_SHARE", "nan", "is not a number"),
+        ("LOG_LEVEL", "loud", "'loud' is none of debug, info, warning, error"),
+        ("KOMBO_CA_FILE", "/nowhere/ca.pem", "cannot be read: No such file"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "broker", "'broker' is not host:port"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "a:9092,b:99999", "'b:99999' is not host:port"),
+        ("KOMBO_BASE_URL", "api.kombo.dev/v1", "is not an address such as https"),
+        ("KOMBO_BASE_URL", "http://api.kombo.dev/v1", "would send the API key in clear text"),
+        ("KOMBO_PROXY", "proxy:3128", "kombo.proxy: is not an address"),
+        ("TOPICS_RESULTS", "course-changes", "is the name of topics.changes too"),
+        ("TOPICS_RESULTS", "a b", "is not a topic's name"),
+        ("HTTP_IN_FLIGHT_MAX", "2", "keeps 0 calls for polls"),
+        ("POLL_FIRST_AFTER", "10m", "must be at most poll.interval_max, which is 5m"),
+        ("POLL_INTERVAL_MAX", "24h", None),
+        ("RETRY_BACKOFF_MIN", "2m", "must be at most retry.backoff_max"),
+        ("PARK_PROBE_MAX", "20s", "park.probe_min: 1m must be at most park.probe_max"),
+        ("WAIT_AGE_MAX", "20m", "park.probe_max: 30m must be at most wait.age_max"),
+        ("TASK_TIMEOUT", "20s", "http.deadline: 30s must be less than task.timeout"),
+        ("DRAIN_TIMEOUT", "45s", "drain.timeout: 45s must be less than kafka.session_timeout"),
+        ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL", "kafka.sasl_username: must be set, since"),
+        ("KAFKA_SASL_USERNAME", "me", "which does not log in; SASL_SSL does"),
+    ],
+)
+def test_mistake(required, variable, value, expected):
+    environ = required | {f"COURSESYNC_{variable}": value}
+    if expected is None:
+        load_settings(environ)
+        return
+    assert any(expected in mistake for mistake in mistakes(environ))
+
+
+@pytest.mark.parametrize("name", ["KAFKA_TLS_CERTIFICATE_FILE", "KAFKA_TLS_KEY_FILE"])
+def test_certificate_and_key_belong_together(required, name):
+    environ = required | {
+        f"COURSESYNC_{name}": required["COURSESYNC_KOMBO_API_KEY_FILE"],
+        "COURSESYNC_KAFKA_SECURITY_PROTOCOL": "SSL",
+    }
+    (mistake,) = mistakes(environ)
+    assert "belong together" in mistake
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[batch]\nlinger = 5\n", "5 is not a duration"),
+        ("[batch]\nitems_max = true\n", "True is not a whole number"),
+        ("[log]\nlevel = 3\n", "3 is not a text"),
+        ("linger = '1s'\n", "is not a setting"),
+        ("[batch]\nlinger = '1s\n", "is not TOML"),
+    ],
+)
+def test_mistake_in_the_file(required, tmp_path, text, expected):
+    (mistake,) = mistakes(required, write(tmp_path, text))
+    assert expected in mistake
+
+
+def test_a_file_that_is_not_there(required, tmp_path):
+    (mistake,) = mistakes(required | {"COURSESYNC_CONFIG": str(tmp_path / "none.toml")})
+    assert "none.toml cannot be read: No such file" in mistake
+
+
+@pytest.mark.parametrize("inside", ["environment", "file"])
+def test_secrets_are_never_quoted(required, tmp_path, inside):
+    if inside == "environment":
+        told = mistakes(required | {"COURSESYNC_KOMBO_API_KEY": "hunter2"})
+    else:
+        told = mistakes(required, write(tmp_path, '[kafka]\nsasl_password = "hunter2"\n'))
+    assert "secrets are read from files only" in told[0]
+    assert not any("hunter2" in mistake for mistake in told)
+
+
+def test_an_empty_secret_is_a_mistake(required, tmp_path):
+    empty = tmp_path / "empty"
+    empty.touch()
+    (mistake,) = mistakes(required | {"COURSESYNC_KOMBO_API_KEY_FILE": str(empty)})
+    assert "is empty" in mistake
+
+
+def test_a_relation_is_not_reported_for_a_value_that_was_not_read(required):
+    """lease 50s is over the *default* session time-out, but not over what the user meant."""
+    (mistake,) = mistakes(
+        required | {"COURSESYNC_FENCE_LEASE": "50s", "COURSESYNC_KAFKA_SESSION_TIMEOUT": "60"}
+    )
+    assert mistake.startswith("kafka.session_timeout (COURSESYNC_KAFKA_SESSION_TIMEOUT): '60' has no unit")
+
+
+def test_what_a_command_does_not_need_may_be_missing(required):
+    del required["COURSESYNC_KOMBO_API_KEY_FILE"]
+    assert load_settings(required, unneeded={"kombo"}).topics == Settings().topics
+    assert any("kombo.api_key_file: must be set" in mistake for mistake in mistakes(required))
+
+
+# --- the table itself -----------------------------------------------------------------------------
+
+
+def test_the_defaults_keep_the_rules():
+    assert list(broken_rules(Settings())) == []
+
+
+@pytest.mark.parametrize("setting", list(all_settings()), ids=lambda setting: setting.name)
+def test_a_default_is_within_its_own_bounds(setting):
+    column = setting.column
+    if column.low is not None:
+        assert column.low <= setting.default <= column.high
+    if column.kind is Kind.CHOICE and setting.default is not None:
+        assert setting.default in column.choices
+    assert column.meaning.endswith(".")
+
+
+def test_no_two_settings_share_a_variable():
+    variables = [setting.variable for setting in all_settings()]
+    assert len(variables) == len(set(variables))
+    assert "COURSESYNC_CONFIG" not in variables
+
+
+def test_the_reference_page_is_that_of_the_table():
+    assert (DOCS / "configuration.md").read_text(encoding="utf-8") == reference(), (
+        "run: python -m daemon.config > docs/configuration.md"
+    )
+
+
+def test_every_setting_is_on_the_reference_page():
+    page = reference()
+    assert all(f"`{setting.name}`" in page for setting in all_settings())
+
+
+def test_the_sandbox_speaks_of_settings_that_exist():
+    assert set(profile.TIMES) <= {setting.name for setting in all_settings()}
+
+
+@given(st.integers(0, 10**9))
+def test_durations_survive_writing_and_reading(ms):
+    assert parse_duration(format_duration(ms / 1000)) == pytest.approx(ms / 1000, abs=1e-9, rel=1e-6)
+
+
+@given(st.integers(0, 2**40))
+def test_sizes_survive_writing_and_reading(size):
+    assert parse_size(format_size(size)) == size

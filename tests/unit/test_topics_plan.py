@@ -1,0 +1,176 @@
+"""What `topics create` would do, and what `check` says, about topics as they are."""
+
+import pytest
+
+from daemon.check import Level, api_findings, topic_findings
+from daemon.kombo.probe import KeyCheck, KeyState
+from daemon.log.kafka.admin import NewTopic, TopicFacts
+from daemon.log.kafka.topic_settings import DEAD_LETTERS, JOURNAL
+from daemon.log.port import Topics
+from daemon.topics import Change, TopicsError, plan
+
+NAMES = Topics()
+SAFE = {"min.insync.replicas": "2", "unclean.leader.election.enable": "false"}
+DEFAULTS = {"cleanup.policy": "delete", "max.message.bytes": "1048588", "segment.bytes": "1073741824"}
+
+
+def topic(name, partitions=6, replicas=3, **configs):
+    wanted = {NAMES.journal: JOURNAL, NAMES.dead_letters: DEAD_LETTERS}.get(name, {})
+    changed = {key.replace("_", "."): value for key, value in configs.items()}
+    return TopicFacts(name, "id", partitions, replicas, DEFAULTS | SAFE | dict(wanted) | changed)
+
+
+def facts(**other):
+    """All as it should be, but for what is given, by the attribute's name in `Topics`."""
+    names = {
+        attribute: getattr(NAMES, attribute)
+        for attribute in ("changes", "journal", "results", "dead_letters")
+    }
+    return {name: other.get(attribute, topic(name)) for attribute, name in names.items()}
+
+
+def planned(found, partitions=None, replication_factor=None):
+    return {
+        step.name: step
+        for step in plan(NAMES, found, partitions=partitions, replication_factor=replication_factor)
+    }
+
+
+def said(found):
+    return [(finding.level, finding.subject, finding.found) for finding in topic_findings(NAMES, found)]
+
+
+NOTHING = dict.fromkeys([NAMES.changes, NAMES.journal, NAMES.results, NAMES.dead_letters])
+
+
+def test_on_an_empty_cluster_all_four_are_made():
+    steps = planned(NOTHING, partitions=12, replication_factor=3)
+    assert all(isinstance(step, NewTopic) for step in steps.values())
+    assert {step.partitions for step in steps.values()} == {12}
+    assert {step.replication_factor for step in steps.values()} == {3}
+    assert {step.configs["min.insync.replicas"] for step in steps.values()} == {"2"}
+    assert steps[NAMES.journal].configs.items() >= JOURNAL.items()
+    assert steps[NAMES.changes].configs.keys() == {"min.insync.replicas"}
+
+
+def test_one_replica_is_not_told_to_have_two_in_sync():
+    assert planned(NOTHING, replication_factor=1)[NAMES.changes].configs == {}
+
+
+def test_the_journal_has_as_many_partitions_as_an_input_that_exists():
+    steps = planned(facts(changes=topic(NAMES.changes, partitions=17), journal=None))
+    assert steps[NAMES.journal].partitions == 17
+    assert steps[NAMES.changes] == Change(NAMES.changes)
+
+
+def test_all_right_means_nothing_to_do_and_nothing_to_say():
+    assert all(step == Change(step.name) for step in planned(facts()).values())
+    assert {level for level, _, _ in said(facts())} == {Level.OK}
+
+
+def test_the_journal_is_corrected_and_grows_with_the_input():
+    old = topic(NAMES.journal, partitions=3, cleanup_policy="delete", segment_bytes="1073741824")
+    step = planned(facts(journal=old))[NAMES.journal]
+    assert step.partitions == 6
+    assert step.configs == {"cleanup.policy": "compact", "segment.bytes": "67108864"}
+    assert step.was == {"cleanup.policy": "delete", "segment.bytes": "1073741824"}
+
+
+def test_larger_limits_and_stricter_compaction_are_left_alone():
+    step = planned(facts(journal=topic(NAMES.journal, max_message_bytes="9000000", segment_bytes="1048576")))
+    assert step[NAMES.journal] == Change(NAMES.journal)
+
+
+@pytest.mark.parametrize("attribute", ["changes", "results"])
+def test_the_publishers_settings_are_never_touched(attribute):
+    name = getattr(NAMES, attribute)
+    odd = topic(name, replicas=1, cleanup_policy="compact", max_message_bytes="100", min_insync_replicas="1")
+    assert planned(facts(**{attribute: odd}))[name] == Change(name)
+
+
+def test_a_journal_with_more_partitions_needs_the_operator():
+    with pytest.raises(
+        TopicsError, match=r"journal has 9 partitions and course-changes 6: .*delete course-sync-"
+    ):
+        planned(facts(journal=topic(NAMES.journal, partitions=9)))
+
+
+def test_partitions_of_an_existing_input_are_not_changed():
+    with pytest.raises(TopicsError, match="exists with 6 partitions, and --partitions says 12"):
+        planned(facts(), partitions=12)
+    assert planned(facts(), partitions=6)
+
+
+@pytest.mark.parametrize(
+    ("found", "subject", "expected"),
+    [
+        (facts(changes=None), NAMES.changes, "does not exist"),
+        (
+            facts(journal=topic(NAMES.journal, partitions=5)),
+            NAMES.journal,
+            "has 5 partitions, but course-changes has 6",
+        ),
+        (
+            facts(journal=topic(NAMES.journal, cleanup_policy="compact,delete")),
+            NAMES.journal,
+            "cleanup.policy is compact,delete, expected compact",
+        ),
+        (
+            facts(journal=topic(NAMES.journal, max_message_bytes="1048588")),
+            NAMES.journal,
+            "max.message.bytes is 1048588",
+        ),
+        (
+            facts(dead_letters=topic(NAMES.dead_letters, cleanup_policy="compact")),
+            NAMES.dead_letters,
+            "refuses records without a key",
+        ),
+        (
+            facts(dead_letters=topic(NAMES.dead_letters, max_message_bytes="500000")),
+            NAMES.dead_letters,
+            "is 500000",
+        ),
+        (
+            facts(results=topic(NAMES.results, max_message_bytes="1000")),
+            NAMES.results,
+            "expected at least 65536",
+        ),
+    ],
+)
+def test_what_keeps_the_daemon_from_working_is_wrong(found, subject, expected):
+    wrong = [(name, text) for level, name, text in said(found) if level is Level.WRONG]
+    assert len(wrong) == 1
+    assert wrong[0][0] == subject
+    assert expected in wrong[0][1]
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (facts(changes=topic(NAMES.changes, cleanup_policy="compact")), "is compacted"),
+        (facts(journal=topic(NAMES.journal, segment_bytes="1073741824")), "segment.bytes is 1073741824"),
+        (facts(results=topic(NAMES.results, replicas=1)), "has 1 replica and min.insync.replicas=2"),
+        (facts(results=topic(NAMES.results, min_insync_replicas="1")), "min.insync.replicas=1"),
+        (
+            facts(journal=topic(NAMES.journal, unclean_leader_election_enable="true")),
+            "unclean.leader.election.enable is true",
+        ),
+    ],
+)
+def test_what_the_guarantees_rest_on_is_an_advice(found, expected):
+    levels = {level for level, _, text in said(found) if expected in text}
+    assert levels == {Level.ADVICE}
+    assert Level.WRONG not in {level for level, _, _ in said(found)}
+
+
+@pytest.mark.parametrize(
+    ("checked", "levels"),
+    [
+        (KeyCheck(KeyState.ACCEPTED, "good", 0.3), [Level.OK, Level.OK]),
+        (KeyCheck(KeyState.ACCEPTED, "good", -90.0), [Level.OK, Level.ADVICE]),
+        (KeyCheck(KeyState.REFUSED, "bad", 0.0), [Level.WRONG, Level.OK]),
+        (KeyCheck(KeyState.UNKNOWN, "no answer", None), [Level.WRONG]),
+    ],
+)
+def test_key_and_clock(checked, levels):
+    assert [finding.level for finding in api_findings("https://api", checked)] == levels
