@@ -5,9 +5,17 @@ from __future__ import annotations
 import click
 
 from daemon import __version__
+from daemon.check import check
+from daemon.run import run
+from daemon.sandbox.cli_sandbox import sandbox
+from daemon.topics import topics_group
 
 
 @click.group()
 @click.version_option(__version__, prog_name="coursesyncd")
 def main() -> None:
     """Mirror course changes from Kafka into learning systems."""
+
+
+for command in (run, check, topics_group, sandbox):
+    main.add_command(command)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -121,8 +122,19 @@ class Flow(Generic[Ref]):
         self._submissions -= 1
         self._list(integration_id, state)
 
+    def drop(self, keep: Callable[[Ref], bool]) -> None:
+        """Forget the queued submissions that are not to be kept."""
+        self._delayed = [entry for entry in self._delayed if keep(entry[3])]
+        heapq.heapify(self._delayed)
+        for integration_id, state in list(self._integrations.items()):
+            state.queue = deque(ref for ref in state.queue if keep(ref))
+            if not state.queue and state.listed:
+                state.listed = False
+                self._round.remove(integration_id)
+            self._list(integration_id, state)
+
     def park(self, integration_id: str, now: float) -> None:
-        """This integration waits for its customer; probed ever more slowly."""
+        """The integration waits for its customer; it is probed ever more slowly."""
         state = self._integrations.setdefault(integration_id, Integration())
         park = self._settings.park
         delay = min(park.probe_max, park.probe_min * 2.0 ** min(state.strikes, 30))
@@ -162,7 +174,7 @@ class Flow(Generic[Ref]):
             if not state.listed and state.blocked_until is None and state.in_flight < state.limit(most):
                 state.listed = True
                 self._round.append(integration_id)
-        elif not state.in_flight and not state.strikes and not state.parked:
+        elif not state.in_flight and not state.strikes and not state.parked and state.blocked_until is None:
             self._integrations.pop(integration_id, None)
 
     # --- polls ------------------------------------------------------------------------------------

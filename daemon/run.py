@@ -1,0 +1,149 @@
+"""`coursesyncd run`: puts the parts together, and takes them apart in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import signal
+import sys
+from pathlib import Path
+
+import click
+import structlog
+
+from daemon import __version__
+from daemon.admin import AdminServer
+from daemon.config import Settings
+from daemon.connections import kafka_connection, topic_names
+from daemon.kombo.api_key import ApiKeyError, ApiKeyFile
+from daemon.kombo.client import KomboClient, KomboSetupError
+from daemon.log.kafka.log import KafkaLog
+from daemon.log.port import EventLog, FatalLogError, LogError
+from daemon.options import EXIT_CONFIGURATION, config_option, settings_or_exit
+from daemon.runtime.clock import SystemClock
+from daemon.runtime.engine import LOOPS, Engine
+from daemon.runtime.ports import Ports
+from daemon.telemetry import logs
+from daemon.telemetry.health import Health
+from daemon.telemetry.labels import LogLevel
+from daemon.telemetry.metrics import Metrics
+
+log = structlog.get_logger()
+
+EXIT_FAILED = 1
+START_RETRY_DELAY = 2.0
+"""Seconds between two attempts to reach Kafka at the start."""
+
+
+@click.command()
+@config_option
+def run(*, config_file: Path | None) -> None:
+    """Run the daemon until SIGTERM or SIGINT.
+
+    Exit codes: 0 told to stop, 1 something died, 2 the configuration has mistakes.
+    """
+    settings = settings_or_exit(config_file)
+    try:
+        api_key = ApiKeyFile(settings.kombo.api_key_file)
+    except ApiKeyError as error:
+        click.echo(str(error), err=True)
+        sys.exit(EXIT_CONFIGURATION)
+    sys.exit(asyncio.run(_Process(settings, api_key).run()))
+
+
+class _Process:
+    def __init__(self, settings: Settings, api_key: ApiKeyFile) -> None:
+        self._settings = settings
+        self._api_key = api_key
+        self._told_to_stop = asyncio.Event()
+        self._engine: Engine | None = None
+
+    async def run(self) -> int:
+        """The exit code."""
+        # First of all: process 1 of a container that has no handler ignores SIGTERM.
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        settings, clock = self._settings, SystemClock()
+        health = Health(LOOPS, clock.now)
+        metrics = Metrics(
+            health,
+            version=__version__,
+            input_topic=settings.topics.changes,
+            task_timeout_s=settings.task.timeout,
+        )
+        logs.configure(logs.Style(settings.log.format), LogLevel(settings.log.level), metrics.log_message)
+        admin = AdminServer(settings.admin.host, settings.admin.port, metrics=metrics, health=health)
+        try:
+            await admin.start()
+        except OSError as error:
+            log.error("admin.failed", error=f"{error}; set admin.host and admin.port to a free address")
+            return EXIT_FAILED
+        try:
+            return await self._serve(metrics, health, clock, admin.port)
+        finally:
+            await admin.stop()
+
+    async def _serve(self, metrics: Metrics, health: Health, clock: SystemClock, admin_port: int) -> int:
+        settings = self._settings
+        try:
+            event_log = KafkaLog(
+                kafka_connection(settings.kafka),
+                topic_names(settings.topics),
+                settings.kafka.group_id,
+                settings.kafka.group_instance_id,
+                settings.kafka.session_timeout,
+            )
+            api = KomboClient(
+                settings.kombo.base_url,
+                self._api_key,
+                settings.http.deadline,
+                settings.http.in_flight_max,
+                proxy=settings.kombo.proxy,
+                ca_file=settings.kombo.ca_file,
+                observe=metrics.http,
+            )
+        except (LogError, KomboSetupError) as error:
+            log.error("start.failed", error=str(error))
+            return EXIT_FAILED
+        ports = Ports(settings, event_log, api, clock, random.Random(), metrics, health)
+        try:
+            if not await self._connect(event_log):
+                return 0
+            log.info("daemon.started", version=__version__, admin_port=admin_port)
+            self._engine = Engine(ports, self._api_key.changed)
+            await self._engine.run()
+            log.info("daemon.stopped")
+            return 0
+        except FatalLogError as error:
+            log.error("daemon.failed", error=str(error))
+            return EXIT_FAILED
+        except Exception:
+            log.exception("daemon.died")
+            return EXIT_FAILED
+        finally:
+            await event_log.stop()
+            await api.close()
+
+    async def _connect(self, event_log: EventLog) -> bool:
+        """Join the group, however long Kafka is away; False when told to stop meanwhile."""
+        while not self._told_to_stop.is_set():
+            try:
+                await event_log.start()
+                return True
+            except FatalLogError:
+                raise
+            except LogError as error:
+                log.error("kafka.unavailable", error=str(error), retry_in_s=START_RETRY_DELAY)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._told_to_stop.wait(), START_RETRY_DELAY)
+        return False
+
+    def _stop(self) -> None:
+        """The first signal drains, the second ends at once."""
+        if self._told_to_stop.is_set():
+            sys.exit(EXIT_FAILED)
+        self._told_to_stop.set()
+        if self._engine is not None:
+            self._engine.stop()

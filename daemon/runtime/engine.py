@@ -1,0 +1,220 @@
+"""The daemon's loop: follows the assignment, and lets partitions, submitter and poller work together.
+
+    log events ──▶ Engine ──▶ Partition (one per input partition) ──▶ commits
+                                  │  facts of committed steps
+                                  ├──▶ Submitter ─ POST ─┐
+                                  └──▶ Poller ─ GET ─────┴──▶ back to the shard
+
+Every background task is one of a supervised set: if one dies, the process ends (a half-dead daemon that
+reports health is the worst of all).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import structlog
+
+from daemon.core.flow import Flow
+from daemon.core.shard import Shard
+from daemon.core.step import BatchSealed, Fact, LateWatched, TaskAccepted, TaskLost
+from daemon.log.port import Assigned, PositionLost, Records, Revoked
+from daemon.runtime.halt import Halt
+from daemon.runtime.partition import Claim, Partition
+from daemon.runtime.poller import Poller
+from daemon.runtime.ports import Ports
+from daemon.runtime.submitter import Submitter
+from daemon.runtime.view import View
+from daemon.runtime.waker import Waker
+from daemon.telemetry.labels import DropReason, Rebalance, TaskSource
+
+log = structlog.get_logger()
+
+LOOPS = ("events", "consumer")
+"""What has to show life: this event loop, and the log's reading side."""
+TICK_INTERVAL = 1.0
+"""Seconds."""
+
+
+class Engine:
+    """`run` serves until `stop` is called; it raises what a background task died of."""
+
+    def __init__(self, ports: Ports, key_changed: Callable[[], bool]) -> None:
+        self._ports = ports
+        self._flow: Flow[Claim] = Flow(ports.settings, ports.rng)
+        self._halt = Halt(ports, self._flow, key_changed, self._resumed)
+        polls = Waker()
+        self._submitter = Submitter(ports, self._flow, self._halt, polls)
+        self._poller = Poller(ports, self._flow, self._halt, polls)
+        self._partitions: dict[int, tuple[Partition, asyncio.Task[None]]] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stop = asyncio.Event()
+        view = View(ports, self._poller, self._submitter)
+        ports.metrics.observe(lambda: view.snapshot([p for p, _ in self._partitions.values()]))
+
+    # --- life -------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Drain and end. Idempotent."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """The log must have been started."""
+        background = [
+            self._spawn(self._submitter.run(), "submitter"),
+            self._spawn(self._poller.run(), "poller"),
+        ]
+        self._spawn(self._halt.run(), "halt")
+        self._spawn(self._follow_log(), "events")
+        self._spawn(self._tick(), "ticker")
+        stopping = asyncio.ensure_future(self._stop.wait())
+        try:
+            await self._watch(stopping)
+            await self._drain(background)
+        finally:
+            stopping.cancel()
+            await self._end()
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.append(task)
+        return task
+
+    async def _watch(self, stopping: asyncio.Future[Any]) -> None:
+        """Until told to stop; raises what a background task has died of."""
+        died: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._died = died
+        for task in self._tasks:
+            task.add_done_callback(self._note_death)
+        await asyncio.wait([stopping, died], return_when=asyncio.FIRST_COMPLETED)
+        if died.done():
+            died.result()
+
+    def _note_death(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or self._died.done() or self._stop.is_set():
+            return
+        error = task.exception() or RuntimeError(f"the task {task.get_name()} ended by itself")
+        self._died.set_exception(error)
+
+    async def _drain(self, background: Sequence[asyncio.Task[None]]) -> None:
+        """Input stops, no new calls, those in flight may end, what they brought is committed."""
+        timeout = self._ports.settings.drain.timeout
+        log.info("drain.started", timeout_s=timeout)
+        self._ports.health.draining()
+        self._submitter.stop()
+        self._poller.stop()
+        for number in self._partitions:
+            self._ports.log.pause(number)
+        deadline = asyncio.get_running_loop().time() + timeout
+        try:
+            async with asyncio.timeout_at(deadline):
+                for task in background:
+                    await task
+                for partition, _ in self._partitions.values():
+                    partition.stop()
+                for _, task in list(self._partitions.values()):
+                    await asyncio.wait([task])
+        except TimeoutError:
+            log.warning("drain.timed_out", timeout_s=timeout)
+        log.info("drain.finished")
+
+    async def _end(self) -> None:
+        tasks = [*self._tasks, *(task for _, task in self._partitions.values()), *self._leaving]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._ports.log.stop()
+
+    async def _tick(self) -> None:
+        health = self._ports.health
+        while True:
+            health.tick("events")
+            if self._ports.log.silence() < 2 * TICK_INTERVAL:
+                health.tick("consumer")
+            await asyncio.sleep(TICK_INTERVAL)
+
+    # --- the assignment ---------------------------------------------------------------------------
+
+    async def _follow_log(self) -> None:
+        while True:
+            match await self._ports.log.next_event():
+                case Records(partition=number, token=token, records=records, end_offset=end):
+                    if number in self._partitions:
+                        self._partitions[number][0].deliver(token, records, end)
+                case Revoked(partitions=numbers):
+                    self._revoked(numbers)
+                case Assigned(partitions=numbers):
+                    self._assigned(numbers)
+                case PositionLost(partition=number, token=token, message=message):
+                    if number in self._partitions:
+                        self._partitions[number][0].input_lost(token, message)
+
+    def _revoked(self, numbers: frozenset[int]) -> None:
+        log.info("partitions.revoked", partitions=sorted(numbers))
+        self._ports.metrics.rebalance(Rebalance.REVOKED)
+        for number in sorted(numbers):
+            if number in self._partitions:
+                self._partitions[number][0].suspend()
+
+    def _assigned(self, numbers: frozenset[int]) -> None:
+        log.info("partitions.assigned", partitions=sorted(numbers))
+        self._ports.metrics.rebalance(Rebalance.ASSIGNED)
+        gone = [number for number in self._partitions if number not in numbers]
+        self._ports.health.revoked(gone)
+        self._ports.health.assigned(numbers)
+        for number in gone:
+            _, task = self._partitions.pop(number)
+            self._ports.metrics.shard_dropped(DropReason.REVOKED)
+            task.remove_done_callback(self._note_death)
+            task.cancel()
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+        for number in sorted(numbers):
+            if number in self._partitions:
+                self._partitions[number][0].rejoin()
+            elif not self._stop.is_set():
+                self._take(number)
+
+    def _take(self, number: int) -> None:
+        partition = Partition(
+            number,
+            self._ports,
+            on_opened=self._opened,
+            on_dropped=self._dropped,
+            on_facts=self._act,
+        )
+        task = asyncio.create_task(partition.run(), name=f"partition-{number}")
+        task.add_done_callback(self._note_death)
+        self._partitions[number] = (partition, task)
+
+    # --- shards -----------------------------------------------------------------------------------
+
+    def _opened(self, partition: Partition, shard: Shard) -> None:
+        self._submitter.restored(partition, shard)
+        self._poller.restored(partition, shard)
+        tasks = sum(batch.task_id is not None for batch in shard.batches.values())
+        self._ports.metrics.task_created(TaskSource.RESTORE, tasks)
+
+    def _dropped(self, partition: Partition, shard: Shard) -> None:
+        self._submitter.dropped()
+        self._poller.dropped(partition, shard)
+
+    def _act(self, partition: Partition, shard: Shard, facts: Sequence[Fact]) -> None:
+        """R3: what a step decided leaves now that it is committed."""
+        for fact in facts:
+            match fact:
+                case BatchSealed(batch=batch):
+                    self._submitter.offer(partition, shard, batch)
+                case TaskAccepted(batch=batch):
+                    self._poller.accepted(partition, shard, batch)
+                case TaskLost(batch=batch):
+                    self._submitter.offer(partition, shard, batch)
+                case LateWatched(late=late):
+                    self._poller.late(partition, shard, late)
+
+    def _resumed(self) -> None:
+        self._submitter.wake()
+        self._poller.wake()

@@ -1,0 +1,91 @@
+"""Our own key or address is refused: stop all calls, say so loudly, try again now and then."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from daemon.core.answers import Refused
+from daemon.core.flow import Flow
+from daemon.core.model import Error, Now
+from daemon.core.verdict import Verdict
+from daemon.runtime.partition import Claim
+from daemon.runtime.ports import Ports
+
+log = structlog.get_logger()
+
+KEY_CHECK_INTERVAL = 1.0
+"""Seconds between two looks at the key file while halted."""
+REMIND_INTERVAL = 60.0
+"""Seconds between two log lines while halted."""
+
+
+class Halt:
+    """Contract 7: a wrong key ends no change. `key_changed` reads the key file again and tells whether it
+    holds another key; `on_resume` is told when calls may go out again.
+    """
+
+    def __init__(
+        self,
+        ports: Ports,
+        flow: Flow[Claim],
+        key_changed: Callable[[], bool],
+        on_resume: Callable[[], None],
+    ) -> None:
+        self._ports = ports
+        self._flow = flow
+        self._key_changed = key_changed
+        self._on_resume = on_resume
+        self._halted = asyncio.Event()
+
+    def judge(
+        self, integration_id: str, answer: Refused, verdict: Verdict | None, now: Now
+    ) -> Verdict | None:
+        """A refusal that names our key halts at once; a 401 or 403 without a code when a second
+        integration says the same (API table, submit). Any other answer shows that the key is known.
+        """
+        denied = answer.error.code is None and answer.status in (401, 403)
+        if verdict is Verdict.HALT or (denied and self._flow.denied(integration_id)):
+            self.halt(answer.error, now)
+            return Verdict.HALT
+        if not denied and answer.error.code is not None:
+            self.key_works()
+        return verdict
+
+    def halt(self, error: Error, now: Now) -> None:
+        self._flow.halt(error, now.mono)
+        reason = f"{error.code or 'no code'}: {error.message}"
+        if not self._halted.is_set():
+            log.error("api.halted", reason=reason, action="put the right API key into the key file")
+        self._ports.health.halted(reason)
+        self._halted.set()
+
+    def key_works(self) -> None:
+        if self._halted.is_set():
+            self._resume("the API has taken a call")
+
+    def _resume(self, why: str) -> None:
+        self._flow.resume()
+        self._ports.health.halted(None)
+        self._halted.clear()
+        log.warning("api.resumed", reason=why)
+        self._on_resume()
+
+    async def run(self) -> None:
+        """Look for another key while halted, and remind once a minute."""
+        while True:
+            await self._halted.wait()
+            remind_at = self._ports.clock.now().mono + REMIND_INTERVAL
+            while self._halted.is_set():
+                await asyncio.sleep(KEY_CHECK_INTERVAL)
+                if self._halted.is_set() and self._key_changed():
+                    self._resume("the key file holds another key")
+                elif self._halted.is_set() and self._ports.clock.now().mono >= remind_at:
+                    remind_at += REMIND_INTERVAL
+                    log.error(
+                        "api.halted",
+                        reason=self._ports.health.halt_reason,
+                        action="put the right API key into the key file",
+                    )

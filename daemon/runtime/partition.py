@@ -1,0 +1,348 @@
+"""One partition that we hold: opens its shard, commits its steps one by one, and hands out its lease.
+
+How it goes::
+
+    open     fence earlier owners, restore, begin to read                  (opening)
+    serve    tick → take a step → commit → act on its facts, for ever
+    failed   drop memory and producer, wait for a heartbeat that confirms us, open again  (R4)
+
+`shard` is the assignment epoch: an answer that comes back is only told to the very shard object that
+asked. After a drop, or after the partition has gone, it finds another one, or none, and is ignored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import structlog
+
+from daemon.codec import decode_change
+from daemon.core import journal
+from daemon.core.shard import Shard
+from daemon.core.step import Batch, Fact, Step
+from daemon.log.port import CommitFailedError, CorruptJournalError, FencedError, LogError, Record, ShardLog
+from daemon.runtime.opening import BlockedError, restore
+from daemon.runtime.outbound import transaction
+from daemon.runtime.ports import Ports
+from daemon.runtime.waker import Waker
+from daemon.telemetry.labels import DropReason
+from daemon.telemetry.projection import count
+
+log = structlog.get_logger()
+
+INTAKE_MAX = 10_000
+"""Records that are read and not yet committed; at it the partition's input pauses. Bounds a transaction."""
+RETRY_DELAY_MAX = 30.0
+"""Seconds between two attempts to open a partition while the log is in trouble."""
+
+
+class InputLostError(LogError):
+    """The input can not be read from the position that the journal names: a person has to look (R8)."""
+
+
+class Claim(NamedTuple):
+    """What a piece of work belongs to: valid only while the partition still has this very shard."""
+
+    partition: Partition
+    shard: Shard
+    id: str
+
+    @property
+    def valid(self) -> bool:
+        """The answer to a request that was made under this claim may be told."""
+        return self.partition.shard is self.shard
+
+
+class Partition:
+    """`on_opened` is told the shard that starts to run, `on_dropped` the one that ended, `on_facts` what a
+    committed step decided.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        ports: Ports,
+        *,
+        on_opened: Callable[[Partition, Shard], None],
+        on_dropped: Callable[[Partition, Shard], None],
+        on_facts: Callable[[Partition, Shard, Sequence[Fact]], None],
+    ) -> None:
+        self.number = number
+        self.shard: Shard | None = None
+        self.fenced_at = 0.0
+        """Boot-time clock, when this owner had fenced all earlier ones."""
+        self.lag: int | None = None
+        self.last_record_ms: int | None = None
+        self.commit_since_ms: int | None = None
+        self.topic_partitions: int | None = None
+        self._ports = ports
+        self._on_opened, self._on_dropped, self._on_facts = on_opened, on_dropped, on_facts
+        self._shard_log: ShardLog | None = None
+        self._waker = Waker()
+        self._token = 0
+        self._paused = False
+        self._suspended = False
+        self._rejoining = False
+        self._stopping = False
+        self._lease_from: float | None = None
+        self._leases: list[asyncio.Future[None]] = []
+        self._failures = 0
+        self._failed = False
+        self._fault: LogError | None = None
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until cancelled, or stopped and everything is committed."""
+        try:
+            while not self._stopping:
+                try:
+                    await self._open()
+                    await self._serve()
+                except (BlockedError, journal.JournalError, CorruptJournalError, InputLostError) as error:
+                    await self._block(str(error))
+                except CommitFailedError as error:
+                    fenced = isinstance(error, FencedError)
+                    await self._drop(DropReason.FENCED if fenced else DropReason.ERROR, str(error))
+                except LogError as error:
+                    await self._drop(DropReason.ERROR, str(error))
+        finally:
+            await self._let_go()
+
+    async def _open(self) -> None:
+        number, ports = self.number, self._ports
+        if self._failed:
+            await self._wait_for_confirmation()
+        ports.health.restoring(number)
+        self._shard_log = await ports.log.open_shard(number)
+        self.fenced_at = ports.clock.boot()
+        opened = await restore(ports, number, self._shard_log)
+        self._lease_from = None
+        self.shard = opened.shard
+        self.topic_partitions = opened.topic_partitions
+        if opened.is_new:
+            # Pin the start: `latest` must mean the same after a crash.
+            opened.shard.want_position()
+        log.info(
+            "partition.restored",
+            partition=number,
+            offset=opened.shard.next_read,
+            batches=len(opened.shard.batches),
+            waiting=opened.shard.waiting,
+        )
+        self._suspended = self._rejoining = False
+        self._on_opened(self, opened.shard)
+        self._begin(opened.shard)
+        ports.health.restored(number)
+
+    async def _wait_for_confirmation(self) -> None:
+        """R4: only a heartbeat newer than the error tells that the partition is still ours. Two owners
+        that both made new producers would fence each other for ever.
+        """
+        delay = min(RETRY_DELAY_MAX, 0.1 * 2.0 ** min(self._failures, 20))
+        await asyncio.sleep(delay * self._ports.rng.random())
+        timeout = self._ports.settings.kafka.session_timeout
+        while not await self._ports.log.confirm_assignment(self.number, timeout):
+            log.warning("partition.unconfirmed", partition=self.number)
+            await asyncio.sleep(1.0)
+
+    async def _serve(self) -> None:
+        shard, shard_log = self.shard, self._shard_log
+        assert shard is not None
+        assert shard_log is not None
+        while True:
+            if self._fault is not None:
+                fault, self._fault = self._fault, None
+                raise fault
+            if not self._stopping:
+                shard.tick(self._ports.clock.now())
+            rejoining = self._rejoining
+            if rejoining:
+                # R5: only a record that the old producer commits proves that nobody came in between.
+                shard.want_position()
+            step = shard.take_step()
+            if step is None:
+                if self._stopping:
+                    return
+                await self._waker.wait(shard.due())
+                continue
+            await self._commit(shard, shard_log, step)
+            if rejoining and self._rejoining:
+                self._rejoining = False
+                self._begin(shard)
+                self._release_leases()
+
+    async def _commit(self, shard: Shard, shard_log: ShardLog, step: Step) -> None:
+        clock = self._ports.clock
+        began, began_at = clock.boot(), clock.now()
+        self.commit_since_ms = self.commit_since_ms or began_at.wall
+        offsets = await shard_log.commit(transaction(step, self.number, self._ports.settings.topics))
+        self.commit_since_ms = None
+        self._failures, self._failed = 0, False
+        self._lease_from = began
+        shard.committed(step, offsets)
+        now = clock.now()
+        self._ports.metrics.commit(now.mono - began_at.mono)
+        count(self._ports.metrics, step, now)
+        self._on_facts(self, shard, step.facts)
+        self._release_leases()
+        self._adjust_flow(shard)
+
+    async def _drop(self, reason: DropReason, why: str) -> None:
+        self._failures += 1
+        self._failed = True
+        log.warning("partition.dropped", partition=self.number, reason=reason.value, error=why)
+        self._ports.metrics.shard_dropped(reason)
+        self._ports.health.restoring(self.number)
+        await self._let_go()
+
+    async def _block(self, sentence: str) -> None:
+        log.error("partition.blocked", partition=self.number, error=sentence)
+        await self._let_go()
+        self._ports.health.blocked(self.number, sentence)
+        await asyncio.get_running_loop().create_future()
+
+    async def _let_go(self) -> None:
+        shard, self.shard = self.shard, None
+        shard_log, self._shard_log = self._shard_log, None
+        self._lease_from = None
+        self._token += 1
+        if shard is not None:
+            self._on_dropped(self, shard)
+        self._release_leases()
+        if shard_log is not None:
+            await shard_log.close()
+
+    # --- told by the engine -----------------------------------------------------------------------
+
+    def wake(self) -> None:
+        self._waker.wake()
+
+    def suspend(self) -> None:
+        """The partition was revoked; it may come straight back. No new request goes out meanwhile."""
+        self._suspended = True
+        self._rejoining = False
+        self._token += 1
+
+    def rejoin(self) -> None:
+        """It has come straight back: prove it, then go on with the same memory (R5)."""
+        if self._suspended:
+            self._suspended = False
+            self._rejoining = True
+            self.wake()
+
+    def stop(self) -> None:
+        """Commit what was decided, then end. What was read and not admitted is read again some day."""
+        self._stopping = True
+        self._token += 1
+        self._release_leases()
+        self.wake()
+
+    def fail(self, error: LogError) -> None:
+        """Something that a request found out about the journal: `run` deals with it."""
+        self._fault = error
+        self.wake()
+
+    def input_lost(self, token: int, sentence: str) -> None:
+        """The log can not serve this partition's input from where we are."""
+        if token == self._token:
+            self.fail(InputLostError(sentence))
+
+    def deliver(self, token: int, records: Sequence[Record], end_offset: int | None) -> None:
+        """Records of the input; those of an earlier `begin` are ignored."""
+        shard = self.shard
+        if token != self._token or shard is None or not records:
+            return
+        now = self._ports.clock.now()
+        bytes_max = self._ports.settings.batch.bytes_max
+        entries = [
+            decode_change(
+                record.offset,
+                record.key,
+                record.value,
+                record.headers,
+                consumed_at=now.wall,
+                item_bytes_max=bytes_max,
+            )
+            for record in records
+        ]
+        next_offset = records[-1].offset + 1
+        shard.read(entries, next_offset, now)
+        self.last_record_ms = records[-1].timestamp
+        if end_offset is not None:
+            self.lag = max(0, end_offset - next_offset)
+        self._adjust_flow(shard)
+        self.wake()
+
+    def _begin(self, shard: Shard) -> None:
+        self._token += 1
+        self._paused = False
+        self._ports.log.begin(self.number, shard.next_read, self._token)
+
+    def _adjust_flow(self, shard: Shard) -> None:
+        """Pause the input at a limit, resume it below."""
+        backlog_max = self._ports.settings.backlog.courses_max
+        full = shard.intake >= INTAKE_MAX or shard.waiting >= backlog_max
+        if full and not self._paused:
+            self._paused = True
+            self._ports.log.pause(self.number)
+        elif self._paused and not full and shard.intake < INTAKE_MAX // 2:
+            self._paused = False
+            self._ports.log.resume(self.number)
+
+    # --- for requests -----------------------------------------------------------------------------
+
+    @property
+    def active(self) -> bool:
+        """Whether requests may go out for it."""
+        return self.shard is not None and not self._suspended and not self._rejoining and not self._stopping
+
+    async def lease(self, shard: Shard) -> bool:
+        """R6: True when a POST may start this moment: our last commit began less than the lease ago. If
+        it did not, a position record is committed first; while the partition is revoked, this waits.
+        False when the shard has ended or is about to.
+        """
+        while self.shard is shard and not self._stopping:
+            if self.active:
+                age = None if self._lease_from is None else self._ports.clock.boot() - self._lease_from
+                if age is not None and age < self._ports.settings.fence.lease:
+                    return True
+                shard.want_position()
+                self.wake()
+            changed = asyncio.get_running_loop().create_future()
+            self._leases.append(changed)
+            await changed
+        return False
+
+    def _release_leases(self) -> None:
+        waiting, self._leases = self._leases, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def body(self, batch: Batch) -> bytes:
+        """The payload of an accepted batch, from the journal; key and digest are asserted (R9).
+
+        Raises:
+            LogError: it can not be read now.
+            CorruptJournalError: it is not what was sealed.
+        """
+        assert self._shard_log is not None
+        assert batch.offset is not None
+        record = await self._shard_log.read_back(batch.offset)
+        if record.key != journal.batch_key(batch.id) or record.value is None:
+            raise CorruptJournalError(
+                f"journal partition {self.number}: offset {batch.offset} should hold batch {batch.id} "
+                f"and holds {record.key!r:.200}"
+            )
+        _, sealed = journal.decode(record.key, record.value)
+        assert isinstance(sealed, journal.SealedBatch)
+        body = bytes(sealed.body)
+        if journal.digest(body) != batch.digest:
+            raise CorruptJournalError(
+                f"journal partition {self.number}: the body of batch {batch.id} at offset {batch.offset} "
+                "is not the one that was sealed"
+            )
+        return body

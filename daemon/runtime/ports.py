@@ -1,0 +1,24 @@
+"""What every part of the runtime is given: the ports to the outside, and who tells about it."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from daemon.config import Settings
+from daemon.kombo.port import KomboApi
+from daemon.log.port import EventLog
+from daemon.runtime.clock import Clock
+from daemon.telemetry.health import Health
+from daemon.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    settings: Settings
+    log: EventLog
+    api: KomboApi
+    clock: Clock
+    rng: random.Random
+    metrics: Metrics
+    health: Health

@@ -1,0 +1,136 @@
+"""Sends sealed batches: takes what the flow lets go, makes sure of the lease, POSTs, tells the shard."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from daemon.core.answers import Accepted, NoAnswer, Refused, SubmitAnswer
+from daemon.core.flow import Flow
+from daemon.core.model import Now
+from daemon.core.shard import Shard
+from daemon.core.step import Batch
+from daemon.core.verdict import Verdict
+from daemon.runtime.halt import Halt
+from daemon.runtime.partition import Claim, Partition
+from daemon.runtime.ports import Ports
+from daemon.runtime.waker import Waker
+
+log = structlog.get_logger()
+
+
+class Submitter:
+    def __init__(self, ports: Ports, flow: Flow[Claim], halt: Halt, wake_polls: Waker) -> None:
+        self._ports = ports
+        self._flow = flow
+        self._halt = halt
+        self._polls = wake_polls
+        self._waker = Waker()
+        self._stopping = False
+        self.in_flight = 0
+
+    # --- what is to be sent -----------------------------------------------------------------------
+
+    def offer(
+        self, partition: Partition, shard: Shard, batch: Batch, not_before: float | None = None
+    ) -> None:
+        """Queue a batch whose record is committed."""
+        self._flow.offer(batch.integration_id, Claim(partition, shard, batch.id), not_before)
+        self._waker.wake()
+
+    def restored(self, partition: Partition, shard: Shard) -> None:
+        """Batches without a task, from the journal: a POST of the owner before us may still be on its
+        way, until fence + lease + D (R6).
+        """
+        settings = self._ports.settings
+        fenced_ago = self._ports.clock.boot() - partition.fenced_at
+        wait = settings.fence.lease + settings.http.deadline - fenced_ago
+        not_before = self._ports.clock.now().mono + wait
+        for batch in shard.batches.values():
+            if batch.task_id is None:
+                self.offer(partition, shard, batch, not_before)
+
+    def dropped(self) -> None:
+        """Forget the batches of shards that have ended."""
+        self._flow.drop(lambda claim: claim.valid)
+
+    def wake(self) -> None:
+        self._waker.wake()
+
+    def stop(self) -> None:
+        """Start nothing more; what is in flight goes on."""
+        self._stopping = True
+        self._waker.wake()
+
+    # --- sending ----------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as calls:
+            while not self._stopping:
+                taken = self._flow.next_submission(self._ports.clock.now().mono)
+                if taken is None:
+                    await self._waker.wait(self._flow.due())
+                    continue
+                calls.create_task(self._submit(*taken))
+
+    async def _submit(self, integration_id: str, claim: Claim) -> None:
+        partition, shard, batch_id = claim
+        batch = shard.batches.get(batch_id)
+        if batch is None or not await partition.lease(shard):
+            self._flow.released(integration_id)
+            self._waker.wake()
+            return
+        assert batch.body is not None
+        started = self._ports.clock.now()
+        self.in_flight += 1
+        try:
+            answer = await self._ports.api.submit(integration_id, batch.body)
+        finally:
+            self.in_flight -= 1
+        now = self._ports.clock.now()
+        if claim.valid:
+            self._answered(claim, batch, answer, started, now)
+        else:
+            self._flow.released(integration_id)
+        self._waker.wake()
+        self._polls.wake()
+
+    def _answered(self, claim: Claim, batch: Batch, answer: SubmitAnswer, started: Now, now: Now) -> None:
+        partition, shard, batch_id = claim
+        integration_id = batch.integration_id
+        verdict = shard.submit_answered(batch_id, answer, now)
+        if isinstance(answer, Refused):
+            verdict = self._halt.judge(integration_id, answer, verdict, now)
+        elif isinstance(answer, Accepted):
+            self._halt.key_works()
+        retry_after = answer.retry_after if isinstance(answer, Refused) else None
+        again = self._flow.submission_done(integration_id, verdict, now.mono, retry_after)
+        self._tell(claim, batch, answer, verdict)
+        if batch_id in shard.batches and batch.task_id is None:
+            if verdict is not None:
+                self._ports.metrics.http_retry(verdict)
+            if batch.fate_unknown:
+                # The POST before may still be on its way until its deadline is over (R6).
+                again = max(again, started.mono + self._ports.settings.http.deadline)
+            self._flow.offer(integration_id, claim, again)
+        partition.wake()
+
+    def _tell(self, claim: Claim, batch: Batch, answer: SubmitAnswer, verdict: Verdict | None) -> None:
+        where = {"partition": claim.partition.number, "batch": batch.id, "integration": batch.integration_id}
+        match answer:
+            case Accepted():
+                log.debug("batch.accepted", task=answer.task_id, items=len(batch.items), **where)
+                for warning in answer.warnings:
+                    log.warning("api.warning", message=warning, **where)
+            case Refused():
+                log.warning(
+                    "batch.refused",
+                    status=answer.status,
+                    code=answer.error.code,
+                    message=answer.error.message,
+                    verdict=verdict.value if verdict else None,
+                    **where,
+                )
+            case NoAnswer():
+                log.warning("batch.unanswered", trouble=answer.trouble.value, detail=answer.detail, **where)

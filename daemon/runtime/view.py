@@ -1,0 +1,64 @@
+"""What the runtime holds at one moment, for the metrics and the state page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from daemon.runtime.partition import Partition
+from daemon.runtime.poller import Poller
+from daemon.runtime.ports import Ports
+from daemon.runtime.submitter import Submitter
+from daemon.telemetry.labels import Endpoint
+from daemon.telemetry.snapshot import Lag, Snapshot
+
+
+class View:
+    def __init__(self, ports: Ports, poller: Poller, submitter: Submitter) -> None:
+        self._ports = ports
+        self._poller = poller
+        self._submitter = submitter
+
+    def snapshot(self, partitions: Sequence[Partition]) -> Snapshot:
+        commits = [p.commit_since_ms for p in partitions if p.commit_since_ms is not None]
+        return Snapshot(
+            now_ms=self._ports.clock.now().wall,
+            pending_created_ms=_created(partitions),
+            pending_items=_items(partitions),
+            waiting=_waiting(partitions),
+            blind_tasks=len(self._poller.blind),
+            blind_since_ms=min(self._poller.blind.values(), default=None),
+            http_in_flight={
+                Endpoint.SUBMIT: self._submitter.in_flight,
+                Endpoint.POLL: self._poller.in_flight,
+            },
+            commit_since_ms=min(commits, default=None),
+            topic_partitions=next((p.topic_partitions for p in partitions if p.topic_partitions), None),
+            lag={p.number: Lag(p.lag, p.last_record_ms) for p in partitions},
+        )
+
+
+def _created(partitions: Sequence[Partition]) -> Iterator[int]:
+    for partition in partitions:
+        if partition.shard is not None:
+            for batch in partition.shard.batches.values():
+                if batch.accepted_at is not None:
+                    yield batch.created_at or batch.accepted_at
+
+
+def _items(partitions: Sequence[Partition]) -> int:
+    return sum(
+        len(batch.items)
+        for partition in partitions
+        if partition.shard is not None
+        for batch in partition.shard.batches.values()
+        if batch.accepted_at is not None
+    )
+
+
+def _waiting(partitions: Sequence[Partition]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for partition in partitions:
+        if partition.shard is not None:
+            total.update(partition.shard.waiting_by_reason())
+    return total

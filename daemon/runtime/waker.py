@@ -1,0 +1,25 @@
+"""Waiting for news or for a time, whichever comes first."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Waker:
+    """`wake` is remembered until the next `wait`, so no news is missed between looking and waiting."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def wake(self) -> None:
+        self._event.set()
+
+    async def wait(self, until: float | None) -> None:
+        """Return after a `wake`, or at `until` (the loop's time, seconds; None: only after a `wake`)."""
+        if not self._event.is_set():
+            try:
+                async with asyncio.timeout_at(until):
+                    await self._event.wait()
+            except TimeoutError:
+                return
+        self._event.clear()
