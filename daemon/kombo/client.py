@@ -150,6 +150,8 @@ class KomboClient:
         answer: _Answer | NoAnswer
         try:
             answer = understand(await self._exchange(call, key))
+        except TimeoutError:
+            answer = NoAnswer(Trouble.TIMEOUT, f"no whole answer within {self._deadline:g} s")
         except Exception as error:
             # Whatever it was, there is no answer; nobody above could make more of the exception.
             answer = NoAnswer(_trouble(error), self._without_secrets(_describe(error), key))
@@ -202,7 +204,7 @@ class KomboClient:
         return f"{type(self).__name__}({self._bulk_url!r})"
 
 
-class _TooLargeError(Exception):
+class AnswerTooLargeError(Exception):
     """The body is longer than `ANSWER_BYTES_MAX`."""
 
 
@@ -213,7 +215,7 @@ async def _read(response: httpx.Response) -> bytes:
     async for part in response.aiter_raw():
         size += len(part)
         if size > ANSWER_BYTES_MAX:
-            raise _TooLargeError(
+            raise AnswerTooLargeError(
                 f"HTTP {response.status_code} with a body of more than {ANSWER_BYTES_MAX} bytes"
             )
         parts.append(part)
