@@ -10,7 +10,7 @@ import pytest
 
 from daemon.log.kafka import KafkaConnection, KafkaLog
 from daemon.log.kafka.admin import Admin, NewTopic, create_topics, describe_topics
-from daemon.log.kafka.clients import RECORD_BYTES_MAX, Clients
+from daemon.log.kafka.clients import _EVERY_CLIENT, RECORD_BYTES_MAX, Clients
 from daemon.log.kafka.consumer import RECORDS_WAITING_MAX
 from daemon.log.port import (
     Assigned,
@@ -308,7 +308,7 @@ async def test_starting_with_a_journal_of_another_size_is_refused(kafka: KafkaHa
 async def test_starting_without_a_broker_is_an_error_that_may_be_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(Clients.__init__.__globals__["_EVERY_CLIENT"], "bootstrap_timeout_ms", 300)
+    monkeypatch.setitem(_EVERY_CLIENT, "bootstrap_timeout_ms", 300)
     log = KafkaLog(KafkaConnection(("127.0.0.1:1",)), Topics(), "group", None, 10.0)
     for _ in range(2):
         with pytest.raises(LogError, match="did not answer"):

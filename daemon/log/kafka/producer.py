@@ -45,6 +45,7 @@ class ShardProducer:
         Raises:
             LogError
         """
+        self._failed = False
         try:
             # R1: named after what it protects, so that another consumer group fences too.
             producer = self._clients.producer(f"{self._topics.journal}-{self._partition}")

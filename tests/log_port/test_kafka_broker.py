@@ -1,0 +1,220 @@
+"""A broker that dies, comes back, or hangs, under a shard that goes on by the rule: close, confirm, fence, restore."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from kafka import TopicPartition
+
+from daemon.log.kafka import KafkaConnection, KafkaLog, shard
+from daemon.log.kafka.admin import NewTopic, create_topics
+from daemon.log.kafka.clients import _PRODUCER, Clients
+from daemon.log.kafka.producer import ShardProducer
+from daemon.log.port import (
+    Assigned,
+    CommitFailedError,
+    LogError,
+    Message,
+    Records,
+    ShardLog,
+    Topics,
+    Transaction,
+)
+from daemon.sandbox.broker import Broker
+
+from .kafka_harness import KafkaHarness
+
+pytestmark = pytest.mark.kafka
+
+KILLS = 3
+COMMITS_BETWEEN = 15
+"""At least that many, before the broker is killed and after it has come back."""
+
+
+@pytest.fixture
+async def kafka(own_broker: Broker) -> AsyncIterator[KafkaHarness]:
+    harness = await KafkaHarness.create(own_broker.bootstrap)
+    try:
+        yield harness
+    finally:
+        await harness.close()
+
+
+class Counter:
+    """Commits 0, 1, 2, … each as a journal record and a result, and goes on from what the journal says
+    after any error: a shard in small."""
+
+    def __init__(self, log: KafkaLog, patience: float) -> None:
+        self._log = log
+        self._patience = patience
+        self.next = 0
+        self.errors: list[LogError] = []
+
+    async def run(self) -> None:
+        while True:
+            try:
+                opened = await self._open()
+            except LogError:
+                continue
+            try:
+                await self._count(opened)
+            except CommitFailedError as error:
+                self.errors.append(error)
+            except LogError:
+                pass  # of the restore
+            finally:
+                await opened.close()
+
+    async def _open(self) -> ShardLog:
+        while not await self._log.confirm_assignment(0, self._patience):
+            pass
+        return await self._log.open_shard(0)
+
+    async def _count(self, opened: ShardLog) -> None:
+        last = -1
+        async for batch in opened.restore():
+            last = int(batch[-1].value or b"")
+        assert last >= self.next - 1, "a commit that had returned was lost"
+        self.next = last + 1
+        while True:
+            number = b"%d" % self.next
+            await opened.commit(Transaction([(b"count", number)], [Message(number, number)]))
+            self.next += 1
+
+
+async def test_kills_of_the_broker_lose_nothing_and_double_nothing(
+    kafka: KafkaHarness, own_broker: Broker
+) -> None:
+    log = kafka.member("m")
+    await log.start()
+    assert isinstance(await log.next_event(), Assigned)
+    counter = Counter(log, kafka.patience)
+    counting = asyncio.create_task(counter.run())
+    try:
+        for _ in range(KILLS):
+            await _reaches(counter, counting, counter.next + COMMITS_BETWEEN)
+            await asyncio.to_thread(own_broker.kill)
+            await asyncio.to_thread(own_broker.start)
+        await _reaches(counter, counting, counter.next + COMMITS_BETWEEN)
+    finally:
+        counting.cancel()
+        await asyncio.gather(counting, return_exceptions=True)
+
+    results = sorted(int(record.value or b"") for record in await kafka.read_committed(kafka.topics.results))
+    assert results == list(range(len(results)))
+    assert len(results) in (counter.next, counter.next + 1)  # the last was cut short by the cancellation
+    journal = await kafka.read_committed(kafka.topics.journal)
+    assert int(journal[-1].value or b"") == results[-1]
+
+
+async def _reaches(counter: Counter, counting: asyncio.Task[None], count: int) -> None:
+    async with asyncio.timeout(60):
+        while counter.next < count:
+            if counting.done():
+                counting.result()
+            await asyncio.sleep(0.05)
+
+
+async def test_records_go_on_after_a_kill_of_the_broker(kafka: KafkaHarness, own_broker: Broker) -> None:
+    log = kafka.member("m")
+    await log.start()
+    assert isinstance(await log.next_event(), Assigned)
+    await kafka.publish(0, [b"before"])
+    log.begin(0, 0, token=1)
+    assert (await _value(log, kafka)) == b"before"
+
+    await asyncio.to_thread(own_broker.kill)
+    assert not await log.confirm_assignment(0, 0.5)
+    assert log.silence() < 5
+    await asyncio.to_thread(own_broker.start)
+
+    await kafka.publish(0, [b"after"])
+    assert (await _value(log, kafka)) == b"after"
+    assert await log.confirm_assignment(0, kafka.patience)
+
+
+async def _value(log: KafkaLog, kafka: KafkaHarness) -> bytes | None:
+    async with asyncio.timeout(kafka.patience):
+        while not isinstance(event := await log.next_event(), Records):
+            if isinstance(event, Assigned):  # the broker may have forgotten the group's state
+                log.begin(0, 1, token=2)
+        (record,) = event.records
+        return record.value
+
+
+async def test_a_commit_that_hangs_is_given_up_and_the_shard_can_be_opened_again(
+    kafka: KafkaHarness, own_broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard, "COMMIT_TIMEOUT", 1.0)
+    log = kafka.member("m")
+    await log.start()
+    assert isinstance(await log.next_event(), Assigned)
+    opened = await log.open_shard(0)
+    await opened.commit(Transaction([(b"k", b"first")]))
+
+    with _can_stand_still(own_broker) as stop:
+        stop()
+        with pytest.raises(CommitFailedError, match="did not return"):
+            await opened.commit(Transaction([(b"k", b"unknown fate")]))
+        async with asyncio.timeout(shard.CLOSE_TIMEOUT + 1):
+            await opened.close()
+
+    monkeypatch.undo()
+    assert await log.confirm_assignment(0, kafka.patience)
+    again = await log.open_shard(0)
+    restored = [record.value async for batch in again.restore() for record in batch]
+    assert restored in ([b"first"], [b"first", b"unknown fate"])
+    await again.commit(Transaction([(b"k", b"next")]))
+    assert [r.value for r in await kafka.read_committed(kafka.topics.journal)] == [*restored, b"next"]
+    await again.close()
+
+
+async def test_records_that_expire_in_the_client_fail_their_commit(
+    kafka: KafkaHarness, own_broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client's own commit would go through after that, and the records would be lost (defect 3)."""
+    monkeypatch.setitem(_PRODUCER, "request_timeout_ms", 500)
+    monkeypatch.setitem(_PRODUCER, "delivery_timeout_ms", 1000)
+    one = f"{kafka.topics.changes}-one-partition"
+    await asyncio.to_thread(create_topics, kafka.admin, [NewTopic(one, 1)])
+    journal = Topics(changes=one, journal=one, results=one, dead_letters=one)
+    shard_producer = ShardProducer(Clients(KafkaConnection((kafka.bootstrap,))), journal, 0)
+    await asyncio.to_thread(shard_producer.open)
+
+    with _can_stand_still(own_broker) as stop:
+
+        class StopsTheBroker(list[Message]):
+            """Once the transaction has begun at the broker, so that nothing but the records is refused."""
+
+            def __iter__(self) -> Iterator[Message]:
+                manager = shard_producer._producer._transaction_manager
+                while not manager.is_partition_added(TopicPartition(one, 0)):
+                    time.sleep(0.001)
+                stop()
+                return super().__iter__()
+
+        step = Transaction([(b"k", b"v")], StopsTheBroker([Message(b"k", b"expired")]))
+        with pytest.raises(CommitFailedError, match="Expiring 1 record"):
+            await asyncio.to_thread(shard_producer.commit, step)
+    await asyncio.to_thread(shard_producer.close)
+    await asyncio.to_thread(shard_producer.open)
+    await asyncio.to_thread(shard_producer.commit, Transaction([(b"k", b"next")]))
+    await asyncio.to_thread(shard_producer.close)
+    assert [record.value for record in await kafka.read_committed(one)] == [b"next"]
+
+
+@contextmanager
+def _can_stand_still(broker: Broker) -> Iterator[Callable[[], None]]:
+    """What it gives stops the broker without ending it; it goes on at the end."""
+    assert broker._child is not None
+    group = broker._child.pid
+    try:
+        yield lambda: os.killpg(group, signal.SIGSTOP)
+    finally:
+        os.killpg(group, signal.SIGCONT)
