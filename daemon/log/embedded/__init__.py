@@ -22,7 +22,7 @@ Where faults are put in:
 
 * around `EmbeddedLog` and `EmbeddedShardLog`, with wrappers of the two protocols: a commit that fails,
   one that was written and is reported as failed (commit, then raise), one that is written later (commit
-  in a task of its own), answers that are late;
+  in a task of its own, and keep `close` from the inner object until then), answers that are late;
 * a member that dies: drop its loop or its tasks and call `EmbeddedCluster.expire`. One that was only
   paused finds out when it next looks, gives up its partitions and joins again, as a Kafka client does;
 * a rebalance at any moment: `EmbeddedCluster.rebalance`;

@@ -64,8 +64,7 @@ class EmbeddedLog:
 
     async def start(self) -> None:
         await asyncio.sleep(0)
-        if self._cluster.partition_count(self._topics.changes) == 0:
-            raise LogError(f"there is no topic {self._topics.changes}")
+        self._check_topics()
         self._cluster.warn_once()
         self._join()
 
@@ -135,6 +134,17 @@ class EmbeddedLog:
         self._end("the log was stopped")
 
     # --- inside -----------------------------------------------------------------------------------
+
+    def _check_topics(self) -> None:
+        topics, count = self._topics, self._cluster.partition_count
+        for topic in (topics.changes, topics.journal, topics.results, topics.dead_letters):
+            if count(topic) == 0:
+                raise LogError(f"there is no topic {topic}")
+        if count(topics.changes) != count(topics.journal):
+            raise LogError(
+                f"{topics.changes} has {count(topics.changes)} partitions and {topics.journal} has "
+                f"{count(topics.journal)}: they must have the same number"
+            )
 
     def _join(self) -> None:
         partitions = self._cluster.partition_count(self._topics.changes)
@@ -225,12 +235,15 @@ class EmbeddedShardLog:
         self._commit_group_offset = commit_group_offset
         self._journal_end = journal.end  # every earlier owner is fenced: all below this is decided
         self._unusable: str | None = None
+        """Why nothing more is committed."""
         self._committing = False
+        self._closed = False
 
     async def restore(self) -> AsyncIterator[Sequence[Record]]:
         await asyncio.sleep(0)
         position = self._journal.start
         while position < self._journal_end:
+            self._check_open()
             records, position = self._journal.read(position, RECORDS_MAX, before=self._journal_end)
             if records:
                 yield records
@@ -240,15 +253,15 @@ class EmbeddedShardLog:
         assert not self._committing, "one commit at a time"
         if not (transaction.journal or transaction.results or transaction.dead_letters):
             raise ValueError("an empty transaction proves nothing (R5)")
-        if self._unusable is not None:
-            raise CommitFailedError(self._unusable)
+        if self._closed or self._unusable is not None:
+            raise CommitFailedError(self._unusable or "this shard log is closed")
         self._committing = True
         try:
             await asyncio.sleep(0)
             offsets = self._write(transaction)
             await asyncio.sleep(0)
         except BaseException as error:
-            self._unusable = f"an earlier commit has failed: {error}"
+            self._unusable = f"an earlier commit has failed: {error!r}"
             raise
         finally:
             self._committing = False
@@ -258,14 +271,18 @@ class EmbeddedShardLog:
 
     async def read_back(self, offset: int) -> Record:
         await asyncio.sleep(0)
+        self._check_open()
         record = self._journal.at(offset)
         if record is None:
             raise CorruptJournalError(f"{self._topics.journal}/{self._partition} has no record at {offset}")
         return record
 
     async def close(self) -> None:
-        if self._unusable is None:
-            self._unusable = "closed"
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise LogError("this shard log is closed")
 
     def _write(self, transaction: Transaction) -> list[int]:
         topics, append = self._topics, self._producer.append
