@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from daemon.config.units import parse_duration
 from daemon.log.port import Topics
+from daemon.sandbox.checker.judging import Limits
 
 TIMES: Mapping[str, str] = {
     "batch.linger": "200ms",
@@ -50,6 +52,14 @@ class Demo:
     """The daemon is killed when this share of the changes has its result."""
     deadline: float = 110.0
     """Seconds from the first change to the last result; what has none by then counts as lost."""
+
+
+def check_limits() -> Limits:
+    """What the checker must know of the daemon's times."""
+    return Limits(
+        task_timeout_ms=round(parse_duration(TIMES["task.timeout"]) * 1000),
+        watch_ms=round(parse_duration(TIMES["task.watch_after_timeout"]) * 1000),
+    )
 
 
 def environment(

@@ -12,29 +12,14 @@ from rich.console import Console
 from rich.table import Table
 
 from daemon.core.model import Status
+from daemon.sandbox.checker.verdict import Verdict
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """``report.json``. The five columns after `results` are the checker's, and 0 when all is well."""
-
-    changes: int
-    """Records in the input topic, bad ones included."""
-    results: dict[str, int]
-    """Changes by the status of their result."""
-    lost: int
-    duplicate: int
-    false_successes: int
-    misordered: int
-    unconverged: int
-    kills: int
-    """How often the daemon was ended by kill -9."""
-    seconds: float
-    """From the first change to the last result."""
-    log: str
-    """What the changes went through."""
-
-    def write(self, path: Path) -> None:
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
+def write_report(path: Path, verdict: Verdict, *, kills: int, seconds: float) -> None:
+    """Everything that the checker counted, how often the daemon was ended by kill -9, the seconds from the
+    first change to the last result, and which log the changes went through."""
+    report = {**verdict.as_dict(), "kills": kills, "seconds": round(seconds, 1), "log": "kafka"}
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
 
 
 def print_results(console: Console, latencies: Mapping[str, Sequence[float]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 from kafka import TopicPartition
@@ -36,6 +36,12 @@ class _Event(msgspec.Struct):
     data: _Data
 
 
+class Seen(NamedTuple):
+    status: str
+    timestamp: int
+    """When the result was written, milliseconds since the epoch."""
+
+
 class ResultsView:
     """Counts results as a `read_committed` consumer sees them. A context manager; for one thread.
 
@@ -46,8 +52,8 @@ class ResultsView:
         """Raises LogError when the topic can not be read."""
         self.statuses: Counter[str] = Counter()
         """The first result of each change, by status."""
-        self.resolved_at: dict[Source, int] = {}
-        """When that result was written (milliseconds since the epoch), by change."""
+        self.resolved: dict[Source, Seen] = {}
+        """That result, by change."""
         self._decoder = msgspec.json.Decoder(_Event)
         try:
             self._consumer = Clients(connection).reader()
@@ -63,7 +69,7 @@ class ResultsView:
         Raises:
             LogError: the topic can not be read.
         """
-        before = len(self.resolved_at)
+        before = len(self.resolved)
         try:
             polled = self._consumer.poll(timeout_ms=int(timeout * 1000))
         except KafkaError as error:
@@ -72,10 +78,10 @@ class ResultsView:
             for record in records:
                 event = self._decoder.decode(record.value)
                 source = (event.data.change.partition, event.data.change.offset)
-                if event.type == RESOLVED and source not in self.resolved_at:
-                    self.resolved_at[source] = record.timestamp
+                if event.type == RESOLVED and source not in self.resolved:
+                    self.resolved[source] = Seen(event.data.status, record.timestamp)
                     self.statuses[event.data.status] += 1
-        return len(self.resolved_at) - before
+        return len(self.resolved) - before
 
     def __enter__(self) -> Self:
         return self

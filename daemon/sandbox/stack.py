@@ -20,14 +20,14 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 import msgspec
+from kafka.errors import KafkaError
 
-from daemon.log.kafka.clients import KafkaConnection
+from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.port import Topics
 from daemon.sandbox import local_http, profile
 from daemon.sandbox.broker import Broker, external_kafka
 from daemon.sandbox.ports import free_ports
 from daemon.sandbox.process import Child, SandboxError
-from daemon.sandbox.topics import create_topics, delete_topics
 
 API_KEY = "sandbox-key"
 START_TIMEOUT = 30.0
@@ -56,7 +56,7 @@ class Addresses:
 
     @property
     def connection(self) -> KafkaConnection:
-        return KafkaConnection(bootstrap_servers=(self.bootstrap,))
+        return KafkaConnection(bootstrap_servers=tuple(self.bootstrap.split(",")))
 
 
 class Stack:
@@ -112,8 +112,7 @@ class Stack:
     def start_daemon(self) -> None:
         """Start it, or start it again; `await_ready` says when it works."""
         assert self._daemon is None or not self._daemon.running
-        command = [str(Path(sys.executable).with_name("coursesyncd")), "run"]
-        self._daemon = self._child("coursesyncd", command, env=self.environment)
+        self._daemon = self._child("coursesyncd", [_coursesyncd(), "run"], env=self.environment)
 
     def await_ready(self) -> None:
         """Wait until the daemon says that it is ready.
@@ -182,29 +181,22 @@ class Stack:
         for old in self.directory.glob("*.log"):
             old.unlink()
         self._api_key_file.write_text(f"{API_KEY}\n")
-        bootstrap, topics, group = self._start_kafka(cleanup)
-        simulator = self._start_simulator(cleanup)
-        cleanup.callback(lambda: self._daemon and self._daemon.stop())
+        external = external_kafka()
+        group = f"sandbox-{uuid.uuid4().hex[:8]}" if external else "course-sync-daemon"
         self._addresses = Addresses(
-            bootstrap=bootstrap,
-            topics=topics,
+            bootstrap=external or self._start_broker(cleanup),
+            topics=_topics_of(group) if external else Topics(),
             group=group,
-            simulator=simulator,
+            simulator=self._start_simulator(cleanup),
             admin_url=f"http://127.0.0.1:{free_ports(1)[0]}",
         )
+        if external:
+            self._say(f"Using the Kafka at {external}, with topics {group}-…")
+            cleanup.callback(_delete_topics, self._addresses)
+        self._create_topics()
+        cleanup.callback(lambda: self._daemon and self._daemon.stop())
 
-    def _start_kafka(self, cleanup: contextlib.ExitStack) -> tuple[str, Topics, str]:
-        """A broker of our own, or topics of our own in somebody else's cluster, deleted at the end."""
-        if external := external_kafka():
-            self._say(f"Using the Kafka at {external}.")
-            group = f"sandbox-{uuid.uuid4().hex[:8]}"
-            topics = Topics(
-                *(f"{group}-{name}" for name in ("changes", "journal", "results", "dead-letters"))
-            )
-            connection = KafkaConnection(bootstrap_servers=tuple(external.split(",")))
-            cleanup.callback(delete_topics, connection, topics)
-            create_topics(connection, topics, profile.PARTITIONS)
-            return external, topics, group
+    def _start_broker(self, cleanup: contextlib.ExitStack) -> str:
         self._say("Starting Kafka (the first time, Maven fetches it: 44 MB) …")
         folder = self.directory / "kafka"
         shutil.rmtree(folder, ignore_errors=True)
@@ -212,9 +204,14 @@ class Stack:
         cleanup.callback(shutil.rmtree, folder / "data", ignore_errors=True)
         cleanup.callback(self._broker.kill)
         self._broker.start()
-        connection = KafkaConnection(bootstrap_servers=(self._broker.bootstrap,))
-        create_topics(connection, Topics(), profile.PARTITIONS)
-        return self._broker.bootstrap, Topics(), "course-sync-daemon"
+        return self._broker.bootstrap
+
+    def _create_topics(self) -> None:
+        """With the command that operators use."""
+        words = ["topics", "create", "--partitions", str(profile.PARTITIONS)]
+        child = self._child("topics", [_coursesyncd(), *words], env=self.environment)
+        if child.wait(START_TIMEOUT) != 0:
+            raise SandboxError(child.obituary())
 
     def _start_simulator(self, cleanup: contextlib.ExitStack) -> SimulatorAddress:
         options = {
@@ -246,9 +243,33 @@ def _only_one(directory: Path) -> Iterator[None]:
         yield
 
 
+def _coursesyncd() -> str:
+    return str(Path(sys.executable).with_name("coursesyncd"))
+
+
+def _topics_of(group: str) -> Topics:
+    """In a cluster that is not ours: names that nobody else uses."""
+    return Topics(
+        changes=f"{group}-changes",
+        journal=f"{group}-journal",
+        results=f"{group}-results",
+        dead_letters=f"{group}-dead-letters",
+    )
+
+
 def _answers_ok(url: str) -> bool:
     try:
         local_http.get(url, timeout=2.0)
     except OSError:
         return False
     return True
+
+
+def _delete_topics(at: Addresses) -> None:
+    """Leave a cluster that is not ours as it was."""
+    names = [at.topics.changes, at.topics.journal, at.topics.results, at.topics.dead_letters]
+    try:
+        with Clients(at.connection).admin() as admin:
+            admin.delete_topics(names)
+    except KafkaError as error:
+        raise SandboxError(f"the topics {', '.join(names)} could not be deleted: {error}") from error

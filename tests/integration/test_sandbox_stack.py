@@ -37,7 +37,7 @@ def test_kafka_topics_and_simulator_come_up_and_take_changes(tmp_path: Path) -> 
             wait_until(lambda: publishing.done)
             assert publishing.published == 500
             view.poll(0.1)
-            assert not view.resolved_at
+            assert not view.resolved
         records = list(read_topic(at.connection, at.topics.changes))
         assert len(records) == 500
         assert len({record.partition for record in records}) <= PARTITIONS
