@@ -123,6 +123,8 @@ def submit_answered(memory: Memory, batch: Batch, answer: SubmitAnswer, now: Now
 
 def _submit_refused(memory: Memory, batch: Batch, answer: Refused, now: Now) -> Verdict:
     verdict = table.of_submit(answer.error.code, answer.status)
+    if not table.is_understood(answer.error.code, answer.status):
+        batch.fate_unknown = True
     if verdict in (Verdict.RETRY, Verdict.HALT):
         return verdict
     if batch.fate_unknown and not table.is_conclusive(verdict):

@@ -80,6 +80,13 @@ def of_submit(code: str | None, status: int) -> Verdict:
     return Verdict.PARK
 
 
+def is_understood(code: str | None, status: int) -> bool:
+    """Whether a refused POST certainly made no task (R13). A server error, or a refusal without the API's
+    own code, may come from something between us and the API after it had accepted.
+    """
+    return status < 500 and (code is not None or status in (400, 413, 422, 429))
+
+
 def is_conclusive(verdict: Verdict) -> bool:
     """Whether a refusal holds although an earlier POST of the same bytes may have made a task (R13):
     only what is a function of the bytes alone does.

@@ -110,7 +110,7 @@ class Submitter:
         if batch_id in shard.batches and batch.task_id is None:
             if verdict is not None:
                 self._ports.metrics.http_retry(verdict)
-            if batch.fate_unknown:
+            if isinstance(answer, NoAnswer):
                 # The POST before may still be on its way until its deadline is over (R6).
                 again = max(again, started.mono + self._ports.settings.http.deadline)
             self._flow.offer(integration_id, claim, again)
