@@ -36,6 +36,7 @@ class Memory:
         self.batches: dict[str, Batch] = {}
         self.late: dict[str, LateTask] = {}
         self.draft = Draft()
+        self._freed: list[tuple[str, str]] = []
 
     # --- the journal, back ------------------------------------------------------------------------
 
@@ -105,16 +106,15 @@ class Memory:
         self.draft.seal(batch, body, trigger)
 
     def close(self, batch: Batch) -> None:
-        """The batch is over, with whatever verdict: its courses are free."""
+        """The batch is over, with whatever verdict: its courses are free, unless a successor takes them
+        before `settled`.
+        """
         del self.batches[batch.id]
-        lane = self.waiting.lane(batch.integration_id)
-        lane.open_batches -= 1
-        for item in batch.items:
-            self.waiting.free(lane, item.origin_id)
+        self.waiting.lane(batch.integration_id).open_batches -= 1
+        self._leave(batch.integration_id, batch.items)
         self.draft.erase(journal.batch_key(batch.id))
         if batch.task_id is not None:
             self.draft.erase(journal.task_key(batch.id))
-        self.waiting.tidy(lane)
 
     def watch_late(self, late: LateTask) -> None:
         """A task that timed out keeps its courses busy until it is terminal or its watch is over (R12)."""
@@ -126,11 +126,24 @@ class Memory:
 
     def forget_late(self, late: LateTask) -> None:
         del self.late[late.task_id]
-        lane = self.waiting.lane(late.record.integration_id)
-        for item in late.record.items:
-            self.waiting.free(lane, item.origin_id)
+        self._leave(late.record.integration_id, late.record.items)
         self.draft.erase(journal.late_key(late.task_id))
-        self.waiting.tidy(lane)
+
+    def _leave(self, integration_id: str, items: Sequence[Item]) -> None:
+        lane = self.waiting.lane(integration_id)
+        for item in items:
+            del lane.busy[item.origin_id]
+            self._freed.append((integration_id, item.origin_id))
+
+    def settled(self) -> None:
+        """A verdict is complete. Only now what waited for the courses that it has left free may go: a
+        successor (the half of a split, the watch of a late task) comes first.
+        """
+        freed, self._freed = self._freed, []
+        for integration_id, origin_id in freed:
+            self.waiting.free(integration_id, origin_id)
+        for integration_id in {integration_id for integration_id, _ in freed}:
+            self.waiting.tidy(integration_id)
 
     # --- changes ----------------------------------------------------------------------------------
 

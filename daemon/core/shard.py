@@ -259,7 +259,7 @@ class Shard:
         """
         batch = self._memory.batches[batch_id]
         verdict = settle.submit_answered(self._memory, batch, answer, now)
-        self._arm_lane(batch.integration_id, now)
+        self._verdict_done(batch.integration_id, now)
         return verdict
 
     def poll_answered(
@@ -273,18 +273,19 @@ class Shard:
         """
         batch = self._memory.batches[batch_id]
         verdict = settle.poll_answered(self._memory, batch, answer, body, now)
-        self._arm_lane(batch.integration_id, now)
+        self._verdict_done(batch.integration_id, now)
         return verdict
 
     def late_answered(self, task_id: str, answer: PollAnswer, now: Now) -> Verdict | None:
         """What the poll of a timed-out task brought. `late` tells whether it is still to be watched."""
         late = self._memory.late[task_id]
         verdict = settle.late_answered(self._memory, late, answer, now)
-        self._arm_lane(late.record.integration_id, now)
+        self._verdict_done(late.record.integration_id, now)
         return verdict
 
-    def _arm_lane(self, integration_id: str, now: Now) -> None:
+    def _verdict_done(self, integration_id: str, now: Now) -> None:
         """An answer may have freed courses and a place in the window: what waited for them may go."""
+        self._memory.settled()
         lane = self._memory.waiting.lanes.get(integration_id)
         if lane is None or not lane.ready_count or not self._window_open(lane):
             return

@@ -126,10 +126,13 @@ class Waiting:
             lane.queue(origin_id)
         return old
 
-    def free(self, lane: Lane, origin_id: str) -> None:
-        """The open submission of this course has ended."""
-        del lane.busy[origin_id]
-        if origin_id in lane.held and (lane.integration_id, origin_id) not in self.backoff:
+    def free(self, integration_id: str, origin_id: str) -> None:
+        """Nothing occupies this course any more: what waited for it may be sealed."""
+        lane = self.lanes.get(integration_id)
+        if lane is None or origin_id in lane.busy:
+            return
+        held = lane.held.get(origin_id)
+        if held is not None and not held.ready and (integration_id, origin_id) not in self.backoff:
             lane.queue(origin_id)
 
     def release(self, now: float) -> bool:
@@ -149,12 +152,13 @@ class Waiting:
         self.count -= len(taken)
         return taken
 
-    def tidy(self, lane: Lane) -> None:
+    def tidy(self, integration_id: str) -> None:
         """Forget a lane in which nothing is left, so that lanes do not grow with every integration
         that ever was.
         """
-        if lane.idle:
-            self.lanes.pop(lane.integration_id, None)
+        lane = self.lanes.get(integration_id)
+        if lane is not None and lane.idle:
+            del self.lanes[integration_id]
 
     def ready_lanes(self) -> Iterator[Lane]:
         return (lane for lane in self.lanes.values() if lane.ready_count)
