@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from daemon.log.plain import read_topic
 from daemon.sandbox import profile
@@ -20,6 +19,7 @@ from daemon.sandbox.publishing import Publishing
 from daemon.sandbox.report import print_api, print_results, write_report
 from daemon.sandbox.results_view import ResultsView
 from daemon.sandbox.stack import Stack
+from daemon.sandbox.watching import Watching
 
 _LOOK_EVERY = 0.2
 """Seconds that the demo waits for results before it looks at everything else."""
@@ -33,15 +33,17 @@ def run_demo(demo: Demo, directory: Path, console: Console) -> bool:
     Raises:
         SandboxError, LogError: a part did not work; everything has been ended.
     """
+    report = directory / "report.json"
+    report.unlink(missing_ok=True)
     with Stack(directory, faults="demo", seed=demo.seed, say=console.print) as stack:
         console.print("Starting coursesyncd …")
         stack.start_daemon()
         stack.await_ready()
         run = _Run(demo, stack, console)
         run.watch()
-        # All that it will ever publish must lie in the topic before it is judged.
+        # All that it will ever publish must lie in the topics before it is judged.
         stack.drain_daemon()
-        return run.judge(directory / "report.json")
+        return run.judge(report)
 
 
 class _Run:
@@ -64,33 +66,30 @@ class _Run:
     def watch(self) -> None:
         """Publish, and watch the results come in; kill the daemon on the way. Ends when every change has
         its result, or at the deadline."""
-        at = self._stack.addresses
+        at, demo = self._stack.addresses, self._demo
         began = time.monotonic()
         with (
-            _progress(self._console) as progress,
             ResultsView(at.connection, at.topics.results) as view,
-            Publishing(at.connection, at.topics.changes, self._plan, self._demo.rate) as publishing,
+            Watching(self._console, demo.changes) as watching,
+            Publishing(at.connection, at.topics.changes, self._plan, demo.rate) as publishing,
         ):
-            bar = progress.add_task("", total=self._demo.changes, published=0, statuses="")
-            while not publishing.done or len(view.resolved) < self._demo.changes:
-                if time.monotonic() - began > self._demo.deadline:
-                    self._console.print(f"[red]Not finished after {self._demo.deadline:g} s; giving up.")
+            while not publishing.done or len(view.resolved) < demo.changes:
+                if time.monotonic() - began > demo.deadline:
+                    self._console.print(f"[bold red]Not finished after {demo.deadline:g} s; giving up.")
                     break
                 view.poll(_LOOK_EVERY)
-                statuses = "  ".join(f"{count} {status}" for status, count in sorted(view.statuses.items()))
-                progress.update(
-                    bar, completed=len(view.resolved), published=publishing.published, statuses=statuses
-                )
-                if self._kills == 0 and len(view.resolved) >= self._demo.kill_at * self._demo.changes:
+                watching.update(publishing.published, view.statuses)
+                if not self._kills and len(view.resolved) >= demo.kill_at * demo.changes:
                     self._kill()
                 self._stack.assert_running()
+            watching.update(publishing.published, view.statuses)
         self._seconds = time.monotonic() - began
 
     def _kill(self) -> None:
         self._stack.kill_daemon()
         self._kills += 1
         self._stack.start_daemon()
-        self._console.print("[yellow]kill -9 of coursesyncd, and started again.")
+        self._console.print("[yellow]coursesyncd was ended by kill -9, and is started again.")
 
     def judge(self, report: Path) -> bool:
         """Ask the checker, print everything and write the report. Returns whether the checker is content."""
@@ -105,7 +104,9 @@ class _Run:
         )
         print_verdict(self._console, verdict)
         write_report(report, verdict, kills=self._kills, seconds=self._seconds)
-        self._console.print(f"Report: {report}; logs beside it.")
+        self._console.print(
+            f"{self._seconds:.0f} seconds; kill -9: {self._kills}. The report is {report}, the logs are beside it."
+        )
         return verdict.ok
 
     def _latencies(self, view: ResultsView) -> Mapping[str, Sequence[float]]:
@@ -116,15 +117,3 @@ class _Run:
             if result := view.resolved.get((change.partition, change.offset)):
                 latencies[result.status].append((result.timestamp - change.timestamp) / 1000)
         return latencies
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.fields[published]:,} published"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("results"),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[statuses]}"),
-        console=console,
-    )

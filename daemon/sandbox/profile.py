@@ -16,7 +16,7 @@ from daemon.log.port import Topics
 from daemon.sandbox.checker.judging import Limits
 
 TIMES: Mapping[str, str] = {
-    "batch.linger": "200ms",
+    "batch.linger": "300ms",
     "http.deadline": "2s",
     "fence.lease": "2s",
     "kafka.session_timeout": "6s",  # the least that a broker accepts by default
@@ -45,7 +45,7 @@ class Demo:
     changes: int = 5000
     integrations: int = 20
     courses_per_integration: int = 50
-    rate: float = 250.0
+    rate: float = 400.0
     """Changes published a second."""
     seed: int = 1
     kill_at: float = 0.4
