@@ -147,7 +147,17 @@ class CourseChangeData(msgspec.Struct, frozen=True, gc=False):
     course: Course
 
 
-class CourseChangeEvent(msgspec.Struct, frozen=True, gc=False):
+class EventAttributes(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The attributes of a CloudEvent that matter here; in binary mode they are headers with ``ce_`` before."""
+
+    specversion: Annotated[Literal["1.0"], Meta(extra={"expected": '"1.0"'})]
+    id: ChangeId
+    type: EventType
+    source: Annotated[str, Meta(extra={"expected": "a text"})] | UnsetType = UNSET
+    time: EventTime | UnsetType | None = UNSET
+
+
+class CourseChangeEvent(EventAttributes, frozen=True, gc=False, kw_only=True):
     """One change of one course as a CloudEvent in structured mode, content type
     `application/cloudevents+json`.
 
@@ -155,12 +165,7 @@ class CourseChangeEvent(msgspec.Struct, frozen=True, gc=False):
     record's value is `data` alone. `source` is required by CloudEvents, but nothing here depends on it.
     """
 
-    specversion: Annotated[Literal["1.0"], Meta(extra={"expected": '"1.0"'})]
-    id: ChangeId
-    type: EventType
     data: CourseChangeData
-    source: Annotated[str, Meta(extra={"expected": "a text"})] | UnsetType = UNSET
-    time: EventTime | UnsetType | None = UNSET
 
 
 class SubmissionItem(msgspec.Struct, frozen=True, gc=False):

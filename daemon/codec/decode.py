@@ -21,7 +21,13 @@ from typing import Any
 
 import msgspec
 
-from daemon.codec.change import CourseChange, CourseChangeData, CourseChangeEvent, SubmissionItem
+from daemon.codec.change import (
+    CourseChange,
+    CourseChangeData,
+    CourseChangeEvent,
+    EventAttributes,
+    SubmissionItem,
+)
 from daemon.codec.codes import CODE_OF_REASON
 from daemon.codec.diagnose import (
     Finding,
@@ -73,11 +79,7 @@ def decode_change(
         if headers or b'"specversion"' in value:
             change_id, data = _decode_marked(value, headers)
         else:
-            try:
-                plain = _decode_plain(value)
-            except DECODE_ERRORS as error:
-                raise _RejectedError(examine_plain(value, error), salvaged_ids(value)) from None
-            change_id, data = plain.id, plain
+            change_id, data = _decode_unmarked(value)
         body = _encode(SubmissionItem(data.origin_id, data.course))
         if len(body) > item_bytes_max:
             finding = Finding(
@@ -118,6 +120,15 @@ class _RejectedError(Exception):
         self.ids = ids
 
 
+def _decode_unmarked(value: bytes) -> tuple[str, CourseChange]:
+    """Plain JSON: change id and data."""
+    try:
+        plain = _decode_plain(value)
+    except DECODE_ERRORS as error:
+        raise _RejectedError(examine_plain(value, error), salvaged_ids(value)) from None
+    return plain.id, plain
+
+
 def _decode_marked(value: bytes, headers: Headers) -> tuple[str, CourseChange | CourseChangeData]:
     """A record that has headers, or the word ``specversion`` somewhere: change id and data."""
     content_type = b""
@@ -139,11 +150,7 @@ def _decode_marked(value: bytes, headers: Headers) -> tuple[str, CourseChange | 
         return event.id, event.data
     if "specversion" in attributes:
         return _decode_binary(value, attributes)
-    try:
-        plain = _decode_plain(value)
-    except DECODE_ERRORS as error:
-        raise _RejectedError(examine_plain(value, error), salvaged_ids(value)) from None
-    return plain.id, plain
+    return _decode_unmarked(value)
 
 
 def _names_spec_version(value: bytes) -> bool:
@@ -156,13 +163,13 @@ def _names_spec_version(value: bytes) -> bool:
 
 
 def _decode_binary(value: bytes, attributes: dict[str, bytes]) -> tuple[str, CourseChangeData]:
-    """CloudEvents in binary mode. The attributes are put through the same structs as a whole event."""
+    """CloudEvents in binary mode. The attributes go through the struct that a whole event has too."""
     text = {name: content.decode("utf-8", "backslashreplace") for name, content in attributes.items()}
     known = ("specversion", "id", "type", "source", "time")
     envelope: dict[str, Any] = {name: text[name] for name in known if name in text}
     try:
         data = _decode_data(value)
-        msgspec.convert({**envelope, "data": data}, CourseChangeEvent)
+        msgspec.convert(envelope, EventAttributes)
     except DECODE_ERRORS as error:
         ids = salvaged_ids(value)._replace(change_id=salvaged_ids(_encode(envelope)).change_id)
         raise _RejectedError(examine_data(value, _encode(envelope), error), ids) from None

@@ -21,6 +21,7 @@ from daemon.codec.change import (
     CourseChange,
     CourseChangeData,
     CourseChangeEvent,
+    EventAttributes,
     IntegrationId,
     OriginId,
 )
@@ -91,8 +92,7 @@ def examine_data(value: bytes, envelope: bytes, error: Exception) -> Finding:
         return fields
     of_headers = (
         mistake._replace(path=f"header ce_{mistake.path}")
-        for mistake in _mistakes(attributes, CourseChangeEvent)
-        if mistake.path != "data"
+        for mistake in _mistakes(attributes, EventAttributes)
     )
     return _finding((*of_headers, *_mistakes(fields, CourseChangeData)), error)
 
