@@ -130,6 +130,32 @@ async def test_an_assignment_is_not_confirmed_while_a_rebalance_is_unread(cluste
     assert await log.confirm_assignment(0, timeout=1)
 
 
+async def test_a_begin_that_comes_after_the_revocation_does_nothing(cluster: EmbeddedCluster):
+    cluster.append(TOPICS.changes, Message(None, b"for the next owner"), 0)
+    log = await joined(cluster, "a")
+    assert await now(log.next_event()) == Assigned(ALL)
+    cluster.rebalance(TOPICS.changes)
+    assert await now(log.next_event()) == Revoked(ALL)
+
+    log.begin(0, 0, token=1)
+
+    assert await all_events(log) == [Assigned(ALL)]
+
+
+async def test_partitions_are_read_in_turn(cluster: EmbeddedCluster):
+    for number in range(1200):
+        for partition in (0, 1):
+            cluster.append(TOPICS.changes, Message(None, b"%d" % number), partition)
+    log = await joined(cluster, "a")
+    assert await now(log.next_event()) == Assigned(ALL)
+    for partition in (0, 1):
+        log.begin(partition, 0, token=partition)
+
+    events = await all_events(log)
+
+    assert [event.partition for event in events if isinstance(event, Records)] == [0, 1] * 3
+
+
 class LateCluster(EmbeddedCluster):
     """Notices wait until they are let through."""
 
@@ -163,9 +189,10 @@ async def test_a_member_that_hears_late_goes_on_reading_but_is_not_confirmed_and
     cluster.append(TOPICS.changes, Message(None, b"read by a zombie"), 0)
     assert isinstance(await now(zombie.next_event()), Records)
     assert not await zombie.confirm_assignment(0, timeout=1)
+    await (await zombie.open_shard(1)).commit(Transaction([(b"position", b"1")], position=1))
     with pytest.raises(FencedError):
         await shard.commit(Transaction([(b"position", b"1")], position=1))
-    assert (await heir.input_facts(0)).group_offset is None
+    assert [(await heir.input_facts(partition)).group_offset for partition in (0, 1)] == [None, None]
 
     for session, notice in cluster.held_back:
         session.deliver(notice)
@@ -208,6 +235,42 @@ def test_members_in_different_loops_wake_each_other_only_through_their_own_loop(
     finally:
         for loop in loops:
             loop.close()
+
+
+def test_a_waiting_member_is_woken_by_whatever_it_waits_for(cluster: EmbeddedCluster):
+    loop = asyncio.new_event_loop()
+    try:
+        log = loop.run_until_complete(joined(cluster, "a"))
+        assert loop.run_until_complete(log.next_event()) == Assigned(ALL)
+        log.begin(0, 0, token=1)
+        producer = cluster.producer("publisher")
+        producer.append(TOPICS.changes, Message(None, b"2"), 0)
+
+        def append() -> None:
+            cluster.append(TOPICS.changes, Message(None, b"1"), 1)
+
+        def resume() -> None:
+            log.pause(0)
+            cluster.append(TOPICS.changes, Message(None, b"3"), 0)
+            step(loop)
+            log.resume(0)
+
+        for cause, partition in (
+            (lambda: (append(), log.begin(1, 0, token=2)), 1),
+            (append, 1),
+            (lambda: producer.end_transaction(commit=True), 0),
+            (resume, 0),
+        ):
+            waiting = loop.create_task(log.next_event())
+            step(loop)
+            assert not waiting.done()
+            cause()
+            step(loop)
+            event = waiting.result()
+            assert isinstance(event, Records)
+            assert event.partition == partition
+    finally:
+        loop.close()
 
 
 def test_a_member_whose_loop_is_gone_does_not_disturb_the_others(cluster: EmbeddedCluster):
@@ -262,6 +325,30 @@ async def test_a_successor_that_opens_while_a_commit_is_on_its_way_wins(cluster:
     assert [record async for batch in second.restore() for record in batch] == []
 
 
+async def test_restoring_ends_where_the_journal_ended_at_the_fence(cluster: EmbeddedCluster):
+    log = await joined(cluster, "a")
+    await (await log.open_shard(0)).commit(Transaction([(b"position", b"1")]))
+    successor = await log.open_shard(0)
+    await successor.commit(Transaction([(b"position", b"2")]))
+
+    assert [record.value async for batch in successor.restore() for record in batch] == [b"1"]
+
+
+async def test_a_restore_that_can_not_be_whole_says_so(cluster: EmbeddedCluster):
+    log = await joined(cluster, "a")
+    shard = await log.open_shard(0)
+    await shard.commit(Transaction([(b"%d" % number, b"") for number in range(600)]))
+    restore = (await log.open_shard(0)).restore()
+    assert len(await anext(restore)) == 500
+    cluster.delete_before(TOPICS.journal, 0, 550)
+    with pytest.raises(LogError, match="deleted"):
+        await anext(restore)
+
+    cluster.producer("foreign").append(TOPICS.journal, Message(b"key", b""), 0)
+    with pytest.raises(LogError, match="foreign"):
+        await restored(log, 0)
+
+
 async def test_what_a_cancelled_commit_has_done_is_unknown_and_its_shard_of_no_more_use(
     cluster: EmbeddedCluster,
 ):
@@ -288,12 +375,15 @@ async def test_a_position_of_a_deleted_topic_is_lost_in_its_successor(cluster: E
         cluster.append(TOPICS.changes, Message(None, b"%d" % number), 0)
     log.begin(0, 0, token=1)
     assert isinstance(await now(log.next_event()), Records)
+    await (await log.open_shard(0)).commit(Transaction([(b"position", b"3")], position=3))
+    assert (await log.input_facts(0)).group_offset == 3
 
     cluster.recreate_topic(TOPICS.changes)
 
     lost = await now(log.next_event())
     assert isinstance(lost, PositionLost)
     assert (lost.partition, lost.token, lost.offset) == (0, 1, 3)
+    assert (await log.input_facts(0)).group_offset is None
 
 
 async def test_a_missing_topic_is_named_at_the_start(cluster: EmbeddedCluster):

@@ -115,8 +115,7 @@ class EmbeddedLog:
         return (
             self._ended is None
             and session is not None
-            and session.live
-            and session.settled  # otherwise a rebalance is under way, and nothing is sure
+            and session.settled  # otherwise it is over or a rebalance is under way
             and partition in session.partitions
         )
 
@@ -244,7 +243,7 @@ class EmbeddedShardLog:
         position = self._journal.start
         while position < self._journal_end:
             self._check_open()
-            records, position = self._journal.read(position, RECORDS_MAX, before=self._journal_end)
+            records, position = self._read(position)
             if records:
                 yield records
             await asyncio.sleep(0)
@@ -283,6 +282,16 @@ class EmbeddedShardLog:
     def _check_open(self) -> None:
         if self._closed:
             raise LogError("this shard log is closed")
+
+    def _read(self, position: int) -> tuple[list[Record], int]:
+        journal = f"{self._topics.journal}/{self._partition}"
+        try:
+            records, following = self._journal.read(position, RECORDS_MAX, before=self._journal_end)
+        except OffsetOutOfRangeError:
+            raise LogError(f"{journal} was deleted below {self._journal.start} while it was read") from None
+        if following == position:
+            raise LogError(f"{journal} is held back at {position} by a foreign transaction that is open")
+        return records, following
 
     def _write(self, transaction: Transaction) -> list[int]:
         topics, append = self._topics, self._producer.append
