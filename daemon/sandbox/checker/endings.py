@@ -13,15 +13,9 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from daemon.sandbox.checker.evidence import Change, Course, Evidence
-from daemon.sandbox.checker.history import Source, Task, TaskStatus
+from daemon.sandbox.checker.history import Task, TaskStatus
 from daemon.sandbox.checker.verdict import Kind, Verdict
-from daemon.sandbox.checker.wire import ResultEvent
-
-STALE_REPLAY = "COURSESYNC.STALE_REPLAY"
-"""The daemon's public code for: the API keeps answering with an old task."""
-
-BACKLOG_FULL = "COURSESYNC.BACKLOG_FULL"
-"""The one reason for which an acceptable record may be REJECTED."""
+from daemon.sandbox.checker.wire import BACKLOG_FULL, STALE_REPLAY, ResultEvent
 
 API_TIMED_OUT = "PLATFORM.TASK_TIMED_OUT"
 

@@ -15,6 +15,7 @@ from math import inf
 from daemon.sandbox.checker.evidence import Course, Evidence, Submission
 from daemon.sandbox.checker.history import Digest
 from daemon.sandbox.checker.verdict import Kind, Verdict
+from daemon.sandbox.checker.wire import STALE_REPLAY
 
 
 def judge_courses(evidence: Evidence, pending_ms_max: int | None, verdict: Verdict) -> None:
@@ -59,7 +60,9 @@ class _Order:
         for change in course.changes:
             self._offsets_of[change.digest].append(change.source.offset)
             result = evidence.results.get(change.source)
-            if result is not None and result.task_id is not None:
+            # An old task that the API kept answering with was not made for this change.
+            stale = result is not None and result.error_code == STALE_REPLAY
+            if result is not None and result.task_id is not None and not stale:
                 self._named[result.task_id].append(change.source.offset)
                 if result.status == "TIMED_OUT":
                     self._timed_out.add(result.task_id)
@@ -67,12 +70,8 @@ class _Order:
     def judge(self) -> None:
         self._judge_overlaps()
         if self._in_order(self._course.submissions, "submitted"):
-            applied = [
-                s for s in self._course.submissions if s.item.applied and s.task.applied_at is not None
-            ]
-            applied.sort(
-                key=lambda s: s.task.applied_at or 0
-            )  # stable: by creation where the times are equal
+            applied = [s for s in self._course.submissions if s.item.applied]
+            applied.sort(key=_applied_at)
             self._in_order(applied, "applied by the LMS")
 
     def _in_order(self, submissions: Iterable[Submission], what: str) -> bool:
@@ -134,6 +133,13 @@ class _Order:
         """Which change it was for, as far as is known, and its course."""
         offsets = "|".join(map(str, self._candidates(submission)))
         return f"{self._source.topic}/{self._source.partition}/{offsets} ({' '.join(self._course.key)})"
+
+
+def _applied_at(submission: Submission) -> int:
+    """For a stable sort: where the times are equal, what was submitted first stays first."""
+    applied_at = submission.task.applied_at
+    assert applied_at is not None, "an item is applied when its task is"
+    return applied_at
 
 
 def _judge_convergence(evidence: Evidence, course: Course, verdict: Verdict) -> None:

@@ -18,6 +18,12 @@ CHANGE_TYPE = "course.upserted"
 RESOLVED = "course.sync.resolved"
 CORRECTED = "course.sync.corrected"
 
+STALE_REPLAY = "COURSESYNC.STALE_REPLAY"
+"""Error code: the API keeps answering with an old task."""
+
+BACKLOG_FULL = "COURSESYNC.BACKLOG_FULL"
+"""Error code: the one reason for which an acceptable record may be REJECTED."""
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _PRINTABLE_ASCII = re.compile(r"[!-~]+")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Z]{2})?")
