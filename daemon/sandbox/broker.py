@@ -93,6 +93,11 @@ class Broker:
     def running(self) -> bool:
         return self._child is not None and self._child.running
 
+    @property
+    def pid(self) -> int | None:
+        """None while it does not run."""
+        return self._child.pid if self._child is not None and self._child.running else None
+
     def start(self, timeout: float = 60.0) -> None:
         """Start it and return when it answers. No-op when it runs. The first start ever fetches the jars.
 

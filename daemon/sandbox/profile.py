@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from daemon.config.units import parse_duration
 from daemon.log.port import Topics
@@ -71,11 +72,13 @@ def environment(
     base_url: str,
     api_key_file: Path,
     admin_port: int,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
-    """The environment that `coursesyncd` is run with. Settings of the user's own are left out: they
-    were made for another cluster."""
+    """The environment that `coursesyncd` is run with; `settings`, by name, go over the sandbox's times.
+    Settings of the user's own are left out: they were made for another cluster."""
     settings = {
         **TIMES,
+        **settings,
         "kafka.bootstrap_servers": bootstrap,
         "kafka.group_id": group,
         "kafka.group_instance_id": f"{group}-0",

@@ -13,10 +13,10 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import IO, Any, Self
 
 import msgspec
@@ -41,6 +41,7 @@ class SimulatorAddress(msgspec.Struct, frozen=True):
     """For /_sim/…"""
     base_url: str
     """Of the API."""
+    pid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +67,26 @@ class Stack:
     `daemon.log.port.LogError` when the cluster can not be used.
     """
 
-    def __init__(self, directory: Path, *, faults: str, seed: int, say: Callable[[str], None]) -> None:
-        """`faults` is what the simulator's option of this name takes; `say` gets what happens, for people."""
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        faults: str,
+        seed: int,
+        say: Callable[[str], None],
+        kafka: str | None = None,
+        task_seconds: float = profile.TASK_SECONDS,
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """`faults` and `task_seconds` are what the simulator's options of these names take; `say` gets what
+        happens, for people. `kafka` is the ``host:port`` of a cluster that runs already; without it, that
+        of the environment's ``KAFKA`` or one of our own. `settings` of the daemon, by name, go over the
+        sandbox's.
+        """
         self.directory = directory
+        self._external = kafka or external_kafka()
+        self._task_seconds = task_seconds
+        self._settings = settings
         self._faults = faults
         self._seed = seed
         self._say = say
@@ -96,6 +114,7 @@ class Stack:
             base_url=a.simulator.base_url,
             api_key_file=self._api_key_file,
             admin_port=int(a.admin_url.rpartition(":")[2]),
+            settings=self._settings,
         )
 
     def __enter__(self) -> Self:
@@ -181,7 +200,7 @@ class Stack:
         for old in self.directory.glob("*.log"):
             old.unlink()
         self._api_key_file.write_text(f"{API_KEY}\n")
-        external = external_kafka()
+        external = self._external
         group = f"sandbox-{uuid.uuid4().hex[:8]}" if external else "course-sync-daemon"
         self._addresses = Addresses(
             bootstrap=external or self._start_broker(cleanup),
@@ -217,7 +236,7 @@ class Stack:
         options = {
             "--faults": self._faults,
             "--seed": str(self._seed),
-            "--task-seconds": str(profile.TASK_SECONDS),
+            "--task-seconds": str(self._task_seconds),
             "--api-key": API_KEY,
         }
         command = [sys.executable, "-m", "daemon.sandbox.simulator"]
