@@ -214,10 +214,12 @@ class Flow(Generic[Ref]):
         self._probe_at = now + self._settings.park.probe_min
         return True
 
-    def due(self) -> float | None:
-        """When the passing of time next lets a submission go that may not go now."""
+    def due(self, now: float) -> float | None:
+        """When, after now, the passing of time next lets something go that may not go now. What only the
+        end of a call lets go, the caller has to ask for when that call ends.
+        """
         times = [self._blocked.due(), self._delayed[0][0] if self._delayed else None]
-        if self.halted is not None:
+        if self.halted is not None and self._probe_at > now:
             times.append(self._probe_at)
         return min((time for time in times if time is not None), default=None)
 

@@ -68,9 +68,10 @@ class Submitter:
     async def run(self) -> None:
         async with asyncio.TaskGroup() as calls:
             while not self._stopping:
-                taken = self._flow.next_submission(self._ports.clock.now().mono)
+                now = self._ports.clock.now().mono
+                taken = self._flow.next_submission(now)
                 if taken is None:
-                    await self._waker.wait(self._flow.due())
+                    await self._waker.wait(self._flow.due(now))
                     continue
                 calls.create_task(self._submit(*taken))
 
