@@ -17,6 +17,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import KafkaConnectionError
 from kafka.net.compat import KafkaNetClient
 
+from daemon.log.kafka.partitioner import KeyPartitioner
 from daemon.log.port import LogError
 
 RECORD_BYTES_MAX = 2 * 1024 * 1024
@@ -50,6 +51,7 @@ _PRODUCER: dict[str, Any] = {
     "retry_backoff_ms": 10,
     # With the default of 16 KiB a transaction has half the throughput.
     "batch_size": 262_144,
+    "partitioner": KeyPartitioner(),
     "linger_ms": 0,  # what belongs together is sent together: one transaction
     "compression_type": "lz4",
     "max_request_size": RECORD_BYTES_MAX,

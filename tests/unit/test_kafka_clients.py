@@ -1,0 +1,139 @@
+"""Settings and helpers of the Kafka clients that need no broker."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import kafka.record.util
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kafka import KafkaConsumer
+from kafka.coordinator.base import BaseCoordinator
+from kafka.coordinator.heartbeat import Heartbeat
+from kafka.errors import KafkaError
+from kafka.net.compat import KafkaNetClient
+from kafka.partitioner.default import DefaultPartitioner
+from kafka.partitioner.default import murmur2 as their_murmur2
+
+from daemon.log.kafka import KafkaConnection
+from daemon.log.kafka.clients import _EVERY_CLIENT, Clients, _NetClient
+from daemon.log.kafka.partitioner import KeyPartitioner, murmur2
+from daemon.log.port import LogError
+
+PASSWORD = "canary-7f3a"
+
+
+def secured(**files: str) -> KafkaConnection:
+    return KafkaConnection(
+        ("127.0.0.1:1",),
+        security_protocol="SASL_PLAINTEXT",
+        sasl_mechanism="PLAIN",
+        sasl_username="daemon",
+        sasl_password=PASSWORD,
+        **files,
+    )
+
+
+def test_the_password_is_in_no_repr():
+    assert PASSWORD not in repr(secured())
+    assert "daemon" in repr(secured())
+
+
+def test_the_password_is_in_no_log_line_and_no_error(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(_EVERY_CLIENT, "bootstrap_timeout_ms", 50)
+    caplog.set_level(logging.DEBUG)
+    clients = Clients(secured())
+    for make in (clients.admin, clients.reader, lambda: clients.producer("t")):
+        with pytest.raises(KafkaError) as caught:
+            make()
+        assert PASSWORD not in repr(caught.value)
+    assert "security_protocol" in caplog.text  # the library does write its settings down
+    assert PASSWORD not in caplog.text
+
+
+def test_the_password_reaches_the_broker_unchanged():
+    settings = Clients(secured())._settings
+    assert settings["sasl_plain_password"].encode() == PASSWORD.encode()
+    assert "\0".join(["daemon", settings["sasl_plain_password"]]) == f"daemon\0{PASSWORD}"
+
+
+def test_without_the_fast_checksum_the_daemon_does_not_start(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(kafka.record.util, "crc32c_c", None)
+    with pytest.raises(LogError, match="crc32c"):
+        Clients(KafkaConnection(("127.0.0.1:1",)))
+
+
+def test_a_tls_file_that_is_missing_or_no_certificate_is_named(tmp_path: Path):
+    missing = str(tmp_path / "ca.crt")
+    with pytest.raises(LogError, match=missing):
+        Clients(KafkaConnection(("127.0.0.1:1",), "SSL", tls_ca_file=missing))
+    garbage = tmp_path / "garbage.crt"
+    garbage.write_text("not a certificate")
+    with pytest.raises(LogError, match=str(garbage)):
+        Clients(KafkaConnection(("127.0.0.1:1",), "SSL", tls_ca_file=str(garbage)))
+
+
+def test_a_node_that_can_not_be_reached_is_not_ready_instead_of_an_error():
+    """The producer would drop the request that it was about to send, and its commit would wait for ever."""
+    client = _NetClient(bootstrap_servers=["127.0.0.1:1"])
+    try:
+        (node,) = (broker.node_id for broker in client.cluster.bootstrap_brokers())
+        with pytest.raises(KafkaError):
+            KafkaNetClient.await_ready(client, node, timeout_ms=10)
+        assert client.await_ready(node, timeout_ms=10) is False
+    finally:
+        client.close()
+
+
+def test_the_fields_that_membership_reads_are_still_there():
+    """A newer kafka-python that names them otherwise must fail here and not in the field."""
+    heartbeat = Heartbeat()
+    for name in ("last_send", "last_receive", "last_reset"):
+        assert isinstance(getattr(heartbeat, name), float)
+    heartbeat.fail_heartbeat()
+    assert heartbeat.time_to_next_heartbeat() <= heartbeat.config["retry_backoff_ms"] / 1000
+    source = BaseCoordinator.__init__.__code__.co_names
+    fields = (
+        "state",
+        "rejoining",
+        "rejoin_needed",
+        "coordinator_id",
+        "_heartbeat_enabled",
+        "_heartbeat_wakeup",
+    )
+    assert set(fields) <= set(source)
+    assert "_coordinator" in KafkaConsumer.__init__.__code__.co_names
+
+
+@given(st.binary(max_size=300))
+def test_a_key_has_the_hash_that_kafka_gives_it(key: bytes):
+    assert murmur2(key) == their_murmur2(key)
+
+
+class _Cluster:
+    def __init__(self, partitions: int) -> None:
+        self._partitions = set(range(partitions))
+
+    def topics(self) -> set[str]:
+        return {"t"}
+
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        assert topic == "t"
+        return self._partitions
+
+    available_partitions_for_topic = partitions_for_topic
+
+
+@given(st.binary(max_size=80), st.integers(1, 64))
+def test_a_key_goes_where_every_kafka_client_puts_it(key: bytes, partitions: int):
+    cluster = _Cluster(partitions)
+    theirs = DefaultPartitioner().partition("t", key, key, None, None, cluster)
+    assert KeyPartitioner().partition("t", key, key, None, None, cluster) == theirs
+
+
+def test_a_record_without_a_key_goes_to_some_partition():
+    assert KeyPartitioner().partition("t", None, None, None, None, _Cluster(3)) in {0, 1, 2}
