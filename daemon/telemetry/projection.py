@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import Counter
 
 from daemon.core.model import Now, RejectReason, Status
-from daemon.core.step import BatchSealed, Step, TaskAccepted, TaskEnded
+from daemon.core.step import BatchSealed, Step, TaskAccepted, TaskEnded, TaskLost
+from daemon.core.verdict import Verdict
 from daemon.telemetry.labels import ChangeType, TaskSource
 from daemon.telemetry.metrics import Metrics
 
@@ -35,6 +36,8 @@ def count(metrics: Metrics, step: Step, now: Now) -> None:
             metrics.task_created(TaskSource.SUBMIT)
         elif isinstance(fact, TaskEnded):
             _count_end(metrics, fact, now)
+        elif isinstance(fact, TaskLost):
+            metrics.http_retry(Verdict.LOST)
 
 
 def _count_input(metrics: Metrics, step: Step) -> None:

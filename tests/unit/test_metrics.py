@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from daemon.core.answers import Trouble
 from daemon.core.model import Error, Item, Now, Rejection, RejectReason, Result, Status
-from daemon.core.step import Batch, BatchSealed, Outcome, Step, TaskAccepted, TaskEnded, Trigger
+from daemon.core.step import Batch, BatchSealed, Outcome, Step, TaskAccepted, TaskEnded, TaskLost, Trigger
 from daemon.core.verdict import Verdict
 from daemon.telemetry import projection
 from daemon.telemetry.catalogue import CATALOGUE, PENDING_AGE, Kind
@@ -112,6 +112,16 @@ def test_instances_do_not_share_anything():
     one.commit(0.01)
     assert series(one)["coursesync_commits_total"] == 1
     assert series(other)["coursesync_commits_total"] == 0
+
+
+def test_nothing_is_described_that_nobody_feeds():
+    """Every method that counts is used by the runtime, the command line or the projection."""
+    root = Path(__file__).parents[2] / "daemon"
+    sources = [path for path in root.rglob("*.py") if path != root / "telemetry" / "metrics.py"]
+    used: set[str] = set()
+    for path in sources:
+        used.update(re.findall(r"\b_?metrics\.(\w+)", path.read_text(encoding="utf-8")))
+    assert {name for name, member in vars(Metrics).items() if callable(member) and name[0] != "_"} <= used
 
 
 # --- bounds ---------------------------------------------------------------------------------------
@@ -265,6 +275,12 @@ def test_a_time_out_has_no_detection_lag_and_lasts_until_it_was_seen():
     assert found['coursesync_tasks_finished_total{outcome="timed_out"}'] == 1
     assert found['coursesync_task_duration_seconds_sum{outcome="timed_out"}'] == 90
     assert found["coursesync_detection_lag_seconds_count"] == 0
+
+
+def test_a_lost_task_is_a_submission_again():
+    metrics = make()
+    projection.count(metrics, step(facts=[TaskLost(batch())]), NOW)
+    assert series(metrics)['coursesync_http_retries_total{reason="lost"}'] == 1
 
 
 def test_a_clock_that_was_set_back_makes_no_negative_durations():
