@@ -215,13 +215,15 @@ class Flow(Generic[Ref]):
         return True
 
     def due(self, now: float) -> float | None:
-        """When, after now, the passing of time next lets something go that may not go now. What only the
-        end of a call lets go, the caller has to ask for when that call ends.
-        """
-        times = [self._blocked.due(), self._delayed[0][0] if self._delayed else None]
-        if self.halted is not None and self._probe_at > now:
-            times.append(self._probe_at)
+        """When the passing of time next lets a submission go; to be asked after `next_submission`."""
+        times = [self._blocked.due(), self._delayed[0][0] if self._delayed else None, self.probe_due(now)]
         return min((time for time in times if time is not None), default=None)
+
+    def probe_due(self, now: float) -> float | None:
+        """When, after now, a call may go out although the process is halted. None: it is not halted, or a
+        probe may go as soon as no other call is in flight.
+        """
+        return self._probe_at if self.halted is not None and self._probe_at > now else None
 
     # --- figures ----------------------------------------------------------------------------------
 

@@ -45,9 +45,9 @@ class Engine:
         self._ports = ports
         self._flow: Flow[Claim] = Flow(ports.settings, ports.rng)
         self._halt = Halt(ports, self._flow, key_changed, self._resumed)
-        polls = Waker()
-        self._submitter = Submitter(ports, self._flow, self._halt, polls)
-        self._poller = Poller(ports, self._flow, self._halt, polls)
+        submissions, polls = Waker(), Waker()
+        self._submitter = Submitter(ports, self._flow, self._halt, submissions, polls)
+        self._poller = Poller(ports, self._flow, self._halt, polls, submissions)
         self._partitions: dict[int, tuple[Partition, asyncio.Task[None]]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []

@@ -115,6 +115,7 @@ class Partition:
         number, ports = self.number, self._ports
         if self._failed:
             await self._wait_for_confirmation()
+        self._rejoining = False  # a new producer is proof enough
         ports.health.restoring(number)
         self._shard_log = await ports.log.open_shard(number)
         self.fenced_at = ports.clock.boot()
@@ -132,9 +133,10 @@ class Partition:
             batches=len(opened.shard.batches),
             waiting=opened.shard.waiting,
         )
-        self._suspended = self._rejoining = False
         self._on_opened(self, opened.shard)
-        self._begin(opened.shard)
+        if not self._suspended and not self._rejoining:
+            self._begin(opened.shard)
+        # Else it was revoked meanwhile: reading begins when it has come back and has proved itself.
         ports.health.restored(number)
 
     async def _wait_for_confirmation(self) -> None:

@@ -36,12 +36,14 @@ class Pending(NamedTuple):
 
 
 class Poller:
-    def __init__(self, ports: Ports, flow: Flow[Claim], halt: Halt, waker: Waker) -> None:
+    def __init__(self, ports: Ports, flow: Flow[Claim], halt: Halt, waker: Waker, submissions: Waker) -> None:
+        """`waker` wakes this, `submissions` the submitter."""
         poll = ports.settings.poll
         self._ports = ports
         self._flow = flow
         self._halt = halt
         self._waker = waker
+        self._submissions = submissions
         self._policy = PollPolicy(poll.first_after, poll.factor, poll.interval_max)
         self._schedule: Schedule[Pending] = Schedule()
         self._stopping = False
@@ -108,7 +110,7 @@ class Poller:
                 if due is None or due > now:
                     await self._waker.wait(due)
                 elif not self._flow.may_poll(now):
-                    await self._waker.wait(self._flow.due(now))
+                    await self._waker.wait(self._flow.probe_due(now))
                 else:
                     popped = self._schedule.pop_due(now)
                     assert popped is not None
@@ -175,6 +177,7 @@ class Poller:
             self._halt.key_works()
         if verdict is Verdict.PARK:
             self._flow.park(integration_id, now.mono)
+            self._submissions.wake()  # it has another time to wait for now
         if isinstance(answer, (NoAnswer, Refused)) and verdict is not Verdict.LOST:
             self.blind.setdefault(pending, now.wall)
             log.info("task.poll_failed", task=polled.task_id, answer=_describe(answer))

@@ -21,12 +21,13 @@ log = structlog.get_logger()
 
 
 class Submitter:
-    def __init__(self, ports: Ports, flow: Flow[Claim], halt: Halt, wake_polls: Waker) -> None:
+    def __init__(self, ports: Ports, flow: Flow[Claim], halt: Halt, waker: Waker, polls: Waker) -> None:
+        """`waker` wakes this, `polls` the poller."""
         self._ports = ports
         self._flow = flow
         self._halt = halt
-        self._polls = wake_polls
-        self._waker = Waker()
+        self._waker = waker
+        self._polls = polls
         self._stopping = False
         self.in_flight = 0
 
