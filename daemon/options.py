@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Callable
@@ -39,3 +40,24 @@ def settings_or_exit(config_file: Path | None, *, unneeded: frozenset[str] = fro
     except ConfigError as error:
         click.echo(str(error), err=True)
         sys.exit(EXIT_CONFIGURATION)
+
+
+def bootstrap_option(command: _F) -> _F:
+    """``--bootstrap-servers HOST:PORT``; for commands that a person points at a cluster."""
+    return click.option(
+        "--bootstrap-servers",
+        metavar="HOST:PORT",
+        help="Instead of kafka.bootstrap_servers of the configuration.",
+    )(command)
+
+
+def settings_for_topics(config_file: Path | None, bootstrap_servers: str | None) -> Settings:
+    """The settings for a command that only reads or writes a topic; otherwise as `settings_or_exit`.
+
+    ``bootstrap_servers`` from the command line wins over the configuration, which then need not name any.
+    """
+    if bootstrap_servers is None:
+        return settings_or_exit(config_file, unneeded=frozenset({"kombo"}))
+    settings = settings_or_exit(config_file, unneeded=frozenset({"kombo", "kafka"}))
+    kafka = dataclasses.replace(settings.kafka, bootstrap_servers=bootstrap_servers)
+    return dataclasses.replace(settings, kafka=kafka)

@@ -68,10 +68,9 @@ class Plan:
         for name in ("repeat_share", "return_share", "invalid_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, which is not between 0 and 1")
-        if self.changes < 0:
-            raise ValueError(f"changes is {self.changes}, which is less than 0")
-        if self.integrations < 1 or self.courses_per_integration < 1:
-            raise ValueError("at least one integration with one course is needed")
+        for name, least in (("changes", 0), ("integrations", 1), ("courses_per_integration", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}, which is less than {least}")
         if not 0 <= self.quiet_integrations < self.integrations:
             raise ValueError(
                 f"quiet_integrations is {self.quiet_integrations}; of {self.integrations} integrations"

@@ -1,0 +1,176 @@
+"""``coursesyncd results``: the results topic for people, as a table or as JSON lines."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Literal
+
+import click
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from daemon.codec.result import SyncResult
+from daemon.connections import kafka_connection
+from daemon.core.model import Status
+from daemon.log.plain import read_topic
+from daemon.log.port import LogError
+from daemon.options import bootstrap_option, config_option, settings_for_topics
+
+CORRECTED = "course.sync.corrected"
+
+_STYLES = {
+    Status.SUCCEEDED: "green",
+    Status.FAILED: "bold red",
+    Status.TIMED_OUT: "red",
+    Status.SUPERSEDED: "dim",
+    Status.REJECTED: "magenta",
+}
+
+_WIDTHS = {"RESOLVED": 12, "STATUS": 11, "CHANGE": 14, "INTEGRATION": 34, "COURSE": 30}
+"""Characters of the columns but the last. Fixed: rows appear as they come."""
+
+
+class _Event(msgspec.Struct):
+    type: str
+    data: SyncResult
+
+
+@click.command()
+@click.option("--follow", "-f", is_flag=True, help="Go on with what comes; ends with Ctrl-C.")
+@click.option(
+    "--from",
+    "start",
+    type=click.Choice(("beginning", "end")),
+    default="beginning",
+    show_default=True,
+    help="Where in the topic to start.",
+)
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice(list(Status), case_sensitive=False),
+    help="Only these (may be repeated).",
+)
+@click.option(
+    "--integration", "integrations", multiple=True, metavar="ID", help="Only these (may be repeated)."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="The events as they are, one a line, instead of a table."
+)
+@click.option("--topic", help="Instead of topics.results of the configuration.")
+@bootstrap_option
+@config_option
+def results(
+    *,
+    follow: bool,
+    start: Literal["beginning", "end"],
+    statuses: tuple[Status, ...],
+    integrations: tuple[str, ...],
+    as_json: bool,
+    topic: str | None,
+    bootstrap_servers: str | None,
+    config_file: Path | None,
+) -> None:
+    """Show the results of changes, as a read_committed consumer sees them.
+
+    Ends where the topic ends, unless --follow. Partitions are read one beside the other: only within one
+    of them are the results in order.
+    """
+    if start == "end" and not follow:
+        raise click.UsageError("--from end without --follow has nothing to show.")
+    settings = settings_for_topics(config_file, bootstrap_servers)
+    topic = topic or settings.topics.results
+    table = None if as_json else _Table()
+    decoder = msgspec.json.Decoder(_Event)
+    try:
+        for record in read_topic(kafka_connection(settings.kafka), topic, start=start, follow=follow):
+            try:
+                event = decoder.decode(record.value or b"")
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                click.echo(f"{topic}/{record.partition}/{record.offset} is no result", err=True)
+                continue
+            if statuses and event.data.status not in statuses:
+                continue
+            if integrations and event.data.integration_id not in integrations:
+                continue
+            if table is None:
+                click.echo((record.value or b"").strip())
+            else:
+                table.show(event)
+    except LogError as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        if not follow:
+            raise
+    if table is not None:
+        table.end()
+
+
+class _Table:
+    """Rows as they come, and a line with the counts at the end."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False)
+        self._counts: Counter[str] = Counter()
+        self._corrections = 0
+
+    def show(self, event: _Event) -> None:
+        if not self._counts and not self._corrections:
+            headings = "".join(_fit(name, width) for name, width in _WIDTHS.items())
+            self._print(Text(headings, "bold"))
+        result = event.data
+        if event.type == CORRECTED:
+            self._corrections += 1
+        else:
+            self._counts[result.status] += 1
+        self._print(_row(result, corrected=event.type == CORRECTED))
+
+    def end(self) -> None:
+        counts = ", ".join(f"{self._counts[status]:,} {status}" for status in Status if self._counts[status])
+        line = f"{self._counts.total():,} results" + (f": {counts}" if counts else "")
+        if self._corrections:
+            line += f"; {self._corrections:,} corrected later"
+        self._console.print(f"{line}.")
+
+    def _print(self, row: Text) -> None:
+        # A terminal cuts what does not fit; a file gets it all.
+        cut = self._console.is_terminal
+        self._console.print(row, no_wrap=True, overflow="ellipsis", soft_wrap=not cut)
+
+
+def _row(result: SyncResult, *, corrected: bool) -> Text:
+    row = Text()
+    cells = (
+        result.resolved_at[11:23],
+        ("→ " if corrected else "") + result.status,
+        f"{result.change.partition}/{result.change.offset}",
+        result.integration_id or "-",
+        result.origin_id or "-",
+    )
+    for (name, width), cell in zip(_WIDTHS.items(), cells, strict=True):
+        row.append(_fit(cell, width), _STYLES[result.status] if name == "STATUS" else "")
+    return row.append(_detail(result))
+
+
+def _detail(result: SyncResult) -> str:
+    """What makes this result worth reading."""
+    if result.error is not None:
+        return _printable(f"{result.error.code or 'no code'}: {result.error.message}")
+    if result.superseded_by is not None:
+        return f"by {result.superseded_by.partition}/{result.superseded_by.offset}"
+    return _printable(f"course {result.course_id}") if result.course_id is not None else ""
+
+
+def _fit(text: str, width: int) -> str:
+    """So many columns exactly, and a space after them."""
+    cell = Text(_printable(text))
+    cell.truncate(width, overflow="ellipsis", pad=True)
+    return f"{cell.plain} "
+
+
+def _printable(text: str) -> str:
+    """On one line, and without what would move a terminal's cursor: other people wrote this."""
+    return "".join(character if character.isprintable() else " " for character in text)
