@@ -5,8 +5,8 @@ through the methods below, once, and never during a restore. What *is* (pending 
 is read at the scrape from a `Snapshot` and from `Health`.
 
 Each instance has a registry of its own, so tests and simulations may have many in a process. A method
-takes label values only as enums, so that no text from outside can become a series. A call costs half a
-microsecond or less; a scrape costs about 3 ms with 10,000 pending tasks.
+takes label values only as enums, so that no text from outside can become a series. Counting a
+result costs about 1.3 µs; a scrape costs about 3 ms with 10,000 pending tasks, most of it their sorting.
 """
 
 from __future__ import annotations
