@@ -138,8 +138,23 @@ def decode(key: bytes | None, value: bytes | None) -> tuple[list[str], Value | N
         ) from error
 
 
+def payload(batch_id: str, digest_expected: bytes, key: bytes | None, value: bytes | None) -> bytes:
+    """The body of a batch, from a record that was read back from where it should lie (R9).
+
+    Raises:
+        JournalError: something else lies there.
+    """
+    _, record = decode(key, value)
+    if key != batch_key(batch_id) or not isinstance(record, SealedBatch):
+        raise JournalError(f"where the journal should hold batch {batch_id} it holds {key!r:.200}")
+    body = bytes(record.body)
+    if digest(body) != digest_expected:
+        raise JournalError(f"the body of batch {batch_id} in the journal is not the one that was sealed")
+    return body
+
+
 class RestoredBatch(msgspec.Struct):
-    """A batch as the fold leaves it. The body is kept only while it may still have to be sent."""
+    """A batch as the fold leaves it. The body is dropped once there is a task, as in memory."""
 
     offset: int
     sealed: SealedBatch
@@ -190,6 +205,14 @@ class Fold:
                     batch.task, batch.body = record, None
             case Late():
                 self.late[parts[1]] = record
+
+    def unread(self) -> list[tuple[str, RestoredBatch]]:
+        """Batches whose body was dropped and is needed again, since their task was lost: it has to be read
+        back, at `offset`, before they are sent. Keeping it in any case would hold every open payload.
+        """
+        return [
+            (id_, batch) for id_, batch in self.batches.items() if batch.task is None and batch.body is None
+        ]
 
     def _forget(self, parts: list[str]) -> None:
         match parts[0]:

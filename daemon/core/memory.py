@@ -44,6 +44,7 @@ class Memory:
         """Fill the empty memory from the journal. Batches without a task have unknown fate (R13)."""
         for batch_id, kept in fold.batches.items():
             sealed, task = kept.sealed, kept.task
+            assert task is not None or kept.body is not None, "the fold's unread bodies come first"
             batch = Batch(
                 id=batch_id,
                 integration_id=sealed.integration_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from daemon.core.journal import Fold, Position
+from daemon.core.journal import Fold, Position, payload
 from daemon.core.shard import Shard, first_position
 from daemon.log.port import InputFacts, ShardLog
 from daemon.runtime.ports import Ports
@@ -27,7 +27,7 @@ async def restore(ports: Ports, partition: int, shard_log: ShardLog) -> Opened:
 
     Raises:
         BlockedError: journal and input do not fit together.
-        JournalError: a record can not be read by this version.
+        JournalError: a record can not be read by this version, or is not what was written.
         LogError: the log does not answer now.
     """
     started = ports.clock.now().mono
@@ -36,6 +36,9 @@ async def restore(ports: Ports, partition: int, shard_log: ShardLog) -> Opened:
         for record in records:
             fold.apply(record.offset, record.key, record.value)
         ports.metrics.restore_progress(len(records))
+    for batch_id, batch in fold.unread():
+        record = await shard_log.read_back(batch.offset)
+        batch.body = payload(batch_id, batch.digest, record.key, record.value)
     facts = await ports.log.input_facts(partition)
     now = ports.clock.now()
     is_new = fold.position is None

@@ -1,0 +1,234 @@
+"""One shard with a journal and a result topic of its own, driven by hand.
+
+`Bench` is what stands around a shard in production, less everything that takes time or fails: it commits
+its steps, keeps what they wrote, reads payloads back from where the shard believes them to be, and makes a
+new shard from the journal as a restart does. Each thing that happens is one call, so that a test reads as
+the interleaving that it is about.
+"""
+
+import dataclasses
+import random
+
+import msgspec
+
+from daemon.config import Settings
+from daemon.core import journal, settle
+from daemon.core.answers import (
+    Accepted,
+    ItemOutcome,
+    NoAnswer,
+    Refused,
+    TaskCompleted,
+    TaskFailed,
+    TaskPending,
+    Trouble,
+)
+from daemon.core.model import Change, Error, Now, Rejection, RejectReason
+from daemon.core.shard import Shard, first_position
+from daemon.core.step import BatchSealed
+
+START = Now(wall=1_795_428_000_000, mono=5_000.0)
+UNANSWERED = NoAnswer(Trouble.TIMEOUT, "no answer in time")
+
+
+def settings_with(**groups):
+    """The defaults with some changed: ``settings_with(batch={"items_max": 2})``."""
+    settings = Settings()
+    changed = {
+        name: dataclasses.replace(getattr(settings, name), **values) for name, values in groups.items()
+    }
+    return dataclasses.replace(settings, **changed)
+
+
+def refused(status, code=None, **more):
+    return Refused(status, Error(code, f"{code} says the API"), **more)
+
+
+def succeeded(origin_id):
+    return ItemOutcome(origin_id, succeeded=True, course_id=f"kombo-{origin_id}", error=None)
+
+
+def failed(origin_id, code="LMS.COURSE_ARCHIVED"):
+    return ItemOutcome(origin_id, succeeded=False, course_id=None, error=Error(code, "said of the item"))
+
+
+class Bench:
+    """`now` moves by `pass_time` alone. `results` holds what committed steps have published, by offset."""
+
+    def __init__(self, settings=None, seed=0):
+        self.settings = settings or Settings()
+        self.rng = random.Random(seed)
+        self.now = START
+        self.records = []
+        self.results = {}
+        self.corrections = []
+        self.rejections = []
+        self.facts = []
+        self.published = 0
+        self.tasks = 0
+        self.shard = Shard(3, self.settings, first_position(0, "topic-id", 6, self.now), self.rng)
+        self.shard.want_position()
+        self.commit()
+
+    # --- time and input ---------------------------------------------------------------------------
+
+    def pass_time(self, seconds):
+        self.now = Now(self.now.wall + round(seconds * 1000), self.now.mono + seconds)
+
+    def read(self, *entries):
+        self.shard.read(entries, self.published, self.now)
+
+    def change(self, origin_id, integration_id="hr:1", body=None):
+        """A change as the codec hands it over; it takes the next offset of the input."""
+        offset, self.published = self.published, self.published + 1
+        course = f'{{"origin_id":"{origin_id}","course":{{"title":"version {offset}"}}}}'.encode()
+        return Change(
+            offset, f"chg-{offset}", integration_id, origin_id, body or course, consumed_at=self.now.wall
+        )
+
+    def rejection(self):
+        offset, self.published = self.published, self.published + 1
+        error = Error("COURSESYNC.RECORD_NOT_JSON", "the record is not JSON")
+        return Rejection(offset, RejectReason.MALFORMED, error, *[None] * 3, self.now.wall, b"k", b"{", ())
+
+    def publish(self, *origin_ids, integration_id="hr:1"):
+        """Changes of these courses are read; returns their offsets."""
+        changes = [self.change(origin_id, integration_id) for origin_id in origin_ids]
+        self.read(*changes)
+        return [change.offset for change in changes]
+
+    def linger(self):
+        """Wait until what was read is admitted and sealed, and commit. Returns the batches sealed by it."""
+        self.pass_time(self.settings.batch.linger)
+        self.shard.tick(self.now)
+        return self.commit()
+
+    def seal(self, *origin_ids, integration_id="hr:1"):
+        """One batch of changes of these courses, sealed and committed."""
+        self.publish(*origin_ids, integration_id=integration_id)
+        (batch,) = self.linger()
+        return batch
+
+    # --- commits ----------------------------------------------------------------------------------
+
+    def commit(self):
+        """Commit what is in the draft; returns the batches that it has sealed."""
+        step = self.shard.take_step()
+        return [] if step is None else self.land(step)
+
+    def land(self, step):
+        """The transaction of this step has been committed."""
+        offsets = range(len(self.records), len(self.records) + len(step.journal))
+        self.records += [
+            (offset, key, value) for offset, (key, value) in zip(offsets, step.journal, strict=True)
+        ]
+        for result in step.results:
+            assert result.offset not in self.results, f"a second result for offset {result.offset}"
+            self.results[result.offset] = result
+        self.corrections += step.corrections
+        self.rejections += step.rejections
+        self.facts += step.facts
+        self.shard.committed(step, offsets)
+        return [fact.batch for fact in step.facts if isinstance(fact, BatchSealed)]
+
+    # --- answers ----------------------------------------------------------------------------------
+
+    def submit_answer(self, batch, answer):
+        verdict = self.shard.submit_answered(batch.id, answer, self.now)
+        self.commit()
+        return verdict
+
+    def accept(self, batch, task_id=None):
+        """The API takes the batch as a task, which the journal then knows."""
+        self.tasks += 1
+        assert self.submit_answer(batch, Accepted(task_id or f"task-{self.tasks}")) is None
+
+    def accepted(self, *origin_ids, integration_id="hr:1"):
+        batch = self.seal(*origin_ids, integration_id=integration_id)
+        self.accept(batch)
+        return batch
+
+    def poll_answer(self, batch, answer):
+        body = self.body(batch) if settle.needs_body(batch, answer) else None
+        verdict = self.shard.poll_answered(batch.id, answer, body, self.now)
+        self.commit()
+        return verdict
+
+    def late_answer(self, late, answer):
+        verdict = self.shard.late_answered(late.task_id, answer, self.now)
+        self.commit()
+        return verdict
+
+    def body(self, batch):
+        """The payload, from where the shard believes it to be (R9)."""
+        offset, key, value = self.records[batch.offset]
+        assert offset == batch.offset
+        return journal.payload(batch.id, batch.digest, key, value)
+
+    def pending(self, age=0.0):
+        """A poll answers PENDING; `age` is that of the task, in seconds of API time."""
+        return TaskPending(self.now.wall - round(age * 1000), api_time=self.now.wall)
+
+    def completed(self, *outcomes, created_at=None):
+        return TaskCompleted(created_at or self.now.wall, self.now.wall + 20, outcomes)
+
+    def task_failed(self, code, created_at=None):
+        return TaskFailed(created_at or self.now.wall, self.now.wall + 20, Error(code, "said of the task"))
+
+    # --- restarts ---------------------------------------------------------------------------------
+
+    def fold(self):
+        fold = journal.Fold()
+        for record in self.records:
+            fold.apply(*record)
+        for batch_id, kept in fold.unread():
+            _, key, value = self.records[kept.offset]
+            kept.body = journal.payload(batch_id, kept.digest, key, value)
+        return fold
+
+    def restored(self):
+        """Another shard, made from what is committed."""
+        return Shard.restore(3, self.settings, self.fold(), self.rng, self.now)
+
+    def crash(self):
+        """Everything that is not committed is lost; the input is read again from the position."""
+        self.shard = self.restored()
+        self.published = max(self.published, self.shard.next_read)
+
+    def journal_now(self):
+        """The last value of each key, and no more: what compaction leaves."""
+        last = {key: value for _, key, value in self.records}
+        return {key: value for key, value in last.items() if value is not None}
+
+    def journal_of(self, shard):
+        """The records that this shard's memory stands for, by re-encoding it."""
+        memory = shard._memory
+        records = {journal.POSITION_KEY: memory.position}
+        for integration_id, lane in memory.waiting.lanes.items():
+            for origin_id, held in lane.held.items():
+                body = msgspec.Raw(held.body)
+                key = journal.wait_key(integration_id, origin_id)
+                records[key] = journal.Wait(held.item, body, held.not_before, held.last)
+        for batch in memory.batches.values():
+            body = msgspec.Raw(batch.body or self.body(batch))
+            records[journal.batch_key(batch.id)] = journal.SealedBatch(
+                batch.integration_id, batch.sealed_at, batch.api_floor, batch.items, body
+            )
+            if batch.task_id is not None:
+                records[journal.task_key(batch.id)] = journal.Task(batch.task_id, batch.accepted_at)
+        for late in memory.late.values():
+            records[journal.late_key(late.task_id)] = late.record
+        return {key: journal.encode_value(value) for key, value in records.items()}
+
+    # --- what a test asks -------------------------------------------------------------------------
+
+    def statuses(self):
+        """Offset → status and error code of each published result."""
+        return {
+            offset: (result.status.value, result.error.code if result.error else None)
+            for offset, result in sorted(self.results.items())
+        }
+
+    def held(self, origin_id, integration_id="hr:1"):
+        lane = self.shard._memory.waiting.lanes.get(integration_id)
+        return None if lane is None else lane.held.get(origin_id)

@@ -1,0 +1,97 @@
+"""A poll says 404: the API does not know the task. The same bytes are POSTed again (API table, poll)."""
+
+import pytest
+from core_bench import Bench, refused, succeeded
+
+from daemon.core import journal
+from daemon.core.step import BatchSealed, TaskAccepted, TaskLost
+from daemon.core.verdict import Verdict
+
+GONE = refused(404)
+
+
+@pytest.fixture
+def bench():
+    return Bench()
+
+
+def lost(bench, *origin_ids):
+    batch = bench.seal(*origin_ids)
+    body = batch.body
+    bench.accept(batch)
+    assert bench.poll_answer(batch, GONE) is Verdict.LOST
+    return batch, body
+
+
+def test_the_very_same_bytes_are_sent_again(bench):
+    batch, body = lost(bench, "a", "b")
+    assert [type(fact) for fact in bench.facts] == [BatchSealed, TaskAccepted, TaskLost]
+    assert bench.shard.batches[batch.id].body == body
+    assert batch.task_id is None
+    assert bench.statuses() == {}
+
+
+def test_the_courses_stay_busy_meanwhile(bench):
+    lost(bench, "a")
+    bench.publish("a")
+    assert bench.linger() == []
+
+
+def test_a_restart_after_the_loss_sends_the_same_bytes(bench):
+    """The fold had dropped the body when it saw the task, and did not have it when the task was gone."""
+    batch, body = lost(bench, "a", "b")
+    bench.crash()
+    assert bench.shard.batches[batch.id].task_id is None
+    assert bench.shard.batches[batch.id].body == body
+
+
+def test_a_restart_between_loss_and_commit_asks_again(bench):
+    batch = bench.accepted("a")
+    bench.shard.poll_answered(batch.id, GONE, bench.body(batch), bench.now)
+    bench.crash()
+    assert bench.shard.batches[batch.id].task_id == "task-1"
+
+
+def test_a_body_that_was_damaged_meanwhile_is_not_sent(bench):
+    batch, _ = lost(bench, "a")
+    offset, key, value = bench.records[batch.offset]
+    bench.records[batch.offset] = (offset, key, value.replace(b"version 0", b"version 9"))
+    damaged = bench.records[batch.offset]
+    with pytest.raises(journal.JournalError, match="not the one that was sealed"):
+        journal.payload(batch.id, batch.digest, *damaged[1:])
+    with pytest.raises(journal.JournalError, match="it holds"):
+        journal.payload("3-99-1", batch.digest, key, value)
+    with pytest.raises(journal.JournalError, match="it holds"):
+        journal.payload(batch.id, batch.digest, key, None)
+
+
+def test_the_task_that_is_made_anew_is_fresh(bench):
+    batch, _ = lost(bench, "a")
+    bench.accept(batch, "task-2")
+    bench.poll_answer(batch, bench.completed(succeeded("a")))
+    assert bench.results[0].status == "SUCCEEDED"
+    assert bench.results[0].task_id == "task-2"
+    assert bench.results[0].attempts == 1
+
+
+def test_the_task_that_turns_up_again_after_it_was_seen_pending_is_fresh(bench):
+    """Its own creation has raised the shard's floor, not that of the batch (R14)."""
+    batch = bench.accepted("a")
+    seen = bench.pending()
+    bench.poll_answer(batch, seen)
+    bench.poll_answer(batch, GONE)
+    bench.crash()
+    batch = bench.shard.batches[batch.id]
+    bench.accept(batch, "task-1")
+    bench.poll_answer(batch, bench.completed(succeeded("a"), created_at=seen.created_at))
+    assert bench.statuses() == {0: ("SUCCEEDED", None)}
+
+
+def test_only_validation_is_conclusive_now(bench):
+    """The lost task may have been a balancer's mistake: fate is unknown again (R13)."""
+    batch, _ = lost(bench, "a")
+    assert bench.submit_answer(batch, refused(404, "PLATFORM.INTEGRATION_NOT_FOUND")) is Verdict.PARK
+    assert bench.statuses() == {}
+    assert bench.submit_answer(batch, refused(400, "PLATFORM.INPUT_INVALID")) is Verdict.SPLIT
+    assert bench.statuses() == {0: ("FAILED", "PLATFORM.INPUT_INVALID")}
+    assert bench.journal_now().keys() == {journal.POSITION_KEY}
