@@ -1,0 +1,74 @@
+"""`python -m tests.bench`: all measurements in one run, over one broker."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from daemon.log.port import LogError
+from daemon.sandbox.broker import Broker, external_kafka
+from daemon.sandbox.process import SandboxError
+from tests.bench.copying import Copied, measure_copy
+from tests.bench.end_to_end import EndToEnd, measure_end_to_end
+from tests.bench.latency import measure_latency
+from tests.bench.load import distinct_changes, preload
+from tests.bench.report import Report, print_table
+from tests.bench.setting import Setting
+
+DIRECTORY = Path(".sandbox/bench")
+SETTINGS_OF_RATES: dict[str, str] = {}
+"""The sandbox's times, and the production defaults of everything that is no time."""
+
+
+@click.command
+@click.option("--changes", type=click.IntRange(min=1000), default=60_000, show_default=True)
+@click.option("--repetitions", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option(
+    "--samples", type=click.IntRange(min=10), default=300, show_default=True, help="Of the latency."
+)
+def bench(*, changes: int, repetitions: int, samples: int) -> None:
+    """How fast it is. Progress and a table go to stderr, one line of JSON to stdout."""
+    console = Console(stderr=True, highlight=False)
+    try:
+        with _kafka(console) as (bootstrap, broker_pid):
+            setting = Setting(DIRECTORY, bootstrap, broker_pid)
+            pairs = []
+            for number in range(1, repetitions + 1):
+                console.print(f"Rates, {number} of {repetitions}: {changes:,} changes …")
+                pairs.append(_rates(setting, changes, seed=number))
+            console.print(f"Latency when idle: {samples} changes, one by one …")
+            report = Report.of(changes, pairs, measure_latency(setting, samples))
+    except (SandboxError, LogError) as error:
+        raise click.ClickException(str(error)) from error
+    print_table(console, report)
+    click.echo(report.as_json())
+
+
+def _rates(setting: Setting, changes: int, seed: int) -> tuple[EndToEnd, Copied]:
+    """Both rates over the same topics, one right after the other, so that both meet the same machine."""
+    with setting.stack("rates", task_seconds=0.0, settings=SETTINGS_OF_RATES) as stack:
+        preload(stack.addresses, distinct_changes(changes, seed))
+        end_to_end = measure_end_to_end(setting, stack, changes)
+        stack.drain_daemon()
+        return end_to_end, measure_copy(stack)
+
+
+@contextlib.contextmanager
+def _kafka(console: Console) -> Iterator[tuple[str, int | None]]:
+    """``host:port`` and, if it is ours, the process of the broker; one for all measurements, since a
+    broker that has just started is slower."""
+    if external := external_kafka():
+        console.print(f"Using the Kafka at {external}.")
+        yield external, None
+        return
+    console.print("Starting Kafka (the first time, Maven fetches it: 44 MB) …")
+    with Broker() as broker:
+        yield broker.bootstrap, broker.pid
+
+
+if __name__ == "__main__":
+    bench()

@@ -1,0 +1,127 @@
+"""What the measurements came to: a table for people, a line of JSON for machines."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench.copying import Copied
+from tests.bench.end_to_end import EndToEnd, Part
+from tests.bench.latency import LINGER, Latency
+
+RATE_MIN = 8_000
+RATIO_MIN = 0.25
+LATENCY_P99_MAX = 100.0
+"""Milliseconds. What is to be reached on two CPUs that broker, simulator and daemon share."""
+
+
+class Repetition(msgspec.Struct, frozen=True):
+    copy_rate: float
+    end_to_end_rate: float
+    cpus_busy_elsewhere: float
+    """While the end-to-end rate was measured: what else the machine had to do."""
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """Rates are records a second, CPU is microseconds a change, latencies are milliseconds. Medians over the
+    repetitions, where there are any; `ratio` is that of the medians."""
+
+    changes: int
+    cpus: int
+    copy_rate: float
+    end_to_end_rate: float
+    ratio: float
+    cpu_us_per_change: Mapping[str, float]
+    """Of the daemon, the broker (where it is ours), the simulator, and the bare copy."""
+    added_latency_ms: Mapping[str, float]
+    """`p50` and `p99` beyond the linger, and how many `samples` they are of."""
+    repetitions: Sequence[Repetition]
+
+    @classmethod
+    def of(cls, changes: int, pairs: Sequence[tuple[EndToEnd, Copied]], latency: Latency) -> Report:
+        end_to_end = statistics.median(run.rate for run, _ in pairs)
+        copy = statistics.median(copied.rate for _, copied in pairs)
+        parts: list[Part] = [part for part in ("daemon", "broker", "simulator") if part in pairs[0][0].cpu_us]
+        cpu = {part: round(statistics.median(run.cpu_us[part] for run, _ in pairs), 1) for part in parts}
+        return cls(
+            changes=changes,
+            cpus=os.cpu_count() or 1,
+            copy_rate=round(copy),
+            end_to_end_rate=round(end_to_end),
+            ratio=round(end_to_end / copy, 3),
+            cpu_us_per_change={
+                **cpu,
+                "copy": round(statistics.median(copied.cpu_us for _, copied in pairs), 1),
+            },
+            added_latency_ms={
+                "p50": round(latency.p50, 1),
+                "p99": round(latency.p99, 1),
+                "samples": latency.samples,
+            },
+            repetitions=[
+                Repetition(round(copied.rate), round(run.rate), round(run.elsewhere, 2))
+                for run, copied in pairs
+            ],
+        )
+
+    def as_json(self) -> str:
+        return msgspec.json.encode(self).decode()
+
+
+def print_table(console: Console, report: Report) -> None:
+    repetitions, cpu, latency = report.repetitions, report.cpu_us_per_change, report.added_latency_ms
+    table = Table(
+        title=f"{report.changes:,} changes, {report.cpus} CPUs for everything; medians of {len(repetitions)}",
+        title_justify="left",
+    )
+    table.add_column("measure")
+    table.add_column("value", justify="right")
+    table.add_column("target", justify="right")
+    table.add_column("each time", justify="right")
+    table.add_row(
+        "copy_rate, records/s: kafka-python alone",
+        f"{report.copy_rate:,.0f}",
+        "",
+        _each(repetitions, lambda one: f"{one.copy_rate:,.0f}"),
+    )
+    table.add_row(
+        "end_to_end_rate, changes/s",
+        _judged(f"{report.end_to_end_rate:,.0f}", good=report.end_to_end_rate >= RATE_MIN),
+        f"≥ {RATE_MIN:,}",
+        _each(repetitions, lambda one: f"{one.end_to_end_rate:,.0f}"),
+    )
+    table.add_row(
+        "ratio",
+        _judged(f"{report.ratio:.2f}", good=report.ratio >= RATIO_MIN),
+        f"≥ {RATIO_MIN}",
+        _each(repetitions, lambda one: f"{one.end_to_end_rate / one.copy_rate:.2f}"),
+    )
+    table.add_section()
+    for part, microseconds in cpu.items():
+        table.add_row(f"CPU of the {part}, µs a change", f"{microseconds:,.1f}", "", "")
+    table.add_row(
+        "CPUs that others kept busy meanwhile",
+        "",
+        "",
+        _each(repetitions, lambda one: f"{one.cpus_busy_elsewhere:.2f}"),
+    )
+    table.add_section()
+    table.add_row(
+        f"change → POST beyond the linger ({LINGER}), idle: p50", f"{latency['p50']:.0f} ms", "", ""
+    )
+    p99 = _judged(f"{latency['p99']:.0f} ms", good=latency["p99"] <= LATENCY_P99_MAX)
+    table.add_row(f"… p99 of {latency['samples']:.0f}", p99, f"≤ {LATENCY_P99_MAX:.0f} ms", "")
+    console.print(table)
+
+
+def _judged(text: str, *, good: bool) -> str:
+    return f"[green]{text} ✓" if good else f"[red]{text} ✗"
+
+
+def _each(repetitions: Sequence[Repetition], show: Callable[[Repetition], str]) -> str:
+    return "  ".join(show(one) for one in repetitions)
