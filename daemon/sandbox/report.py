@@ -34,7 +34,7 @@ def print_results(console: Console, latencies: Mapping[str, Sequence[float]]) ->
     if every := [latency for of_status in latencies.values() for latency in of_status]:
         table.add_section()
         table.add_row("all", f"{len(every):,}", *_quantiles(every))
-    console.print(table)
+    console.print("\n", table, sep="")  # the bars leave the cursor at the end of their last line
 
 
 def print_api(console: Console, stats: Mapping[str, Any]) -> None:
