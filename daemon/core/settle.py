@@ -81,12 +81,8 @@ def needs_body(batch: Batch, answer: PollAnswer) -> bool:
         case TaskCompleted():
             if is_stale(batch, answer.created_at):
                 return False
-            settled = {
-                outcome.origin_id
-                for outcome in answer.outcomes
-                if outcome.succeeded or table.of_item(_failure(outcome).code) is not Verdict.RESUBMIT
-            }
-            return any(item.origin_id not in settled for item in batch.items)
+            outcomes = outcomes_by_course(answer.outcomes)
+            return any(_may_pass(outcomes.get(item.origin_id)) for item in batch.items)
         case TaskFailed():
             if is_stale(batch, answer.created_at):
                 return False
@@ -259,11 +255,18 @@ def _completed(memory: Memory, batch: Batch, answer: TaskCompleted, body: bytes 
             continue
         error = _failure(outcome)
         attempt = attempt_of(batch, error, answer.completed_at)
-        if outcome is None or table.of_item(error.code) is Verdict.RESUBMIT:
+        if _may_pass(outcome):
             entry = (item, bodies[index])
             memory.retry(batch.integration_id, entry, attempt, Verdict.RESUBMIT, now)
         else:
             memory.end(batch.integration_id, item, Status.FAILED, now, attempt=attempt)
+
+
+def _may_pass(outcome: ItemOutcome | None) -> bool:
+    """Whether the item is to be sent again; one without an outcome is (API, trap 3)."""
+    if outcome is None:
+        return True
+    return not outcome.succeeded and table.of_item(_failure(outcome).code) is Verdict.RESUBMIT
 
 
 def _failure(outcome: ItemOutcome | None) -> Error:

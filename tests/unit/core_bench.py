@@ -66,6 +66,7 @@ class Bench:
         self.facts = []
         self.published = 0
         self.tasks = 0
+        self.created_at = None
         self.shard = Shard(3, self.settings, first_position(0, "topic-id", 6, self.now), self.rng)
         self.shard.want_position()
         self.commit()
@@ -139,7 +140,9 @@ class Bench:
         return verdict
 
     def accept(self, batch, task_id=None):
-        """The API takes the batch as a task, which the journal then knows."""
+        """The API makes a task of the batch, at `created_at`, and the journal knows it then."""
+        self.pass_time(0.05)
+        self.created_at = self.now.wall
         self.tasks += 1
         assert self.submit_answer(batch, Accepted(task_id or f"task-{self.tasks}")) is None
 
@@ -166,14 +169,17 @@ class Bench:
         return journal.payload(batch.id, batch.digest, key, value)
 
     def pending(self, age=0.0):
-        """A poll answers PENDING; `age` is that of the task, in seconds of API time."""
-        return TaskPending(self.now.wall - round(age * 1000), api_time=self.now.wall)
+        """A poll of the newest task answers PENDING when it is `age` seconds old, by the API's clock."""
+        return TaskPending(self.created_at, api_time=self.created_at + round(age * 1000))
 
     def completed(self, *outcomes, created_at=None):
-        return TaskCompleted(created_at or self.now.wall, self.now.wall + 20, outcomes)
+        """The newest task has run, within 20 ms."""
+        created_at = created_at or self.created_at
+        return TaskCompleted(created_at, created_at + 20, outcomes)
 
     def task_failed(self, code, created_at=None):
-        return TaskFailed(created_at or self.now.wall, self.now.wall + 20, Error(code, "said of the task"))
+        created_at = created_at or self.created_at
+        return TaskFailed(created_at, created_at + 20, Error(code, "said of the task"))
 
     # --- restarts ---------------------------------------------------------------------------------
 
