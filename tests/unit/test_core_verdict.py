@@ -1,0 +1,146 @@
+"""The table 'What a code means', row by row: the code decides, then its family, then the status."""
+
+import pytest
+
+from daemon.core import verdict
+from daemon.core.verdict import Verdict
+
+CUSTOMER = [
+    "INTEGRATION.SETUP_SYNC_PENDING",
+    "INTEGRATION.AUTHENTICATION_INVALID",
+    "INTEGRATION.AUTHENTICATION_FAILED",
+    "INTEGRATION.PERMISSION_MISSING",
+    "INTEGRATION.QA_FAILED",
+    "INTEGRATION.SETUP_INCOMPLETE",
+    "INTEGRATION.INACTIVE",
+    "INTEGRATION.MODEL_NOT_AVAILABLE",
+    "INTEGRATION.MODEL_DISABLED",
+    "INTEGRATION.ACTION_DISABLED",
+    "INTEGRATION.ACTION_NOT_AVAILABLE",
+]
+INPUT = ["PLATFORM.INPUT_INVALID", "REMOTE.INPUT_INVALID", "INTEGRATION.INPUT_INVALID"]
+THROTTLES = [
+    "PLATFORM.RATE_LIMIT_EXCEEDED",
+    "PLATFORM.CONCURRENCY_LIMIT_EXCEEDED",
+    "REMOTE.RATE_LIMIT_EXCEEDED",
+    "REMOTE.SERVICE_UNAVAILABLE",
+]
+UNCLEAR = ["PLATFORM.UNKNOWN_ERROR", "INTEGRATION.UNKNOWN_ERROR", "REMOTE.UNKNOWN_HTTP_ERROR"]
+OURS = ["PLATFORM.AUTHENTICATION_INVALID", "PLATFORM.IP_NOT_WHITELISTED"]
+CONTENT = ["LMS.COURSE_UPDATE_NOT_SUPPORTED", "LMS.NEVER_HEARD_OF"]
+ANY_STATUS = [400, 401, 403, 404, 409, 413, 422, 429, 500, 503]
+
+
+def every(codes, expected):
+    return [(code, expected) for code in codes]
+
+
+@pytest.mark.parametrize("status", ANY_STATUS)
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        *every(CUSTOMER, Verdict.PARK),
+        *every(INPUT, Verdict.SPLIT),
+        *every(THROTTLES + UNCLEAR, Verdict.RETRY),
+        *every(OURS, Verdict.HALT),
+        *every(CONTENT, Verdict.FAIL),
+        ("PLATFORM.INTEGRATION_NOT_FOUND", Verdict.FAIL),
+        ("INTEGRATION.NEVER_HEARD_OF", Verdict.PARK),
+    ],
+)
+def test_submit_follows_the_code_whatever_the_status(code, status, expected):
+    assert verdict.of_submit(code, status) is expected
+
+
+@pytest.mark.parametrize("code", [None, "PLATFORM.NEVER_HEARD_OF", "NO_FAMILY", ""])
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        *[(status, Verdict.SPLIT) for status in (400, 413, 422)],
+        *[(status, Verdict.RETRY) for status in (429, 500, 502, 503, 504, 599)],
+        *[(status, Verdict.PARK) for status in (301, 401, 402, 403, 409, 418)],
+        (404, Verdict.FAIL),
+    ],
+)
+def test_submit_follows_the_status_where_the_code_says_nothing(code, status, expected):
+    assert verdict.of_submit(code, status) is expected
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "understood"),
+    [
+        ("PLATFORM.RATE_LIMIT_EXCEEDED", 429, True),
+        ("INTEGRATION.SETUP_SYNC_PENDING", 409, True),
+        ("INTEGRATION.SETUP_SYNC_PENDING", 503, False),
+        (None, 400, True),
+        (None, 413, True),
+        (None, 422, True),
+        (None, 429, True),
+        (None, 403, False),
+        (None, 404, False),
+        (None, 302, False),
+        (None, 502, False),
+    ],
+)
+def test_fate_is_known_only_from_the_api_itself(code, status, understood):
+    """R13: a balancer's page says nothing about a task."""
+    assert verdict.is_understood(code, status) is understood
+
+
+def test_only_validation_is_a_function_of_the_bytes_alone():
+    assert [each for each in Verdict if verdict.is_conclusive(each)] == [Verdict.SPLIT]
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        *every(CUSTOMER, Verdict.PARK),
+        *every(INPUT, Verdict.SPLIT),
+        *every(THROTTLES + UNCLEAR, Verdict.RESUBMIT),
+        *every(OURS, Verdict.HALT),
+        *every(CONTENT, Verdict.FAIL),
+        ("PLATFORM.TASK_TIMED_OUT", Verdict.TIMED_OUT),
+        ("PLATFORM.INTEGRATION_NOT_FOUND", Verdict.FAIL),
+        ("INTEGRATION.NEVER_HEARD_OF", Verdict.PARK),
+        ("REMOTE.NEVER_HEARD_OF", Verdict.RESUBMIT),
+        ("", Verdict.RESUBMIT),
+        (None, Verdict.RESUBMIT),
+    ],
+)
+def test_failed_task(code, expected):
+    assert verdict.of_task(code) is expected
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        *every(INPUT + CONTENT, Verdict.FAIL),
+        *every(THROTTLES + UNCLEAR, Verdict.RESUBMIT),
+        *every(CUSTOMER, Verdict.FAIL),
+        ("REMOTE.NEVER_HEARD_OF", Verdict.FAIL),
+        (None, Verdict.RESUBMIT),
+    ],
+)
+def test_failed_item(code, expected):
+    assert verdict.of_item(code) is expected
+
+
+@pytest.mark.parametrize("status", ANY_STATUS)
+def test_poll_halts_for_our_key_alone(status):
+    assert {verdict.of_poll(code, status) for code in OURS} == {Verdict.HALT}
+    assert verdict.of_poll("INTEGRATION.AUTHENTICATION_INVALID", status) is not Verdict.HALT
+
+
+@pytest.mark.parametrize("code", [None, *CUSTOMER, *INPUT, *THROTTLES, *CONTENT])
+@pytest.mark.parametrize("status", [s for s in ANY_STATUS if s != 404])
+def test_a_poll_that_brings_no_task_is_blindness(code, status):
+    assert verdict.of_poll(code, status) is Verdict.BLIND
+
+
+def test_a_poll_that_does_not_find_the_task_has_lost_it():
+    assert verdict.of_poll(None, 404) is Verdict.LOST
+    assert verdict.of_poll("PLATFORM.NEVER_HEARD_OF", 404) is Verdict.LOST
+
+
+def test_a_poll_that_does_not_find_the_integration_has_not_lost_the_task():
+    assert verdict.of_poll("PLATFORM.INTEGRATION_NOT_FOUND", 404) is Verdict.BLIND
