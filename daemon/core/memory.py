@@ -171,7 +171,7 @@ class Memory:
         if newer or self._is_over(item, failures, verdict, now):
             self.end(integration_id, item, Status.FAILED, now, attempt=attempt)
             return
-        delay = self._backoff(failures) if counted else self.settings.park.probe_min
+        delay = self._backoff(failures) if counted else self._stand_back()
         kept = msgspec.structs.replace(item, failures=failures)
         held = Held(kept, body, now.wall + int(delay * 1000), attempt)
         self.hold(integration_id, held, now.mono + delay)
@@ -184,6 +184,12 @@ class Memory:
     def is_too_old(self, item: Item, now: Now) -> bool:
         """It has waited for its customer longer than anyone should."""
         return now.wall - item.consumed_at > self.settings.wait.age_max * 1000
+
+    def _stand_back(self) -> float:
+        """Seconds until an item is offered again that waits for its customer, or for our own key. Jitter for
+        the same reason as in `_backoff`: equal bytes would find the task that failed.
+        """
+        return self.settings.park.probe_min * (0.5 + 0.5 * self.rng.random())
 
     def _backoff(self, failures: int) -> float:
         """Seconds, with full jitter: what failed together does not come back together, and hardly in

@@ -1,0 +1,618 @@
+"""How answers end changes: every path of a verdict, named for the rule that it holds."""
+
+import msgspec
+import pytest
+from core_bench import START, UNANSWERED, Bench, failed, refused, settings_with, succeeded
+
+from daemon.core import journal, settle
+from daemon.core.answers import TaskFailed, TaskPending
+from daemon.core.model import Error
+from daemon.core.step import LateWatched, Outcome, TaskEnded
+from daemon.core.verdict import Verdict
+
+PASSING = "REMOTE.RATE_LIMIT_EXCEEDED"
+CUSTOMER = "INTEGRATION.PERMISSION_MISSING"
+OUR_KEY = "PLATFORM.AUTHENTICATION_INVALID"
+HOUR = 3600.0
+DAY = 24 * HOUR
+
+
+@pytest.fixture
+def bench():
+    return Bench()
+
+
+def wait_and_seal(bench):
+    """Sit out every back-off and the linger after it; returns what was sealed."""
+    bench.pass_time(120)
+    bench.shard.tick(bench.now)
+    return bench.commit() + bench.linger()
+
+
+def ended(bench):
+    return [(fact.outcome, fact.completed_at) for fact in bench.facts if isinstance(fact, TaskEnded)]
+
+
+def only_the_position_is_left(bench):
+    return bench.journal_now().keys() == {journal.POSITION_KEY}
+
+
+# --- a task that ran ------------------------------------------------------------------------------
+
+
+def test_each_item_of_a_completed_task_has_its_own_result(bench):
+    batch = bench.accepted("a", "b")
+    answer = bench.completed(succeeded("a"), failed("b", "LMS.COURSE_ARCHIVED"))
+    assert bench.poll_answer(batch, answer) is None
+    assert bench.statuses() == {0: ("SUCCEEDED", None), 1: ("FAILED", "LMS.COURSE_ARCHIVED")}
+    result = bench.results[0]
+    assert (result.course_id, result.batch_id, result.task_id) == ("kombo-a", batch.id, "task-1")
+    assert (result.attempts, result.completed_at) == (1, answer.completed_at)
+    assert ended(bench) == [(Outcome.COMPLETED, answer.completed_at)]
+    assert only_the_position_is_left(bench)
+
+
+def test_one_verdict_is_one_transaction(bench):
+    """R2: results, both tombstones and the successor are in the same step."""
+    batch = bench.accepted("a", "b")
+    answer = bench.completed(succeeded("a"), failed("b", PASSING))
+    bench.shard.poll_answered(batch.id, answer, bench.body(batch), bench.now)
+    step = bench.shard.take_step()
+    assert [result.offset for result in step.results] == [0]
+    written = dict(step.journal)
+    assert written[journal.batch_key(batch.id)] is None
+    assert written[journal.task_key(batch.id)] is None
+    assert written[journal.wait_key("hr:1", "b")] is not None
+    assert step.journal[-1][0] == journal.POSITION_KEY
+
+
+def test_a_crash_before_the_verdict_is_committed_asks_again(bench):
+    batch = bench.accepted("a")
+    answer = bench.completed(succeeded("a"))
+    bench.shard.poll_answered(batch.id, answer, None, bench.now)
+    bench.crash()
+    assert bench.statuses() == {}
+    bench.poll_answer(bench.shard.batches[batch.id], answer)
+    assert bench.statuses() == {0: ("SUCCEEDED", None)}
+
+
+def test_trap_three_a_missing_item_is_sent_again(bench):
+    batch = bench.accepted("a", "b")
+    bench.poll_answer(batch, bench.completed(succeeded("a")))
+    assert bench.statuses() == {0: ("SUCCEEDED", None)}
+    (again,) = wait_and_seal(bench)
+    assert [(item.origin_id, item.seals) for item in again.items] == [("b", 2)]
+
+
+def test_trap_three_an_item_that_was_never_sent_is_ignored(bench):
+    batch = bench.accepted("a")
+    bench.poll_answer(batch, bench.completed(succeeded("z"), succeeded("a")))
+    assert bench.statuses() == {0: ("SUCCEEDED", None)}
+
+
+def test_trap_three_a_repeated_item_has_one_result(bench):
+    batch = bench.accepted("a")
+    bench.poll_answer(batch, bench.completed(succeeded("a"), succeeded("a")))
+    assert bench.statuses() == {0: ("SUCCEEDED", None)}
+
+
+@pytest.mark.parametrize(
+    "outcomes",
+    [
+        (succeeded("a"), failed("a")),
+        (failed("a"), succeeded("a")),
+        (failed("a", PASSING), succeeded("a")),
+        (succeeded("a"), failed("a"), succeeded("a")),
+    ],
+)
+def test_no_false_success_of_an_item_with_contradictory_outcomes(bench, outcomes):
+    batch = bench.accepted("a")
+    bench.poll_answer(batch, bench.completed(*outcomes))
+    assert bench.statuses() == {0: ("FAILED", "COURSESYNC.OUTCOME_CONTRADICTORY")}
+
+
+@pytest.mark.parametrize("codes", [(PASSING, "LMS.X"), ("LMS.X", PASSING), (PASSING, PASSING)])
+def test_an_item_that_failed_twice_for_different_reasons_has_its_body_when_it_is_sent_again(bench, codes):
+    """What is needed and what is used were decided by two different readings of the outcomes."""
+    batch = bench.accepted("a")
+    bench.poll_answer(batch, bench.completed(*[failed("a", code) for code in codes]))
+    assert bench.statuses() == ({0: ("FAILED", "LMS.X")} if codes[0] == "LMS.X" else {})
+    assert bench.shard.waiting == (0 if codes[0] == "LMS.X" else 1)
+
+
+def test_an_item_that_may_pass_is_sent_until_its_attempts_are_over():
+    bench = Bench(settings_with(retry={"attempts_max": 3}))
+    bench.publish("a")
+    (batch,) = bench.linger()
+    for attempt in (1, 2, 3):
+        assert bench.statuses() == {}
+        assert batch.items[0].seals == attempt
+        bench.accept(batch)
+        bench.poll_answer(batch, bench.completed(failed("a", PASSING)))
+        if attempt < 3:
+            (batch,) = wait_and_seal(bench)
+    assert bench.statuses() == {0: ("FAILED", PASSING)}
+    assert bench.results[0].attempts == 3
+    assert bench.results[0].batch_id == batch.id
+
+
+def test_what_waits_for_another_attempt_keeps_its_count_over_a_restart(bench):
+    batch = bench.accepted("a")
+    bench.poll_answer(batch, bench.completed(failed("a", PASSING)))
+    bench.crash()
+    (batch,) = wait_and_seal(bench)
+    assert (batch.items[0].seals, batch.items[0].failures) == (2, 1)
+
+
+def test_the_back_off_is_over_only_when_its_time_has_come(bench):
+    batch = bench.accepted("a")
+    bench.poll_answer(batch, bench.completed(failed("a", PASSING)))
+    due = bench.shard.due()
+    assert bench.now.mono < due <= bench.now.mono + bench.settings.retry.backoff_max
+    bench.pass_time((due - bench.now.mono) / 2)
+    bench.shard.tick(bench.now)
+    assert bench.shard.waiting_by_reason()["backoff"] == 1
+    bench.pass_time(due - bench.now.mono)
+    bench.shard.tick(bench.now)
+    assert bench.shard.waiting_by_reason()["backoff"] == 0
+
+
+# --- freshness: R14 -------------------------------------------------------------------------------
+
+
+def replayed(bench):
+    """A succeeded; then an equal change, which the API answers with the first one's task."""
+    batch = bench.accepted("a")
+    first = bench.completed(succeeded("a"))
+    bench.poll_answer(batch, first)
+    again = bench.seal("a")
+    bench.accept(again, "task-1")
+    return again, first
+
+
+def test_trap_one_a_task_from_before_the_batch_is_no_success(bench):
+    batch, first = replayed(bench)
+    bench.poll_answer(batch, first)
+    assert bench.statuses()[1] == ("FAILED", "COURSESYNC.STALE_REPLAY")
+    assert ended(bench)[-1] == (Outcome.STALE, first.completed_at)
+
+
+def test_the_floor_outlives_a_restart(bench):
+    batch, first = replayed(bench)
+    bench.crash()
+    bench.poll_answer(bench.shard.batches[batch.id], first)
+    assert bench.statuses()[1] == ("FAILED", "COURSESYNC.STALE_REPLAY")
+
+
+def test_a_stale_failure_and_a_stale_pending_say_as_little(bench):
+    for answer in (TaskFailed(0, None, Error(PASSING, "said of the task")), TaskPending(0, 2**50)):
+        batch, first = replayed(bench)
+        old = msgspec.structs.replace(answer, created_at=first.created_at)
+        assert not settle.needs_body(batch, old)
+        bench.poll_answer(batch, old)
+    assert bench.statuses()[1] == bench.statuses()[3] == ("FAILED", "COURSESYNC.STALE_REPLAY")
+
+
+def test_a_task_as_old_as_the_floor_is_stale_and_one_a_millisecond_younger_is_fresh(bench):
+    for age, status in ((0, "FAILED"), (1, "SUCCEEDED")):
+        batch = bench.accepted("a")
+        bench.poll_answer(batch, bench.completed(succeeded("a"), created_at=batch.api_floor + age))
+        assert bench.results[batch.items[0].offset].status == status
+
+
+def test_every_api_time_that_was_seen_raises_the_floor_of_batches_sealed_later(bench):
+    batch = bench.accepted("a")
+    answer = bench.pending()
+    bench.poll_answer(batch, answer)
+    assert bench.seal("b").api_floor == answer.created_at
+    done = bench.completed(succeeded("a"))
+    bench.poll_answer(batch, done)
+    assert bench.seal("c").api_floor == done.completed_at
+
+
+def test_before_any_api_time_is_known_the_floor_allows_for_a_host_clock_that_is_ahead(bench):
+    batch = bench.seal("a")
+    assert batch.api_floor == START.wall - 300_000
+
+
+def test_the_floor_never_falls(bench):
+    batch = bench.accepted("a")
+    bench.poll_answer(batch, bench.completed(succeeded("a")))
+    floor = bench.seal("b").api_floor
+    batch = bench.accepted("c")
+    bench.poll_answer(batch, bench.completed(succeeded("c"), created_at=1))
+    assert bench.seal("d").api_floor == floor
+
+
+def test_the_host_clock_takes_no_part(bench):
+    """Set back by a day between sealing and poll."""
+    batch = bench.accepted("a")
+    answer = bench.completed(succeeded("a"))
+    bench.now = bench.now._replace(wall=bench.now.wall - round(DAY * 1000))
+    bench.poll_answer(batch, answer)
+    assert bench.statuses() == {0: ("SUCCEEDED", None)}
+
+
+# --- a task that failed ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "outcome"),
+    [
+        ("LMS.COURSE_UPDATE_NOT_SUPPORTED", "FAILED", Outcome.FAILED),
+        ("PLATFORM.INTEGRATION_NOT_FOUND", "FAILED", Outcome.FAILED),
+        ("PLATFORM.TASK_TIMED_OUT", "TIMED_OUT", Outcome.TIMED_OUT),
+    ],
+)
+def test_a_failed_task_that_ends_its_changes(bench, code, status, outcome):
+    batch = bench.accepted("a", "b")
+    assert bench.poll_answer(batch, bench.task_failed(code)) is None
+    assert bench.statuses() == {0: (status, code), 1: (status, code)}
+    assert [each for each, _ in ended(bench)] == [outcome]
+    assert only_the_position_is_left(bench)
+
+
+def test_the_apis_own_time_out_frees_the_course(bench):
+    """It is terminal: nothing of it is applied any more."""
+    batch = bench.accepted("a")
+    bench.poll_answer(batch, bench.task_failed("PLATFORM.TASK_TIMED_OUT"))
+    assert bench.shard.late == {}
+    assert len(bench.seal("a").items) == 1
+
+
+def test_a_failed_task_that_may_pass_sends_its_items_again(bench):
+    batch = bench.accepted("a", "b")
+    assert bench.poll_answer(batch, bench.task_failed("REMOTE.SERVICE_UNAVAILABLE")) is None
+    assert bench.statuses() == {}
+    assert {item.failures for each in wait_and_seal(bench) for item in each.items} == {1}
+
+
+def test_a_task_refused_for_its_content_is_halved(bench):
+    batch = bench.accepted("a", "b", "c")
+    body = bench.body(batch)
+    bench.poll_answer(batch, bench.task_failed("REMOTE.INPUT_INVALID"))
+    halves = list(bench.shard.batches.values())
+    assert [[item.origin_id for item in half.items] for half in halves] == [["a"], ["b", "c"]]
+    assert [each for half in halves for each in settle.split_body(half.body)] == settle.split_body(body)
+    assert [each for each, _ in ended(bench)] == [Outcome.FAILED]
+
+
+def test_the_halves_of_a_failed_task_are_younger_than_it(bench):
+    batch = bench.accepted("a", "b")
+    answer = bench.task_failed("REMOTE.INPUT_INVALID")
+    bench.poll_answer(batch, answer)
+    assert {half.api_floor for half in bench.shard.batches.values()} == {answer.completed_at}
+
+
+@pytest.mark.parametrize(("code", "verdict"), [(CUSTOMER, Verdict.PARK), (OUR_KEY, Verdict.HALT)])
+def test_a_task_that_failed_for_our_or_the_customers_side_ends_no_change(bench, code, verdict):
+    batch = bench.accepted("a", "b")
+    assert bench.poll_answer(batch, bench.task_failed(code)) is verdict
+    assert bench.statuses() == {}
+    (again,) = wait_and_seal(bench)
+    assert {(item.seals, item.failures) for item in again.items} == {(2, 0)}
+
+
+def test_what_comes_back_from_parking_together_is_not_the_same_bytes_each_time():
+    """Equal bytes would find the task that has failed, and end as a stale replay (R14)."""
+    bodies = set()
+    for seed in range(5):
+        bench = Bench(seed=seed)
+        batch = bench.accepted(*"abcde")
+        bench.poll_answer(batch, bench.task_failed(CUSTOMER))
+        (again,) = wait_and_seal(bench)
+        bodies.add(again.body)
+        assert {item.origin_id for item in again.items} == set("abcde")
+        assert again.body != bench.body(batch)
+    assert len(bodies) == 5
+
+
+def test_a_change_that_waited_too_long_for_its_customer_fails_with_the_customers_code(bench):
+    batch = bench.accepted("a")
+    bench.pass_time(6 * DAY)
+    assert bench.poll_answer(batch, bench.task_failed(CUSTOMER)) is Verdict.PARK
+    (batch,) = wait_and_seal(bench)
+    bench.accept(batch)
+    bench.pass_time(DAY)
+    bench.poll_answer(batch, bench.task_failed(CUSTOMER))
+    assert bench.statuses() == {0: ("FAILED", CUSTOMER)}
+
+
+def test_our_own_fault_ends_no_change_however_long_it_lasts(bench):
+    batch = bench.accepted("a")
+    for _ in range(20):
+        bench.pass_time(7 * DAY)
+        assert bench.poll_answer(batch, bench.task_failed(OUR_KEY)) is Verdict.HALT
+        (batch,) = wait_and_seal(bench)
+        assert bench.submit_answer(batch, refused(401, OUR_KEY)) is Verdict.HALT
+        bench.accept(batch)
+    assert bench.statuses() == {}
+
+
+# --- time-outs: R11, R12 --------------------------------------------------------------------------
+
+
+def timed_out(bench, *origin_ids):
+    batch = bench.accepted(*origin_ids)
+    bench.poll_answer(batch, bench.pending(age=DAY + 0.001))
+    (late,) = bench.shard.late.values()
+    return batch, late
+
+
+def test_a_time_out_is_told_by_the_apis_clock_alone(bench):
+    batch = bench.accepted("a")
+    bench.pass_time(100 * DAY)  # the daemon was down
+    bench.poll_answer(batch, bench.pending(age=DAY))
+    assert bench.statuses() == {}
+    bench.poll_answer(batch, msgspec.structs.replace(bench.pending(age=2 * DAY), api_time=None))
+    assert bench.statuses() == {}
+    bench.poll_answer(batch, bench.pending(age=DAY + 0.001))
+    assert bench.statuses() == {0: ("TIMED_OUT", "COURSESYNC.TASK_TIMED_OUT")}
+
+
+def test_blindness_is_never_a_time_out(bench):
+    batch = bench.accepted("a")
+    bench.pass_time(100 * DAY)
+    for answer in (UNANSWERED, refused(500), refused(503, PASSING), refused(403)):
+        assert bench.poll_answer(batch, answer) is Verdict.BLIND
+    assert bench.poll_answer(batch, refused(401, OUR_KEY)) is Verdict.HALT
+    assert bench.statuses() == {}
+    assert batch.task_id == "task-1"
+
+
+def test_a_time_out_ends_the_change_and_not_the_course(bench):
+    batch, late = timed_out(bench, "a")
+    assert bench.shard.batches == {}
+    assert late.record.items == batch.items
+    assert [fact.late for fact in bench.facts if isinstance(fact, LateWatched)] == [late]
+    bench.publish("a")
+    assert bench.linger() == []
+    bench.crash()
+    assert bench.linger() == []
+    assert bench.shard.waiting_by_reason()["course_busy"] == 1
+
+
+def test_what_waited_before_the_time_out_goes_on_waiting(bench):
+    batch = bench.accepted("a")
+    bench.publish("a")
+    bench.linger()
+    bench.poll_answer(batch, bench.pending(age=2 * DAY))
+    assert bench.linger() == []
+    assert bench.held("a") is not None
+
+
+def test_a_late_success_and_a_late_failure_are_corrections_and_free_the_courses(bench):
+    _, late = timed_out(bench, "a", "b")
+    bench.publish("a")
+    bench.linger()
+    bench.late_answer(late, bench.completed(succeeded("a"), failed("b")))
+    told = [(each.result.offset, each.result.status.value) for each in bench.corrections]
+    assert told == [(0, "SUCCEEDED"), (1, "FAILED")]
+    assert {result.status.value for result in bench.results.values()} == {"TIMED_OUT"}
+    assert [item.offset for batch in bench.linger() for item in batch.items] == [2]
+
+
+def test_a_late_task_that_names_an_item_not_at_all_or_twice_is_no_success(bench):
+    _, late = timed_out(bench, "a", "b")
+    bench.late_answer(late, bench.completed(succeeded("b"), failed("b")))
+    codes = [each.result.error.code for each in bench.corrections]
+    assert codes == ["COURSESYNC.OUTCOME_MISSING", "COURSESYNC.OUTCOME_CONTRADICTORY"]
+
+
+def test_a_late_failure_of_the_whole_task_is_a_correction(bench):
+    _, late = timed_out(bench, "a")
+    bench.late_answer(late, bench.task_failed(PASSING))
+    (correction,) = bench.corrections
+    assert correction.result.error.code == PASSING
+    assert (correction.result.task_id, correction.result.batch_id) == (late.task_id, late.record.batch_id)
+    assert only_the_position_is_left(bench)
+
+
+def test_the_watch_ends_by_the_apis_clock_and_frees_the_course(bench):
+    _, late = timed_out(bench, "a")
+    bench.publish("a")
+    bench.linger()
+    created = late.record.created_at
+    bench.late_answer(late, TaskPending(created, api_time=None))
+    bench.late_answer(late, bench.pending(age=2 * DAY))
+    assert late.task_id in bench.shard.late
+    bench.late_answer(late, bench.pending(age=2 * DAY + 0.001))
+    assert bench.shard.late == {}
+    assert bench.corrections == []
+    assert len(bench.linger()) == 1
+
+
+def test_a_late_task_that_the_api_has_forgotten_is_watched_to_the_end(bench):
+    """404 does not say that nothing of it is applied any more."""
+    _, late = timed_out(bench, "a")
+    created = late.record.created_at
+    assert bench.late_answer(late, refused(404, api_time=created + 2 * round(DAY * 1000))) is None
+    assert late.task_id in bench.shard.late
+    bench.late_answer(late, refused(404, api_time=created + 2 * round(DAY * 1000) + 1))
+    assert bench.shard.late == {}
+
+
+def test_blindness_and_a_refused_key_end_no_watch(bench):
+    _, late = timed_out(bench, "a")
+    far = bench.now.wall + 100 * round(DAY * 1000)
+    assert bench.late_answer(late, UNANSWERED) is Verdict.BLIND
+    assert bench.late_answer(late, refused(401, OUR_KEY, api_time=far)) is Verdict.HALT
+    assert bench.late_answer(late, refused(500, api_time=far)) is None
+    assert late.task_id in bench.shard.late
+
+
+# --- refused submissions: R13 ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (UNANSWERED, Verdict.RETRY),
+        (refused(429, PASSING), Verdict.RETRY),
+        (refused(502), Verdict.RETRY),
+        (refused(401, OUR_KEY), Verdict.HALT),
+        (refused(409, "INTEGRATION.SETUP_SYNC_PENDING"), Verdict.PARK),
+        (refused(403), Verdict.PARK),
+    ],
+)
+def test_a_refusal_that_may_pass_keeps_the_same_bytes(bench, answer, verdict):
+    batch = bench.seal("a", "b")
+    body = batch.body
+    for _ in range(50):
+        assert bench.submit_answer(batch, answer) is verdict
+    assert bench.shard.batches[batch.id].body == body
+    assert bench.statuses() == {}
+
+
+def test_a_batch_refused_for_its_content_is_halved_down_to_the_item_to_blame(bench):
+    """The window does not hold back the halves: their place was the batch's."""
+    bench.seal(*"abcdefgh")
+    bad = "f"
+    while bench.shard.batches:
+        batch = next(iter(bench.shard.batches.values()))
+        ids = [item.origin_id for item in batch.items]
+        if bad in ids:
+            assert bench.submit_answer(batch, refused(422)) is Verdict.SPLIT
+        else:
+            bench.accept(batch)
+            bench.poll_answer(batch, bench.completed(*map(succeeded, ids)))
+    statuses = bench.statuses()
+    assert statuses.pop(5) == ("FAILED", None)
+    assert set(statuses.values()) == {("SUCCEEDED", None)}
+    assert len(statuses) == 7
+    assert bench.results[5].attempts == 4
+    assert only_the_position_is_left(bench)
+
+
+def test_what_waits_for_a_course_waits_for_its_half_too(bench):
+    batch = bench.seal("a", "b")
+    bench.publish("a", "b")
+    bench.linger()
+    bench.submit_answer(batch, refused(400))
+    assert bench.linger() == []
+    first, second = bench.shard.batches.values()
+    bench.submit_answer(first, refused(400))
+    (sealed,) = bench.linger()
+    assert [item.offset for item in sealed.items] == [2]
+    assert second.id in bench.shard.batches
+
+
+def test_a_refusal_that_names_no_hope_fails_every_item(bench):
+    batch = bench.seal("a", "b")
+    assert bench.submit_answer(batch, refused(404, "PLATFORM.INTEGRATION_NOT_FOUND")) is Verdict.FAIL
+    code = "PLATFORM.INTEGRATION_NOT_FOUND"
+    assert bench.statuses() == {0: ("FAILED", code), 1: ("FAILED", code)}
+    assert only_the_position_is_left(bench)
+
+
+@pytest.mark.parametrize("before", [UNANSWERED, refused(502), refused(500, "PLATFORM.UNKNOWN_ERROR"), None])
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (refused(404, "PLATFORM.INTEGRATION_NOT_FOUND"), Verdict.PARK),
+        (refused(409, "INTEGRATION.INACTIVE"), Verdict.PARK),
+        (refused(403), Verdict.PARK),
+        (refused(401, OUR_KEY), Verdict.HALT),
+        (refused(429), Verdict.RETRY),
+    ],
+)
+def test_while_fate_is_unknown_no_refusal_but_validation_ends_anything(bench, before, answer, verdict):
+    """An earlier POST may have made a task. `before` None: the batch was restored."""
+    batch = bench.seal("a")
+    if before is None:
+        bench.crash()
+        batch = bench.shard.batches[batch.id]
+    else:
+        bench.submit_answer(batch, before)
+    bench.pass_time(30 * DAY)
+    assert bench.submit_answer(batch, answer) is verdict
+    assert bench.statuses() == {}
+    assert batch.id in bench.shard.batches
+    assert bench.submit_answer(batch, refused(400, "PLATFORM.INPUT_INVALID")) is Verdict.SPLIT
+    assert bench.statuses() == {0: ("FAILED", "PLATFORM.INPUT_INVALID")}
+
+
+def test_trap_two_the_lost_answer_finds_the_same_task(bench):
+    batch = bench.seal("a")
+    body = batch.body
+    bench.submit_answer(batch, UNANSWERED)
+    made = bench.now.wall - 5_000
+    bench.crash()
+    batch = bench.shard.batches[batch.id]
+    assert batch.body == body
+    bench.pass_time(60)
+    bench.accept(batch)
+    bench.poll_answer(batch, bench.completed(succeeded("a"), created_at=made))
+    assert bench.statuses() == {0: ("SUCCEEDED", None)}
+
+
+def test_a_submission_parked_longer_than_anyone_should_wait_ends_what_is_too_old_and_keeps_the_rest(bench):
+    bench.publish("old")
+    bench.pass_time(5 * DAY)
+    bench.publish("young")
+    (batch,) = bench.linger()
+    assert bench.submit_answer(batch, refused(409, CUSTOMER)) is Verdict.PARK
+    assert batch.id in bench.shard.batches
+    bench.pass_time(2 * DAY + 1)
+    assert bench.submit_answer(batch, refused(409, CUSTOMER)) is Verdict.PARK
+    assert bench.statuses() == {0: ("FAILED", CUSTOMER)}
+    bench.crash()
+    (again,) = wait_and_seal(bench)
+    assert [(item.origin_id, item.failures) for item in again.items] == [("young", 0)]
+
+
+# --- superseding: R10 -----------------------------------------------------------------------------
+
+
+def test_a_change_that_was_never_sent_is_superseded_by_the_newer_one(bench):
+    bench.publish("a", "a", "b", "a")
+    (batch,) = bench.linger()
+    assert [item.offset for item in batch.items] == [3, 2]
+    assert bench.statuses() == {0: ("SUPERSEDED", None), 1: ("SUPERSEDED", None)}
+    assert [bench.results[offset].superseded_by for offset in (0, 1)] == [1, 3]
+    assert bench.results[0].attempts == 0
+
+
+def test_a_change_that_was_sent_and_waits_for_a_retry_fails_when_a_newer_one_comes(bench):
+    batch = bench.accepted("a")
+    bench.poll_answer(batch, bench.completed(failed("a", PASSING)))
+    bench.crash()
+    bench.publish("a")
+    (newer,) = bench.linger()
+    assert bench.statuses() == {0: ("FAILED", PASSING)}
+    assert (bench.results[0].batch_id, bench.results[0].task_id) == (batch.id, "task-1")
+    assert [item.offset for item in newer.items] == [1]
+
+
+def test_a_change_that_failed_while_a_newer_one_waits_is_not_sent_again(bench):
+    batch = bench.accepted("a")
+    bench.publish("a")
+    bench.linger()
+    bench.poll_answer(batch, bench.completed(failed("a", PASSING)))
+    assert bench.statuses() == {0: ("FAILED", PASSING)}
+    (newer,) = bench.linger()
+    assert [item.offset for item in newer.items] == [1]
+
+
+def test_unknown_fate_is_never_superseded(bench):
+    batch = bench.seal("a")
+    bench.submit_answer(batch, UNANSWERED)
+    bench.publish("a", "a")
+    assert bench.linger() == []
+    assert bench.statuses() == {1: ("SUPERSEDED", None)}
+    assert batch.id in bench.shard.batches
+
+
+def test_a_rejected_record_supersedes_nothing(bench):
+    bench.publish("a")
+    bench.read(bench.rejection())
+    bench.linger()
+    assert bench.statuses() == {1: ("REJECTED", "COURSESYNC.RECORD_NOT_JSON")}
+    assert [each.offset for each in bench.rejections] == [1]
+
+
+def test_the_same_course_of_two_integrations_is_two_courses(bench):
+    bench.publish("a", integration_id="hr:1")
+    bench.publish("a", integration_id="hr:2")
+    assert len(bench.linger()) == 2
+    assert bench.statuses() == {}
