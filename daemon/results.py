@@ -137,8 +137,10 @@ class _Table:
 
     def _print(self, row: Text) -> None:
         # A terminal cuts what does not fit; a file gets it all.
-        cut = self._console.is_terminal
-        self._console.print(row, no_wrap=True, overflow="ellipsis", soft_wrap=not cut)
+        if self._console.is_terminal:
+            self._console.print(row, no_wrap=True, overflow="ellipsis")
+        else:
+            self._console.print(row, soft_wrap=True)
 
 
 def _row(result: SyncResult, *, corrected: bool) -> Text:

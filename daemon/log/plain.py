@@ -7,13 +7,14 @@ port (`daemon.log.port`), whose Kafka side is `daemon.log.kafka`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
 from kafka import KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
+from daemon.log.kafka.admin import partition_count
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.port import LogError
 
@@ -63,7 +64,7 @@ class Publisher:
         """Connects.
 
         Raises:
-            LogError: no broker answered.
+            LogError: no broker answered, or the topic does not exist.
         """
         self.topic = topic
         self.confirmed = 0
@@ -71,7 +72,11 @@ class Publisher:
         self._outstanding: deque[tuple[Any, int]] = deque()
         self._outstanding_bytes = 0
         try:
-            self._producer = _Clients(connection).publisher()
+            clients = _Clients(connection)
+            with clients.admin() as admin:  # the producer itself would look for a missing topic for 15 s
+                if partition_count(admin, topic) is None:
+                    raise LogError(_missing(topic))
+            self._producer = clients.publisher()
         except KafkaError as error:
             raise LogError(_unreachable(connection, error)) from error
 
@@ -139,7 +144,7 @@ def read_topic(
     *,
     start: Literal["beginning", "end"] = "beginning",
     follow: bool = False,
-) -> Iterator[PlainRecord]:
+) -> Generator[PlainRecord, None, None]:
     """The committed records of all partitions; in offset order within each partition.
 
     Ends where the topic ended (its last stable offsets) when the reading began; with `follow`, never.
@@ -154,7 +159,7 @@ def read_topic(
     try:
         partitions = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
         if not partitions:
-            raise LogError(f"There is no topic {topic}. `coursesyncd topics create` makes it.")
+            raise LogError(_missing(topic))
         consumer.assign(partitions)
         ends: dict[TopicPartition, int] = consumer.end_offsets(partitions)
         starts = consumer.beginning_offsets(partitions) if start == "beginning" else ends
@@ -171,6 +176,10 @@ def read_topic(
         raise LogError(f"The topic {topic} could not be read: {error}") from error
     finally:
         consumer.close()
+
+
+def _missing(topic: str) -> str:
+    return f"There is no topic {topic}. `coursesyncd topics create` makes the topics of the configuration."
 
 
 def _unreachable(connection: KafkaConnection, error: KafkaError) -> str:

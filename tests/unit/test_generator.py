@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter, defaultdict
+from typing import Any
 
 import pytest
 
@@ -140,6 +141,6 @@ def test_ids_are_unique() -> None:
         {"integrations": 2, "quiet_integrations": 2},
     ],
 )
-def test_a_plan_that_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
+def test_a_plan_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong)).partition("_")[0]):
         Plan(**wrong)
