@@ -357,6 +357,41 @@ def test_a_republished_course_ended_by_the_old_task(history: History) -> None:
     assert_only(history.judge(), Kind.FALSE_SUCCESS, "changes/0/1", "already ended")
 
 
+def test_the_trap_in_one_partition_of_a_course_that_has_two(history: History) -> None:
+    history.change("A", partition=0)
+    history.change("B", partition=1)
+    history.change("A", partition=0)
+    history.task("T1", 1000, "A")
+    history.task("T2", 2000, "B")
+    history.result(0, task_id="T1")
+    history.result(1, task_id="T2", partition=1)
+    history.result(2, task_id="T1")
+    assert_only(history.judge(), Kind.FALSE_SUCCESS, "changes/0/2", "already ended changes/0/0")
+
+
+def test_an_old_task_that_was_seen_through_does_not_make_the_next_one_look_new(history: History) -> None:
+    for title in ("A", "B", "A", "C"):
+        history.change(title)
+    history.task("T1", 1000, "A")
+    history.task("T2", 2000, "C")
+    history.task("T3", 3000, "B")
+    history.result(0, task_id="T1")
+    history.result(1, task_id="T3")
+    history.result(2, "FAILED", "T1", code="COURSESYNC.STALE_REPLAY")
+    history.result(3, task_id="T2")
+    verdict = history.judge()
+    assert verdict.counts[Kind.FALSE_SUCCESS] == 1
+    assert any("changes/0/3" in line and "made before the task T3" in line for line in lines(verdict))
+
+
+def test_failing_as_a_stale_replay_claims_nothing_of_the_task(history: History) -> None:
+    """That the task looks good is what such a result complains of."""
+    history.change("A")
+    history.task("T1", 1000, "A")
+    history.result(0, "FAILED", "T1", code="COURSESYNC.STALE_REPLAY")
+    assert history.judge().ok
+
+
 def test_false_failure(history: History) -> None:
     history.change("A")
     history.task("T1", 1000, "A")
@@ -405,6 +440,22 @@ def test_submitted_in_the_wrong_order(history: History) -> None:
     verdict = history.judge()
     assert verdict.counts[Kind.MISORDERED] == 1
     assert any("changes/0/0" in line and "submitted in the task T1" in line for line in lines(verdict))
+
+
+def test_a_task_that_two_changes_claim_was_made_for_the_older_one(history: History) -> None:
+    history.change("A")
+    history.change("B")
+    history.change("A")
+    history.task("T2", 1000, "B")
+    history.task("T1", 2000, "A")
+    history.result(0, task_id="T1")
+    history.result(1, task_id="T2")
+    history.result(2, task_id="T1")
+    verdict = history.judge()
+    assert verdict.counts[Kind.MISORDERED] == 1
+    assert any(
+        "changes/0/0" in line and "after the newer change at offset 1" in line for line in lines(verdict)
+    )
 
 
 def test_applied_in_the_wrong_order(history: History) -> None:
