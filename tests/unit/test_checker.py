@@ -129,7 +129,9 @@ class History:
             },
             **(event or {}),
         }
-        parts = key or [integration_id, origin_id, *(["correction"] if corrected else [])]
+        parts: list[str | None] = (
+            [*key] if key else [integration_id, origin_id, *(["correction"] if corrected else [])]
+        )
         headers = (("content-type", b"application/cloudevents+json"),)
         place = len(self.results)
         self.results.append(
