@@ -1,0 +1,200 @@
+"""What is done to the replicas, the log, the API and the clocks, and how often."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass
+
+from daemon.sandbox.simulator.faults import (
+    PASSING_CODES,
+    PERMANENT_CODES,
+    AnswerLost,
+    AnyRule,
+    EntryDuplicated,
+    EntryForeign,
+    EntryMissing,
+    FaultPlan,
+    Idempotency,
+    ItemFails,
+    PollFails,
+    SubmitRefused,
+    SubmitThrottled,
+    TaskEndless,
+    TaskFails,
+    TaskSlow,
+)
+from tests.sim.faulty import LogFaults
+from tests.sim.network import NetworkFaults
+from tests.sim.world import Replica, World
+
+
+@dataclass(frozen=True)
+class Strikes:
+    """Means per history, spread over the phase of faults."""
+
+    crashes: int
+    """Between any two steps of a replica."""
+    pauses: int
+    drains: int
+    rebalances: int
+    clock_jumps: int
+    key_changes: int
+    outages: int
+    compactions: int
+
+
+def draw_strikes(rng: random.Random, wild: float) -> Strikes:
+    def some(most: int) -> int:
+        return rng.randint(0, most) if rng.random() < wild else 0
+
+    return Strikes(some(4), some(3), some(2), some(4), some(2), some(1), some(2), some(3))
+
+
+def _rate(rng: random.Random, wild: float, most: float) -> float:
+    return rng.uniform(0, most) if rng.random() < wild else 0.0
+
+
+def draw_log(rng: random.Random, wild: float) -> LogFaults:
+    return LogFaults(
+        commit_refused=_rate(rng, wild, 0.05),
+        commit_unheard=_rate(rng, wild, 0.05),
+        commit_late=_rate(rng, wild, 0.05),
+        unavailable=_rate(rng, wild, 0.1),
+        news_late=_rate(rng, wild, 0.5),
+        latency_max=rng.choice((0.005, 0.02, 0.2)),
+    )
+
+
+def draw_network(rng: random.Random, wild: float) -> NetworkFaults:
+    return NetworkFaults(
+        request_lost=_rate(rng, wild, 0.1),
+        request_late=_rate(rng, wild, 0.2),
+        request_twice=_rate(rng, wild, 0.1),
+        answer_lost=_rate(rng, wild, 0.2),
+        latency_max=rng.choice((0.01, 0.1, 0.5)),
+    )
+
+
+def draw_plan(rng: random.Random, wild: float) -> FaultPlan:
+    rules: list[AnyRule] = []
+
+    def maybe(make: object, most: float) -> None:
+        if rng.random() < wild:
+            rules.append(make(rng.uniform(0, most)))  # type: ignore[operator]
+
+    maybe(lambda p: SubmitThrottled(probability=p, retry_after=1), 0.2)
+    maybe(lambda p: SubmitRefused(probability=p), 0.2)
+    maybe(lambda p: SubmitRefused(probability=p, statuses=(403,)), 0.1)
+    maybe(lambda p: SubmitRefused(probability=p, statuses=(409,), code="INTEGRATION.SETUP_SYNC_PENDING"), 0.2)
+    maybe(lambda p: AnswerLost(probability=p, how="error"), 0.2)
+    maybe(lambda p: AnswerLost(probability=p, how="cut"), 0.2)
+    maybe(lambda p: AnswerLost(probability=p, how="hang"), 0.1)
+    maybe(lambda p: PollFails(probability=p), 0.3)
+    maybe(lambda p: PollFails(probability=p, how="hang"), 0.1)
+    maybe(lambda p: TaskFails(probability=p), 0.3)
+    maybe(lambda p: TaskFails(probability=p, codes=("INTEGRATION.AUTHENTICATION_INVALID",)), 0.1)
+    maybe(lambda p: TaskFails(probability=p, codes=("PLATFORM.TASK_TIMED_OUT",)), 0.1)
+    maybe(lambda p: TaskSlow(probability=p, seconds_min=3, seconds_max=12), 0.3)
+    maybe(lambda p: TaskEndless(probability=p, applies_after_seconds=rng.uniform(0, 15)), 0.1)
+    maybe(lambda p: TaskEndless(probability=p), 0.05)
+    maybe(lambda p: ItemFails(probability=p, codes=PASSING_CODES), 0.3)
+    maybe(lambda p: ItemFails(probability=p, codes=PERMANENT_CODES), 0.2)
+    maybe(lambda p: EntryMissing(probability=p), 0.2)
+    maybe(lambda p: EntryDuplicated(probability=p), 0.2)
+    maybe(lambda p: EntryForeign(probability=p), 0.2)
+    idempotency = Idempotency(
+        compare=rng.choice(("bytes", "json")),
+        forget_after_seconds=rng.choice((None, 60.0)),
+        return_finished=rng.random() < 0.7,
+    )
+    return FaultPlan(rules=tuple(rules), idempotency=idempotency, concurrency_limit=rng.choice((2, 30)))
+
+
+def unleash(world: World, strikes: Strikes, duration: float, happened: Counter[str]) -> None:
+    """Schedule everything that will be done to the replicas and around them."""
+    rng = random.Random(world.rng.random())
+
+    def at_random(count: int, strike: object) -> None:
+        for _ in range(count):
+            world.after(rng.uniform(0.2, duration), strike)  # type: ignore[arg-type]
+
+    countdown: list[int] = []
+
+    def arm_crash() -> None:
+        # Not at a point in time but at a point in the work: between any two callbacks.
+        countdown.append(rng.randint(1, 60))
+
+    def after_step(replica: Replica) -> None:
+        for index, left in enumerate(countdown):
+            countdown[index] = left - 1
+        if countdown and countdown[0] <= 0:
+            countdown.pop(0)
+            crash(replica)
+
+    def crash(replica: Replica) -> None:
+        world.note(f"{replica.name} is killed")
+        happened["crashes"] += 1
+        world.kill(replica)
+        back = rng.choice((0.05, 1.0, world.session_timeout + 2))
+        world.after(back * rng.uniform(0.5, 1.0), lambda: world.start(replica))
+
+    def pause() -> None:
+        replica = rng.choice(world.replicas)
+        if replica.alive and not replica.paused:
+            duration = rng.choice((0.5, 3.0, world.session_timeout * 2)) * rng.uniform(0.5, 1.0)
+            happened["zombies" if duration > world.session_timeout else "pauses"] += 1
+            world.note(f"{replica.name} is paused for {duration:.1f} s")
+            world.pause(replica, duration)
+
+    def drain() -> None:
+        replica = rng.choice(world.replicas)
+        if replica.engine is not None and not replica.paused:
+            happened["drains"] += 1
+            world.note(f"{replica.name} is told to stop")
+            assert replica.loop is not None
+            replica.loop.call_soon_threadsafe(replica.engine.stop)
+
+    def rebalance() -> None:
+        happened["rebalances"] += 1
+        world.note("rebalance")
+        world.cluster.rebalance(world.topics.changes)
+
+    def jump() -> None:
+        replica = rng.choice(world.replicas)
+        # Ahead by less than the tolerance of a shard's very first floor (R14); behind by anything.
+        replica.clock_offset_ms = rng.choice((-3_600_000, -5_000, 5_000, 200_000, 0))
+        happened["clock jumps"] += 1
+        world.note(f"the clock of {replica.name} is off by {replica.clock_offset_ms} ms")
+
+    def wrong_key() -> None:
+        simulator = world.network.simulator
+        happened["wrong keys"] += 1
+        world.note("the API wants another key")
+        simulator.api_key = f"key-{happened['wrong keys']}"
+
+        def right() -> None:
+            world.key_file = simulator.api_key
+
+        world.after(rng.uniform(1.0, 8.0), right)
+
+    def outage() -> None:
+        happened["outages"] += 1
+        seconds = rng.choice((1.0, 10.0)) * rng.uniform(0.5, 1.0)
+        world.note(f"the API is away for {seconds:.1f} s")
+        world.network.simulator.set_outage(world.api_now(), seconds, rng.choice(("cut", "error")))
+
+    def compact() -> None:
+        happened["compactions"] += 1
+        for partition in range(world.cluster.partition_count(world.topics.journal)):
+            world.cluster.compact(world.topics.journal, partition, drop_tombstones=rng.random() < 0.3)
+
+    world.after_step = after_step
+    at_random(strikes.crashes, arm_crash)
+    at_random(strikes.pauses, pause)
+    at_random(strikes.drains, drain)
+    at_random(strikes.rebalances, rebalance)
+    at_random(strikes.clock_jumps, jump)
+    at_random(strikes.key_changes, wrong_key)
+    at_random(strikes.outages, outage)
+    at_random(strikes.compactions, compact)

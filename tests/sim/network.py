@@ -1,0 +1,165 @@
+"""Calls to the simulated API over a network that delays, loses and repeats."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from daemon.core.answers import NoAnswer, PollAnswer, SubmitAnswer, Trouble
+from daemon.kombo import wire
+from daemon.sandbox.simulator.state import Simulator
+from daemon.sandbox.simulator.wire import Delivery, Reply
+
+After = Callable[[float, Callable[[], None]], None]
+
+
+@dataclass(slots=True)
+class NetworkFaults:
+    """How likely, per call."""
+
+    request_lost: float = 0.0
+    request_late: float = 0.0
+    """Arrives at any time up to the deadline of the call."""
+    request_twice: float = 0.0
+    answer_lost: float = 0.0
+    latency_max: float = 0.05
+    """Seconds, each way."""
+
+    def heal(self) -> None:
+        self.request_lost = self.request_late = self.request_twice = self.answer_lost = 0.0
+
+
+NOT_VALID = Reply(
+    400,
+    b'{"status":"error","error":{"code":"PLATFORM.INPUT_INVALID","title":null,'
+    b'"message":"The tool does not take this content.","log_url":null}}',
+    {"Content-Type": "application/json"},
+)
+
+
+class Network:
+    """What lies between all replicas and the one API."""
+
+    def __init__(
+        self,
+        simulator: Simulator,
+        faults: NetworkFaults,
+        rng: random.Random,
+        api_now: Callable[[], int],
+        after: After,
+        on_post: Callable[[bytes], None],
+    ) -> None:
+        self.simulator = simulator
+        self.faults = faults
+        self.rng = rng
+        self.api_now = api_now
+        self.after = after
+        self.on_post = on_post
+        self.refused_content: bytes | None = None
+        """A body that holds this is refused as not valid, every time: refusals of content are a function
+        of the bytes (R13)."""
+
+    def submit(
+        self, key: str, integration_id: str, body: bytes, deadline: float, answer: Callable[[Reply], None]
+    ) -> None:
+        def arrive() -> Reply:
+            if self.refused_content is not None and self.refused_content in body:
+                return NOT_VALID
+            self.simulator.arrive(integration_id)
+            try:
+                return self.simulator.submit(self.api_now(), f"Bearer {key}", integration_id, body)
+            finally:
+                self.simulator.leave(integration_id)
+
+        self.on_post(body)
+        self._carry(arrive, deadline, answer)
+
+    def poll(
+        self, key: str, integration_id: str, task_id: str, deadline: float, answer: Callable[[Reply], None]
+    ) -> None:
+        self._carry(
+            lambda: self.simulator.poll(self.api_now(), f"Bearer {key}", integration_id, task_id),
+            deadline,
+            answer,
+        )
+
+    def _carry(self, arrive: Callable[[], Reply], deadline: float, answer: Callable[[Reply], None]) -> None:
+        faults, rng = self.faults, self.rng
+        delay = rng.uniform(0.001, faults.latency_max)
+        if rng.random() < faults.request_lost:
+            return
+        if rng.random() < faults.request_late:
+            delay = rng.uniform(delay, deadline)
+        heard = rng.random() >= faults.answer_lost
+        back = rng.uniform(0.001, faults.latency_max)
+
+        def at_the_api() -> None:
+            reply = arrive()
+            if heard and reply.delivery is not Delivery.HANG:
+                self.after(back + reply.delay_seconds, lambda: answer(reply))
+
+        self.after(delay, at_the_api)
+        if rng.random() < faults.request_twice:
+            self.after(rng.uniform(delay, deadline), lambda: void(arrive()))
+
+
+def void(_: object) -> None:
+    """A repeated request's answer reaches nobody."""
+
+
+class SimulatedApi:
+    """`KomboApi` of one replica."""
+
+    def __init__(self, network: Network, key: Callable[[], str], deadline: float) -> None:
+        self._network = network
+        self._key = key
+        self._deadline = deadline
+
+    async def submit(self, integration_id: str, body: bytes) -> SubmitAnswer:
+        future = asyncio.get_running_loop().create_future()
+        self._network.submit(self._key(), integration_id, body, self._deadline, _resolver(future))
+        reply = await self._reply(future)
+        if isinstance(reply, NoAnswer):
+            return reply
+        headers = {name.lower(): value for name, value in reply.headers.items()}
+        return wire.parse_submit(reply.status, headers, reply.body, self._network.api_now())
+
+    async def poll(self, integration_id: str, task_id: str) -> PollAnswer:
+        future = asyncio.get_running_loop().create_future()
+        self._network.poll(self._key(), integration_id, task_id, self._deadline, _resolver(future))
+        reply = await self._reply(future)
+        if isinstance(reply, NoAnswer):
+            return reply
+        headers = {name.lower(): value for name, value in reply.headers.items()}
+        return wire.parse_poll(task_id, reply.status, headers, reply.body, self._network.api_now())
+
+    async def _reply(self, future: asyncio.Future[Reply]) -> Reply | NoAnswer:
+        try:
+            async with asyncio.timeout(self._deadline):
+                reply = await future
+        except TimeoutError:
+            return NoAnswer(Trouble.TIMEOUT, "no answer within the deadline")
+        if reply.delivery is Delivery.CUT:
+            return NoAnswer(Trouble.CONNECT_ERROR, "cut")
+        if reply.delivery is Delivery.TRUNCATED:
+            return NoAnswer(Trouble.PROTOCOL_ERROR, "truncated")
+        return reply
+
+    async def close(self) -> None:
+        pass
+
+
+def _resolver(future: asyncio.Future[Reply]) -> Callable[[Reply], None]:
+    def resolve(reply: Reply) -> None:
+        loop = future.get_loop()
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_set, future, reply)
+
+    return resolve
+
+
+def _set(future: asyncio.Future[Reply], reply: Reply) -> None:
+    if not future.done():
+        future.set_result(reply)

@@ -1,0 +1,238 @@
+"""Virtual time, the replicas in it, and who runs next."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from daemon.config import Settings, Topics
+from daemon.core.model import Now
+from daemon.log.port import FatalLogError, LogError
+from daemon.runtime.engine import LOOPS, Engine
+from daemon.runtime.ports import Ports
+from daemon.telemetry.health import Health
+from tests.sim.faulty import FaultyCluster, FaultyLog
+from tests.sim.loop import SteppedLoop
+from tests.sim.network import Network, SimulatedApi
+
+EPOCH_MS = 1_790_000_000_000
+"""Virtual time 0, in ms since the epoch."""
+
+
+BUSY_MAX = 20_000
+"""Steps at one moment of virtual time; a whole history takes a few thousand."""
+
+
+class NoMetrics:
+    """Takes every figure and keeps none: registries would cost more than the histories."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return _nothing
+
+
+def _nothing(*_: object, **__: object) -> None:
+    return None
+
+
+class ReplicaClock:
+    def __init__(self, world: World, replica: Replica) -> None:
+        self._world = world
+        self._replica = replica
+
+    def now(self) -> Now:
+        return Now(self._world.wall_ms() + self._replica.clock_offset_ms, self._world.time)
+
+    def boot(self) -> float:
+        return self._world.time
+
+
+@dataclass(eq=False)
+class Replica:
+    """A static member of the group, over all of its processes."""
+
+    name: str
+    loop: SteppedLoop | None = None
+    engine: Engine | None = None
+    main: asyncio.Task[None] | None = None
+    key: str = "key-0"
+    clock_offset_ms: int = 0
+    paused: bool = False
+    lives: int = 0
+
+    @property
+    def alive(self) -> bool:
+        return self.loop is not None
+
+    @property
+    def runnable(self) -> bool:
+        return self.loop is not None and not self.paused and self.loop.ready
+
+
+@dataclass
+class World:
+    rng: random.Random
+    settings: Settings
+    topics: Topics
+    session_timeout: float
+    time: float = 0.0
+    replicas: list[Replica] = field(default_factory=list)
+    key_file: str = "key-0"
+    trace: list[tuple[float, str]] = field(default_factory=list)
+    deaths: list[str] = field(default_factory=list)
+    """Processes that ended by an error which no fault explains."""
+    steps: int = 0
+    cluster: FaultyCluster = field(init=False)
+    network: Network = field(init=False)
+    api_now: Callable[[], int] = field(init=False)
+    posted: list[bytes] = field(default_factory=list)
+    """Bodies that were POSTed before they were durable (R3)."""
+    graveyard: list[Any] = field(default_factory=list)
+    after_step: Callable[[Replica], None] | None = None
+    """Told after every single callback: a fault may strike between any two."""
+    _events: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
+    _sequence: int = 0
+    _busy: int = 0
+
+    def wall_ms(self) -> int:
+        return EPOCH_MS + round(self.time * 1000)
+
+    def note(self, text: str) -> None:
+        self.trace.append((self.time, text))
+
+    def after(self, delay: float, event: Callable[[], None]) -> None:
+        self._sequence += 1
+        heapq.heappush(self._events, (self.time + delay, self._sequence, event))
+
+    # --- replicas ---------------------------------------------------------------------------------
+
+    def start(self, replica: Replica) -> None:
+        if replica.alive:
+            return
+        replica.lives += 1
+        replica.paused = False
+        replica.key = self.key_file
+        self.note(f"{replica.name} starts (life {replica.lives})")
+        loop = SteppedLoop(lambda: self.time, replica.name)
+        replica.loop = loop
+        asyncio._set_running_loop(loop)
+        try:
+            replica.main = loop.create_task(self._live(replica))
+        finally:
+            asyncio._set_running_loop(None)
+        replica.main.add_done_callback(lambda task: self._ended(replica, loop, task))
+
+    async def _live(self, replica: Replica) -> None:
+        log = FaultyLog(self.cluster, self.topics, replica.name)
+        while True:
+            try:
+                await log.start()
+                break
+            except LogError:
+                await asyncio.sleep(1.0)
+        clock = ReplicaClock(self, replica)
+        api = SimulatedApi(self.network, lambda: replica.key, self.settings.http.deadline)
+        metrics: Any = NoMetrics()
+        rng = random.Random(self.rng.random())
+        ports = Ports(self.settings, log, api, clock, rng, metrics, Health(LOOPS, clock.now))
+        replica.engine = Engine(ports, lambda: self._key_changed(replica))
+        await replica.engine.run()
+
+    def _key_changed(self, replica: Replica) -> bool:
+        changed = replica.key != self.key_file
+        replica.key = self.key_file
+        return changed
+
+    def _ended(self, replica: Replica, loop: SteppedLoop, task: asyncio.Task[None]) -> None:
+        if replica.loop is not loop:
+            return
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, FatalLogError):
+            self.note(f"{replica.name} ends: {error}")
+        elif error is not None:
+            self.note(f"{replica.name} DIED: {error!r}")
+            self.deaths.append(f"{replica.name}: {error!r}")
+        else:
+            self.note(f"{replica.name} ends in order")
+        self.kill(replica)
+        if self.deaths:
+            return
+        self.after(self.rng.uniform(0.1, 2.0), lambda: self.start(replica))
+
+    def kill(self, replica: Replica) -> None:
+        """As kill -9; the group notices after the session time-out, unless it is back before."""
+        if replica.loop is None:
+            return
+        loop, life = replica.loop, replica.lives
+        loop.kill()
+        self.graveyard.append((loop, replica.main, replica.engine))
+        replica.loop = replica.main = replica.engine = None
+        replica.paused = False
+
+        def expire() -> None:
+            if replica.lives == life:
+                self.cluster.expire(replica.name)
+
+        self.after(self.session_timeout, expire)
+
+    def pause(self, replica: Replica, duration: float) -> None:
+        """As SIGSTOP, and SIGCONT later: longer than the session time-out makes it a zombie."""
+        if replica.loop is None or replica.paused:
+            return
+        replica.paused = True
+        loop = replica.loop
+
+        def expire() -> None:
+            if replica.loop is loop and replica.paused:
+                self.cluster.expire(replica.name)
+
+        def resume() -> None:
+            if replica.loop is loop:
+                self.note(f"{replica.name} goes on")
+                replica.paused = False
+
+        if duration > self.session_timeout:
+            self.after(self.session_timeout, expire)
+        self.after(duration, resume)
+
+    # --- time -------------------------------------------------------------------------------------
+
+    def run(self, until: float, done: Callable[[], bool] | None = None) -> bool:
+        """Go on until this time, or until `done`, which is asked now and then; tells whether it was."""
+        asked_at = self.time
+        while self.time < until and not self.deaths:
+            runnable = [replica for replica in self.replicas if replica.runnable]
+            if runnable:
+                replica = runnable[0] if len(runnable) == 1 else self.rng.choice(runnable)
+                assert replica.loop is not None
+                replica.loop.step()
+                self.steps += 1
+                self._busy += 1
+                if self._busy > BUSY_MAX:
+                    self.deaths.append(
+                        f"{replica.name}: {BUSY_MAX} steps without any time passing: a busy loop"
+                    )
+                if self.after_step is not None:
+                    self.after_step(replica)
+                continue
+            if done is not None and self.time >= asked_at + 0.5:
+                asked_at = self.time
+                if done():
+                    return True
+            self._advance(until)
+        return done() if done is not None else False
+
+    def _advance(self, until: float) -> None:
+        awake = [r.loop for r in self.replicas if r.loop is not None and not r.paused]
+        times = [time for loop in awake if (time := loop.next_timer()) is not None]
+        if self._events:
+            times.append(self._events[0][0])
+        self.time = max(self.time, min([*times, until]))
+        self._busy = 0
+        while self._events and self._events[0][0] <= self.time:
+            heapq.heappop(self._events)[2]()
+        for loop in awake:
+            loop.wake_timers()
