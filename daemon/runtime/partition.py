@@ -201,10 +201,17 @@ class Partition:
         await self._let_go()
 
     async def _block(self, sentence: str) -> None:
-        log.error("partition.blocked", partition=self.number, error=sentence)
+        """Stand still until a person acts and the process starts anew, or until the partition has been
+        away and is back: what blocked it may have been the view of an owner that had been replaced.
+        """
         await self._let_go()
+        if self._rejoining:
+            log.warning("partition.reopened", partition=self.number, reason=sentence)
+            return
+        log.error("partition.blocked", partition=self.number, error=sentence)
         self._ports.health.blocked(self.number, sentence)
-        await asyncio.get_running_loop().create_future()
+        while not self._rejoining and not self._stopping:
+            await self._waker.wait(None)
 
     async def _let_go(self) -> None:
         shard, self.shard = self.shard, None

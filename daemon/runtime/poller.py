@@ -122,6 +122,7 @@ class Poller:
         finally:
             self._flow.poll_done()
             self._waker.wake()
+            self._submissions.wake()
 
     async def _ask(self, pending: Pending, delay: float) -> None:
         partition, shard = pending.partition, pending.shard
