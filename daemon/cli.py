@@ -6,6 +6,7 @@ import click
 
 from daemon import __version__
 from daemon.check import check
+from daemon.demo import demo
 from daemon.run import run
 from daemon.sandbox.cli_sandbox import sandbox
 from daemon.topics import topics_group
@@ -19,3 +20,5 @@ def main() -> None:
 
 for command in (run, check, topics_group, sandbox):
     main.add_command(command)
+
+sandbox.add_command(demo)

@@ -17,7 +17,6 @@ from daemon.log.port import LogError
 from daemon.sandbox.broker import Broker
 from daemon.sandbox.checker.command import check
 from daemon.sandbox.checker.readers import EvidenceError
-from daemon.sandbox.demo import run_demo
 from daemon.sandbox.generator.command import generate
 from daemon.sandbox.process import SandboxError
 from daemon.sandbox.profile import Demo
@@ -28,14 +27,14 @@ _DEMO = Demo()
 _INTERRUPTED = 130
 """Exit code of a program that Ctrl-C has ended, as shells have it."""
 
-_directory = click.option(
+directory_option = click.option(
     "--directory",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(".sandbox"),
     show_default=True,
     help="Logs and the report go here.",
 )
-_seed = click.option(
+seed_option = click.option(
     "--seed", type=int, default=_DEMO.seed, show_default=True, help="Decides changes and faults."
 )
 
@@ -49,42 +48,19 @@ def sandbox() -> None:
 
 
 @sandbox.command()
-@click.option("--changes", type=click.IntRange(min=1), default=_DEMO.changes, show_default=True)
-@click.option("--integrations", type=click.IntRange(min=3), default=_DEMO.integrations, show_default=True)
-@click.option(
-    "--rate",
-    type=click.FloatRange(min=0, min_open=True),
-    default=_DEMO.rate,
-    show_default=True,
-    help="Changes published a second.",
-)
-@_seed
-@_directory
-def demo(changes: int, integrations: int, rate: float, seed: int, directory: Path) -> None:
-    """Send changes through Kafka, the daemon and a misbehaving API, with kill -9 in the middle.
-
-    Ends with exit code 1 when a promise of the contract was broken.
-    """
-    plan = Demo(changes=changes, integrations=integrations, rate=rate, seed=seed)
-    with _ending_in_order():
-        content = run_demo(plan, directory, _console())
-    sys.exit(0 if content else 1)
-
-
-@sandbox.command()
 @click.option("--faults", default="none", show_default=True, help="As of `sandbox simulator`.")
-@_seed
-@_directory
+@seed_option
+@directory_option
 def up(faults: str, seed: int, directory: Path) -> None:
     """Start everything and stay; says what to play with. Ctrl-C ends it all."""
-    with _ending_in_order():
-        stay_up(directory, faults=faults, seed=seed, console=_console())
+    with ending_in_order():
+        stay_up(directory, faults=faults, seed=seed, console=plain_console())
 
 
 @sandbox.command()
 def kafka() -> None:
     """Start Kafka alone. Ctrl-C ends it, and deletes its data."""
-    with _ending_in_order(), Broker() as broker:
+    with ending_in_order(), Broker() as broker:
         click.echo(f"Kafka is up at {broker.bootstrap}; its log is {broker.log}. Ctrl-C ends it.")
         while broker.running:
             time.sleep(0.2)
@@ -96,7 +72,7 @@ for command in (simulator, generate, check):
 
 
 @contextlib.contextmanager
-def _ending_in_order() -> Iterator[None]:
+def ending_in_order() -> Iterator[None]:
     """Whatever asks us to end, the children are ended first; what goes wrong is told in a sentence."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
@@ -113,5 +89,5 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _console() -> Console:
+def plain_console() -> Console:
     return Console(highlight=False)

@@ -103,7 +103,7 @@ class _Run:
             at.connection, at.topics.changes, at.topics.results, at.simulator.url, profile.check_limits()
         )
         print_verdict(self._console, verdict)
-        write_report(report, verdict, kills=self._kills, seconds=self._seconds)
+        write_report(report, verdict, kills=self._kills, seconds=self._seconds, log="kafka")
         self._console.print(
             f"{self._seconds:.0f} seconds; kill -9: {self._kills}. The report is {report}, the logs are beside it."
         )

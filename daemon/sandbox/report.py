@@ -15,10 +15,10 @@ from daemon.core.model import Status
 from daemon.sandbox.checker.verdict import Verdict
 
 
-def write_report(path: Path, verdict: Verdict, *, kills: int, seconds: float) -> None:
+def write_report(path: Path, verdict: Verdict, *, kills: int, seconds: float, log: str) -> None:
     """Everything that the checker counted, how often the daemon was ended by kill -9, the seconds from the
     first change to the last result, and which log the changes went through."""
-    report = {**verdict.as_dict(), "kills": kills, "seconds": round(seconds, 1), "log": "kafka"}
+    report = {**verdict.as_dict(), "kills": kills, "seconds": round(seconds, 1), "log": log}
     path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
 
 

@@ -12,7 +12,8 @@ from daemon.log.embedded.storage import OffsetOutOfRangeError, Partition
 from daemon.log.port import FencedError, LogError, Message, Record
 
 RECORD_BYTES_MAX = 2 * 1024 * 1024
-"""Of one record; what the daemon's Kafka producer and its journal topic allow."""
+"""Of one record of a transaction; what the daemon's Kafka producer and its journal topic allow. What
+publishers may write is the input topic's business."""
 
 _log = structlog.get_logger(__name__)
 
@@ -115,11 +116,11 @@ class EmbeddedCluster:
         With an owner it belongs to that producer's transaction, otherwise it is visible at once.
 
         Raises:
-            LogError: no such topic or partition, or the record is too large.
+            LogError: no such topic or partition, or the record of a transaction is too large.
         """
         size = len(message.key or b"") + len(message.value or b"")
         size += sum(len(name) + len(value) for name, value in message.headers)
-        if size > RECORD_BYTES_MAX:
+        if owner is not None and size > RECORD_BYTES_MAX:
             raise LogError(f"a record of {size} bytes for {topic} is larger than {RECORD_BYTES_MAX}")
         if partition is None:
             partition = self._topic(topic).partition_for(message.key)

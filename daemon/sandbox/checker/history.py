@@ -25,9 +25,6 @@ COURSE_FIELDS = ("type", "title", "course_url", "description", "thumbnail_url", 
 def content_digest(course: Mapping[str, Any]) -> Digest:
     """Equal for contents that mean the same: unknown fields do not count, null is absent, and languages
     are a set.
-
-    Raises:
-        UnicodeEncodeError: half of a surrogate pair in a text, which is no text.
     """
     known = {name: course[name] for name in COURSE_FIELDS if course.get(name) is not None}
     if "languages" in known:

@@ -92,14 +92,10 @@ def read_change(record: LogRecord, item_bytes_max: int) -> ChangeContent:
     if not isinstance(course, dict):
         raise NotAcceptableError("course is not an object")
     _check_course(course)
-    try:
-        digest = content_digest(course)
-        size = _item_size(origin_id, course)
-    except UnicodeEncodeError as error:
-        raise NotAcceptableError("half of a surrogate pair in a text") from error
+    size = _item_size(origin_id, course)
     if size > item_bytes_max:
         raise NotAcceptableError(f"larger than a request may be: {size} bytes")
-    return ChangeContent(change_id, integration_id, origin_id, digest)
+    return ChangeContent(change_id, integration_id, origin_id, content_digest(course))
 
 
 def _envelope_and_data(record: LogRecord, body: dict[str, Any]) -> tuple[Mapping[str, Any], Any]:
@@ -114,14 +110,19 @@ def _envelope_and_data(record: LogRecord, body: dict[str, Any]) -> tuple[Mapping
         return body, body
     envelope = body if structured else _binary_attributes(headers)
     _one_of("specversion", envelope.get("specversion"), ("1.0",))
-    if not isinstance(envelope.get("source", ""), str):
+    if "source" in envelope and envelope["source"] is None:
         raise NotAcceptableError("source is not a text")
+    _optional_text("source", envelope.get("source"))
     return envelope, body.get("data") if structured else body
 
 
 def _json_object(value: bytes) -> dict[str, Any]:
     try:
         body = json.loads(value.decode("utf-8"), parse_constant=_refuse_constant)
+        if b"\\ud" in value.lower():
+            json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise NotAcceptableError("half of a surrogate pair, which is no text") from error
     except UnicodeDecodeError as error:
         raise NotAcceptableError("not UTF-8") from error
     except RecursionError as error:
@@ -139,7 +140,11 @@ def _refuse_constant(name: str) -> None:
 
 def _binary_attributes(headers: Mapping[str, bytes]) -> dict[str, Any]:
     try:
-        return {name[3:]: value.decode() for name, value in headers.items() if name.startswith("ce_")}
+        return {
+            name: headers[f"ce_{name}"].decode()
+            for name in ("specversion", "id", "type", "time")
+            if f"ce_{name}" in headers
+        }
     except UnicodeDecodeError as error:
         raise NotAcceptableError("a CloudEvents header that is not UTF-8") from error
 
