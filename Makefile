@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint unit demo sandbox bench pin clean
+.PHONY: help setup test lint unit demo sandbox sim bench pin clean
 
 help: ## this table
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,11 @@ demo: $(READY) ## 5,000 changes through a real Kafka and a misbehaving API, with
 
 sandbox: $(READY) ## the same parts, staying up to be played with; Ctrl-C ends them
 	@$(BIN)/coursesyncd sandbox up
+
+HISTORIES ?= 1000
+SEED ?= 1
+sim: $(READY) ## 1,000 histories of faults in virtual time, without a broker; make sim HISTORIES=200 SEED=3
+	@$(BIN)/python -m tests.sim --histories $(HISTORIES) --seed $(SEED)
 
 bench: $(READY) ## how fast, on a real Kafka
 	@$(BIN)/python -m tests.bench

@@ -7,6 +7,10 @@ import click
 from daemon import __version__
 from daemon.check import check
 from daemon.demo import demo
+from daemon.publish import publish
+from daemon.results import results
+from daemon.publish import publish
+from daemon.results import results
 from daemon.run import run
 from daemon.sandbox.cli_sandbox import sandbox
 from daemon.topics import topics_group
@@ -18,7 +22,7 @@ def main() -> None:
     """Mirror course changes from Kafka into learning systems."""
 
 
-for command in (run, check, topics_group, sandbox):
+for command in (run, check, topics_group, publish, results, sandbox):
     main.add_command(command)
 
 sandbox.add_command(demo)
