@@ -1,0 +1,144 @@
+"""The core's own figures: the heap, and the memory of a shard with many courses in flight.
+
+`python -m tests.bench.core FIGURE SIZE` measures one figure in a process of its own, so that memory of
+one measurement is not counted in the next.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from daemon.config import Batch, Settings, Window
+from daemon.core.answers import Accepted
+from daemon.core.model import Change, Now
+from daemon.core.schedule import PollPolicy, Schedule, poll_seed
+from daemon.core.shard import Shard, first_position
+from daemon.runtime.poller import Pending
+
+TASKS = 1_000_000
+ITEMS_PER_BATCH = 100
+PAGE_BYTES = 4096
+
+
+def resident_bytes() -> int:
+    """Resident set size of this process now."""
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_BYTES
+
+
+def heap(tasks: int) -> dict[str, float]:
+    """Microseconds of one pop and push at this many tasks, and bytes of a pending task: the heap's entry,
+    its key and the batch in memory, one item each.
+    """
+    before = resident_bytes()
+    schedule: Schedule[Pending] = Schedule()
+    shard, partition = object(), object()
+    policy = PollPolicy(15.0, 1.6, 300.0)
+    for number in range(tasks):
+        pending = Pending(partition, shard, f"3-{number}-1", late=False)  # type: ignore[arg-type]
+        schedule.push(policy.delay(0, 100, number), pending)
+    bytes_per_task = (resident_bytes() - before) / tasks
+    rounds = 200_000
+    started = time.perf_counter()
+    for _ in range(rounds):
+        popped = schedule.pop_due(1e9)
+        assert popped is not None
+        due, pending = popped
+        schedule.push(due + policy.delay(3, 100, poll_seed(pending.id)), pending)
+    with_policy = (time.perf_counter() - started) / rounds
+    started = time.perf_counter()
+    for _ in range(rounds):
+        popped = schedule.pop_due(1e9)
+        assert popped is not None
+        schedule.push(popped[0] + 300.0, popped[1])
+    return {
+        "heap_pop_push_us": round((time.perf_counter() - started) / rounds * 1e6, 2),
+        "heap_poll_us": round(with_policy * 1e6, 2),
+        "heap_bytes_per_task": round(bytes_per_task),
+    }
+
+
+def in_flight(courses: int) -> dict[str, float]:
+    """Resident megabytes of a process with this many courses in accepted tasks of 100, scheduled for polling,
+    and the microseconds a change takes through the core until it is accepted.
+    """
+    settings = Settings(batch=Batch(items_max=ITEMS_PER_BATCH), window=Window(batches_max=1000))
+    now = Now(1_790_000_000_000, 0.0)
+    shard = Shard(3, settings, first_position(0, "topic", 6, now), random.Random(1))
+    schedule: Schedule[Pending] = Schedule()
+    policy = PollPolicy(15.0, 1.6, 300.0)
+    spent = 0.0
+    chunk = 5000
+    for first in range(0, courses, chunk):
+        changes = [_change(number) for number in range(first, min(first + chunk, courses))]
+        started = time.perf_counter()
+        now = Now(now.wall + 1000, now.mono + 1.0)
+        shard.read(changes, first + len(changes), now)
+        shard.tick(Now(now.wall, now.mono + 1.0))
+        _commit(shard)
+        for batch in [batch for batch in shard.batches.values() if batch.task_id is None]:
+            shard.submit_answered(batch.id, Accepted(f"task-{batch.id}-abcdefghijkl"), now)
+            pending = Pending(None, shard, batch.id, late=False)  # type: ignore[arg-type]
+            schedule.push(policy.delay(0, len(batch.items), 7), pending)
+        _commit(shard)
+        spent += time.perf_counter() - started
+    assert sum(len(batch.items) for batch in shard.batches.values()) == courses
+    return {
+        "tasks": len(schedule),
+        "rss_mb": round(resident_bytes() / 1e6, 1),
+        "core_us_per_change": round(spent / courses * 1e6, 2),
+    }
+
+
+def _commit(shard: Shard) -> None:
+    step = shard.take_step()
+    assert step is not None
+    shard.committed(step, range(len(step.journal)))
+
+
+def _change(number: int) -> Change:
+    origin = f"course-{number:09d}"
+    body = (
+        b'{"origin_id":"%s","course":{"type":"EXTERNAL","title":"T","course_url":"https://example.com/%s"}}'
+        % (
+            origin.encode(),
+            b"x" * 480,
+        )
+    )
+    # 20 integrations, as the rates of the other measurements.
+    return Change(
+        number,
+        f"chg-1-{number}",
+        f"tool:{number // ITEMS_PER_BATCH % 20}",
+        origin,
+        body,
+        1_790_000_000_000 + number,
+    )
+
+
+FIGURES: dict[str, Callable[[int], dict[str, float]]] = {"heap": heap, "in_flight": in_flight}
+
+
+def measure(figure: str, size: int) -> dict[str, float]:
+    """One figure, in a process of its own."""
+    command = [
+        sys.executable,
+        "-m",
+        __name__ if __name__ != "__main__" else "tests.bench.core",
+        figure,
+        str(size),
+    ]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    figures: dict[str, float] = json.loads(ended.stdout)
+    return figures
+
+
+if __name__ == "__main__":
+    print(json.dumps(FIGURES[sys.argv[1]](int(sys.argv[2]))))
