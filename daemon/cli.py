@@ -9,8 +9,6 @@ from daemon.check import check
 from daemon.demo import demo
 from daemon.publish import publish
 from daemon.results import results
-from daemon.publish import publish
-from daemon.results import results
 from daemon.run import run
 from daemon.sandbox.cli_sandbox import sandbox
 from daemon.topics import topics_group
