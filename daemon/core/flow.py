@@ -2,8 +2,9 @@
 
 Submissions queue per integration and are served round robin, so that a slow, throttled or parked
 integration delays no other one. An integration that is refused or not answered stands back, longer each
-time, and comes back with one probing request. A share of all requests is kept for polls, so that a flood
-of submissions never makes finished tasks wait.
+time, and comes back with one probing request. Submissions and polls each have a share of all requests in
+flight; what one of them leaves idle the other may borrow until it is wanted back, so that a flood of
+submissions never makes finished tasks wait, nor the other way round.
 
 Nothing here is durable, and nothing here knows what a submission is: a `ref` is the caller's.
 """
@@ -24,15 +25,20 @@ from daemon.core.verdict import Verdict
 
 Ref = TypeVar("Ref")
 
+DOUBLINGS_MAX = 30
+"""Beyond it every wait is at its maximum; keeps the power of two a sane number."""
+
 
 @dataclass(slots=True)
 class Integration(Generic[Ref]):
     """What the process knows of one integration right now."""
 
     queue: deque[Ref] = field(default_factory=deque)
+    delayed: int = 0
+    """Submissions that each wait for a time of their own."""
     in_flight: int = 0
     strikes: int = 0
-    """Refusals and missing answers in a row."""
+    """How often in a row it had to stand back."""
     parked: bool = False
     blocked_until: float | None = None
     listed: bool = False
@@ -41,6 +47,14 @@ class Integration(Generic[Ref]):
     def limit(self, most: int) -> int:
         """How many submissions may be in flight: one probe while it is not known to be well again."""
         return 1 if self.strikes or self.parked else most
+
+    def strike(self) -> int:
+        """It has to stand back; returns how often in a row it had before. What was under way together is
+        refused together, and counts once.
+        """
+        if self.blocked_until is None or not self.strikes:
+            self.strikes += 1
+        return min(self.strikes - 1, DOUBLINGS_MAX)
 
 
 class Flow(Generic[Ref]):
@@ -52,6 +66,7 @@ class Flow(Generic[Ref]):
         self._rng = rng
         self._in_flight_max = http.in_flight_max
         self._submissions_max = max(1, int(http.in_flight_max * (1 - http.poll_share)))
+        self._polls_min = http.in_flight_max - self._submissions_max
         self._integrations: dict[str, Integration[Ref]] = {}
         self._round: deque[str] = deque()
         self._blocked: Schedule[str] = Schedule()
@@ -67,11 +82,12 @@ class Flow(Generic[Ref]):
 
     def offer(self, integration_id: str, ref: Ref, not_before: float | None = None) -> None:
         """Queue a submission; `not_before` holds back this one alone."""
+        state = self._integrations.setdefault(integration_id, Integration())
         if not_before is not None:
             self._sequence += 1
+            state.delayed += 1
             heapq.heappush(self._delayed, (not_before, self._sequence, integration_id, ref))
             return
-        state = self._integrations.setdefault(integration_id, Integration())
         state.queue.append(ref)
         self._list(integration_id, state)
 
@@ -80,7 +96,7 @@ class Flow(Generic[Ref]):
         `submission_done`.
         """
         self._wake(now)
-        if not self._round or self._submissions >= self._submissions_max or not self._may_start(now):
+        if not self._round or not self._submissions_have_room or not self._may_start(now):
             return None
         integration_id = self._round.popleft()
         state = self._integrations[integration_id]
@@ -124,8 +140,14 @@ class Flow(Generic[Ref]):
 
     def drop(self, keep: Callable[[Ref], bool]) -> None:
         """Forget the queued submissions that are not to be kept."""
-        self._delayed = [entry for entry in self._delayed if keep(entry[3])]
-        heapq.heapify(self._delayed)
+        kept = []
+        for entry in self._delayed:
+            if keep(entry[3]):
+                kept.append(entry)
+            else:
+                self._integrations[entry[2]].delayed -= 1
+        heapq.heapify(kept)
+        self._delayed = kept
         for integration_id, state in list(self._integrations.items()):
             state.queue = deque(ref for ref in state.queue if keep(ref))
             if not state.queue and state.listed:
@@ -137,16 +159,15 @@ class Flow(Generic[Ref]):
         """The integration waits for its customer; it is probed ever more slowly."""
         state = self._integrations.setdefault(integration_id, Integration())
         park = self._settings.park
-        delay = min(park.probe_max, park.probe_min * 2.0 ** min(state.strikes, 30))
-        state.strikes += 1
-        state.parked = True
+        if not state.parked:
+            state.parked, state.strikes = True, 0
+        delay = min(park.probe_max, park.probe_min * 2.0 ** state.strike())
         self._block(integration_id, now + delay * (0.9 + 0.2 * self._rng.random()))
 
     def _retry_delay(self, state: Integration[Ref], retry_after: float | None) -> float:
         """Full jitter between nothing and an exponential bound; never less than the server asked for."""
         retry = self._settings.retry
-        bound = min(retry.backoff_max, retry.backoff_min * 2.0 ** min(state.strikes, 30))
-        state.strikes += 1
+        bound = min(retry.backoff_max, retry.backoff_min * 2.0 ** state.strike())
         return max(retry_after or 0.0, bound * self._rng.random())
 
     def _block(self, integration_id: str, until: float) -> None:
@@ -165,29 +186,48 @@ class Flow(Generic[Ref]):
             self._list(popped[1], state)
         while self._delayed and self._delayed[0][0] <= now:
             _, _, integration_id, ref = heapq.heappop(self._delayed)
+            self._integrations[integration_id].delayed -= 1
             self.offer(integration_id, ref)
 
     def _list(self, integration_id: str, state: Integration[Ref]) -> None:
-        """Put the integration into the round if it may send; forget it if there is nothing to know."""
+        """Put the integration into the round if it may send. Forget it if it has nothing to send and no
+        time to sit out: what was learned about it is out of date when it comes back.
+        """
         most = self._settings.window.batches_max
         if state.queue:
             if not state.listed and state.blocked_until is None and state.in_flight < state.limit(most):
                 state.listed = True
                 self._round.append(integration_id)
-        elif not state.in_flight and not state.strikes and not state.parked and state.blocked_until is None:
+        elif not state.delayed and not state.in_flight and state.blocked_until is None:
             self._integrations.pop(integration_id, None)
+            self._denied.discard(integration_id)
 
     # --- polls ------------------------------------------------------------------------------------
 
     def may_poll(self, now: float) -> bool:
         """Whether a poll may start; it then counts as in flight until `poll_done`."""
-        if self._submissions + self._polls >= self._in_flight_max or not self._may_start(now):
+        if not self._polls_have_room or not self._may_start(now):
             return False
         self._polls += 1
         return True
 
     def poll_done(self) -> None:
+        """A poll has come back; a submission may have waited for its place."""
         self._polls -= 1
+
+    # --- places -----------------------------------------------------------------------------------
+
+    @property
+    def _submissions_have_room(self) -> bool:
+        return self._submissions < self._submissions_max and self.in_flight < self._in_flight_max
+
+    @property
+    def _polls_have_room(self) -> bool:
+        """Polls beyond their share stand on the submissions' places: no more of them while one of those
+        waits to go.
+        """
+        wanted_back = bool(self._round) and self._submissions < self._submissions_max
+        return self.in_flight < self._in_flight_max and not (self._polls >= self._polls_min and wanted_back)
 
     # --- the whole process ------------------------------------------------------------------------
 
