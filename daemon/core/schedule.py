@@ -17,6 +17,8 @@ Key = TypeVar("Key", bound=Hashable)
 
 REBUILD_MIN = 1024
 """Smaller heaps are not worth rebuilding."""
+GROWING_POLLS_MAX = 64
+"""Intervals grow no further; bounds the power, and what a restore computes for each task."""
 
 
 class Schedule(Generic[Key]):
@@ -82,8 +84,8 @@ class PollPolicy:
         the seed, spreads what was submitted together or restored together.
         """
         scale = max(1.0, items / self.items_per_unit)
-        exponent = min(polls, 64)  # beyond it every factor > 1 is over every maximum, or is 1
-        interval = min(self.first_after * self.factor**exponent, self.interval_max) * scale
+        growth = self.factor ** min(polls, GROWING_POLLS_MAX)
+        interval = min(self.first_after * growth, self.interval_max) * scale
         spread = 0.9 + 0.2 * (zlib.crc32(polls.to_bytes(4, "big"), seed & 0xFFFFFFFF) / 0xFFFFFFFF)
         return min(interval, max(self.interval_limit, self.interval_max)) * spread
 
@@ -92,7 +94,11 @@ class PollPolicy:
         and the seconds until it. Nothing of it is journalled.
         """
         polls, at = 0, self.delay(0, items, seed)
-        while at < elapsed and self.factor**polls * self.first_after < self.interval_max:
+        while (
+            at < elapsed
+            and polls < GROWING_POLLS_MAX
+            and self.first_after * self.factor**polls < self.interval_max
+        ):
             polls += 1
             at += self.delay(polls, items, seed)
         if at >= elapsed:

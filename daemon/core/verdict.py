@@ -33,6 +33,7 @@ THROTTLES = frozenset(
     }
 )
 
+
 def _is_customer_side(code: str) -> bool:
     """The whole family, known members or not: set-up, credentials, permissions, models and actions of one
     integration. Asked after `_is_input` and `_may_pass`, whose codes come in every family.
