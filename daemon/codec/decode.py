@@ -35,6 +35,7 @@ from daemon.codec.diagnose import (
     examine_data,
     examine_event,
     examine_plain,
+    excerpt,
     salvaged_ids,
 )
 from daemon.core.model import Change, Error, Rejection, RejectReason
@@ -76,6 +77,8 @@ def decode_change(
     try:
         if value is None:
             raise _RejectedError(Finding(RejectReason.TOMBSTONE, _TOMBSTONE), Ids())
+        if not value.isascii():
+            _assert_utf8(value)
         if headers or b'"specversion"' in value:
             change_id, data = _decode_marked(value, headers)
         else:
@@ -118,6 +121,14 @@ class _RejectedError(Exception):
         super().__init__(finding.message)
         self.finding = finding
         self.ids = ids
+
+
+def _assert_utf8(value: bytes) -> None:
+    """The JSON decoder does not look into the text of fields that it skips."""
+    try:
+        value.decode()
+    except UnicodeDecodeError as error:
+        raise _RejectedError(examine_plain(value, error), salvaged_ids(value)) from None
 
 
 def _decode_unmarked(value: bytes) -> tuple[str, CourseChange]:
@@ -166,6 +177,12 @@ def _decode_binary(value: bytes, attributes: dict[str, bytes]) -> tuple[str, Cou
     """CloudEvents in binary mode. The attributes go through the struct that a whole event has too."""
     text = {name: content.decode("utf-8", "backslashreplace") for name, content in attributes.items()}
     known = ("specversion", "id", "type", "source", "time")
+    for name in known:
+        try:
+            attributes.get(name, b"").decode()
+        except UnicodeDecodeError:
+            message = f"the header ce_{name} is not valid UTF-8: {excerpt(attributes[name])}"
+            raise _RejectedError(Finding(RejectReason.MALFORMED, message), salvaged_ids(value)) from None
     envelope: dict[str, Any] = {name: text[name] for name in known if name in text}
     try:
         data = _decode_data(value)
