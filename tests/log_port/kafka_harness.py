@@ -7,17 +7,19 @@ import contextlib
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from kafka import IsolationLevel, KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetSpec, TopicPartition
 from kafka.admin import MemberToRemove
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.errors import KafkaError, RetriableError, TopicAlreadyExistsError
 
 from daemon.log.kafka import KafkaConnection, KafkaLog
 from daemon.log.kafka.admin import NewTopic, create_topics, partition_count
 from daemon.log.port import Record, Topics
 
 from .harness import PARTITIONS
+
+T = TypeVar("T")
 
 SESSION_TIMEOUT = 10.0
 """Seconds. Nothing waits for it: `expire` removes a member from the group by hand."""
@@ -132,8 +134,10 @@ class KafkaHarness:
 
     def stable_end(self, tp: TopicPartition) -> int:
         """Below it every transaction is decided."""
-        found = self.admin.list_partition_offsets(
-            {tp: OffsetSpec.LATEST}, isolation_level=IsolationLevel.READ_COMMITTED
+        found = self._ask(
+            lambda: self.admin.list_partition_offsets(
+                {tp: OffsetSpec.LATEST}, isolation_level=IsolationLevel.READ_COMMITTED
+            )
         )
         return int(found[tp].offset)
 
@@ -151,6 +155,17 @@ class KafkaHarness:
                 NewTopic(self.topics.dead_letters, 1),
             ],
         )
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        """The client may not yet have noticed that the broker is back."""
+        deadline = time.monotonic() + self.patience
+        while True:
+            try:
+                return question()
+            except RetriableError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
 
     def _publish(self, partition: int, values: Sequence[bytes]) -> list[int]:
         if self._publisher is None:
@@ -181,7 +196,7 @@ class KafkaHarness:
         producer.abort_transaction()
 
     def _read_committed(self, topic: str) -> list[Record]:
-        partitions = partition_count(self.admin, topic)
+        partitions = self._ask(lambda: partition_count(self.admin, topic))
         assert partitions is not None
         return self._read_partitions([TopicPartition(topic, partition) for partition in range(partitions)])
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import TypeVar
 
 import pytest
+from kafka import KafkaProducer
 
 from daemon.log.kafka import KafkaConnection, KafkaLog
 from daemon.log.kafka.admin import Admin, NewTopic, create_topics, describe_topics
@@ -216,6 +217,16 @@ async def test_an_assignment_that_ends_meanwhile_is_not_confirmed(kafka: KafkaHa
     assert await log.confirm_assignment(0, kafka.patience)
 
 
+async def test_an_assignment_is_not_confirmed_after_leaving_and_nobody_waits_for_that(
+    kafka: KafkaHarness,
+) -> None:
+    log = kafka.member("m")
+    await joined(log, kafka)
+    await log.stop()
+    async with asyncio.timeout(kafka.patience):
+        assert not await log.confirm_assignment(0, timeout=10 * kafka.patience)
+
+
 async def test_the_group_offset_follows_the_committed_position(kafka: KafkaHarness) -> None:
     log = kafka.member("m")
     await joined(log, kafka)
@@ -288,6 +299,42 @@ async def test_an_input_that_retention_has_cut_is_a_lost_position(kafka: KafkaHa
         assert event.token == {0: 2, 1: 3}[event.partition]
         seen += event.records
     assert sorted(record.offset for record in seen) == [0, 6, 7, 8, 9]
+
+
+class _InAnyBytes(str):
+    """A header's name as a publisher in C may send it."""
+
+    __slots__ = ()
+
+    def encode(self, *_: str) -> bytes:
+        return b"na\xffme"
+
+
+@pytest.mark.parametrize("compression", [None, "lz4"])
+async def test_a_header_name_that_is_not_utf8_does_not_stop_the_input(
+    kafka: KafkaHarness, compression: str | None
+) -> None:
+    def publish() -> None:
+        publisher = KafkaProducer(
+            bootstrap_servers=kafka.bootstrap, compression_type=compression, linger_ms=100
+        )
+        for headers in ([("plain", b"1")], [(_InAnyBytes("name"), b"2\xff")], []):
+            publisher.send(kafka.topics.changes, b"value \xff", b"key \xff", headers, partition=0)
+        publisher.close()
+
+    log = kafka.member("m")
+    await joined(log, kafka)
+    await asyncio.to_thread(publish)
+    log.begin(0, 0, token=1)
+    seen: list[Record] = []
+    while len(seen) < 3:
+        seen += (await next_of(Records, log, kafka)).records
+    assert [record.headers for record in seen] == [
+        (("plain", b"1"),),
+        (("na\ufffdme", b"2\xff"),),
+        (),
+    ]
+    assert {(record.key, record.value) for record in seen} == {(b"key \xff", b"value \xff")}
 
 
 # --- starting ---------------------------------------------------------------------------------------------------

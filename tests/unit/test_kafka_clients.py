@@ -67,6 +67,19 @@ def test_without_the_fast_checksum_the_daemon_does_not_start(monkeypatch: pytest
         Clients(KafkaConnection(("127.0.0.1:1",)))
 
 
+@pytest.mark.parametrize(
+    ("connection", "named"),
+    [
+        (KafkaConnection(()), "no Kafka bootstrap server"),
+        (KafkaConnection(("127.0.0.1:1",), "TLS"), "PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL"),
+        (KafkaConnection(("127.0.0.1:port",)), "port"),
+    ],
+)
+def test_a_connection_that_makes_no_sense_is_refused(connection: KafkaConnection, named: str):
+    with pytest.raises(LogError, match=named):
+        Clients(connection).admin()
+
+
 def test_a_tls_file_that_is_missing_or_no_certificate_is_named(tmp_path: Path):
     missing = str(tmp_path / "ca.crt")
     with pytest.raises(LogError, match=missing):

@@ -17,6 +17,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import KafkaConnectionError
 from kafka.net.compat import KafkaNetClient
 
+from daemon.log.kafka.header_names import read_any_header_name
 from daemon.log.kafka.partitioner import KeyPartitioner
 from daemon.log.port import LogError
 
@@ -110,20 +111,23 @@ class _NetClient(KafkaNetClient):  # type: ignore[misc]
 class Clients:
     """Makes clients for one cluster; they share one TLS context.
 
-    All methods block, and raise the library's errors.
+    All methods block, and raise the library's `KafkaError`, or LogError for settings that make no sense.
     """
 
     def __init__(self, connection: KafkaConnection) -> None:
         """Look whether the client library is whole, and read the TLS files.
 
         Raises:
-            LogError: the CRC32C extension is missing, or a TLS file can not be used.
+            LogError: the CRC32C extension is missing, or what is said of the connection can not be used.
         """
         if kafka.record.util.crc32c_c is None:
             raise LogError(
                 "the Python package crc32c is not installed or has no compiled code: without it reading from "
                 "Kafka is up to 26 times slower; install kafka-python[crc32c]"
             )
+        if not connection.bootstrap_servers:
+            raise LogError("no Kafka bootstrap server is given")
+        read_any_header_name()
         self._settings = _EVERY_CLIENT | _security(connection)
         self._settings["bootstrap_servers"] = list(connection.bootstrap_servers)
 
@@ -160,13 +164,20 @@ class Clients:
 
         try:
             return kind(kafka_client=net_client, **self._settings, **settings)
-        except BaseException:
+        except BaseException as error:
             for client in made:
                 client.close()
+            if isinstance(error, ValueError):  # of the settings; the cluster's are KafkaErrors
+                raise LogError(f"a Kafka client can not be made: {error}") from error
             raise
 
 
+_SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+
+
 def _security(connection: KafkaConnection) -> dict[str, Any]:
+    if connection.security_protocol not in _SECURITY_PROTOCOLS:  # the library would go on in the clear
+        raise LogError(f"the security protocol must be one of {', '.join(_SECURITY_PROTOCOLS)}")
     settings: dict[str, Any] = {"security_protocol": connection.security_protocol}
     if connection.security_protocol.startswith("SASL_"):
         settings["sasl_mechanism"] = connection.sasl_mechanism

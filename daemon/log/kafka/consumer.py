@@ -98,7 +98,6 @@ class InputConsumer:
         self._ended = self._loop.create_future()
         self._alive_at = time.monotonic()
         self._positions: dict[int, int] = {}  # to be committed for the group; set by the loop
-        self._thread: threading.Thread | None = None
 
         # The owner thread's own.
         self._consumer: KafkaConsumer
@@ -122,15 +121,16 @@ class InputConsumer:
         Raises:
             KafkaError: the cluster can not be reached or refuses us.
         """
-        self._thread = threading.Thread(target=self._run, name="kafka-input", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._run, name="kafka-input", daemon=True).start()
         await asyncio.shield(self._started)
+
+    def abandon(self) -> None:
+        """Leave as soon as the thread can; nobody waits for it."""
+        self._commands.put(self._stop)
 
     async def stop(self, timeout: float) -> None:
         """Leave; a thread that does not end within `timeout` seconds is left behind."""
-        if self._thread is None:
-            return
-        self._commands.put(self._stop)
+        self.abandon()
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await asyncio.shield(self._ended)
@@ -152,6 +152,8 @@ class InputConsumer:
         self._positions[partition] = offset
 
     async def confirm(self, partition: int, timeout: float) -> bool:
+        if self._ended.done():
+            return False
         moment = time.monotonic()
         future: asyncio.Future[bool] = self._loop.create_future()
         self._commands.put(lambda: self._await_confirmation(partition, moment, future))

@@ -42,29 +42,28 @@ class JournalReader:
             LogError: no progress within `patience` seconds, or the cluster refuses.
         """
         try:
-            consumer = self._at(offset)
-            deadline = time.monotonic() + patience
-            while True:
-                try:
-                    polled = consumer.poll(timeout_ms=POLL_MS, max_records=records_max)
-                except RetriableError:
-                    polled = {}
-                    time.sleep(RETRY_PAUSE)
-                position = consumer.position(self._tp, timeout_ms=POLL_MS)
-                if position is not None and position > offset:
-                    self._position = position
-                    return Piece(
-                        [Record(r.offset, r.timestamp, r.key, r.value) for r in polled.get(self._tp, ())],
-                        position,
-                    )
-                if time.monotonic() > deadline:
-                    raise LogError(f"{self._name} could not be read on from offset {offset}")
+            return self._read(self._at(offset), offset, records_max, time.monotonic() + patience)
         except OffsetOutOfRangeError as error:
             self._position = None
             raise CorruptJournalError(f"{self._name} has no offset {offset}") from error
         except KafkaError as error:
-            self._position = None
+            self.close()  # after an error in a record, the client's next poll may spin for ever
             raise LogError(f"{self._name} could not be read: {type(error).__name__}: {error}") from error
+
+    def _read(self, consumer: KafkaConsumer, offset: int, records_max: int, deadline: float) -> Piece:
+        while True:
+            try:
+                polled = consumer.poll(timeout_ms=POLL_MS, max_records=records_max)
+            except RetriableError:
+                polled = {}
+                time.sleep(RETRY_PAUSE)
+            position = consumer.position(self._tp, timeout_ms=POLL_MS)
+            if position is not None and position > offset:
+                self._position = position
+                records = polled.get(self._tp, ())
+                return Piece([Record(r.offset, r.timestamp, r.key, r.value) for r in records], position)
+            if time.monotonic() > deadline:
+                raise LogError(f"{self._name} could not be read on from offset {offset}")
 
     def close(self) -> None:
         """Idempotent; the reader opens again when it is used."""

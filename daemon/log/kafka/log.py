@@ -66,6 +66,9 @@ class KafkaLog:
             await consumer.start()
         except KafkaError as error:
             raise LogError(f"Kafka can not be used: {type(error).__name__}: {error}") from error
+        except BaseException:  # cancelled: it must not join a group that nobody serves
+            consumer.abandon()
+            raise
         self._handover, self._consumer = handover, consumer
 
     async def next_event(self) -> Event:
