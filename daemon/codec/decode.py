@@ -77,12 +77,12 @@ def decode_change(
     try:
         if value is None:
             raise _RejectedError(Finding(RejectReason.TOMBSTONE, _TOMBSTONE), Ids())
-        if not value.isascii():
-            _assert_utf8(value)
         if headers or b'"specversion"' in value:
             change_id, data = _decode_marked(value, headers)
         else:
             change_id, data = _decode_unmarked(value)
+        if not value.isascii():
+            _assert_utf8(value, Ids(change_id, data.integration_id, data.origin_id))
         body = _encode(SubmissionItem(data.origin_id, data.course))
         if len(body) > item_bytes_max:
             finding = Finding(
@@ -123,12 +123,13 @@ class _RejectedError(Exception):
         self.ids = ids
 
 
-def _assert_utf8(value: bytes) -> None:
+def _assert_utf8(value: bytes, ids: Ids) -> None:
     """The JSON decoder does not look into the text of fields that it skips."""
     try:
         value.decode()
     except UnicodeDecodeError as error:
-        raise _RejectedError(examine_plain(value, error), salvaged_ids(value)) from None
+        message = f"the record is not valid UTF-8: {excerpt(value[max(0, error.start - 20) :])}"
+        raise _RejectedError(Finding(RejectReason.MALFORMED, message), ids) from None
 
 
 def _decode_unmarked(value: bytes) -> tuple[str, CourseChange]:
