@@ -1,0 +1,145 @@
+"""The journal's formats, byte for byte, and what each of them reads back as."""
+
+import msgspec
+import pytest
+from golden_files import assert_golden, read_record, render_record
+
+from daemon.core import journal
+from daemon.core.journal import Attempt, Fold, JournalError, Late, Position, SealedBatch, Task, Wait
+from daemon.core.model import Error, Item
+
+AT = 1_795_427_999_875  # 2026-11-23T09:59:59.875Z
+INTEGRATION = "workday:HWUTwvyx2wLoSUHphiWVrp28"
+TASK_ID = "7FPJba3qRNBYaJgTvDKZi7mi"
+ITEM = Item("cybersecurity-101", 1042, "chg-1", AT, seals=1, failures=0)
+AGAIN = Item("cybersecurity-101", 1042, "chg-1", AT, seals=2, failures=1)
+OTHER = Item('quo"te,[ünïcode]', 1043, "chg-2", AT + 1, seals=1, failures=0)
+COURSE = (
+    b'{"origin_id":"cybersecurity-101","course":{"type":"EXTERNAL","title":"Introduction \xc3\xbcber alles"}}'
+)
+BODY = b'{"items":[' + COURSE + b',{"origin_id": "quo\\"te,[\\u00fcn\\u00efcode]" , "course":{}}]}'
+LAST = Attempt(
+    "3-1042-1",
+    Error("REMOTE.RATE_LIMIT_EXCEEDED", "Slow down.", "Too many requests", "https://app.kombo.dev/logs/1"),
+    TASK_ID,
+    submitted_at=AT + 1_100,
+    completed_at=AT + 70_000,
+)
+
+RECORDS = {
+    "position": (
+        journal.POSITION_KEY,
+        Position(1, next_offset=1044, topic_id="Wm3xSA", partitions=6, api_floor=AT),
+    ),
+    "wait": (journal.wait_key(INTEGRATION, "cybersecurity-101"), Wait(ITEM, msgspec.Raw(COURSE))),
+    "wait-retry": (
+        journal.wait_key(INTEGRATION, "cybersecurity-101"),
+        Wait(AGAIN, msgspec.Raw(COURSE), not_before=AT + 75_000, last=LAST),
+    ),
+    "batch": (
+        journal.batch_key("3-1042-1"),
+        SealedBatch(INTEGRATION, AT + 1_000, AT - 300_000, (ITEM, OTHER), msgspec.Raw(BODY)),
+    ),
+    "task": (journal.task_key("3-1042-1"), Task(TASK_ID, accepted_at=AT + 1_100)),
+    "late": (
+        journal.late_key(TASK_ID),
+        Late("3-1042-1", INTEGRATION, (ITEM, OTHER), created_at=AT + 1_050, accepted_at=AT + 1_100),
+    ),
+    "tombstone": (journal.task_key("3-1042-1"), None),
+}
+
+
+def folded(*records):
+    fold = Fold()
+    for offset, (key, value) in enumerate(records):
+        fold.apply(offset, key, value)
+    return fold
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_record(name):
+    key, record = RECORDS[name]
+    value = None if record is None else journal.encode_value(record)
+    assert_golden(f"journal-{name}.record", render_record(key, value))
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_what_is_on_file_reads_back_as_what_was_written(name):
+    """The files, not the encoder's word: journals of earlier versions look like this."""
+    key, value, _ = read_record(f"journal-{name}.record")
+    parts, record = journal.decode(key, value)
+    expected = RECORDS[name][1]
+    if isinstance(record, (Wait, SealedBatch)):
+        assert bytes(record.body) == bytes(expected.body)
+        record, expected = [
+            msgspec.structs.replace(each, body=msgspec.Raw(b"")) for each in (record, expected)
+        ]
+    assert record == expected
+    assert parts[0] == name.split("-")[0].replace("tombstone", "task")
+
+
+def test_a_body_is_kept_byte_for_byte():
+    """Spaces, escapes and order of fields: the API compares bodies, and perhaps their raw bytes (R13)."""
+    key, record = RECORDS["batch"]
+    fold = folded((key, journal.encode_value(record)))
+    assert fold.batches["3-1042-1"].body == BODY
+    assert fold.batches["3-1042-1"].digest == journal.digest(BODY)
+
+
+AWKWARD = ["a", 'a"', "a,b", "a\\", "", "[", '","', "ü", "\U0001f600", "\x00\x1f", "\u2028"]
+
+
+def test_keys_do_not_collide_whatever_the_ids_contain():
+    keys = {journal.wait_key(one, two) for one in AWKWARD for two in AWKWARD}
+    assert len(keys) == len(AWKWARD) ** 2
+    for one in AWKWARD:
+        for two in AWKWARD:
+            assert journal.decode(journal.wait_key(one, two), None)[0] == ["wait", one, two]
+
+
+# --- records that are none of ours ----------------------------------------------------------------
+
+VALUE = journal.encode_value(RECORDS["task"][1])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (None, VALUE),
+        (b"", VALUE),
+        (b"not json", VALUE),
+        (b"[]", None),
+        (b"{}", None),
+        (b'"task"', None),
+        (b"[1]", None),
+        (b'["unheard-of","x"]', VALUE),
+        (b'["task"]', VALUE),
+        (b'["task","x","y"]', None),
+        (b'["\xff"]', None),
+        (b'["task","x"]', b""),
+        (b'["task","x"]', b"null"),
+        (b'["task","x"]', b'{"task_id":"x"}'),
+        (b'["task","x"]', b'{"task_id":1,"accepted_at":1}'),
+        (b'["batch","x"]', VALUE),
+        (b'["position"]', b"[" * 100_000),
+        (b'["wait","i","o"]', b'{"item":["o",1,"c",1,1],"body":{}}'),
+    ],
+)
+def test_a_record_that_can_not_be_read_stops_the_restore(key, value):
+    with pytest.raises(JournalError):
+        Fold().apply(0, key, value)
+
+
+def test_a_newer_format_stops_the_restore_and_says_what_to_do():
+    key, position = RECORDS["position"]
+    newer = msgspec.structs.replace(position, format=journal.FORMAT + 1)
+    with pytest.raises(JournalError, match="run the newer version"):
+        Fold().apply(0, key, journal.encode_value(newer))
+
+
+def test_fields_that_a_later_version_of_this_format_added_are_skipped():
+    value = journal.encode_value(RECORDS["late"][1])
+    key = RECORDS["late"][0]
+    longer = value[:-1].replace(b",1,0]", b',1,0,"appended"]') + b',"new":true}'
+    assert b"appended" in longer
+    assert folded((key, longer)).late == folded((key, value)).late
