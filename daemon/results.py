@@ -133,7 +133,7 @@ class _Table:
         line = f"{self._counts.total():,} results" + (f": {counts}" if counts else "")
         if self._corrections:
             line += f"; {self._corrections:,} corrected later"
-        self._console.print(f"{line}.")
+        self._console.print(f"{line}.", soft_wrap=True)
 
     def _print(self, row: Text) -> None:
         # A terminal cuts what does not fit; a file gets it all.

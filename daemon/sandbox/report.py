@@ -44,10 +44,11 @@ def print_api(console: Console, stats: Mapping[str, Any]) -> None:
     by_status = ", ".join(f"{number} {status.lower()}" for status, number in sorted(tasks.items()))
     console.print(
         f"API: {count} tasks ({by_status}); {_ratio(stats['items'], count)} items and "
-        f"{_ratio(stats['polls'], count)} polls per task."
+        f"{_ratio(stats['polls'], count)} polls per task.",
+        soft_wrap=True,
     )
     requests = ", ".join(f"{number} {name}" for name, number in stats["requests"].items())
-    console.print(f"Its answers: {requests}.", highlight=False)
+    console.print(f"Its answers: {requests}.", highlight=False, soft_wrap=True)
 
 
 def _quantiles(seconds: Sequence[float]) -> list[str]:
