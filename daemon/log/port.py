@@ -35,6 +35,12 @@ class FencedError(CommitFailedError):
     """Another producer with this shard's transactional id has taken over."""
 
 
+class RecordRefusedError(CommitFailedError):
+    """One record of the transaction is refused for what it is (its size, its form): the same transaction
+    will fail every time. The message names the record.
+    """
+
+
 class CorruptJournalError(LogError):
     """A record that was read back is not what was written there."""
 
@@ -142,6 +148,7 @@ class ShardLog(Protocol):
 
         Raises:
             FencedError: another owner has taken over; nothing of this was written.
+            RecordRefusedError: it can never be written; nothing of this was.
             CommitFailedError: anything else; it may or may not have been written. This object is of
                 no use afterwards: close it, confirm the assignment, open a new one and restore.
         """

@@ -22,7 +22,15 @@ from daemon.codec import decode_change
 from daemon.core import journal
 from daemon.core.shard import Shard
 from daemon.core.step import Batch, Fact, Step
-from daemon.log.port import CommitFailedError, CorruptJournalError, FencedError, LogError, Record, ShardLog
+from daemon.log.port import (
+    CommitFailedError,
+    CorruptJournalError,
+    FencedError,
+    LogError,
+    Record,
+    RecordRefusedError,
+    ShardLog,
+)
 from daemon.runtime.opening import BlockedError, restore
 from daemon.runtime.outbound import transaction
 from daemon.runtime.ports import Ports
@@ -34,6 +42,8 @@ log = structlog.get_logger()
 
 INTAKE_MAX = 10_000
 """Records that are read and not yet committed; at it the partition's input pauses. Bounds a transaction."""
+REFUSALS_MAX = 3
+"""Equal refusals of a record after which the partition is blocked."""
 RETRY_DELAY_MAX = 30.0
 """Seconds between two attempts to open a partition while the log is in trouble."""
 
@@ -90,6 +100,7 @@ class Partition:
         self._leases: list[asyncio.Future[None]] = []
         self._failures = 0
         self._failed = False
+        self._refusals = 0
         self._fault: LogError | None = None
 
     # --- life -------------------------------------------------------------------------------------
@@ -103,6 +114,8 @@ class Partition:
                     await self._serve()
                 except (BlockedError, journal.JournalError, CorruptJournalError, InputLostError) as error:
                     await self._block(str(error))
+                except RecordRefusedError as error:
+                    await self._refused(error)
                 except CommitFailedError as error:
                     fenced = isinstance(error, FencedError)
                     await self._drop(DropReason.FENCED if fenced else DropReason.ERROR, str(error))
@@ -183,6 +196,8 @@ class Partition:
         offsets = await shard_log.commit(transaction(step, self.number, self._ports.settings.topics))
         self.commit_since_ms = None
         self._failures, self._failed = 0, False
+        if step.consumed or step.facts:
+            self._refusals = 0  # more than a position was written
         self._lease_from = began
         shard.committed(step, offsets)
         now = clock.now()
@@ -199,6 +214,19 @@ class Partition:
         self._ports.metrics.shard_dropped(reason)
         self._ports.health.restoring(self.number)
         await self._let_go()
+
+    async def _refused(self, error: RecordRefusedError) -> None:
+        """R4: after several equal failures in a row the partition stands still and the record is named;
+        the other partitions go on.
+        """
+        self._refusals += 1
+        if self._refusals < REFUSALS_MAX:
+            await self._drop(DropReason.ERROR, str(error))
+            return
+        await self._block(
+            f"partition {self.number}: a record that has to be written is refused every time, so nothing "
+            f"after it can be: {error}. Raise max.message.bytes of its topic, then start this replica again"
+        )
 
     async def _block(self, sentence: str) -> None:
         """Stand still until a person acts and the process starts anew, or until the partition has been

@@ -6,7 +6,14 @@ import asyncio
 
 import pytest
 
-from daemon.log.port import CommitFailedError, CorruptJournalError, FencedError, Message, Transaction
+from daemon.log.port import (
+    CommitFailedError,
+    CorruptJournalError,
+    FencedError,
+    Message,
+    RecordRefusedError,
+    Transaction,
+)
 
 from .harness import PARTITIONS, Harness
 from .world import World, fold, is_increasing, restored
@@ -236,3 +243,19 @@ async def test_closing_twice_is_the_same_as_once_and_ends_its_use(world: World, 
 
     with pytest.raises(CommitFailedError):
         await shard.commit(record(b"position", b"1"))
+
+
+async def test_a_record_that_can_never_be_written_is_named(world: World, harness: Harness):
+    member = await world.join_alone()
+    shard = await world.open_shard(member, 2)
+
+    with pytest.raises(RecordRefusedError, match=r"huge|large"):
+        await shard.commit(
+            Transaction(
+                journal=[(b"position", b"7")],
+                dead_letters=[Message(b"huge", b"x" * 3 * 1024 * 1024)],
+            )
+        )
+
+    await shard.close()
+    assert all(not values for values in (await written(harness)).values())

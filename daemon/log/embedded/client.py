@@ -25,6 +25,7 @@ from daemon.log.port import (
     Message,
     PositionLost,
     Record,
+    RecordRefusedError,
     Records,
     Revoked,
     Topics,
@@ -308,5 +309,5 @@ class EmbeddedShardLog:
         except FencedError:
             raise
         except LogError as error:
-            raise CommitFailedError(str(error)) from error
+            raise RecordRefusedError(str(error)) from error
         return offsets

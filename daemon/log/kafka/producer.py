@@ -14,10 +14,25 @@ from typing import Any
 
 import structlog
 from kafka import KafkaProducer
-from kafka.errors import InvalidProducerEpochError, KafkaError, ProducerFencedError
+from kafka.errors import (
+    InvalidProducerEpochError,
+    InvalidRecordError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    ProducerFencedError,
+    RecordListTooLargeError,
+)
 
 from daemon.log.kafka.clients import DELIVERY_TIMEOUT, Clients
-from daemon.log.port import CommitFailedError, FencedError, LogError, Message, Topics, Transaction
+from daemon.log.port import (
+    CommitFailedError,
+    FencedError,
+    LogError,
+    Message,
+    RecordRefusedError,
+    Topics,
+    Transaction,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -25,6 +40,9 @@ ACKNOWLEDGED_WITHIN = DELIVERY_TIMEOUT + 2.0
 """Seconds after which every future has settled, one way or the other."""
 
 CLOSE_TIMEOUT = 3.0
+
+_REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidRecordError)
+"""What is wrong with a record, not with the cluster: trying again helps nobody."""
 
 
 class ShardProducer:
@@ -74,8 +92,7 @@ class ShardProducer:
             return self._commit(producer, transaction)
         except BaseException as error:
             self._failed = True
-            kind = FencedError if _is_fencing(error) else CommitFailedError
-            raise kind(f"commit to partition {self._partition} failed: {_words(error)}") from error
+            raise self._failure(error, transaction) from error
 
     def _commit(self, producer: KafkaProducer, transaction: Transaction) -> list[int]:
         producer.begin_transaction()
@@ -89,6 +106,16 @@ class ShardProducer:
         offsets = [_acknowledged(future, deadline) for future in journalled]
         producer.commit_transaction()
         return offsets
+
+    def _failure(self, error: BaseException, transaction: Transaction) -> CommitFailedError:
+        failed = f"commit to partition {self._partition} failed: {_words(error)}"
+        if _is_fencing(error):
+            return FencedError(failed)
+        if isinstance(error, _REFUSALS):
+            return RecordRefusedError(
+                f"{failed}; its largest record is {_largest(self._topics, transaction)}"
+            )
+        return CommitFailedError(failed)
 
     def close(self) -> None:
         """Idempotent. Takes some seconds at most, and never raises."""
@@ -122,6 +149,17 @@ def _send_all(producer: KafkaProducer, topic: str, messages: Sequence[Message]) 
             value = b""  # a record without either can be consumed, but the client refuses to send it
         futures.append(send(topic, value, message.key, headers))
     return futures
+
+
+def _largest(topics: Topics, transaction: Transaction) -> str:
+    """Which record it will be that is too large, for people."""
+    records: list[tuple[str, bytes | None, bytes | None]] = [
+        (topics.journal, key, value) for key, value in transaction.journal
+    ]
+    records += [(topics.results, message.key, message.value) for message in transaction.results]
+    records += [(topics.dead_letters, message.key, message.value) for message in transaction.dead_letters]
+    topic, key, value = max(records, key=lambda record: len(record[1] or b"") + len(record[2] or b""))
+    return f"that with key {key!r:.200} for {topic}, {len(value or b''):,} bytes"
 
 
 def _acknowledged(future: Any, deadline: float) -> int:
