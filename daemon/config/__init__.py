@@ -19,6 +19,7 @@ from daemon.config.table import (
     Task,
     Topics,
     Wait,
+    Watchdog,
     Window,
 )
 
@@ -41,6 +42,7 @@ __all__ = [
     "Task",
     "Topics",
     "Wait",
+    "Watchdog",
     "Window",
     "load_settings",
 ]

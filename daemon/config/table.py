@@ -273,6 +273,16 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True)
+class Watchdog:
+    silence_max: float = _duration(
+        "60s",
+        "5s",
+        "10m",
+        "A process one of whose loops is silent for so long writes the stacks of its threads and ends.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Kombo:
     """The API."""
 
@@ -320,6 +330,7 @@ class Settings:
     wait: Wait = field(default_factory=Wait)
     backlog: Backlog = field(default_factory=Backlog)
     drain: Drain = field(default_factory=Drain)
+    watchdog: Watchdog = field(default_factory=Watchdog)
     kombo: Kombo = field(default_factory=Kombo)
     admin: Admin = field(default_factory=Admin)
     log: Log = field(default_factory=Log)

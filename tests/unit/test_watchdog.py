@@ -1,0 +1,83 @@
+"""A process of which a loop has gone silent is ended; one that was only stopped for a while is not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from daemon.runtime.watchdog import EXIT_SILENT, Watchdog
+
+
+class Time:
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+def watched(time, silences=None):
+    deaths = []
+    watchdog = Watchdog(60.0, clock=time, die=deaths.append)
+    watchdog.watch("event loop", lambda: time.now - watchdog._beat_at)
+    for name, silence in (silences or {}).items():
+        watchdog.watch(name, silence)
+    return watchdog, deaths
+
+
+def go_on(watchdog, time, seconds, *, beating):
+    for _ in range(int(seconds / 6)):
+        time.now += 6.0
+        if beating:
+            watchdog.beat()
+        watchdog.look()
+
+
+def test_a_loop_that_goes_round_lives():
+    time = Time()
+    watchdog, deaths = watched(time, {"consumer": lambda: 1.0})
+    go_on(watchdog, time, 600, beating=True)
+    assert deaths == []
+
+
+def test_a_silent_event_loop_ends_the_process_after_a_minute():
+    time = Time()
+    watchdog, deaths = watched(time)
+    go_on(watchdog, time, 54, beating=False)
+    assert deaths == []
+    go_on(watchdog, time, 12, beating=False)
+    assert "event loop has been silent for 66 s" in deaths[0]
+
+
+def test_a_silent_consumer_ends_the_process_though_the_event_loop_goes_round():
+    time = Time()
+    watchdog, deaths = watched(time, {"consumer": lambda: 61.0})
+    go_on(watchdog, time, 6, beating=True)
+    assert "consumer" in deaths[0]
+
+
+def test_a_process_that_was_stopped_as_a_whole_gets_its_chance():
+    time = Time()
+    watchdog, deaths = watched(time)
+    time.now += 600.0  # as by SIGSTOP
+    watchdog.look()
+    assert deaths == []
+    go_on(watchdog, time, 60, beating=True)
+    assert deaths == []
+
+
+def test_the_real_end_has_an_exit_code_and_the_stacks_of_all_threads():
+    program = (
+        "import time\n"
+        "from daemon.runtime.watchdog import Watchdog\n"
+        "watchdog = Watchdog(0.2)\n"
+        "watchdog.start()\n"
+        "def hangs(): time.sleep(60)\n"
+        "hangs()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert ended.returncode == EXIT_SILENT
+    assert "in hangs" in ended.stderr
+    assert "the event loop has been silent" in ended.stdout + ended.stderr
