@@ -95,7 +95,7 @@ class Stack:
         self._broker: Broker | None = None
         self._daemon: Child | None = None
         self._addresses: Addresses | None = None
-        self._api_key_file = directory / "api-key"
+        self.api_key_file = directory / "api-key"
 
     @property
     def addresses(self) -> Addresses:
@@ -112,7 +112,7 @@ class Stack:
             topics=a.topics,
             group=a.group,
             base_url=a.simulator.base_url,
-            api_key_file=self._api_key_file,
+            api_key_file=self.api_key_file,
             admin_port=int(a.admin_url.rpartition(":")[2]),
             settings=self._settings,
         )
@@ -199,7 +199,7 @@ class Stack:
         cleanup.enter_context(_only_one(self.directory))
         for old in self.directory.glob("*.log"):
             old.unlink()
-        self._api_key_file.write_text(f"{API_KEY}\n")
+        self.api_key_file.write_text(f"{API_KEY}\n")
         external = self._external
         group = f"sandbox-{uuid.uuid4().hex[:8]}" if external else "course-sync-daemon"
         self._addresses = Addresses(

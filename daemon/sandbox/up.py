@@ -89,6 +89,12 @@ Kill the daemon (it is started again), and let the API misbehave:
   kill -9 {stack.daemon_pid}
   curl -d demo {at.simulator.url}/_sim/faults
 
+Give the API another key, publish something and look why nothing is ready; then give it to the daemon:
+
+  curl -d '{{"api_key": "another"}}' {at.simulator.url}/_sim/key
+  curl -s {at.admin_url}/readyz
+  echo another > {shlex.quote(str(stack.api_key_file))}
+
 Logs are in {folder}. Ctrl-C ends everything.
 """
 

@@ -67,6 +67,13 @@ def test_up_prints_commands_that_work_and_starts_a_killed_daemon_again(tmp_path:
         assert metrics
         assert b"coursesync_changes_consumed_total" in fetch(metrics[0])
 
+        shell(next(c for c in commands if "/_sim/key" in c), tmp_path)
+        shell(next(c for c in commands if c.startswith("coursesyncd publish")), tmp_path)
+        ready = next(c for c in commands if c.endswith("/readyz"))
+        wait_until(lambda: "halted: PLATFORM.AUTHENTICATION_INVALID" in shell(ready, tmp_path), up)
+        shell(next(c for c in commands if c.startswith("echo ")), tmp_path)
+        wait_until(lambda: '"passed": true' in shell(ready, tmp_path), up)
+
         shell(next(c for c in commands if c.startswith("kill -9")), tmp_path)
         wait_until(lambda: "started again as process" in up.output(), up)
 
@@ -120,14 +127,15 @@ def running(directory: Path, *words: str) -> Iterator[Running]:
         process.wait()
 
 
-def shell(command: str, directory: Path) -> None:
-    """As a user does: after `source …/env`."""
-    subprocess.run(
+def shell(command: str, directory: Path) -> str:
+    """As a user does: after `source …/env`. Returns what it wrote."""
+    return subprocess.run(
         ["bash", "-c", f"source {directory}/env && {command}"],
         check=True,
         timeout=DEADLINE,
-        stdout=subprocess.DEVNULL,
-    )
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
 
 
 def fetch(url: str) -> bytes:
