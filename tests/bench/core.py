@@ -77,7 +77,7 @@ def in_flight(courses: int) -> dict[str, float]:
     spent = 0.0
     chunk = 5000
     for first in range(0, courses, chunk):
-        changes = [_change(number) for number in range(first, min(first + chunk, courses))]
+        changes = [change(number) for number in range(first, min(first + chunk, courses))]
         started = time.perf_counter()
         now = Now(now.wall + 1000, now.mono + 1.0)
         shard.read(changes, first + len(changes), now)
@@ -103,14 +103,12 @@ def _commit(shard: Shard) -> None:
     shard.committed(step, range(len(step.journal)))
 
 
-def _change(number: int) -> Change:
+def change(number: int) -> Change:
     origin = f"course-{number:09d}"
+    text = random.Random(number).randbytes(240).hex().encode()  # compresses about as well as prose
     body = (
         b'{"origin_id":"%s","course":{"type":"EXTERNAL","title":"T","course_url":"https://example.com/%s"}}'
-        % (
-            origin.encode(),
-            b"x" * 480,
-        )
+        % (origin.encode(), text)
     )
     # 20 integrations, as the rates of the other measurements.
     return Change(
