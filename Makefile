@@ -51,7 +51,7 @@ bench: $(READY) ## how fast, on a real Kafka
 
 # One resolution for all platforms; no index host is written into the files.
 UV_COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-              --no-emit-index-url --custom-compile-command "make pin"
+              --no-emit-index-url --no-emit-find-links --custom-compile-command "make pin"
 pin: ## pin the newest allowed packages, with hashes (needs uv)
 	@command -v uv >/dev/null || { echo "make pin needs uv: $(PYTHON) -m pip install uv" >&2; exit 1; }
 	$(UV_COMPILE) pyproject.toml --output-file requirements/runtime.txt
