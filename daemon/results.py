@@ -130,7 +130,8 @@ class _Table:
 
     def end(self) -> None:
         counts = ", ".join(f"{self._counts[status]:,} {status}" for status in Status if self._counts[status])
-        line = f"{self._counts.total():,} results" + (f": {counts}" if counts else "")
+        total = self._counts.total()
+        line = f"{total:,} {'result' if total == 1 else 'results'}" + (f": {counts}" if counts else "")
         if self._corrections:
             line += f"; {self._corrections:,} corrected later"
         self._console.print(f"{line}.", soft_wrap=True)

@@ -1,0 +1,187 @@
+"""What the pages for people name exists: commands and options, make targets, settings, files, formats."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import click
+import jsonschema
+import pytest
+
+from daemon.cli import main
+from daemon.codec import decode_change
+from daemon.config import load_settings
+from daemon.config.load import CONFIG_FILE_VARIABLE
+from daemon.config.table import all_settings, groups
+from daemon.core.model import Change, Status
+from daemon.telemetry.catalogue import CATALOGUE, PREFIX
+
+ROOT = Path(__file__).parents[2]
+PAGES = ["README.md", "CHANGELOG.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))]
+README = (ROOT / "README.md").read_text()
+
+_FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+_INLINE = re.compile(r"`([^`]+)`")
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def fenced(text: str, language: str) -> list[str]:
+    """The blocks of this language, without their indentation."""
+    return [
+        re.sub(rf"^{indent}", "", block, flags=re.MULTILINE)
+        for indent, found, block in _FENCED.findall(text)
+        if found == language
+    ]
+
+
+def code(text: str) -> list[str]:
+    """Every piece of code in a page: inline, and the lines of shell blocks."""
+    inline = [piece.replace("\n", " ") for piece in _INLINE.findall(_FENCED.sub("", text))]
+    return inline + [line for block in fenced(text, "sh") for line in block.splitlines()]
+
+
+def all_code() -> list[str]:
+    return [piece for page in PAGES for piece in code((ROOT / page).read_text())]
+
+
+def matches(pattern: str) -> set[str]:
+    """What the pattern's first group finds in the code of all pages. That it finds something is asserted:
+    a pattern that does not fit any more would make a test that can not fail."""
+    found = {match for piece in all_code() for match in re.findall(pattern, piece)}
+    assert found, pattern
+    return found
+
+
+def test_make_targets_exist():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert matches(r"\bmake ([a-z]+)") <= targets
+
+
+def test_variables_of_make_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    given = matches(r"\b([A-Z]+)=\S") - {"CI", "KAFKA", "COURSESYNC_CONFIG"}  # read by what make calls
+    assert given
+    assert all(f"\n{name} ?=" in makefile for name in given)
+
+
+def test_commands_and_their_options_exist():
+    lines = [piece.split("#")[0] for piece in all_code() if re.match(r"(\S*/)?coursesyncd\b", piece)]
+    assert len(lines) > 8
+    for line in lines:
+        command: click.Command = main
+        words = iter(line.split()[1:])
+        for word in words:
+            if word == "…":
+                break
+            if isinstance(command, click.Group):
+                assert word in command.commands, line
+                command = command.commands[word]
+            elif word.startswith("-"):
+                assert word in options_of(command), line
+
+
+def test_options_named_alone_exist():
+    named = {piece.split()[0] for piece in code(README) if piece.startswith("--")}
+    assert len(named) > 3
+    assert named <= options_of(main.commands["results"])
+
+
+def options_of(command: click.Command) -> set[str]:
+    return {option for parameter in command.params for option in parameter.opts}
+
+
+def test_settings_exist():
+    names = {setting.name for setting in all_settings()}
+    pattern = rf"^((?:{'|'.join(groups())})\.[a-z_]+)$"
+    modules = {f"{path.parent.name}.{path.stem}" for path in (ROOT / "daemon").glob("*/*.py")}
+    assert matches(pattern) - modules <= names
+
+
+def test_environment_variables_exist():
+    variables = {setting.variable for setting in all_settings()} | {CONFIG_FILE_VARIABLE}
+    assert matches(r"\b(COURSESYNC_[A-Z_]*[A-Z])\b") <= variables
+
+
+def test_metrics_exist():
+    metrics = {metric.name for metric in CATALOGUE}
+    series = r"(?:_bucket|_gsum|_gcount)?$"
+    named = {re.sub(series, "", name) for name in matches(rf"\b({PREFIX}[a-z_]+)")}
+    assert named <= metrics
+
+
+def test_our_error_codes_exist():
+    sources = "".join(path.read_text() for path in (ROOT / "daemon").rglob("*.py"))
+    for name in matches(r"\b(COURSESYNC\.[A-Z_]+)"):
+        assert f'"{name}' in sources, name
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_resolve(page):
+    for link in _LINK.findall((ROOT / page).read_text()):
+        if re.match(r"https?://", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target.read_text()), link
+
+
+def anchors(text: str) -> set[str]:
+    """As a forge makes them of headings."""
+    headings = re.findall(r"^#+ (.+)$", _FENCED.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_modules_and_test_files_exist():
+    """`tests/…` is meant from the root, every other one in the package."""
+    for name in matches(r"(?<![\w/.])([\w/]+\.py)"):
+        assert (ROOT / ("" if name.startswith("tests/") else "daemon") / name).exists(), name
+
+
+def test_every_rule_of_the_code_is_told_once():
+    text = (ROOT / "docs/architecture.md").read_text()
+    told = re.findall(r"^\| \*\*(R\d+)\*\* \|", text, re.MULTILINE)
+    used = {
+        rule for path in (ROOT / "daemon").rglob("*.py") for rule in re.findall(r"\bR\d+\b", path.read_text())
+    }
+    assert told == sorted(used, key=lambda rule: int(rule[1:]))
+
+
+def test_the_configuration_file_is_accepted(tmp_path):
+    (block,) = fenced(README, "toml")
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    file = tmp_path / "coursesync.toml"
+    file.write_text(re.sub(r'"/run/secrets/[^"]*"', f'"{secret}"', block))
+    settings = load_settings({}, file)
+    assert settings.kafka.bootstrap_servers == tomllib.loads(block)["kafka"]["bootstrap_servers"]
+
+
+def test_the_examples_of_the_formats_are_valid():
+    plain, event, result = fenced(README, "json")
+    for value in (plain, event):
+        change = decode_change(0, None, value.encode(), (), consumed_at=0, item_bytes_max=100_000)
+        assert isinstance(change, Change), change
+        assert (change.change_id, change.origin_id) == ("chg-1", "cybersecurity-101")
+    validate(plain, "course-change")
+    validate(event, "course-change-event")
+    validate(result, "sync-result")
+
+
+def validate(value: str, schema: str) -> None:
+    jsonschema.validate(json.loads(value), json.loads((ROOT / f"schemas/{schema}.schema.json").read_text()))
+
+
+def test_the_readers_read_what_is_committed():
+    (python,) = fenced(README, "python")
+    compile(python, "README.md", "exec")
+    assert 'isolation_level="read_committed"' in python
+    (java,) = fenced(README, "properties")
+    assert "isolation.level=read_committed" in java.splitlines()
+
+
+def test_every_status_is_explained():
+    told = re.findall(r"^\| `([A-Z_]+)` \|", README, re.MULTILINE)
+    assert told == list(Status)
