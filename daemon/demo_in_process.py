@@ -24,8 +24,9 @@ from daemon.kombo.client import KomboClient
 from daemon.log.embedded import EmbeddedCluster, EmbeddedLog
 from daemon.log.port import Message, Topics
 from daemon.runtime.clock import SystemClock
-from daemon.runtime.engine import LOOPS, Engine
+from daemon.runtime.engine import Engine
 from daemon.runtime.ports import Ports
+from daemon.runtime.pulse import LOOPS
 from daemon.sandbox import profile
 from daemon.sandbox.checker import HeldCourse, LogRecord, SentItem, Task, TaskStatus, content_digest, judge
 from daemon.sandbox.checker.command import print_verdict

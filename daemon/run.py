@@ -22,8 +22,10 @@ from daemon.log.kafka.log import KafkaLog
 from daemon.log.port import EventLog, FatalLogError, LogError
 from daemon.options import EXIT_CONFIGURATION, config_option, settings_or_exit
 from daemon.runtime.clock import SystemClock
-from daemon.runtime.engine import LOOPS, Engine
+from daemon.runtime.engine import Engine
 from daemon.runtime.ports import Ports
+from daemon.runtime.pulse import LOOPS, pulse
+from daemon.runtime.watchdog import Watchdog
 from daemon.telemetry import logs
 from daemon.telemetry.health import Health
 from daemon.telemetry.labels import LogLevel
@@ -41,7 +43,8 @@ START_RETRY_DELAY = 2.0
 def run(*, config_file: Path | None) -> None:
     """Run the daemon until SIGTERM or SIGINT.
 
-    Exit codes: 0 told to stop, 1 something died, 2 the configuration has mistakes.
+    Exit codes: 0 told to stop, 1 something died, 2 the configuration has mistakes, 3 a loop went silent
+    (see the stacks in the log).
     """
     settings = settings_or_exit(config_file)
     try:
@@ -108,11 +111,17 @@ class _Process:
             log.error("start.failed", error=str(error))
             return EXIT_FAILED
         ports = Ports(settings, event_log, api, clock, random.Random(), metrics, health)
+        watchdog = Watchdog(settings.watchdog.silence_max)
+        watchdog.watch("consumer of Kafka", event_log.silence)
+        watchdog.start()
+        living = asyncio.create_task(pulse(health, event_log, watchdog))
         try:
             if not await self._connect(event_log):
                 return 0
             log.info("daemon.started", version=__version__, admin_port=admin_port)
             self._engine = Engine(ports, self._api_key.changed)
+            if self._told_to_stop.is_set():
+                self._engine.stop()
             await self._engine.run()
             log.info("daemon.stopped")
             return 0
@@ -125,6 +134,8 @@ class _Process:
         finally:
             await event_log.stop()
             await api.close()
+            living.cancel()
+            watchdog.stop()
 
     async def _connect(self, event_log: EventLog) -> bool:
         """Join the group, however long Kafka is away; False when told to stop meanwhile."""

@@ -32,11 +32,6 @@ from daemon.telemetry.labels import DropReason, Rebalance, TaskSource
 
 log = structlog.get_logger()
 
-LOOPS = ("events", "consumer")
-"""What has to show life: this event loop, and the log's reading side."""
-TICK_INTERVAL = 1.0
-"""Seconds."""
-
 
 class Engine:
     """`run` serves until `stop` is called; it raises what a background task died of."""
@@ -69,7 +64,6 @@ class Engine:
         ]
         self._spawn(self._halt.run(), "halt")
         self._spawn(self._follow_log(), "events")
-        self._spawn(self._tick(), "ticker")
         stopping = asyncio.ensure_future(self._stop.wait())
         try:
             await self._watch(stopping)
@@ -127,14 +121,6 @@ class Engine:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._ports.log.stop()
-
-    async def _tick(self) -> None:
-        health = self._ports.health
-        while True:
-            health.tick("events")
-            if self._ports.log.silence() < 2 * TICK_INTERVAL:
-                health.tick("consumer")
-            await asyncio.sleep(TICK_INTERVAL)
 
     # --- the assignment ---------------------------------------------------------------------------
 
