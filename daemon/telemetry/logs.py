@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import time
 from collections.abc import Callable, Mapping, MutableMapping
 from enum import StrEnum
 from typing import Any, TextIO
@@ -26,6 +27,8 @@ from daemon.telemetry.labels import LogLevel
 VALUE_CHARS_MAX = 500
 TRACEBACK_CHARS_MAX = 8000
 """A traceback keeps its end, where the error is named."""
+REPEAT_INTERVAL = 30.0
+"""Seconds in which the same line of a library is written once."""
 ELEMENTS_MAX = 20
 """Elements of a list or mapping that are shown, and keys of a line."""
 DEPTH_MAX = 3
@@ -79,6 +82,7 @@ def configure(
     )
     stream = stream or sys.stderr
     handler = logging.StreamHandler(stream)
+    handler.addFilter(OncePerWhile())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, _foreign_event],
@@ -96,6 +100,28 @@ def configure(
     root.setLevel(level.value.upper())
     for name, least in _QUIET_LIBRARIES.items():
         logging.getLogger(name).setLevel(max(least, root.level))
+
+
+class OncePerWhile(logging.Filter):
+    """Lets the same line of a library through once in a while: while a broker is away its client repeats
+    itself several times a second, and the daemon has already said what matters.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._last: dict[tuple[str, int], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """The place in the library's source stands for the line: bounded, whatever its text says."""
+        if record.name.partition(".")[0] not in _QUIET_LIBRARIES:
+            return True
+        place, now = (record.pathname, record.lineno), self._clock()
+        last = self._last.get(place)
+        if last is not None and now - last < REPEAT_INTERVAL:
+            return False
+        self._last[place] = now
+        return True
 
 
 def _renderer(style: Style, *, colours: bool) -> Processor:

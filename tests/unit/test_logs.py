@@ -15,7 +15,7 @@ import pytest
 import structlog
 
 from daemon.telemetry.labels import LogLevel
-from daemon.telemetry.logs import VALUE_CHARS_MAX, WITHHELD, Style, configure
+from daemon.telemetry.logs import VALUE_CHARS_MAX, WITHHELD, OncePerWhile, Style, configure
 
 DAEMON = Path(__file__).parents[2] / "daemon"
 SECRET = "kombo-key-4f1d0c3e9b"
@@ -212,3 +212,20 @@ def test_events_of_the_daemon_are_fixed_names_with_dots():
 )
 def test_an_ill_named_event_is_found(call):
     assert ill_named(call)
+
+
+def test_a_library_does_not_repeat_itself_for_half_a_minute():
+    now = [0.0]
+    once = OncePerWhile(clock=lambda: now[0])
+
+    def written(name, line):
+        record = logging.LogRecord(name, logging.ERROR, "/lib/x.py", line, "connection lost", (), None)
+        return once.filter(record)
+
+    assert written("kafka.net", 7)
+    assert not written("kafka.net", 7)
+    assert written("kafka.net", 8)
+    now[0] = 31.0
+    assert written("kafka.net", 7)
+    assert written("daemon.runtime", 7)
+    assert written("daemon.runtime", 7), "the daemon's own lines are never held back"
