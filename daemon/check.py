@@ -19,7 +19,7 @@ import click
 
 from daemon.codec import DEAD_LETTER_BYTES_MAX
 from daemon.config import Settings
-from daemon.connections import kafka_connection, topic_names
+from daemon.connections import kafka_connection
 from daemon.kombo.api_key import ApiKeyError, ApiKeyFile
 from daemon.kombo.client import KomboClient, KomboSetupError
 from daemon.kombo.probe import KeyCheck, KeyState, check_key
@@ -77,7 +77,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
 
 
 def _kafka(settings: Settings) -> Iterator[Finding]:
-    names = topic_names(settings.topics)
+    names = settings.topics
     wanted = (names.changes, names.journal, names.results, names.dead_letters)
     try:
         admin = Admin(Clients(kafka_connection(settings.kafka)))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 from daemon import config
 from daemon.log.kafka.clients import KafkaConnection
-from daemon.log.port import LogError, Topics
+from daemon.log.port import LogError
 
 
 def kafka_connection(settings: config.Kafka) -> KafkaConnection:
@@ -26,10 +25,6 @@ def kafka_connection(settings: config.Kafka) -> KafkaConnection:
         tls_certificate_file=_text(settings.tls_certificate_file),
         tls_key_file=_text(settings.tls_key_file),
     )
-
-
-def topic_names(settings: config.Topics) -> Topics:
-    return Topics(**asdict(settings))
 
 
 def _password(file: Path | None) -> str | None:

@@ -15,7 +15,7 @@ import structlog
 from daemon import __version__
 from daemon.admin import AdminServer
 from daemon.config import Settings
-from daemon.connections import kafka_connection, topic_names
+from daemon.connections import kafka_connection
 from daemon.kombo.api_key import ApiKeyError, ApiKeyFile
 from daemon.kombo.client import KomboClient, KomboSetupError
 from daemon.log.kafka.log import KafkaLog
@@ -93,7 +93,7 @@ class _Process:
         try:
             event_log = KafkaLog(
                 kafka_connection(settings.kafka),
-                topic_names(settings.topics),
+                settings.topics,
                 settings.kafka.group_id,
                 settings.kafka.group_instance_id,
                 settings.kafka.session_timeout,

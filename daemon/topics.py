@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from daemon.connections import kafka_connection, topic_names
+from daemon.connections import kafka_connection
 from daemon.log.kafka.admin import Admin, NewTopic, TopicFacts, create_topics, describe_topics
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.topic_settings import DEAD_LETTERS, JOURNAL, add_partitions, alter_topic
@@ -128,7 +128,7 @@ def create(*, config_file: Path | None, partitions: int | None, replication_fact
     of the results is left as it is. May be run as often as you like.
     """
     settings = settings_or_exit(config_file, unneeded=frozenset({"kombo"}))
-    names = topic_names(settings.topics)
+    names = settings.topics
     try:
         admin = Admin(Clients(kafka_connection(settings.kafka)))
         try:

@@ -22,6 +22,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from daemon.config import Topics as Topics  # noqa: PLC0414 - named here for those who speak to the log
+
 
 class LogError(Exception):
     """The log did not do what was asked. The message is for people."""
@@ -222,13 +224,3 @@ class EventLog(Protocol):
     async def stop(self) -> None:
         """Leave. Idempotent, bounded in time, never raises."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Topics:
-    """Names of the four topics."""
-
-    changes: str = "course-changes"
-    journal: str = "course-sync-journal"
-    results: str = "course-sync-results"
-    dead_letters: str = "course-sync-dead-letters"
