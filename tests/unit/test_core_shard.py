@@ -281,3 +281,28 @@ def test_the_payload_of_an_accepted_batch_is_not_held(bench):
     restored = bench.shard.batches[batch.id]
     assert restored.body is None
     assert bench.body(restored) == body
+
+
+def test_what_was_left_for_the_linger_goes_after_a_restart_without_any_new_input():
+    bench = Bench(settings_with(batch={"items_max": 4}))
+    bench.publish("x", integration_id="hr:little")
+    bench.publish("a", "b", "c", "d", integration_id="hr:full")
+    bench.shard.tick(bench.now)
+    assert offsets(bench.commit()) == [[1, 2, 3, 4]]
+    bench.crash()
+    assert bench.shard.due() <= bench.now.mono
+    assert offsets(bench.linger()) == [[0]]
+
+
+def test_what_has_sat_out_its_back_off_goes_without_any_new_input(bench):
+    batch = bench.accepted("a")
+    bench.poll_answer(batch, bench.task_failed("REMOTE.SERVICE_UNAVAILABLE"))
+    sealed = []
+    for _ in range(20):
+        due = bench.shard.due()
+        if due is None:
+            break
+        bench.pass_time(max(0.0, due - bench.now.mono))
+        bench.shard.tick(bench.now)
+        sealed += bench.commit()
+    assert offsets(sealed) == [[0]]

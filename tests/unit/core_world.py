@@ -1,0 +1,599 @@
+"""A shard among everything that can happen to it: a misbehaving API, clocks that jump, crashes anywhere.
+
+`World` is the environment of one shard at the grain of its own calls: every action below is atomic, and
+between any two of them the process may die. It knows the truth, which the shard does not: what the API has
+made of each POST, what the LMS holds, what was ever sent. Against that, and nothing of the shard's own
+reasoning, `check` holds what must be true at any moment, and `heal` what must come true at last.
+
+Every action takes a `random.Random` and draws all its choices from it, so a history is a list of pairs
+(action, seed).
+"""
+
+import dataclasses
+
+from core_bench import Bench, refused, settings_with
+
+from daemon.core import journal, settle
+from daemon.core.answers import (
+    Accepted,
+    ItemOutcome,
+    NoAnswer,
+    TaskCompleted,
+    TaskFailed,
+    TaskPending,
+    Trouble,
+)
+from daemon.core.model import Error, Now
+from daemon.core.step import BatchSealed, TaskAccepted, TaskLost
+
+SETTINGS = settings_with(
+    batch={"items_max": 3, "bytes_max": 4096},
+    window={"batches_max": 2},
+    task={"timeout": 100.0, "watch_after_timeout": 100.0},
+    retry={"backoff_min": 1.0, "backoff_max": 4.0, "attempts_max": 3},
+    park={"probe_min": 2.0, "probe_max": 8.0},
+    wait={"age_max": 300.0},
+)
+INTEGRATIONS = ["i", "j"]
+COURSES = ["a", "b", "c", "d"]
+CONTENTS = ["one", "two", "bad"]
+"""Few, so that equal bodies come again; `bad` is what the API's validation refuses."""
+BAD = b'"bad"'
+
+LOST_ANSWER = NoAnswer(Trouble.TIMEOUT, "cut")
+OUR_KEY = "PLATFORM.AUTHENTICATION_INVALID"
+REFUSALS = [
+    refused(429, "PLATFORM.CONCURRENCY_LIMIT_EXCEEDED"),
+    refused(503),
+    refused(409, "INTEGRATION.SETUP_SYNC_PENDING"),
+    refused(401, OUR_KEY),
+    refused(403),
+    refused(404, "PLATFORM.INTEGRATION_NOT_FOUND"),
+]
+INVALID = refused(400, "PLATFORM.INPUT_INVALID")
+BLINDNESS = [LOST_ANSWER, refused(500), refused(429, "PLATFORM.RATE_LIMIT_EXCEEDED"), refused(401, OUR_KEY)]
+TASK_CODES = [
+    "REMOTE.SERVICE_UNAVAILABLE",
+    "INTEGRATION.PERMISSION_MISSING",
+    OUR_KEY,
+    "LMS.COURSE_UPDATE_NOT_SUPPORTED",
+    "PLATFORM.TASK_TIMED_OUT",
+    "REMOTE.INPUT_INVALID",
+    None,
+]
+ITEM_CODES = ["REMOTE.RATE_LIMIT_EXCEEDED", "LMS.COURSE_ARCHIVED"]
+
+
+@dataclasses.dataclass
+class ApiTask:
+    id: str
+    integration_id: str
+    body: bytes
+    made_by: str
+    """The batch whose POST made it."""
+    items: list
+    """(course, offset) of each."""
+    created_at: int
+    endless: bool = False
+    """It stays pending until all is healed."""
+    completed_at: int | None = None
+    outcomes: tuple | None = None
+    error: Error | None = None
+
+    @property
+    def pending(self):
+        return self.completed_at is None
+
+
+class World:
+    def __init__(self, seed=0):
+        self.bench = Bench(SETTINGS, seed)
+        self.api_now = self.bench.now.wall
+        self.input = []
+        self.step = None
+        self.tasks = {}
+        self.tasks_made = 0
+        self.by_body = {}
+        self.lms = {}
+        self.sent = {}
+        """Course → offsets of its changes that were ever POSTed, oldest first."""
+        self.known_batches = {}
+        self.may_post = set()
+        self.may_poll = set()
+        self.set_back = False
+        self.compact_to = 0
+
+    @property
+    def shard(self):
+        return self.bench.shard
+
+    @property
+    def memory(self):
+        return self.bench.shard._memory
+
+    # --- actions: input and commits ---------------------------------------------------------------
+
+    def publish(self, r):
+        """A few records join the input topic."""
+        for _ in range(r.randint(1, 4)):
+            if r.random() < 0.1:
+                self.input.append(self.bench.rejection())
+                continue
+            origin, content = r.choice(COURSES), r.choices(CONTENTS, [4, 4, 1])[0]
+            body = f'{{"origin_id":"{origin}","course":{{"title":"{content}"}}}}'.encode()
+            self.input.append(self.bench.change(origin, r.choice(INTEGRATIONS), body))
+
+    def read(self, r):
+        start = self.shard.next_read
+        entries = self.input[start : start + r.randint(1, 6)]
+        if not entries:
+            return
+        self.shard.read(entries, start + len(entries), self.bench.now)
+
+    def tick(self, _r):
+        before = set(self.shard.batches)
+        self.shard.tick(self.bench.now)
+        self.note_sealed()
+        for batch_id in set(self.shard.batches) - before:
+            lane = self.memory.waiting.lanes[self.shard.batches[batch_id].integration_id]
+            assert lane.open_batches <= SETTINGS.window.batches_max, "the window is respected"
+
+    def take_step(self, _r):
+        if self.step is None:
+            self.step = self.shard.take_step()
+
+    def commit(self, _r):
+        if self.step is not None:
+            step, self.step = self.step, None
+            self.bench.land(step)
+            self.act_on(step.facts)
+
+    def act_on(self, facts):
+        """R3: what a step has decided may be done now that it is committed."""
+        for fact in facts:
+            match fact:
+                case BatchSealed(batch=batch) | TaskLost(batch=batch):
+                    self.may_post.add(batch.id)
+                case TaskAccepted(batch=batch):
+                    self.may_poll.add(batch.id)
+
+    def ask_for_position(self, _r):
+        self.shard.want_position()
+
+    # --- actions: trouble -------------------------------------------------------------------------
+
+    def crash(self, r):
+        """Kill -9. Whether a commit that was under way was written nobody knows (R4)."""
+        if self.step is not None and r.random() < 0.5:
+            self.bench.land(self.step)
+        self.step = None
+        self.compact(r)
+        self.restore()
+
+    def restore(self):
+        bench = self.bench
+        records, bench.records = bench.records, self.left_by_compaction()
+        bench.shard = bench.restored()
+        bench.records = records
+        self.may_post = {batch.id for batch in self.shard.batches.values() if batch.task_id is None}
+        self.may_poll = {batch.id for batch in self.shard.batches.values() if batch.task_id is not None}
+        longest = self.bench.now.wall + 8_000
+        self.set_back = any(
+            (held.not_before or 0) > longest
+            for lane in self.memory.waiting.lanes.values()
+            for held in lane.held.values()
+        )
+
+    def compact(self, r):
+        self.compact_to = max(self.compact_to, r.randint(0, len(self.bench.records)))
+
+    def left_by_compaction(self):
+        """The journal as a reader finds it; offsets stay, and so does what is read back by offset."""
+        last = {key: offset for offset, key, _ in self.bench.records[: self.compact_to]}
+        return Sparse(
+            (offset, key, value)
+            for offset, key, value in self.bench.records
+            if offset >= self.compact_to or (last[key] == offset and value is not None)
+        )
+
+    def pass_time(self, r):
+        seconds = r.choice([0.3, 1.0, 1.0, 3.0, 8.0])
+        self.bench.pass_time(seconds)
+        self.api_now += round(seconds * 1000)
+
+    def pass_much_time(self, r):
+        """Long enough for a time-out, the end of a watch, or of a patience."""
+        seconds = r.choice([60.0, 101.0, 201.0])
+        self.bench.pass_time(seconds)
+        self.api_now += round(seconds * 1000)
+
+    def set_clock_back(self, r):
+        now = self.bench.now
+        self.bench.now = Now(now.wall - r.choice([1_000, 60_000, 3_600_000]), now.mono)
+        self.set_back = True
+
+    # --- actions: the API -------------------------------------------------------------------------
+
+    def submit(self, r):
+        ready = sorted(self.may_post & self.shard.batches.keys())
+        if ready:
+            self.post(self.shard.batches[r.choice(ready)], r)
+
+    def post(self, batch, r=None):
+        """One POST. Without `r` the API is well."""
+        assert batch.task_id is None
+        assert batch.offset is not None, "R3: durable before it is sent"
+        self.api_now += 1
+        self.sent_now(batch)
+        if BAD in batch.body:
+            answer = INVALID
+            if r is not None and r.random() < 0.3:
+                answer = r.choice([LOST_ANSWER, *REFUSALS])
+        elif r is None or r.random() < 0.6:
+            answer = Accepted(self.task_for(batch, r).id)
+        elif r.random() < 0.5:
+            self.task_for(batch, r)
+            answer = r.choice([LOST_ANSWER, refused(502)])
+        else:
+            answer = r.choice([LOST_ANSWER, *REFUSALS])
+        self.shard.submit_answered(batch.id, answer, self.bench.now)
+        if batch.id not in self.shard.batches or batch.task_id is not None:
+            self.may_post.discard(batch.id)
+        if batch.id not in self.shard.batches:
+            made = [task.id for task in self.tasks.values() if task.made_by == batch.id]
+            assert not made, "R13: what may have become a task is not given up"
+        self.note_sealed()
+
+    def sent_now(self, batch):
+        frozen = self.known_batches[batch.id]
+        assert batch.body == frozen, "contract 4: the same bytes each time"
+        for item in batch.items:
+            course = (batch.integration_id, item.origin_id)
+            sent = self.sent.setdefault(course, [])
+            assert not sent or item.offset >= sent[-1], "contract 2: order is offset order"
+            if not sent or sent[-1] != item.offset:
+                sent.append(item.offset)
+            for task in self.tasks.values():
+                if task.pending and task.integration_id == batch.integration_id and task.made_by != batch.id:
+                    under_way = item.origin_id in {origin_id for origin_id, _ in task.items}
+                    assert not under_way or self.past_watch(task), "contract 2: one open submission"
+
+    def past_watch(self, task):
+        return self.api_now - task.created_at > 200_000
+
+    def task_for(self, batch, r):
+        """Idempotency: equal bytes find the task that was made for them, as long as the API remembers."""
+        key = (batch.integration_id, batch.body)
+        if key not in self.by_body:
+            self.tasks_made += 1
+            task = ApiTask(
+                f"t{self.tasks_made}",
+                batch.integration_id,
+                batch.body,
+                batch.id,
+                [(item.origin_id, item.offset) for item in batch.items],
+                self.api_now,
+                endless=r is not None and r.random() < 0.15,
+            )
+            self.tasks[task.id] = self.by_body[key] = task
+        return self.by_body[key]
+
+    def run_task(self, r):
+        """A task ends, well or not."""
+        pending = [
+            task
+            for task in self.tasks.values()
+            if task.pending and not task.endless and not self.past_watch(task)
+        ]
+        if pending:
+            self.end_task(r.choice(pending), r)
+
+    def end_task(self, task, r=None):
+        self.api_now += 2
+        task.completed_at = self.api_now
+        if r is not None and r.random() < 0.3:
+            task.error = Error(r.choice(TASK_CODES), "the task failed")
+            return
+        outcomes = []
+        for origin_id, _ in task.items:
+            luck = 0.0 if r is None else r.random()
+            good = ItemOutcome(origin_id, succeeded=True, course_id=f"k-{origin_id}", error=None)
+            bad = ItemOutcome(
+                origin_id,
+                succeeded=False,
+                course_id=None,
+                error=Error("LMS.COURSE_ARCHIVED" if r is None else r.choice(ITEM_CODES), "no"),
+            )
+            if luck < 0.7:
+                self.lms[task.integration_id, origin_id] = content_of(task.body, origin_id)
+            outcomes += [good] if luck < 0.65 else [good, bad] if luck < 0.7 else [bad] if luck < 0.9 else []
+            if luck > 0.97:
+                outcomes.append(ItemOutcome("foreign", succeeded=True, course_id="k", error=None))
+        task.outcomes = tuple(outcomes)
+
+    def forget_bodies(self, _r):
+        """Idempotency of finished tasks does not last for ever."""
+        self.by_body = {key: task for key, task in self.by_body.items() if task.pending}
+
+    def lose_task(self, r):
+        """The API loses a task before it has run, and what it knew of its body."""
+        pending = [task for task in self.tasks.values() if task.pending]
+        if pending:
+            task = r.choice(pending)
+            del self.tasks[task.id]
+            self.by_body = {key: each for key, each in self.by_body.items() if each is not task}
+
+    def answer_of(self, task_id, r=None):
+        """What a poll of this task brings."""
+        self.api_now += 1
+        if r is not None and r.random() < 0.2:
+            return r.choice([*BLINDNESS, refused(404, api_time=self.api_now)])
+        task = self.tasks.get(task_id)
+        if task is None:
+            return refused(404, api_time=self.api_now)
+        if task.pending:
+            return TaskPending(task.created_at, None if r and r.random() < 0.1 else self.api_now)
+        if task.error is not None:
+            return TaskFailed(task.created_at, task.completed_at, task.error)
+        return TaskCompleted(task.created_at, task.completed_at, task.outcomes)
+
+    def poll(self, r):
+        ready = sorted(self.may_poll & self.shard.batches.keys())
+        if ready:
+            self.ask(self.shard.batches[r.choice(ready)], r)
+
+    def ask(self, batch, r=None):
+        answer = self.answer_of(batch.task_id, r)
+        body = self.bench.body(batch) if settle.needs_body(batch, answer) else None
+        self.shard.poll_answered(batch.id, answer, body, self.bench.now)
+        if batch.id not in self.shard.batches or batch.task_id is None:
+            self.may_poll.discard(batch.id)
+        self.note_sealed()
+
+    def poll_late(self, r):
+        if self.shard.late:
+            late = self.shard.late[r.choice(sorted(self.shard.late))]
+            self.shard.late_answered(late.task_id, self.answer_of(late.task_id, r), self.bench.now)
+
+    def note_sealed(self):
+        for batch in self.shard.batches.values():
+            if batch.body is not None and (batch.offset is None or batch.id not in self.known_batches):
+                self.known_batches[batch.id] = batch.body
+
+    # --- what must be true at any moment ----------------------------------------------------------
+
+    def check(self):
+        self.check_places()
+        self.check_lanes()
+        self.check_results()
+
+    def check_places(self):
+        """Every change below the position is in exactly one place."""
+        memory = self.memory
+        results = set(self.bench.results)
+        for pending in (self.step, memory.draft):
+            if pending is not None:
+                offsets = [result.offset for result in pending.results]
+                assert len(set(offsets)) == len(offsets)
+                assert results.isdisjoint(offsets), "one result per change"
+                results.update(offsets)
+        places = sorted(results)
+        places += [item.offset for batch in memory.batches.values() for item in batch.items]
+        places += [held.item.offset for lane in memory.waiting.lanes.values() for held in lane.held.values()]
+        assert sorted(places) == list(range(memory.position.next_offset))
+
+    def check_lanes(self):
+        busy = {}
+        for batch in self.memory.batches.values():
+            for item in batch.items:
+                assert (batch.integration_id, item.origin_id) not in busy, "one open submission per course"
+                busy[batch.integration_id, item.origin_id] = batch.id
+        for late in self.memory.late.values():
+            for item in late.record.items:
+                assert (late.record.integration_id, item.origin_id) not in busy
+                busy[late.record.integration_id, item.origin_id] = late.task_id
+        waiting = self.memory.waiting
+        lanes = waiting.lanes
+        assert busy == {
+            (name, course): by for name, lane in lanes.items() for course, by in lane.busy.items()
+        }
+        assert waiting.count == sum(len(lane.held) for lane in lanes.values())
+        for name, lane in lanes.items():
+            ready = [course for course, held in lane.held.items() if held.ready]
+            assert lane.open_batches == sum(
+                each.integration_id == name for each in self.memory.batches.values()
+            )
+            assert (lane.ready_count, lane.ready_bytes) == (
+                len(ready),
+                sum(lane.held[course].size() for course in ready),
+            )
+            assert not lane.idle, "lanes that hold nothing are forgotten"
+            for course in lane.held:
+                reasons = [course in lane.busy, (name, course) in waiting.backoff, course in ready]
+                assert sum(reasons) == 1, "a change waits for exactly one reason"
+                if not self.memory.draft.wanted and self.step is None:
+                    assert lane.held[course].durable
+
+    def check_results(self):
+        """Of committed results: each says what has happened."""
+        corrected = [each.result.offset for each in self.bench.corrections]
+        assert len(set(corrected)) == len(corrected)
+        assert all(self.bench.results[offset].status == "TIMED_OUT" for offset in corrected)
+
+    def check_result(self, result):
+        entry = self.input[result.offset]
+        course = (result.integration_id, result.origin_id)
+        if result.status == "SUCCEEDED":
+            task = self.tasks[result.task_id]
+            assert task.made_by == result.batch_id, "contract 3: by this very submission"
+            assert (result.origin_id, result.offset) in task.items
+            said = [outcome.succeeded for outcome in task.outcomes if outcome.origin_id == result.origin_id]
+            assert all(said)
+            assert said
+        elif result.status == "SUPERSEDED":
+            newer = self.input[result.superseded_by]
+            assert result.offset not in self.sent.get(course, []), "R10: never sent"
+            assert newer.offset > result.offset
+            assert (newer.integration_id, newer.origin_id) == course
+        elif result.status == "TIMED_OUT" and result.error.code == "COURSESYNC.TASK_TIMED_OUT":
+            assert self.api_now - self.tasks_ever_created_at(result.task_id) > 100_000, "R11"
+        elif result.status == "REJECTED":
+            assert not hasattr(entry, "body")
+        elif result.status == "FAILED":
+            assert result.batch_id in self.known_batches
+            if result.error.code == OUR_KEY:
+                assert any(
+                    (each.integration_id, each.origin_id) == course
+                    for each in self.input[result.offset + 1 :]
+                ), "contract 7: our own fault ends no change, unless a newer one takes over (R10)"
+
+    def tasks_ever_created_at(self, task_id):
+        task = self.tasks.get(task_id)
+        return -(2**60) if task is None else task.created_at
+
+    # --- a restart, compared ----------------------------------------------------------------------
+
+    def compare_restart(self, r):
+        """What a restart would make of the journal is what the live shard is."""
+        if self.step is not None:
+            self.commit(r)
+        self.tick(r)
+        self.shard.want_position()
+        self.take_step(r)
+        self.commit(r)
+        bench, live = self.bench, self.bench.shard
+        assert without_times(bench.journal_of(live)) == without_times(bench.journal_now())
+        self.compact(r)
+        records, bench.records = bench.records, self.left_by_compaction()
+        restored = bench.restored()
+        bench.records = records
+        assert bench.journal_of(restored) == bench.journal_now()
+        assert self.lanes_of(restored) == self.lanes_of(live)
+        assert {id_: each.offset for id_, each in restored.batches.items()} == {
+            id_: each.offset for id_, each in live.batches.items()
+        }
+        assert all(each.fate_unknown for each in restored.batches.values() if each.task_id is None)
+        for one, other in zip(
+            sorted(restored.batches.values(), key=batch_id_of),
+            sorted(live.batches.values(), key=batch_id_of),
+            strict=True,
+        ):
+            assert (one.body, one.digest, one.api_floor) == (other.body, other.digest, other.api_floor)
+
+    def lanes_of(self, shard):
+        """What decides about what goes next; which back-offs are over only where no clock was set back."""
+        waiting = shard._memory.waiting
+        return {
+            name: (
+                lane.busy,
+                lane.open_batches,
+                {
+                    course: (
+                        held.item,
+                        held.body,
+                        held.last,
+                        held.durable,
+                        None if self.set_back or self.is_close(held) else held.ready,
+                    )
+                    for course, held in lane.held.items()
+                },
+            )
+            for name, lane in waiting.lanes.items()
+        }
+
+    def is_close(self, held):
+        """The journal knows the end of a back-off to the millisecond, the memory more exactly."""
+        return held.not_before is not None and abs(held.not_before - self.bench.now.wall) <= 2
+
+    # --- what must come true at last --------------------------------------------------------------
+
+    def heal(self):
+        """Everything answers as it should from now on. Then every change gets its result, and the LMS holds
+        the newest change of each course where that succeeded.
+        """
+        self.forget_bodies(None)
+        for _ in range(400):
+            if self.is_over():
+                break
+            self.heal_a_little()
+        assert sorted(self.bench.results) == list(range(len(self.input))), "nothing is lost"
+        for result in self.bench.results.values():
+            self.check_result(result)
+        assert self.shard.batches == {}
+        assert self.memory.waiting.lanes == {}
+        assert self.bench.journal_now().keys() == {journal.POSITION_KEY}, "nothing stays in the journal"
+        self.check_convergence()
+
+    def is_over(self):
+        everything = self.shard.next_read == len(self.input) == len(self.bench.results)
+        return everything and not self.shard.batches and not self.shard.late and self.step is None
+
+    def heal_a_little(self):
+        start = self.shard.next_read
+        if start < len(self.input):  # else nothing but time may be needed
+            self.shard.read(self.input[start:], len(self.input), self.bench.now)
+        for task in self.tasks.values():
+            if task.pending and not self.past_watch(task):
+                self.end_task(task)
+        for batch_id in sorted(self.may_post & self.shard.batches.keys()):
+            self.post(self.shard.batches[batch_id])
+        for batch_id in sorted(self.may_poll & self.shard.batches.keys()):
+            self.ask(self.shard.batches[batch_id])
+        for late in list(self.shard.late.values()):
+            self.shard.late_answered(late.task_id, self.answer_of(late.task_id), self.bench.now)
+        self.bench.pass_time(2.0)
+        self.api_now += 2000
+        self.tick(None)
+        self.take_step(None)
+        self.commit(None)
+        self.check()
+
+    def check_convergence(self):
+        """Contract 8."""
+        newest = {}
+        for entry in self.input:
+            if hasattr(entry, "body"):
+                newest[entry.integration_id, entry.origin_id] = entry
+        for course, change in newest.items():
+            if self.bench.results[change.offset].status == "SUCCEEDED":
+                assert self.lms[course] == content_of(change.body, change.origin_id)
+
+
+class Sparse(list):
+    """Records that are found by their offset although some before them are gone."""
+
+    def __init__(self, records):
+        super().__init__(records)
+        self.by_offset = {record[0]: record for record in self}
+
+    def __getitem__(self, offset):
+        return self.by_offset[offset]
+
+
+def batch_id_of(batch):
+    return batch.id
+
+
+def content_of(body, origin_id):
+    for content in CONTENTS:
+        if f'{{"origin_id":"{origin_id}","course":{{"title":"{content}"}}}}'.encode() in body:
+            return content
+    raise AssertionError(origin_id)
+
+
+def without_times(records):
+    """Less the end of back-offs: memory forgets it when it is over, the journal does not."""
+    plain = {}
+    for key, value in records.items():
+        _, record = journal.decode(key, value)
+        if isinstance(record, journal.Wait):
+            plain[key] = (record.item, bytes(record.body), record.last)
+        else:
+            plain[key] = value
+    return plain
+
+
+USUAL = [World.publish, World.read, World.tick, World.take_step, World.commit, World.pass_time]
+USUAL += [World.submit, World.poll, World.run_task, World.poll_late]
+UNUSUAL = [World.crash, World.pass_much_time, World.set_clock_back, World.compare_restart]
+UNUSUAL += [World.forget_bodies, World.lose_task, World.ask_for_position]
