@@ -95,6 +95,8 @@ class Partition:
         self._paused = False
         self._suspended = False
         self._rejoining = False
+        self._revocations = 0
+        """A commit proves nothing about a revocation that came while it was under way (R5)."""
         self._stopping = False
         self._lease_from: float | None = None
         self._leases: list[asyncio.Future[None]] = []
@@ -173,7 +175,7 @@ class Partition:
                 raise fault
             if not self._stopping:
                 shard.tick(self._ports.clock.now())
-            rejoining = self._rejoining
+            rejoining, revocations = self._rejoining, self._revocations
             if rejoining:
                 # R5: only a record that the old producer commits proves that nobody came in between.
                 shard.want_position()
@@ -184,7 +186,7 @@ class Partition:
                 await self._waker.wait(shard.due())
                 continue
             await self._commit(shard, shard_log, step)
-            if rejoining and self._rejoining:
+            if rejoining and self._rejoining and self._revocations == revocations:
                 self._rejoining = False
                 self._begin(shard)
                 self._release_leases()
@@ -261,6 +263,7 @@ class Partition:
         """The partition was revoked; it may come straight back. No new request goes out meanwhile."""
         self._suspended = True
         self._rejoining = False
+        self._revocations += 1
         self._token += 1
 
     def rejoin(self) -> None:
@@ -317,6 +320,7 @@ class Partition:
         self._token += 1
         self._paused = False
         self._ports.log.begin(self.number, shard.next_read, self._token)
+        self._adjust_flow(shard)  # what was restored may fill the backlog already
 
     def _adjust_flow(self, shard: Shard) -> None:
         """Pause the input at a limit, resume it below."""
