@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint unit demo sandbox sim bench pin clean
+.PHONY: help setup test lint unit demo sandbox sim chaos bench pin clean
 
 help: ## this table
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,10 @@ HISTORIES ?= 1000
 SEED ?= 1
 sim: $(READY) ## 1,000 histories of faults in virtual time, without a broker; make sim HISTORIES=200 SEED=3
 	@$(BIN)/python -m tests.sim --histories $(HISTORIES) --seed $(SEED)
+
+KILLS ?= 10
+chaos: $(READY) ## three replicas and their Kafka killed and frozen; make chaos KILLS=200 SEED=7
+	@$(BIN)/coursesyncd sandbox chaos --kills $(KILLS) --seed $(SEED)
 
 bench: $(READY) ## how fast, on a real Kafka
 	@$(BIN)/python -m tests.bench

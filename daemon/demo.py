@@ -9,10 +9,11 @@ import click
 
 from daemon.demo_in_process import run_demo_in_process
 from daemon.sandbox.broker import external_kafka
-from daemon.sandbox.cli_sandbox import directory_option, ending_in_order, plain_console, seed_option
+from daemon.sandbox.cli_sandbox import seed_option
 from daemon.sandbox.demo import run_demo
 from daemon.sandbox.kafka_jars import MissingToolError, fetch_kafka, require_java
 from daemon.sandbox.profile import Demo
+from daemon.sandbox.terminal import directory_option, ending_in_order, plain_console
 
 _DEMO = Demo()
 

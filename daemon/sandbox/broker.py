@@ -107,17 +107,49 @@ class Broker:
         """
         if self.running:
             return
+        self.launch()
+        try:
+            self.await_answer(timeout)
+        except BaseException:
+            self.kill()
+            raise
+
+    def launch(self) -> None:
+        """Start it and do not wait until it answers. No-op when it runs. Otherwise as `start`."""
+        if self.running:
+            return
         java, jars = require_java(), fetch_kafka()
         base = [java, *_JVM, f"-Dlog4j2.configurationFile={_LOG4J}", "-cp", f"{jars}/*"]
         properties = self.directory / "server.properties"
         if not properties.exists():
             self._format(base, properties)
         self._child = Child.start("Kafka", [*base, "kafka.Kafka", str(properties)], log=self.log)
-        try:
-            self._await_answer(self._child, time.monotonic() + timeout)
-        except BaseException:
-            self._child.kill()
-            raise
+
+    def await_answer(self, timeout: float = 60.0) -> None:
+        """Wait until a broker that was launched answers; a listening port is not enough: until the
+        controller has unfenced it, the broker has no brokers.
+
+        Raises:
+            SandboxError: it ended, or does not answer within `timeout` seconds.
+        """
+        child, deadline = self._child, time.monotonic() + timeout
+        assert child is not None
+        while not (_accepts_connections(self._port) and _knows_a_broker(self.bootstrap)):
+            if not child.running:
+                raise SandboxError(child.obituary())
+            if time.monotonic() > deadline:
+                raise SandboxError(f"Kafka does not answer at {self.bootstrap}.\n{child.log_tail()}")
+            time.sleep(0.05)
+
+    def freeze(self) -> None:
+        """Stop it where it is (SIGSTOP), until `thaw`."""
+        if self._child is not None:
+            self._child.freeze()
+
+    def thaw(self) -> None:
+        """Let it go on. Idempotent."""
+        if self._child is not None:
+            self._child.thaw()
 
     def stop(self) -> None:
         """Shut it down in order; its data stay. Idempotent."""
@@ -159,15 +191,6 @@ class Broker:
         if done.returncode != 0:
             raise SandboxError(f"Kafka could not format its data folder:\n{done.stdout}")
         draft.rename(properties)  # only now: a half-formatted folder is formatted again
-
-    def _await_answer(self, child: Child, deadline: float) -> None:
-        """A listening port is not enough: until the controller has unfenced it, the broker has no brokers."""
-        while not (_accepts_connections(self._port) and _knows_a_broker(self.bootstrap)):
-            if not child.running:
-                raise SandboxError(child.obituary())
-            if time.monotonic() > deadline:
-                raise SandboxError(f"Kafka does not answer at {self.bootstrap}.\n{child.log_tail()}")
-            time.sleep(0.05)
 
 
 def external_kafka() -> str | None:

@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 import click
-from rich.console import Console
 
-from daemon.log.port import LogError
 from daemon.sandbox.broker import Broker
+from daemon.sandbox.chaos.command import chaos
 from daemon.sandbox.checker.command import check
-from daemon.sandbox.checker.readers import EvidenceError
 from daemon.sandbox.generator.command import generate
 from daemon.sandbox.process import SandboxError
 from daemon.sandbox.profile import Demo
 from daemon.sandbox.simulator.command import simulator
+from daemon.sandbox.terminal import directory_option, ending_in_order, plain_console
 from daemon.sandbox.up import stay_up
 
 _DEMO = Demo()
-_INTERRUPTED = 130
-"""Exit code of a program that Ctrl-C has ended, as shells have it."""
 
-directory_option = click.option(
-    "--directory",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(".sandbox"),
-    show_default=True,
-    help="Logs and the report go here.",
-)
 seed_option = click.option(
     "--seed", type=int, default=_DEMO.seed, show_default=True, help="Decides changes and faults."
 )
@@ -67,27 +52,5 @@ def kafka() -> None:
         raise SandboxError("Kafka ended by itself.")
 
 
-for command in (simulator, generate, check):
+for command in (chaos, simulator, generate, check):
     sandbox.add_command(command)
-
-
-@contextlib.contextmanager
-def ending_in_order() -> Iterator[None]:
-    """Whatever asks us to end, the children are ended first; what goes wrong is told in a sentence."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
-    try:
-        yield
-    except KeyboardInterrupt:
-        click.echo("Interrupted; everything is stopped.", err=True)
-        sys.exit(_INTERRUPTED)
-    except (SandboxError, LogError, EvidenceError) as error:
-        raise click.ClickException(str(error)) from error
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def plain_console() -> Console:
-    return Console(highlight=False)

@@ -15,3 +15,9 @@ def get(url: str, timeout: float = 10.0) -> bytes:
     """
     with _direct.open(url, timeout=timeout) as answer:
         return bytes(answer.read())
+
+
+def post(url: str, body: bytes, timeout: float = 10.0) -> bytes:
+    """As `get`."""
+    with _direct.open(url, data=body, timeout=timeout) as answer:
+        return bytes(answer.read())

@@ -88,9 +88,22 @@ class Child:
     def running(self) -> bool:
         return self.exit_code is None
 
+    def freeze(self) -> None:
+        """Stop it where it is (SIGSTOP): it holds what it holds, and does nothing, until `thaw`."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on (SIGCONT). It is not told that it was frozen. Idempotent."""
+        self._signal(signal.SIGCONT)
+
+    def terminate(self) -> None:
+        """Ask it to end (SIGTERM), and do not wait for it."""
+        self._signal(signal.SIGTERM)
+
     def stop(self, grace: float = 10.0) -> int:
         """Ask it to end (SIGTERM), kill it after `grace`. Returns its exit code; idempotent."""
-        self._signal(signal.SIGTERM)
+        self.terminate()
+        self.thaw()  # one that is frozen would not hear
         try:
             self._process.wait(grace)
         except subprocess.TimeoutExpired:

@@ -72,16 +72,18 @@ def environment(
     base_url: str,
     api_key_file: Path,
     admin_port: int,
+    instance: int = 0,
     settings: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
-    """The environment that `coursesyncd` is run with; `settings`, by name, go over the sandbox's times.
+    """The environment that `coursesyncd` is run with. `instance` numbers the replicas of one group;
+    `settings`, by name, go over the sandbox's times.
     Settings of the user's own are left out: they were made for another cluster."""
     settings = {
         **TIMES,
         **settings,
         "kafka.bootstrap_servers": bootstrap,
         "kafka.group_id": group,
-        "kafka.group_instance_id": f"{group}-0",
+        "kafka.group_instance_id": f"{group}-{instance}",
         "topics.changes": topics.changes,
         "topics.journal": topics.journal,
         "topics.results": topics.results,

@@ -11,7 +11,6 @@ import fcntl
 import os
 import shutil
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,10 +27,9 @@ from daemon.sandbox import local_http, profile
 from daemon.sandbox.broker import Broker, external_kafka
 from daemon.sandbox.ports import free_ports
 from daemon.sandbox.process import Child, SandboxError
+from daemon.sandbox.replica import START_TIMEOUT, Replica
 
 API_KEY = "sandbox-key"
-START_TIMEOUT = 30.0
-"""Seconds for a program of ours to come up."""
 
 
 class SimulatorAddress(msgspec.Struct, frozen=True):
@@ -75,16 +73,17 @@ class Stack:
         seed: int,
         say: Callable[[str], None],
         kafka: str | None = None,
+        own_kafka: bool = False,
         task_seconds: float = profile.TASK_SECONDS,
         settings: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """`faults` and `task_seconds` are what the simulator's options of these names take; `say` gets what
         happens, for people. `kafka` is the ``host:port`` of a cluster that runs already; without it, that
-        of the environment's ``KAFKA`` or one of our own. `settings` of the daemon, by name, go over the
-        sandbox's.
+        of the environment's ``KAFKA`` or one of our own; with `own_kafka` in any case one of our own.
+        `settings` of the daemon, by name, go over the sandbox's.
         """
         self.directory = directory
-        self._external = kafka or external_kafka()
+        self._external = None if own_kafka else kafka or external_kafka()
         self._task_seconds = task_seconds
         self._settings = settings
         self._faults = faults
@@ -93,7 +92,7 @@ class Stack:
         self._cleanup = contextlib.ExitStack()
         self._children: list[Child] = []
         self._broker: Broker | None = None
-        self._daemon: Child | None = None
+        self._replicas: list[Replica] = []
         self._addresses: Addresses | None = None
         self.api_key_file = directory / "api-key"
 
@@ -103,8 +102,17 @@ class Stack:
         return self._addresses
 
     @property
+    def broker(self) -> Broker:
+        """The Kafka that we have started ourselves."""
+        assert self._broker is not None, "not with a cluster that is there already"
+        return self._broker
+
+    @property
     def environment(self) -> dict[str, str]:
         """The daemon's environment; good for every other command of `coursesyncd` too."""
+        return self._environment(0, self.addresses.admin_url)
+
+    def _environment(self, instance: int, admin_url: str) -> dict[str, str]:
         a = self.addresses
         return profile.environment(
             os.environ,
@@ -113,7 +121,8 @@ class Stack:
             group=a.group,
             base_url=a.simulator.base_url,
             api_key_file=self.api_key_file,
-            admin_port=int(a.admin_url.rpartition(":")[2]),
+            admin_port=int(admin_url.rpartition(":")[2]),
+            instance=instance,
             settings=self._settings,
         )
 
@@ -121,6 +130,7 @@ class Stack:
         with contextlib.ExitStack() as cleanup:
             self._start(cleanup)
             self._cleanup = cleanup.pop_all()
+        self._make_replica("coursesyncd", self.addresses.admin_url)
         return self
 
     def __exit__(
@@ -128,56 +138,62 @@ class Stack:
     ) -> None:
         self._cleanup.close()
 
+    # --- the daemon -------------------------------------------------------------------------------
+
     def start_daemon(self) -> None:
         """Start it, or start it again; `await_ready` says when it works."""
-        assert self._daemon is None or not self._daemon.running
-        self._daemon = self._child("coursesyncd", [_coursesyncd(), "run"], env=self.environment)
+        self.daemon.start()
 
     def await_ready(self) -> None:
-        """Wait until the daemon says that it is ready.
-
-        Raises:
-            SandboxError: it ended, or took longer than `START_TIMEOUT`.
-        """
-        assert self._daemon is not None
-        deadline = time.monotonic() + START_TIMEOUT
-        while not _answers_ok(f"{self.addresses.admin_url}/readyz"):
-            self.assert_running()
-            if time.monotonic() > deadline:
-                raise SandboxError(
-                    f"coursesyncd was not ready within {START_TIMEOUT:g} s.\n{self._daemon.log_tail()}"
-                )
-            time.sleep(0.05)
+        """Wait until the daemon says that it is ready. Raises SandboxError when it does not."""
+        self.daemon.await_ready()
 
     @property
     def daemon_running(self) -> bool:
-        return self._daemon is not None and self._daemon.running
+        return self.daemon.running
 
     @property
     def daemon_pid(self) -> int:
-        assert self._daemon is not None
-        return self._daemon.pid
+        return self.daemon.process.pid
 
     def kill_daemon(self) -> None:
         """End it as kill -9 does."""
-        assert self._daemon is not None
-        self._daemon.kill()
+        self.daemon.process.kill()
 
     def drain_daemon(self) -> None:
-        """End it as an operator does.
+        """End it as an operator does. Raises SandboxError when it did not end in order."""
+        self.daemon.drain()
 
-        Raises:
-            SandboxError: it did not end in order.
-        """
-        assert self._daemon is not None
-        if self._daemon.stop(grace=START_TIMEOUT) != 0:
-            raise SandboxError(self._daemon.obituary())
+    def add_replica(self) -> Replica:
+        """One more replica of the daemon, in the same group; not yet started, ended with everything else."""
+        number = len(self._replicas)
+        admin_url = f"http://127.0.0.1:{free_ports(1)[0]}"
+        return self._make_replica(f"coursesyncd-{number}", admin_url)
+
+    @property
+    def daemon(self) -> Replica:
+        """The first replica, and the only one where no other is added."""
+        return self._replicas[0]
+
+    def _make_replica(self, name: str, admin_url: str) -> Replica:
+        replica = Replica(
+            name,
+            [_coursesyncd(), "run"],
+            self._environment(len(self._replicas), admin_url),
+            admin_url,
+            self.directory / f"{name}.log",
+        )
+        self._replicas.append(replica)
+        self._cleanup.callback(replica.close)
+        return replica
+
+    # --- all of it --------------------------------------------------------------------------------
 
     def assert_running(self) -> None:
         """Raises SandboxError when a part has ended by itself."""
         if self._broker is not None and not self._broker.running:
             raise SandboxError(f"Kafka ended by itself; see {self._broker.log}")
-        for child in (*self._children, *([self._daemon] if self._daemon else [])):
+        for child in (*self._children, *(replica.process for replica in self._replicas if replica.started)):
             if not child.running:
                 raise SandboxError(child.obituary())
 
@@ -191,6 +207,17 @@ class Stack:
             return msgspec.json.decode(local_http.get(f"{self.addresses.simulator.url}/_sim/{path}"))
         except (OSError, msgspec.DecodeError) as error:
             raise SandboxError(f"the simulator does not answer: {error}") from error
+
+    def tell_simulator(self, path: str, body: bytes) -> None:
+        """POST this to /_sim/….
+
+        Raises:
+            SandboxError: it does not answer, or refuses.
+        """
+        try:
+            local_http.post(f"{self.addresses.simulator.url}/_sim/{path}", body)
+        except OSError as error:
+            raise SandboxError(f"the simulator does not do as it is told: {error}") from error
 
     # --- starting ---------------------------------------------------------------------------------
 
@@ -213,7 +240,6 @@ class Stack:
             self._say(f"Using the Kafka at {external}, with topics {group}-…")
             cleanup.callback(_delete_topics, self._addresses)
         self._create_topics()
-        cleanup.callback(lambda: self._daemon and self._daemon.stop())
 
     def _start_broker(self, cleanup: contextlib.ExitStack) -> str:
         self._say("Starting Kafka (the first time, Maven fetches it: 44 MB) …")
@@ -274,14 +300,6 @@ def _topics_of(group: str) -> Topics:
         results=f"{group}-results",
         dead_letters=f"{group}-dead-letters",
     )
-
-
-def _answers_ok(url: str) -> bool:
-    try:
-        local_http.get(url, timeout=2.0)
-    except OSError:
-        return False
-    return True
 
 
 def _delete_topics(at: Addresses) -> None:

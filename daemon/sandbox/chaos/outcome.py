@@ -1,0 +1,63 @@
+"""What a run of chaos came to."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from daemon.sandbox.chaos.fleet import UNEXPLAINED
+from daemon.sandbox.chaos.schedule import Kind
+from daemon.sandbox.checker.verdict import Kind as Broken
+from daemon.sandbox.checker.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    strikes: Mapping[Kind, int]
+    verdict: Verdict
+    takeovers: Sequence[float]
+    """Seconds that the partitions of a killed replica did not run."""
+    restarts: Sequence[float]
+    """Seconds from the start of a killed replica's process until it ran its partitions again."""
+    exits: Sequence[str] = field(default=())
+    """Replicas that have ended by themselves, and why."""
+    stuck: str | None = None
+    """What did not get well again though everything had been healed."""
+    seconds: float
+    """From the first change to the last result."""
+
+    @property
+    def ok(self) -> bool:
+        unexplained = any(line.endswith(UNEXPLAINED) for line in self.exits)
+        return self.verdict.ok and self.stuck is None and not unexplained
+
+    def as_dict(self) -> dict[str, Any]:
+        """For one line of JSON."""
+        counts = self.verdict.counts
+        return {
+            "kills": self.strikes.get(Kind.KILL, 0),
+            "zombies": self.strikes.get(Kind.ZOMBIE, 0),
+            "broker_restarts": self.strikes.get(Kind.BROKER_KILL, 0),
+            "changes": self.verdict.changes,
+            "lost": counts[Broken.LOST],
+            "duplicate": counts[Broken.DUPLICATE],
+            "false_successes": counts[Broken.FALSE_SUCCESS],
+            "misordered": counts[Broken.MISORDERED],
+            "unconverged": counts[Broken.UNCONVERGED],
+            "other_violations": counts.total() - sum(counts[kind] for kind in _NAMED),
+            "takeover_seconds": _spread(self.takeovers),
+            "restart_seconds": _spread(self.restarts),
+            "exits": len(self.exits),
+            "seconds": round(self.seconds, 1),
+        }
+
+
+_NAMED = (Broken.LOST, Broken.DUPLICATE, Broken.FALSE_SUCCESS, Broken.MISORDERED, Broken.UNCONVERGED)
+
+
+def _spread(seconds: Sequence[float]) -> dict[str, float | None]:
+    if not seconds:
+        return {"p50": None, "max": None}
+    return {"p50": round(statistics.median(seconds), 2), "max": round(max(seconds), 2)}
