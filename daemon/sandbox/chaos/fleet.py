@@ -95,8 +95,8 @@ class Member:
                 self._note_exit(f"exit code {code} after SIGTERM")
             self._state = _State.ABSENT
         elif self._state is _State.LEAVING and now > self._leave_by:
-            self._note_exit(f"did not end within {START_TIMEOUT:g} s after SIGTERM")
             self.replica.process.kill()
+            self._note_exit(f"did not end within {START_TIMEOUT:g} s after SIGTERM")
             self._state = _State.ABSENT
         if self._wanted and self._state is _State.ABSENT and now >= self._not_before:
             self.replica.start()
@@ -160,13 +160,13 @@ class Fleet:
         return [member.describe() for member in self._members]
 
     def drain(self) -> None:
-        """End all of them as an operator does. Raises SandboxError when one does not end in order."""
+        """End all of them as an operator does; one that does not end in order is noted in `exits`."""
         for member in self._members:
             member.leave()
-        for member in self._members:
-            if member.replica.started:
-                member.replica.drain()
-            member.look()
+        while any(member.replica.running for member in self._members):
+            self.look()
+            time.sleep(0.02)
+        self.look()
 
     def __enter__(self) -> Self:
         return self
