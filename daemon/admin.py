@@ -110,6 +110,7 @@ def state(health: Health, metrics: Metrics) -> dict[str, Any]:
         partitions[str(number)] = {
             "state": partition.state,
             "reason": partition.reason,
+            "warning": partition.warning,
             "lag_records": lag and lag.records,
             "last_record": lag and _time(lag.last_record_ms),
         }

@@ -31,6 +31,10 @@ class JournalError(Exception):
     """A journal record that this version can not read: the partition must not go on (R8)."""
 
 
+class NewerJournalError(JournalError):
+    """The journal's format is newer than this version's: the version that wrote it must run again."""
+
+
 class Attempt(msgspec.Struct, frozen=True, gc=False):
     """One submission of a change, and how it ended."""
 
@@ -82,6 +86,15 @@ class Late(msgspec.Struct, frozen=True):
 Value = Position | Wait | SealedBatch | Task | Late
 
 _encoder = msgspec.json.Encoder()
+
+
+class _Format(msgspec.Struct):
+    """What every position record of every version has."""
+
+    format: int
+
+
+_decode_format = msgspec.json.Decoder(_Format).decode
 _decode_key = msgspec.json.Decoder(list[str]).decode
 _decoders: dict[str, tuple[int, msgspec.json.Decoder[Any]]] = {
     "position": (1, msgspec.json.Decoder(Position)),
@@ -124,9 +137,12 @@ def decode(key: bytes | None, value: bytes | None) -> tuple[list[str], Value | N
 
     Raises:
         JournalError: the key or the value is none of ours.
+        NewerJournalError: a position record says that a newer version has written this journal.
     """
     try:
         parts = _decode_key(key or b"")
+        if key == POSITION_KEY and value is not None:
+            _refuse_newer(_decode_format(value).format)  # before its other fields, which may be others
         size, decoder = _decoders[parts[0]]
         if len(parts) != size:
             raise JournalError(f"journal key {key!r} has {len(parts)} parts, expected {size}")
@@ -136,6 +152,14 @@ def decode(key: bytes | None, value: bytes | None) -> tuple[list[str], Value | N
             f"journal record with key {key!r:.200} is not readable by this version ({error}); "
             "it was written by a newer version or damaged"
         ) from error
+
+
+def _refuse_newer(version: int) -> None:
+    if version > FORMAT:
+        raise NewerJournalError(
+            f"the journal has format {version}, this version reads up to {FORMAT}: "
+            "run the newer version of coursesyncd again"
+        )
 
 
 def payload(batch_id: str, digest_expected: bytes, key: bytes | None, value: bytes | None) -> bytes:
@@ -184,11 +208,6 @@ class Fold:
             case None:
                 self._forget(parts)
             case Position():
-                if record.format > FORMAT:
-                    raise JournalError(
-                        f"the journal has format {record.format}, this version reads up to {FORMAT}: "
-                        "run the newer version of coursesyncd again"
-                    )
                 self.position = record
             case Wait():
                 self.waits[parts[1], parts[2]] = record

@@ -128,10 +128,13 @@ class InputFacts:
     """The topic's unique id: another one after the topic was deleted and created again."""
     partitions: int
     earliest: int
+    stable: int
+    """The last stable offset: everything below it is decided. Readers of committed records stop here."""
     latest: int
-    """The end offset (next to be written)."""
+    """The end offset (next to be written); above `stable` while a transaction is open."""
     group_offset: int | None
     """What the consumer group has committed here, if it ever has."""
+    journal_partitions: int
 
 
 class ShardLog(Protocol):
@@ -194,6 +197,15 @@ class EventLog(Protocol):
         """Raises LogError when the log does not answer."""
         ...
 
+    async def journal_end(self, partition: int) -> int | None:
+        """The end offset of this journal partition, None where there is no such partition. Every commit
+        to it moves it, whoever makes it.
+
+        Raises:
+            LogError: the log does not answer.
+        """
+        ...
+
     def begin(self, partition: int, offset: int, token: int) -> None:
         """Let records of an assigned partition flow from this offset."""
         ...
@@ -223,4 +235,32 @@ class EventLog(Protocol):
 
     async def stop(self) -> None:
         """Leave. Idempotent, bounded in time, never raises."""
+        ...
+
+
+class Bystander(Protocol):
+    """What a command needs that looks after a partition: to look without being a member of the group,
+    and without fencing anybody; and then to act as a shard's owner does.
+    """
+
+    async def input_facts(self, partition: int) -> InputFacts:
+        """See `EventLog`. A partition that the input does not have is empty."""
+        ...
+
+    def read_journal(self, partition: int) -> AsyncIterator[Sequence[Record]]:
+        """As `ShardLog.restore`, but its owner goes on: what is committed meanwhile may be missing.
+
+        Raises:
+            LogError: it can not be read, or a transaction in it is still open.
+        """
+        ...
+
+    async def next_record(self, partition: int, offset: int) -> int | None:
+        """The offset of the first committed record of the input at or after this one; None when there is
+        none below the last stable offset.
+        """
+        ...
+
+    async def open_shard(self, partition: int) -> ShardLog:
+        """See `EventLog`. The replica that holds the partition is fenced, and restores anew."""
         ...

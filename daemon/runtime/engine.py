@@ -22,6 +22,7 @@ from daemon.core.shard import Shard
 from daemon.core.step import BatchSealed, Fact, LateWatched, TaskAccepted, TaskLost
 from daemon.log.port import Assigned, PositionLost, Records, Revoked
 from daemon.runtime.halt import Halt
+from daemon.runtime.inspection import Inspection
 from daemon.runtime.partition import Claim, Partition
 from daemon.runtime.poller import Poller
 from daemon.runtime.ports import Ports
@@ -47,6 +48,9 @@ class Engine:
         self._leaving: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
+        self._inspection = Inspection(
+            ports, lambda: [partition for partition, _ in self._partitions.values()]
+        )
         view = View(ports, self._poller, self._submitter)
         ports.metrics.observe(lambda: view.snapshot([p for p, _ in self._partitions.values()]))
 
@@ -64,6 +68,7 @@ class Engine:
         ]
         self._spawn(self._halt.run(), "halt")
         self._spawn(self._follow_log(), "events")
+        self._spawn(self._inspection.run(), "inspection")
         stopping = asyncio.ensure_future(self._stop.wait())
         try:
             await self._watch(stopping)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from daemon.core.journal import Fold, Position, payload
+from daemon.core.journal import Fold, JournalError, Position, payload
 from daemon.core.shard import Shard, first_position
-from daemon.log.port import InputFacts, ShardLog
+from daemon.log.port import CorruptJournalError, InputFacts, ShardLog
+from daemon.runtime import trouble
 from daemon.runtime.ports import Ports
 
 
@@ -19,18 +20,48 @@ class Opened:
     shard: Shard
     is_new: bool
     """There was no journal: this is the first start of the partition."""
-    topic_partitions: int
+    facts: InputFacts
+    """What the log said of the input: it fits the journal."""
+
+
+async def look_first(ports: Ports, partition: int) -> None:
+    """What can be known before anybody is fenced.
+
+    Raises:
+        BlockedError: the partition has no journal.
+        LogError: the log does not answer now.
+    """
+    facts = await ports.log.input_facts(partition)
+    if sentence := trouble.without_journal(partition, facts, ports.settings.topics):
+        raise BlockedError(sentence)
 
 
 async def restore(ports: Ports, partition: int, shard_log: ShardLog) -> Opened:
     """The shard as its journal tells it.
 
     Raises:
-        BlockedError: journal and input do not fit together.
-        JournalError: a record can not be read by this version, or is not what was written.
+        BlockedError: journal and input do not fit together, or a record can not be read by this version, or
+            is not what was written.
         LogError: the log does not answer now.
     """
     started = ports.clock.now().mono
+    try:
+        fold = await _fold(ports, shard_log)
+    except (JournalError, CorruptJournalError) as error:
+        raise BlockedError(trouble.unreadable_journal(partition, error, ports.settings.topics)) from error
+    facts = await ports.log.input_facts(partition)
+    now = ports.clock.now()
+    is_new = fold.position is None
+    if fold.position is None:
+        fold.position = _first_start(ports, partition, facts)
+    elif sentence := trouble.of_position(partition, fold.position, facts, ports.settings.topics):
+        raise BlockedError(sentence)
+    ports.metrics.restore_finished(now.mono - started)
+    shard = Shard.restore(partition, ports.settings, fold, ports.rng, now)
+    return Opened(shard, is_new, facts)
+
+
+async def _fold(ports: Ports, shard_log: ShardLog) -> Fold:
     fold = Fold()
     async for records in shard_log.restore():
         for record in records:
@@ -39,49 +70,12 @@ async def restore(ports: Ports, partition: int, shard_log: ShardLog) -> Opened:
     for batch_id, batch in fold.unread():
         record = await shard_log.read_back(batch.offset)
         batch.body = payload(batch_id, batch.digest, record.key, record.value)
-    facts = await ports.log.input_facts(partition)
-    now = ports.clock.now()
-    is_new = fold.position is None
-    if fold.position is None:
-        fold.position = _first_start(ports, partition, facts)
-    else:
-        _compare(partition, fold.position, facts)
-    ports.metrics.restore_finished(now.mono - started)
-    shard = Shard.restore(partition, ports.settings, fold, ports.rng, now)
-    return Opened(shard, is_new, facts.partitions)
+    return fold
 
 
 def _first_start(ports: Ports, partition: int, facts: InputFacts) -> Position:
-    topics = ports.settings.topics
-    if facts.group_offset is not None:
-        raise BlockedError(
-            f"partition {partition}: the journal {topics.journal} holds no position, yet the consumer group "
-            f"has read {topics.changes} up to offset {facts.group_offset}: the journal was emptied or is "
-            "another one. Restore it, or delete the group's offsets if everything is to be read anew"
-        )
+    if sentence := trouble.without_position(partition, facts, ports.settings.topics):
+        raise BlockedError(sentence)
     at_start = ports.settings.input.start_at == "earliest"
     offset = facts.earliest if at_start else facts.latest
     return first_position(offset, facts.topic_id, facts.partitions, ports.clock.now())
-
-
-def _compare(partition: int, position: Position, facts: InputFacts) -> None:
-    if position.topic_id != facts.topic_id:
-        raise BlockedError(
-            f"partition {partition}: the input topic was deleted and created again (its id was "
-            f"{position.topic_id}, is {facts.topic_id}), so the journal speaks of other records"
-        )
-    if position.partitions != facts.partitions:
-        raise BlockedError(
-            f"partition {partition}: the input topic has {facts.partitions} partitions, the journal was begun "
-            f"with {position.partitions}: courses may have moved to other partitions, and their order is lost"
-        )
-    if position.next_offset < facts.earliest:
-        raise BlockedError(
-            f"partition {partition}: the records from offset {position.next_offset} to "
-            f"{facts.earliest - 1} were deleted from the input topic before they were read"
-        )
-    if position.next_offset > facts.latest:
-        raise BlockedError(
-            f"partition {partition}: the journal has read up to offset {position.next_offset}, the input topic "
-            f"ends at {facts.latest}: records that were read are gone from it"
-        )

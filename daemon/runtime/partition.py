@@ -26,12 +26,14 @@ from daemon.log.port import (
     CommitFailedError,
     CorruptJournalError,
     FencedError,
+    InputFacts,
     LogError,
     Record,
     RecordRefusedError,
     ShardLog,
 )
-from daemon.runtime.opening import BlockedError, restore
+from daemon.runtime import trouble
+from daemon.runtime.opening import BlockedError, look_first, restore
 from daemon.runtime.outbound import transaction
 from daemon.runtime.ports import Ports
 from daemon.runtime.waker import Waker
@@ -48,8 +50,16 @@ RETRY_DELAY_MAX = 30.0
 """Seconds between two attempts to open a partition while the log is in trouble."""
 
 
+LOOK_INTERVAL = 5.0
+"""Seconds between two looks whether somebody has written to the journal of a blocked partition."""
+
+
 class InputLostError(LogError):
-    """The input can not be read from the position that the journal names: a person has to look (R8)."""
+    """The input can not be read from where we are."""
+
+
+class InputChangedError(LogError):
+    """The input is not the topic any more that it was when the partition was opened."""
 
 
 class Claim(NamedTuple):
@@ -104,6 +114,13 @@ class Partition:
         self._failed = False
         self._refusals = 0
         self._fault: LogError | None = None
+        self._facts: InputFacts | None = None
+        """Of the input, when the shard was opened."""
+        self._lost: str | None = None
+        """What the log said when it could not serve the input; the next opening has to explain it."""
+        self._blocked: str | None = None
+        self._journal_end: int | None = None
+        """When the partition was opened last: what moves it afterwards is not ours."""
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -114,8 +131,15 @@ class Partition:
                 try:
                     await self._open()
                     await self._serve()
-                except (BlockedError, journal.JournalError, CorruptJournalError, InputLostError) as error:
-                    await self._block(str(error))
+                except BlockedError as error:
+                    await self._block(str(error), self._journal_end)
+                except (journal.JournalError, CorruptJournalError) as error:
+                    await self._block_here(
+                        trouble.unreadable_journal(self.number, error, self._ports.settings.topics)
+                    )
+                except InputLostError as error:
+                    self._lost = str(error)
+                    await self._drop(DropReason.ERROR, str(error))
                 except RecordRefusedError as error:
                     await self._refused(error)
                 except CommitFailedError as error:
@@ -131,13 +155,22 @@ class Partition:
         if self._failed:
             await self._wait_for_confirmation()
         self._rejoining = False  # a new producer is proof enough
-        ports.health.restoring(number)
+        self._fault = None
+        if self._blocked is None:  # else it stays so until this has worked
+            ports.health.restoring(number)
+        self._journal_end = None
+        await look_first(ports, number)
         self._shard_log = await ports.log.open_shard(number)
         self.fenced_at = ports.clock.boot()
+        self._journal_end = await ports.log.journal_end(number)
         opened = await restore(ports, number, self._shard_log)
+        if self._lost is not None:
+            raise BlockedError(trouble.unreadable_input(number, self._lost))
         self._lease_from = None
+        self._blocked = None
         self.shard = opened.shard
-        self.topic_partitions = opened.topic_partitions
+        self._facts = opened.facts
+        self.topic_partitions = opened.facts.partitions
         if opened.is_new:
             # Pin the start: `latest` must mean the same after a crash.
             opened.shard.want_position()
@@ -214,7 +247,8 @@ class Partition:
         self._failed = True
         log.warning("partition.dropped", partition=self.number, reason=reason.value, error=why)
         self._ports.metrics.shard_dropped(reason)
-        self._ports.health.restoring(self.number)
+        if self._blocked is None:
+            self._ports.health.restoring(self.number)
         await self._let_go()
 
     async def _refused(self, error: RecordRefusedError) -> None:
@@ -225,23 +259,37 @@ class Partition:
         if self._refusals < REFUSALS_MAX:
             await self._drop(DropReason.ERROR, str(error))
             return
-        await self._block(
-            f"partition {self.number}: a record that has to be written is refused every time, so nothing "
-            f"after it can be: {error}. Raise max.message.bytes of its topic, then start this replica again"
-        )
+        await self._block_here(trouble.refused_record(self.number, error))
 
-    async def _block(self, sentence: str) -> None:
-        """Stand still until a person acts and the process starts anew, or until the partition has been
-        away and is back: what blocked it may have been the view of an owner that had been replaced.
+    async def _block_here(self, sentence: str) -> None:
+        """Blocked by what happened while it ran: until the process starts anew."""
+        await self._block(sentence, None, watch=False)
+
+    async def _block(self, sentence: str, journal_end: int | None, *, watch: bool = True) -> None:
+        """Stand still until a person acts: until the process starts anew, or somebody has written to the
+        journal (`coursesyncd skip`, `topics grow`) after its end was `journal_end`; or until the partition
+        has been away and is back: what blocked it may have been the view of an owner that had been replaced.
         """
         await self._let_go()
-        if self._rejoining:
+        self._failed = True  # R4: the next producer is made when we know that the partition is ours
+        if not self._rejoining:
+            if sentence != self._blocked:
+                log.error("partition.blocked", partition=self.number, error=sentence)
+            self._blocked = sentence
+            self._ports.health.blocked(self.number, sentence)
+            while not (
+                self._rejoining or self._stopping or (watch and await self._journal_moved(journal_end))
+            ):
+                await self._waker.wait(self._ports.clock.now().mono + LOOK_INTERVAL if watch else None)
+        self._lost = None
+        if not self._stopping:
             log.warning("partition.reopened", partition=self.number, reason=sentence)
-            return
-        log.error("partition.blocked", partition=self.number, error=sentence)
-        self._ports.health.blocked(self.number, sentence)
-        while not self._rejoining and not self._stopping:
-            await self._waker.wait(None)
+
+    async def _journal_moved(self, since: int | None) -> bool:
+        try:
+            return not self._suspended and await self._ports.log.journal_end(self.number) != since
+        except LogError:
+            return False  # it will answer some time
 
     async def _let_go(self) -> None:
         shard, self.shard = self.shard, None
@@ -279,6 +327,19 @@ class Partition:
         self._token += 1
         self._release_leases()
         self.wake()
+
+    def compare(self, facts: InputFacts) -> None:
+        """Is the input still the topic that was opened? If not, opening it again tells what is wrong."""
+        opened = self._facts
+        if self.shard is None or opened is None:
+            return
+        if (opened.topic_id, opened.partitions) != (facts.topic_id, facts.partitions):
+            self.fail(InputChangedError("the input topic was grown or created again"))
+
+    def held_back(self, facts: InputFacts) -> None:
+        """Nothing comes, though there is something: no read tells how much."""
+        if self.shard is not None:
+            self.lag = max(0, facts.latest - self.shard.next_read)
 
     def fail(self, error: LogError) -> None:
         """Something that a request found out about the journal: `run` deals with it."""

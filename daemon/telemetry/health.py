@@ -17,7 +17,7 @@ are, the next assignment counts as the first.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -43,6 +43,8 @@ class Partition:
     state: PartitionState
     reason: str | None = None
     """Why it is blocked and what gets it out, in a sentence for people."""
+    warning: str | None = None
+    """What holds it up though it is not blocked, and what gets it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,11 @@ class Health:
         self._partitions = {p: self._partitions.get(p, _RESTORING) for p in sorted(partitions)}
         if not self._was_ready:
             still_awaited = self._awaited.intersection(self._partitions)
-            self._awaited = {p for p in still_awaited or partitions if self._partitions[p] is not _RUNNING}
+            self._awaited = {
+                p
+                for p in still_awaited or partitions
+                if self._partitions[p].state is not PartitionState.RUNNING
+            }
             self._was_ready = not self._awaited
 
     def revoked(self, partitions: Collection[int]) -> None:
@@ -118,6 +124,12 @@ class Health:
     def blocked(self, partition: int, sentence: str) -> None:
         """The partition stands still until a person acts; `sentence` says why and what to do."""
         self._set(partition, Partition(PartitionState.BLOCKED, sentence))
+
+    def warned(self, partition: int, sentence: str | None) -> None:
+        """The partition runs, and something outside holds it up; None: not any more."""
+        held = self._partitions.get(partition)
+        if held is not None and held.warning != sentence:
+            self._partitions[partition] = replace(held, warning=sentence)
 
     def halted(self, reason: str | None) -> None:
         """Submissions have stopped because of an answer that concerns every integration; None: they go

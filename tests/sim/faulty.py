@@ -89,6 +89,10 @@ class FaultyLog:
         await self._trip()
         return await self._inner.input_facts(partition)
 
+    async def journal_end(self, partition: int) -> int | None:
+        await self._trip()
+        return await self._inner.journal_end(partition)
+
     def begin(self, partition: int, offset: int, token: int) -> None:
         self._inner.begin(partition, offset, token)
 

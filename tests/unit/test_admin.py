@@ -108,6 +108,7 @@ async def test_state_tells_a_person_what_is_held_and_what_stands_still(daemon):
     assert state["partitions"]["0"] == {
         "state": "running",
         "reason": None,
+        "warning": None,
         "lag_records": 12,
         "last_record": "2026-09-21T14:13:19.500Z",
     }

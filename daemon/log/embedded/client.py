@@ -87,14 +87,41 @@ class EmbeddedLog:
     async def input_facts(self, partition: int) -> InputFacts:
         await asyncio.sleep(0)
         topic = self._topics.changes
-        log = self._cluster.partition(topic, partition)
+        count = self._cluster.partition_count(topic)
+        log = self._cluster.partition(topic, partition) if partition < count else Partition()
         return InputFacts(
             topic_id=self._cluster.topic_id(topic),
-            partitions=self._cluster.partition_count(topic),
+            partitions=count,
             earliest=log.start,
+            stable=log.stable,
             latest=log.end,
             group_offset=self._group.offsets.get(partition),
+            journal_partitions=self._cluster.partition_count(self._topics.journal),
         )
+
+    async def journal_end(self, partition: int) -> int | None:
+        await asyncio.sleep(0)
+        journal = self._topics.journal
+        if partition >= self._cluster.partition_count(journal):
+            return None
+        return self._cluster.partition(journal, partition).end
+
+    async def read_journal(self, partition: int) -> AsyncIterator[Sequence[Record]]:
+        journal = self._cluster.partition(self._topics.journal, partition)
+        position, end = journal.start, journal.end
+        while position < end:
+            await asyncio.sleep(0)
+            records, following = journal.read(position, RECORDS_MAX, before=end)
+            if following == position:
+                raise LogError(f"{self._topics.journal}/{partition} is held back by an open transaction")
+            position = following
+            if records:
+                yield records
+
+    async def next_record(self, partition: int, offset: int) -> int | None:
+        await asyncio.sleep(0)
+        records, _ = self._cluster.read_committed(self._topics.changes, partition, offset, 1)
+        return records[0].offset if records else None
 
     def begin(self, partition: int, offset: int, token: int) -> None:
         if partition in self._held:
@@ -140,7 +167,7 @@ class EmbeddedLog:
         for topic in (topics.changes, topics.journal, topics.results, topics.dead_letters):
             if count(topic) == 0:
                 raise LogError(f"there is no topic {topic}")
-        if count(topics.changes) != count(topics.journal):
+        if count(topics.journal) > count(topics.changes):
             raise LogError(
                 f"{topics.changes} has {count(topics.changes)} partitions and {topics.journal} has "
                 f"{count(topics.journal)}: they must have the same number"

@@ -11,12 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from kafka import IsolationLevel, KafkaAdminClient, OffsetSpec, TopicPartition
+from kafka import IsolationLevel, KafkaAdminClient, OffsetAndMetadata, OffsetSpec, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 
 from daemon.log.kafka.clients import Clients
-from daemon.log.port import InputFacts, LogError
+from daemon.log.port import InputFacts, LogError, Topics
 
 _T = TypeVar("_T")
 
@@ -115,28 +115,68 @@ def offsets(client: KafkaAdminClient, topic: str, partition: int) -> tuple[int, 
     """Earliest and end offset of a partition. The end counts what is not yet committed: readers of
     committed records reach it when all transactions before it have ended."""
     tp = TopicPartition(topic, partition)
-    earliest = client.list_partition_offsets({tp: OffsetSpec.EARLIEST})[tp].offset
-    latest = client.list_partition_offsets(
-        {tp: OffsetSpec.LATEST}, isolation_level=IsolationLevel.READ_UNCOMMITTED
-    )[tp].offset
-    return earliest, latest
+    earliest: int = client.list_partition_offsets({tp: OffsetSpec.EARLIEST})[tp].offset
+    return earliest, _end(client, tp, IsolationLevel.READ_UNCOMMITTED)
 
 
-def input_facts(client: KafkaAdminClient, topic: str, partition: int, group_id: str) -> InputFacts:
-    """What the log says of an input partition now, with what this group has committed there.
+def _end(client: KafkaAdminClient, tp: TopicPartition, isolation: IsolationLevel) -> int:
+    found = client.list_partition_offsets({tp: OffsetSpec.LATEST}, isolation_level=isolation)
+    end: int = found[tp].offset
+    return end
+
+
+def journal_end(client: KafkaAdminClient, topic: str, partition: int) -> int | None:
+    """The end offset of a journal partition; None where there is no such partition."""
+    partitions = partition_count(client, topic)
+    if partitions is None or partition >= partitions:
+        return None
+    return _end(client, TopicPartition(topic, partition), IsolationLevel.READ_UNCOMMITTED)
+
+
+def input_facts(client: KafkaAdminClient, topics: Topics, partition: int, group_id: str) -> InputFacts:
+    """What the log says of an input partition now, with what this group has committed there. A partition
+    that the topic does not have yet is empty.
 
     Raises:
-        UnknownTopicOrPartitionError: there is no such topic.
+        UnknownTopicOrPartitionError: the topic of the input, or that of the journal, does not exist.
     """
+    _, topic_id, partitions, _ = _existing(client, topics.changes)
+    _, _, journal_partitions, _ = _existing(client, topics.journal)
+    tp = TopicPartition(topics.changes, partition)
+    stable = earliest = latest = 0
+    if partition < partitions:
+        # In this order: what is asked later can only be further on.
+        earliest, latest = offsets(client, topics.changes, partition)
+        stable = min(_end(client, tp, IsolationLevel.READ_COMMITTED), latest)
+    committed = client.list_group_offsets({group_id: [tp]})[group_id].get(tp)
+    return InputFacts(
+        topic_id=topic_id,
+        partitions=partitions,
+        earliest=earliest,
+        stable=stable,
+        latest=latest,
+        group_offset=None if committed is None or committed.offset < 0 else committed.offset,
+        journal_partitions=journal_partitions,
+    )
+
+
+def commit_group_offset(
+    client: KafkaAdminClient, topic: str, partition: int, group_id: str, offset: int
+) -> None:
+    """Only of a group without members: the others commit for themselves.
+
+    Raises:
+        KafkaError: the group has members, or the cluster refused.
+    """
+    tp = TopicPartition(topic, partition)
+    client.alter_group_offsets(group_id, {tp: OffsetAndMetadata(offset, "", -1)})
+
+
+def _existing(client: KafkaAdminClient, topic: str) -> tuple[str, str, int, int]:
     shape = _shape(client, topic)
     if shape is None:
         raise UnknownTopicOrPartitionError(f"topic {topic} does not exist")
-    _, topic_id, partitions, _ = shape
-    earliest, latest = offsets(client, topic, partition)
-    tp = TopicPartition(topic, partition)
-    committed = client.list_group_offsets({group_id: [tp]})[group_id].get(tp)
-    group_offset = None if committed is None or committed.offset < 0 else committed.offset
-    return InputFacts(topic_id, partitions, earliest, latest, group_offset)
+    return shape
 
 
 def _shape(client: KafkaAdminClient, name: str) -> tuple[str, str, int, int] | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from kafka import KafkaAdminClient
@@ -13,9 +14,10 @@ from daemon.log.kafka import admin
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.kafka.consumer import InputConsumer
 from daemon.log.kafka.handover import Handover
-from daemon.log.kafka.shard import KafkaShardLog
+from daemon.log.kafka.journal import JournalReader
+from daemon.log.kafka.shard import READ_TIMEOUT, KafkaShardLog
 from daemon.log.kafka.worker import Worker
-from daemon.log.port import Event, InputFacts, LogError, ShardLog, Topics
+from daemon.log.port import Event, InputFacts, LogError, Record, ShardLog, Topics
 
 _T = TypeVar("_T")
 
@@ -79,8 +81,13 @@ class KafkaLog:
 
     async def input_facts(self, partition: int) -> InputFacts:
         """See `EventLog`."""
-        topic, group_id = self._topics.changes, self._group_id
-        return await self._ask(lambda client: admin.input_facts(client, topic, partition, group_id))
+        topics, group_id = self._topics, self._group_id
+        return await self._ask(lambda client: admin.input_facts(client, topics, partition, group_id))
+
+    async def journal_end(self, partition: int) -> int | None:
+        """See `EventLog`."""
+        journal = self._topics.journal
+        return await self._ask(lambda client: admin.journal_end(client, journal, partition))
 
     def begin(self, partition: int, offset: int, token: int) -> None:
         """See `EventLog`."""
@@ -99,25 +106,51 @@ class KafkaLog:
         return await self._running.confirm(partition, timeout)
 
     async def open_shard(self, partition: int) -> ShardLog:
-        """See `EventLog`."""
-        consumer, journal = self._running, self._topics.journal
-
-        async def journal_offsets() -> tuple[int, int]:
-            return await self._ask(lambda client: admin.offsets(client, journal, partition))
-
-        shard = KafkaShardLog(
-            self._clients,
-            self._topics,
-            partition,
-            journal_offsets,
-            lambda position: consumer.note_position(partition, position),
-        )
+        """See `EventLog`. Works without `start` too, for commands."""
+        shard = self._shard(partition)
         try:
             await shard.open()
         except BaseException:
             await shard.close()
             raise
         return shard
+
+    async def read_journal(self, partition: int) -> AsyncIterator[Sequence[Record]]:
+        """See `Bystander`."""
+        shard = self._shard(partition)  # never opened: nobody is fenced
+        try:
+            async for records in shard.restore():
+                yield records
+        finally:
+            await shard.close()
+
+    async def next_record(self, partition: int, offset: int) -> int | None:
+        """See `Bystander`."""
+        stable = (await self.input_facts(partition)).stable
+        reader = JournalReader(self._clients, self._topics.changes, partition)
+        worker = Worker(f"kafka-look-{partition}")
+        try:
+            while offset < stable:
+                records, offset = await worker.call(partial(reader.read, offset, 1), READ_TIMEOUT)
+                if records:
+                    return records[0].offset
+            return None
+        except TimeoutError:
+            raise LogError(f"reading the input partition {partition} hangs") from None
+        finally:
+            worker.post(reader.close)
+            worker.retire()
+
+    async def commit_group_offset(self, partition: int, offset: int) -> bool:
+        """For lag figures only; False when the group has members, which commit for themselves."""
+        topic, group_id = self._topics.changes, self._group_id
+        try:
+            await self._ask(
+                lambda client: admin.commit_group_offset(client, topic, partition, group_id, offset)
+            )
+        except LogError:
+            return False
+        return True
 
     def silence(self) -> float:
         """See `EventLog`."""
@@ -133,6 +166,18 @@ class KafkaLog:
             worker.post(asker.close)
             worker.retire()
 
+    def _shard(self, partition: int) -> KafkaShardLog:
+        consumer, journal = self._consumer, self._topics.journal
+
+        async def journal_offsets() -> tuple[int, int]:
+            return await self._ask(lambda client: admin.offsets(client, journal, partition))
+
+        def note_position(position: int) -> None:
+            if consumer is not None:
+                consumer.note_position(partition, position)
+
+        return KafkaShardLog(self._clients, self._topics, partition, journal_offsets, note_position)
+
     @property
     def _running(self) -> InputConsumer:
         if self._consumer is None:
@@ -140,7 +185,9 @@ class KafkaLog:
         return self._consumer
 
     async def _check_topics(self) -> None:
-        """A missing topic would only show as time-outs later on."""
+        """A missing topic would only show as time-outs later on, and a journal that is not compacted not at
+        all until its state is gone.
+        """
         topics = self._topics
         names = (topics.changes, topics.journal, topics.results, topics.dead_letters)
         counts = await self._ask(lambda client: {name: admin.partition_count(client, name) for name in names})
@@ -148,10 +195,20 @@ class KafkaLog:
             raise LogError(
                 f"topics that do not exist: {', '.join(missing)}; `coursesyncd topics create` makes them"
             )
-        if counts[topics.changes] != counts[topics.journal]:
+        # Fewer partitions of the journal block those of the input that have none, and no others.
+        if (counts[topics.journal] or 0) > (counts[topics.changes] or 0):
             raise LogError(
                 f"{topics.changes} has {counts[topics.changes]} partitions and {topics.journal} has "
-                f"{counts[topics.journal]}: they must have the same number; see `coursesyncd check`"
+                f"{counts[topics.journal]}: they must have the same number; `coursesyncd topics grow` finishes what "
+                "was interrupted, see `coursesyncd check`"
+            )
+        journal = await self._ask(lambda client: admin.describe_topics(client, [topics.journal]))
+        facts = journal[topics.journal]
+        policy = None if facts is None else facts.configs.get("cleanup.policy")
+        if policy not in (None, "compact"):
+            raise LogError(
+                f"{topics.journal} is not compacted (cleanup.policy={policy}): the broker would delete what is "
+                "still under way. `coursesyncd topics create` corrects it; docs/runbook.md#journal-not-compacted"
             )
 
     async def _ask(self, question: Callable[[KafkaAdminClient], _T]) -> _T:
