@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
+from kafka.errors import InvalidReplicationFactorError
 
 from daemon.connections import kafka_connection
 from daemon.log.kafka.admin import Admin, NewTopic, TopicFacts, create_topics, describe_topics
@@ -157,7 +158,16 @@ def carry_out(admin: Admin, names: Topics, *, partitions: int | None, replicatio
 
 
 def _create(admin: Admin, topic: NewTopic) -> None:
-    admin.ask(lambda client: create_topics(client, [topic]))
+    try:
+        admin.ask(lambda client: create_topics(client, [topic]))
+    except LogError as error:
+        if not isinstance(error.__cause__, InvalidReplicationFactorError):
+            raise
+        replicas = topic.replication_factor or "its default number of"
+        raise TopicsError(
+            f"{topic.name} was not made: the cluster has too few brokers for {replicas} replicas. Start more, or give a "
+            f"smaller --replication-factor (less than {REPLICAS_SAFE} is not for production)"
+        ) from None
     settings = ", ".join(f"{name}={value}" for name, value in topic.configs.items())
     click.echo(f"{topic.name}: made, partitions={topic.partitions}{', ' if settings else ''}{settings}")
 

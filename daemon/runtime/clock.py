@@ -8,6 +8,9 @@ from typing import Protocol
 
 from daemon.core.model import Now
 
+_BOOT_TIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Linux has it under a name of its own; that of macOS goes on during sleep under the usual one."""
+
 
 class Clock(Protocol):
     def now(self) -> Now:
@@ -26,4 +29,4 @@ class SystemClock:
         return Now(time.time_ns() // 1_000_000, asyncio.get_running_loop().time())
 
     def boot(self) -> float:
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
+        return time.clock_gettime(_BOOT_TIME)

@@ -105,7 +105,8 @@ class _Run:
         print_verdict(self._console, verdict)
         write_report(report, verdict, kills=self._kills, seconds=self._seconds, log="kafka")
         self._console.print(
-            f"{self._seconds:.0f} seconds; kill -9: {self._kills}. The report is {report}, the logs are beside it."
+            f"{self._seconds:.0f} seconds; kill -9: {self._kills}. The report is {report}, the logs are beside it.",
+            soft_wrap=True,
         )
         return verdict.ok
 

@@ -122,6 +122,16 @@ def test_what_needs_a_decision_is_left_to_the_operator(environ, topic_names, adm
     assert facts == {topic_names.results: None}, "nothing was half done"
 
 
+def test_more_replicas_than_brokers_are_refused_in_a_sentence(environ, topic_names):
+    done = run(topics_group, "create", "--replication-factor", "32", environ=environ)
+    assert done.exit_code == 1
+    assert (
+        f"Error: {topic_names.changes} was not made: the cluster has too few brokers for 32 replicas"
+        in done.output
+    )
+    assert len(done.output) < 300, "no protocol dump"
+
+
 def test_a_refused_key_is_told_without_the_key(environ, tmp_path):
     (tmp_path / "key").write_text("another-key")
     output = run(check, environ=environ).output
