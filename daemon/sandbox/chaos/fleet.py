@@ -24,7 +24,7 @@ ANSWER_TIMEOUT = 1.0
 UNEXPLAINED = "its log does not say why"
 
 _LAST_WORDS = re.compile(
-    r'^\{"event": "(daemon\.failed|daemon\.died|start\.failed|watchdog\.fired)".*\}$', re.MULTILINE
+    r'^\{.*"event": "(daemon\.failed|daemon\.died|start\.failed|watchdog\.fired)".*\}$', re.MULTILINE
 )
 _WHY = ("error", "reason", "exception")
 """Fields of such a line that say why; of an exception its end does."""
