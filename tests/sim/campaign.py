@@ -4,42 +4,38 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import multiprocessing
 import os
+import random
 import sys
 import time
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-import structlog
-
 from tests.sim.history import run
 from tests.sim.outcome import Outcome
+from tests.sim.parameters import Kind, draw
+from tests.sim.reducing import Without, shrink
+from tests.sim.telling import quiet, report, tell
 
 CHUNK = 20
 """Histories that a processor takes at a time."""
-SHOWN_MAX = 5
-
-
-def quiet() -> None:
-    """A simulated kill leaves coroutines that never end; Python would tell of each."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    warnings.simplefilter("ignore", RuntimeWarning)
-    sys.unraisablehook = lambda _: None
+SHOWN_MAX = 3
+"""Failing histories that are shrunk and shown."""
+NAMED = ("lost", "duplicate", "false_successes", "misordered", "unconverged")
+"""Violations with a column of their own; the others stand together."""
+NAMED_FAULTS = ("crashes", "zombies", "rebalances")
 
 
 def run_many(seeds: Iterable[int], processes: int) -> Iterator[Outcome]:
-    """The outcomes in order of the seeds; without their traces where all is well."""
+    """The outcomes in order of the seeds, without their traces."""
     with multiprocessing.get_context("spawn").Pool(processes, quiet) as pool:
         yield from pool.imap(run_slim, seeds, CHUNK)
 
 
 def run_slim(seed: int) -> Outcome:
     outcome = run(seed)
-    if outcome.ok:
-        outcome.trace = []
+    outcome.trace = []
     return outcome
 
 
@@ -50,66 +46,85 @@ def seeds_of(campaign: int, histories: int) -> range:
 
 
 def summary(campaign: int, outcomes: Iterable[Outcome], seconds: float) -> dict[str, object]:
-    total, faults, counts, histories = Counter[str](), Counter[str](), Counter[str](), 0
+    results, happened, counts, kinds = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     changes = bad = 0
     for outcome in outcomes:
-        histories += 1
+        kinds[outcome.kind] += 1
         changes += outcome.changes
         bad += not outcome.ok
-        total.update(outcome.results)
-        faults.update(outcome.faults)
+        results.update(outcome.results)
+        happened.update(outcome.faults)
         counts.update(outcome.counts)
-    named = ("lost", "duplicate", "false_successes", "misordered", "unconverged")
     return {
-        "histories": histories,
+        "histories": kinds.total(),
         "seed": campaign,
         "changes": changes,
-        "results": dict(sorted(total.items())),
-        "crashes": faults["crashes"],
-        "zombies": faults["zombies"],
-        "rebalances": faults["rebalances"],
-        "other_faults": {
-            k: v for k, v in sorted(faults.items()) if k not in ("crashes", "zombies", "rebalances")
-        },
-        **{name: counts[name] for name in named},
-        "other_violations": {k: v for k, v in sorted(counts.items()) if k not in named},
-        "bad_histories": bad,
+        **{name: happened[name] for name in NAMED_FAULTS},
+        **{name: counts[name] for name in NAMED},
         "seconds": round(seconds, 1),
+        "bad_histories": bad,
+        "other_violations": {k: v for k, v in sorted(counts.items()) if k not in NAMED},
+        "kinds": dict(sorted(kinds.items())),
+        "results": dict(sorted(results.items())),
+        "other_faults": {k: v for k, v in sorted(happened.items()) if k not in NAMED_FAULTS},
     }
 
 
-def report(outcome: Outcome) -> None:
-    print(f"\nHistory {outcome.seed} broke the contract: {dict(outcome.counts)}")
-    for line in outcome.lines[:10]:
-        print(f"  {line}")
-    print("  its trace:")
-    for at, text in outcome.trace:
-        print(f"  {at:9.3f} s  {text}")
+def show(seed: int, kind: Kind | None, without: Without) -> Outcome:
+    """Run one history and print everything that happens in it."""
+    outcome = run(seed, kind, without, tell)
+    quiet()
+    parts = ["python -m tests.sim --only", str(seed), f"--kind {kind}" if kind else "", without.arguments()]
+    report(outcome, " ".join(part for part in parts if part))
+    return outcome
+
+
+def shrink_and_show(failed: Outcome) -> None:
+    """The smallest history that this one can be reduced to and that breaks the same promise."""
+
+    def fails(without: Without) -> bool:
+        return bool(run(failed.seed, without=without).counts.keys() & failed.counts.keys())
+
+    show(failed.seed, None, shrink(draw(random.Random(failed.seed)), fails))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Deterministic simulation: one seed, one history.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.sim", description="Deterministic simulation: one seed, one history."
+    )
     parser.add_argument("--histories", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1, help="number of the campaign")
     parser.add_argument("--only", type=int, help="run this single history (a seed from a report)")
+    parser.add_argument("--kind", type=Kind, choices=list(Kind), help="with --only: of another kind")
+    parser.add_argument("--without", default="", help="with --only: what to leave out (from a report)")
+    parser.add_argument("--changes", type=int, help="with --only: only so many changes")
     arguments = parser.parse_args()
     quiet()
     if arguments.only is not None:
-        outcome = run(arguments.only)
-        report(outcome)
+        names = frozenset(name for name in arguments.without.split(",") if name)
+        outcome = show(arguments.only, arguments.kind, Without(names, arguments.changes))
         sys.exit(0 if outcome.ok else 1)
+    sys.exit(0 if campaign(arguments.seed, arguments.histories) else 1)
+
+
+def campaign(number: int, histories: int) -> bool:
+    """Run them all; tells whether all were good."""
     started = time.monotonic()
-    outcomes = []
-    shown = 0
-    for outcome in run_many(seeds_of(arguments.seed, arguments.histories), os.cpu_count() or 1):
+    outcomes, failed = [], []
+    for outcome in run_many(seeds_of(number, histories), os.cpu_count() or 1):
         outcomes.append(outcome)
-        if not outcome.ok and shown < SHOWN_MAX:
-            shown += 1
-            report(outcome)
-        if sys.stderr.isatty() and len(outcomes) % 200 == 0:
-            print(f"\r{len(outcomes)} of {arguments.histories}", end="", file=sys.stderr)
+        if not outcome.ok:
+            failed.append(outcome)
+        if sys.stderr.isatty() and len(outcomes) % 100 == 0:
+            print(f"\r{len(outcomes)} of {histories}, {len(failed)} bad ", end="", file=sys.stderr)
     if sys.stderr.isatty():
-        print("\r", end="", file=sys.stderr)
-    figures = summary(arguments.seed, outcomes, time.monotonic() - started)
+        print("\r\033[K", end="", file=sys.stderr)
+    figures = summary(number, outcomes, time.monotonic() - started)
+    for outcome in failed[:SHOWN_MAX]:
+        shrink_and_show(outcome)
+    if len(failed) > SHOWN_MAX:
+        print(f"\nAnd {len(failed) - SHOWN_MAX} more: {', '.join(str(o.seed) for o in failed[SHOWN_MAX:][:50])}")
     print(json.dumps(figures))
-    sys.exit(1 if figures["bad_histories"] else 0)
+    return not failed
+
+

@@ -26,6 +26,7 @@ from daemon.sandbox.simulator.faults import (
 )
 from tests.sim.faulty import LogFaults
 from tests.sim.network import NetworkFaults
+from tests.sim.witness import Moment, Who
 from tests.sim.world import Replica, World
 
 
@@ -42,13 +43,29 @@ class Strikes:
     key_changes: int
     outages: int
     compactions: int
+    blackouts: int
+    """All replicas are down for longer than a task may take."""
+    ambushes: int
+    """Crashes, and pauses that make zombies, a few steps after a moment at which they hurt most."""
+
+
+NO_STRIKES = Strikes(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+@dataclass(slots=True)
+class Ambush:
+    moment: Moment
+    steps: int
+    """Of the replica, from the moment to the strike."""
+    who: Who | None = None
+    """Whom it has met."""
 
 
 def draw_strikes(rng: random.Random, wild: float) -> Strikes:
     def some(most: int) -> int:
         return rng.randint(0, most) if rng.random() < wild else 0
 
-    return Strikes(some(4), some(3), some(2), some(4), some(2), some(1), some(2), some(3))
+    return Strikes(some(4), some(3), some(2), some(4), some(2), some(1), some(2), some(3), some(1), some(6))
 
 
 def _rate(rng: random.Random, wild: float, most: float) -> float:
@@ -62,6 +79,7 @@ def draw_log(rng: random.Random, wild: float) -> LogFaults:
         commit_late=_rate(rng, wild, 0.05),
         unavailable=_rate(rng, wild, 0.1),
         news_late=_rate(rng, wild, 0.5),
+        records_late=_rate(rng, wild, 0.5),
         latency_max=rng.choice((0.005, 0.02, 0.2)),
     )
 
@@ -72,6 +90,8 @@ def draw_network(rng: random.Random, wild: float) -> NetworkFaults:
         request_late=_rate(rng, wild, 0.2),
         request_twice=_rate(rng, wild, 0.1),
         answer_lost=_rate(rng, wild, 0.2),
+        date_missing=_rate(rng, wild, 0.3),
+        wordy=rng.random() < 0.25 * wild,
         latency_max=rng.choice((0.01, 0.1, 0.5)),
     )
 
@@ -87,15 +107,19 @@ def draw_plan(rng: random.Random, wild: float) -> FaultPlan:
     maybe(lambda p: SubmitRefused(probability=p), 0.2)
     maybe(lambda p: SubmitRefused(probability=p, statuses=(403,)), 0.1)
     maybe(lambda p: SubmitRefused(probability=p, statuses=(409,), code="INTEGRATION.SETUP_SYNC_PENDING"), 0.2)
+    maybe(lambda p: SubmitRefused(probability=p, statuses=(404,), code="PLATFORM.INTEGRATION_NOT_FOUND"), 0.2)
     maybe(lambda p: AnswerLost(probability=p, how="error"), 0.2)
     maybe(lambda p: AnswerLost(probability=p, how="cut"), 0.2)
     maybe(lambda p: AnswerLost(probability=p, how="hang"), 0.1)
     maybe(lambda p: PollFails(probability=p), 0.3)
     maybe(lambda p: PollFails(probability=p, how="hang"), 0.1)
+    maybe(lambda p: PollFails(probability=p, statuses=(404,)), 0.1)
     maybe(lambda p: TaskFails(probability=p), 0.3)
     maybe(lambda p: TaskFails(probability=p, codes=("INTEGRATION.AUTHENTICATION_INVALID",)), 0.1)
     maybe(lambda p: TaskFails(probability=p, codes=("PLATFORM.TASK_TIMED_OUT",)), 0.1)
+    maybe(lambda p: TaskFails(probability=p, codes=("PLATFORM.AUTHENTICATION_INVALID",)), 0.2)
     maybe(lambda p: TaskSlow(probability=p, seconds_min=3, seconds_max=12), 0.3)
+    maybe(lambda p: TaskSlow(probability=p, seconds_min=10.5, seconds_max=15.5), 0.2)
     maybe(lambda p: TaskEndless(probability=p, applies_after_seconds=rng.uniform(0, 15)), 0.1)
     maybe(lambda p: TaskEndless(probability=p), 0.05)
     maybe(lambda p: ItemFails(probability=p, codes=PASSING_CODES), 0.3)
@@ -131,6 +155,8 @@ def unleash(world: World, strikes: Strikes, duration: float, happened: Counter[s
         if countdown and countdown[0] <= 0:
             countdown.pop(0)
             crash(replica)
+        if ambushes:
+            spring(replica)
 
     def crash(replica: Replica) -> None:
         world.note(f"{replica.name} is killed")
@@ -141,11 +167,13 @@ def unleash(world: World, strikes: Strikes, duration: float, happened: Counter[s
 
     def pause() -> None:
         replica = rng.choice(world.replicas)
+        sleep(replica, rng.choice((0.5, 3.0, world.session_timeout * 2)) * rng.uniform(0.5, 1.0))
+
+    def sleep(replica: Replica, seconds: float) -> None:
         if replica.alive and not replica.paused:
-            duration = rng.choice((0.5, 3.0, world.session_timeout * 2)) * rng.uniform(0.5, 1.0)
-            happened["zombies" if duration > world.session_timeout else "pauses"] += 1
-            world.note(f"{replica.name} is paused for {duration:.1f} s")
-            world.pause(replica, duration)
+            happened["zombies" if seconds > world.session_timeout else "pauses"] += 1
+            world.note(f"{replica.name} is paused for {seconds:.1f} s")
+            world.pause(replica, seconds)
 
     def drain() -> None:
         replica = rng.choice(world.replicas)
@@ -189,7 +217,40 @@ def unleash(world: World, strikes: Strikes, duration: float, happened: Counter[s
         for partition in range(world.cluster.partition_count(world.topics.journal)):
             world.cluster.compact(world.topics.journal, partition, drop_tombstones=rng.random() < 0.3)
 
+    def blackout() -> None:
+        happened["blackouts"] += 1
+        seconds = rng.uniform(8.0, 20.0)
+        world.note(f"all replicas are down for {seconds:.1f} s")
+        for replica in world.replicas:
+            world.kill(replica)
+            world.after(seconds, lambda replica=replica: world.start(replica))
+
+    ambushes: list[Ambush] = []
+
+    def lie_in_ambush() -> None:
+        ambushes.append(Ambush(rng.choice(list(Moment)), rng.randint(1, 12)))
+
+    def on_moment(moment: Moment, who: Who) -> None:
+        for ambush in ambushes:
+            if ambush.who is None and ambush.moment is moment:
+                ambush.who = who
+                break
+
+    def spring(replica: Replica) -> None:
+        for ambush in ambushes:
+            if ambush.who == (replica.name, replica.lives):
+                ambush.steps -= 1
+                if ambush.steps <= 0:
+                    ambushes.remove(ambush)
+                    happened["ambushes"] += 1
+                    if rng.random() < 0.5:
+                        crash(replica)
+                    else:
+                        sleep(replica, world.session_timeout * rng.uniform(1.05, 2.0))
+                    break
+
     world.after_step = after_step
+    world.witness.on_moment = on_moment
     at_random(strikes.crashes, arm_crash)
     at_random(strikes.pauses, pause)
     at_random(strikes.drains, drain)
@@ -198,3 +259,5 @@ def unleash(world: World, strikes: Strikes, duration: float, happened: Counter[s
     at_random(strikes.key_changes, wrong_key)
     at_random(strikes.outages, outage)
     at_random(strikes.compactions, compact)
+    at_random(strikes.blackouts, blackout)
+    at_random(strikes.ambushes, lie_in_ambush)

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from daemon.config import Topics
 from daemon.log.embedded import EmbeddedCluster, EmbeddedLog, EmbeddedShardLog, Notice, Session
-from daemon.log.port import CommitFailedError, Event, InputFacts, LogError, Record, Transaction
+from daemon.log.port import CommitFailedError, Event, InputFacts, LogError, Record, Records, Transaction
+from tests.sim.manners import Manners
+from tests.sim.witness import Who, Witness
 
 
 @dataclass(slots=True)
@@ -26,27 +28,31 @@ class LogFaults:
     """Any other question: not answered."""
     news_late: float = 0.0
     """What the group has to tell a member arrives late."""
+    records_late: float = 0.0
+    """Records lie between log and reader for a while, whatever the reader asks for meanwhile."""
+    misread: float = 0.0
+    """What is read back is another record or a damaged one (R9); only a restart gets out of it."""
     latency_max: float = 0.02
     """Seconds."""
 
     def heal(self) -> None:
         self.commit_refused = self.commit_unheard = self.commit_late = 0.0
-        self.unavailable = self.news_late = 0.0
+        self.unavailable = self.news_late = self.records_late = self.misread = 0.0
 
 
 After = Callable[[float, Callable[[], None]], None]
 
 
 class FaultyCluster(EmbeddedCluster):
-    """Also keeps what the daemon has made durable, for the judge."""
+    """The broker: what it has to tell arrives late."""
+
+    witness: Witness
 
     def __init__(self, clock: Callable[[], int], faults: LogFaults, rng: random.Random, after: After) -> None:
         super().__init__(clock)
         self.faults = faults
         self.rng = rng
         self.after = after
-        self.durable_bodies: set[bytes] = set()
-        """Those of POSTs, once they were found in the journal."""
         self._late_until: dict[int, float] = {}
 
     def deliver(self, session: Session, notice: Notice) -> None:
@@ -68,9 +74,12 @@ class FaultyCluster(EmbeddedCluster):
 class FaultyLog:
     """One member's `EventLog`."""
 
-    def __init__(self, cluster: FaultyCluster, topics: Topics, member_id: str) -> None:
+    def __init__(self, cluster: FaultyCluster, topics: Topics, who: Who) -> None:
         self._cluster = cluster
-        self._inner = EmbeddedLog(cluster, topics, member_id)
+        self._topics = topics
+        self._who = who
+        self._manners = Manners(who[0], cluster.witness.accuse)
+        self._inner = EmbeddedLog(cluster, topics, who[0])
 
     async def _trip(self) -> None:
         faults, rng = self._cluster.faults, self._cluster.rng
@@ -83,7 +92,14 @@ class FaultyLog:
         await self._inner.start()
 
     async def next_event(self) -> Event:
-        return await self._inner.next_event()
+        event = await self._inner.next_event()
+        faults, rng = self._cluster.faults, self._cluster.rng
+        if isinstance(event, Records):
+            self._cluster.witness.delivered(self._who, event.partition)
+            if rng.random() < faults.records_late:
+                await asyncio.sleep(rng.uniform(0.001, 0.5))
+        self._manners.heard(event)
+        return event
 
     async def input_facts(self, partition: int) -> InputFacts:
         await self._trip()
@@ -94,6 +110,7 @@ class FaultyLog:
         return await self._inner.journal_end(partition)
 
     def begin(self, partition: int, offset: int, token: int) -> None:
+        self._manners.begins(partition)
         self._inner.begin(partition, offset, token)
 
     def pause(self, partition: int) -> None:
@@ -108,11 +125,19 @@ class FaultyLog:
         except LogError:
             await asyncio.sleep(timeout)
             return False
-        return await self._inner.confirm_assignment(partition, timeout)
+        confirmed = await self._inner.confirm_assignment(partition, timeout)
+        if confirmed:
+            self._manners.confirmed(partition)
+        return confirmed
 
     async def open_shard(self, partition: int) -> FaultyShardLog:
+        self._manners.opens(partition)
+        news = self._manners.news(partition)
         await self._trip()
-        return FaultyShardLog(self._cluster, await self._inner.open_shard(partition))
+        inner = await self._inner.open_shard(partition)
+        self._cluster.witness.fenced(self._who, partition)
+        self._manners.proved(partition, news)
+        return FaultyShardLog(self._cluster, self._topics, (self._who, partition), inner, self._manners)
 
     def silence(self) -> float:
         return self._inner.silence()
@@ -122,10 +147,22 @@ class FaultyLog:
 
 
 class FaultyShardLog:
-    def __init__(self, cluster: FaultyCluster, inner: EmbeddedShardLog) -> None:
+    def __init__(
+        self,
+        cluster: FaultyCluster,
+        topics: Topics,
+        owner: tuple[Who, int],
+        inner: EmbeddedShardLog,
+        manners: Manners,
+    ) -> None:
         self._cluster = cluster
+        self._topics = topics
+        self._who, self._partition = owner
         self._inner = inner
+        self._manners = manners
         self._broken = False
+        self._write_inner = inner._write
+        inner._write = self._write  # type: ignore[method-assign]
 
     async def restore(self) -> AsyncIterator[Sequence[Record]]:
         faults, rng = self._cluster.faults, self._cluster.rng
@@ -136,6 +173,18 @@ class FaultyShardLog:
             yield records
 
     async def commit(self, transaction: Transaction) -> Sequence[int]:
+        news = self._manners.news(self._partition)
+        self._cluster.witness.commit_begins(self._who, self._partition)
+        try:
+            offsets = await self._commit(transaction)
+        except CommitFailedError:
+            self._manners.failed(self._partition)
+            raise
+        self._manners.proved(self._partition, news)
+        self._cluster.witness.commit_returns(self._who, self._partition)
+        return offsets
+
+    async def _commit(self, transaction: Transaction) -> Sequence[int]:
         faults, rng = self._cluster.faults, self._cluster.rng
         if self._broken:
             raise CommitFailedError("an earlier commit has failed")
@@ -147,23 +196,26 @@ class FaultyShardLog:
         dice -= faults.commit_refused
         if dice < faults.commit_unheard:
             self._broken = True
-            await self._write(transaction)
+            await self._inner.commit(transaction)
             raise CommitFailedError("timed out, was written")
         dice -= faults.commit_unheard
         if dice < faults.commit_late:
             self._broken = True
             self._cluster.after(rng.uniform(0.0, 3.0), lambda: self._write_late(transaction))
             raise CommitFailedError("timed out, may be written yet")
-        offsets = await self._write(transaction)
+        offsets = await self._inner.commit(transaction)
         await asyncio.sleep(rng.uniform(0.0, faults.latency_max))
         return offsets
 
-    async def _write(self, transaction: Transaction) -> Sequence[int]:
-        return await self._inner.commit(transaction)
+    def _write(self, transaction: Transaction) -> list[int]:
+        """The moment at which it is written: the witness sees it, whatever the daemon gets to know."""
+        offsets = self._write_inner(transaction)
+        self._cluster.witness.committed(self._partition, transaction)
+        return offsets
 
     def _write_late(self, transaction: Transaction) -> None:
         try:
-            self._inner._write(transaction)
+            self._write(transaction)
         except LogError:
             return  # fenced meanwhile
 
@@ -172,7 +224,20 @@ class FaultyShardLog:
         await asyncio.sleep(rng.uniform(0.001, faults.latency_max))
         if rng.random() < faults.unavailable:
             raise LogError("the log did not answer")
-        return await self._inner.read_back(offset)
+        record = await self._inner.read_back(offset)
+        return self._misread(record) if rng.random() < faults.misread else record
+
+    def _misread(self, record: Record) -> Record:
+        """Another batch's record where there is one, or this one with damage that is still JSON."""
+        rng, journal = self._cluster.rng, self._topics.journal
+        start = self._cluster.partition(journal, self._partition).start
+        found, _ = self._cluster.read_committed(journal, self._partition, start, 1_000_000)
+        others = [
+            r for r in found if r.key != record.key and r.value and (r.key or b"").startswith(b'["batch"')
+        ]
+        if others and rng.random() < 0.5:
+            return rng.choice(others)
+        return record._replace(value=(record.value or b"").replace(b'"Title ', b'"Damaged '))
 
     async def close(self) -> None:
         """The inner one stays usable: a late write is in the broker's hands, not in ours."""

@@ -1,14 +1,19 @@
-"""The checker of the contract over a simulated history, and what only a simulation can see."""
+"""The checker of the contract over a simulated history, and what only a simulation can see.
+
+`daemon.sandbox.checker` holds input, results, tasks and LMS at the end against the contract; it is the
+same that judges a run on a real broker. Added here: what the witness saw on the way, whether everything
+came to an end, and claims of results that can only be verified by someone who knows every moment: that a
+failure was not our own, a time-out not a clock's, a replay really stale.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-from daemon.core.journal import Fold
 from daemon.sandbox.checker import (
     HeldCourse,
     Limits,
@@ -19,9 +24,28 @@ from daemon.sandbox.checker import (
     content_digest,
     judge,
 )
+from daemon.sandbox.simulator.faults import PASSING_CODES
 from daemon.sandbox.simulator.readout import course_rows, task_row
+from tests.sim.journal_view import JournalView
 from tests.sim.outcome import Outcome
 from tests.sim.world import World
+
+DELAY_MAX = 15.0
+"""Virtual seconds from a change to its result where nothing is wrong: twice (a submission of the course may
+be open already) linger, POST, task, a poll that comes late, and a commit after each.
+"""
+
+GIVEN_UP_BY_API = "PLATFORM.TASK_TIMED_OUT"
+GIVEN_UP = "COURSESYNC.TASK_TIMED_OUT"
+STALE_REPLAY = "COURSESYNC.STALE_REPLAY"
+OUTCOME_MISSING = "COURSESYNC.OUTCOME_MISSING"
+CONTENT_REFUSED = "PLATFORM.INPUT_INVALID"
+NOT_FOUND = "PLATFORM.INTEGRATION_NOT_FOUND"
+
+MAY_PASS = frozenset((*PASSING_CODES, "PLATFORM.UNKNOWN_ERROR", OUTCOME_MISSING))
+OUR_OWN = "PLATFORM.AUTHENTICATION_INVALID"
+PARKED = frozenset(("INTEGRATION.AUTHENTICATION_INVALID", "INTEGRATION.SETUP_SYNC_PENDING", None))
+"""What waits for its customer, `wait.age_max` at most; None: the 403 without a code."""
 
 
 def records(world: World, topic: str) -> Iterator[LogRecord]:
@@ -40,24 +64,17 @@ def unfinished(world: World, changes: int) -> list[str]:
     found = []
     if results < changes:
         found.append(f"{changes - results} changes have no result")
-    for partition in range(world.cluster.partition_count(world.topics.journal)):
-        fold = fold_of(world, partition)
-        left = [*map(str, fold.batches), *map(str, fold.waits), *map(str, fold.late)]
+    cluster, journal = world.cluster, world.topics.journal
+    for partition in range(cluster.partition_count(journal)):
+        start = cluster.partition(journal, partition).start
+        left = JournalView().read(cluster.read_committed(journal, partition, start, 1_000_000)[0]).left()
         if left:
-            found.append(f"journal partition {partition} still holds {', '.join(left)}")
+            found.append(f"journal partition {partition} still holds: {', '.join(left)}")
     return found
 
 
-def fold_of(world: World, partition: int) -> Fold:
-    fold = Fold()
-    log = world.cluster.partition(world.topics.journal, partition)
-    for record in world.cluster.read_committed(world.topics.journal, partition, log.start, 1_000_000)[0]:
-        fold.apply(record.offset, record.key, record.value)
-    return fold
-
-
-def judge_history(seed: int, world: World, changes: int, happened: Counter[str]) -> Outcome:
-    outcome = Outcome(seed, changes=changes, faults=happened, steps=world.steps, trace=world.trace)
+def judge_history(world: World, outcome: Outcome) -> None:
+    """Once everything has healed and has had its time."""
     settings = world.settings
     limits = Limits(
         item_bytes_max=settings.batch.bytes_max,
@@ -76,16 +93,130 @@ def judge_history(seed: int, world: World, changes: int, happened: Counter[str])
         if count:
             outcome.counts[kind.value] += count
     outcome.lines += [f"{v.kind}: {v.line}" for v in verdict.first(20)]
-    for line in unfinished(world, changes):
-        outcome.counts["unconverged"] += 1
-        outcome.lines.append(f"not converged: {line}")
-    for line in world.deaths:
-        outcome.counts["deaths"] += 1
-        outcome.lines.append(f"died: {line}")
-    for body in world.posted:
-        outcome.counts["undurable posts"] += 1
-        outcome.lines.append(f"POSTed before it was durable (R3): {body[:80]!r}")
-    return outcome
+    for line in unfinished(world, outcome.changes):
+        outcome.add("unconverged", line)
+    Claims(world, outcome).judge()
+    conclude(world, outcome)
+
+
+def conclude(world: World, outcome: Outcome) -> None:
+    """What every history ends with."""
+    for kind, line in world.witness.violations:
+        outcome.add(kind, line)
+    for line in [*world.deaths, *world.unheard_errors()]:
+        outcome.add("deaths", line)
+    outcome.steps, outcome.trace = world.steps, world.trace
+    outcome.digest = world.witness.digest.hexdigest()
+
+
+def judge_isolation(world: World, outcome: Outcome, broken: tuple[str, ...]) -> None:
+    """Contract 5: who is well does not wait for who is not."""
+    told = {(t.partition, t.offset): t.at for t in world.witness.told}
+    for record in records(world, world.topics.changes):
+        place = (record.partition, record.offset)
+        if (record.key or b"").decode() in broken or place not in told:
+            continue
+        delay = told[place] - world.published[place]
+        if delay > DELAY_MAX:
+            outcome.add("delayed", f"change {place} of {record.key!r} took {delay:.1f} s (contract 5)")
+
+
+class Claims:
+    """What a result says that no reader of results can verify."""
+
+    def __init__(self, world: World, outcome: Outcome) -> None:
+        self._world = world
+        self._outcome = outcome
+        self._witness = world.witness
+        self._tasks = world.network.simulator.tasks
+        self._newest: dict[tuple[int, str, str], int] = {}
+        self._content: dict[tuple[int, int], bytes] = {}
+
+    def judge(self) -> None:
+        resolved, corrected = [], set()
+        for record in records(self._world, self._world.topics.results):
+            event = msgspec.json.decode(record.value or b"")
+            data = event["data"]
+            place = (data["change"]["partition"], data["change"]["offset"])
+            if event["type"] == "course.sync.corrected":
+                corrected.add(place)
+            else:
+                resolved.append((place, data))
+        for record in records(self._world, self._world.topics.changes):
+            self._content[record.partition, record.offset] = record.value or b""
+        for (partition, offset), data in resolved:
+            if data["status"] != "REJECTED":
+                course = (partition, data["integration_id"], data["origin_id"])
+                self._newest[course] = max(offset, self._newest.get(course, -1))
+        for place, data in resolved:
+            match data["status"]:
+                case "FAILED":
+                    complaint = self._untrue_failure(place, data)
+                case "TIMED_OUT":
+                    complaint = self._untrue_time_out(data, told=place in corrected)
+                case _:
+                    complaint = None
+            if complaint is not None:
+                kind = "corrections" if "correction" in complaint else "false_failures"
+                self._outcome.add(kind, f"change {place[0]}/{place[1]} {data['status']}, but {complaint}")
+
+    def _untrue_failure(self, place: tuple[int, int], data: dict[str, Any]) -> str | None:
+        code = data["error"]["code"]
+        batch = self._witness.batches.get(data["batch_id"] or "")
+        if batch is None:
+            return f"its batch {data['batch_id']} was never written"
+        if code == STALE_REPLAY:
+            task = self._tasks.get(data["task_id"] or "")
+            if task is not None and task.created_at > batch.api_ms:
+                return f"the task {task.task_id} was made after batch {batch.record.batch_id} was sealed (R14)"
+            return None
+        # A change that waits for its retry ends with its failure when a newer one comes (R10).
+        newer = self._newest[place[0], data["integration_id"], data["origin_id"]] > place[1]
+        if code == OUR_OWN and not newer:
+            return f"{code} ends no change (contract 7)"
+        if code in PARKED and not newer and not self._waited_long(place):
+            return f"{code} ends no change before {self._world.settings.wait.age_max:g} s"
+        if data["task_id"] is None:
+            return self._untrue_refusal(place, data, code)
+        early = data["attempts"] < self._world.settings.retry.attempts_max
+        if code in MAY_PASS and early and not newer:
+            return f"it was given up after {data['attempts']} attempts for {code}, which may pass"
+        return None
+
+    def _waited_long(self, place: tuple[int, int]) -> bool:
+        """As far as the clocks of hosts can tell, which are set in some histories."""
+        told = next(t.at for t in self._witness.told if (t.partition, t.offset) == place)
+        waited = told - self._world.published[place]
+        return waited > self._world.settings.wait.age_max - 1 or self._outcome.faults["clock jumps"] > 0
+
+    def _untrue_refusal(self, place: tuple[int, int], data: dict[str, Any], code: str | None) -> str | None:
+        """A change that failed without a task: the API must have refused its very content, or not know the
+        integration; and no task may have been made of the batch."""
+        batch = self._witness.batches[data["batch_id"]]
+        if code == CONTENT_REFUSED:
+            refused = self._world.network.refused_content
+            if refused is None or refused not in self._content[place]:
+                return "the API takes its content"
+        elif code not in PARKED and code != NOT_FOUND:
+            return f"{code or 'an answer without a code'} is not about the change (contract 7)"
+        digest = hashlib.sha256(batch.record.body).digest()
+        until = self._witness.sealed_again(batch)
+        for task in self._tasks.values():
+            mine = task.integration_id == batch.record.integration_id and task.body_sha256 == digest
+            if mine and batch.api_ms <= task.created_at < until:
+                return f"the API has made the task {task.task_id} of its batch (R13)"
+        return None
+
+    def _untrue_time_out(self, data: dict[str, Any], *, told: bool) -> str | None:
+        task_id, code = data["task_id"], data["error"]["code"]
+        if code == GIVEN_UP:
+            if task_id not in self._witness.overdue:
+                return f"no poll of the task {task_id} has told that it is pending and too old (R11)"
+            if task_id in self._witness.heard_end and not told:
+                return f"its task {task_id} has ended since and no correction tells (R12)"
+        elif code != GIVEN_UP_BY_API:
+            return f"{code} is no time-out"
+        return None
 
 
 def tasks(world: World) -> Iterator[Task]:

@@ -60,6 +60,14 @@ class SteppedLoop(asyncio.AbstractEventLoop):
         self._ready.clear()
         self._timers.clear()
 
+    def unheard(self) -> list[str]:
+        """Exceptions of tasks that nobody retrieved."""
+        found = [str(context.get("exception") or context.get("message")) for context in self.troubles]
+        for task in self._kept:
+            if task.done() and not task.cancelled() and task._log_traceback:  # type: ignore[attr-defined]
+                found.append(f"{task.get_name()}: {task._exception!r}")  # type: ignore[attr-defined]
+        return found
+
     # --- what asyncio asks ------------------------------------------------------------------------
 
     def time(self) -> float:

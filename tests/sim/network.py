@@ -7,10 +7,13 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
 from daemon.core.answers import NoAnswer, PollAnswer, SubmitAnswer, Trouble
 from daemon.kombo import wire
 from daemon.sandbox.simulator.state import Simulator
 from daemon.sandbox.simulator.wire import Delivery, Reply
+from tests.sim.witness import Who, Witness
 
 After = Callable[[float, Callable[[], None]], None]
 
@@ -24,11 +27,16 @@ class NetworkFaults:
     """Arrives at any time up to the deadline of the call."""
     request_twice: float = 0.0
     answer_lost: float = 0.0
+    date_missing: float = 0.0
+    """The answer comes without its `Date`: it tells no API time."""
+    wordy: bool = False
+    """An item's error comes with a message of megabytes (R7)."""
     latency_max: float = 0.05
     """Seconds, each way."""
 
     def heal(self) -> None:
         self.request_lost = self.request_late = self.request_twice = self.answer_lost = 0.0
+        self.date_missing = 0.0
 
 
 NOT_VALID = Reply(
@@ -37,6 +45,11 @@ NOT_VALID = Reply(
     b'"message":"The tool does not take this content.","log_url":null}}',
     {"Content-Type": "application/json"},
 )
+
+
+ITEM_ERROR = b"The connected tool returned an error."
+WORDS = ITEM_ERROR + b" It says so at length." * 130_000
+"""More than any record may hold."""
 
 
 class Network:
@@ -49,14 +62,14 @@ class Network:
         rng: random.Random,
         api_now: Callable[[], int],
         after: After,
-        on_post: Callable[[bytes], None],
+        witness: Witness,
     ) -> None:
         self.simulator = simulator
         self.faults = faults
         self.rng = rng
         self.api_now = api_now
         self.after = after
-        self.on_post = on_post
+        self.witness = witness
         self.refused_content: bytes | None = None
         """A body that holds this is refused as not valid, every time: refusals of content are a function
         of the bytes (R13)."""
@@ -73,7 +86,6 @@ class Network:
             finally:
                 self.simulator.leave(integration_id)
 
-        self.on_post(body)
         self._carry(arrive, deadline, answer)
 
     def poll(
@@ -95,45 +107,69 @@ class Network:
         heard = rng.random() >= faults.answer_lost
         back = rng.uniform(0.001, faults.latency_max)
 
+        refused: list[bool] = []
+
         def at_the_api() -> None:
-            reply = arrive()
+            reply = self._disfigured(arrive())
+            refused.append(400 <= reply.status < 500 and reply.status != 429)
             if heard and reply.delivery is not Delivery.HANG:
                 self.after(back + reply.delay_seconds, lambda: answer(reply))
 
+        def copy() -> None:
+            """Its answer reaches nobody. What the API has turned away for good it does not take from a copy:
+            the daemon believes such a refusal where it is the first answer (R13).
+            """
+            if True not in refused:
+                arrive()
+
         self.after(delay, at_the_api)
         if rng.random() < faults.request_twice:
-            self.after(rng.uniform(delay, deadline), lambda: void(arrive()))
+            self.after(rng.uniform(delay, deadline), copy)
 
-
-def void(_: object) -> None:
-    """A repeated request's answer reaches nobody."""
+    def _disfigured(self, reply: Reply) -> Reply:
+        faults = self.faults
+        if faults.wordy and ITEM_ERROR in reply.body:
+            reply = msgspec.structs.replace(reply, body=reply.body.replace(ITEM_ERROR, WORDS, 1))
+        if faults.date_missing and self.rng.random() < faults.date_missing:
+            headers = {name: value for name, value in reply.headers.items() if name != "Date"}
+            reply = msgspec.structs.replace(reply, headers=headers)
+        return reply
 
 
 class SimulatedApi:
     """`KomboApi` of one replica."""
 
-    def __init__(self, network: Network, key: Callable[[], str], deadline: float) -> None:
+    def __init__(self, network: Network, who: Who, key: Callable[[], str], deadline: float) -> None:
         self._network = network
+        self._who = who
         self._key = key
         self._deadline = deadline
 
     async def submit(self, integration_id: str, body: bytes) -> SubmitAnswer:
+        network = self._network
+        started = network.witness.clock()
+        network.witness.posted(self._who, integration_id, body)
         future = asyncio.get_running_loop().create_future()
-        self._network.submit(self._key(), integration_id, body, self._deadline, _resolver(future))
+        network.submit(self._key(), integration_id, body, self._deadline, _resolver(future))
         reply = await self._reply(future)
+        answer: SubmitAnswer
         if isinstance(reply, NoAnswer):
-            return reply
-        headers = {name.lower(): value for name, value in reply.headers.items()}
-        return wire.parse_submit(reply.status, headers, reply.body, self._network.api_now())
+            answer = reply
+        else:
+            answer = wire.parse_submit(reply.status, _lower(reply), reply.body, network.api_now())
+        network.witness.post_answered(self._who, integration_id, body, started, answer)
+        return answer
 
     async def poll(self, integration_id: str, task_id: str) -> PollAnswer:
+        network = self._network
         future = asyncio.get_running_loop().create_future()
-        self._network.poll(self._key(), integration_id, task_id, self._deadline, _resolver(future))
+        network.poll(self._key(), integration_id, task_id, self._deadline, _resolver(future))
         reply = await self._reply(future)
         if isinstance(reply, NoAnswer):
             return reply
-        headers = {name.lower(): value for name, value in reply.headers.items()}
-        return wire.parse_poll(task_id, reply.status, headers, reply.body, self._network.api_now())
+        answer = wire.parse_poll(task_id, reply.status, _lower(reply), reply.body, network.api_now())
+        network.witness.poll_answered(self._who, task_id, answer)
+        return answer
 
     async def _reply(self, future: asyncio.Future[Reply]) -> Reply | NoAnswer:
         try:
@@ -149,6 +185,10 @@ class SimulatedApi:
 
     async def close(self) -> None:
         pass
+
+
+def _lower(reply: Reply) -> dict[str, str]:
+    return {name.lower(): value for name, value in reply.headers.items()}
 
 
 def _resolver(future: asyncio.Future[Reply]) -> Callable[[Reply], None]:

@@ -12,12 +12,14 @@ from typing import Any
 from daemon.config import Settings, Topics
 from daemon.core.model import Now
 from daemon.log.port import FatalLogError, LogError
-from daemon.runtime.engine import LOOPS, Engine
+from daemon.runtime.engine import Engine
 from daemon.runtime.ports import Ports
+from daemon.runtime.pulse import LOOPS
 from daemon.telemetry.health import Health
 from tests.sim.faulty import FaultyCluster, FaultyLog
 from tests.sim.loop import SteppedLoop
 from tests.sim.network import Network, SimulatedApi
+from tests.sim.witness import Witness
 
 EPOCH_MS = 1_790_000_000_000
 """Virtual time 0, in ms since the epoch."""
@@ -85,11 +87,14 @@ class World:
     deaths: list[str] = field(default_factory=list)
     """Processes that ended by an error which no fault explains."""
     steps: int = 0
+    published: dict[tuple[int, int], float] = field(default_factory=dict)
+    """When each change became visible, by partition and offset."""
     cluster: FaultyCluster = field(init=False)
     network: Network = field(init=False)
     api_now: Callable[[], int] = field(init=False)
-    posted: list[bytes] = field(default_factory=list)
-    """Bodies that were POSTed before they were durable (R3)."""
+    witness: Witness = field(init=False)
+    stepping: Replica | None = None
+    """Whose code runs at this moment."""
     graveyard: list[Any] = field(default_factory=list)
     after_step: Callable[[Replica], None] | None = None
     """Told after every single callback: a fault may strike between any two."""
@@ -126,7 +131,8 @@ class World:
         replica.main.add_done_callback(lambda task: self._ended(replica, loop, task))
 
     async def _live(self, replica: Replica) -> None:
-        log = FaultyLog(self.cluster, self.topics, replica.name)
+        who = (replica.name, replica.lives)
+        log = FaultyLog(self.cluster, self.topics, who)
         while True:
             try:
                 await log.start()
@@ -134,7 +140,7 @@ class World:
             except LogError:
                 await asyncio.sleep(1.0)
         clock = ReplicaClock(self, replica)
-        api = SimulatedApi(self.network, lambda: replica.key, self.settings.http.deadline)
+        api = SimulatedApi(self.network, who, lambda: replica.key, self.settings.http.deadline)
         metrics: Any = NoMetrics()
         rng = random.Random(self.rng.random())
         ports = Ports(self.settings, log, api, clock, rng, metrics, Health(LOOPS, clock.now))
@@ -168,7 +174,7 @@ class World:
             return
         loop, life = replica.loop, replica.lives
         loop.kill()
-        self.graveyard.append((loop, replica.main, replica.engine))
+        self.graveyard.append((replica.name, loop, replica.main, replica.engine))
         replica.loop = replica.main = replica.engine = None
         replica.paused = False
 
@@ -198,6 +204,11 @@ class World:
             self.after(self.session_timeout, expire)
         self.after(duration, resume)
 
+    def unheard_errors(self) -> list[str]:
+        """Exceptions of the daemon's own that nobody has looked at: a task that died in silence."""
+        loops = [*((r.name, r.loop) for r in self.replicas if r.loop), *((n, l) for n, l, *_ in self.graveyard)]
+        return [f"{name}: {trouble}" for name, loop in loops for trouble in loop.unheard()]
+
     # --- time -------------------------------------------------------------------------------------
 
     def run(self, until: float, done: Callable[[], bool] | None = None) -> bool:
@@ -208,7 +219,9 @@ class World:
             if runnable:
                 replica = runnable[0] if len(runnable) == 1 else self.rng.choice(runnable)
                 assert replica.loop is not None
+                self.stepping = replica
                 replica.loop.step()
+                self.stepping = None
                 self.steps += 1
                 self._busy += 1
                 if self._busy > BUSY_MAX:

@@ -1,0 +1,115 @@
+"""The journal by its public description (DESIGN, section 3) and by nothing of the daemon: last value per key.
+
+Used twice: by the witness, which sees every transaction as it is committed, and at the end, when what a
+reader finds in the topic must be the state of a shard that has nothing left to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from daemon.log.port import Record
+
+_decode_key = msgspec.json.Decoder(list[str]).decode
+
+
+class _Batch(msgspec.Struct):
+    integration_id: str
+    items: list[list[Any]]
+    body: msgspec.Raw
+
+
+class _Wait(msgspec.Struct):
+    item: list[Any]
+    last: Any = None
+
+
+class _Position(msgspec.Struct):
+    next_offset: int
+
+
+class BatchRecord(NamedTuple):
+    batch_id: str
+    integration_id: str
+    courses: tuple[str, ...]
+    """The origin ids, in the order of the body."""
+    offsets: tuple[int, ...]
+    """The input records that its items stand for."""
+    body: bytes
+    size: int
+    """Of the record's value."""
+
+
+_decode_batch = msgspec.json.Decoder(_Batch).decode
+_decode_wait = msgspec.json.Decoder(_Wait).decode
+_decode_position = msgspec.json.Decoder(_Position).decode
+
+
+def batch_record(batch_id: str, value: bytes) -> BatchRecord:
+    record = _decode_batch(value)
+    return BatchRecord(
+        batch_id,
+        record.integration_id,
+        tuple(item[0] for item in record.items),
+        tuple(item[1] for item in record.items),
+        bytes(record.body),
+        len(value),
+    )
+
+
+class JournalView:
+    """What one journal partition holds."""
+
+    def __init__(self) -> None:
+        self.next_offset: int | None = None
+        self.waits: dict[tuple[str, str], int] = {}
+        """Course → the input record that waits."""
+        self.sent_before: set[tuple[str, str]] = set()
+        """Courses whose waiting change was sent before, and failed for a reason that may pass."""
+        self.batches: dict[str, BatchRecord] = {}
+        self.tasks: set[str] = set()
+        """Ids of the batches that have one."""
+        self.late: set[str] = set()
+
+    def apply(self, key: bytes | None, value: bytes | None) -> None:
+        kind, *rest = _decode_key(key or b"")
+        match kind:
+            case "position":
+                self.next_offset = None if value is None else _decode_position(value).next_offset
+            case "wait":
+                course = (rest[0], rest[1])
+                self.sent_before.discard(course)
+                if value is None:
+                    self.waits.pop(course, None)
+                else:
+                    wait = _decode_wait(value)
+                    self.waits[course] = wait.item[1]
+                    if wait.last is not None:
+                        self.sent_before.add(course)
+            case "batch":
+                if value is None:
+                    self.batches.pop(rest[0], None)
+                else:
+                    self.batches[rest[0]] = batch_record(rest[0], value)
+            case "task" | "late":
+                found = self.tasks if kind == "task" else self.late
+                if value is None:
+                    found.discard(rest[0])
+                else:
+                    found.add(rest[0])
+
+    def read(self, records: Iterable[Record]) -> JournalView:
+        for record in records:
+            self.apply(record.key, record.value)
+        return self
+
+    def left(self) -> list[str]:
+        """What there is still to do, for people."""
+        return [
+            *(f"batch {id_}" + (" (has a task)" if id_ in self.tasks else "") for id_ in self.batches),
+            *(f"waiting change {offset} of {' '.join(course)}" for course, offset in self.waits.items()),
+            *(f"late task {id_}" for id_ in self.late),
+        ]

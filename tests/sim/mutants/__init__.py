@@ -1,0 +1,10 @@
+"""Deliberate bugs, one or more for each point of the contract and each of R1 to R14.
+
+Each is a few lines that replace a function of the daemon; nothing in the daemon knows of them. A
+simulation that does not catch one of them is not sharp enough, whatever it says of the daemon.
+"""
+
+from tests.sim.mutants import contract, rules_answers, rules_log, rules_sending
+from tests.sim.mutants.registry import MUTANTS, Mutant
+
+__all__ = ["MUTANTS", "Mutant", "contract", "rules_answers", "rules_log", "rules_sending"]

@@ -1,0 +1,394 @@
+"""Bugs against the points of the contract (DESIGN, section 1)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from daemon.codec import encode_result
+from daemon.core import settle
+from daemon.core import verdict as table
+from daemon.core.answers import Accepted, ItemOutcome, NoAnswer, TaskCompleted
+from daemon.core.flow import Flow
+from daemon.core.memory import Memory, attempt_of
+from daemon.core.model import Error, Item, Now, Rejection, Status
+from daemon.core.shard import Shard
+from daemon.core.step import Batch, LateTask, Outcome
+from daemon.core.verdict import Verdict
+from daemon.core.waiting import Held, Waiting
+from daemon.runtime import outbound
+from daemon.runtime.halt import Halt
+from daemon.runtime.partition import Partition
+from daemon.runtime.poller import Poller
+from tests.sim.mutants.registry import Patch, mutant
+from tests.sim.parameters import Kind
+
+# --- 1. One result per change ---------------------------------------------------------------------
+
+
+@mutant("C1", "A rejected record goes to the dead letters and gets no result.")
+def rejected_without_result(patch: Patch) -> None:
+    def reject(shard: Shard, rejection: Rejection, _: Now) -> None:
+        shard._memory.draft.rejections.append(rejection)
+        shard._memory.draft.wanted = True
+
+    patch(Shard, "_reject", reject)
+
+
+@mutant("C1", "A change whose place a newer one takes is dropped without a result.")
+def superseded_without_result(patch: Patch) -> None:
+    end = Memory.end
+
+    def quiet_end(memory: Memory, integration_id: str, item: Item, status: Status, *a: Any, **k: Any) -> None:
+        if status is not Status.SUPERSEDED:
+            end(memory, integration_id, item, status, *a, **k)
+
+    patch(Memory, "end", quiet_end)
+
+
+@mutant("C1", "The position names what was read, not what was admitted.")
+def position_ahead(patch: Patch) -> None:
+    take_step = Shard.take_step
+
+    def take(shard: Shard) -> Any:
+        memory = shard._memory
+        memory.position = msgspec.structs.replace(memory.position, next_offset=shard._next_read)
+        return take_step(shard)
+
+    patch(Shard, "take_step", take)
+
+
+@mutant("C1", "The position does not move: after a restart everything is read again.")
+def position_stands_still(patch: Patch) -> None:
+    take_step = Shard.take_step
+
+    def take(shard: Shard) -> Any:
+        memory = shard._memory
+        moved = memory.position
+        memory.position = msgspec.structs.replace(moved, next_offset=shard.__dict__.setdefault("_began", 0))
+        step = take_step(shard)
+        memory.position = moved
+        return step
+
+    patch(Shard, "take_step", take)
+
+
+@mutant("C1", "Records that were read for an earlier owner's place are taken as well.")
+def old_records_are_taken(patch: Patch) -> None:
+    deliver = Partition.deliver
+
+    def take_all(partition: Partition, _: int, *a: Any) -> None:
+        deliver(partition, partition._token, *a)
+
+    patch(Partition, "deliver", take_all)
+
+
+@mutant("C1", "The late truth is published as a second result.")
+def correction_is_a_result(patch: Patch) -> None:
+    def encode(correction: Any, partition: int, **names: str) -> Any:
+        return encode_result(correction.result, partition, **names)
+
+    patch(outbound, "encode_correction", encode)
+
+
+@mutant("C1", "What waits for its course is not restored.")
+def waiting_changes_forgotten(patch: Patch) -> None:
+    load = Memory.load
+
+    def load_less(memory: Memory, fold: Any, now: Now) -> None:
+        fold.waits.clear()
+        load(memory, fold, now)
+
+    patch(Memory, "load", load_less)
+
+
+# --- 2. Order per course --------------------------------------------------------------------------
+
+
+@mutant("C2", "A course may have several open submissions.")
+def courses_are_never_busy(patch: Patch) -> None:
+    def occupy(memory: Memory, batch: Batch) -> None:
+        memory.waiting.lane(batch.integration_id).open_batches += 1
+        memory.batches[batch.id] = batch
+
+    def watch_late(memory: Memory, late: LateTask) -> None:
+        memory.waiting.lane(late.record.integration_id)
+        memory.late[late.task_id] = late
+
+    def leave(memory: Memory, integration_id: str, items: Any) -> None:
+        memory._freed += [(integration_id, item.origin_id) for item in items]
+
+    patch(Memory, "occupy", occupy)
+    patch(Memory, "watch_late", watch_late)
+    patch(Memory, "_leave", leave)
+
+
+@mutant("C2", "Where a change waits, it keeps its place and the newer one is dropped as superseded.")
+def older_change_wins(patch: Patch) -> None:
+    def admit(shard: Shard, change: Any, now: Now) -> None:
+        memory = shard._memory
+        item = Item(change.origin_id, change.offset, change.change_id, change.consumed_at, 0, 0)
+        waiting = memory.waiting.lane(change.integration_id).held.get(change.origin_id)
+        if waiting is None:
+            memory.hold(change.integration_id, Held(item, change.body), None)
+        else:
+            by = waiting.item.offset
+            memory.end(change.integration_id, item, Status.SUPERSEDED, now, superseded_by=by)
+
+    patch(Shard, "_admit", admit)
+
+
+# --- 3. No false success --------------------------------------------------------------------------
+
+
+class _AllSucceeded(dict[str, ItemOutcome]):
+    def get(self, origin_id: str, default: Any = None) -> Any:
+        return ItemOutcome(origin_id, succeeded=True, course_id="any", error=None)
+
+
+@mutant("C3", "A completed task counts for all of its items, whatever it says of each.")
+def completed_means_succeeded(patch: Patch) -> None:
+    patch(settle, "outcomes_by_course", lambda outcomes: _AllSucceeded())
+
+
+@mutant("C3", "An item that the result of the task leaves out counts as succeeded.")
+def left_out_means_succeeded(patch: Patch) -> None:
+    by_course = settle.outcomes_by_course
+
+    def outcomes_by_course(outcomes: tuple[ItemOutcome, ...]) -> Any:
+        class LeftOutSucceeded(dict[str, ItemOutcome]):
+            def get(self, origin_id: str, default: Any = None) -> Any:
+                return super().get(origin_id) or _AllSucceeded().get(origin_id)
+
+        return LeftOutSucceeded(by_course(outcomes))
+
+    patch(settle, "outcomes_by_course", outcomes_by_course)
+
+
+@mutant("C3", "A change has succeeded as soon as the API has accepted its batch.")
+def accepted_means_succeeded(patch: Patch) -> None:
+    submit_answered = settle.submit_answered
+
+    def answered(memory: Memory, batch: Batch, answer: Any, now: Now) -> Verdict | None:
+        if not isinstance(answer, Accepted):
+            return submit_answered(memory, batch, answer, now)
+        batch.task_id, batch.accepted_at = answer.task_id, now.wall
+        memory.close(batch)
+        for item in batch.items:
+            memory.end(batch.integration_id, item, Status.SUCCEEDED, now, attempt=attempt_of(batch))
+        return None
+
+    patch(settle, "submit_answered", answered)
+
+
+@mutant("C3", "Outcomes are told apart by their place in the answer, not by the course they name.")
+def outcomes_by_place(patch: Patch) -> None:
+    completed = settle._completed
+
+    def by_place(memory: Memory, batch: Batch, answer: TaskCompleted, body: Any, now: Now) -> None:
+        named = tuple(
+            ItemOutcome(item.origin_id, outcome.succeeded, outcome.course_id, outcome.error)
+            for item, outcome in zip(batch.items, answer.outcomes, strict=False)
+        )
+        completed(memory, batch, TaskCompleted(answer.created_at, answer.completed_at, named), body, now)
+
+    patch(settle, "_completed", by_place)
+
+
+# --- 4. One body per submission -------------------------------------------------------------------
+
+
+@mutant("C4", "A retry sends the items of the batch in another order than the record has them.")
+def body_is_not_frozen(patch: Patch) -> None:
+    submit_answered = settle.submit_answered
+
+    def answered(memory: Memory, batch: Batch, answer: Any, now: Now) -> Verdict | None:
+        verdict = submit_answered(memory, batch, answer, now)
+        if verdict is Verdict.RETRY and batch.body is not None and batch.id in memory.batches:
+            items = settle.split_body(batch.body)
+            batch.body = b'{"items": [' + b",".join(reversed(items)) + b"]}"
+        return verdict
+
+    patch(settle, "submit_answered", answered)
+
+
+@mutant("C4", "A restored batch is encoded anew, and differs from what was POSTed before the crash.")
+def body_is_encoded_anew(patch: Patch) -> None:
+    load = Memory.load
+
+    def load_anew(memory: Memory, fold: Any, now: Now) -> None:
+        load(memory, fold, now)
+        for batch in memory.batches.values():
+            if batch.body is not None:
+                batch.body = msgspec.json.encode(msgspec.json.decode(batch.body), order="sorted")
+
+    patch(Memory, "load", load_anew)
+
+
+# --- 5. Isolation ---------------------------------------------------------------------------------
+
+
+@mutant("C5", "An integration that stands back holds up all others.", Kind.ISOLATION)
+def one_waits_for_all(patch: Patch) -> None:
+    next_submission = Flow.next_submission
+
+    def next_one(flow: Flow[Any], now: float) -> Any:
+        flow._wake(now)
+        if any(state.blocked_until is not None for state in flow._integrations.values()):
+            return None
+        return next_submission(flow, now)
+
+    patch(Flow, "next_submission", next_one)
+
+
+@mutant("C5", "A 403 without a code from one integration halts the process.", Kind.ISOLATION)
+def one_denial_halts(patch: Patch) -> None:
+    patch(Flow, "denied", lambda flow, integration_id: True)
+
+
+# --- 6. Bounded -----------------------------------------------------------------------------------
+
+
+@mutant("C6", "Batches are sealed without regard to the window.")
+def no_window(patch: Patch) -> None:
+    patch(Shard, "_window_open", lambda shard, lane: True)
+
+
+@mutant("C6", "A full backlog does not pause the input.")
+def backlog_never_pauses(patch: Patch) -> None:
+    patch(Partition, "_adjust_flow", lambda partition, shard: None)
+
+
+@mutant("C6", "A paused input stays paused.")
+def pause_for_ever(patch: Patch) -> None:
+    adjust_flow = Partition._adjust_flow
+
+    def only_pause(partition: Partition, shard: Shard) -> None:
+        if not partition._paused:
+            adjust_flow(partition, shard)
+
+    patch(Partition, "_adjust_flow", only_pause)
+
+
+@mutant("C6", "The wait before another attempt has no upper limit.")
+def backoff_without_limit(patch: Patch) -> None:
+    patch(Memory, "_backoff", lambda memory, failures: 10.0 ** (failures + 2))
+
+
+# --- 7. Our own fault ends no change --------------------------------------------------------------
+
+
+@mutant("C7", "A refused key fails the changes of the batch.")
+def wrong_key_fails(patch: Patch) -> None:
+    of_submit = table.of_submit
+
+    def verdict(code: str | None, status: int) -> Verdict:
+        found = of_submit(code, status)
+        return Verdict.FAIL if found is Verdict.HALT else found
+
+    patch(table, "of_submit", verdict)
+
+
+@mutant("C7", "A task that failed for our own key fails its changes.")
+def wrong_key_of_a_task_fails(patch: Patch) -> None:
+    is_over = Memory._is_over
+
+    def over(memory: Memory, item: Item, failures: int, verdict: Verdict, now: Now) -> bool:
+        return verdict is Verdict.HALT or is_over(memory, item, failures, verdict, now)
+
+    patch(Memory, "_is_over", over)
+
+
+@mutant("C7", "A POST that brings no answer fails the changes of the batch.")
+def silence_fails(patch: Patch) -> None:
+    submit_answered = settle.submit_answered
+
+    def answered(memory: Memory, batch: Batch, answer: Any, now: Now) -> Verdict | None:
+        if not isinstance(answer, NoAnswer):
+            return submit_answered(memory, batch, answer, now)
+        attempt = attempt_of(batch, Error(None, "no answer"))
+        memory.close(batch)
+        for item in batch.items:
+            memory.end(batch.integration_id, item, Status.FAILED, now, attempt=attempt)
+        return Verdict.FAIL
+
+    patch(settle, "submit_answered", answered)
+
+
+@mutant("C7", "A poll that brings no answer fails the task.")
+def blind_poll_fails(patch: Patch) -> None:
+    poll_answered = settle.poll_answered
+
+    def answered(memory: Memory, batch: Batch, answer: Any, body: Any, now: Now) -> Verdict | None:
+        if not isinstance(answer, NoAnswer):
+            return poll_answered(memory, batch, answer, body, now)
+        attempt = attempt_of(batch, Error("REMOTE.SERVICE_UNAVAILABLE", "no answer"))
+        settle._end_all(memory, batch, Outcome.FAILED, attempt, now)
+        return None
+
+    patch(settle, "poll_answered", answered)
+
+
+@mutant("C7", "A failure that may pass ends the change at once.")
+def passing_failure_ends(patch: Patch) -> None:
+    patch(Memory, "_is_over", lambda memory, item, failures, verdict, now: True)
+
+
+@mutant("C7", "While halted nothing looks for another key.")
+def key_is_never_read_again(patch: Patch) -> None:
+    async def run(_: Halt) -> None:
+        await asyncio.Event().wait()
+
+    patch(Halt, "run", run)
+    patch(Halt, "key_works", lambda halt: None)
+
+
+# --- 8. Convergence -------------------------------------------------------------------------------
+
+
+@mutant("C8", "An integration that stood back never comes back.")
+def blocked_for_ever(patch: Patch) -> None:
+    block = Flow._block
+
+    def block_long(flow: Flow[Any], integration_id: str, until: float) -> None:
+        block(flow, integration_id, until + 1e6)
+
+    patch(Flow, "_block", block_long)
+
+
+@mutant("C8", "A task that is still pending at the second poll is forgotten.")
+def polled_twice_only(patch: Patch) -> None:
+    push = Poller._push
+
+    def push_twice(poller: Poller, pending: Any, polls: int, polled: Any) -> None:
+        if polls < 2:
+            push(poller, pending, polls, polled)
+
+    patch(Poller, "_push", push_twice)
+
+
+@mutant("C8", "Restored tasks are not polled.")
+def restored_tasks_not_polled(patch: Patch) -> None:
+    patch(Poller, "restored", lambda poller, partition, shard: None)
+
+
+@mutant("C8", "A course that comes free is not offered to the change that waits for it.")
+def freed_course_stays_idle(patch: Patch) -> None:
+    patch(Waiting, "free", lambda waiting, integration_id, origin_id: None)
+
+
+@mutant("C8", "Of a batch that is split for its content the second half is lost.")
+def split_loses_a_half(patch: Patch) -> None:
+    seal = Memory.seal
+
+    def split(memory: Memory, batch: Batch, body: bytes, attempt: Any, now: Now) -> None:
+        memory.close(batch)
+        if len(batch.items) == 1:
+            memory.end(batch.integration_id, batch.items[0], Status.FAILED, now, attempt=attempt)
+            return
+        entries = list(zip(batch.items, settle.split_body(body), strict=True))
+        seal(memory, batch.integration_id, entries[: len(entries) // 2], settle.Trigger.ITEMS, now)
+
+    patch(settle, "_split", split)

@@ -1,0 +1,270 @@
+"""Bugs against the rules of what an answer means: R10 to R14."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from daemon.core import journal, settle
+from daemon.core import step as step_module
+from daemon.core import verdict as table
+from daemon.core.answers import NoAnswer, TaskPending
+from daemon.core.memory import Memory, attempt_of
+from daemon.core.model import Change, Item, Now, Rejection, Status
+from daemon.core.shard import API_FLOOR_TOLERANCE_MS, Shard
+from daemon.core.step import Batch, Draft, LateTask, Trigger
+from daemon.core.verdict import Verdict
+from tests.sim.mutants.registry import Patch, mutant
+
+# --- R10 Superseding ------------------------------------------------------------------------------
+
+
+@mutant("R10", "A change that was sent, and waits for its next attempt, is superseded by a newer one.")
+def sent_is_superseded(patch: Patch) -> None:
+    end = Memory.end
+    admit = Shard._admit
+
+    def admit_and_supersede(shard: Shard, change: Change, now: Now) -> None:
+        def superseding(memory: Memory, integration_id: str, item: Item, status: Status, at: Now, **_: Any) -> None:
+            end(memory, integration_id, item, Status.SUPERSEDED, at, superseded_by=change.offset)
+
+        original, Memory.end = Memory.end, superseding  # type: ignore[method-assign]
+        try:
+            admit(shard, change, now)
+        finally:
+            Memory.end = original  # type: ignore[method-assign]
+
+    patch(Shard, "_admit", admit_and_supersede)
+
+
+@mutant("R10", "That a waiting change was sent before is not journalled: after a restart it is superseded.")
+def attempts_not_journalled(patch: Patch) -> None:
+    def wait(item: Item, body: Any, not_before: int | None = None, _: Any = None) -> Any:
+        return WAIT(item, body, not_before, None)
+
+    WAIT = journal.Wait
+    class Journal:
+        """`daemon.core.journal` as `step` sees it."""
+
+        Wait = staticmethod(wait)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(journal, name)
+
+    patch(step_module, "journal", Journal())
+
+
+@mutant("R10", "A newer change takes the place of one whose POST brought no answer.")
+def unknown_fate_is_superseded(patch: Patch) -> None:
+    admit = Shard._admit
+
+    def admit_over(shard: Shard, change: Change, now: Now) -> None:
+        memory = shard._memory
+        for batch in list(memory.batches.values()):
+            mine = [item for item in batch.items if item.origin_id == change.origin_id]
+            if mine and batch.integration_id == change.integration_id and batch.task_id is None and batch.fate_unknown:
+                memory.close(batch)
+                for item in batch.items:
+                    by = change.offset if item in mine else None
+                    status = Status.SUPERSEDED if item in mine else Status.FAILED
+                    memory.end(batch.integration_id, item, status, now, superseded_by=by)
+                memory.settled()
+        admit(shard, change, now)
+
+    patch(Shard, "_admit", admit_over)
+
+
+@mutant("R10", "A record that is no acceptable change supersedes the change that waits.")
+def rejected_record_supersedes(patch: Patch) -> None:
+    reject = Shard._reject
+
+    def reject_and_supersede(shard: Shard, rejection: Rejection, now: Now) -> None:
+        reject(shard, rejection, now)
+        memory = shard._memory
+        integration_id, origin_id = rejection.integration_id, rejection.origin_id
+        if integration_id is None or origin_id is None:
+            return
+        lane = memory.waiting.lane(integration_id)
+        held = lane.held.get(origin_id)
+        if held is not None and not held.ready and held.last is None:
+            del lane.held[origin_id]
+            memory.waiting.count -= 1
+            memory.draft.wait_changed(integration_id, origin_id, durable=held.durable)
+            memory.end(integration_id, held.item, Status.SUPERSEDED, now, superseded_by=rejection.offset)
+
+    patch(Shard, "_reject", reject_and_supersede)
+
+
+# --- R11 Time-outs are evidence, not clocks -------------------------------------------------------
+
+
+@mutant("R11", "A task times out by the host's clock, whatever the poll says.")
+def timed_out_by_host_clock(patch: Patch) -> None:
+    poll_answered = settle.poll_answered
+
+    def answered(memory: Memory, batch: Batch, answer: Any, body: Any, now: Now) -> Verdict | None:
+        accepted_at = batch.accepted_at or now.wall
+        if now.wall - accepted_at > memory.settings.task.timeout * 1000:
+            settle._time_out(memory, batch, batch.created_at or accepted_at, now)
+            return None
+        return poll_answered(memory, batch, answer, body, now)
+
+    patch(settle, "poll_answered", answered)
+
+
+@mutant("R11", "Where a poll tells no API time, the host's clock stands in for it.")
+def host_clock_for_api_time(patch: Patch) -> None:
+    poll_answered = settle.poll_answered
+
+    def answered(memory: Memory, batch: Batch, answer: Any, body: Any, now: Now) -> Verdict | None:
+        if isinstance(answer, TaskPending) and answer.api_time is None:
+            answer = TaskPending(answer.created_at, now.wall)
+        return poll_answered(memory, batch, answer, body, now)
+
+    patch(settle, "poll_answered", answered)
+
+
+@mutant("R11", "A task that was not answered for too long has timed out.")
+def blindness_times_out(patch: Patch) -> None:
+    poll_answered = settle.poll_answered
+
+    def answered(memory: Memory, batch: Batch, answer: Any, body: Any, now: Now) -> Verdict | None:
+        accepted_at = batch.accepted_at or now.wall
+        if isinstance(answer, NoAnswer) and now.wall - accepted_at > memory.settings.task.timeout * 1000:
+            settle._time_out(memory, batch, batch.created_at or accepted_at, now)
+            return None
+        return poll_answered(memory, batch, answer, body, now)
+
+    patch(settle, "poll_answered", answered)
+
+
+# --- R12 TIMED_OUT ends the change, not the course ------------------------------------------------
+
+
+@mutant("R12", "A time-out frees the course.")
+def time_out_frees_the_course(patch: Patch) -> None:
+    def time_out(memory: Memory, batch: Batch, created_at: int, now: Now) -> None:
+        attempt = attempt_of(batch, settle.TASK_TIMED_OUT)
+        settle._end_all(memory, batch, settle.Outcome.TIMED_OUT, attempt, now)
+
+    patch(settle, "_time_out", time_out)
+
+
+@mutant("R12", "The watch over a timed-out task is not journalled: after a restart its courses are free.")
+def watch_not_journalled(patch: Patch) -> None:
+    put = Draft.put
+
+    def put_less(draft: Draft, key: bytes, value: Any) -> None:
+        if not isinstance(value, journal.Late):
+            put(draft, key, value)
+
+    patch(Draft, "put", put_less)
+
+
+@mutant("R12", "The watch ends with the first poll after the time-out.")
+def watch_is_short(patch: Patch) -> None:
+    late_answered = settle.late_answered
+
+    def answered(memory: Memory, late: LateTask, answer: Any, now: Now) -> Verdict | None:
+        verdict = late_answered(memory, late, answer, now)
+        if late.task_id in memory.late:
+            memory.forget_late(late)
+        return verdict
+
+    patch(settle, "late_answered", answered)
+
+
+@mutant("R12", "A task that ends after its time-out ends without a word.")
+def late_end_is_not_told(patch: Patch) -> None:
+    patch(settle, "_correct", lambda *a, **k: None)
+
+
+# --- R13 Unknown fate -----------------------------------------------------------------------------
+
+
+@mutant("R13", "After a POST without an answer the items are sent in a new body.")
+def new_body_after_silence(patch: Patch) -> None:
+    submit_answered = settle.submit_answered
+
+    def answered(memory: Memory, batch: Batch, answer: Any, now: Now) -> Verdict | None:
+        if not isinstance(answer, NoAnswer) or batch.body is None:
+            return submit_answered(memory, batch, answer, now)
+        entries = list(zip(batch.items, settle.split_body(batch.body), strict=True))
+        spaced = [(item, b" " + body) for item, body in reversed(entries)]
+        memory.close(batch)
+        memory.seal(batch.integration_id, spaced, Trigger.ITEMS, now)
+        return Verdict.SPLIT
+
+    patch(settle, "submit_answered", answered)
+
+
+@mutant("R13", "A refusal is believed although an earlier POST may have made a task.")
+def refusal_is_believed(patch: Patch) -> None:
+    patch(table, "is_conclusive", lambda verdict: verdict in (Verdict.SPLIT, Verdict.FAIL))
+
+
+@mutant("R13", "A restored batch counts as never POSTed.")
+def restored_fate_is_known(patch: Patch) -> None:
+    load = Memory.load
+
+    def load_sure(memory: Memory, fold: Any, now: Now) -> None:
+        load(memory, fold, now)
+        for batch in memory.batches.values():
+            batch.fate_unknown = False
+
+    patch(Memory, "load", load_sure)
+
+
+@mutant("R13", "A server error counts as an answer: nothing was accepted.")
+def server_error_is_understood(patch: Patch) -> None:
+    patch(table, "is_understood", lambda code, status: True)
+
+
+# --- R14 Freshness --------------------------------------------------------------------------------
+
+
+@mutant("R14", "Whether a task is older than its batch is not looked at.")
+def no_floor(patch: Patch) -> None:
+    patch(settle, "is_stale", lambda batch, created_at: False)
+
+
+@mutant("R14", "The floor is what is known when the answer comes, not what was known at sealing.")
+def floor_after_sealing(patch: Patch) -> None:
+    poll_answered = settle.poll_answered
+
+    def answered(memory: Memory, batch: Batch, answer: Any, body: Any, now: Now) -> Verdict | None:
+        batch.api_floor = memory.position.api_floor
+        return poll_answered(memory, batch, answer, body, now)
+
+    patch(settle, "poll_answered", answered)
+
+
+@mutant("R14", "The floor is lost with the process, and begins anew at its start.")
+def floor_not_durable(patch: Patch) -> None:
+    load = Memory.load
+
+    def load_less(memory: Memory, fold: Any, now: Now) -> None:
+        load(memory, fold, now)
+        floor = now.wall - API_FLOOR_TOLERANCE_MS
+        memory.position = msgspec.structs.replace(memory.position, api_floor=floor)
+
+    patch(Memory, "load", load_less)
+
+
+@mutant("R14", "The floor is the host's clock at sealing.")
+def floor_by_host_clock(patch: Patch) -> None:
+    seal = Memory.seal
+
+    def seal_now(memory: Memory, integration_id: str, entries: Any, trigger: Trigger, now: Now) -> None:
+        position = memory.position
+        memory.position = msgspec.structs.replace(position, api_floor=now.wall)
+        seal(memory, integration_id, entries, trigger, now)
+        memory.position = position
+
+    patch(Memory, "seal", seal_now)
+
+
+@mutant("R14", "A task as old as the floor counts as fresh.")
+def floor_itself_is_fresh(patch: Patch) -> None:
+    patch(settle, "is_stale", lambda batch, created_at: created_at < batch.api_floor)

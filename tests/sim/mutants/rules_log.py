@@ -1,0 +1,350 @@
+"""Bugs against the rules of shard, commit and journal: R1 to R5, R8, R9."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import Any
+
+import msgspec
+
+from daemon.core import journal, settle
+from daemon.core.answers import Accepted
+from daemon.core.journal import Fold, Position
+from daemon.core.memory import Memory
+from daemon.core.model import Now
+from daemon.core.shard import Shard
+from daemon.core.step import Batch, Draft, Step
+from daemon.log.embedded import EmbeddedLog, EmbeddedShardLog
+from daemon.log.port import Transaction
+from daemon.runtime import opening, partition as partition_module
+from daemon.runtime.opening import Opened
+from daemon.runtime.partition import Partition
+from tests.sim.mutants.registry import Patch, mutant
+from tests.sim.parameters import Kind
+
+# --- R1 The fence is named after what it protects -------------------------------------------------
+
+
+@mutant("R1", "The transactional id is the member's, so that nobody fences the owner before.")
+def fence_per_member(patch: Patch) -> None:
+    async def open_shard(log: EmbeddedLog, number: int) -> EmbeddedShardLog:
+        await asyncio.sleep(0)
+        place = log._cluster.partition(log._topics.journal, number)
+        producer = log._cluster.producer(f"{log._member_id}-{number}")
+        return EmbeddedShardLog(log._topics, number, place, producer, log._commit_group_offset)
+
+    patch(EmbeddedLog, "open_shard", open_shard)
+
+
+# --- R2 One step, one transaction -----------------------------------------------------------------
+
+
+def _in_two(patch: Patch, divide: Any) -> None:
+    """Every step is committed as two, one after the other; `divide` makes them."""
+    take_step = Shard.take_step
+
+    def take(shard: Shard) -> Step | None:
+        later = shard.__dict__.pop("_later", None)
+        if later is not None:
+            return later  # type: ignore[no-any-return]
+        step = take_step(shard)
+        if step is None:
+            return None
+        first, shard.__dict__["_later"] = divide(step)
+        return first
+
+    patch(Shard, "take_step", take)
+
+
+_NOTHING: dict[str, Any] = {"results": [], "corrections": [], "rejections": [], "facts": [], "consumed": 0}
+
+
+@mutant("R2", "Results are committed first, what they do to the journal afterwards.")
+def results_first(patch: Patch) -> None:
+    def divide(step: Step) -> tuple[Step | None, Step | None]:
+        if not step.results:
+            return step, None
+        unchanged = [entry for entry in step.journal if entry[0].startswith(b'["none"')]
+        first = dataclasses.replace(step, journal=unchanged, facts=[], batches=[], consumed=0)
+        return first, dataclasses.replace(step, **{**_NOTHING, "facts": step.facts})
+
+    _in_two(patch, divide)
+
+
+@mutant("R2", "The journal is committed first, the results afterwards.")
+def journal_first(patch: Patch) -> None:
+    def divide(step: Step) -> tuple[Step | None, Step | None]:
+        if not step.results:
+            return step, None
+        first = dataclasses.replace(step, results=[], corrections=[], rejections=[])
+        return first, dataclasses.replace(step, journal=[step.journal[-1]], facts=[], batches=[], consumed=0)
+
+    _in_two(patch, divide)
+
+
+@mutant("R2", "A batch and what becomes of its items are closed and written in two transactions.")
+def successors_afterwards(patch: Patch) -> None:
+    def divide(step: Step) -> tuple[Step | None, Step | None]:
+        closing = [entry for entry in step.journal if entry[1] is None]
+        opening_ = [entry for entry in step.journal if entry[1] is not None]
+        if not closing or len(opening_) == 1:
+            return step, None
+        places = {key: index for index, (key, _) in enumerate(opening_)}
+        batches = [(places[journal.batch_key(batch.id)], batch) for _, batch in step.batches]
+        first = dataclasses.replace(step, journal=closing, facts=[], batches=[])
+        return first, dataclasses.replace(
+            step, **{**_NOTHING, "journal": opening_, "facts": step.facts, "batches": batches}
+        )
+
+    _in_two(patch, divide)
+
+
+@mutant("R2", "A shard does not wait for its commit before it begins the next one.")
+def commits_in_flight(patch: Patch) -> None:
+    commit = Partition._commit
+
+    async def do_not_wait(partition: Partition, *a: Any) -> None:
+        partition.__dict__.setdefault("_commits", []).append(asyncio.create_task(commit(partition, *a)))
+        await asyncio.sleep(0)
+
+    patch(Partition, "_commit", do_not_wait)
+
+
+# --- R3 Nothing leaves before its record is committed ---------------------------------------------
+
+
+@mutant("R3", "A batch is POSTed when it is sealed; its record is committed meanwhile.")
+def posted_when_sealed(patch: Patch) -> None:
+    commit = Partition._commit
+
+    async def act_first(partition: Partition, shard: Shard, shard_log: Any, step: Step) -> None:
+        partition._on_facts(partition, shard, step.facts)
+        await commit(partition, shard, shard_log, dataclasses.replace(step, facts=[]))
+
+    patch(Partition, "_commit", act_first)
+
+
+@mutant("R3", "Results are published ahead of the transaction that they belong to.")
+def results_outside(patch: Patch) -> None:
+    commit = Partition._commit
+    make = partition_module.transaction
+
+    async def publish_first(partition: Partition, shard: Shard, shard_log: Any, step: Step) -> None:
+        topics = partition._ports.settings.topics
+        for message in make(step, partition.number, topics).results:
+            shard_log._cluster.append(topics.results, message)
+        await commit(partition, shard, shard_log, step)
+
+    def without_results(*a: Any) -> Transaction:
+        return dataclasses.replace(make(*a), results=())
+
+    patch(Partition, "_commit", publish_first)
+    patch(partition_module, "transaction", without_results)
+
+
+# --- R4 Any error of a transaction drops memory and producer --------------------------------------
+
+
+@mutant("R4", "After a failed commit a new producer goes on with the old memory.")
+def memory_survives_failure(patch: Patch) -> None:
+    drop, restore = Partition._drop, partition_module.restore
+    kept: dict[tuple[int, int], Shard] = {}
+
+    async def drop_producer(partition: Partition, *a: Any) -> None:
+        if partition.shard is not None:
+            kept[id(partition._ports), partition.number] = partition.shard
+        await drop(partition, *a)
+
+    async def keep_memory(ports: Any, number: int, shard_log: Any) -> Opened:
+        opened = await restore(ports, number, shard_log)
+        shard = kept.pop((id(ports), number), None)
+        return opened if shard is None else dataclasses.replace(opened, shard=shard)
+
+    patch(Partition, "_drop", drop_producer)
+    patch(partition_module, "restore", keep_memory)
+
+
+@mutant("R4", "A new producer is made without asking whether the partition is still ours.")
+def unconfirmed_producer(patch: Patch) -> None:
+    async def do_not_wait(_: Partition) -> None:
+        return
+
+    patch(Partition, "_wait_for_confirmation", do_not_wait)
+
+
+# --- R5 Memory is reused only after a committed position ------------------------------------------
+
+
+@mutant("R5", "Reading goes on when the partition comes back, without a commit that proves anything.")
+def rejoin_without_proof(patch: Patch) -> None:
+    def rejoin(partition: Partition) -> None:
+        if partition._suspended:
+            partition._suspended = False
+            if partition.shard is None:
+                partition._rejoining = True
+            else:
+                partition._begin(partition.shard)
+            partition.wake()
+
+    patch(Partition, "rejoin", rejoin)
+
+
+@mutant("R5", "That the group gives the partition back counts as proof, and renews the lease.")
+def rejoin_renews_lease(patch: Patch) -> None:
+    rejoin = Partition.rejoin
+
+    def renew(partition: Partition) -> None:
+        rejoin(partition)
+        if partition.shard is not None and partition._rejoining:
+            partition._rejoining = False
+            partition._lease_from = partition._ports.clock.boot()
+            partition._begin(partition.shard)
+            partition._release_leases()
+
+    patch(Partition, "rejoin", renew)
+
+
+# --- R8 Input and journal are what they were ------------------------------------------------------
+
+
+def _agreeing(patch: Patch, facts_as: Any) -> None:
+    """Compare with facts that agree with the position where `facts_as` says so."""
+    compare = opening._compare
+
+    def compare_less(partition: int, position: Position, facts: Any) -> None:
+        compare(partition, position, dataclasses.replace(facts, **facts_as(position, facts)))
+
+    patch(opening, "_compare", compare_less)
+
+
+@mutant("R8", "A topic that was deleted and created again is taken for the old one.", Kind.REPLACED)
+def any_topic_will_do(patch: Patch) -> None:
+    _agreeing(patch, lambda position, facts: {"topic_id": position.topic_id})
+
+
+@mutant("R8", "The number of partitions is not compared.", Kind.REPLACED)
+def any_partition_count_will_do(patch: Patch) -> None:
+    _agreeing(patch, lambda position, facts: {"partitions": position.partitions})
+
+
+@mutant("R8", "Records that expired unread are passed over.", Kind.REPLACED)
+def expired_records_are_passed_over(patch: Patch) -> None:
+    restore = partition_module.restore
+
+    async def skip(ports: Any, number: int, shard_log: Any) -> Opened:
+        opened = await restore(ports, number, shard_log)
+        facts = await ports.log.input_facts(number)
+        opened.shard._next_read = max(opened.shard._next_read, facts.earliest)
+        return opened
+
+    _agreeing(patch, lambda position, facts: {"earliest": 0})
+    patch(partition_module, "restore", skip)
+
+
+@mutant("R8", "An empty journal counts as a first start, though the group has read before.", Kind.REPLACED)
+def empty_journal_is_a_first_start(patch: Patch) -> None:
+    first_start = opening._first_start
+
+    def start(ports: Any, partition: int, facts: Any) -> Position:
+        return first_start(ports, partition, dataclasses.replace(facts, group_offset=None))
+
+    patch(opening, "_first_start", start)
+
+
+@mutant("R8", "The version of the journal's format is not looked at.", Kind.REPLACED)
+def any_format_will_do(patch: Patch) -> None:
+    decode = journal.decode
+
+    def decode_any(key: bytes | None, value: bytes | None) -> Any:
+        parts, record = decode(key, value)
+        if isinstance(record, Position):
+            record = msgspec.structs.replace(record, format=journal.FORMAT)
+        return parts, record
+
+    patch(journal, "decode", decode_any)
+
+
+# --- R9 The fold is last value per key ------------------------------------------------------------
+
+
+@mutant("R9", "The journal holds by how much the position moved, and the fold adds it up.")
+def position_as_delta(patch: Patch) -> None:
+    close, apply = Draft.close, Fold.apply
+
+    def write_delta(draft: Draft, waiting: Any, position: Position) -> Step:
+        step = close(draft, waiting, position)
+        before = waiting.__dict__.get("_position_written")
+        waiting.__dict__["_position_written"] = position.next_offset
+        if before is None:
+            return step
+        delta = msgspec.structs.replace(position, next_offset=position.next_offset - before, format=0)
+        step.journal[-1] = (journal.POSITION_KEY, journal.encode_value(delta))
+        return step
+
+    def add_up(fold: Fold, offset: int, key: bytes | None, value: bytes | None) -> None:
+        before = fold.position
+        apply(fold, offset, key, value)
+        position = fold.position
+        if key == journal.POSITION_KEY and position is not None and position.format == 0:
+            total = position.next_offset + (before.next_offset if before is not None else 0)
+            fold.position = msgspec.structs.replace(position, next_offset=total, format=journal.FORMAT)
+
+    patch(Draft, "close", write_delta)
+    patch(Fold, "apply", add_up)
+
+
+@mutant("R9", "What is read back is taken for the batch, whatever it is.", Kind.MISREAD)
+def read_back_unverified(patch: Patch) -> None:
+    async def body(partition: Partition, batch: Batch) -> bytes:
+        assert partition._shard_log is not None
+        assert batch.offset is not None
+        record = await partition._shard_log.read_back(batch.offset)
+        return bytes(msgspec.json.decode(record.value or b"", type=journal.SealedBatch).body)
+
+    patch(Partition, "body", body)
+
+
+@mutant("R9", "Of what is read back only the key is compared, not the content.", Kind.MISREAD)
+def read_back_without_digest(patch: Patch) -> None:
+    patch(journal, "digest", lambda body: b"same")
+
+
+@mutant("R9", "The parts of a key are joined with a colon, and so different courses can have one key.")
+def keys_collide(patch: Patch) -> None:
+    def wait_key(integration_id: str, origin_id: str) -> bytes:
+        return msgspec.json.encode(["wait", *f"{integration_id}:{origin_id}".split(":", 1)])
+
+    patch(journal, "wait_key", wait_key)
+
+
+@mutant("R9", "The first value of a key stays in the fold.")
+def first_value_stays(patch: Patch) -> None:
+    apply = Fold.apply
+
+    def keep_first(fold: Fold, offset: int, key: bytes | None, value: bytes | None) -> None:
+        before = fold.position
+        apply(fold, offset, key, value)
+        if before is not None and key == journal.POSITION_KEY:
+            fold.position = before
+
+    patch(Fold, "apply", keep_first)
+
+
+@mutant("R9", "A batch that the API has accepted is written again, without its body.")
+def batch_is_written_again(patch: Patch) -> None:
+
+
+
+    submit_answered = settle.submit_answered
+
+    def answered(memory: Memory, batch: Batch, answer: Any, now: Now) -> Any:
+        verdict = submit_answered(memory, batch, answer, now)
+        if isinstance(answer, Accepted):
+            slim = journal.SealedBatch(
+                batch.integration_id, batch.sealed_at, batch.api_floor, batch.items, msgspec.Raw(b"{}")
+            )
+            memory.draft.put(journal.batch_key(batch.id), slim)
+        return verdict
+
+    patch(settle, "submit_answered", answered)

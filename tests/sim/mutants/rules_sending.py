@@ -1,0 +1,129 @@
+"""Bugs against the rules of sending: R6 and R7, and what a schedule owes to it."""
+
+from __future__ import annotations
+
+import heapq
+from typing import Any
+
+from daemon.codec import dead_letter
+from daemon.codec import result as result_codec
+from daemon.core.flow import Flow
+from daemon.core.model import Now
+from daemon.core.schedule import Schedule
+from daemon.core.shard import Shard
+from daemon.core.step import Step
+from daemon.core.waiting import Held, Lane
+from daemon.kombo import wire
+from daemon.runtime import outbound
+from daemon.runtime.partition import Partition
+from daemon.runtime.submitter import Submitter
+from tests.sim.mutants.registry import Patch, mutant
+
+# --- R6 POSTs need a lease ------------------------------------------------------------------------
+
+
+@mutant("R6", "A POST needs no lease: a process that was paused sends what another one has taken over.")
+def no_lease(patch: Patch) -> None:
+    async def lease(partition: Partition, shard: Shard) -> bool:
+        return partition.shard is shard and not partition._stopping
+
+    patch(Partition, "lease", lease)
+
+
+@mutant("R6", "The lease counts from the end of the commit, not from its beginning.")
+def lease_from_the_end(patch: Patch) -> None:
+    commit = Partition._commit
+
+    async def count_from_end(partition: Partition, shard: Shard, shard_log: Any, step: Step) -> None:
+        on_facts = partition._on_facts
+
+        def renew(*a: Any) -> None:
+            partition._lease_from = partition._ports.clock.boot()
+            on_facts(*a)
+
+        partition._on_facts = renew
+        try:
+            await commit(partition, shard, shard_log, step)
+        finally:
+            partition._on_facts = on_facts
+
+    patch(Partition, "_commit", count_from_end)
+
+
+@mutant("R6", "A restored batch is POSTed at once, while the POST of the owner before may be on its way.")
+def restored_at_once(patch: Patch) -> None:
+    def restored(submitter: Submitter, partition: Partition, shard: Shard) -> None:
+        for batch in shard.batches.values():
+            if batch.task_id is None:
+                submitter.offer(partition, shard, batch)
+
+    patch(Submitter, "restored", restored)
+
+
+@mutant("R6", "A batch whose POST has timed out or broken off is POSTed again before its deadline is over.")
+def again_before_the_deadline(patch: Patch) -> None:
+    answered = Submitter._answered
+
+    def at_once(submitter: Submitter, claim: Any, batch: Any, answer: Any, started: Now, now: Now) -> None:
+        answered(submitter, claim, batch, answer, Now(started.wall, started.mono - 1e6), now)
+
+    patch(Submitter, "_answered", at_once)
+
+
+@mutant("R6", "What the API asks for with Retry-After is not kept.")
+def retry_after_ignored(patch: Patch) -> None:
+    done = Flow.submission_done
+
+    def without(flow: Flow[Any], integration_id: str, verdict: Any, now: float, _: Any = None) -> float:
+        return done(flow, integration_id, verdict, now, None)
+
+    patch(Flow, "submission_done", without)
+
+
+# --- R7 Everything that goes into a record is bounded ---------------------------------------------
+
+
+@mutant("R7", "A dead letter is not cut.")
+def dead_letter_uncut(patch: Patch) -> None:
+    encode = dead_letter.encode_dead_letter
+
+    def whole(rejection: Any, partition: int, **names: Any) -> Any:
+        return encode(rejection, partition, max_bytes=1 << 40, **names)
+
+    patch(outbound, "encode_dead_letter", whole)
+
+
+@mutant("R7", "The API's error texts are not cut.")
+def error_text_uncut(patch: Patch) -> None:
+    patch(wire, "_cut", lambda text, chars_max=0: text)
+    patch(result_codec, "cut", lambda text, length: text)
+
+
+@mutant("R7", "Only the bodies count for the size of a batch, not what the record holds beside them.")
+def only_bodies_count(patch: Patch) -> None:
+    patch(Held, "size", lambda held: len(held.body) // 2)
+
+
+@mutant("R7", "A batch may have any size.")
+def batch_of_any_size(patch: Patch) -> None:
+    take = Lane.take
+    patch(Lane, "take", lambda lane, items_max, bytes_max: take(lane, items_max, 1 << 40))
+
+
+# --- The heap -------------------------------------------------------------------------------------
+
+
+@mutant("heap", "A stale entry of the heap is not skipped.")
+def stale_entries_come_up(patch: Patch) -> None:
+    def due(schedule: Schedule[Any]) -> float | None:
+        return schedule._heap[0][0] if schedule._heap else None
+
+    def pop_due(schedule: Schedule[Any], now: float) -> Any:
+        if not schedule._heap or schedule._heap[0][0] > now:
+            return None
+        at, _, key = heapq.heappop(schedule._heap)
+        schedule._live.pop(key, None)
+        return at, key
+
+    patch(Schedule, "due", due)
+    patch(Schedule, "pop_due", pop_due)

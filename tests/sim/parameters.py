@@ -1,0 +1,217 @@
+"""What a seed stands for: the shape of a history, the settings of the daemon, and what will go wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from dataclasses import dataclass
+from enum import StrEnum
+
+import msgspec
+
+from daemon import config
+from daemon.config import Settings, Topics
+from daemon.sandbox.simulator.faults import (
+    NONE,
+    AnswerLost,
+    AnyRule,
+    FaultPlan,
+    SubmitRefused,
+    SubmitThrottled,
+    TaskEndless,
+    TaskFails,
+)
+from tests.sim import faults
+from tests.sim.faulty import LogFaults
+from tests.sim.network import NetworkFaults
+
+TOPICS = Topics("changes", "journal", "results", "dead-letters")
+
+
+class Kind(StrEnum):
+    WILD = "wild"
+    """Anything may fail, from hardly anything to everything at once; then it heals and must converge."""
+    ISOLATION = "isolation"
+    """One integration is broken and nothing else: the others must not notice (contract 5)."""
+    REPLACED = "replaced"
+    """While all replicas are down, input or journal become others than they were: nothing may go on (R8)."""
+    MISREAD = "misread"
+    """What is read back from the journal is not always what was written there (R9)."""
+
+
+BROKEN = ("tool:0", "tool")
+"""The integration that breaks in a history of kind `isolation`, in either set of names."""
+
+BREAKAGES: tuple[AnyRule, ...] = (
+    SubmitRefused(integrations=BROKEN, statuses=(403,), code="INTEGRATION.AUTHENTICATION_INVALID"),
+    SubmitRefused(integrations=BROKEN, statuses=(403,)),
+    SubmitRefused(integrations=BROKEN),
+    SubmitThrottled(integrations=BROKEN, retry_after=60),
+    AnswerLost(integrations=BROKEN, how="hang"),
+    TaskEndless(integrations=BROKEN),
+    TaskFails(integrations=BROKEN, codes=("INTEGRATION.AUTHENTICATION_INVALID",)),
+)
+
+WEIGHTS = {Kind.WILD: 0.84, Kind.ISOLATION: 0.06, Kind.REPLACED: 0.06, Kind.MISREAD: 0.04}
+
+
+class Upheaval(StrEnum):
+    """What becomes of the topics in a history of kind `replaced`."""
+
+    RECREATED = "the input topic is deleted and created again"
+    GROWN = "input and journal get another partition"
+    EXPIRED = "unread records expire"
+    FORGOTTEN = "the journal is emptied"
+    NEWER = "the journal is written on by a newer version"
+
+
+@dataclass(frozen=True)
+class Names:
+    """Ids that collide unless keys keep their parts apart (R9), or ids that do not."""
+
+    integrations: tuple[str, ...]
+    courses: tuple[str, ...]
+
+
+PLAIN = Names(
+    ("tool:0", "tool:1", "tool:2"), ("course-0", "course-1", "course-2", "course-3", "course-4", "course-5")
+)
+NASTY = Names(("tool", "tool:0", "tool:0:0"), ("0:c", "c", "0:0:c", '["c"]', "ü\\", "c,c"))
+
+
+@dataclass(frozen=True)
+class Parameters:
+    kind: Kind
+    partitions: int
+    replicas: int
+    names: Names
+    integrations: int
+    courses: int
+    changes: int
+    duration: float
+    """Virtual seconds of the phase of faults."""
+    settings: Settings
+    log_faults: LogFaults
+    network_faults: NetworkFaults
+    plan: FaultPlan
+    strikes: faults.Strikes
+    api_offset_ms: int
+    huge: float
+    """How likely a record is megabytes of nonsense (R7)."""
+    long: float
+    """How likely a course's text is long, so that few of them fill a batch."""
+    upheaval: Upheaval | None = None
+
+
+def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
+    """Small on purpose, so that changes collide."""
+    chosen = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+    kind = kind or chosen
+    wild = rng.random()
+    if kind is Kind.ISOLATION or kind is Kind.REPLACED:
+        wild = 0.0
+    plan = faults.draw_plan(rng, wild)
+    network_faults = faults.draw_network(rng, wild)
+    if not plan.idempotency.return_finished:
+        # A repeated request whose task is finished would run again after newer changes: that equal
+        # bytes run once, as long as a request may be on its way, is the API's promise (contract 4).
+        network_faults.request_twice = 0.0
+    log_faults = faults.draw_log(rng, wild)
+    small = rng.random() < 0.15
+    dense = rng.random() < 0.3
+    parameters = Parameters(
+        kind=kind,
+        partitions=rng.randint(1, 3),
+        replicas=rng.choice((1, 2, 2, 3)),
+        names=NASTY if rng.random() < 0.2 else PLAIN,
+        integrations=1 if small or dense else rng.randint(1, 3),
+        courses=6 if small else rng.randint(1, 2 if dense else 4),
+        changes=rng.randint(8, 50),
+        duration=rng.uniform(8.0, 25.0),
+        settings=draw_settings(rng, small=small),
+        log_faults=log_faults,
+        network_faults=network_faults,
+        plan=plan,
+        strikes=faults.draw_strikes(rng, wild),
+        api_offset_ms=rng.choice((0, 0, -30_000, 45_000)),
+        huge=0.02 if rng.random() < 0.1 else 0.0,
+        long=0.8 if small else 0.0,
+    )
+    match kind:
+        case Kind.WILD:
+            return parameters
+        case Kind.ISOLATION:
+            return _isolation(rng, parameters)
+        case Kind.REPLACED:
+            return _replaced(rng, parameters)
+        case Kind.MISREAD:
+            parameters.log_faults.misread = rng.uniform(0.1, 0.5)
+            return parameters
+
+
+def draw_settings(rng: random.Random, *, small: bool) -> Settings:
+    """`small`: few courses fill a batch by their size."""
+    items_max = rng.choice((1, 2, 5, 100))
+    patient = rng.random() < 0.7
+    return Settings(
+        kafka=config.Kafka(session_timeout=6.0),
+        topics=config.Topics(TOPICS.changes, TOPICS.journal, TOPICS.results, TOPICS.dead_letters),
+        batch=config.Batch(
+            linger=rng.choice((0.0, 0.1, 0.5)),
+            items_max=100 if small else items_max,
+            bytes_max=4096 if small else 512 * 1024,
+        ),
+        window=config.Window(batches_max=rng.choice((1, 2, 8))),
+        http=config.Http(in_flight_max=rng.choice((2, 8, 64)), deadline=2.0),
+        fence=config.Fence(lease=2.0),
+        poll=config.Poll(first_after=0.3, factor=1.6, interval_max=2.0),
+        task=config.Task(timeout=10.0, watch_after_timeout=6.0),
+        retry=config.Retry(
+            backoff_min=0.1 if patient else 2.0,
+            backoff_max=1.0 if patient else 5.0,
+            attempts_max=rng.choice((2, 5)),
+        ),
+        park=config.Park(probe_min=0.5, probe_max=2.0),
+        wait=config.Wait(age_max=rng.choice((5.0, 604_800.0, 604_800.0))),
+        backlog=config.Backlog(courses_max=rng.choice((2, 1_000_000, 1_000_000))),
+        drain=config.Drain(timeout=2.0),
+    )
+
+
+def _isolation(rng: random.Random, drawn: Parameters) -> Parameters:
+    """One integration is broken until the healing. The limits that all of them share, places in flight and
+    the backlog of a partition, are out of reach, as contract 5 has it.
+    """
+    how = rng.choice(BREAKAGES)
+    settings = dataclasses.replace(
+        drawn.settings,
+        batch=config.Batch(linger=drawn.settings.batch.linger),
+        window=config.Window(),
+        http=config.Http(in_flight_max=64, deadline=2.0),
+        backlog=config.Backlog(),
+    )
+    return dataclasses.replace(
+        drawn,
+        settings=settings,
+        integrations=3,
+        duration=30.0,
+        changes=rng.randint(20, 50),
+        strikes=faults.NO_STRIKES,
+        plan=msgspec.structs.replace(drawn.plan, rules=(how,), concurrency_limit=30),
+        huge=0.0,
+    )
+
+
+def _replaced(rng: random.Random, drawn: Parameters) -> Parameters:
+    return dataclasses.replace(
+        drawn,
+        duration=10.0,
+        strikes=faults.NO_STRIKES,
+        upheaval=rng.choice(list(Upheaval)),
+        huge=0.0,
+    )
+
+
+def healed(plan: FaultPlan) -> FaultPlan:
+    """No more faults; what the API is like stays."""
+    return msgspec.structs.replace(NONE, idempotency=plan.idempotency)

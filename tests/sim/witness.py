@@ -1,0 +1,443 @@
+"""Watches the daemon's edges and holds what happens there against the rules, at the moment it happens.
+
+It sees what the log and the API see: every transaction that was written, who owns which partition, every
+POST when it leaves and every answer that is heard. It asks the daemon nothing. What it finds is a
+violation even where chance, or another rule, kept the contract this time::
+
+    log side    R2 a verdict whole, in one transaction · no gap behind a position · R9 a batch is written
+                once · contract 6 the window, and the size of a record
+    manners     R4, R5 who may open a shard, and who may begin to read (`manners`)
+    API side    contract 2 one open submission per course · R3 nothing before its record · R6 who may POST,
+                and when · Retry-After is kept
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+import msgspec
+
+from daemon.config import Settings
+from daemon.core.answers import (
+    Accepted,
+    NoAnswer,
+    PollAnswer,
+    Refused,
+    SubmitAnswer,
+    TaskCompleted,
+    TaskFailed,
+    TaskPending,
+)
+from daemon.log.port import Message, Transaction
+from daemon.sandbox.simulator.state import Simulator
+from daemon.sandbox.simulator.tasks import Task
+from tests.sim.journal_view import BatchRecord, JournalView, batch_record
+
+Who = tuple[str, int]
+"""A process: a replica and which of its lives."""
+
+EPSILON = 0.001
+"""Seconds of rounding."""
+
+BATCH_OVERHEAD_MAX = 300
+"""Bytes of a batch record beside its items: names of its fields, times, the body's frame."""
+
+
+class Moment(StrEnum):
+    SEALED = "sealed"
+    """A batch was written, and may be POSTed as soon as its owner knows."""
+    POSTED = "posted"
+    ANSWERED = "answered"
+    """A POST has brought a task, which no record holds yet."""
+    ENDED = "ended"
+    """A poll has told the end of a task, and no result is written yet."""
+    HELD = "held"
+    """A change that was sent before waits again, or a task that timed out is watched."""
+
+
+class _Change(msgspec.Struct):
+    partition: int
+    offset: int
+
+
+class _Data(msgspec.Struct):
+    status: str
+    change: _Change
+    batch_id: str | None
+
+
+class _Event(msgspec.Struct):
+    type: str
+    data: _Data
+
+
+_decode_event = msgspec.json.Decoder(_Event).decode
+
+
+class Told(NamedTuple):
+    """A result, when it was committed."""
+
+    partition: int
+    offset: int
+    batch_id: str | None
+    at: float
+
+
+@dataclass(slots=True, eq=False)
+class Sealed:
+    """A batch from its record to its tombstone, and beyond."""
+
+    record: BatchRecord
+    partition: int
+    api_ms: int
+    """API time when its record was committed."""
+    owner: int
+    """Number of the ownership under which it was sealed."""
+    is_open: bool = True
+    answered_by: dict[Who, float] = field(default_factory=dict)
+    """When each process may POST it again: R6, after a POST without an understood answer."""
+
+
+class Ownership(NamedTuple):
+    number: int
+    who: Who
+    since: float
+    without_task: frozenset[str]
+    """Batches that its restore finds without a task."""
+
+
+@dataclass
+class Witness:
+    settings: Settings
+    clock: Callable[[], float]
+    api_now: Callable[[], int]
+    simulator: Simulator
+    inputs: Callable[[int, int, int], Sequence[int]]
+    """Partition, first offset, last offset (exclusive) → where a `read_committed` reader finds records."""
+    violations: list[tuple[str, str]] = field(default_factory=list)
+    """Kind and sentence."""
+    told: list[Told] = field(default_factory=list)
+    batches: dict[str, Sealed] = field(default_factory=dict)
+    heard_end: set[str] = field(default_factory=set)
+    """Tasks of which some process was told that they had ended."""
+    overdue: set[str] = field(default_factory=set)
+    """Tasks that answered `PENDING` when they were older than `task.timeout` (R11)."""
+    on_moment: Callable[[Moment, Who], None] | None = None
+    """Told when something happens after which a fault would hurt most."""
+    note: Callable[[str], None] | None = None
+    """Told in words what happens, where somebody wants to read it."""
+    digest: hashlib._Hash = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
+    """Of everything that crossed the edges: two runs of a seed must end with the same."""
+    _journals: defaultdict[int, JournalView] = field(default_factory=lambda: defaultdict(JournalView))
+    _owners: dict[int, Ownership] = field(default_factory=dict)
+    _ownerships: int = 0
+    _full: set[tuple[Who, int]] = field(default_factory=set)
+    """Partitions whose backlog is full, as the process that owns them has been told by its last commit."""
+    _by_body: defaultdict[tuple[str, bytes], list[Sealed]] = field(default_factory=lambda: defaultdict(list))
+    _held_off: dict[tuple[Who, str], float] = field(default_factory=dict)
+    """Until when a process may not POST for an integration, since the API has asked for it."""
+
+    def accuse(self, kind: str, sentence: str) -> None:
+        self.violations.append((kind, f"{self.clock():.3f} s: {sentence}"))
+        if self.note is not None:
+            self.note(f"!!! {kind}: {sentence}")
+
+    def _moment(self, moment: Moment, who: Who) -> None:
+        if self.on_moment is not None:
+            self.on_moment(moment, who)
+
+    def _tell(self, text: str) -> None:
+        if self.note is not None:
+            self.note(text)
+
+    # --- the log ----------------------------------------------------------------------------------
+
+    def fenced(self, who: Who, partition: int) -> None:
+        """This process has become the owner of the partition: every earlier one is fenced."""
+        self._ownerships += 1
+        self._full.discard((who, partition))
+        journal = self._journals[partition]
+        without = frozenset(journal.batches.keys() - journal.tasks)
+        self._owners[partition] = Ownership(self._ownerships, who, self.clock(), without)
+        self.digest.update(f"{self.clock()} {who} owns {partition}".encode())
+
+    def committed(self, partition: int, transaction: Transaction) -> None:
+        """Everything of this transaction is visible from now on."""
+        journal = self._journals[partition]
+        events = [_decode_event(message.value or b"") for message in transaction.results]
+        results = {e.data.change.offset for e in events if e.type == "course.sync.resolved"}
+        before, held_before = journal.next_offset, len(journal.sent_before) + len(journal.late)
+        opened, closed = self._journalled(partition, journal, transaction)
+        accounted = results | set(journal.waits.values())
+        for batch in journal.batches.values():
+            accounted.update(batch.offsets)
+        self._judge_verdicts(partition, closed, accounted, events)
+        self._judge_position(partition, before, journal.next_offset, accounted)
+        self._judge_window(partition, journal, opened, closed)
+        self._judge_sizes(transaction.dead_letters)
+        now = self.clock()
+        self.told += [
+            Told(partition, e.data.change.offset, e.data.batch_id, now)
+            for e in events
+            if e.type == "course.sync.resolved"
+        ]
+        who = self._owners[partition].who
+        if opened:
+            self._moment(Moment.SEALED, who)
+        elif len(journal.sent_before) + len(journal.late) > held_before:
+            self._moment(Moment.HELD, who)
+        self._digest_of(partition, transaction)
+        self._tell_commit(partition, transaction, events, opened, closed)
+
+    def commit_begins(self, who: Who, partition: int) -> None:
+        self._full.discard((who, partition))
+
+    def commit_returns(self, who: Who, partition: int) -> None:
+        """This process knows now that its commit was written."""
+        if len(self._journals[partition].waits) >= self.settings.backlog.courses_max:
+            self._full.add((who, partition))
+
+    def delivered(self, who: Who, partition: int) -> None:
+        """The log has handed out records of the input. Contract 6: at a full backlog the input pauses."""
+        if (who, partition) in self._full:
+            self.accuse("unbounded", f"{who[0]} reads on in partition {partition}, whose backlog is full")
+
+    def _journalled(
+        self, partition: int, journal: JournalView, transaction: Transaction
+    ) -> tuple[list[Sealed], list[Sealed]]:
+        """Fold the transaction in; returns the batches that it opens and closes."""
+        opened, closed = [], []
+        owner = self._owners[partition].number
+        for key, value in transaction.journal:
+            kind, *rest = msgspec.json.decode(key)
+            if kind == "batch" and value is not None:
+                if rest[0] in self.batches:
+                    self.accuse("rewritten_batches", f"batch {rest[0]} was written a second time (R9)")
+                record = batch_record(rest[0], value)
+                sealed = Sealed(record, partition, self.api_now(), owner)
+                self.batches[rest[0]] = sealed
+                self._by_body[record.integration_id, record.body].append(sealed)
+                opened.append(sealed)
+            elif kind == "batch" and rest[0] in journal.batches:
+                self.batches[rest[0]].is_open = False
+                closed.append(self.batches[rest[0]])
+            journal.apply(key, value)
+        return opened, closed
+
+    def _judge_verdicts(
+        self, partition: int, closed: list[Sealed], accounted: set[int], events: list[_Event]
+    ) -> None:
+        """R2: what a batch held is ended or held anew where it is closed, and ended nowhere else."""
+        for sealed in closed:
+            for offset in sealed.record.offsets:
+                if offset not in accounted:
+                    self.accuse(
+                        "torn_steps",
+                        f"batch {sealed.record.batch_id} was closed, and the transaction neither ends nor "
+                        f"holds its change {partition}/{offset} (R2)",
+                    )
+        for event in events:
+            batch_id = event.data.batch_id
+            if batch_id is not None and (found := self.batches.get(batch_id)) is not None and found.is_open:
+                self.accuse(
+                    "torn_steps",
+                    f"change {partition}/{event.data.change.offset} ended {event.data.status} by batch "
+                    f"{batch_id}, which the same transaction leaves open (R2)",
+                )
+
+    def _judge_position(
+        self, partition: int, before: int | None, after: int | None, accounted: set[int]
+    ) -> None:
+        """A position stands for every change before it."""
+        if before is None or after is None:
+            return
+        if after < before:
+            self.accuse("torn_steps", f"position of {partition} went back from {before} to {after}")
+        for offset in self.inputs(partition, before, after):
+            if offset not in accounted:
+                self.accuse(
+                    "torn_steps",
+                    f"the position of {partition} moved past change {offset}, which has no result, no batch "
+                    "and does not wait",
+                )
+
+    def _judge_window(
+        self, partition: int, journal: JournalView, opened: list[Sealed], closed: list[Sealed]
+    ) -> None:
+        """Contract 6. Splitting a batch may exceed the window, and so is not judged."""
+        most = self.settings.window.batches_max
+        split = {sealed.record.integration_id for sealed in closed}
+        for integration_id in {s.record.integration_id for s in opened} - split:
+            count = sum(batch.integration_id == integration_id for batch in journal.batches.values())
+            if count > most:
+                self.accuse(
+                    "unbounded",
+                    f"{count} batches of {integration_id} are open in partition {partition}: the window is {most}",
+                )
+        for sealed in opened:
+            record = sealed.record
+            if len(record.offsets) > self.settings.batch.items_max:
+                self.accuse("unbounded", f"batch {record.batch_id} has {len(record.offsets)} items")
+            limit = self.settings.batch.bytes_max + BATCH_OVERHEAD_MAX
+            if len(record.offsets) > 1 and record.size > limit:
+                self.accuse(
+                    "unbounded", f"the record of batch {record.batch_id} has {record.size} bytes (R7)"
+                )
+
+    def _judge_sizes(self, dead_letters: Sequence[Message]) -> None:
+        for letter in dead_letters:
+            size = len(letter.key or b"") + len(letter.value or b"")
+            if size > 1024 * 1024:
+                self.accuse("unbounded", f"a dead letter has {size} bytes, a topic takes 1 MiB (R7)")
+
+    def _digest_of(self, partition: int, transaction: Transaction) -> None:
+        self.digest.update(f"{self.clock()} {partition} {transaction.position}".encode())
+        for key, value in transaction.journal:
+            self.digest.update(key + (value or b"-"))
+        for message in (*transaction.results, *transaction.dead_letters):
+            self.digest.update((message.key or b"-") + (message.value or b"-"))
+
+    def _tell_commit(
+        self,
+        partition: int,
+        transaction: Transaction,
+        events: list[_Event],
+        opened: list[Sealed],
+        closed: list[Sealed],
+    ) -> None:
+        if self.note is None:
+            return
+        waits = [msgspec.json.decode(k)[2] for k, v in transaction.journal if k.startswith(b'["wait"') and v]
+        parts = [
+            f"position {self._journals[partition].next_offset}",
+            *(f"+batch {s.record.batch_id} ({', '.join(s.record.courses)})" for s in opened),
+            *(f"-batch {s.record.batch_id}" for s in closed),
+            *(f"waits {origin_id}" for origin_id in waits),
+            *(f"{e.data.change.offset} {e.data.status}" for e in events),
+        ]
+        self._tell(f"commit p{partition}: {', '.join(parts)}")
+
+    def sealed_again(self, sealed: Sealed) -> float:
+        """API time when the next batch with the same bytes was written, or infinity."""
+        same = self._by_body[sealed.record.integration_id, sealed.record.body]
+        later = (other.api_ms for other in same[same.index(sealed) + 1 :])
+        return min(later, default=math.inf)
+
+    # --- the API ----------------------------------------------------------------------------------
+
+    def posted(self, who: Who, integration_id: str, body: bytes) -> None:
+        """A POST leaves now."""
+        now = self.clock()
+        self.digest.update(f"{now} {who} {integration_id}".encode() + body)
+        known = self._by_body.get((integration_id, body), [])
+        sealed = next((s for s in reversed(known) if s.is_open), None)
+        if sealed is None:
+            if known:
+                over = known[-1].record.batch_id
+                self.accuse("early_posts", f"{who[0]} POSTs batch {over}, which is over")
+            else:
+                self.accuse(
+                    "undurable_posts", f"{who[0]} POSTs what no record holds (R3, R13): {body[:100]!r}"
+                )
+            return
+        self._tell(f"{who[0]} POSTs batch {sealed.record.batch_id}")
+        self._moment(Moment.POSTED, who)
+        self._judge_sender(who, sealed, now)
+        self._judge_open(sealed)
+        asked = self._held_off.get((who, integration_id), 0.0)
+        if now < asked - EPSILON:
+            self.accuse(
+                "early_posts",
+                f"{who[0]} POSTs for {integration_id}, which the API had asked to wait until {asked:.3f} s",
+            )
+
+    def _judge_sender(self, who: Who, sealed: Sealed, now: float) -> None:
+        """R6."""
+        fence, http = self.settings.fence, self.settings.http
+        owner = self._owners[sealed.partition]
+        batch = f"batch {sealed.record.batch_id}"
+        if owner.who != who and now > owner.since + fence.lease + EPSILON:
+            self.accuse(
+                "early_posts",
+                f"{who[0]} POSTs {batch} {now - owner.since:.3f} s after {owner.who[0]} took over; the lease is "
+                f"{fence.lease:g} s (R6)",
+            )
+        restored = owner.who == who and sealed.record.batch_id in owner.without_task
+        if restored and now < owner.since + fence.lease + http.deadline - EPSILON:
+            self.accuse(
+                "early_posts",
+                f"{who[0]} POSTs the restored {batch} {now - owner.since:.3f} s after it took over (R6)",
+            )
+        if now < sealed.answered_by.get(who, 0.0) - EPSILON:
+            self.accuse(
+                "early_posts",
+                f"{who[0]} POSTs {batch} again while its last POST, unanswered, may be on its way (R6)",
+            )
+
+    def _judge_open(self, sealed: Sealed) -> None:
+        """Contract 2: everything else that the API was sent for these courses is seen terminal or past its
+        watch. Of a body that the API ran twice, the younger run speaks for both.
+        """
+        integration_id = sealed.record.integration_id
+        digest = hashlib.sha256(sealed.record.body).digest()
+        courses = set(sealed.record.courses)
+        tasks = [t for t in self.simulator.tasks.values() if t.integration_id == integration_id]
+        settled = [task for task in tasks if self._is_settled(task)]
+        for task in tasks:
+            if task.body_sha256 == digest or courses.isdisjoint(item.origin_id for item in task.items):
+                continue
+            if not any(s.body_sha256 == task.body_sha256 and s.created_at >= task.created_at for s in settled):
+                self.accuse(
+                    "misordered",
+                    f"batch {sealed.record.batch_id} is POSTed while the task {task.task_id} with other content "
+                    f"of {' '.join(sorted(courses))} is open, for all that anybody was told (contract 2)",
+                )
+
+    def _is_settled(self, task: Task) -> bool:
+        watch = self.settings.task.timeout + self.settings.task.watch_after_timeout
+        return task.task_id in self.heard_end or self.api_now() - task.created_at >= watch * 1000
+
+    def post_answered(
+        self, who: Who, integration_id: str, body: bytes, started: float, answer: SubmitAnswer
+    ) -> None:
+        """This process has heard the answer to its POST, or has given up waiting."""
+        now = self.clock()
+        self.digest.update(f"{now} {who} {answer!r}".encode())
+        self._tell(f"{who[0]} hears: {_describe(answer)}")
+        if isinstance(answer, Accepted):
+            self._moment(Moment.ANSWERED, who)
+        elif isinstance(answer, NoAnswer):
+            for sealed in self._by_body.get((integration_id, body), []):
+                sealed.answered_by[who] = started + self.settings.http.deadline
+        elif isinstance(answer, Refused) and answer.retry_after:
+            until = max(now + answer.retry_after, self._held_off.get((who, integration_id), 0.0))
+            self._held_off[who, integration_id] = until
+
+    def poll_answered(self, who: Who, task_id: str, answer: PollAnswer) -> None:
+        """This process has heard what a poll of the task brought."""
+        self.digest.update(f"{self.clock()} {who} {task_id} {answer!r}".encode())
+        match answer:
+            case TaskCompleted() | TaskFailed():
+                self.heard_end.add(task_id)
+                self._moment(Moment.ENDED, who)
+                self._tell(f"{who[0]} hears: task {task_id} {type(answer).__name__}")
+            case TaskPending(created_at=created_at, api_time=api_time):
+                timeout = self.settings.task.timeout * 1000
+                if api_time is not None and api_time - created_at > timeout:
+                    self.overdue.add(task_id)
+
+
+def _describe(answer: SubmitAnswer) -> str:
+    match answer:
+        case Accepted():
+            return f"task {answer.task_id}"
+        case Refused():
+            return f"HTTP {answer.status} {answer.error.code or ''}"
+        case NoAnswer():
+            return f"nothing ({answer.trouble.value})"
