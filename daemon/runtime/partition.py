@@ -434,17 +434,9 @@ class Partition:
         assert self._shard_log is not None
         assert batch.offset is not None
         record = await self._shard_log.read_back(batch.offset)
-        if record.key != journal.batch_key(batch.id) or record.value is None:
+        try:
+            return journal.payload(batch.id, batch.digest, record.key, record.value)
+        except journal.JournalError as error:
             raise CorruptJournalError(
-                f"journal partition {self.number}: offset {batch.offset} should hold batch {batch.id} "
-                f"and holds {record.key!r:.200}"
-            )
-        _, sealed = journal.decode(record.key, record.value)
-        assert isinstance(sealed, journal.SealedBatch)
-        body = bytes(sealed.body)
-        if journal.digest(body) != batch.digest:
-            raise CorruptJournalError(
-                f"journal partition {self.number}: the body of batch {batch.id} at offset {batch.offset} "
-                "is not the one that was sealed"
-            )
-        return body
+                f"journal partition {self.number}, offset {batch.offset}: {error}"
+            ) from error
