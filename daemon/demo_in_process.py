@@ -28,8 +28,9 @@ from daemon.runtime.engine import Engine
 from daemon.runtime.ports import Ports
 from daemon.runtime.pulse import LOOPS
 from daemon.sandbox import profile
-from daemon.sandbox.checker import HeldCourse, LogRecord, SentItem, Task, TaskStatus, content_digest, judge
+from daemon.sandbox.checker import LogRecord, judge
 from daemon.sandbox.checker.command import print_verdict
+from daemon.sandbox.checker.readers import held_course_of, task_of
 from daemon.sandbox.generator import Plan, generate_records
 from daemon.sandbox.profile import Demo
 from daemon.sandbox.report import print_api, print_results, write_report
@@ -209,8 +210,8 @@ class _Run:
         verdict = judge(
             self._records(self._topics.changes),
             self._records(self._topics.results),
-            tasks_of(self._simulator, now),
-            lms_of(self._simulator),
+            [task_of(msgspec.to_builtins(readout.task_row(t, now))) for t in self._simulator.tasks.values()],
+            [held_course_of(msgspec.to_builtins(row)) for row in readout.course_rows(self._simulator)],
             profile.check_limits(),
         )
         print_verdict(self._console, verdict)
@@ -238,36 +239,6 @@ class _Run:
                 since = published[change["partition"], change["offset"]]
                 latencies[event["data"]["status"]].append((record.timestamp - since) / 1000)
         return latencies
-
-
-def tasks_of(simulator: Simulator, now: int) -> Iterator[Task]:
-    """The simulator's tasks as the checker takes them, without the way over HTTP."""
-    for task in simulator.tasks.values():
-        row = readout.task_row(task, now)
-        yield Task(
-            task_id=row["task_id"],
-            integration_id=row["integration_id"],
-            created_at=row["created_at"],
-            completed_at=row["completed_at"],
-            applied_at=row["applied_at"],
-            status=TaskStatus(row["status"]),
-            error_code=row["code"],
-            items=[
-                SentItem(
-                    item["origin_id"],
-                    content_digest(msgspec.to_builtins(item["course"])),
-                    item["outcome"] == "SUCCEEDED" if item["reported"] else None,
-                    item["applied"],
-                )
-                for item in row["items"]
-            ],
-        )
-
-
-def lms_of(simulator: Simulator) -> Iterator[HeldCourse]:
-    for row in readout.course_rows(simulator):
-        digest = content_digest(msgspec.to_builtins(row["course"]))
-        yield HeldCourse(row["integration_id"], row["origin_id"], digest, row["task_id"])
 
 
 def _now_ms() -> int:

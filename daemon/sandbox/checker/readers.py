@@ -59,33 +59,39 @@ def _records(connection: KafkaConnection, topic: str) -> Iterator[LogRecord]:
 
 def read_tasks(simulator_url: str) -> Iterator[Task]:
     """Every task of the simulator, in order of creation. Raises EvidenceError."""
-    for row in _rows(f"{simulator_url}/_sim/tasks"):
-        yield Task(
-            task_id=row["task_id"],
-            integration_id=row["integration_id"],
-            created_at=row["created_at"],
-            completed_at=row["completed_at"],
-            applied_at=row["applied_at"],
-            status=TaskStatus(row["status"]),
-            error_code=row["code"],
-            items=[
-                SentItem(
-                    origin_id=item["origin_id"],
-                    digest=content_digest(item["course"]),
-                    succeeded=item["outcome"] == "SUCCEEDED" if item["reported"] else None,
-                    applied=item["applied"],
-                )
-                for item in row["items"]
-            ],
-        )
+    return (task_of(row) for row in _rows(f"{simulator_url}/_sim/tasks"))
 
 
 def read_lms(simulator_url: str) -> Iterator[HeldCourse]:
     """What the simulated LMS holds. Raises EvidenceError."""
-    for row in _rows(f"{simulator_url}/_sim/lms"):
-        yield HeldCourse(
-            row["integration_id"], row["origin_id"], content_digest(row["course"]), row["task_id"]
-        )
+    return (held_course_of(row) for row in _rows(f"{simulator_url}/_sim/lms"))
+
+
+def task_of(row: dict[str, Any]) -> Task:
+    """A row of /_sim/tasks."""
+    return Task(
+        task_id=row["task_id"],
+        integration_id=row["integration_id"],
+        created_at=row["created_at"],
+        completed_at=row["completed_at"],
+        applied_at=row["applied_at"],
+        status=TaskStatus(row["status"]),
+        error_code=row["code"],
+        items=[
+            SentItem(
+                origin_id=item["origin_id"],
+                digest=content_digest(item["course"]),
+                succeeded=item["outcome"] == "SUCCEEDED" if item["reported"] else None,
+                applied=item["applied"],
+            )
+            for item in row["items"]
+        ],
+    )
+
+
+def held_course_of(row: dict[str, Any]) -> HeldCourse:
+    """A row of /_sim/lms."""
+    return HeldCourse(row["integration_id"], row["origin_id"], content_digest(row["course"]), row["task_id"])
 
 
 # The environment may name a proxy, and the simulator is on this machine.
