@@ -140,7 +140,7 @@ def _of_journal(topic: TopicFacts, changes: TopicFacts | None) -> Iterator[Findi
             topic.name,
             f"has {_count(topic.partitions, 'partition')}, but {changes.name} has {changes.partitions}: "
             "each partition of the input needs its own in the journal",
-            CREATE,
+            f"run: coursesyncd topics grow --partitions {max(topic.partitions, changes.partitions)}",
         )
     for name, wanted in differing(topic, JOURNAL).items():
         fatal = name in ("cleanup.policy", "max.message.bytes")

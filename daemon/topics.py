@@ -17,7 +17,7 @@ from kafka.errors import InvalidReplicationFactorError
 from daemon.connections import kafka_connection
 from daemon.log.kafka.admin import Admin, NewTopic, TopicFacts, create_topics, describe_topics
 from daemon.log.kafka.clients import Clients
-from daemon.log.kafka.topic_settings import DEAD_LETTERS, JOURNAL, add_partitions, alter_topic
+from daemon.log.kafka.topic_settings import DEAD_LETTERS, JOURNAL, alter_topic
 from daemon.log.port import LogError, Topics
 from daemon.options import config_option, settings_or_exit
 
@@ -35,7 +35,6 @@ class Change:
     """What to do to one topic that exists; nothing when all is well."""
 
     name: str
-    partitions: int | None = None
     configs: Mapping[str, str] = field(default_factory=dict)
     was: Mapping[str, str] = field(default_factory=dict)
 
@@ -90,6 +89,11 @@ def plan(
             "the input has its own in the journal, and partitions cannot be taken away. If the input was made anew, "
             f"let the journal be made anew too: delete {topics.journal} (what was under way is lost), then run this again"
         )
+    if journal is not None and journal.partitions < count:
+        raise TopicsError(
+            f"{topics.changes} has {count} partitions and {topics.journal} {journal.partitions}: courses may have moved "
+            f"to other partitions. `coursesyncd topics grow --partitions {count}` looks whether that is safe, and does it"
+        )
     own = {topics.journal: JOURNAL, topics.dead_letters: DEAD_LETTERS}
     for name in (topics.changes, topics.journal, topics.results, topics.dead_letters):
         found = facts[name]
@@ -100,9 +104,8 @@ def plan(
         if found is None:
             yield NewTopic(name, count, replication_factor, wanted)
             continue
-        more = count if name == topics.journal and found.partitions < count else None
         configs = differing(found, wanted) if name in own else {}
-        yield Change(name, more, configs, {key: found.configs.get(key, "unset") for key in configs})
+        yield Change(name, configs, {key: found.configs.get(key, "unset") for key in configs})
 
 
 @click.group(name="topics")
@@ -173,10 +176,7 @@ def _create(admin: Admin, topic: NewTopic) -> None:
 
 
 def _change(admin: Admin, change: Change) -> None:
-    more, told = change.partitions, []
-    if more is not None:
-        admin.ask(lambda client: add_partitions(client, change.name, more))
-        told.append(f"now has {more} partitions")
+    told: list[str] = []
     if change.configs:
         admin.ask(lambda client: alter_topic(client, change.name, change.configs))
         told += [f"{name}={value} (was {change.was[name]})" for name, value in change.configs.items()]

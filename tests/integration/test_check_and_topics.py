@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from daemon.check import check
+from daemon.grow import grow_command
 from daemon.log.kafka.admin import Admin, NewTopic, create_topics, describe_topics
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.sandbox.ports import free_ports
@@ -93,9 +94,14 @@ def test_what_is_wrong_is_corrected_and_the_publishers_topics_are_left(environ, 
     assert f"has 2 partitions, but {topic_names.changes} has 4" in before.output
     assert "cleanup.policy is delete, expected compact" in before.output
 
+    refused = run(topics_group, "create", environ=environ)
+    assert refused.exit_code == 1
+    assert "coursesyncd topics grow --partitions 4" in refused.output
+    grown = run(grow_command, "--partitions", "4", "--yes", environ=environ)
+    assert grown.exit_code == 0, grown.output
     done = run(topics_group, "create", environ=environ)
     assert done.exit_code == 0, done.output
-    assert "now has 4 partitions, cleanup.policy=compact (was delete)" in done.output
+    assert "cleanup.policy=compact (was delete)" in done.output
 
     names = (topic_names.changes, topic_names.journal, topic_names.results, topic_names.dead_letters)
     facts = admin.ask(lambda client: describe_topics(client, names))

@@ -68,10 +68,9 @@ def test_all_right_means_nothing_to_do_and_nothing_to_say():
     assert {level for level, _, _ in said(facts())} == {Level.OK}
 
 
-def test_the_journal_is_corrected_and_grows_with_the_input():
-    old = topic(NAMES.journal, partitions=3, cleanup_policy="delete", segment_bytes="1073741824")
+def test_the_journal_is_corrected():
+    old = topic(NAMES.journal, cleanup_policy="delete", segment_bytes="1073741824")
     step = planned(facts(journal=old))[NAMES.journal]
-    assert step.partitions == 6
     assert step.configs == {"cleanup.policy": "compact", "segment.bytes": "67108864"}
     assert step.was == {"cleanup.policy": "delete", "segment.bytes": "1073741824"}
 
@@ -86,6 +85,12 @@ def test_the_publishers_settings_are_never_touched(attribute):
     name = getattr(NAMES, attribute)
     odd = topic(name, replicas=1, cleanup_policy="compact", max_message_bytes="100", min_insync_replicas="1")
     assert planned(facts(**{attribute: odd}))[name] == Change(name)
+
+
+def test_a_journal_with_fewer_partitions_is_not_simply_grown():
+    """Courses may have moved: whether more partitions are safe takes a look at what is under way."""
+    with pytest.raises(TopicsError, match="coursesyncd topics grow --partitions 6"):
+        planned(facts(journal=topic(NAMES.journal, partitions=3)))
 
 
 def test_a_journal_with_more_partitions_needs_the_operator():

@@ -1,0 +1,275 @@
+"""``coursesyncd topics grow``: more partitions of the input and of the journal, without losing the order.
+
+More partitions hash every key anew: the next change of a course comes in another partition, while its last
+one may still be under way in the old one. So it is only done when nothing is: all partitions are read to
+their ends, and nothing waits, is open or is watched. In this order, each step a no-op when it was done::
+
+    1  the journal has N partitions
+    2  each new journal partition begins at offset 0, with the *old* count: so it is blocked
+    3  the input has N partitions
+    4  all is looked at again; the position records of the old partitions, then of the new ones, say N
+
+A crash between any two leaves partitions that stand still and say so, and running it again finishes. What is
+published between two looks is found by the second: then step 4 waits until it has been read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from daemon.config import Settings
+from daemon.connections import kafka_connection
+from daemon.core.journal import Fold
+from daemon.core.model import Now
+from daemon.core.shard import first_position
+from daemon.log.kafka.admin import Admin
+from daemon.log.kafka.clients import Clients
+from daemon.log.kafka.log import KafkaLog
+from daemon.log.kafka.topic_settings import add_partitions
+from daemon.log.port import Bystander, LogError, Topics
+from daemon.options import config_option, settings_or_exit
+from daemon.tending import Look, TendingError, confirmed, look, renew
+
+VISIBLE_WITHIN = 30.0
+"""Seconds after which all brokers know of new partitions."""
+
+AddPartitions = Callable[[str, int], Any]
+"""Lets a topic have so many partitions in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """All partitions of the input, and those that only the journal has yet."""
+
+    looks: Mapping[int, Look]
+    input_partitions: int
+    journal_partitions: int
+    topics: Topics
+
+    def is_new(self, number: int) -> bool:
+        """Whether it came with a growth that is not finished: no change that was published before is in it."""
+        position = self.looks[number].position
+        if position is not None:
+            return position.partitions <= number
+        began = [at.position.partitions for at in self.looks.values() if at.position is not None]
+        return number >= min(self.input_partitions, self.journal_partitions, *began)
+
+    @property
+    def has_begun(self) -> bool:
+        """Some partition was started; otherwise new ones start as the others will."""
+        return any(at.position is not None for at in self.looks.values())
+
+    def is_stale(self, number: int, partitions: int) -> bool:
+        """Whether its position record has to be written."""
+        at = self.looks.get(number)
+        if at is not None and at.position is not None:
+            return at.position.partitions != partitions
+        return self.has_begun and (at is None or self.is_new(number))
+
+    @property
+    def old(self) -> Iterator[Look]:
+        return (at for number, at in self.looks.items() if not self.is_new(number))
+
+    @property
+    def new(self) -> Iterator[Look]:
+        return (at for number, at in self.looks.items() if self.is_new(number))
+
+
+async def survey(log: Bystander, topics: Topics) -> Survey:
+    """Look at everything, without disturbing anybody.
+
+    Raises:
+        TendingError: a journal can not be read.
+        LogError: the log does not answer.
+    """
+    facts = await log.input_facts(0)
+    looks: dict[int, Look] = {}
+    for number in range(max(facts.partitions, facts.journal_partitions)):
+        if number < facts.journal_partitions:
+            looks[number] = await look(log, number, topics)
+        else:
+            looks[number] = Look(number, Fold(), await log.input_facts(number))
+    return Survey(looks, facts.partitions, facts.journal_partitions, topics)
+
+
+async def unrest(log: Bystander, found: Survey) -> list[str]:
+    """What is not quiescent in the old partitions, a line each."""
+    whys = [(at.partition, await _unrest(log, at)) for at in found.old]
+    return [f"partition {number}: {why}" for number, why in whys if why is not None]
+
+
+async def _unrest(log: Bystander, at: Look) -> str | None:
+    facts, position = at.facts, at.position
+    if at.under_way is not None:
+        return at.under_way
+    if position is None and facts.group_offset is not None:
+        return "its journal holds no position (see `coursesyncd skip`)"
+    if position is not None and position.topic_id != facts.topic_id:
+        return "the journal is that of another topic (see `coursesyncd skip`)"
+    offset = facts.earliest if position is None else position.next_offset
+    if not facts.earliest <= offset <= facts.latest:
+        return f"offset {offset} can not be read (see `coursesyncd skip`)"
+    if facts.stable < facts.latest:
+        return "a transaction of a publisher is open"
+    # The offsets alone do not tell: the end of a transaction takes one, and so does what was aborted.
+    unread = await log.next_record(at.partition, offset)
+    return None if unread is None else f"records from offset {unread} on are not read yet"
+
+
+def steps(found: Survey, partitions: int) -> list[str]:
+    """What is to be done, in words; empty when all is done.
+
+    Raises:
+        TendingError: partitions can not be taken away.
+    """
+    topics = found.topics
+    most = max(found.input_partitions, found.journal_partitions)
+    if partitions < most:
+        raise TendingError(
+            f"{topics.changes} has {found.input_partitions} partitions and {topics.journal} {found.journal_partitions}: "
+            f"partitions can not be taken away, so --partitions must be at least {most}"
+        )
+    said = []
+    if found.journal_partitions < partitions:
+        said.append(f"{topics.journal}: {found.journal_partitions} partitions become {partitions}")
+    if found.input_partitions < partitions:
+        said.append(f"{topics.changes}: {found.input_partitions} partitions become {partitions}")
+    if stale := [number for number in range(partitions) if found.is_stale(number, partitions)]:
+        numbers = ", ".join(map(str, stale))
+        said.append(f"{topics.journal}: the position records of partitions {numbers} say {partitions}")
+    return said
+
+
+async def grow(
+    log: Bystander, add: AddPartitions, found: Survey, partitions: int, now: Callable[[], Now]
+) -> None:
+    """Carry out the steps. The old partitions of `found` must be quiescent.
+
+    Raises:
+        TendingError: something came in between; run it again when that has been read.
+        LogError: the log did not answer; run it again.
+    """
+    topics = found.topics
+    counts = [at.position.partitions for at in found.looks.values() if at.position is not None]
+    began = min([*counts, found.input_partitions, found.journal_partitions])
+    if found.journal_partitions < partitions:
+        await asyncio.to_thread(add, topics.journal, partitions)
+        await _visible(log, partitions, of_journal=True)
+    if found.has_begun:
+        for number in range(began, partitions):
+            await _begin(log, number, began, topics, now())
+    if found.input_partitions < partitions:
+        await asyncio.to_thread(add, topics.changes, partitions)
+        await _visible(log, partitions, of_journal=False)
+    await _renew_all(log, topics, partitions)
+
+
+async def _begin(log: Bystander, number: int, began: int, topics: Topics, now: Now) -> None:
+    """A first position at the start of a new partition, with the old count: it blocks, and nothing is passed
+    over even where `input.start_at` is `latest`.
+    """
+    at = await look(log, number, topics)
+    if at.position is None:
+        await renew(log, at, first_position(at.facts.earliest, at.facts.topic_id, began, now), topics)
+
+
+async def _renew_all(log: Bystander, topics: Topics, partitions: int) -> None:
+    found = await survey(log, topics)
+    if said := await unrest(log, found):
+        raise TendingError(
+            "records came in meanwhile: "
+            + "; ".join(said)
+            + ". With the publishers paused, `coursesyncd skip "
+            "--partition P` lets each of these partitions read them; then run this again"
+        )
+    for at in (*found.old, *found.new):
+        if at.position is not None and at.position.partitions != partitions:
+            await renew(log, at, msgspec.structs.replace(at.position, partitions=partitions), topics)
+
+
+async def _visible(log: Bystander, partitions: int, *, of_journal: bool) -> None:
+    async with asyncio.timeout(VISIBLE_WITHIN):
+        while True:
+            facts = await log.input_facts(0)
+            if (facts.journal_partitions if of_journal else facts.partitions) >= partitions:
+                return
+            await asyncio.sleep(0.1)
+
+
+@click.command(name="grow")
+@config_option
+@click.option(
+    "--partitions", type=click.IntRange(1, 10_000), required=True, help="How many there shall be in all."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
+def grow_command(*, config_file: Path | None, partitions: int, dry_run: bool, yes: bool) -> None:
+    """Give the input and the journal more partitions.
+
+    Pause the publishers first: courses move to other partitions, so nothing may be unread or under way. The
+    daemon may run. What was interrupted is finished by running it again.
+    """
+    settings = settings_or_exit(config_file, unneeded=frozenset({"kombo"}))
+    with asyncio.Runner() as runner:
+        try:
+            shell = runner.run(_shell(settings))
+            try:
+                _grow(runner, shell, settings.topics, partitions, dry_run=dry_run, yes=yes)
+            finally:
+                runner.run(shell.close())
+        except (LogError, TendingError) as error:
+            raise click.ClickException(str(error)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Shell:
+    log: KafkaLog
+    admin: Admin
+
+    def add(self, topic: str, partitions: int) -> None:
+        self.admin.ask(lambda client: add_partitions(client, topic, partitions))
+
+    async def close(self) -> None:
+        await self.log.stop()
+        self.admin.close()
+
+
+async def _shell(settings: Settings) -> _Shell:
+    kafka = settings.kafka
+    connection = kafka_connection(kafka)
+    log = KafkaLog(connection, settings.topics, kafka.group_id, None, kafka.session_timeout)
+    return _Shell(log, Admin(Clients(connection)))
+
+
+def _grow(
+    runner: asyncio.Runner, shell: _Shell, topics: Topics, partitions: int, *, dry_run: bool, yes: bool
+) -> None:
+    found = runner.run(survey(shell.log, topics))
+    to_do = steps(found, partitions)
+    if not to_do:
+        click.echo(f"Nothing to do: {partitions} partitions, and the journal says so.")
+        return
+    for line in to_do:
+        click.echo(line)
+    if said := runner.run(unrest(shell.log, found)):
+        raise TendingError(
+            "not now: courses move to other partitions, and these are not at rest:\n  "
+            + "\n  ".join(said)
+            + "\nPause the publishers and let the daemon finish, then run this again"
+        )
+    click.echo("Every partition is at rest. The publishers must stay paused until this has ended.")
+    if confirmed("Go on?", yes=yes, dry_run=dry_run):
+        runner.run(grow(shell.log, shell.add, found, partitions, _now))
+        click.echo(f"Done: {topics.changes} and {topics.journal} have {partitions} partitions.")
+
+
+def _now() -> Now:
+    return Now(time.time_ns() // 1_000_000, time.monotonic())

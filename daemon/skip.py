@@ -1,0 +1,201 @@
+"""``coursesyncd skip``: lets a blocked partition go on at an offset that a person answers for.
+
+It writes one position record, as the partition's owner, and touches nothing else: what is under way goes on.
+It never guesses where records would be lost or doubled; then the person has to name the offset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import msgspec
+
+from daemon.config import Settings
+from daemon.connections import kafka_connection
+from daemon.core.journal import Position
+from daemon.core.model import Now
+from daemon.core.shard import first_position
+from daemon.log.kafka.log import KafkaLog
+from daemon.log.port import LogError, Topics
+from daemon.options import config_option, settings_or_exit
+from daemon.tending import Look, TendingError, confirmed, look, renew
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    found: Look
+    position: Position
+    """What is to be written."""
+
+    @property
+    def changes_nothing(self) -> bool:
+        return self.position == self.found.position
+
+
+class _Target(click.ParamType[int | str]):
+    name = "earliest|latest|OFFSET"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        if value in ("earliest", "latest"):
+            return str(value)
+        if str(value).isdecimal():
+            return int(str(value))
+        return self.fail(f"{value!r} is neither earliest nor latest nor an offset", param, ctx)
+
+
+@click.command()
+@config_option
+@click.option(
+    "--partition", type=click.IntRange(0), required=True, help="Partition of the input that is blocked."
+)
+@click.option(
+    "--to",
+    "target",
+    type=_Target(),
+    help="Where to go on reading. Default: where the journal is, or the first record that is left behind it.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
+def skip(
+    *, config_file: Path | None, partition: int, target: int | str | None, dry_run: bool, yes: bool
+) -> None:
+    """Let a blocked partition go on at another offset.
+
+    Says what the journal holds, what the input has and how many records will never get a result, and asks.
+    What is under way goes on. A replica that holds the partition takes it up within seconds.
+    """
+    settings = settings_or_exit(config_file, unneeded=frozenset({"kombo"}))
+    topics = settings.topics
+    with asyncio.Runner() as runner:
+        try:
+            log = runner.run(_bystander(settings))
+            try:
+                found = runner.run(look(log, partition, topics))
+                now = Now(time.time_ns() // 1_000_000, time.monotonic())
+                plan = plan_skip(found, target, topics, now)
+                for line in told(plan, topics):
+                    click.echo(line)
+                if plan.changes_nothing:
+                    click.echo("Nothing to do: the journal says so already.")
+                elif confirmed("Go on there?", yes=yes, dry_run=dry_run):
+                    runner.run(renew(log, found, plan.position, topics))
+                    runner.run(log.commit_group_offset(partition, plan.position.next_offset))
+                    click.echo(f"Done: partition {partition} goes on at offset {plan.position.next_offset}.")
+            finally:
+                runner.run(log.stop())
+        except (LogError, TendingError) as error:
+            raise click.ClickException(str(error)) from None
+
+
+async def _bystander(settings: Settings) -> KafkaLog:
+    """Never started: no member of the group."""
+    kafka = settings.kafka
+    connection = kafka_connection(kafka)
+    return KafkaLog(connection, settings.topics, kafka.group_id, None, kafka.session_timeout)
+
+
+def plan_skip(found: Look, target: int | str | None, topics: Topics, now: Now) -> Plan:
+    """The position record that lets the partition go on.
+
+    Raises:
+        TendingError: nobody can say where, or going on there would break a promise.
+    """
+    facts, position = found.facts, found.position
+    offset = _offset(found, target, topics)
+    if not facts.earliest <= offset <= facts.latest:
+        raise TendingError(
+            f"partition {found.partition}: {topics.changes} has the offsets {facts.earliest} to {facts.latest} "
+            f"(its end), so it can not be read from {offset}"
+        )
+    _refuse_to_double(found, offset, topics)
+    if position is None:
+        return Plan(found, first_position(offset, facts.topic_id, facts.partitions, now))
+    renewed = msgspec.structs.replace(
+        position, next_offset=offset, topic_id=facts.topic_id, partitions=facts.partitions
+    )
+    return Plan(found, renewed)
+
+
+def _offset(found: Look, target: int | str | None, topics: Topics) -> int:
+    facts, position = found.facts, found.position
+    match target:
+        case int():
+            return target
+        case "earliest":
+            return facts.earliest
+        case "latest":
+            return facts.stable  # what a transaction still holds open may come yet
+    if position is None or position.topic_id != facts.topic_id or position.next_offset > facts.latest:
+        why = "holds no position" if position is None else "speaks of records that are gone"
+        raise TendingError(
+            f"partition {found.partition}: {topics.journal} {why}, so it can not say where to go on. Say it with "
+            f"--to earliest, --to latest or --to OFFSET; {topics.changes} has {facts.earliest} to {facts.latest}"
+        )
+    return max(position.next_offset, facts.earliest)
+
+
+def _refuse_to_double(found: Look, offset: int, topics: Topics) -> None:
+    """One change, one result: what was read is not read again, and no two changes have one offset."""
+    facts, position = found.facts, found.position
+    same_topic = position is not None and position.topic_id == facts.topic_id
+    if position is not None and same_topic and offset < position.next_offset <= facts.latest:
+        raise TendingError(
+            f"partition {found.partition}: {topics.changes} was read up to offset {position.next_offset}; reading from "
+            f"{offset} again would give changes a second result. To have them sent again, publish them again"
+        )
+    highest = max(found.open_offsets, default=-1)
+    if highest >= offset:
+        raise TendingError(
+            f"partition {found.partition}: {found.under_way} come from offsets up to {highest}, and reading on at {offset} "
+            f"would give these offsets to other changes. What can be done: --to an offset above {highest}; or give up "
+            f"what is under way: see docs/runbook.md#begin-a-new-journal"
+        )
+
+
+def told(plan: Plan, topics: Topics) -> Iterator[str]:
+    """What a person must know before the answer."""
+    found, facts, position = plan.found, plan.found.facts, plan.found.position
+    offset = plan.position.next_offset
+    if position is None:
+        yield f"journal   {topics.journal} partition {found.partition}: no position"
+    else:
+        yield (
+            f"journal   {topics.journal} partition {found.partition}: read up to offset {position.next_offset} of a topic "
+            f"with {position.partitions} partitions (id {position.topic_id})"
+        )
+    yield f"under way {found.under_way or 'nothing'}{'; goes on' if found.under_way else ''}"
+    yield (
+        f"input     {topics.changes} partition {found.partition}: offsets {facts.earliest} to {facts.latest} (its end), "
+        f"{facts.partitions} partitions (id {facts.topic_id})"
+    )
+    if facts.group_offset is not None:
+        yield f"group     has read up to offset {facts.group_offset}, as known to Kafka"
+    yield f"goes on   at offset {offset}"
+    yield from (f"          {line}" for line in _losses(plan))
+
+
+def _losses(plan: Plan) -> Iterator[str]:
+    """Counted by offsets: those of transactions' ends and of what was aborted are among them."""
+    facts, position, offset = plan.found.facts, plan.found.position, plan.position.next_offset
+    if position is not None and position.topic_id == facts.topic_id:
+        if offset > position.next_offset:
+            yield f"up to {offset - position.next_offset} records ({position.next_offset} to {offset - 1}) never get a result"
+            gone = min(offset, facts.earliest) - position.next_offset
+            if gone > 0:
+                yield f"{gone} of them are deleted already"
+        elif offset == position.next_offset:
+            yield "no record is left out"
+        else:
+            yield f"what had been read from offset {offset} on before the log was cut may get a second result"
+    else:
+        if position is not None:
+            yield "what was not read of the deleted topic never gets a result"
+        if offset > facts.earliest:
+            yield f"up to {offset - facts.earliest} records ({facts.earliest} to {offset - 1}) are not read from here on"
+        if position is None and facts.group_offset is not None and offset < facts.group_offset:
+            yield f"those below offset {facts.group_offset} may have a result and get a second one"

@@ -1,0 +1,120 @@
+"""What the commands that repair a partition share: to look at its journal and its input without disturbing
+its owner, and to write a position record as its owner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+
+import click
+
+from daemon.config import Topics
+from daemon.core.journal import POSITION_KEY, Fold, JournalError, Position, encode_value
+from daemon.log.port import Bystander, FencedError, InputFacts, LogError, Record, Transaction
+from daemon.runtime import trouble
+
+
+class TendingError(Exception):
+    """It can not be done, and nothing of it was. The message says why, and what can be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One partition as it was found."""
+
+    partition: int
+    fold: Fold
+    facts: InputFacts
+
+    @property
+    def position(self) -> Position | None:
+        return self.fold.position
+
+    @property
+    def open_offsets(self) -> Iterator[int]:
+        """Those of the changes that are under way: their results are still to come."""
+        fold = self.fold
+        yield from (wait.item.offset for wait in fold.waits.values())
+        yield from (item.offset for batch in fold.batches.values() for item in batch.sealed.items)
+        yield from (item.offset for late in fold.late.values() for item in late.items)
+
+    @property
+    def under_way(self) -> str | None:
+        """What is under way, in words; None when nothing is."""
+        fold = self.fold
+        counts = (
+            (len(fold.waits), "waiting"),
+            (len(fold.batches), "in batches"),
+            (len(fold.late), "timed out"),
+        )
+        said = {
+            "waiting": "{} changes held back",
+            "in batches": "{} open batches",
+            "timed out": "{} timed-out tasks that are still watched",
+        }
+        told = [said[kind].format(count) for count, kind in counts if count]
+        return ", ".join(told) or None
+
+
+async def look(log: Bystander, partition: int, topics: Topics) -> Look:
+    """Read a partition's journal without fencing its owner.
+
+    Raises:
+        TendingError: there is no such partition, or its journal can not be read.
+        LogError: the log does not answer.
+    """
+    facts = await log.input_facts(partition)
+    if sentence := trouble.without_journal(partition, facts, topics):
+        if partition >= facts.partitions:
+            sentence = f"{topics.changes} has {facts.partitions} partitions, 0 to {facts.partitions - 1}: there is no {partition}"
+        raise TendingError(sentence)
+    return Look(partition, await _folded(log.read_journal(partition), partition, topics), facts)
+
+
+async def renew(log: Bystander, seen: Look, position: Position, topics: Topics) -> None:
+    """Become the partition's owner, make sure that its journal is still as it was seen, and write this
+    position record; nothing else is touched. Its earlier owner is fenced and restores anew.
+
+    Raises:
+        TendingError: it is not as it was seen.
+        LogError: it did not work, or its owner was quicker.
+    """
+    partition = seen.partition
+    shard_log = await log.open_shard(partition)
+    try:
+        fold = await _folded(shard_log.restore(), partition, topics)
+        if fold.position != seen.position:
+            raise TendingError(
+                f"partition {partition}: a replica has read on meanwhile, so it is not blocked; nothing was changed"
+            )
+        record = POSITION_KEY, encode_value(position)
+        await shard_log.commit(Transaction([record], position=position.next_offset))
+    except FencedError:
+        raise LogError(
+            f"partition {partition}: the replica that holds it was quicker; nothing was changed, try it again"
+        ) from None
+    finally:
+        await shard_log.close()
+
+
+async def _folded(journal: AsyncIterator[Sequence[Record]], partition: int, topics: Topics) -> Fold:
+    fold = Fold()
+    try:
+        async for records in journal:
+            for record in records:
+                fold.apply(record.offset, record.key, record.value)
+    except JournalError as error:
+        raise TendingError(trouble.unreadable_journal(partition, error, topics)) from error
+    return fold
+
+
+def confirmed(question: str, *, yes: bool, dry_run: bool) -> bool:
+    """Ask a person before something is changed; who gives `yes` has answered, and a dry run changes nothing."""
+    if dry_run:
+        click.echo("Nothing was changed: this was a dry run.")
+        return False
+    if yes or click.confirm(question):
+        return True
+    click.echo("Nothing was changed.")
+    return False

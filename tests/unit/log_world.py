@@ -1,0 +1,179 @@
+"""The real engine on the embedded log with the simulator of the API, in this process and in real time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, Self
+
+import msgspec
+
+from daemon import config
+from daemon.config import Settings, Topics
+from daemon.core.journal import Fold
+from daemon.kombo import wire
+from daemon.kombo.port import PollAnswer, SubmitAnswer
+from daemon.log.embedded import EmbeddedCluster, EmbeddedLog
+from daemon.log.port import Message
+from daemon.runtime.clock import SystemClock
+from daemon.runtime.engine import Engine
+from daemon.runtime.ports import Ports
+from daemon.runtime.pulse import LOOPS
+from daemon.sandbox.simulator.faults import NONE
+from daemon.sandbox.simulator.state import Simulator
+from daemon.telemetry.health import Health, PartitionState
+from daemon.telemetry.metrics import Metrics
+
+PATIENCE = 20.0
+"""Seconds within which everything happens that is going to."""
+KEY = "key"
+
+
+class Api:
+    """`KomboApi`, straight into the simulator."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self.simulator = simulator
+        self.posted: list[bytes] = []
+
+    async def submit(self, integration_id: str, body: bytes) -> SubmitAnswer:
+        await asyncio.sleep(0)
+        self.posted.append(body)
+        now = now_ms()
+        reply = self.simulator.submit(now, f"Bearer {KEY}", integration_id, body)
+        return wire.parse_submit(reply.status, _lower(reply.headers), reply.body, now)
+
+    async def poll(self, integration_id: str, task_id: str) -> PollAnswer:
+        await asyncio.sleep(0)
+        now = now_ms()
+        reply = self.simulator.poll(now, f"Bearer {KEY}", integration_id, task_id)
+        return wire.parse_poll(task_id, reply.status, _lower(reply.headers), reply.body, now)
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+class LogWorld:
+    """One cluster, and one replica after the other. `settings.topics` are the defaults."""
+
+    def __init__(self, partitions: int = 2, *, task_seconds: float = 0.0, start_at: str = "earliest") -> None:
+        self.settings = Settings(
+            kafka=config.Kafka(session_timeout=6.0),
+            input=config.Input(start_at=start_at),
+            batch=config.Batch(linger=0.02),
+            fence=config.Fence(lease=2.0),
+            poll=config.Poll(first_after=0.05, interval_max=0.1),
+            drain=config.Drain(timeout=2.0),
+        )
+        self.topics: Topics = self.settings.topics
+        self.cluster = EmbeddedCluster(now_ms)
+        for topic in (self.topics.changes, self.topics.journal):
+            self.cluster.create_topic(topic, partitions)
+        for topic in (self.topics.results, self.topics.dead_letters):
+            self.cluster.create_topic(topic, 1)
+        self.api = Api(
+            Simulator(rng=random.Random(1), now=now_ms(), api_key=KEY, plan=NONE, task_seconds=task_seconds)
+        )
+        self.bystander = EmbeddedLog(self.cluster, self.topics, "bystander")
+        self._running: tuple[Engine, asyncio.Task[None]] | None = None
+
+    # --- the replica ------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        clock = SystemClock()
+        self.health = Health(LOOPS, clock.now)
+        self.metrics = Metrics(self.health, version="0", input_topic=self.topics.changes, task_timeout_s=60.0)
+        log = EmbeddedLog(self.cluster, self.topics, "replica")
+        await log.start()
+        ports = Ports(self.settings, log, self.api, clock, random.Random(2), self.metrics, self.health)
+        engine = Engine(ports, lambda: False)
+        self._running = engine, asyncio.create_task(engine.run())
+
+    async def stop(self) -> None:
+        """Drains; raises what it died of."""
+        if self._running is not None:
+            (engine, task), self._running = self._running, None
+            engine.stop()
+            await task
+            self.cluster.expire("replica")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        with suppress(Exception):  # the test's own failure tells more
+            await self.stop()
+
+    async def until(self, condition: Callable[[], Any], what: str) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            if self._running is not None and self._running[1].done():
+                self._running[1].result()
+            assert time.monotonic() < deadline, f"waited in vain for {what}; {dict(self.health.partitions)}"
+            await asyncio.sleep(0.005)
+
+    def state(self, partition: int) -> PartitionState | None:
+        held = self.health.partitions.get(partition)
+        return None if held is None else held.state
+
+    async def running(self, partition: int) -> None:
+        await self.until(lambda: self.state(partition) is PartitionState.RUNNING, f"partition {partition}")
+
+    async def blocked(self, partition: int) -> str:
+        """Wait until it is, and return the sentence."""
+        await self.until(
+            lambda: self.state(partition) is PartitionState.BLOCKED, f"partition {partition} that is blocked"
+        )
+        return self.health.partitions[partition].reason or ""
+
+    # --- the topics -------------------------------------------------------------------------------
+
+    def publish(self, partition: int, courses: Iterable[str]) -> None:
+        for course in courses:
+            self.cluster.append(self.topics.changes, Message(b"i", change(course)), partition)
+
+    def results(self) -> list[tuple[str, int, int, str | None]]:
+        """Status, partition, offset and course of every result, in order."""
+        records, _ = self.cluster.read_committed(self.topics.results, 0, 0, 10_000)
+        found = []
+        for record in records:
+            data = msgspec.json.decode(record.value or b"")["data"]
+            source = data["change"]
+            found.append((data["status"], source["partition"], source["offset"], data["origin_id"]))
+        return found
+
+    def journal(self, partition: int) -> list[tuple[bytes | None, bytes | None]]:
+        records, _ = self.cluster.read_committed(self.topics.journal, partition, 0, 10_000)
+        return [(record.key, record.value) for record in records]
+
+    def fold(self, partition: int) -> Fold:
+        fold = Fold()
+        for offset, (key, value) in enumerate(self.journal(partition)):
+            fold.apply(offset, key, value)
+        return fold
+
+    def write_journal(self, partition: int, key: bytes, value: bytes | None) -> None:
+        self.cluster.append(self.topics.journal, Message(key, value), partition)
+
+
+def change(course: str) -> bytes:
+    return msgspec.json.encode(
+        {
+            "id": f"chg-{course}",
+            "type": "course.upserted",
+            "integration_id": "i",
+            "origin_id": course,
+            "course": {"type": "EXTERNAL", "title": course, "course_url": "https://example.com/c"},
+        }
+    )
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _lower(headers: dict[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}

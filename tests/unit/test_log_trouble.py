@@ -1,0 +1,274 @@
+"""Trouble with the log: found, told with the way out, and nothing is passed over in silence (R8)."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from daemon.core.journal import FORMAT, POSITION_KEY, batch_key, encode_value
+from daemon.core.model import Now
+from daemon.log.port import Message
+from daemon.runtime import inspection, partition
+from daemon.skip import plan_skip, told
+from daemon.tending import TendingError, look, renew
+from log_world import LogWorld, now_ms
+
+
+@pytest.fixture(autouse=True)
+def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partition, "LOOK_INTERVAL", 0.02)
+    monkeypatch.setattr(inspection, "INTERVAL", 0.02)
+
+
+async def skip(world: LogWorld, number: int, to: int | str | None = None) -> list[str]:
+    """What the command does; returns what it says."""
+    found = await look(world.bystander, number, world.topics)
+    plan = plan_skip(found, to, world.topics, Now(now_ms(), 0.0))
+    await renew(world.bystander, found, plan.position, world.topics)
+    return list(told(plan, world.topics))
+
+
+async def read(world: LogWorld, number: int, courses: str) -> None:
+    """Publish these and wait for their results."""
+    before = len(world.results())
+    world.publish(number, courses)
+    await world.until(lambda: len(world.results()) == before + len(courses), "the results")
+
+
+def offsets(world: LogWorld, number: int) -> list[int]:
+    return sorted(offset for _, p, offset, _ in world.results() if p == number)
+
+
+async def test_records_that_were_deleted_block_their_partition_alone_and_skip_leads_out() -> None:
+    async with LogWorld() as world:
+        await world.start()
+        await read(world, 0, "abc")
+        await world.stop()
+        world.publish(0, "defgh")
+        world.cluster.delete_before(world.topics.changes, 0, 6)
+        await world.start()
+
+        sentence = await world.blocked(0)
+        assert "partition 0: the records from offset 3 to 5 were deleted from course-changes" in sentence
+        assert "coursesyncd skip --partition 0" in sentence
+        assert "runbook.md#records-deleted" in sentence
+        await read(world, 1, "xy")
+
+        said = await skip(world, 0)
+        assert "          up to 3 records (3 to 5) never get a result" in said
+        await world.running(0)
+        await world.until(lambda: offsets(world, 0) == [0, 1, 2, 6, 7], "what is left, once each")
+
+
+async def test_records_that_are_deleted_while_the_partition_is_read_are_told_the_same_way() -> None:
+    async with LogWorld() as world:
+        await world.start()
+        await read(world, 0, "a")
+        log = world.cluster.partition(world.topics.changes, 0)
+        # As retention does to a reader that is far behind: between two of its looks.
+        log.append(now_ms(), Message(b"i", b"{}"))
+        log.append(now_ms(), Message(b"i", b"{}"))
+        world.cluster.delete_before(world.topics.changes, 0, 2)
+        sentence = await world.blocked(0)
+        assert "the records from offset 1 to 1 were deleted" in sentence
+
+
+async def test_an_offset_beyond_the_end_stays_blocked_though_the_input_grows_past_it() -> None:
+    async with LogWorld() as world:
+        await world.start()
+        await read(world, 0, "abc")
+        await world.stop()
+        position = world.fold(0).position
+        assert position is not None
+        ahead = msgspec.structs.replace(position, next_offset=9)
+        world.write_journal(0, POSITION_KEY, encode_value(ahead))
+        await world.start()
+        sentence = await world.blocked(0)
+        assert "the journal has read up to offset 9, course-changes ends at 3" in sentence
+        assert "coursesyncd skip --partition 0 --to OFFSET" in sentence
+
+        world.publish(0, "defghijk")
+        await read(world, 1, "x")
+        assert world.health.partitions[0].reason == sentence
+        assert offsets(world, 0) == [0, 1, 2]
+
+        await skip(world, 0, 9)
+        await world.until(lambda: offsets(world, 0) == [0, 1, 2, 9, 10], "what lies behind")
+
+
+@pytest.mark.parametrize("while_running", [True, False])
+async def test_a_topic_that_was_created_again_blocks_and_skip_wants_to_be_told_where(
+    while_running: bool,
+) -> None:
+    async with LogWorld() as world:
+        await world.start()
+        await read(world, 0, "abc")
+        if not while_running:
+            await world.stop()
+        world.cluster.recreate_topic(world.topics.changes)
+        world.publish(0, "defg")  # so that the offset of the old topic can be read in the new one
+        if not while_running:
+            await world.start()
+        sentence = await world.blocked(0)
+        assert "was deleted and created again (its id was course-changes.1, is course-changes.5)" in sentence
+        assert "coursesyncd skip --partition 0 --to earliest" in sentence
+        with pytest.raises(TendingError, match="--to earliest, --to latest or --to OFFSET"):
+            await skip(world, 0)
+        before = len(world.results())
+        await skip(world, 0, "earliest")
+        await world.until(lambda: len(world.results()) == before + 4, "all records of the new topic")
+
+
+async def test_more_partitions_are_noticed_while_running_and_the_new_ones_say_that_they_have_no_journal() -> (
+    None
+):
+    async with LogWorld() as world:
+        await world.start()
+        await read(world, 0, "abc")
+        await read(world, 1, "x")
+        world.cluster.add_partitions(world.topics.changes, 3)
+        sentence = await world.blocked(0)
+        assert "course-changes has 3 partitions, the journal was begun with 2" in sentence
+        assert "coursesyncd topics grow --partitions 3" in sentence
+        assert "so this one has no journal" in await world.blocked(2)
+
+
+async def test_a_journal_without_position_is_not_taken_for_a_first_start() -> None:
+    async with LogWorld() as world:
+        await world.start()
+        await read(world, 0, "abc")
+        await world.stop()
+        journal = world.cluster.partition(world.topics.journal, 0)
+        world.cluster.delete_before(world.topics.journal, 0, journal.end)
+        await world.start()
+        sentence = await world.blocked(0)
+        assert "holds no position, yet the consumer group has read course-changes up to offset 3" in sentence
+        assert "coursesyncd skip --partition 0 --to OFFSET" in sentence
+        with pytest.raises(TendingError, match="can not say where to go on"):
+            await skip(world, 0)
+        await skip(world, 0, 3)
+        await world.running(0)
+        await read(world, 0, "d")
+        assert offsets(world, 0) == [0, 1, 2, 3]
+
+
+# --- records of another version -------------------------------------------------------------------
+
+
+NEWER = b'{"format": %d, "next": "other fields, some day"}' % (FORMAT + 1)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        (POSITION_KEY, NEWER, f"the journal has format {FORMAT + 1}, this version reads up to {FORMAT}"),
+        (b'["group","g1"]', b"{}", "was written by a newer version or damaged"),
+        (batch_key("0-1-0"), b'{"integration', "was written by a newer version or damaged"),
+        (b"\xff", b"{}", "was written by a newer version or damaged"),
+    ],
+)
+async def test_what_this_version_can_not_read_it_neither_acts_on_nor_writes_over(
+    key: bytes, value: bytes, expected: str
+) -> None:
+    async with LogWorld() as world:
+        await world.start()
+        await read(world, 0, "abc")
+        await world.stop()
+        world.write_journal(0, key, value)
+        world.publish(0, "d")
+        journal, posted = world.journal(0), len(world.api.posted)
+        await world.start()
+        sentence = await world.blocked(0)
+        assert sentence.startswith("partition 0 of course-sync-journal: ")
+        assert expected in sentence
+        await read(world, 1, "x")
+        assert world.journal(0) == journal
+        assert len(world.api.posted) == posted + 1, "only the other partition's"
+        with pytest.raises(TendingError, match="partition 0 of course-sync-journal"):
+            await skip(world, 0, "latest")
+
+
+async def test_the_newer_version_goes_on_where_the_older_one_had_only_looked() -> None:
+    async with LogWorld() as world:
+        await world.start()
+        await read(world, 0, "abc")
+        await world.stop()
+        with pytest.MonkeyPatch.context() as older:
+            older.setattr("daemon.core.journal.FORMAT", FORMAT - 1)
+            world.publish(0, "d")
+            await world.start()
+            assert "run the newer version" in await world.blocked(0)
+            await world.stop()
+        await world.start()
+        await world.until(lambda: offsets(world, 0) == [0, 1, 2, 3], "the result of the fourth")
+
+
+# --- a transaction that nobody ends ---------------------------------------------------------------
+
+
+async def test_a_stuck_transaction_is_told_and_the_partition_goes_on_when_it_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inspection, "HELD_BACK_AFTER", 0.1)
+    async with LogWorld() as world:
+        await world.start()
+        await read(world, 0, "abc")
+        publisher = world.cluster.producer("publisher")
+        publisher.append(world.topics.changes, Message(b"i", b"{}"), 0)
+        world.publish(0, "de")
+        await world.until(lambda: world.health.partitions[0].warning, "the warning")
+        sentence = world.health.partitions[0].warning or ""
+        assert sentence.startswith("partition 0: a transaction")
+        assert "kafka-transactions.sh abort --topic course-changes --partition 0 --start-offset 3" in sentence
+        assert world.metrics.snapshot().lag[0].records == 3
+        await read(world, 1, "x")
+        assert world.health.partitions[1].warning is None
+
+        publisher.end_transaction(commit=False)
+        await world.until(lambda: offsets(world, 0) == [0, 1, 2, 4, 5], "what was held back")
+        await world.until(lambda: world.health.partitions[0].warning is None, "the end of the warning")
+
+
+# --- what skip does not do ------------------------------------------------------------------------
+
+
+async def test_skip_never_reads_twice_and_changes_nothing_of_what_is_under_way() -> None:
+    async with LogWorld(task_seconds=3600.0) as world:
+        await world.start()
+        world.publish(0, "abc")
+        await world.until(lambda: world.fold(0).batches and world.fold(0).batches["0-0-1"].task, "a task")
+        await world.stop()
+        with pytest.raises(TendingError, match="second result"):
+            await skip(world, 0, "earliest")
+        with pytest.raises(TendingError, match="0 to 3"):
+            await skip(world, 0, 7)
+        before = world.fold(0)
+        world.publish(0, "de")
+        said = await skip(world, 0, "latest")
+        assert "under way 1 open batches; goes on" in said
+        after = world.fold(0)
+        assert after.batches.keys() == before.batches.keys()
+        assert before.position is not None
+        assert after.position == msgspec.structs.replace(before.position, next_offset=5)
+
+        world.cluster.recreate_topic(world.topics.changes)
+        with pytest.raises(TendingError, match="give these offsets to other changes"):
+            await skip(world, 0, "earliest")
+
+
+async def test_skip_finds_out_that_a_replica_reads_on() -> None:
+    async with LogWorld() as world:
+        await world.start()
+        await read(world, 0, "abc")
+        found = await look(world.bystander, 0, world.topics)
+        await read(world, 0, "d")
+        assert found.position is not None
+        with pytest.raises(TendingError, match="a replica has read on meanwhile"):
+            await renew(world.bystander, found, found.position, world.topics)
+        await read(world, 0, "e")  # it was fenced for nothing, and goes on
+
+
+async def test_a_partition_that_does_not_exist_can_not_be_skipped() -> None:
+    async with LogWorld() as world:
+        with pytest.raises(TendingError, match="2 partitions, 0 to 1: there is no 2"):
+            await skip(world, 2)
