@@ -14,6 +14,7 @@ import msgspec
 from daemon import config
 from daemon.config import Settings, Topics
 from daemon.core.journal import Fold
+from daemon.core.model import Now
 from daemon.kombo import wire
 from daemon.kombo.port import PollAnswer, SubmitAnswer
 from daemon.log.embedded import EmbeddedCluster, EmbeddedLog
@@ -24,8 +25,10 @@ from daemon.runtime.ports import Ports
 from daemon.runtime.pulse import LOOPS
 from daemon.sandbox.simulator.faults import NONE
 from daemon.sandbox.simulator.state import Simulator
+from daemon.skip import plan_skip, told
 from daemon.telemetry.health import Health, PartitionState
 from daemon.telemetry.metrics import Metrics
+from daemon.tending import look, renew
 
 PATIENCE = 20.0
 """Seconds within which everything happens that is going to."""
@@ -157,6 +160,21 @@ class LogWorld:
 
     def write_journal(self, partition: int, key: bytes, value: bytes | None) -> None:
         self.cluster.append(self.topics.journal, Message(key, value), partition)
+
+
+async def skip(world: LogWorld, number: int, to: int | str | None = None) -> list[str]:
+    """What the command does; returns what it says."""
+    found = await look(world.bystander, number, world.topics)
+    plan = plan_skip(found, to, world.topics, Now(now_ms(), 0.0))
+    await renew(world.bystander, found, plan.position, world.topics)
+    return list(told(plan, world.topics))
+
+
+async def read(world: LogWorld, number: int, courses: str) -> None:
+    """Publish these and wait for their results."""
+    before = len(world.results())
+    world.publish(number, courses)
+    await world.until(lambda: len(world.results()) >= before + len(courses), "the results")
 
 
 def change(course: str) -> bytes:

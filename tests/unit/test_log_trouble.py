@@ -4,35 +4,18 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from log_world import LogWorld, now_ms, read, skip
 
 from daemon.core.journal import FORMAT, POSITION_KEY, batch_key, encode_value
-from daemon.core.model import Now
 from daemon.log.port import Message
 from daemon.runtime import inspection, partition
-from daemon.skip import plan_skip, told
 from daemon.tending import TendingError, look, renew
-from log_world import LogWorld, now_ms
 
 
 @pytest.fixture(autouse=True)
 def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition, "LOOK_INTERVAL", 0.02)
     monkeypatch.setattr(inspection, "INTERVAL", 0.02)
-
-
-async def skip(world: LogWorld, number: int, to: int | str | None = None) -> list[str]:
-    """What the command does; returns what it says."""
-    found = await look(world.bystander, number, world.topics)
-    plan = plan_skip(found, to, world.topics, Now(now_ms(), 0.0))
-    await renew(world.bystander, found, plan.position, world.topics)
-    return list(told(plan, world.topics))
-
-
-async def read(world: LogWorld, number: int, courses: str) -> None:
-    """Publish these and wait for their results."""
-    before = len(world.results())
-    world.publish(number, courses)
-    await world.until(lambda: len(world.results()) == before + len(courses), "the results")
 
 
 def offsets(world: LogWorld, number: int) -> list[int]:
