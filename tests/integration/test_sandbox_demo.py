@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
-import time
 import urllib.request
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sandbox_command import DEADLINE, running, wait_until
 
-DEADLINE = 100.0
-COURSESYNCD = str(Path(sys.executable).with_name("coursesyncd"))
 BAD_COLUMNS = ("lost", "duplicate", "false_successes", "misordered", "unconverged")
 
 pytestmark = [pytest.mark.kafka, pytest.mark.usefixtures("startable_kafka")]
@@ -82,51 +75,6 @@ def test_up_prints_commands_that_work_and_starts_a_killed_daemon_again(tmp_path:
         wait_until(lambda: up.left_running() == [], up)
 
 
-class Running:
-    """A `coursesyncd sandbox` command, and how to find what it has started."""
-
-    def __init__(self, process: subprocess.Popen[bytes], log: Path, mark: str) -> None:
-        self.process = process
-        self._log = log
-        self._mark = mark.encode()
-
-    def output(self) -> str:
-        return self._log.read_text()
-
-    def left_running(self) -> list[str]:
-        """Command lines of processes that have our mark in their environment."""
-        if not Path("/proc/self/environ").exists():
-            pytest.skip("finding what was left running needs /proc")
-        found = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                if self._mark in (entry / "environ").read_bytes():
-                    found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-            except OSError:  # it has just ended
-                continue
-        return found
-
-
-@contextmanager
-def running(directory: Path, *words: str) -> Iterator[Running]:
-    mark = f"SANDBOX_TEST={uuid.uuid4().hex}"
-    name, _, value = mark.partition("=")
-    log = directory / "output"
-    environment = {k: v for k, v in os.environ.items() if k != "KAFKA"} | {name: value, "COLUMNS": "200"}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [COURSESYNCD, "sandbox", *words, "--directory", str(directory)],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
-        )
-    try:
-        yield Running(process, log, mark)
-    finally:
-        process.kill()
-        process.wait()
-
-
 def shell(command: str, directory: Path) -> str:
     """As a user does: after `source …/env`. Returns what it wrote."""
     return subprocess.run(
@@ -141,10 +89,3 @@ def shell(command: str, directory: Path) -> str:
 def fetch(url: str) -> bytes:
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=10) as answer:
         return answer.read()
-
-
-def wait_until(condition: Callable[[], bool], of: Running) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain\n{of.output()}\n{of.left_running()}"
-        time.sleep(0.05)
