@@ -31,7 +31,8 @@ class Memory:
         self.partition = partition
         self.settings = settings
         self.rng = rng
-        self.position = position
+        # A newer version writes its own format from the first commit on: an older one must find it (R8).
+        self.position = msgspec.structs.replace(position, format=journal.FORMAT)
         self.waiting = Waiting()
         self.batches: dict[str, Batch] = {}
         self.late: dict[str, LateTask] = {}

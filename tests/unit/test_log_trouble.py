@@ -186,6 +186,23 @@ async def test_the_newer_version_goes_on_where_the_older_one_had_only_looked() -
         await world.until(lambda: offsets(world, 0) == [0, 1, 2, 3], "the result of the fourth")
 
 
+async def test_an_older_journal_bears_our_format_from_the_first_commit_on() -> None:
+    async with LogWorld() as world:
+        with pytest.MonkeyPatch.context() as older:
+            older.setattr("daemon.core.journal.FORMAT", FORMAT - 1)
+            await world.start()
+            await read(world, 0, "a")
+            await world.stop()
+        position = world.fold(0).position
+        assert position is not None
+        assert position.format == FORMAT - 1
+        await world.start()
+        await read(world, 0, "b")
+        position = world.fold(0).position
+        assert position is not None
+        assert position.format == FORMAT
+
+
 # --- a transaction that nobody ends ---------------------------------------------------------------
 
 

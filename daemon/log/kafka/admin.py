@@ -6,6 +6,7 @@ client after an error: it remembers coordinators that have moved.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,12 +14,16 @@ from typing import TypeVar
 
 from kafka import IsolationLevel, KafkaAdminClient, OffsetAndMetadata, OffsetSpec, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
+from kafka.errors import CoordinatorNotAvailableError, KafkaError, UnknownTopicOrPartitionError, for_code
 
 from daemon.log.kafka.clients import Clients
 from daemon.log.port import InputFacts, LogError, Topics
 
 _T = TypeVar("_T")
+
+COORDINATOR_WITHIN = 10.0
+"""Seconds. The first question after a group makes the cluster create the topic that groups are kept in."""
+COORDINATOR_PAUSE = 0.2
 
 _NO_SUCH_TOPIC = UnknownTopicOrPartitionError.errno
 
@@ -148,16 +153,29 @@ def input_facts(client: KafkaAdminClient, topics: Topics, partition: int, group_
         # In this order: what is asked later can only be further on.
         earliest, latest = offsets(client, topics.changes, partition)
         stable = min(_end(client, tp, IsolationLevel.READ_COMMITTED), latest)
-    committed = client.list_group_offsets({group_id: [tp]})[group_id].get(tp)
+    group_offset = _group_offset(client, group_id, tp)
     return InputFacts(
         topic_id=topic_id,
         partitions=partitions,
         earliest=earliest,
         stable=stable,
         latest=latest,
-        group_offset=None if committed is None or committed.offset < 0 else committed.offset,
+        group_offset=group_offset,
         journal_partitions=journal_partitions,
     )
+
+
+def _group_offset(client: KafkaAdminClient, group_id: str, tp: TopicPartition) -> int | None:
+    deadline = time.monotonic() + COORDINATOR_WITHIN
+    while True:
+        try:
+            committed = client.list_group_offsets({group_id: [tp]})[group_id].get(tp)
+        except CoordinatorNotAvailableError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(COORDINATOR_PAUSE)
+        else:
+            return None if committed is None or committed.offset < 0 else int(committed.offset)
 
 
 def commit_group_offset(
