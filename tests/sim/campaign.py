@@ -123,8 +123,8 @@ def campaign(number: int, histories: int) -> bool:
     for outcome in failed[:SHOWN_MAX]:
         shrink_and_show(outcome)
     if len(failed) > SHOWN_MAX:
-        print(f"\nAnd {len(failed) - SHOWN_MAX} more: {', '.join(str(o.seed) for o in failed[SHOWN_MAX:][:50])}")
+        print(
+            f"\nAnd {len(failed) - SHOWN_MAX} more: {', '.join(str(o.seed) for o in failed[SHOWN_MAX:][:50])}"
+        )
     print(json.dumps(figures))
     return not failed
-
-

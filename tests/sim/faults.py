@@ -91,6 +91,7 @@ def draw_network(rng: random.Random, wild: float) -> NetworkFaults:
         request_twice=_rate(rng, wild, 0.1),
         answer_lost=_rate(rng, wild, 0.2),
         date_missing=_rate(rng, wild, 0.3),
+        shuffled=rng.random() < 0.5,
         wordy=rng.random() < 0.25 * wild,
         latency_max=rng.choice((0.01, 0.1, 0.5)),
     )
@@ -108,7 +109,7 @@ def draw_plan(rng: random.Random, wild: float) -> FaultPlan:
     maybe(lambda p: SubmitRefused(probability=p, statuses=(403,)), 0.1)
     maybe(lambda p: SubmitRefused(probability=p, statuses=(409,), code="INTEGRATION.SETUP_SYNC_PENDING"), 0.2)
     maybe(lambda p: SubmitRefused(probability=p, statuses=(404,), code="PLATFORM.INTEGRATION_NOT_FOUND"), 0.2)
-    maybe(lambda p: AnswerLost(probability=p, how="error"), 0.2)
+    maybe(lambda p: AnswerLost(probability=p, how="error"), 0.4)
     maybe(lambda p: AnswerLost(probability=p, how="cut"), 0.2)
     maybe(lambda p: AnswerLost(probability=p, how="hang"), 0.1)
     maybe(lambda p: PollFails(probability=p), 0.3)

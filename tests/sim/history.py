@@ -15,7 +15,7 @@ from tests.sim.faulty import FaultyCluster
 from tests.sim.judge import judge_history, judge_isolation, unfinished
 from tests.sim.network import Network
 from tests.sim.outcome import Outcome
-from tests.sim.parameters import BROKEN, TOPICS, Kind, Parameters, draw, healed
+from tests.sim.parameters import TOPICS, Kind, Parameters, draw, healed
 from tests.sim.replaced import judge_replaced
 from tests.sim.witness import Witness
 from tests.sim.world import Replica, World
@@ -55,8 +55,8 @@ def run(
     world.run(world.time + CALM_MAX, lambda: not unfinished(world, changes()))
     outcome.changes = changes()
     judge_history(world, outcome)
-    if parameters.kind is Kind.ISOLATION:
-        judge_isolation(world, outcome, BROKEN)
+    if parameters.broken is not None:
+        judge_isolation(world, outcome, parameters.broken)
     return outcome
 
 

@@ -63,10 +63,8 @@ class SteppedLoop(asyncio.AbstractEventLoop):
     def unheard(self) -> list[str]:
         """Exceptions of tasks that nobody retrieved."""
         found = [str(context.get("exception") or context.get("message")) for context in self.troubles]
-        for task in self._kept:
-            if task.done() and not task.cancelled() and task._log_traceback:  # type: ignore[attr-defined]
-                found.append(f"{task.get_name()}: {task._exception!r}")  # type: ignore[attr-defined]
-        return found
+        unread: list[Any] = [t for t in self._kept if t.done() and not t.cancelled()]
+        return [*found, *(f"{t.get_name()}: {t._exception!r}" for t in unread if t._log_traceback)]
 
     # --- what asyncio asks ------------------------------------------------------------------------
 

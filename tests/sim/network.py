@@ -29,6 +29,8 @@ class NetworkFaults:
     answer_lost: float = 0.0
     date_missing: float = 0.0
     """The answer comes without its `Date`: it tells no API time."""
+    shuffled: bool = False
+    """The result of a task names its items in any order."""
     wordy: bool = False
     """An item's error comes with a message of megabytes (R7)."""
     latency_max: float = 0.05
@@ -130,6 +132,10 @@ class Network:
         faults = self.faults
         if faults.wordy and ITEM_ERROR in reply.body:
             reply = msgspec.structs.replace(reply, body=reply.body.replace(ITEM_ERROR, WORDS, 1))
+        if faults.shuffled and b'"data":[{' in reply.body:
+            answer = msgspec.json.decode(reply.body)
+            self.rng.shuffle(answer["data"]["data"])
+            reply = msgspec.structs.replace(reply, body=msgspec.json.encode(answer))
         if faults.date_missing and self.rng.random() < faults.date_missing:
             headers = {name: value for name, value in reply.headers.items() if name != "Date"}
             reply = msgspec.structs.replace(reply, headers=headers)

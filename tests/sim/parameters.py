@@ -39,18 +39,16 @@ class Kind(StrEnum):
     """What is read back from the journal is not always what was written there (R9)."""
 
 
-BROKEN = ("tool:0", "tool")
-"""The integration that breaks in a history of kind `isolation`, in either set of names."""
-
 BREAKAGES: tuple[AnyRule, ...] = (
-    SubmitRefused(integrations=BROKEN, statuses=(403,), code="INTEGRATION.AUTHENTICATION_INVALID"),
-    SubmitRefused(integrations=BROKEN, statuses=(403,)),
-    SubmitRefused(integrations=BROKEN),
-    SubmitThrottled(integrations=BROKEN, retry_after=60),
-    AnswerLost(integrations=BROKEN, how="hang"),
-    TaskEndless(integrations=BROKEN),
-    TaskFails(integrations=BROKEN, codes=("INTEGRATION.AUTHENTICATION_INVALID",)),
+    SubmitRefused(statuses=(403,), code="INTEGRATION.AUTHENTICATION_INVALID"),
+    SubmitRefused(statuses=(403,)),
+    SubmitRefused(),
+    SubmitThrottled(retry_after=60),
+    AnswerLost(how="hang"),
+    TaskEndless(),
+    TaskFails(codes=("INTEGRATION.AUTHENTICATION_INVALID",)),
 )
+"""How the one integration is broken in a history of kind `isolation`."""
 
 WEIGHTS = {Kind.WILD: 0.84, Kind.ISOLATION: 0.06, Kind.REPLACED: 0.06, Kind.MISREAD: 0.04}
 
@@ -101,13 +99,15 @@ class Parameters:
     long: float
     """How likely a course's text is long, so that few of them fill a batch."""
     upheaval: Upheaval | None = None
+    broken: str | None = None
+    """The integration that is broken until the healing."""
 
 
 def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
     """Small on purpose, so that changes collide."""
     chosen = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
     kind = kind or chosen
-    wild = rng.random()
+    wild = max(rng.random(), rng.random())
     if kind is Kind.ISOLATION or kind is Kind.REPLACED:
         wild = 0.0
     plan = faults.draw_plan(rng, wild)
@@ -182,7 +182,8 @@ def _isolation(rng: random.Random, drawn: Parameters) -> Parameters:
     """One integration is broken until the healing. The limits that all of them share, places in flight and
     the backlog of a partition, are out of reach, as contract 5 has it.
     """
-    how = rng.choice(BREAKAGES)
+    broken = drawn.names.integrations[0]
+    how = msgspec.structs.replace(rng.choice(BREAKAGES), integrations=(broken,))
     settings = dataclasses.replace(
         drawn.settings,
         batch=config.Batch(linger=drawn.settings.batch.linger),
@@ -198,6 +199,7 @@ def _isolation(rng: random.Random, drawn: Parameters) -> Parameters:
         changes=rng.randint(20, 50),
         strikes=faults.NO_STRIKES,
         plan=msgspec.structs.replace(drawn.plan, rules=(how,), concurrency_limit=30),
+        broken=broken,
         huge=0.0,
     )
 

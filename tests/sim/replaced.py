@@ -9,8 +9,8 @@ from __future__ import annotations
 import msgspec
 
 from daemon.log.port import LogError, Message
-from tests.sim.judge import conclude
 from tests.sim.journal_view import JournalView
+from tests.sim.judge import conclude
 from tests.sim.outcome import Outcome
 from tests.sim.parameters import TOPICS, Upheaval
 from tests.sim.world import World
@@ -96,7 +96,9 @@ def _standing(world: World, partitions: range) -> dict[str, object]:
         except LogError:
             return []
 
-    journals = [JournalView().read(cluster.read_committed(TOPICS.journal, p, 0, 1_000_000)[0]) for p in partitions]
+    journals = [
+        JournalView().read(cluster.read_committed(TOPICS.journal, p, 0, 1_000_000)[0]) for p in partitions
+    ]
     return {
         "results": len(read(TOPICS.results, 0)),
         "requests": sum(world.network.simulator.requests.values()),

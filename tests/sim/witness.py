@@ -58,7 +58,9 @@ class Moment(StrEnum):
     ENDED = "ended"
     """A poll has told the end of a task, and no result is written yet."""
     HELD = "held"
-    """A change that was sent before waits again, or a task that timed out is watched."""
+    """A change that was sent before waits for its next attempt."""
+    WATCHED = "watched"
+    """A task has timed out and is watched."""
 
 
 class _Change(msgspec.Struct):
@@ -172,7 +174,7 @@ class Witness:
         journal = self._journals[partition]
         events = [_decode_event(message.value or b"") for message in transaction.results]
         results = {e.data.change.offset for e in events if e.type == "course.sync.resolved"}
-        before, held_before = journal.next_offset, len(journal.sent_before) + len(journal.late)
+        before, held, watched = journal.next_offset, len(journal.sent_before), len(journal.late)
         opened, closed = self._journalled(partition, journal, transaction)
         accounted = results | set(journal.waits.values())
         for batch in journal.batches.values():
@@ -188,10 +190,12 @@ class Witness:
             if e.type == "course.sync.resolved"
         ]
         who = self._owners[partition].who
+        if len(journal.late) > watched:
+            self._moment(Moment.WATCHED, who)
+        if len(journal.sent_before) > held:
+            self._moment(Moment.HELD, who)
         if opened:
             self._moment(Moment.SEALED, who)
-        elif len(journal.sent_before) + len(journal.late) > held_before:
-            self._moment(Moment.HELD, who)
         self._digest_of(partition, transaction)
         self._tell_commit(partition, transaction, events, opened, closed)
 
@@ -392,7 +396,9 @@ class Witness:
         for task in tasks:
             if task.body_sha256 == digest or courses.isdisjoint(item.origin_id for item in task.items):
                 continue
-            if not any(s.body_sha256 == task.body_sha256 and s.created_at >= task.created_at for s in settled):
+            if not any(
+                s.body_sha256 == task.body_sha256 and s.created_at >= task.created_at for s in settled
+            ):
                 self.accuse(
                     "misordered",
                     f"batch {sealed.record.batch_id} is POSTed while the task {task.task_id} with other content "

@@ -206,7 +206,10 @@ class World:
 
     def unheard_errors(self) -> list[str]:
         """Exceptions of the daemon's own that nobody has looked at: a task that died in silence."""
-        loops = [*((r.name, r.loop) for r in self.replicas if r.loop), *((n, l) for n, l, *_ in self.graveyard)]
+        loops = [
+            *((r.name, r.loop) for r in self.replicas if r.loop),
+            *((name, loop) for name, loop, *_ in self.graveyard),
+        ]
         return [f"{name}: {trouble}" for name, loop in loops for trouble in loop.unheard()]
 
     # --- time -------------------------------------------------------------------------------------

@@ -32,7 +32,9 @@ class Mutant:
         with ExitStack() as stack:
 
             def replace(target: Any, attribute: str, replacement: Any) -> None:
-                assert hasattr(target, attribute), f"{target!r} has no {attribute}: {self.name} is out of date"
+                assert hasattr(target, attribute), (
+                    f"{target!r} has no {attribute}: {self.name} is out of date"
+                )
                 stack.enter_context(patch.object(target, attribute, replacement))
 
             self.apply(replace)

@@ -26,7 +26,9 @@ def sent_is_superseded(patch: Patch) -> None:
     admit = Shard._admit
 
     def admit_and_supersede(shard: Shard, change: Change, now: Now) -> None:
-        def superseding(memory: Memory, integration_id: str, item: Item, status: Status, at: Now, **_: Any) -> None:
+        def superseding(
+            memory: Memory, integration_id: str, item: Item, status: Status, at: Now, **_: Any
+        ) -> None:
             end(memory, integration_id, item, Status.SUPERSEDED, at, superseded_by=change.offset)
 
         original, Memory.end = Memory.end, superseding  # type: ignore[method-assign]
@@ -41,9 +43,10 @@ def sent_is_superseded(patch: Patch) -> None:
 @mutant("R10", "That a waiting change was sent before is not journalled: after a restart it is superseded.")
 def attempts_not_journalled(patch: Patch) -> None:
     def wait(item: Item, body: Any, not_before: int | None = None, _: Any = None) -> Any:
-        return WAIT(item, body, not_before, None)
+        return real_wait(item, body, not_before, None)
 
-    WAIT = journal.Wait
+    real_wait = journal.Wait
+
     class Journal:
         """`daemon.core.journal` as `step` sees it."""
 
@@ -63,7 +66,12 @@ def unknown_fate_is_superseded(patch: Patch) -> None:
         memory = shard._memory
         for batch in list(memory.batches.values()):
             mine = [item for item in batch.items if item.origin_id == change.origin_id]
-            if mine and batch.integration_id == change.integration_id and batch.task_id is None and batch.fate_unknown:
+            if (
+                mine
+                and batch.integration_id == change.integration_id
+                and batch.task_id is None
+                and batch.fate_unknown
+            ):
                 memory.close(batch)
                 for item in batch.items:
                     by = change.offset if item in mine else None

@@ -17,7 +17,8 @@ from daemon.core.shard import Shard
 from daemon.core.step import Batch, Draft, Step
 from daemon.log.embedded import EmbeddedLog, EmbeddedShardLog
 from daemon.log.port import Transaction
-from daemon.runtime import opening, partition as partition_module
+from daemon.runtime import partition as partition_module
+from daemon.runtime import trouble
 from daemon.runtime.opening import Opened
 from daemon.runtime.partition import Partition
 from tests.sim.mutants.registry import Patch, mutant
@@ -210,12 +211,13 @@ def rejoin_renews_lease(patch: Patch) -> None:
 
 def _agreeing(patch: Patch, facts_as: Any) -> None:
     """Compare with facts that agree with the position where `facts_as` says so."""
-    compare = opening._compare
+    of_position = trouble.of_position
 
-    def compare_less(partition: int, position: Position, facts: Any) -> None:
-        compare(partition, position, dataclasses.replace(facts, **facts_as(position, facts)))
+    def compare_less(partition: int, position: Position, facts: Any, topics: Any) -> str | None:
+        agreeing = dataclasses.replace(facts, **facts_as(position, facts))
+        return of_position(partition, position, agreeing, topics)
 
-    patch(opening, "_compare", compare_less)
+    patch(trouble, "of_position", compare_less)
 
 
 @mutant("R8", "A topic that was deleted and created again is taken for the old one.", Kind.REPLACED)
@@ -244,25 +246,12 @@ def expired_records_are_passed_over(patch: Patch) -> None:
 
 @mutant("R8", "An empty journal counts as a first start, though the group has read before.", Kind.REPLACED)
 def empty_journal_is_a_first_start(patch: Patch) -> None:
-    first_start = opening._first_start
-
-    def start(ports: Any, partition: int, facts: Any) -> Position:
-        return first_start(ports, partition, dataclasses.replace(facts, group_offset=None))
-
-    patch(opening, "_first_start", start)
+    patch(trouble, "without_position", lambda partition, facts, topics: None)
 
 
 @mutant("R8", "The version of the journal's format is not looked at.", Kind.REPLACED)
 def any_format_will_do(patch: Patch) -> None:
-    decode = journal.decode
-
-    def decode_any(key: bytes | None, value: bytes | None) -> Any:
-        parts, record = decode(key, value)
-        if isinstance(record, Position):
-            record = msgspec.structs.replace(record, format=journal.FORMAT)
-        return parts, record
-
-    patch(journal, "decode", decode_any)
+    patch(journal, "_refuse_newer", lambda version: None)
 
 
 # --- R9 The fold is last value per key ------------------------------------------------------------
@@ -333,8 +322,6 @@ def first_value_stays(patch: Patch) -> None:
 
 @mutant("R9", "A batch that the API has accepted is written again, without its body.")
 def batch_is_written_again(patch: Patch) -> None:
-
-
 
     submit_answered = settle.submit_answered
 
