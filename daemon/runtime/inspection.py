@@ -81,4 +81,4 @@ class Inspection:
         self._ports.health.warned(number, sentence)
         if not held.told:
             held.told = True
-            log.warning("input.held_back", partition=number, error=sentence)
+            log.warning("partition.held_back", partition=number, error=sentence)

@@ -11,7 +11,7 @@ from tests.sim.history import run
 from tests.sim.mutants import MUTANTS, Mutant
 from tests.sim.telling import quiet
 
-HISTORIES_MAX = 500
+HISTORIES_MAX = 1500
 """A mutant that is not caught within so many histories has escaped."""
 FIRST_SEED = 4_000_000_000
 """Apart from those of the campaigns."""
@@ -47,3 +47,20 @@ def hunt_all(processes: int | None = None, first_seed: int = FIRST_SEED) -> Iter
 def _hunt_by_number(task: tuple[int, int]) -> Hunt:
     number, first_seed = task
     return hunt(MUTANTS[number], first_seed)
+
+
+def table(hunts: list[Hunt]) -> str:
+    """The mutants and what it took, as Markdown."""
+    rows = ["| breaks | mutant | what it does | histories | caught as |", "|---|---|---|---|---|"]
+    found = {one.mutant: one for one in hunts}
+    for mutant in sorted(
+        MUTANTS, key=lambda m: (m.rule[0], int(m.rule[1:]) if m.rule[1:].isdigit() else 0, m.name)
+    ):
+        one = found[mutant.name]
+        caught = ", ".join(one.caught_by[:3]) or "**escaped**"
+        rows.append(f"| {mutant.rule} | `{mutant.name}` | {mutant.breaks} | {one.histories} | {caught} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(table(list(hunt_all())))

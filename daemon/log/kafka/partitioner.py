@@ -31,8 +31,12 @@ class KeyPartitioner(DefaultPartitioner):  # type: ignore[misc]
     ) -> int:
         if serialized_key is None:
             return int(super().partition(topic, key, None, value, serialized_value, cluster))
-        # A topic's partitions are numbered from 0 without gaps.
-        return (murmur2(serialized_key) & 0x7FFFFFFF) % len(cluster.partitions_for_topic(topic))
+        return place(serialized_key, len(cluster.partitions_for_topic(topic)))
+
+
+def place(key: bytes, partitions: int) -> int:
+    """The partition of a key, in a topic of so many: they are numbered from 0 without gaps."""
+    return (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 def murmur2(data: bytes) -> int:

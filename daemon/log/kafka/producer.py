@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import structlog
-from kafka import KafkaProducer
+from kafka import KafkaProducer, TopicPartition
 from kafka.errors import (
     InvalidProducerEpochError,
     InvalidRecordError,
@@ -24,6 +24,8 @@ from kafka.errors import (
 )
 
 from daemon.log.kafka.clients import DELIVERY_TIMEOUT, Clients
+from daemon.log.kafka.partitioner import place
+from daemon.log.kafka.sending import Outgoing, send_all
 from daemon.log.port import (
     CommitFailedError,
     FencedError,
@@ -96,16 +98,35 @@ class ShardProducer:
 
     def _commit(self, producer: KafkaProducer, transaction: Transaction) -> list[int]:
         producer.begin_transaction()
-        send, topic, partition = producer.send, self._topics.journal, self._partition
-        journalled = [send(topic, value, key, None, partition) for key, value in transaction.journal]
-        others = _send_all(producer, self._topics.results, transaction.results)
-        others += _send_all(producer, self._topics.dead_letters, transaction.dead_letters)
+        journal = self._journal(transaction.journal)
+        futures = send_all(producer, journal + self._results(producer, transaction.results))
+        journalled, others = futures[: len(journal)], futures[len(journal) :]
+        others += _send_dead_letters(producer, self._topics.dead_letters, transaction.dead_letters)
         deadline = time.monotonic() + ACKNOWLEDGED_WITHIN
         for future in others:
             _acknowledged(future, deadline)
         offsets = [_acknowledged(future, deadline) for future in journalled]
         producer.commit_transaction()
         return offsets
+
+    def _journal(self, entries: Sequence[tuple[bytes, bytes | None]]) -> list[Outgoing]:
+        partition = TopicPartition(self._topics.journal, self._partition)
+        return [Outgoing(partition, key, value, []) for key, value in entries]
+
+    def _results(self, producer: KafkaProducer, results: Sequence[Message]) -> list[Outgoing]:
+        if not results:
+            return []
+        count = len(producer.partitions_for(self._topics.results))
+        partitions = [TopicPartition(self._topics.results, number) for number in range(count)]
+        outgoing = []
+        shared: tuple[tuple[str, bytes], ...] | None = None  # results have all the same headers
+        headers: list[tuple[str, bytes]] = []
+        for key, value, own_headers in results:
+            if own_headers is not shared:
+                shared, headers = own_headers, list(own_headers)
+            assert key is not None, "a result has a key, so that those of one course stay in order"
+            outgoing.append(Outgoing(partitions[place(key, count)], key, value, headers))
+        return outgoing
 
     def _failure(self, error: BaseException, transaction: Transaction) -> CommitFailedError:
         failed = f"commit to partition {self._partition} failed: {_words(error)}"
@@ -136,18 +157,14 @@ class ShardProducer:
         self._failed = True
 
 
-def _send_all(producer: KafkaProducer, topic: str, messages: Sequence[Message]) -> list[Any]:
-    send = producer.send
+def _send_dead_letters(producer: KafkaProducer, topic: str, messages: Sequence[Message]) -> list[Any]:
+    """Rare, of any size and with any headers, some without a key: with all the checks of the library."""
     futures = []
-    shared: tuple[tuple[str, bytes], ...] | None = None  # results have all the same headers
-    headers: list[tuple[str, bytes]] = []
     for message in messages:
-        if message.headers is not shared:
-            shared, headers = message.headers, list(message.headers)
         value = message.value
         if value is None and message.key is None:
             value = b""  # a record without either can be consumed, but the client refuses to send it
-        futures.append(send(topic, value, message.key, headers))
+        futures.append(producer.send(topic, value, message.key, list(message.headers)))
     return futures
 
 

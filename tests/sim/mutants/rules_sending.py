@@ -11,7 +11,6 @@ from daemon.core.flow import Flow
 from daemon.core.model import Now
 from daemon.core.schedule import Schedule
 from daemon.core.shard import Shard
-from daemon.core.step import Step
 from daemon.core.waiting import Held, Lane
 from daemon.kombo import wire
 from daemon.runtime import outbound
@@ -28,26 +27,6 @@ def no_lease(patch: Patch) -> None:
         return partition.shard is shard and not partition._stopping
 
     patch(Partition, "lease", lease)
-
-
-@mutant("R6", "The lease counts from the end of the commit, not from its beginning.")
-def lease_from_the_end(patch: Patch) -> None:
-    commit = Partition._commit
-
-    async def count_from_end(partition: Partition, shard: Shard, shard_log: Any, step: Step) -> None:
-        on_facts = partition._on_facts
-
-        def renew(*a: Any) -> None:
-            partition._lease_from = partition._ports.clock.boot()
-            on_facts(*a)
-
-        partition._on_facts = renew
-        try:
-            await commit(partition, shard, shard_log, step)
-        finally:
-            partition._on_facts = on_facts
-
-    patch(Partition, "_commit", count_from_end)
 
 
 @mutant("R6", "A restored batch is POSTed at once, while the POST of the owner before may be on its way.")
