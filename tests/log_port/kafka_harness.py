@@ -134,12 +134,7 @@ class KafkaHarness:
 
     def stable_end(self, tp: TopicPartition) -> int:
         """Below it every transaction is decided."""
-        found = self._ask(
-            lambda: self.admin.list_partition_offsets(
-                {tp: OffsetSpec.LATEST}, isolation_level=IsolationLevel.READ_COMMITTED
-            )
-        )
-        return int(found[tp].offset)
+        return self._end(tp, IsolationLevel.READ_COMMITTED)
 
     # --- blocking ---------------------------------------------------------------------------------------
 
@@ -210,7 +205,7 @@ class KafkaHarness:
         )
         try:
             reader.assign(tps)
-            ends = {tp: self.stable_end(tp) for tp in tps}
+            ends = {tp: self._decided_end(tp) for tp in tps}
             found: dict[TopicPartition, list[Record]] = {tp: [] for tp in tps}
             deadline = time.monotonic() + self.patience
             while any(reader.position(tp) < end for tp, end in ends.items()):
@@ -222,6 +217,24 @@ class KafkaHarness:
             return [record for tp in tps for record in found[tp]]
         finally:
             reader.close()
+
+    def _decided_end(self, tp: TopicPartition) -> int:
+        """Its end, when nothing is open there. The broker answers a commit, and writes the markers that
+        readers wait for some milliseconds later."""
+        end = self._end(tp, IsolationLevel.READ_UNCOMMITTED)
+        deadline = time.monotonic() + self.patience
+        while self.stable_end(tp) < end:
+            assert time.monotonic() < deadline, f"a transaction stays open in {tp}"
+            time.sleep(0.01)
+        return end
+
+    def _end(self, tp: TopicPartition, isolation_level: IsolationLevel) -> int:
+        found = self._ask(
+            lambda: self.admin.list_partition_offsets(
+                {tp: OffsetSpec.LATEST}, isolation_level=isolation_level
+            )
+        )
+        return int(found[tp].offset)
 
     def _close(self) -> None:
         topics = self.topics

@@ -190,7 +190,8 @@ async def test_records_that_expire_in_the_client_fail_their_commit(
     with _can_stand_still(own_broker) as stop:
 
         class StopsTheBroker(list[Message]):
-            """Once the transaction has begun at the broker, so that nothing but the records is refused."""
+            """Once the transaction has begun at the broker, so that nothing but the records is refused. Dead
+            letters are sent last."""
 
             def __iter__(self) -> Iterator[Message]:
                 manager = shard_producer._producer._transaction_manager
@@ -199,7 +200,7 @@ async def test_records_that_expire_in_the_client_fail_their_commit(
                 stop()
                 return super().__iter__()
 
-        step = Transaction([(b"k", b"v")], StopsTheBroker([Message(b"k", b"expired")]))
+        step = Transaction([(b"k", b"v")], dead_letters=StopsTheBroker([Message(b"k", b"expired")]))
         with pytest.raises(CommitFailedError, match="Expiring 1 record"):
             await asyncio.to_thread(shard_producer.commit, step)
     await asyncio.to_thread(shard_producer.close)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import kafka.record.util
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kafka import KafkaConsumer
+from kafka import KafkaConsumer, KafkaProducer
 from kafka.coordinator.base import BaseCoordinator
 from kafka.coordinator.heartbeat import Heartbeat
 from kafka.errors import KafkaError
 from kafka.net.compat import KafkaNetClient
 from kafka.partitioner.default import DefaultPartitioner
 from kafka.partitioner.default import murmur2 as their_murmur2
+from kafka.producer.record_accumulator import RecordAccumulator
 
 from daemon.log.kafka import KafkaConnection
 from daemon.log.kafka.clients import _EVERY_CLIENT, Clients, _NetClient
@@ -120,6 +122,26 @@ def test_the_fields_that_membership_reads_are_still_there():
     )
     assert set(fields) <= set(source)
     assert "_coordinator" in KafkaConsumer.__init__.__code__.co_names
+
+
+def test_the_path_of_a_record_is_still_the_one_that_sending_takes():
+    """As above: `send_all` calls what `KafkaProducer.send` calls, in the same order."""
+    called = [name for name in KafkaProducer.send.__code__.co_names if name in _WAY_OF_A_RECORD]
+    assert called == _WAY_OF_A_RECORD
+    append = inspect.signature(RecordAccumulator.append).parameters
+    assert list(append)[1:6] == ["tp", "timestamp_ms", "key", "value", "headers"]
+
+
+_WAY_OF_A_RECORD = [
+    "_estimate_size_in_bytes",
+    "_ensure_valid_record_size",
+    "_transaction_manager",
+    "maybe_add_partition_to_transaction",
+    "_accumulator",
+    "append",
+    "_sender",
+    "wakeup",
+]
 
 
 @given(st.binary(max_size=300))
