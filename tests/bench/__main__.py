@@ -13,10 +13,12 @@ from daemon.log.port import LogError
 from daemon.sandbox.broker import Broker, external_kafka
 from daemon.sandbox.process import SandboxError
 from tests.bench.copying import Copied, measure_copy
+from tests.bench.core import measure_core
 from tests.bench.end_to_end import EndToEnd, measure_end_to_end
 from tests.bench.latency import measure_latency
 from tests.bench.load import distinct_changes, preload
 from tests.bench.report import Report, print_table
+from tests.bench.restoring import measure_restore
 from tests.bench.setting import Setting
 
 DIRECTORY = Path(".sandbox/bench")
@@ -41,7 +43,11 @@ def bench(*, changes: int, repetitions: int, samples: int) -> None:
                 console.print(f"Rates, {number} of {repetitions}: {changes:,} changes …")
                 pairs.append(_rates(setting, changes, seed=number))
             console.print(f"Latency when idle: {samples} changes, one by one …")
-            report = Report.of(changes, pairs, measure_latency(setting, samples))
+            latency = measure_latency(setting, samples)
+            console.print("A journal of 100,000 courses in flight, read back …")
+            restored = measure_restore(bootstrap, repetitions)
+        console.print("The core: a million tasks, a million courses …")
+        report = Report.of(changes, pairs, latency, restored, measure_core())
     except (SandboxError, LogError) as error:
         raise click.ClickException(str(error)) from error
     print_table(console, report)

@@ -126,16 +126,21 @@ FIGURES: dict[str, Callable[[int], dict[str, float]]] = {"heap": heap, "in_fligh
 
 def measure(figure: str, size: int) -> dict[str, float]:
     """One figure, in a process of its own."""
-    command = [
-        sys.executable,
-        "-m",
-        __name__ if __name__ != "__main__" else "tests.bench.core",
-        figure,
-        str(size),
-    ]
+    command = [sys.executable, "-m", "tests.bench.core", figure, str(size)]
     ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     figures: dict[str, float] = json.loads(ended.stdout)
     return figures
+
+
+def measure_core() -> dict[str, float]:
+    """All figures of the core; memory in megabytes, resident."""
+    small, large = measure("in_flight", 100_000), measure("in_flight", 1_000_000)
+    return {
+        **measure("heap", TASKS),
+        "rss_mb_100k_courses": small["rss_mb"],
+        "rss_mb_1m_courses": large["rss_mb"],
+        "core_us_per_change": small["core_us_per_change"],
+    }
 
 
 if __name__ == "__main__":

@@ -41,9 +41,20 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     added_latency_ms: Mapping[str, float]
     """`p50` and `p99` beyond the linger, and how many `samples` they are of."""
     repetitions: Sequence[Repetition]
+    restore: Mapping[str, float]
+    """Of `tests.bench.restoring`."""
+    core: Mapping[str, float]
+    """Of `tests.bench.core`."""
 
     @classmethod
-    def of(cls, changes: int, pairs: Sequence[tuple[EndToEnd, Copied]], latency: Latency) -> Report:
+    def of(
+        cls,
+        changes: int,
+        pairs: Sequence[tuple[EndToEnd, Copied]],
+        latency: Latency,
+        restore: Mapping[str, float],
+        core: Mapping[str, float],
+    ) -> Report:
         end_to_end = statistics.median(run.rate for run, _ in pairs)
         copy = statistics.median(copied.rate for _, copied in pairs)
         parts: list[Part] = [part for part in ("daemon", "broker", "simulator") if part in pairs[0][0].cpu_us]
@@ -67,6 +78,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
                 Repetition(round(copied.rate), round(run.rate), round(run.elsewhere, 2))
                 for run, copied in pairs
             ],
+            restore=restore,
+            core=core,
         )
 
     def as_json(self) -> str:
@@ -116,7 +129,30 @@ def print_table(console: Console, report: Report) -> None:
     )
     p99 = _judged(f"{latency['p99']:.0f} ms", good=latency["p99"] <= LATENCY_P99_MAX)
     table.add_row(f"… p99 of {latency['samples']:.0f}", p99, f"≤ {LATENCY_P99_MAX:.0f} ms", "")
+    table.add_section()
+    for name, unit, least, most in _MORE:
+        value = {**report.restore, **report.core}[name]
+        good = (least is None or value >= least) and (most is None or value <= most)
+        bound = f"≥ {least:g}" if least is not None else f"≤ {most:g} {unit}" if most is not None else ""
+        table.add_row(
+            name, _judged(f"{value:,g} {unit}", good=good) if bound else f"{value:,g} {unit}", bound, ""
+        )
     console.print(table)
+
+
+_MORE: Sequence[tuple[str, str, float | None, float | None]] = (
+    ("raw_read_rate", "records/s", None, None),
+    ("restore_rate", "records/s", None, None),
+    ("restore_ratio", "", 0.5, None),
+    ("shard_mb_live", "MB", None, None),
+    ("shard_mb_restored", "MB", None, None),
+    ("heap_pop_push_us", "µs", None, 4.0),
+    ("heap_bytes_per_task", "bytes", None, 400.0),
+    ("rss_mb_100k_courses", "MB", None, None),
+    ("rss_mb_1m_courses", "MB", None, 500.0),
+    ("core_us_per_change", "µs", None, None),
+)
+"""Name, unit, and the least or the most that is to be reached."""
 
 
 def _judged(text: str, *, good: bool) -> str:
