@@ -131,6 +131,11 @@ class Flow(Generic[Ref]):
         self._list(integration_id, state)
         return state.blocked_until if state.blocked_until is not None else now
 
+    def stands_back(self, integration_id: str, now: float) -> bool:
+        """Whether its next submission has to wait: also one that was taken before the answer that says so."""
+        until = self._integrations[integration_id].blocked_until
+        return until is not None and until > now
+
     def released(self, integration_id: str) -> None:
         """A submission that was taken was not sent: its shard is gone or had no lease."""
         state = self._integrations[integration_id]

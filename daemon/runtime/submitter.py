@@ -83,6 +83,12 @@ class Submitter:
             self._flow.released(integration_id)
             self._waker.wake()
             return
+        if self._flow.stands_back(integration_id, self._ports.clock.now().mono):
+            # While this one waited for its lease, another one was told to come later.
+            self._flow.released(integration_id)
+            self._flow.offer(integration_id, claim)
+            self._waker.wake()
+            return
         assert batch.body is not None
         started = self._ports.clock.now()
         self.in_flight += 1

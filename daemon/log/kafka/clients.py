@@ -17,6 +17,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import KafkaConnectionError
 from kafka.net.compat import KafkaNetClient
 
+from daemon.log.kafka.coordinator import remember_joins
 from daemon.log.kafka.header_names import read_any_header_name
 from daemon.log.kafka.partitioner import KeyPartitioner
 from daemon.log.port import LogError
@@ -134,15 +135,18 @@ class Clients:
     def group_consumer(self, group_id: str, instance_id: str | None, session_timeout: float) -> KafkaConsumer:
         """A member of the consumer group, static if it has an instance id; `session_timeout` in seconds."""
         session_timeout_ms = int(session_timeout * 1000)
-        return self._make(
+        consumer: KafkaConsumer = self._make(
             KafkaConsumer,
             group_id=group_id,
             group_instance_id=instance_id,
             session_timeout_ms=session_timeout_ms,
-            # At least three in a session; never rarer than every 3 s, the default.
-            heartbeat_interval_ms=min(3000, session_timeout_ms // 4),
+            # A member hears of a rebalance with its next heartbeat: that is how long a take-over takes
+            # beyond the session time-out. The library's 3 s would be most of it.
+            heartbeat_interval_ms=min(1000, session_timeout_ms // 4),
             **_EVERY_CONSUMER,
         )
+        remember_joins(consumer)
+        return consumer
 
     def reader(self) -> KafkaConsumer:
         """A consumer outside any group, for partitions that are assigned by hand."""

@@ -56,7 +56,7 @@ class Membership:
         return bool(moment < sent <= answered and not coordinator.rejoin_needed)
 
     def hurry(self, moment: float) -> None:
-        """Have a heartbeat sent now instead of in up to three seconds, unless one was since `moment`."""
+        """Have a heartbeat sent now instead of in up to a second, unless one was since `moment`."""
         coordinator = self._coordinator
         if coordinator.state is MemberState.STABLE and coordinator.heartbeat.last_send <= moment:
             # The library's own way to an early heartbeat: as after a failed one, it waits for
