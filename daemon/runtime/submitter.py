@@ -99,6 +99,9 @@ class Submitter:
         now = self._ports.clock.now()
         if claim.valid:
             self._answered(claim, batch, answer, started, now)
+        elif isinstance(answer, Refused) and answer.retry_after is not None:
+            # The shard that asked has ended; what the API asks of the integration holds all the same.
+            self._flow.submission_done(integration_id, Verdict.RETRY, now.mono, answer.retry_after)
         else:
             self._flow.released(integration_id)
         self._waker.wake()
