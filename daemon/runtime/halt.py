@@ -39,19 +39,28 @@ class Halt:
         self._key_changed = key_changed
         self._on_resume = on_resume
         self._halted = asyncio.Event()
+        self.key_number = 0
+        """Counts the keys that were in use. A call notes it when it starts: an answer may come when its key
+        is no longer the one in use, and then says nothing about that one.
+        """
 
     def judge(
-        self, integration_id: str, answer: Refused, verdict: Verdict | None, now: Now
+        self, integration_id: str, answer: Refused, verdict: Verdict | None, sent_with: int, now: Now
     ) -> Verdict | None:
         """A refusal that names our key halts at once; a 401 or 403 without a code when a second
         integration says the same (API table, submit). Any other answer shows that the key is known.
+
+        A key of before (`sent_with`) that is refused halts nothing, and the integration need not stand
+        back: the call goes out again with the key of now.
         """
         denied = answer.error.code is None and answer.status in (401, 403)
+        if (verdict is Verdict.HALT or denied) and sent_with != self.key_number:
+            return Verdict.HALT
         if verdict is Verdict.HALT or (denied and self._flow.denied(integration_id)):
             self.halt(answer.error, now)
             return Verdict.HALT
         if not denied and answer.error.code is not None:
-            self.key_works()
+            self.key_works(sent_with)
         return verdict
 
     def halt(self, error: Error, now: Now) -> None:
@@ -62,8 +71,9 @@ class Halt:
         self._ports.health.halted(reason)
         self._halted.set()
 
-    def key_works(self) -> None:
-        if self._halted.is_set():
+    def key_works(self, sent_with: int) -> None:
+        """The API has taken a call with this key."""
+        if self._halted.is_set() and sent_with == self.key_number:
             self._resume("the API has taken a call")
 
     def _resume(self, why: str) -> None:
@@ -81,6 +91,7 @@ class Halt:
             while self._halted.is_set():
                 await asyncio.sleep(KEY_CHECK_INTERVAL)
                 if self._halted.is_set() and self._key_changed():
+                    self.key_number += 1
                     self._resume("the key file holds another key")
                 elif self._halted.is_set() and self._ports.clock.now().mono >= remind_at:
                     remind_at += REMIND_INTERVAL

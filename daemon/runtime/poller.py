@@ -138,6 +138,7 @@ class Poller:
         else:
             integration_id, task_id = polled.record.integration_id, polled.task_id
         assert task_id is not None
+        sent_with = self._halt.key_number
         self.in_flight += 1
         try:
             answer = await self._ports.api.poll(integration_id, task_id)
@@ -158,7 +159,7 @@ class Poller:
             verdict = shard.poll_answered(polled.id, answer, body, now)
         else:
             verdict = shard.late_answered(polled.task_id, answer, now)
-        self._answered(pending, polled, integration_id, answer, verdict, now)
+        self._answered(pending, polled, integration_id, answer, verdict, sent_with, now)
         partition.wake()
 
     def _answered(
@@ -168,14 +169,15 @@ class Poller:
         integration_id: str,
         answer: PollAnswer,
         verdict: Verdict | None,
+        sent_with: int,
         now: Now,
     ) -> None:
         if isinstance(answer, Refused):
-            verdict = self._halt.judge(integration_id, answer, verdict, now)
+            verdict = self._halt.judge(integration_id, answer, verdict, sent_with, now)
         elif isinstance(answer, TaskFailed) and verdict is Verdict.HALT:
             self._halt.halt(answer.error, now)
         elif not isinstance(answer, NoAnswer):
-            self._halt.key_works()
+            self._halt.key_works(sent_with)
         if verdict is Verdict.PARK:
             self._flow.park(integration_id, now.mono)
             self._submissions.wake()  # it has another time to wait for now

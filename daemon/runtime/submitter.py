@@ -90,7 +90,7 @@ class Submitter:
             self._waker.wake()
             return
         assert batch.body is not None
-        started = self._ports.clock.now()
+        started, sent_with = self._ports.clock.now(), self._halt.key_number
         self.in_flight += 1
         try:
             answer = await self._ports.api.submit(integration_id, batch.body)
@@ -98,7 +98,7 @@ class Submitter:
             self.in_flight -= 1
         now = self._ports.clock.now()
         if claim.valid:
-            self._answered(claim, batch, answer, started, now)
+            self._answered(claim, batch, answer, sent_with, started, now)
         elif isinstance(answer, Refused) and answer.retry_after is not None:
             # The shard that asked has ended; what the API asks of the integration holds all the same.
             self._flow.submission_done(integration_id, Verdict.RETRY, now.mono, answer.retry_after)
@@ -107,14 +107,16 @@ class Submitter:
         self._waker.wake()
         self._polls.wake()
 
-    def _answered(self, claim: Claim, batch: Batch, answer: SubmitAnswer, started: Now, now: Now) -> None:
+    def _answered(
+        self, claim: Claim, batch: Batch, answer: SubmitAnswer, sent_with: int, started: Now, now: Now
+    ) -> None:
         partition, shard, batch_id = claim
         integration_id = batch.integration_id
         verdict = shard.submit_answered(batch_id, answer, now)
         if isinstance(answer, Refused):
-            verdict = self._halt.judge(integration_id, answer, verdict, now)
+            verdict = self._halt.judge(integration_id, answer, verdict, sent_with, now)
         elif isinstance(answer, Accepted):
-            self._halt.key_works()
+            self._halt.key_works(sent_with)
         retry_after = answer.retry_after if isinstance(answer, Refused) else None
         again = self._flow.submission_done(integration_id, verdict, now.mono, retry_after)
         self._tell(claim, batch, answer, verdict)

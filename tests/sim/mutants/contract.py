@@ -342,7 +342,7 @@ def key_is_never_read_again(patch: Patch) -> None:
         await asyncio.Event().wait()
 
     patch(Halt, "run", run)
-    patch(Halt, "key_works", lambda halt: None)
+    patch(Halt, "key_works", lambda halt, sent_with: None)
 
 
 # --- 8. Convergence -------------------------------------------------------------------------------

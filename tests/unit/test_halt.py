@@ -1,0 +1,157 @@
+"""A refused key halts all calls until it is known again or another one is in the file; and says so."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from daemon.config import Settings
+from daemon.core.answers import Refused
+from daemon.core.flow import Flow
+from daemon.core.model import Error, Now
+from daemon.core.verdict import Verdict
+from daemon.runtime import halt as module
+from daemon.runtime.halt import REMIND_INTERVAL, Halt
+from daemon.runtime.ports import Ports
+from daemon.telemetry.health import Health
+
+KEY_REFUSED = Refused(401, Error("PLATFORM.AUTHENTICATION_INVALID", "no such key"))
+DENIED = Refused(403, Error(None, "Forbidden"))
+
+
+class World:
+    """A halt on a clock that the test moves, and the file that its key comes from."""
+
+    def __init__(self) -> None:
+        self.time = Now(1_790_000_000_000, 100.0)
+        self.file = self.key = "old"
+        self._look = asyncio.Event()
+        self.resumed = 0
+        self.health = Health((), self.now)
+        settings = Settings()
+        self.flow: Flow[Any] = Flow(settings, random.Random(1))
+        clock: Any = self
+        no_part: Any = None
+        ports = Ports(settings, no_part, no_part, clock, random.Random(1), no_part, self.health)
+        self.halt = Halt(ports, self.flow, self.key_changed, self.on_resume)
+
+    def now(self) -> Now:
+        return self.time
+
+    def pass_seconds(self, seconds: float) -> None:
+        self.time = Now(self.time.wall + int(seconds * 1000), self.time.mono + seconds)
+
+    def key_changed(self) -> bool:
+        self._look.set()
+        changed, self.key = self.key != self.file, self.file
+        return changed
+
+    def on_resume(self) -> None:
+        self.resumed += 1
+
+    def judge(self, answer: Refused, sent_with: int, integration: str = "i") -> Verdict | None:
+        verdict = Verdict.HALT if answer is KEY_REFUSED else Verdict.PARK
+        return self.halt.judge(integration, answer, verdict, sent_with, self.time)
+
+    async def looked(self) -> None:
+        """The file has been looked at once more, and what that found is done."""
+        self._look.clear()
+        async with asyncio.timeout(10):
+            await self._look.wait()
+
+
+@pytest.fixture
+async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    monkeypatch.setattr(module, "KEY_CHECK_INTERVAL", 0.0)
+    world = World()
+    running = asyncio.create_task(world.halt.run())
+    yield world
+    running.cancel()
+
+
+async def test_another_key_in_the_file_resumes(world):
+    assert world.judge(KEY_REFUSED, world.halt.key_number) is Verdict.HALT
+    assert world.health.halt_reason == "PLATFORM.AUTHENTICATION_INVALID: no such key"
+    await world.looked()
+    assert world.flow.halted is not None
+
+    world.file = "new"
+
+    await world.looked()
+    assert world.health.halt_reason is None
+    assert world.flow.halted is None
+    assert world.resumed == 1
+
+
+@pytest.mark.parametrize("late", [KEY_REFUSED, DENIED])
+async def test_a_refusal_of_the_key_of_before_that_comes_late_halts_nothing(world, late):
+    old = world.halt.key_number
+    world.judge(KEY_REFUSED, old)
+    world.file = "new"
+    await world.looked()
+
+    for integration in ("i", "j", "k"):
+        # Neither parked nor failed: it is sent again, with the new key.
+        assert world.judge(late, old, integration) is Verdict.HALT
+
+    assert world.flow.halted is None
+    assert world.health.halt_reason is None
+    assert world.judge(KEY_REFUSED, world.halt.key_number) is Verdict.HALT
+    assert world.flow.halted is not None
+
+
+async def test_what_was_taken_with_the_key_of_before_says_nothing_about_this_one(world):
+    old = world.halt.key_number
+    world.judge(KEY_REFUSED, old)
+    world.file = "new"
+    await world.looked()
+    world.judge(KEY_REFUSED, world.halt.key_number)
+
+    world.halt.key_works(old)
+    assert world.flow.halted is not None
+
+    world.halt.key_works(world.halt.key_number)
+    assert world.flow.halted is None
+
+
+async def test_one_integration_that_is_denied_without_a_code_is_not_about_the_key(world):
+    assert world.judge(DENIED, world.halt.key_number, "i") is Verdict.PARK
+    assert world.judge(DENIED, world.halt.key_number, "i") is Verdict.PARK
+    assert world.flow.halted is None
+
+    assert world.judge(DENIED, world.halt.key_number, "j") is Verdict.HALT
+    assert world.flow.halted is not None
+
+
+async def test_said_at_once_and_then_once_a_minute_until_it_goes_on(world):
+    with capture_logs() as lines:
+        world.judge(KEY_REFUSED, world.halt.key_number)
+        world.judge(KEY_REFUSED, world.halt.key_number)
+        await world.looked()
+        assert told(lines) == 1
+
+        world.pass_seconds(REMIND_INTERVAL - 1)
+        await world.looked()
+        assert told(lines) == 1
+        for times in (2, 3, 4):
+            world.pass_seconds(REMIND_INTERVAL)
+            await world.looked()
+            assert told(lines) == times
+
+        world.file = "new"
+        await world.looked()
+        world.pass_seconds(REMIND_INTERVAL)
+        assert told(lines) == 4
+        assert [line["event"] for line in lines][-1] == "api.resumed"
+    assert {line["log_level"] for line in lines if line["event"] == "api.halted"} == {"error"}
+    assert all("PLATFORM.AUTHENTICATION_INVALID" in line["reason"] for line in lines[:-1])
+    assert REMIND_INTERVAL == 60.0
+
+
+def told(lines: list[Any]) -> int:
+    return sum(line["event"] == "api.halted" for line in lines)
