@@ -119,7 +119,7 @@ class _Process:
             if not await self._connect(event_log):
                 return 0
             log.info("daemon.started", version=__version__, admin_port=admin_port)
-            self._engine = Engine(ports, self._api_key.changed)
+            self._engine = Engine(ports, self._key_changed)
             if self._told_to_stop.is_set():
                 self._engine.stop()
             await self._engine.run()
@@ -150,6 +150,14 @@ class _Process:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._told_to_stop.wait(), START_RETRY_DELAY)
         return False
+
+    def _key_changed(self) -> bool:
+        """Called now and then while the key is refused; tells once what is wrong with the file."""
+        known_problem = self._api_key.problem
+        changed = self._api_key.changed()
+        if self._api_key.problem not in (None, known_problem):
+            log.error("api.key_unusable", error=self._api_key.problem)
+        return changed
 
     def _stop(self) -> None:
         """The first signal drains, the second ends at once."""
