@@ -79,7 +79,7 @@ def draw_log(rng: random.Random, wild: float) -> LogFaults:
         commit_late=_rate(rng, wild, 0.05),
         unavailable=_rate(rng, wild, 0.1),
         news_late=_rate(rng, wild, 0.5),
-        records_late=_rate(rng, wild, 0.5),
+        records_late=_rate(rng, wild, 0.3),
         latency_max=rng.choice((0.005, 0.02, 0.2)),
     )
 
@@ -121,8 +121,8 @@ def draw_plan(rng: random.Random, wild: float) -> FaultPlan:
     maybe(lambda p: TaskFails(probability=p, codes=("PLATFORM.AUTHENTICATION_INVALID",)), 0.2)
     maybe(lambda p: TaskSlow(probability=p, seconds_min=3, seconds_max=12), 0.3)
     maybe(lambda p: TaskSlow(probability=p, seconds_min=10.5, seconds_max=15.5), 0.2)
-    maybe(lambda p: TaskEndless(probability=p, applies_after_seconds=rng.uniform(0, 15)), 0.1)
-    maybe(lambda p: TaskEndless(probability=p), 0.05)
+    maybe(lambda p: TaskEndless(probability=p, applies_after_seconds=rng.uniform(0, 15)), 0.2)
+    maybe(lambda p: TaskEndless(probability=p), 0.1)
     maybe(lambda p: ItemFails(probability=p, codes=PASSING_CODES), 0.3)
     maybe(lambda p: ItemFails(probability=p, codes=PERMANENT_CODES), 0.2)
     maybe(lambda p: EntryMissing(probability=p), 0.2)
@@ -229,7 +229,7 @@ def unleash(world: World, strikes: Strikes, duration: float, happened: Counter[s
     ambushes: list[Ambush] = []
 
     def lie_in_ambush() -> None:
-        ambushes.append(Ambush(rng.choice(list(Moment)), rng.randint(1, 12)))
+        ambushes.append(Ambush(rng.choice((*Moment, Moment.SEALED)), rng.randint(1, 12)))
 
     def on_moment(moment: Moment, who: Who) -> None:
         for ambush in ambushes:
@@ -247,7 +247,7 @@ def unleash(world: World, strikes: Strikes, duration: float, happened: Counter[s
                     if rng.random() < 0.5:
                         crash(replica)
                     else:
-                        sleep(replica, world.session_timeout * rng.uniform(1.05, 2.0))
+                        sleep(replica, world.session_timeout * rng.uniform(1.05, 3.0))
                     break
 
     world.after_step = after_step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
@@ -44,31 +45,42 @@ After = Callable[[float, Callable[[], None]], None]
 
 
 class FaultyCluster(EmbeddedCluster):
-    """The broker: what it has to tell arrives late."""
+    """The broker: what it has to tell arrives late, and at no process that is paused."""
 
     witness: Witness
+    is_paused: Callable[[str], bool]
+    """Whether the process of this member stands still, and so hears nothing."""
 
     def __init__(self, clock: Callable[[], int], faults: LogFaults, rng: random.Random, after: After) -> None:
         super().__init__(clock)
         self.faults = faults
         self.rng = rng
         self.after = after
-        self._late_until: dict[int, float] = {}
+        self._on_the_way: dict[int, deque[Notice]] = {}
+        """What has not arrived at a session yet, in order."""
 
     def deliver(self, session: Session, notice: Notice) -> None:
-        """Late, but in order."""
-        pending = self._late_until.get(id(session), 0)
-        if pending or self.rng.random() < self.faults.news_late:
-            self._late_until[id(session)] = pending + 1
-            delay = self.rng.uniform(0.01, 0.5) if not pending else 0.5 + pending * 0.01
-
-            def arrive() -> None:
-                self._late_until[id(session)] -= 1
-                session.deliver(notice)
-
-            self.after(delay, arrive)
-        else:
+        queue = self._on_the_way.setdefault(id(session), deque())
+        late = self.rng.random() < self.faults.news_late
+        if not (queue or late or self.is_paused(session.member_id)):
             session.deliver(notice)
+            return
+        queue.append(notice)
+        if len(queue) == 1:
+            self._arrive_after(self.rng.uniform(0.01, 0.5), session)
+
+    def _arrive_after(self, seconds: float, session: Session) -> None:
+        self.after(seconds, lambda: self._arrive(session))
+
+    def _arrive(self, session: Session) -> None:
+        if self.is_paused(session.member_id):
+            # Heard some time after the process goes on: its threads race then.
+            self._arrive_after(self.rng.uniform(0.0, 0.3), session)
+            return
+        queue = self._on_the_way[id(session)]
+        session.deliver(queue.popleft())
+        if queue:
+            self._arrive_after(0.01, session)
 
 
 class FaultyLog:
@@ -97,7 +109,7 @@ class FaultyLog:
         if isinstance(event, Records):
             self._cluster.witness.delivered(self._who, event.partition)
             if rng.random() < faults.records_late:
-                await asyncio.sleep(rng.uniform(0.001, 0.5))
+                await asyncio.sleep(rng.uniform(0.001, 1.5))
         self._manners.heard(event)
         return event
 

@@ -70,6 +70,7 @@ def build(rng: random.Random, parameters: Parameters) -> World:
     world.cluster = cluster = FaultyCluster(
         world.wall_ms, parameters.log_faults, random.Random(rng.random()), world.after
     )
+    cluster.is_paused = world.is_paused
     for topic in (TOPICS.changes, TOPICS.journal):
         cluster.create_topic(topic, parameters.partitions)
     for topic in (TOPICS.results, TOPICS.dead_letters):
@@ -153,10 +154,10 @@ def change(
         return b"{broken"
     body: dict[str, Any] = {
         "type": "EXTERNAL",
-        "title": f"Title {rng.randrange(3)}",  # few, so that a course comes back to what it was
+        "title": f"Title {rng.randrange(parameters.contents)}",
         "course_url": "https://example.com/c",
     }
-    if rng.random() < 0.3:
+    if parameters.contents > 2 and rng.random() < 0.3:
         body["languages"] = ["en", "de"]
     if rng.random() < parameters.huge:
         return HUGE

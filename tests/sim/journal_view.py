@@ -24,7 +24,6 @@ class _Batch(msgspec.Struct):
 
 class _Wait(msgspec.Struct):
     item: list[Any]
-    last: Any = None
 
 
 class _Position(msgspec.Struct):
@@ -67,8 +66,6 @@ class JournalView:
         self.next_offset: int | None = None
         self.waits: dict[tuple[str, str], int] = {}
         """Course → the input record that waits."""
-        self.sent_before: set[tuple[str, str]] = set()
-        """Courses whose waiting change was sent before, and failed for a reason that may pass."""
         self.batches: dict[str, BatchRecord] = {}
         self.tasks: set[str] = set()
         """Ids of the batches that have one."""
@@ -81,14 +78,10 @@ class JournalView:
                 self.next_offset = None if value is None else _decode_position(value).next_offset
             case "wait":
                 course = (rest[0], rest[1])
-                self.sent_before.discard(course)
                 if value is None:
                     self.waits.pop(course, None)
                 else:
-                    wait = _decode_wait(value)
-                    self.waits[course] = wait.item[1]
-                    if wait.last is not None:
-                        self.sent_before.add(course)
+                    self.waits[course] = _decode_wait(value).item[1]
             case "batch":
                 if value is None:
                     self.batches.pop(rest[0], None)

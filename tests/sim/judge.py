@@ -214,7 +214,9 @@ class Claims:
         if code == GIVEN_UP:
             if task_id not in self._witness.overdue:
                 return f"no poll of the task {task_id} has told that it is pending and too old (R11)"
-            if task_id in self._witness.heard_end and not told:
+            ended = self._witness.heard_end.get(task_id)
+            watched = ended is not None and ended < self._tasks[task_id].created_at + self._witness.watched_ms
+            if watched and not told:
                 return f"its task {task_id} has ended since and no correction tells (R12)"
         elif code != GIVEN_UP_BY_API:
             return f"{code} is no time-out"

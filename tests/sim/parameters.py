@@ -25,6 +25,9 @@ from tests.sim import faults
 from tests.sim.faulty import LogFaults
 from tests.sim.network import NetworkFaults
 
+WATCHED = 16.0
+"""Virtual seconds for which a task is watched, its time-out included. No task applies anything later: that is a
+proviso of the contract (8)."""
 TOPICS = Topics("changes", "journal", "results", "dead-letters")
 
 
@@ -86,6 +89,8 @@ class Parameters:
     integrations: int
     courses: int
     changes: int
+    contents: int
+    """How many different ones, more or less: few, so that a course comes back to what it was (R14)."""
     duration: float
     """Virtual seconds of the phase of faults."""
     settings: Settings
@@ -127,6 +132,7 @@ def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
         integrations=1 if small or dense else rng.randint(1, 3),
         courses=6 if small else rng.randint(1, 2 if dense else 4),
         changes=rng.randint(8, 50),
+        contents=2 if dense else 3,
         duration=rng.uniform(8.0, 25.0),
         settings=draw_settings(rng, small=small),
         log_faults=log_faults,
@@ -153,6 +159,7 @@ def draw_settings(rng: random.Random, *, small: bool) -> Settings:
     """`small`: few courses fill a batch by their size."""
     items_max = rng.choice((1, 2, 5, 100))
     patient = rng.random() < 0.7
+    timeout = rng.choice((6.0, 10.0))
     return Settings(
         kafka=config.Kafka(session_timeout=6.0),
         topics=config.Topics(TOPICS.changes, TOPICS.journal, TOPICS.results, TOPICS.dead_letters),
@@ -165,7 +172,7 @@ def draw_settings(rng: random.Random, *, small: bool) -> Settings:
         http=config.Http(in_flight_max=rng.choice((2, 8, 64)), deadline=2.0),
         fence=config.Fence(lease=2.0),
         poll=config.Poll(first_after=0.3, factor=1.6, interval_max=2.0),
-        task=config.Task(timeout=10.0, watch_after_timeout=6.0),
+        task=config.Task(timeout=timeout, watch_after_timeout=WATCHED - timeout),
         retry=config.Retry(
             backoff_min=0.1 if patient else 2.0,
             backoff_max=1.0 if patient else 5.0,

@@ -126,8 +126,8 @@ class Witness:
     """Kind and sentence."""
     told: list[Told] = field(default_factory=list)
     batches: dict[str, Sealed] = field(default_factory=dict)
-    heard_end: set[str] = field(default_factory=set)
-    """Tasks of which some process was told that they had ended."""
+    heard_end: dict[str, int] = field(default_factory=dict)
+    """Tasks of which some process was told that they had ended, and the API time when it was first told."""
     overdue: set[str] = field(default_factory=set)
     """Tasks that answered `PENDING` when they were older than `task.timeout` (R11)."""
     on_moment: Callable[[Moment, Who], None] | None = None
@@ -174,7 +174,7 @@ class Witness:
         journal = self._journals[partition]
         events = [_decode_event(message.value or b"") for message in transaction.results]
         results = {e.data.change.offset for e in events if e.type == "course.sync.resolved"}
-        before, held, watched = journal.next_offset, len(journal.sent_before), len(journal.late)
+        before = journal.next_offset
         opened, closed = self._journalled(partition, journal, transaction)
         accounted = results | set(journal.waits.values())
         for batch in journal.batches.values():
@@ -190,9 +190,9 @@ class Witness:
             if e.type == "course.sync.resolved"
         ]
         who = self._owners[partition].who
-        if len(journal.late) > watched:
+        if any(event.data.status == "TIMED_OUT" for event in events):
             self._moment(Moment.WATCHED, who)
-        if len(journal.sent_before) > held:
+        if any(offset in journal.waits.values() for sealed in closed for offset in sealed.record.offsets):
             self._moment(Moment.HELD, who)
         if opened:
             self._moment(Moment.SEALED, who)
@@ -204,7 +204,8 @@ class Witness:
 
     def commit_returns(self, who: Who, partition: int) -> None:
         """This process knows now that its commit was written."""
-        if len(self._journals[partition].waits) >= self.settings.backlog.courses_max:
+        full = len(self._journals[partition].waits) >= self.settings.backlog.courses_max
+        if full and self._owners[partition].who == who:
             self._full.add((who, partition))
 
     def delivered(self, who: Who, partition: int) -> None:
@@ -405,9 +406,13 @@ class Witness:
                     f"of {' '.join(sorted(courses))} is open, for all that anybody was told (contract 2)",
                 )
 
+    @property
+    def watched_ms(self) -> float:
+        """The age at which a task that has not ended is not watched any more."""
+        return (self.settings.task.timeout + self.settings.task.watch_after_timeout) * 1000
+
     def _is_settled(self, task: Task) -> bool:
-        watch = self.settings.task.timeout + self.settings.task.watch_after_timeout
-        return task.task_id in self.heard_end or self.api_now() - task.created_at >= watch * 1000
+        return task.task_id in self.heard_end or self.api_now() - task.created_at >= self.watched_ms
 
     def post_answered(
         self, who: Who, integration_id: str, body: bytes, started: float, answer: SubmitAnswer
@@ -430,7 +435,7 @@ class Witness:
         self.digest.update(f"{self.clock()} {who} {task_id} {answer!r}".encode())
         match answer:
             case TaskCompleted() | TaskFailed():
-                self.heard_end.add(task_id)
+                self.heard_end.setdefault(task_id, self.api_now())
                 self._moment(Moment.ENDED, who)
                 self._tell(f"{who[0]} hears: task {task_id} {type(answer).__name__}")
             case TaskPending(created_at=created_at, api_time=api_time):

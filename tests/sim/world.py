@@ -112,6 +112,9 @@ class World:
         self._sequence += 1
         heapq.heappush(self._events, (self.time + delay, self._sequence, event))
 
+    def is_paused(self, name: str) -> bool:
+        return any(replica.name == name and replica.paused for replica in self.replicas)
+
     # --- replicas ---------------------------------------------------------------------------------
 
     def start(self, replica: Replica) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -32,13 +33,34 @@ class Mutant:
         with ExitStack() as stack:
 
             def replace(target: Any, attribute: str, replacement: Any) -> None:
-                assert hasattr(target, attribute), (
-                    f"{target!r} has no {attribute}: {self.name} is out of date"
-                )
+                what = f"{target.__name__}.{attribute}"
+                assert hasattr(target, attribute), f"there is no {what}: {self.name} is out of date"
+                _assert_stands_in(self.name, what, getattr(target, attribute), replacement)
                 stack.enter_context(patch.object(target, attribute, replacement))
 
             self.apply(replace)
             yield
+
+
+def _assert_stands_in(mutant: str, what: str, original: Any, replacement: Any) -> None:
+    """A stand-in that can not be called as the original would die of it, and count as caught."""
+    if not callable(original):
+        return
+    positional = [
+        parameter.name
+        for parameter in inspect.signature(original).parameters.values()
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        and parameter.default is parameter.empty
+    ]
+    named = {
+        parameter.name: None
+        for parameter in inspect.signature(original).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
+    }
+    try:
+        inspect.signature(replacement).bind(*positional, **named)
+    except TypeError as error:
+        raise AssertionError(f"{mutant} is out of date: {what} is called otherwise: {error}") from None
 
 
 MUTANTS: list[Mutant] = []

@@ -11,6 +11,7 @@ from daemon.core.flow import Flow
 from daemon.core.model import Now
 from daemon.core.schedule import Schedule
 from daemon.core.shard import Shard
+from daemon.core.step import Step
 from daemon.core.waiting import Held, Lane
 from daemon.kombo import wire
 from daemon.runtime import outbound
@@ -29,6 +30,26 @@ def no_lease(patch: Patch) -> None:
     patch(Partition, "lease", lease)
 
 
+@mutant("R6", "The lease counts from the end of the commit, not from its beginning.")
+def lease_from_the_end(patch: Patch) -> None:
+    commit = Partition._commit
+
+    async def count_from_end(partition: Partition, shard: Shard, shard_log: Any, step: Step) -> None:
+        on_facts = partition._on_facts
+
+        def renew(*a: Any) -> None:
+            partition._lease_from = partition._ports.clock.boot()
+            on_facts(*a)
+
+        partition._on_facts = renew
+        try:
+            await commit(partition, shard, shard_log, step)
+        finally:
+            partition._on_facts = on_facts
+
+    patch(Partition, "_commit", count_from_end)
+
+
 @mutant("R6", "A restored batch is POSTed at once, while the POST of the owner before may be on its way.")
 def restored_at_once(patch: Patch) -> None:
     def restored(submitter: Submitter, partition: Partition, shard: Shard) -> None:
@@ -43,8 +64,9 @@ def restored_at_once(patch: Patch) -> None:
 def again_before_the_deadline(patch: Patch) -> None:
     answered = Submitter._answered
 
-    def at_once(submitter: Submitter, claim: Any, batch: Any, answer: Any, started: Now, now: Now) -> None:
-        answered(submitter, claim, batch, answer, Now(started.wall, started.mono - 1e6), now)
+    def at_once(submitter: Submitter, *a: Any) -> None:
+        *rest, started, now = a
+        answered(submitter, *rest, Now(started.wall, started.mono - 1e6), now)
 
     patch(Submitter, "_answered", at_once)
 
