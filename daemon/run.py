@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import random
 import signal
 import sys
@@ -168,9 +169,14 @@ class _Process:
         return changed
 
     def _stop(self) -> None:
-        """The first signal drains, the second ends at once."""
+        """The first signal drains, the second ends at once, whatever hangs: what is not committed is in the
+        journal.
+        """
         if self._told_to_stop.is_set():
-            sys.exit(EXIT_FAILED)
+            log.warning("stop.at_once", reason="a second signal")
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(EXIT_FAILED)
         self._told_to_stop.set()
         if self._engine is not None:
             self._engine.stop()

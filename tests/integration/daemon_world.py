@@ -1,0 +1,126 @@
+"""What the tests of the whole daemon do to it and see of it: as its publishers, readers and operators."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from daemon.log.plain import PlainRecord, Publisher, read_topic
+from daemon.sandbox.local_http import get
+from daemon.sandbox.results_view import ResultsView
+from daemon.sandbox.stack import Stack
+
+DEADLINE = 60.0
+"""Seconds. Only a failure waits so long."""
+
+
+class Published(NamedTuple):
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+def wait_until(holds: Callable[[], Any], what: str) -> Any:
+    """What it returned when it held."""
+    deadline = time.monotonic() + DEADLINE
+    while not (found := holds()):
+        assert time.monotonic() < deadline, f"not within {DEADLINE:g} s: {what}"
+        time.sleep(0.05)
+    return found
+
+
+# --- publishing and reading -----------------------------------------------------------------------
+
+
+def change(number: int, **fields: Any) -> dict[str, Any]:
+    course = {"type": "EXTERNAL", "title": f"Title {number}", "course_url": "https://example.com/c"}
+    return {
+        "id": f"chg-{number}",
+        "type": "course.upserted",
+        "integration_id": "tool:1",
+        "origin_id": f"course-{number}",
+        "course": course,
+    } | fields
+
+
+def good(number: int, **fields: Any) -> Published:
+    made = change(number, **fields)
+    return Published(made["integration_id"].encode(), json.dumps(made).encode())
+
+
+def publish(stack: Stack, *records: Published) -> None:
+    """In this order, where their keys put them into one partition."""
+    publisher = Publisher(stack.addresses.connection, stack.addresses.topics.changes)
+    for record in records:
+        publisher.send(*record)
+    publisher.flush()
+
+
+def results(stack: Stack) -> list[dict[str, Any]]:
+    """As a `read_committed` consumer sees them now."""
+    at = stack.addresses
+    events = [json.loads(record.value or b"") for record in read_topic(at.connection, at.topics.results)]
+    return [event["data"] for event in events if event["type"] == "course.sync.resolved"]
+
+
+def await_results(stack: Stack, count: int) -> list[dict[str, Any]]:
+    """All that are there when so many changes have one."""
+    with ResultsView(stack.addresses.connection, stack.addresses.topics.results) as view:
+        wait_until(lambda: view.poll(0.2) >= 0 and len(view.resolved) >= count, f"{count} results")
+    return results(stack)
+
+
+def dead_letters(stack: Stack) -> list[PlainRecord]:
+    at = stack.addresses
+    return list(read_topic(at.connection, at.topics.dead_letters))
+
+
+# --- the API --------------------------------------------------------------------------------------
+
+
+def tasks(stack: Stack) -> list[dict[str, Any]]:
+    """What the simulated API has accepted."""
+    return [json.loads(line) for line in get(f"{stack.addresses.simulator.url}/_sim/tasks").splitlines()]
+
+
+# --- the process ----------------------------------------------------------------------------------
+
+
+def probe(admin_url: str, name: str) -> tuple[int, dict[str, Any]]:
+    """Status (0 while nobody listens) and answer."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(f"{admin_url}/{name}", timeout=10) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+    except OSError:
+        return 0, {}
+
+
+def metric(stack: Stack, name: str, **labels: str) -> float:
+    """The sum over all series of this name that have these labels; at least one must be there."""
+    wanted = [f'{label}="{value}"' for label, value in labels.items()]
+    series = [
+        line
+        for line in get(f"{stack.addresses.admin_url}/metrics").decode().splitlines()
+        if line.startswith((f"{name} ", f"{name}{{")) and all(label in line for label in wanted)
+    ]
+    assert series, f"there is no {name} with {labels}"
+    return sum(float(line.rsplit(" ", 1)[1]) for line in series)
+
+
+def log_lines(stack: Stack, event: str | None = None) -> list[dict[str, Any]]:
+    """Of the first replica, over all its lives."""
+    text = stack.daemon.log.read_text() if stack.daemon.log.exists() else ""
+    # The last line may be half written.
+    whole = (
+        json.loads(line)
+        for line in text.splitlines(keepends=True)
+        if line.startswith("{") and line[-1] == "\n"
+    )
+    return [line for line in whole if event in (None, line["event"])]
