@@ -13,6 +13,7 @@ import time
 import uuid
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from kafka import TopicPartition
@@ -69,7 +70,7 @@ def copy(connection: KafkaConnection, source: str, target: str, results: list[Pl
     remaining, copied = iter(results), 0
     while copied < len(results):
         producer.begin_transaction()
-        futures = []
+        futures: list[Any] = []
         while len(futures) < TRANSACTION_RECORDS_MAX and copied + len(futures) < len(results):
             count = sum(map(len, polled.values()))
             futures += [

@@ -58,7 +58,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         end_to_end = statistics.median(run.rate for run, _ in pairs)
         copy = statistics.median(copied.rate for _, copied in pairs)
         parts: list[Part] = [part for part in ("daemon", "broker", "simulator") if part in pairs[0][0].cpu_us]
-        cpu = {part: round(statistics.median(run.cpu_us[part] for run, _ in pairs), 1) for part in parts}
+        cpu: dict[str, float] = {
+            part: round(statistics.median(run.cpu_us[part] for run, _ in pairs), 1) for part in parts
+        }
         return cls(
             changes=changes,
             cpus=os.cpu_count() or 1,
