@@ -118,37 +118,55 @@ def test_kill_9_and_drains_in_the_middle_lose_and_double_nothing(
         assert verdict.changes == count
 
 
-def test_a_drain_waits_for_the_call_in_flight_and_the_next_process_goes_on_from_there(stack: Stack) -> None:
+@contextmanager
+def call_under_way(directory: Path, kafka: str, fault: str, *, drain: str) -> Iterator[Stack]:
+    """A daemon whose POST has arrived, and is answered slowly or never."""
+    settings = {
+        "http.deadline": "100s",
+        "task.timeout": "200s",
+        "kafka.session_timeout": "60s",
+        "drain.timeout": drain,
+        "log.level": "debug",
+    }
+    with Stack(directory, faults="none", seed=1, say=print, kafka=kafka, settings=settings) as stack:
+        stack.tell_simulator("faults", fault.encode())
+        stack.start_daemon()
+        stack.await_ready()
+        publish(stack, good(1))
+        wait_until(lambda: tasks(stack), "the POST has arrived")
+        yield stack
+
+
+SLOW = '{"rules": [{"fault": "answer_slow", "seconds_min": 3.0, "seconds_max": 3.0}]}'
+HANGS = '{"rules": [{"fault": "answer_lost", "how": "hang", "hang_seconds": 300}]}'
+
+
+def test_a_drain_waits_for_the_call_and_the_next_process_goes_on_from_there(
+    tmp_path: Path, kafka_bootstrap: str
+) -> None:
     """The POST is not sent a second time: its task was committed before the end."""
-    stack.tell_simulator(
-        "faults", b'{"rules": [{"fault": "answer_slow", "seconds_min": 1.0, "seconds_max": 1.0}]}'
-    )
-    stack.start_daemon()
-    stack.await_ready()
-    publish(stack, good(1))
-    wait_until(lambda: tasks(stack), "the POST has arrived")
-    assert not log_lines(stack, "batch.accepted")
+    with call_under_way(tmp_path, kafka_bootstrap, SLOW, drain="50s") as stack:
+        assert not log_lines(stack, "batch.accepted")
+        stack.daemon.process.terminate()
+        wait_until(lambda: probe(stack.addresses.admin_url, "readyz")[0] == 503, "not ready any more")
 
-    stack.daemon.process.terminate()
-    wait_until(lambda: log_lines(stack, "drain.started"), "drain begun")
-    wait_until(lambda: probe(stack.addresses.admin_url, "readyz")[0] != 200, "not ready any more")
+        assert stack.daemon.process.wait(DEADLINE) == 0
+        assert log_lines(stack, "batch.accepted")
+        assert log_lines(stack, "drain.finished")
+        assert not log_lines(stack, "drain.timed_out")
+        assert results(stack) == []
 
-    assert stack.daemon.process.wait(DEADLINE) == 0
-    assert log_lines(stack, "batch.accepted")
-    assert log_lines(stack, "drain.finished")
-    assert not log_lines(stack, "drain.timed_out")
-    assert results(stack) == []
-
-    stack.start_daemon()
-    [ended] = await_results(stack, 1)
-    assert ended["status"] == "SUCCEEDED"
-    [task] = tasks(stack)
-    assert task["posts"] == 1
-    assert ended["task_id"] == task["task_id"]
+        stack.tell_simulator("faults", b'{"rules": []}')
+        stack.start_daemon()
+        [ended] = await_results(stack, 1)
+        assert ended["status"] == "SUCCEEDED"
+        [task] = tasks(stack)
+        assert task["posts"] == 1
+        assert ended["task_id"] == task["task_id"]
 
 
 def test_a_drain_does_not_wait_longer_than_it_is_allowed(tmp_path: Path, kafka_bootstrap: str) -> None:
-    with hanging_call(tmp_path, kafka_bootstrap, drain="1s") as stack:
+    with call_under_way(tmp_path, kafka_bootstrap, HANGS, drain="1s") as stack:
         stack.daemon.process.terminate()
 
         assert stack.daemon.process.wait(DEADLINE) == 0
@@ -156,8 +174,7 @@ def test_a_drain_does_not_wait_longer_than_it_is_allowed(tmp_path: Path, kafka_b
 
 
 def test_a_second_signal_ends_at_once(tmp_path: Path, kafka_bootstrap: str) -> None:
-    """The first one drains, which a hanging call holds up."""
-    with hanging_call(tmp_path, kafka_bootstrap, drain="50s") as stack:
+    with call_under_way(tmp_path, kafka_bootstrap, HANGS, drain="50s") as stack:
         stack.daemon.process.terminate()
         wait_until(lambda: log_lines(stack, "drain.started"), "drain begun")
         stack.daemon.process.terminate()
@@ -166,26 +183,6 @@ def test_a_second_signal_ends_at_once(tmp_path: Path, kafka_bootstrap: str) -> N
         assert log_lines(stack, "stop.at_once")
         assert not log_lines(stack, "drain.timed_out")
         assert not log_lines(stack, "drain.finished")
-
-
-@contextmanager
-def hanging_call(directory: Path, kafka: str, *, drain: str) -> Iterator[Stack]:
-    """A daemon with a POST under way that nobody answers for a long time."""
-    settings = {
-        "http.deadline": "100s",
-        "task.timeout": "200s",
-        "kafka.session_timeout": "60s",
-        "drain.timeout": drain,
-    }
-    with Stack(directory, faults="none", seed=1, say=print, kafka=kafka, settings=settings) as stack:
-        stack.tell_simulator(
-            "faults", b'{"rules": [{"fault": "answer_lost", "how": "hang", "hang_seconds": 300}]}'
-        )
-        stack.start_daemon()
-        stack.await_ready()
-        publish(stack, good(1))
-        wait_until(lambda: tasks(stack), "the POST has arrived")
-        yield stack
 
 
 # --- together -------------------------------------------------------------------------------------

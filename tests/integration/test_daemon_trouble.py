@@ -229,9 +229,6 @@ REPAIRS = {
         ),
         ("topics", "create"),
     ),
-    "no dead letters": Repair(
-        lambda admin, topics: admin.delete_topics([topics.dead_letters]), ("topics", "create")
-    ),
     "the journal has more partitions": Repair(
         lambda admin, topics: admin.create_partitions({topics.journal: PARTITIONS + 1}),
         ("topics", "grow"),
