@@ -1,14 +1,17 @@
 """Deterministic simulation: the daemon's own core and runtime in virtual time, among faults.
 
-One seed is one history, repeatable to the byte. How it works::
+One seed is one history, repeatable to the byte; `docs/simulation.md` says what is simulated. How it works::
 
-    loop      an event loop that is stepped by hand, one callback at a time
-    world     virtual time, replicas, what happens when; chooses who runs next
-    network   calls to the simulated API: late, lost, twice
-    faulty    the embedded log with commits that fail in every way, and late group news
-    history   draws the parameters of a history from its seed, runs it, judges it
-    faults    what is done to the replicas, the log, the API and the clocks
-    judge     the checker of the contract, and what only a simulation can see
-    campaign  many histories over all processors; the command line
-    mutants   deliberate bugs, each of which must be caught
+    loop        an event loop that is stepped by hand, one callback at a time
+    world       virtual time, replicas, what happens when; chooses who runs next
+    network     calls to the simulated API: late, lost, twice
+    faulty      the embedded log with commits that fail in every way, and late group news
+    parameters  what a seed stands for; the four kinds of history
+    faults      what is done to the replicas, the log, the API and the clocks
+    history     runs one; replaced: one in which input or journal become others
+    witness     what crosses the daemon's edges, judged on the spot; manners: how it treats the log
+    judge       the checker of the contract, and what only somebody who was there can verify
+    campaign    many histories over all processors; the command line
+    reducing    the least of a failing history that still fails; telling: what happened in it, in words
+    mutants     deliberate bugs; hunt: each must be caught
 """

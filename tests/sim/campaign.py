@@ -10,7 +10,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from tests.sim.history import run
 from tests.sim.outcome import Outcome
@@ -88,7 +88,24 @@ def shrink_and_show(failed: Outcome) -> None:
     show(failed.seed, None, shrink(draw(random.Random(failed.seed)), fails))
 
 
-def main() -> None:
+class Arguments(argparse.Namespace):
+    """Of the command line."""
+
+    histories: int
+    seed: int
+    only: int | None
+    kind: Kind | None
+    without: str
+    changes: int | None
+    skip: int
+
+    @property
+    def left_out(self) -> Without:
+        names = frozenset(name for name in self.without.split(",") if name)
+        return Without(names, self.changes, self.skip)
+
+
+def parse(arguments: Sequence[str] | None = None) -> Arguments:
     parser = argparse.ArgumentParser(
         prog="python -m tests.sim", description="Deterministic simulation: one seed, one history."
     )
@@ -98,13 +115,18 @@ def main() -> None:
     parser.add_argument("--kind", type=Kind, choices=list(Kind), help="with --only: of another kind")
     parser.add_argument("--without", default="", help="with --only: what to leave out (from a report)")
     parser.add_argument("--changes", type=int, help="with --only: only so many changes")
-    arguments = parser.parse_args()
+    parser.add_argument("--skip", type=int, default=0, help="with --only: without so many of the first ones")
+    return parser.parse_args(arguments, Arguments())
+
+
+def main() -> None:
+    arguments = parse()
     quiet()
-    if arguments.only is not None:
-        names = frozenset(name for name in arguments.without.split(",") if name)
-        outcome = show(arguments.only, arguments.kind, Without(names, arguments.changes))
-        sys.exit(0 if outcome.ok else 1)
-    sys.exit(0 if campaign(arguments.seed, arguments.histories) else 1)
+    if arguments.only is None:
+        good = campaign(arguments.seed, arguments.histories)
+    else:
+        good = show(arguments.only, arguments.kind, arguments.left_out).ok
+    sys.exit(0 if good else 1)
 
 
 def campaign(number: int, histories: int) -> bool:

@@ -79,7 +79,7 @@ def draw_log(rng: random.Random, wild: float) -> LogFaults:
         commit_late=_rate(rng, wild, 0.05),
         unavailable=_rate(rng, wild, 0.1),
         news_late=_rate(rng, wild, 0.5),
-        records_late=_rate(rng, wild, 0.3),
+        records_late=_rate(rng, wild, 0.5),
         latency_max=rng.choice((0.005, 0.02, 0.2)),
     )
 
@@ -108,7 +108,7 @@ def draw_plan(rng: random.Random, wild: float) -> FaultPlan:
     maybe(lambda p: SubmitRefused(probability=p), 0.2)
     maybe(lambda p: SubmitRefused(probability=p, statuses=(403,)), 0.1)
     maybe(lambda p: SubmitRefused(probability=p, statuses=(409,), code="INTEGRATION.SETUP_SYNC_PENDING"), 0.2)
-    maybe(lambda p: SubmitRefused(probability=p, statuses=(404,), code="PLATFORM.INTEGRATION_NOT_FOUND"), 0.2)
+    maybe(lambda p: SubmitRefused(probability=p, statuses=(404,), code="PLATFORM.INTEGRATION_NOT_FOUND"), 0.3)
     maybe(lambda p: AnswerLost(probability=p, how="error"), 0.4)
     maybe(lambda p: AnswerLost(probability=p, how="cut"), 0.2)
     maybe(lambda p: AnswerLost(probability=p, how="hang"), 0.1)
@@ -118,7 +118,7 @@ def draw_plan(rng: random.Random, wild: float) -> FaultPlan:
     maybe(lambda p: TaskFails(probability=p), 0.3)
     maybe(lambda p: TaskFails(probability=p, codes=("INTEGRATION.AUTHENTICATION_INVALID",)), 0.1)
     maybe(lambda p: TaskFails(probability=p, codes=("PLATFORM.TASK_TIMED_OUT",)), 0.1)
-    maybe(lambda p: TaskFails(probability=p, codes=("PLATFORM.AUTHENTICATION_INVALID",)), 0.2)
+    maybe(lambda p: TaskFails(probability=p, codes=("PLATFORM.AUTHENTICATION_INVALID",)), 0.3)
     maybe(lambda p: TaskSlow(probability=p, seconds_min=3, seconds_max=12), 0.3)
     maybe(lambda p: TaskSlow(probability=p, seconds_min=10.5, seconds_max=15.5), 0.2)
     maybe(lambda p: TaskEndless(probability=p, applies_after_seconds=rng.uniform(0, 15)), 0.2)
@@ -229,7 +229,7 @@ def unleash(world: World, strikes: Strikes, duration: float, happened: Counter[s
     ambushes: list[Ambush] = []
 
     def lie_in_ambush() -> None:
-        ambushes.append(Ambush(rng.choice((*Moment, Moment.SEALED)), rng.randint(1, 12)))
+        ambushes.append(Ambush(rng.choice((*Moment, Moment.SEALED)), rng.choice((1, 2, 3, 5, 8, 13))))
 
     def on_moment(moment: Moment, who: Who) -> None:
         for ambush in ambushes:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any
+from enum import Enum
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -12,7 +13,7 @@ from daemon.log.port import Message
 from daemon.sandbox.simulator.state import Simulator
 from tests.sim import faults, reducing
 from tests.sim.faulty import FaultyCluster
-from tests.sim.judge import judge_history, judge_isolation, unfinished
+from tests.sim.judge import conclude, judge_history, judge_isolation, unfinished
 from tests.sim.network import Network
 from tests.sim.outcome import Outcome
 from tests.sim.parameters import TOPICS, Kind, Parameters, draw, healed
@@ -57,6 +58,7 @@ def run(
     judge_history(world, outcome)
     if parameters.broken is not None:
         judge_isolation(world, outcome, parameters.broken)
+    conclude(world, outcome)
     return outcome
 
 
@@ -118,11 +120,14 @@ def publish_all(world: World, parameters: Parameters) -> Callable[[], int]:
         integration = names.integrations[rng.randrange(parameters.integrations)]
         course = names.courses[rng.randrange(parameters.courses)]
         value = change(rng, number, integration, course, parameters)
-        aborted = rng.random() < 0.05
+        how = rng.choices(list(Publishing), (0.85, 0.1, 0.05))[0]
+        open_for = rng.choice((0.0, 3.0)) * rng.random()
         partition = rng.randrange(parameters.partitions) if value is None else None
         key = None if value is None else integration.encode()
+        publisher = Publisher(f"publisher-{number}", how, open_for)
         message = Message(key, value)
-        world.after(at, lambda m=message, p=partition, a=aborted: append(world, m, p, a))
+        if number >= parameters.skipped:
+            world.after(at, lambda p=publisher, m=message, n=partition: p.publish(world, m, n))
 
     def visible() -> int:
         cluster = world.cluster
@@ -134,14 +139,33 @@ def publish_all(world: World, parameters: Parameters) -> Callable[[], int]:
     return visible
 
 
-def append(world: World, message: Message, partition: int | None, aborted: bool) -> None:
-    if not aborted or message.value is HUGE:
-        place = world.cluster.append(TOPICS.changes, message, partition)
-        world.published[place] = world.time
-        return
-    producer = world.cluster.producer("publisher")
-    producer.append(TOPICS.changes, message, partition)
-    producer.end_transaction(commit=False)
+class Publishing(Enum):
+    PLAIN = "plain"
+    COMMITTED = "committed"
+    ABORTED = "aborted"
+
+
+class Publisher(NamedTuple):
+    """Of one change."""
+
+    name: str
+    how: Publishing
+    open_for: float
+    """Virtual seconds for which its transaction is open, and holds back every reader of the partition."""
+
+    def publish(self, world: World, message: Message, partition: int | None) -> None:
+        if self.how is Publishing.PLAIN or message.value is HUGE:
+            place = world.cluster.append(TOPICS.changes, message, partition)
+            world.published[place] = world.time
+            return
+        producer = world.cluster.producer(self.name)
+        place = producer.append(TOPICS.changes, message, partition)
+
+        def end() -> None:
+            producer.end_transaction(commit=self.how is Publishing.COMMITTED)
+            world.published[place] = world.time
+
+        world.after(self.open_for, end)
 
 
 def change(

@@ -96,11 +96,11 @@ def judge_history(world: World, outcome: Outcome) -> None:
     for line in unfinished(world, outcome.changes):
         outcome.add("unconverged", line)
     Claims(world, outcome).judge()
-    conclude(world, outcome)
 
 
 def conclude(world: World, outcome: Outcome) -> None:
-    """What every history ends with."""
+    """What every history ends with, and what was seen on the way."""
+    outcome.plain = outcome.ok
     for kind, line in world.witness.violations:
         outcome.add(kind, line)
     for line in [*world.deaths, *world.unheard_errors()]:

@@ -113,13 +113,13 @@ class Network:
 
         def at_the_api() -> None:
             reply = self._disfigured(arrive())
-            refused.append(400 <= reply.status < 500 and reply.status != 429)
+            refused.append(400 <= reply.status < 500)
             if heard and reply.delivery is not Delivery.HANG:
                 self.after(back + reply.delay_seconds, lambda: answer(reply))
 
         def copy() -> None:
-            """Its answer reaches nobody. What the API has turned away for good it does not take from a copy:
-            the daemon believes such a refusal where it is the first answer (R13).
+            """Its answer reaches nobody. What the API has refused it does not take from a copy: the daemon
+            believes a refusal in the API's own words where no POST before it went unanswered (R13).
             """
             if True not in refused:
                 arrive()

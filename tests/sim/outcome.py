@@ -14,6 +14,9 @@ class Outcome:
     results: Counter[str] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
     """Violations by kind; empty when the contract was kept."""
+    plain: bool = True
+    """Whether what everyone may see at the end (input, results, the API, the LMS, what is stuck) is right,
+    whatever was seen on the way."""
     lines: list[str] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
     steps: int = 0

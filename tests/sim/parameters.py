@@ -89,6 +89,7 @@ class Parameters:
     integrations: int
     courses: int
     changes: int
+    """How many are drawn."""
     contents: int
     """How many different ones, more or less: few, so that a course comes back to what it was (R14)."""
     duration: float
@@ -104,6 +105,8 @@ class Parameters:
     long: float
     """How likely a course's text is long, so that few of them fill a batch."""
     upheaval: Upheaval | None = None
+    skipped: int = 0
+    """So many of the changes, the first ones drawn, are not published."""
     broken: str | None = None
     """The integration that is broken until the healing."""
 
@@ -123,11 +126,11 @@ def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
         network_faults.request_twice = 0.0
     log_faults = faults.draw_log(rng, wild)
     small = rng.random() < 0.15
-    dense = rng.random() < 0.3
+    dense = rng.random() < 0.4
     parameters = Parameters(
         kind=kind,
         partitions=rng.randint(1, 3),
-        replicas=rng.choice((1, 2, 2, 3)),
+        replicas=rng.choice((1, 2, 2, 3, 3)),
         names=NASTY if rng.random() < 0.2 else PLAIN,
         integrations=1 if small or dense else rng.randint(1, 3),
         courses=6 if small else rng.randint(1, 2 if dense else 4),
@@ -158,7 +161,7 @@ def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
 def draw_settings(rng: random.Random, *, small: bool) -> Settings:
     """`small`: few courses fill a batch by their size."""
     items_max = rng.choice((1, 2, 5, 100))
-    patient = rng.random() < 0.7
+    patient = rng.random() < 0.5
     timeout = rng.choice((6.0, 10.0))
     return Settings(
         kafka=config.Kafka(session_timeout=6.0),
@@ -179,7 +182,7 @@ def draw_settings(rng: random.Random, *, small: bool) -> Settings:
             attempts_max=rng.choice((2, 5)),
         ),
         park=config.Park(probe_min=0.5, probe_max=2.0),
-        wait=config.Wait(age_max=rng.choice((5.0, 604_800.0, 604_800.0))),
+        wait=config.Wait(age_max=rng.choice((5.0, 604_800.0))),
         backlog=config.Backlog(courses_max=rng.choice((2, 1_000_000, 1_000_000))),
         drain=config.Drain(timeout=2.0),
     )

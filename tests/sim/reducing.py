@@ -23,12 +23,15 @@ NEVER_OFF = ("latency_max",)
 class Without:
     names: frozenset[str] = frozenset()
     changes: int | None = None
-    """Only so many of the changes, the first ones drawn."""
+    """Only so many of the changes, in the order in which they are drawn."""
+    skip: int = 0
+    """Of these, not the first ones."""
 
     def arguments(self) -> str:
         """As on the command line."""
         parts = [f"--without {','.join(sorted(self.names))}"] if self.names else []
-        return " ".join(parts + ([] if self.changes is None else [f"--changes {self.changes}"]))
+        parts += [] if self.changes is None else [f"--changes {self.changes}"]
+        return " ".join(parts + ([f"--skip {self.skip}"] if self.skip else []))
 
 
 NOTHING = Without()
@@ -60,6 +63,7 @@ def reduce(parameters: Parameters, without: Without) -> Parameters:
         replicas=1 if "replicas" in names else parameters.replicas,
         partitions=1 if "partitions" in names else parameters.partitions,
         changes=parameters.changes if without.changes is None else min(without.changes, parameters.changes),
+        skipped=without.skip,
     )
 
 
@@ -70,20 +74,24 @@ def _off(part: Part, names: frozenset[str]) -> Part:
 
 def shrink(parameters: Parameters, fails: Callable[[Without], bool]) -> Without:
     """The least that still fails, as far as greed finds it. `fails` runs the history."""
-    smallest = NOTHING
-    changes = parameters.changes
-    while changes > 1:
-        fewer = dataclasses.replace(smallest, changes=changes // 2)
-        if not fails(fewer):
-            break
-        smallest, changes = fewer, changes // 2
+    smallest = _fewer_changes(parameters.changes, NOTHING, fails)
     for name in list(switches(parameters)):
         without = dataclasses.replace(smallest, names=smallest.names | {name})
         if fails(without):
             smallest = without
-    for fewer_changes in range(changes - 1, 0, -1):
-        fewer = dataclasses.replace(smallest, changes=fewer_changes)
-        if not fails(fewer):
-            break
-        smallest = fewer
+    return _fewer_changes(smallest.changes or parameters.changes, smallest, fails)
+
+
+def _fewer_changes(changes: int, smallest: Without, fails: Callable[[Without], bool]) -> Without:
+    """Drop changes from the end, then from the beginning, in steps that become smaller."""
+    for field in ("changes", "skip"):
+        step = changes // 2
+        while step:
+            kept = smallest.changes if smallest.changes is not None else changes
+            at = kept - step if field == "changes" else smallest.skip + step
+            fewer = dataclasses.replace(smallest, **{field: at})
+            if smallest.skip < at <= kept and fails(fewer):
+                smallest = fewer
+            else:
+                step //= 2
     return smallest

@@ -322,7 +322,6 @@ def first_value_stays(patch: Patch) -> None:
 
 @mutant("R9", "A batch that the API has accepted is written again, without its body.")
 def batch_is_written_again(patch: Patch) -> None:
-
     submit_answered = settle.submit_answered
 
     def answered(memory: Memory, batch: Batch, answer: Any, now: Now) -> Any:
