@@ -148,7 +148,7 @@ def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
     )
     match kind:
         case Kind.WILD:
-            return parameters
+            return _longer(rng, parameters)
         case Kind.ISOLATION:
             return _isolation(rng, parameters)
         case Kind.REPLACED:
@@ -156,6 +156,22 @@ def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
         case Kind.MISREAD:
             parameters.log_faults.misread = rng.uniform(0.1, 0.5)
             return parameters
+
+
+def _longer(rng: random.Random, drawn: Parameters) -> Parameters:
+    """Some last so long that the API forgets within them."""
+    if rng.random() >= 0.05:
+        return drawn
+    factor = rng.choice((3, 4))
+    strikes = {
+        field.name: factor * getattr(drawn.strikes, field.name) for field in dataclasses.fields(drawn.strikes)
+    }
+    return dataclasses.replace(
+        drawn,
+        changes=drawn.changes * factor,
+        duration=drawn.duration * factor,
+        strikes=faults.Strikes(**strikes),
+    )
 
 
 def draw_settings(rng: random.Random, *, small: bool) -> Settings:

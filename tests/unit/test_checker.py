@@ -515,6 +515,23 @@ def test_a_pending_task_without_a_time_out_keeps_its_course_busy_for_ever(histor
     assert verdict.counts == {Kind.LOST: 1, Kind.MISORDERED: 1}
 
 
+def test_a_task_that_the_api_made_anew_does_not_keep_its_course_busy(history: History) -> None:
+    a_then_b(history)
+    history.task("T0", 900, "A", ends=None, applied=False)
+    assert history.judge().ok
+
+
+def test_a_task_that_a_result_names_keeps_its_course_busy_even_if_it_was_made_anew(history: History) -> None:
+    history.change("A")
+    history.change("B")
+    history.task("T0", 900, "A", ends=None, applied=False)
+    history.task("T1", 1000, "A")
+    history.task("T2", 2000, "B")
+    history.result(0, "TIMED_OUT", "T0")
+    history.result(1, task_id="T2")
+    assert_only(history.judge(), Kind.MISORDERED, "T2 was made while the task T0")
+
+
 def test_content_that_nobody_asked_for(history: History) -> None:
     a_then_b(history)
     history.task("T3", 500, "made up", applied=False)
