@@ -17,6 +17,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import KafkaConnectionError
 from kafka.net.compat import KafkaNetClient
 
+from daemon.log.kafka.coordinator import remember_joins
 from daemon.log.kafka.header_names import read_any_header_name
 from daemon.log.kafka.partitioner import KeyPartitioner
 from daemon.log.port import LogError
@@ -134,7 +135,7 @@ class Clients:
     def group_consumer(self, group_id: str, instance_id: str | None, session_timeout: float) -> KafkaConsumer:
         """A member of the consumer group, static if it has an instance id; `session_timeout` in seconds."""
         session_timeout_ms = int(session_timeout * 1000)
-        return self._make(
+        consumer: KafkaConsumer = self._make(
             KafkaConsumer,
             group_id=group_id,
             group_instance_id=instance_id,
@@ -144,6 +145,8 @@ class Clients:
             heartbeat_interval_ms=min(1000, session_timeout_ms // 4),
             **_EVERY_CONSUMER,
         )
+        remember_joins(consumer)
+        return consumer
 
     def reader(self) -> KafkaConsumer:
         """A consumer outside any group, for partitions that are assigned by hand."""
