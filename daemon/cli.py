@@ -1,29 +1,95 @@
-"""The command line: the composition root."""
+"""The command line: the composition root. A command is loaded when it is used; `--help` needs none."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import click
 
 from daemon import __version__
-from daemon.check import check
-from daemon.demo import demo
-from daemon.grow import grow_command
-from daemon.publish import publish
-from daemon.results import results
-from daemon.run import run
-from daemon.sandbox.cli_sandbox import sandbox
-from daemon.skip import skip
-from daemon.topics import topics_group
 
 
-@click.group()
+class _Lazy(NamedTuple):
+    load: Callable[[], click.Command]
+    help: str
+    """One line; the first sentence of the command's own help."""
+
+
+def _check() -> click.Command:
+    from daemon.check import check
+
+    return check
+
+
+def _publish() -> click.Command:
+    from daemon.publish import publish
+
+    return publish
+
+
+def _results() -> click.Command:
+    from daemon.results import results
+
+    return results
+
+
+def _run() -> click.Command:
+    from daemon.run import run
+
+    return run
+
+
+def _sandbox() -> click.Command:
+    from daemon.demo import demo
+    from daemon.sandbox.cli_sandbox import sandbox
+
+    sandbox.add_command(demo)
+    return sandbox
+
+
+def _skip() -> click.Command:
+    from daemon.skip import skip
+
+    return skip
+
+
+def _topics() -> click.Command:
+    from daemon.grow import grow_command
+    from daemon.topics import topics_group
+
+    topics_group.add_command(grow_command)
+    return topics_group
+
+
+_COMMANDS = {
+    "check": _Lazy(_check, "Look at configuration, Kafka, topics and API, and say what to do."),
+    "publish": _Lazy(_publish, "Publish course changes, one JSON object a line, from FILES or stdin."),
+    "results": _Lazy(_results, "Show the results of changes, as a read_committed consumer sees them."),
+    "run": _Lazy(_run, "Run the daemon until SIGTERM or SIGINT."),
+    "sandbox": _Lazy(
+        _sandbox, "Try it without accounts: a real Kafka on this machine, and a simulated Kombo API."
+    ),
+    "skip": _Lazy(_skip, "Let a blocked partition go on at another offset."),
+    "topics": _Lazy(_topics, "The Kafka topics."),
+}
+
+
+class _Commands(click.Group):
+    """The commands of the table."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        return _COMMANDS[name].load() if name in _COMMANDS else None
+
+    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.help) for name, command in _COMMANDS.items()])
+
+
+@click.group(cls=_Commands)
 @click.version_option(__version__, prog_name="coursesyncd")
 def main() -> None:
     """Mirror course changes from Kafka into learning systems."""
-
-
-for command in (run, check, topics_group, skip, publish, results, sandbox):
-    main.add_command(command)
-
-topics_group.add_command(grow_command)
-sandbox.add_command(demo)

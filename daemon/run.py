@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import random
-import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import structlog
@@ -18,6 +17,7 @@ from daemon import __version__
 from daemon.admin import AdminServer
 from daemon.config import Settings
 from daemon.connections import kafka_connection
+from daemon.entry import STOPS
 from daemon.kombo.api_key import ApiKeyError, ApiKeyFile
 from daemon.kombo.client import KomboClient, KomboSetupError
 from daemon.log.kafka.log import KafkaLog
@@ -64,6 +64,14 @@ def run(*, config_file: Path | None) -> None:
     sys.exit(asyncio.run(_Process(settings, api_key).run()))
 
 
+async def _cancelled(*tasks: asyncio.Task[Any] | None) -> None:
+    """They have ended, one way or the other."""
+    there = [task for task in tasks if task is not None]
+    for task in there:
+        task.cancel()
+    await asyncio.gather(*there, return_exceptions=True)
+
+
 class _Process:
     def __init__(self, settings: Settings, api_key: ApiKeyFile) -> None:
         self._settings = settings
@@ -73,9 +81,8 @@ class _Process:
 
     async def run(self) -> int:
         """The exit code."""
-        # First of all: process 1 of a container that has no handler ignores SIGTERM.
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOPS:  # from here on there is something to be ended in order
             loop.add_signal_handler(number, self._stop)
         settings, clock = self._settings, SystemClock()
         health = Health(LOOPS, clock.now)
@@ -148,17 +155,25 @@ class _Process:
 
     async def _connect(self, event_log: EventLog) -> bool:
         """Join the group, however long Kafka is away; False when told to stop meanwhile."""
-        while not self._told_to_stop.is_set():
-            try:
-                await event_log.start()
-                return True
-            except FatalLogError:
-                raise
-            except LogError as error:
-                log.error("kafka.unavailable", error=str(error), retry_in_s=START_RETRY_DELAY)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._told_to_stop.wait(), START_RETRY_DELAY)
-        return False
+        stopping = asyncio.create_task(self._told_to_stop.wait())
+        starting: asyncio.Task[None] | None = None
+        try:
+            while not stopping.done():
+                starting = asyncio.create_task(event_log.start())
+                await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+                if not starting.done():
+                    break
+                try:
+                    starting.result()
+                    return True
+                except FatalLogError:
+                    raise
+                except LogError as error:
+                    log.error("kafka.unavailable", error=str(error), retry_in_s=START_RETRY_DELAY)
+                await asyncio.wait([stopping], timeout=START_RETRY_DELAY)
+            return False
+        finally:
+            await _cancelled(stopping, starting)
 
     def _key_changed(self) -> bool:
         """Called now and then while the key is refused; tells once what is wrong with the file."""

@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Self
 
@@ -47,12 +48,17 @@ class Child:
         log: Path,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        hold_sigterm: bool = False,
     ) -> Self:
-        """Start a program whose output is appended to `log`. `env` is its whole environment, None our own."""
+        """Start a program whose output is appended to `log`. `env` is its whole environment, None our own.
+
+        With `hold_sigterm` a SIGTERM that comes before the program can hear it waits until then. The program
+        has to let it through (`daemon.entry` does): it starts with the signal blocked.
+        """
         log.parent.mkdir(parents=True, exist_ok=True)
         watched, leash = os.pipe()
         try:
-            with log.open("ab") as output:
+            with log.open("ab") as output, _sigterm_blocked() if hold_sigterm else nullcontext():
                 log_start = output.tell()
                 process = subprocess.Popen(
                     [sys.executable, "-I", "-S", str(_LEASH), str(watched), *command],
@@ -160,3 +166,13 @@ class Child:
     def _signal(self, number: signal.Signals) -> None:
         if self.running:
             os.killpg(self.pid, number)
+
+
+@contextmanager
+def _sigterm_blocked() -> Iterator[None]:
+    """In this thread, and for ever in what it starts meanwhile."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -48,7 +48,7 @@ class Replica:
     def start(self) -> None:
         """Start it, or start it again; `await_ready` says when it works."""
         assert not self.running
-        self._child = Child.start(self.name, self._command, log=self.log, env=self._env)
+        self._child = Child.start(self.name, self._command, log=self.log, env=self._env, hold_sigterm=True)
 
     def drain(self) -> None:
         """End it as an operator does.

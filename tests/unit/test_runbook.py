@@ -46,6 +46,8 @@ def test_every_command_that_is_named_exists_with_its_options() -> None:
         command: click.Command = main
         for part in name.split():
             assert isinstance(command, click.Group)
-            command = command.commands[part]
+            found = command.get_command(click.Context(command), part)
+            assert found is not None, name
+            command = found
         options = {option for parameter in command.params for option in parameter.opts}
         assert set(re.findall(r"--[a-z-]+", rest)) <= options, name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from enum import Enum, auto
@@ -92,9 +91,7 @@ class Member:
             self._state = _State.ABSENT
             self._not_before = now + RESTART_DELAY
         elif self._state is _State.LEAVING and not self.replica.running:
-            code, unborn = self.replica.process.exit_code, not self.replica.process.output()
-            # A Python program that is told to end while it still imports ends by the signal.
-            if code and not (code == -signal.SIGTERM and unborn):
+            if code := self.replica.process.exit_code:
                 self._note_exit(f"exit code {code} after SIGTERM")
             self._state = _State.ABSENT
         elif self._state is _State.LEAVING and now > self._leave_by:
