@@ -149,7 +149,8 @@ class ShardLog(Protocol):
     async def commit(self, transaction: Transaction) -> Sequence[int]:
         """Write all of it atomically and return the offset of each journal record, in order.
 
-        Durable and visible to `read_committed` readers when it returns. One at a time.
+        Durable and decided when it returns; readers of committed records see it a moment later (on Kafka when
+        the broker has written its markers: some ten milliseconds). One at a time.
 
         Raises:
             FencedError: another owner has taken over; nothing of this was written.

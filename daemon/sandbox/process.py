@@ -95,8 +95,14 @@ class Child:
         return self.exit_code is None
 
     def freeze(self) -> None:
-        """Stop it where it is (SIGSTOP): it holds what it holds, and does nothing, until `thaw`."""
+        """Stop it where it is (SIGSTOP): it holds what it holds, and does nothing, until `thaw`. Idempotent.
+
+        Sending the signal is not enough: the system stops a process when one of its threads comes to run and
+        takes it, and on a busy machine the others may work on for milliseconds until then.
+        """
         self._signal(signal.SIGSTOP)
+        if self.running and hasattr(os, "waitid"):  # Python has it on macOS from 3.13 on
+            os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def thaw(self) -> None:
         """Let it go on (SIGCONT). It is not told that it was frozen. Idempotent."""

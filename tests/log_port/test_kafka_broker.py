@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -28,13 +26,13 @@ from daemon.log.port import (
 )
 from daemon.sandbox.broker import Broker
 
-from .kafka_harness import KafkaHarness
+from .kafka_harness import KafkaHarness, eventually
 
 pytestmark = pytest.mark.kafka
 
-KILLS = 3
+TROUBLES = 3
 COMMITS_BETWEEN = 15
-"""At least that many, before the broker is killed and after it has come back."""
+"""At least that many, before the broker is in trouble and after it has come back."""
 
 
 @pytest.fixture
@@ -91,16 +89,39 @@ class Counter:
 async def test_kills_of_the_broker_lose_nothing_and_double_nothing(
     kafka: KafkaHarness, own_broker: Broker
 ) -> None:
+    async def kill(_: Counter) -> None:
+        await asyncio.to_thread(own_broker.kill)
+        await asyncio.to_thread(own_broker.start)
+
+    await _counts_through(kill, kafka)
+
+
+async def test_a_broker_that_stands_still_loses_nothing_and_doubles_nothing(
+    kafka: KafkaHarness, own_broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _expire_soon(monkeypatch)
+
+    async def freeze(counter: Counter) -> None:
+        failed = len(counter.errors)
+        await asyncio.to_thread(own_broker.freeze)
+        try:
+            await eventually(lambda: asyncio.to_thread(lambda: len(counter.errors) > failed), kafka.patience)
+        finally:
+            own_broker.thaw()
+
+    await _counts_through(freeze, kafka)
+
+
+async def _counts_through(trouble: Callable[[Counter], Awaitable[None]], kafka: KafkaHarness) -> None:
     log = kafka.member("m")
     await log.start()
     assert isinstance(await log.next_event(), Assigned)
     counter = Counter(log, kafka.patience)
     counting = asyncio.create_task(counter.run())
     try:
-        for _ in range(KILLS):
+        for _ in range(TROUBLES):
             await _reaches(counter, counting, counter.next + COMMITS_BETWEEN)
-            await asyncio.to_thread(own_broker.kill)
-            await asyncio.to_thread(own_broker.start)
+            await trouble(counter)
         await _reaches(counter, counting, counter.next + COMMITS_BETWEEN)
     finally:
         counting.cancel()
@@ -158,8 +179,8 @@ async def test_a_commit_that_hangs_is_given_up_and_the_shard_can_be_opened_again
     opened = await log.open_shard(0)
     await opened.commit(Transaction([(b"k", b"first")]))
 
-    with _can_stand_still(own_broker) as stop:
-        stop()
+    with _thawed_at_the_end(own_broker):
+        await asyncio.to_thread(own_broker.freeze)
         with pytest.raises(CommitFailedError, match="did not return"):
             await opened.commit(Transaction([(b"k", b"unknown fate")]))
         async with asyncio.timeout(shard.CLOSE_TIMEOUT + 1):
@@ -179,17 +200,16 @@ async def test_records_that_expire_in_the_client_fail_their_commit(
     kafka: KafkaHarness, own_broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client's own commit would go through after that, and the records would be lost (defect 3)."""
-    monkeypatch.setitem(_PRODUCER, "request_timeout_ms", 500)
-    monkeypatch.setitem(_PRODUCER, "delivery_timeout_ms", 1000)
+    _expire_soon(monkeypatch)
     one = f"{kafka.topics.changes}-one-partition"
     await asyncio.to_thread(create_topics, kafka.admin, [NewTopic(one, 1)])
     journal = Topics(changes=one, journal=one, results=one, dead_letters=one)
     shard_producer = ShardProducer(Clients(KafkaConnection((kafka.bootstrap,))), journal, 0)
     await asyncio.to_thread(shard_producer.open)
 
-    with _can_stand_still(own_broker) as stop:
+    with _thawed_at_the_end(own_broker):
 
-        class StopsTheBroker(list[Message]):
+        class FreezesTheBroker(list[Message]):
             """Once the transaction has begun at the broker, so that nothing but the records is refused. Dead
             letters are sent last."""
 
@@ -197,25 +217,32 @@ async def test_records_that_expire_in_the_client_fail_their_commit(
                 manager = shard_producer._producer._transaction_manager
                 while not manager.is_partition_added(TopicPartition(one, 0)):
                     time.sleep(0.001)
-                stop()
+                own_broker.freeze()
                 return super().__iter__()
 
-        step = Transaction([(b"k", b"v")], dead_letters=StopsTheBroker([Message(b"k", b"expired")]))
+        step = Transaction([(b"k", b"v")], dead_letters=FreezesTheBroker([Message(b"k", b"expired")]))
         with pytest.raises(CommitFailedError, match=r"Expiring \d record"):
             await asyncio.to_thread(shard_producer.commit, step)
+    monkeypatch.undo()
     await asyncio.to_thread(shard_producer.close)
+    await asyncio.to_thread(
+        own_broker.await_answer
+    )  # its session with the controller may have ended meanwhile
     await asyncio.to_thread(shard_producer.open)
     await asyncio.to_thread(shard_producer.commit, Transaction([(b"k", b"next")]))
     await asyncio.to_thread(shard_producer.close)
     assert [record.value for record in await kafka.read_committed(one)] == [b"next"]
 
 
+def _expire_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records that the broker does not acknowledge fail after two seconds instead of ten."""
+    monkeypatch.setitem(_PRODUCER, "request_timeout_ms", 1500)  # still enough for a busy machine's broker
+    monkeypatch.setitem(_PRODUCER, "delivery_timeout_ms", 2000)
+
+
 @contextmanager
-def _can_stand_still(broker: Broker) -> Iterator[Callable[[], None]]:
-    """What it gives stops the broker without ending it; it goes on at the end."""
-    assert broker._child is not None
-    group = broker._child.pid
+def _thawed_at_the_end(broker: Broker) -> Iterator[None]:
     try:
-        yield lambda: os.killpg(group, signal.SIGSTOP)
+        yield
     finally:
-        os.killpg(group, signal.SIGCONT)
+        broker.thaw()

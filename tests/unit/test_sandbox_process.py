@@ -93,6 +93,32 @@ def test_a_child_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
         child.kill()
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at the threads in /proc")
+def test_a_frozen_child_has_come_to_a_standstill_in_all_its_threads(tmp_path: Path) -> None:
+    busy_code = (
+        "import hashlib, threading\n"
+        "def work():\n    while True: hashlib.sha256(bytes(1_000_000))\n"  # without the interpreter's lock
+        "for _ in range(4): threading.Thread(target=work).start()\n"
+        "print('up', flush=True)"
+    )
+    child = Child.start("busy", [sys.executable, "-c", busy_code], log=tmp_path / "log")
+    try:
+        child.wait_for_line("up", DEADLINE)
+        for _ in range(50):
+            child.freeze()
+            assert thread_states(child.pid) == {"T"}
+            child.freeze()
+            child.thaw()
+        wait_until(lambda: thread_states(child.pid) != {"T"})
+    finally:
+        child.kill()
+
+
+def thread_states(pid: int) -> set[str]:
+    stats = Path(f"/proc/{pid}/task").glob("*/stat")
+    return {stat.read_text().rpartition(")")[2].split()[0] for stat in stats}
+
+
 def alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
