@@ -19,6 +19,7 @@ from kafka.net.compat import KafkaNetClient
 
 from daemon.log.kafka.coordinator import remember_joins
 from daemon.log.kafka.header_names import read_any_header_name
+from daemon.log.kafka.parked import unpark_what_is_resumed
 from daemon.log.kafka.partitioner import KeyPartitioner
 from daemon.log.port import LogError
 
@@ -146,6 +147,7 @@ class Clients:
             **_EVERY_CONSUMER,
         )
         remember_joins(consumer)
+        unpark_what_is_resumed(consumer)
         return consumer
 
     def reader(self) -> KafkaConsumer:
