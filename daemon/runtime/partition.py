@@ -93,7 +93,6 @@ class Partition:
         self.shard: Shard | None = None
         self.fenced_at = 0.0
         """Boot-time clock, when this owner had fenced all earlier ones."""
-        self.lag: int | None = None
         self.last_record_ms: int | None = None
         self.commit_since_ms: int | None = None
         self.topic_partitions: int | None = None
@@ -116,6 +115,8 @@ class Partition:
         self._fault: LogError | None = None
         self._facts: InputFacts | None = None
         """Of the input, when the shard was opened."""
+        self._input_end: int | None = None
+        """How far the input reaches, as far as we have heard since the shard was opened."""
         self._lost: str | None = None
         """What the log said when it could not serve the input; the next opening has to explain it."""
         self._blocked: str | None = None
@@ -170,6 +171,7 @@ class Partition:
         self._blocked = None
         self.shard = opened.shard
         self._facts = opened.facts
+        self._input_end = None
         self.topic_partitions = opened.facts.partitions
         if opened.is_new:
             # Pin the start: `latest` must mean the same after a crash.
@@ -336,10 +338,9 @@ class Partition:
         if (opened.topic_id, opened.partitions) != (facts.topic_id, facts.partitions):
             self.fail(InputChangedError("the input topic was grown or created again"))
 
-    def held_back(self, facts: InputFacts) -> None:
-        """Nothing comes, though there is something: no read tells how much."""
-        if self.shard is not None:
-            self.lag = max(0, facts.latest - self.shard.next_read)
+    def saw_end(self, offset: int) -> None:
+        """The input reaches to this offset at least."""
+        self._input_end = max(offset, self._input_end or 0)
 
     def fail(self, error: LogError) -> None:
         """Something that a request found out about the journal: `run` deals with it."""
@@ -373,7 +374,7 @@ class Partition:
         shard.read(entries, next_offset, now)
         self.last_record_ms = records[-1].timestamp
         if end_offset is not None:
-            self.lag = max(0, end_offset - next_offset)
+            self.saw_end(end_offset)
         self._adjust_flow(shard)
         self.wake()
 
@@ -395,6 +396,18 @@ class Partition:
             self._ports.log.resume(self.number)
 
     # --- for requests -----------------------------------------------------------------------------
+
+    @property
+    def lag(self) -> int | None:
+        """Records of the input that are not read yet; None when nothing is known."""
+        if self.shard is None or self._input_end is None:
+            return None
+        return max(0, self._input_end - self.shard.next_read)
+
+    @property
+    def paused(self) -> bool:
+        """Whether its input stands still because a limit is reached."""
+        return self._paused and self.shard is not None
 
     @property
     def active(self) -> bool:

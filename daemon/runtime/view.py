@@ -33,6 +33,7 @@ class View:
                 Endpoint.POLL: self._poller.in_flight,
             },
             commit_since_ms=min(commits, default=None),
+            paused=sum(p.paused for p in partitions),
             topic_partitions=next((p.topic_partitions for p in partitions if p.topic_partitions), None),
             lag={p.number: Lag(p.lag, p.last_record_ms) for p in partitions},
         )

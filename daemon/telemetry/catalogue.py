@@ -221,6 +221,10 @@ SHARD_DROPS = _counter(
 PARTITIONS_BLOCKED = _gauge(
     "partitions_blocked", "Partitions held here that stand still until a person acts; the log says why."
 )
+PARTITIONS_PAUSED = _gauge(
+    "partitions_paused",
+    "Partitions held here whose input stands still because a limit is reached; it goes on by itself below the limit.",
+)
 RESTORE_RECORDS = _counter("restore_records_total", "Journal records read to restore shards.")
 RESTORE_DURATION = _gauge("restore_duration_seconds", "How long the restore that ended last took; 0 before.")
 ASSIGNED_PARTITIONS = _gauge(
@@ -231,7 +235,8 @@ TOPIC_PARTITIONS = _gauge(
 )
 CONSUMER_LAG = _gauge(
     "kafka_consumer_lag_records",
-    "Records of the input that are not consumed yet, as known at the last read.",
+    "Records of the input that are not consumed yet, as known at the last read; while the partition is paused, at "
+    "the last of the looks that are taken every 30 s.",
     _TOPIC,
     _PARTITION,
 )
@@ -282,6 +287,7 @@ SECTIONS = (
             COMMIT_OLDEST_PENDING,
             SHARD_DROPS,
             PARTITIONS_BLOCKED,
+            PARTITIONS_PAUSED,
             RESTORE_RECORDS,
             RESTORE_DURATION,
             ASSIGNED_PARTITIONS,

@@ -258,6 +258,7 @@ class _AtScrape(Collector):
         held = self._health.partitions
         blocked = sum(partition.state is PartitionState.BLOCKED for partition in held.values())
         yield _gauge(c.PARTITIONS_BLOCKED, {(): blocked})
+        yield _gauge(c.PARTITIONS_PAUSED, {(): snapshot.paused})
         yield _gauge(c.ASSIGNED_PARTITIONS, {(self._topic,): len(held)})
         yield _gauge(c.TOPIC_PARTITIONS, {(self._topic,): snapshot.topic_partitions or 0})
         lag = [(str(p), lag) for p, lag in snapshot.lag.items() if p in held]

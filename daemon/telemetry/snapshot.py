@@ -37,6 +37,8 @@ class Snapshot:
     """Calls under way, by `Endpoint`."""
     commit_since_ms: int | None
     """When the oldest commit that is still under way began."""
+    paused: int
+    """Partitions whose input stands still at a limit."""
     topic_partitions: int | None
     lag: Mapping[int, Lag]
     """By input partition; only those that are held."""
@@ -56,6 +58,7 @@ def nothing_yet() -> Snapshot:
         blind_since_ms=None,
         http_in_flight={},
         commit_since_ms=None,
+        paused=0,
         topic_partitions=None,
         lag={},
     )

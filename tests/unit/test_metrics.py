@@ -387,6 +387,7 @@ def test_what_the_runtime_holds_is_read_at_each_scrape():
             blind_since_ms=5000,
             http_in_flight={"poll": 3},
             commit_since_ms=7000,
+            paused=2,
             topic_partitions=12,
         )
     )
@@ -394,6 +395,7 @@ def test_what_the_runtime_holds_is_read_at_each_scrape():
     assert found['coursesync_changes_waiting{reason="window"}'] == 4
     assert found['coursesync_changes_waiting{reason="backoff"}'] == 0
     assert found["coursesync_poll_blind_tasks"] == 2
+    assert found["coursesync_partitions_paused"] == 2
     assert found["coursesync_poll_blind_oldest_timestamp_seconds"] == 5
     assert found['coursesync_http_in_flight_requests{endpoint="poll"}'] == 3
     assert found["coursesync_commit_oldest_pending_timestamp_seconds"] == 7
