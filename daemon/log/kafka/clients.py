@@ -17,7 +17,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import KafkaConnectionError
 from kafka.net.compat import KafkaNetClient
 
-from daemon.log.kafka.coordinator import remember_joins
+from daemon.log.kafka import coordinator
 from daemon.log.kafka.header_names import read_any_header_name
 from daemon.log.kafka.parked import unpark_what_is_resumed
 from daemon.log.kafka.partitioner import KeyPartitioner
@@ -146,7 +146,7 @@ class Clients:
             heartbeat_interval_ms=min(1000, session_timeout_ms // 4),
             **_EVERY_CONSUMER,
         )
-        remember_joins(consumer)
+        coordinator.cure(consumer)
         unpark_what_is_resumed(consumer)
         return consumer
 

@@ -1,14 +1,20 @@
-"""A cure for joins that the client library completes and then forgets.
+"""Cures for two faults of the client library's group coordinator, both of 3.0.12.
 
-A poll that ends before a rebalance does leaves the join under way; the next poll is to go on waiting for it.
-But when the join has been answered between the two, kafka-python 3.0.12 takes it for an old one and joins once
-more (`join_group_async`: ``if self._join_task is None or self._join_task.is_done``). When that member leads
-the group, everybody has to join again, up to a heartbeat interval later: partitions are nobody's for as
-long, and longer on a busy machine, where the time between two polls is longer.
+**A join that is answered between two polls is forgotten.** A poll that ends before a rebalance does leaves the
+join under way; the next poll is to go on waiting for it. But when it has been answered meanwhile, it is taken for
+an old one and the member joins once more (`join_group_async`: ``if self._join_task is None or
+self._join_task.is_done``). When that member leads the group, everybody has to join again, up to a heartbeat
+interval later: partitions are nobody's for as long, and longer on a busy machine, where the time between
+two polls is longer.
+
+**A poll does not wait while a heartbeat is overdue**, as it is when the broker hangs (`_poll_once` waits no
+longer than `time_to_next_poll`, which is 0 then). It goes round thousands of times a second instead, and each round
+leaves a callback on the fetch that is under way: some 10 MB a second, until the broker answers.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from kafka import KafkaConsumer
@@ -29,11 +35,15 @@ class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]
         self._answered = self._generation, assignment
         return assignment
 
+    def time_to_next_poll(self) -> float:
+        """Seconds; heartbeats need no poll, they have a task of their own."""
+        return math.inf
+
     async def _on_join_complete_async(self, *args: Any) -> Any:
         self._answered = None
         return await super()._on_join_complete_async(*args)
 
 
-def remember_joins(consumer: KafkaConsumer) -> None:
-    """Cure a new consumer, before it subscribes: the library has no place to put another coordinator."""
+def cure(consumer: KafkaConsumer) -> None:
+    """To be called before the new consumer subscribes: the library has no place to put another coordinator."""
     consumer._coordinator.__class__ = _Coordinator  # noqa: SLF001
