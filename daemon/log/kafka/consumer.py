@@ -32,6 +32,7 @@ from kafka.errors import (
 )
 
 from daemon.log.kafka.clients import Clients
+from daemon.log.kafka.endurance import UNEXPLAINED_MAX, Streak, is_fatal
 from daemon.log.kafka.handover import Handover
 from daemon.log.kafka.membership import Membership
 from daemon.log.kafka.worker import post_to
@@ -110,7 +111,7 @@ class InputConsumer:
         self._throttled = False
         self._confirmations: list[_Confirmation] = []
         self._group_commit_due = time.monotonic() + GROUP_COMMIT_INTERVAL
-        self._unreleased_since: float | None = None
+        self._unreleased, self._unexplained = Streak(), Streak()
         self._complaint_due = 0.0
 
     # --- called from the loop ----------------------------------------------------------------------
@@ -227,9 +228,11 @@ class InputConsumer:
             self._complain(error)
             time.sleep(RETRY_PAUSE)
         except KafkaError as error:
-            raise FatalLogError(f"the Kafka consumer can not go on: {_words(error)}") from error
+            if is_fatal(error) or self._unexplained.note(time.monotonic()) > UNEXPLAINED_MAX:
+                raise FatalLogError(f"the Kafka consumer can not go on: {_words(error)}") from error
+            self._complain(error)
+            time.sleep(RETRY_PAUSE)
         else:
-            self._unreleased_since = None
             for tp, records in polled.items():
                 self._hand_over(tp, records)
 
@@ -345,11 +348,11 @@ class InputConsumer:
         )
 
     def _await_release(self, error: UnreleasedInstanceIdError) -> None:
-        now = time.monotonic()
-        if self._unreleased_since is None:
-            self._unreleased_since = now
-            _log.warning("kafka.consumer.instance_id_not_released", instance_id=self._instance_id)
-        if now - self._unreleased_since > self._session_timeout:
+        """The one who holds our instance id may have died: then its session ends. Brokers say so to members of
+        the consumer protocol (KIP-848) only; to those of the classic one, which this is, they let the newer
+        member replace the older one."""
+        self._complain(error)
+        if self._unreleased.note(time.monotonic()) > self._session_timeout:
             raise FatalLogError(
                 f"the group still knows another member as {self._instance_id} after the session time-out "
                 f"of {self._session_timeout:.0f} s (UNRELEASED_INSTANCE_ID)"

@@ -1,4 +1,4 @@
-"""Cures for two faults of the client library's group coordinator, both of 3.0.12.
+"""Cures for three faults of the client library's group coordinator, all of 3.0.12.
 
 **A join that is answered between two polls is forgotten.** A poll that ends before a rebalance does leaves the
 join under way; the next poll is to go on waiting for it. But when it has been answered meanwhile, it is taken for
@@ -10,6 +10,12 @@ two polls is longer.
 **A poll does not wait while a heartbeat is overdue**, as it is when the broker hangs (`_poll_once` waits no
 longer than `time_to_next_poll`, which is 0 then). It goes round thousands of times a second instead, and each round
 leaves a callback on the fetch that is under way: some 10 MB a second, until the broker answers.
+
+**A static member that stood still forgets who it is.** A process that has not polled for
+``max_poll_interval_ms`` (it was frozen) gives up its member id and joins anew. The broker takes that for a new
+process of the same instance id, and throws out the one that has replaced the frozen process meanwhile. With its
+old member id it is told FENCED_INSTANCE_ID, or UNKNOWN_MEMBER_ID where nobody has replaced it and its session
+is over.
 """
 
 from __future__ import annotations
@@ -42,6 +48,14 @@ class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]
     async def _on_join_complete_async(self, *args: Any) -> Any:
         self._answered = None
         return await super()._on_join_complete_async(*args)
+
+    async def maybe_leave_group_async(
+        self, reason: str | None = None, timeout_ms: float | None = None
+    ) -> None:
+        if self.is_dynamic_member() or self._heartbeat_closed:
+            await super().maybe_leave_group_async(reason, timeout_ms)
+        else:
+            self.heartbeat.poll()  # so that a heartbeat is sent next, and answered
 
 
 def cure(consumer: KafkaConsumer) -> None:
