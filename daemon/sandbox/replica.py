@@ -1,4 +1,8 @@
-"""One `coursesyncd run`, over all its restarts: the same name in the group, the same port, the same log."""
+"""One `coursesyncd run`, over all its restarts: the same name in the group, the same port, the same log.
+
+Replaced, it is another process with the same name in the group, with a port and a log of its own: as when a
+node is given up and its pod made again on another one, while the old process still is.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import Any
 import msgspec
 
 from daemon.sandbox import local_http
+from daemon.sandbox.ports import free_ports
 from daemon.sandbox.process import Child, SandboxError
 
 START_TIMEOUT = 30.0
@@ -27,8 +32,9 @@ class Replica:
         self.admin_url = admin_url
         self.log = log
         self._command = command
-        self._env = env
+        self._env = dict(env)
         self._child: Child | None = None
+        self._replaced = 0
 
     @property
     def running(self) -> bool:
@@ -49,6 +55,19 @@ class Replica:
         """Start it, or start it again; `await_ready` says when it works."""
         assert not self.running
         self._child = Child.start(self.name, self._command, log=self.log, env=self._env, hold_sigterm=True)
+
+    def replace(self) -> Child:
+        """Start another process in the place of the one that runs, and return that one: whoever calls this has
+        to see to its end."""
+        old = self.process
+        port = free_ports(1)[0]
+        self.admin_url = f"http://127.0.0.1:{port}"
+        self._env["COURSESYNC_ADMIN_PORT"] = str(port)
+        self._replaced += 1
+        self.log = old.log.with_name(f"{self.name}.{self._replaced}.log")
+        self._child = None
+        self.start()
+        return old
 
     def drain(self) -> None:
         """End it as an operator does.

@@ -15,14 +15,14 @@ pytestmark = [pytest.mark.kafka, pytest.mark.usefixtures("startable_kafka")]
 
 
 def test_a_short_run_keeps_the_contract(tmp_path: Path) -> None:
-    with running(tmp_path, "chaos", "--kills", "3", "--seed", "182") as chaos:
+    with running(tmp_path, "chaos", "--kills", "3", "--seed", "143") as chaos:
         code = chaos.process.wait(2 * DEADLINE)
         assert code == 0, chaos.output()
 
     report = json.loads(chaos.output().splitlines()[-1])
     assert [report[column] for column in BAD_COLUMNS] == [0] * len(BAD_COLUMNS)
     assert report["kills"] == 3
-    assert report["zombies"] == 1
+    assert report["zombies"] == 2
     assert report["broker_restarts"] == 1
     assert report["changes"] > 1000
     assert report["takeover_seconds"]["max"] > 0
@@ -31,7 +31,7 @@ def test_a_short_run_keeps_the_contract(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_interrupted_leaves_nothing_running_or_frozen(tmp_path: Path) -> None:
-    with running(tmp_path, "chaos", "--kills", "3", "--seed", "182") as chaos:
+    with running(tmp_path, "chaos", "--kills", "3", "--seed", "143") as chaos:
         wait_until(lambda: "SIGSTOP for longer" in chaos.output(), chaos)
         chaos.process.send_signal(signal.SIGINT)
         assert chaos.process.wait(DEADLINE) == 130, chaos.output()

@@ -49,6 +49,12 @@ def test_a_zombie_sleeps_longer_than_its_session() -> None:
     assert all(s.seconds > SESSION_TIMEOUT for s in zombies)
 
 
+def test_who_is_replaced_is_thawed_before_its_session_ends_or_after() -> None:
+    replaced = [s for s in strikes(100, 1) if s.kind is Kind.REPLACE]
+    assert {s.seconds > SESSION_TIMEOUT for s in replaced} == {True, False}
+    assert all(s.seconds > 2.0 for s in replaced)  # the other process comes up in that time
+
+
 def test_what_is_measured_is_measured_alone() -> None:
     measured = [one for one in rounds(200, 3, SESSION_TIMEOUT) if one.measured]
     assert all([s.kind for s in one.strikes] == [Kind.KILL] for one in measured)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, auto
 from types import TracebackType
 from typing import Self
@@ -12,6 +12,7 @@ from typing import Self
 import msgspec
 
 from daemon.sandbox.chaos.schedule import REPLICAS
+from daemon.sandbox.process import Child
 from daemon.sandbox.profile import PARTITIONS
 from daemon.sandbox.replica import START_TIMEOUT, Replica
 from daemon.sandbox.stack import Stack
@@ -28,6 +29,10 @@ _LAST_WORDS = re.compile(
 )
 _WHY = ("error", "reason", "exception")
 """Fields of such a line that say why; of an exception its end does."""
+
+EXIT_REPLACED = 1
+REPLACED = "FENCED_INSTANCE_ID"
+"""The exit code of a process that finds out that it has been replaced, and what it must say."""
 
 
 class _State(Enum):
@@ -48,6 +53,8 @@ class Member:
         self._wanted = False
         self._not_before = 0.0
         self._leave_by = 0.0
+        self._replaced: list[Child] = []
+        """Processes that have been replaced and have not yet ended, which they must do by themselves."""
 
     @property
     def name(self) -> str:
@@ -64,6 +71,12 @@ class Member:
         if self._state is not _State.ABSENT:
             self.replica.process.kill()
             self._state = _State.ABSENT
+
+    def end(self) -> None:
+        """Leave nothing running."""
+        self.kill()
+        for process in self._replaced:
+            process.kill()
 
     def leave(self) -> None:
         """Ask it to end, and keep it away until `join`."""
@@ -83,9 +96,26 @@ class Member:
             self.replica.process.thaw()
             self._state = _State.UP
 
+    def replace(self) -> Callable[[], None]:
+        """Freeze the process and start another one under the same name in the group, as when its node is
+        given up; what this returns thaws the old one."""
+        if self._state is not _State.UP or not self.replica.running:
+            return lambda: None
+        self.replica.process.freeze()
+        old = self.replica.replace()
+        self._replaced.append(old)
+        return old.thaw
+
     def look(self) -> None:
         """Notice an end, and start what should be there. To be called often."""
         now = time.monotonic()
+        for process in [one for one in self._replaced if not one.running]:
+            self._replaced.remove(process)
+            why = _last_words(process)
+            if process.exit_code != EXIT_REPLACED or why is None or REPLACED not in why:
+                self._exits.append(
+                    f"{self.name}, replaced: exit code {process.exit_code}, {why or ''}: {UNEXPLAINED}"
+                )
         if self._state is _State.UP and not self.replica.running:
             self._note_exit(f"exit code {self.replica.process.exit_code}")
             self._state = _State.ABSENT
@@ -104,7 +134,9 @@ class Member:
 
     def running_partitions(self) -> set[int] | None:
         """Which partitions it says it runs; None when it does not say, or is not as it was told to be, or
-        holds one that does not run."""
+        holds one that does not run, or a process that was replaced still is there."""
+        if self._replaced:
+            return None
         if self._state is not _State.UP:
             return set() if self._state is _State.ABSENT and not self._wanted else None
         held = self.replica.partitions(ANSWER_TIMEOUT)
@@ -113,17 +145,24 @@ class Member:
         return set(held)
 
     def describe(self) -> str:
+        if self._replaced:
+            return f"{self.name}: replaced, and still there ({self._replaced[0].log.name})"
         if self._state is _State.UP:
             return f"{self.name}: {self.replica.partitions(ANSWER_TIMEOUT)}"
         return f"{self.name}: {self._state.name.lower()}"
 
     def _note_exit(self, how: str) -> None:
-        why = UNEXPLAINED
-        for match in _LAST_WORDS.finditer(self.replica.process.output()):
-            line = msgspec.json.decode(match[0])
-            said = [str(line[name]).splitlines()[-1] for name in _WHY if line.get(name)]
-            why = f"{match[1]}: {'; '.join(said)}" if said else UNEXPLAINED
-        self._exits.append(f"{self.name}: {how}: {why}")
+        self._exits.append(f"{self.name}: {how}: {_last_words(self.replica.process) or UNEXPLAINED}")
+
+
+def _last_words(process: Child) -> str | None:
+    """Why it has ended, as it says itself."""
+    why = None
+    for match in _LAST_WORDS.finditer(process.output()):
+        line = msgspec.json.decode(match[0])
+        if said := [str(line[name]).splitlines()[-1] for name in _WHY if line.get(name)]:
+            why = f"{match[1]}: {'; '.join(said)}"
+    return why
 
 
 class Fleet:
@@ -175,4 +214,4 @@ class Fleet:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for member in self._members:
-            member.kill()
+            member.end()

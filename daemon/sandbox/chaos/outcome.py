@@ -38,7 +38,7 @@ class Outcome:
         counts = self.verdict.counts
         return {
             "kills": self.strikes.get(Kind.KILL, 0),
-            "zombies": self.strikes.get(Kind.ZOMBIE, 0),
+            "zombies": sum(self.strikes.get(kind, 0) for kind in (Kind.ZOMBIE, Kind.REPLACE)),
             "broker_restarts": self.strikes.get(Kind.BROKER_KILL, 0),
             "changes": self.verdict.changes,
             "lost": counts[Broken.LOST],

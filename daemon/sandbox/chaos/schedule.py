@@ -17,7 +17,7 @@ BROKER, API, EXTRA = -1, -2, REPLICAS
 STORM_SECONDS = 12.0
 """In which the strikes of a storm begin; some last longer."""
 STORM_KILLS_MAX = 5
-STORM_OTHERS = 4
+STORM_OTHERS = 5
 """Strikes beside the kills in a storm: half of their kinds, so that two storms have them all."""
 MEASURE_EVERY = 20
 """Of so many kills one is a take-over that is measured, and one a restart that is measured."""
@@ -29,6 +29,7 @@ class Kind(StrEnum):
     KILL = "kill -9"
     TERM = "SIGTERM"
     ZOMBIE = "SIGSTOP for longer than the session time-out"
+    REPLACE = "SIGSTOP, and replaced under the same name"
     FREEZE = "SIGSTOP"
     ADD = "one more replica"
     REMOVE = "one replica less"
@@ -138,6 +139,10 @@ def _seconds(rng: Random, kind: Kind, session_timeout: float) -> float:
             return session_timeout + rng.uniform(0.5, 4.0)
         case Kind.TERM:
             return rng.uniform(0.0, 3.0)
+        case Kind.REPLACE:  # and thawed before the session time-out, or after it
+            return session_timeout + (
+                rng.uniform(-3.0, -0.5) if rng.random() < 0.5 else rng.uniform(0.5, 4.0)
+            )
         case Kind.FREEZE:
             return rng.uniform(0.1, 0.8 * session_timeout)
         case Kind.ADD:

@@ -58,6 +58,8 @@ class Strikes:
             case Kind.ADD:
                 member.join()
                 return member.leave
+            case Kind.REPLACE:
+                return member.replace()
             case Kind.ZOMBIE | Kind.FREEZE:
                 member.freeze()
                 return member.thaw

@@ -1,0 +1,128 @@
+"""A process that stood still, was replaced by another one under the same name, and comes back to life: as when a
+node is given up and its pod made again. It ends by itself, says why, and nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from daemon_world import DEADLINE, await_results, good, publish, tasks, wait_until
+
+from daemon.config.units import parse_duration
+from daemon.sandbox.checker.readers import check_run
+from daemon.sandbox.generator import Plan
+from daemon.sandbox.process import Child
+from daemon.sandbox.profile import TIMES, check_limits
+from daemon.sandbox.publishing import Publishing
+from daemon.sandbox.replica import Replica
+from daemon.sandbox.results_view import ResultsView
+from daemon.sandbox.stack import Stack
+
+pytestmark = pytest.mark.kafka
+
+LONG_SESSION = {"kafka.session_timeout": "60s"}
+"""A replacement is up long before that, also on a busy machine."""
+SESSION_TIMEOUT = parse_duration(TIMES["kafka.session_timeout"])
+
+
+@contextmanager
+def sandbox(
+    directory: Path, kafka: str, *, faults: str = "none", short_session: bool = True
+) -> Iterator[Stack]:
+    settings = {} if short_session else LONG_SESSION
+    with Stack(directory, faults=faults, seed=2, say=print, kafka=kafka, settings=settings) as stack:
+        stack.start_daemon()
+        stack.await_ready()
+        yield stack
+
+
+def replace_and_thaw(replica: Replica, *, when_session_is_over: bool) -> None:
+    """Whatever the process was just doing; when this returns, it has ended as it should."""
+    replica.process.freeze()
+    frozen_at = time.monotonic()
+    old = replica.replace()
+    replica.await_ready()
+    if when_session_is_over:
+        over_at = frozen_at + SESSION_TIMEOUT + 1.0
+        wait_until(lambda: time.monotonic() > over_at, "the end of the session")
+    old.thaw()
+    assert old.wait(DEADLINE) == 1, old.output()
+    [last_words] = [line for line in log_of(old) if line["event"] == "daemon.failed"]
+    assert "FENCED_INSTANCE_ID" in last_words["error"]
+    assert replica.running
+
+
+def log_of(process: Child) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in process.output().splitlines() if line.startswith("{")]
+
+
+def assert_contract(stack: Stack, changes: int) -> None:
+    stack.drain_daemon()
+    at = stack.addresses
+    verdict = check_run(at.connection, at.topics.changes, at.topics.results, at.simulator.url, check_limits())
+    assert verdict.ok, [violation.line for violation in verdict.first(10)]
+    assert verdict.changes == changes
+
+
+@pytest.mark.parametrize("when_session_is_over", [False, True])
+def test_in_the_middle_of_its_work(
+    tmp_path: Path, kafka_bootstrap: str, *, when_session_is_over: bool
+) -> None:
+    """Commits, POSTs and polls are under way all the time."""
+    count = 600
+    with sandbox(tmp_path, kafka_bootstrap, faults="demo", short_session=when_session_is_over) as stack:
+        at = stack.addresses
+        plan = Plan(seed=2, changes=count, integrations=5, courses_per_integration=20)
+        with (
+            ResultsView(at.connection, at.topics.results) as view,
+            Publishing(at.connection, at.topics.changes, plan, rate=100.0),
+        ):
+            wait_until(lambda: view.poll(0.1) >= 0 and len(view.resolved) >= 0.1 * count, "some results")
+            replace_and_thaw(stack.daemon, when_session_is_over=when_session_is_over)
+            wait_until(lambda: view.poll(0.1) >= 0 and len(view.resolved) >= count, "all results")
+        assert_contract(stack, count)
+
+
+@pytest.mark.parametrize("when_session_is_over", [False, True])
+def test_while_its_post_is_under_way(
+    tmp_path: Path, kafka_bootstrap: str, *, when_session_is_over: bool
+) -> None:
+    """Its answer lies in the socket when it comes back to life."""
+    slow = b'{"rules": [{"fault": "answer_slow", "seconds_min": 1.0, "seconds_max": 1.0}]}'
+    with sandbox(tmp_path, kafka_bootstrap, short_session=when_session_is_over) as stack:
+        stack.tell_simulator("faults", slow)
+        publish(stack, good(1))
+        wait_until(lambda: tasks(stack), "the POST has arrived")
+
+        replace_and_thaw(stack.daemon, when_session_is_over=when_session_is_over)
+
+        [ended] = await_results(stack, 1)
+        assert ended["status"] == "SUCCEEDED"
+        [task] = tasks(stack)
+        assert task["posts"] == 2, "the one whose answer came too late, and that of the replacement"
+        assert_contract(stack, 1)
+
+
+def test_while_the_group_is_rebalancing(tmp_path: Path, kafka_bootstrap: str) -> None:
+    with sandbox(tmp_path, kafka_bootstrap) as stack:
+        publish(stack, *(good(number, integration_id=f"tool:{number}") for number in range(30)))
+        await_results(stack, 30)
+        other = stack.add_replica()
+        # It is frozen at once when it knows, while the other one waits for it.
+        other.start()
+        wait_until(lambda: count_of(stack.daemon, "partitions.revoked") > 0, "the rebalance")
+        replace_and_thaw(stack.daemon, when_session_is_over=True)
+
+        publish(stack, *(good(number, integration_id=f"tool:{number}") for number in range(30, 60)))
+        await_results(stack, 60)
+        other.drain()
+        assert_contract(stack, 60)
+
+
+def count_of(replica: Replica, event: str) -> int:
+    return sum(line["event"] == event for line in log_of(replica.process))
