@@ -111,7 +111,12 @@ def topic_findings(names: Topics, facts: Facts) -> Iterator[Finding]:
         elif name == names.journal:
             special = _of_journal(topic, changes)
         elif name == names.results:
-            special = _of_size(topic, RESULT_BYTES_MAX)
+            special = _of_size(
+                topic,
+                RESULT_BYTES_MAX,
+                f"run: kafka-configs.sh --bootstrap-server … --alter --topic {topic.name} "
+                f"--add-config max.message.bytes={RESULT_BYTES_MAX}",
+            )
         else:
             special = _of_dead_letters(topic)
         troubles = list(special)
@@ -167,17 +172,17 @@ def _of_dead_letters(topic: TopicFacts) -> Iterator[Finding]:
             "records without a key, and with them the whole transaction",
             CREATE,
         )
-    yield from _of_size(topic, DEAD_LETTER_BYTES_MAX + 10_000)
+    yield from _of_size(topic, DEAD_LETTER_BYTES_MAX + 10_000, CREATE)
 
 
-def _of_size(topic: TopicFacts, bytes_min: int) -> Iterator[Finding]:
+def _of_size(topic: TopicFacts, bytes_min: int, to_do: str) -> Iterator[Finding]:
     limit = topic.configs.get("max.message.bytes", "")
     if limit.isdecimal() and int(limit) < bytes_min:
         yield Finding(
             Level.WRONG,
             topic.name,
             f"max.message.bytes is {limit}, expected at least {bytes_min}: one large record would stop its partition",
-            f"run: kafka-configs.sh --alter --topic {topic.name} --add-config max.message.bytes={bytes_min}",
+            to_do,
         )
 
 

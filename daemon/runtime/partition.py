@@ -45,7 +45,7 @@ log = structlog.get_logger()
 INTAKE_MAX = 10_000
 """Records that are read and not yet committed; at it the partition's input pauses. Bounds a transaction."""
 REFUSALS_MAX = 3
-"""Equal refusals of a record after which the partition is blocked."""
+"""Refusals of a record after which the partition is blocked."""
 RETRY_DELAY_MAX = 30.0
 """Seconds between two attempts to open a partition while the log is in trouble."""
 
@@ -112,6 +112,7 @@ class Partition:
         self._failures = 0
         self._failed = False
         self._refusals = 0
+        """Never reset: what else is written between two attempts at the same record proves nothing."""
         self._fault: LogError | None = None
         self._facts: InputFacts | None = None
         """Of the input, when the shard was opened."""
@@ -233,8 +234,6 @@ class Partition:
         offsets = await shard_log.commit(transaction(step, self.number, self._ports.settings.topics))
         self.commit_since_ms = None
         self._failures, self._failed = 0, False
-        if step.consumed or step.facts:
-            self._refusals = 0  # more than a position was written
         self._lease_from = began
         shard.committed(step, offsets)
         now = clock.now()
@@ -254,8 +253,8 @@ class Partition:
         await self._let_go()
 
     async def _refused(self, error: RecordRefusedError) -> None:
-        """R4: after several equal failures in a row the partition stands still and the record is named;
-        the other partitions go on.
+        """R4: after several refusals the partition stands still and the record is named; the other partitions
+        go on.
         """
         self._refusals += 1
         if self._refusals < REFUSALS_MAX:

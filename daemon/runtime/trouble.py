@@ -85,8 +85,8 @@ def unreadable_journal(partition: int, error: Exception, topics: Topics) -> str:
 def refused_record(partition: int, error: Exception) -> str:
     return (
         f"partition {partition}: a record that has to be written is refused every time, so nothing after it can be: "
-        f"{error}. Raise max.message.bytes of its topic (`coursesyncd check` names it), then start this replica again; "
-        f"{RUNBOOK}#poison-commit"
+        f"{error}. `coursesyncd check` says what is wrong with its topic, mostly max.message.bytes, and how to correct "
+        f"it; then start this replica again; {RUNBOOK}#poison-commit"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -83,6 +84,18 @@ def results(settings: Settings) -> list[tuple[int, int]]:
     return sorted((change["partition"], change["offset"]) for change in changes)
 
 
+def change(course: str) -> bytes:
+    return msgspec.json.encode(
+        {
+            "id": f"chg-{course}",
+            "type": "course.upserted",
+            "integration_id": "i",
+            "origin_id": course,
+            "course": {"type": "EXTERNAL", "title": course, "course_url": "https://example.com/c"},
+        }
+    )
+
+
 class Site:
     """The topics of one test, and what a person does with them."""
 
@@ -113,22 +126,14 @@ class Site:
         return await asyncio.to_thread(lambda: CliRunner().invoke(main, arguments, env=self.environ))
 
     async def publish(self, partition: int, *courses: str) -> None:
+        await self.publish_bytes(partition, *(change(course) for course in courses))
+
+    async def publish_bytes(self, partition: int, *values: bytes) -> None:
         def send() -> None:
             # A new one each time: an old one does not know of new partitions.
             with contextlib.closing(KafkaProducer(bootstrap_servers=self.bootstrap)) as producer:
-                send_with(producer)
-
-        def send_with(producer: KafkaProducer) -> None:
-            for course in courses:
-                data = {
-                    "id": f"chg-{course}",
-                    "type": "course.upserted",
-                    "integration_id": "i",
-                    "origin_id": course,
-                    "course": {"type": "EXTERNAL", "title": course, "course_url": "https://example.com/c"},
-                }
-                value = msgspec.json.encode(data)
-                producer.send(self.names.changes, value, partition=partition).get(30)
+                for value in values:
+                    producer.send(self.names.changes, value, partition=partition).get(30)
 
         await asyncio.to_thread(send)
 
@@ -266,6 +271,29 @@ async def test_partitions_that_were_added_by_hand_are_noticed_drained_and_taken_
             while (grown := await site.run("topics", "grow", "--partitions", "3", "--yes")).exit_code != 0:
                 assert "not now" in grown.output
         assert await daemon.results(3) == [(0, 0), (0, 1), (2, 0)]
+
+
+async def test_a_record_that_the_broker_refuses_is_named_and_check_says_what_to_correct(site: Site) -> None:
+    letters = site.names.dead_letters
+    limit = ConfigResource(ConfigResourceType.TOPIC, letters, {"max.message.bytes": "20000"})
+    await asyncio.to_thread(site.admin.alter_configs, [limit])
+    async with site.daemon() as daemon:
+        await site.publish_bytes(0, os.urandom(50_000))
+        await site.publish(0, "a")
+        sentence = await daemon.blocked(0)
+        assert f"the record with key None for {letters}, 50,000 bytes, is refused" in sentence
+        assert "`coursesyncd check`" in sentence
+        await site.publish(1, "x")
+        assert await daemon.results(1) == [(1, 0)]
+
+        checked = await site.run("check")
+        assert checked.exit_code == 1
+        assert f"{letters}: max.message.bytes is 20000, expected at least" in checked.output
+        assert "run: coursesyncd topics create" in checked.output
+        corrected = await site.run("topics", "create")
+        assert "(was 20000)" in corrected.output
+    async with site.daemon() as daemon:  # the replica is started again, as the sentence says
+        assert await daemon.results(3) == [(0, 0), (0, 1), (1, 0)]
 
 
 async def test_a_stuck_transaction_is_told_with_the_offset_to_abort(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import os
 from collections.abc import AsyncIterator
 from typing import TypeVar
 
@@ -25,6 +27,7 @@ from daemon.log.port import (
     Message,
     PositionLost,
     Record,
+    RecordRefusedError,
     Records,
     Revoked,
     ShardLog,
@@ -112,6 +115,46 @@ async def test_a_commit_that_fails_half_way_leaves_nothing_behind(kafka: KafkaHa
     assert values(await kafka.read_committed(kafka.topics.journal)) == [b"good", b"next"]
     assert values(await kafka.read_committed(kafka.topics.results)) == [b"next"]
     await again.close()
+
+
+@pytest.mark.parametrize(
+    ("configs", "refused", "why"),
+    [
+        ({"max.message.bytes": "1000"}, Message(b"the-one", os.urandom(3000)), "MessageSizeTooLargeError"),
+        ({"cleanup.policy": "compact"}, Message(None, b"the-one"), "without key"),
+    ],
+)
+async def test_a_record_that_the_broker_refuses_is_named_and_not_those_that_fell_with_it(
+    kafka: KafkaHarness, topic_names: Topics, configs: dict[str, str], refused: Message, why: str
+) -> None:
+    strict = topic_names.dead_letters
+    await asyncio.to_thread(create_topics, kafka.admin, [NewTopic(strict, 1, configs=configs)])
+    log = kafka.member("m", dataclasses.replace(kafka.topics, dead_letters=strict))
+    shard = await log.open_shard(0)
+    good = [Message(b"k", b"good")] * 20
+
+    with pytest.raises(RecordRefusedError) as refusal:
+        await shard.commit(Transaction([(b"large", os.urandom(300_000))] * 2, good, [*good, refused, *good]))
+    assert why in str(refusal.value)
+    size = len(refused.value or b"")
+    assert f"the record with key {refused.key!r} for {strict}, {size:,} bytes" in str(refusal.value)
+    await shard.close()
+    assert await kafka.read_committed(kafka.topics.results) == []
+
+
+async def test_what_is_only_together_too_large_for_the_topic_is_written(
+    kafka: KafkaHarness, topic_names: Topics
+) -> None:
+    strict = topic_names.journal
+    new = NewTopic(strict, PARTITIONS, configs={"max.message.bytes": "1000"})
+    await asyncio.to_thread(create_topics, kafka.admin, [new])
+    log = kafka.member("m", dataclasses.replace(kafka.topics, journal=strict))
+    shard = await log.open_shard(0)
+    entries = [(b"%d" % number, os.urandom(400)) for number in range(20)]
+    offsets = await shard.commit(Transaction(entries))
+    read = [await shard.read_back(offset) for offset in offsets]
+    assert [(record.key, record.value) for record in read] == entries
+    await shard.close()
 
 
 async def test_the_largest_record_passes(kafka: KafkaHarness) -> None:

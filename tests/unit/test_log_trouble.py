@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 import pytest
 from log_world import LogWorld, now_ms, read, skip
 
 from daemon.core.journal import FORMAT, POSITION_KEY, batch_key, encode_value
-from daemon.log.port import Message
+from daemon.log.embedded.client import EmbeddedShardLog
+from daemon.log.port import Message, RecordRefusedError, Transaction
 from daemon.runtime import inspection, partition
 from daemon.tending import TendingError, look, renew
 
@@ -133,6 +136,46 @@ async def test_a_journal_without_position_is_not_taken_for_a_first_start() -> No
         await world.running(0)
         await read(world, 0, "d")
         assert offsets(world, 0) == [0, 1, 2, 3]
+
+
+# --- a record that is refused every time ------------------------------------------------------------
+
+
+async def test_a_refused_record_blocks_its_partition_though_others_are_written_between_the_attempts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write = EmbeddedShardLog._write
+
+    def refuse(self: EmbeddedShardLog, transaction: Transaction) -> list[int]:
+        if any(b'"poison"' in (message.key or b"") for message in transaction.results):
+            raise RecordRefusedError("the record with key poison is refused")
+        return write(self, transaction)
+
+    monkeypatch.setattr(EmbeddedShardLog, "_write", refuse)
+    async with LogWorld() as world:
+        await world.start()
+        world.publish(0, ["poison"])
+        await world.until(lambda: world.fold(0).batches, "its submission")
+
+        async def publish_on() -> None:
+            while True:
+                world.publish(0, ["other"])
+                await asyncio.sleep(0.02)
+
+        publishing = asyncio.create_task(publish_on())
+        try:
+            sentence = await world.blocked(0)
+        finally:
+            publishing.cancel()
+        assert "refused every time" in sentence
+        assert "the record with key poison is refused" in sentence
+        assert "runbook.md#poison-commit" in sentence
+        await read(world, 1, "xy")
+
+        monkeypatch.undo()
+        await world.stop()
+        await world.start()
+        await world.until(lambda: 0 in offsets(world, 0), "its result, once it is taken")
 
 
 # --- records of another version -------------------------------------------------------------------

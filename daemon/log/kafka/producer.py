@@ -9,14 +9,16 @@ and going on is never safe.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import structlog
 from kafka import KafkaProducer, TopicPartition
 from kafka.errors import (
     InvalidProducerEpochError,
     InvalidRecordError,
+    InvalidTimestampError,
     KafkaError,
     MessageSizeTooLargeError,
     ProducerFencedError,
@@ -25,7 +27,7 @@ from kafka.errors import (
 
 from daemon.log.kafka.clients import DELIVERY_TIMEOUT, Clients
 from daemon.log.kafka.partitioner import place
-from daemon.log.kafka.sending import Outgoing, send_all
+from daemon.log.kafka.sending import Outgoing, reached_the_broker, send_all
 from daemon.log.port import (
     CommitFailedError,
     FencedError,
@@ -43,8 +45,20 @@ ACKNOWLEDGED_WITHIN = DELIVERY_TIMEOUT + 2.0
 
 CLOSE_TIMEOUT = 3.0
 
-_REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidRecordError)
+_REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidRecordError, InvalidTimestampError)
 """What is wrong with a record, not with the cluster: trying again helps nobody."""
+
+
+class _Written(NamedTuple):
+    """A record of a transaction, as it is told to people."""
+
+    topic: str
+    key: bytes | None
+    size: int
+    """Bytes of the value."""
+
+    def __str__(self) -> str:
+        return f"the record with key {self.key!r:.200} for {self.topic}, {self.size:,} bytes"
 
 
 class ShardProducer:
@@ -100,14 +114,28 @@ class ShardProducer:
         producer.begin_transaction()
         journal = self._journal(transaction.journal)
         futures = send_all(producer, journal + self._results(producer, transaction.results))
-        journalled, others = futures[: len(journal)], futures[len(journal) :]
-        others += _send_dead_letters(producer, self._topics.dead_letters, transaction.dead_letters)
+        futures += _send_dead_letters(producer, self._topics.dead_letters, transaction.dead_letters)
         deadline = time.monotonic() + ACKNOWLEDGED_WITHIN
-        for future in others:
-            _acknowledged(future, deadline)
-        offsets = [_acknowledged(future, deadline) for future in journalled]
+        try:
+            offsets = [_acknowledged(future, deadline) for future in futures]
+        except KafkaError:
+            self._look_for_refusal(transaction, futures, deadline)
+            raise
         producer.commit_transaction()
-        return offsets
+        return offsets[: len(journal)]
+
+    def _look_for_refusal(self, transaction: Transaction, futures: list[Any], deadline: float) -> None:
+        """One record that is refused takes others with it, and theirs may be the first error that is seen.
+
+        Raises:
+            RecordRefusedError: names the one.
+        """
+        for future in futures:
+            with suppress(KafkaError):
+                _acknowledged(future, deadline)
+        for record, future in zip(_records(self._topics, transaction), futures, strict=True):
+            if isinstance(future.exception, _REFUSALS) and reached_the_broker(future):
+                raise self._refusal(record, future.exception) from future.exception
 
     def _journal(self, entries: Sequence[tuple[bytes, bytes | None]]) -> list[Outgoing]:
         partition = TopicPartition(self._topics.journal, self._partition)
@@ -129,14 +157,21 @@ class ShardProducer:
         return outgoing
 
     def _failure(self, error: BaseException, transaction: Transaction) -> CommitFailedError:
+        if isinstance(error, RecordRefusedError):
+            return error
+        if isinstance(error, _REFUSALS):  # by the client itself, which looks at nothing but the size
+            largest = max(_records(self._topics, transaction), key=lambda record: record.size)
+            return self._refusal(largest, error)
         failed = f"commit to partition {self._partition} failed: {_words(error)}"
-        if _is_fencing(error):
-            return FencedError(failed)
-        if isinstance(error, _REFUSALS):
-            return RecordRefusedError(
-                f"{failed}; its largest record is {_largest(self._topics, transaction)}"
-            )
-        return CommitFailedError(failed)
+        return FencedError(failed) if _is_fencing(error) else CommitFailedError(failed)
+
+    def _refusal(self, record: _Written, error: KafkaError) -> RecordRefusedError:
+        said = (
+            f": {error.args[0]}" if error.args and error.args[0] else ""
+        )  # the broker does not always say more
+        return RecordRefusedError(
+            f"commit to partition {self._partition} failed: {record}, is refused ({type(error).__name__}{said})"
+        )
 
     def close(self) -> None:
         """Idempotent. Takes some seconds at most, and never raises."""
@@ -168,15 +203,16 @@ def _send_dead_letters(producer: KafkaProducer, topic: str, messages: Sequence[M
     return futures
 
 
-def _largest(topics: Topics, transaction: Transaction) -> str:
-    """Which record it will be that is too large, for people."""
-    records: list[tuple[str, bytes | None, bytes | None]] = [
-        (topics.journal, key, value) for key, value in transaction.journal
-    ]
-    records += [(topics.results, message.key, message.value) for message in transaction.results]
-    records += [(topics.dead_letters, message.key, message.value) for message in transaction.dead_letters]
-    topic, key, value = max(records, key=lambda record: len(record[1] or b"") + len(record[2] or b""))
-    return f"that with key {key!r:.200} for {topic}, {len(value or b''):,} bytes"
+def _records(topics: Topics, transaction: Transaction) -> Iterator[_Written]:
+    """In the order in which they are sent."""
+    for key, value in transaction.journal:
+        yield _Written(topics.journal, key, len(value or b""))
+    for topic, messages in (
+        (topics.results, transaction.results),
+        (topics.dead_letters, transaction.dead_letters),
+    ):
+        for message in messages:
+            yield _Written(topic, message.key, len(message.value or b""))
 
 
 def _acknowledged(future: Any, deadline: float) -> int:

@@ -55,6 +55,14 @@ def send_all(producer: KafkaProducer, records: Sequence[Outgoing]) -> list[Any]:
     return futures
 
 
+def reached_the_broker(future: Any) -> bool:
+    """Whether a record that has failed was sent. Those that wait behind one that is refused are given up, and
+    bear its error too; the library then says -1 where the offset of the batch would be, and nothing otherwise.
+    """
+    produced = future._produce_future.value  # noqa: SLF001
+    return produced is not None and produced[0] != -1
+
+
 def _measure(
     producer: KafkaProducer, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]
 ) -> None:
