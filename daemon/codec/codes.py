@@ -1,13 +1,14 @@
 """Our own error codes of rejected records, and the closed list of reasons they belong to.
 
 A code is part of the public interface: it is never renamed, and a new cause gets a new one. Codes
-of changes that were submitted stand where they are decided, in ``daemon.core.settle``.
+of acceptable changes stand where they are decided, in ``daemon.core.settle`` and ``daemon.core.backlog``.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from daemon.core.backlog import BACKLOG_FULL
 from daemon.core.model import RejectReason
 
 RECORD_EMPTY: Final = "COURSESYNC.RECORD_EMPTY"
@@ -30,9 +31,6 @@ TYPE_UNSUPPORTED: Final = "COURSESYNC.TYPE_UNSUPPORTED"
 
 RECORD_OVERSIZED: Final = "COURSESYNC.RECORD_OVERSIZED"
 """The course alone is larger than a whole batch may be (``batch.bytes_max``)."""
-
-BACKLOG_FULL: Final = "COURSESYNC.BACKLOG_FULL"
-"""Too many courses wait already, and the configuration says to reject then."""
 
 CODE_OF_REASON: Final = {
     RejectReason.TOMBSTONE: RECORD_EMPTY,

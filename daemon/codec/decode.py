@@ -105,7 +105,17 @@ def decode_change(
             value=value,
             headers=tuple(headers),
         )
-    return Change(offset, change_id, data.integration_id, data.origin_id, body, consumed_at)
+    return Change(
+        offset,
+        change_id,
+        data.integration_id,
+        data.origin_id,
+        body,
+        consumed_at,
+        key,
+        value,
+        tuple(headers),
+    )
 
 
 _TOMBSTONE = (

@@ -168,8 +168,18 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Window:
+    """How many submissions may be open: sealed, and their end not known."""
+
     batches_max: int = _integer(
         8, 1, 1000, "Submissions of one integration per partition that may be open at the same time."
+    )
+    batches_max_per_partition: int = _integer(
+        10_000,
+        1,
+        1_000_000,
+        "Submissions of all integrations together per partition that may be open at the same time, timed-out tasks "
+        "that are still watched included. From half of it on each integration has one at most, so that many slow "
+        "ones leave places to the others. With full submissions the default is a million changes under way.",
     )
 
 
@@ -257,8 +267,28 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    courses_max: int = _integer(
-        1_000_000, 1, 100_000_000, "Waiting courses per partition; at the limit the partition pauses."
+    """What is held back in memory and journal, and what happens when that is too much."""
+
+    courses_max: int = _integer(1_000_000, 1, 100_000_000, "Waiting courses per partition at most.")
+    courses_max_per_integration: int = _integer(
+        200_000, 1, 100_000_000, "Waiting courses of one integration per partition at most."
+    )
+    bytes_max: int = _size(
+        "256MiB",
+        "1MiB",
+        "64GiB",
+        "Size of the courses in memory per partition at most: of those that wait, and of submissions that the API "
+        "has not accepted yet. A process needs this for each partition that it may hold, and about half a KiB for "
+        "each waiting course beside it. A low limit costs nothing but collapsing: what is not read stays in Kafka.",
+    )
+    on_full: str = _choice(
+        "pause",
+        ("pause", "reject"),
+        "At a limit of the backlog. `pause`: the partition, with all of its integrations, is not read on until a tenth "
+        "of the limit is free. `reject`: it is read on, and a change whose course does not wait already ends "
+        "`REJECTED` with `COURSESYNC.BACKLOG_FULL` and a dead letter; only where newer versions of waiting courses "
+        "have grown to twice `backlog.bytes_max` the partition pauses too. In both cases a newer change takes the "
+        "place of one that waits, and nothing that was taken in before is given up.",
     )
 
 

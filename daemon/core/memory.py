@@ -13,6 +13,7 @@ import msgspec
 
 from daemon.config import Settings
 from daemon.core import journal
+from daemon.core.backlog import Backlog
 from daemon.core.journal import Attempt
 from daemon.core.model import Error, Item, Now, Result, Status
 from daemon.core.step import Batch, Draft, LateTask, Trigger
@@ -33,7 +34,8 @@ class Memory:
         self.rng = rng
         # A newer version writes its own format from the first commit on: an older one must find it (R8).
         self.position = msgspec.structs.replace(position, format=journal.FORMAT)
-        self.waiting = Waiting()
+        self.backlog = Backlog(settings.backlog)
+        self.waiting = Waiting(self.backlog)
         self.batches: dict[str, Batch] = {}
         self.late: dict[str, LateTask] = {}
         self.draft = Draft()
@@ -83,6 +85,7 @@ class Memory:
             lane.busy[item.origin_id] = batch.id
         lane.open_batches += 1
         self.batches[batch.id] = batch
+        self.backlog.bodies += len(batch.body or b"")
 
     def seal(
         self, integration_id: str, entries: Sequence[tuple[Item, bytes]], trigger: Trigger, now: Now
@@ -112,11 +115,32 @@ class Memory:
         before `settled`.
         """
         del self.batches[batch.id]
+        self.backlog.bodies -= len(batch.body or b"")
         self.waiting.lane(batch.integration_id).open_batches -= 1
         self._leave(batch.integration_id, batch.items)
         self.draft.erase(journal.batch_key(batch.id))
         if batch.task_id is not None:
             self.draft.erase(journal.task_key(batch.id))
+
+    def accept(self, batch: Batch, task_id: str, now: Now) -> None:
+        """The API has a task for it. The payload goes; it lies in the journal (R9)."""
+        self.backlog.bodies -= len(batch.body or b"")
+        batch.body = None
+        batch.task_id, batch.accepted_at = task_id, now.wall
+        self.draft.put(journal.task_key(batch.id), journal.Task(task_id, now.wall))
+
+    def lose_task(self, batch: Batch, body: bytes) -> None:
+        """The API does not know the task any more; `body` is the payload, read back."""
+        assert batch.body is None
+        self.backlog.bodies += len(body)
+        batch.body = body
+        batch.task_id = batch.accepted_at = None
+        self.draft.erase(journal.task_key(batch.id))
+
+    @property
+    def open_batches(self) -> int:
+        """What counts against `window.batches_max_per_partition`."""
+        return len(self.batches) + len(self.late)
 
     def watch_late(self, late: LateTask) -> None:
         """A task that timed out keeps its courses busy until it is terminal or its watch is over (R12)."""
@@ -176,6 +200,7 @@ class Memory:
         kept = msgspec.structs.replace(item, failures=failures)
         held = Held(kept, body, now.wall + int(delay * 1000), attempt)
         self.hold(integration_id, held, now.mono + delay)
+        self.draft.comes_back(len(body))
 
     def _is_over(self, item: Item, failures: int, verdict: Verdict, now: Now) -> bool:
         if verdict is Verdict.RESUBMIT:

@@ -26,7 +26,7 @@ class Status(StrEnum):
 
 
 class RejectReason(StrEnum):
-    """Why a record never became a change; a metric label, so a short and closed list."""
+    """Why a record was not accepted; a metric label, so a short and closed list."""
 
     MALFORMED = "malformed"  # not JSON, not UTF-8, nested too deep, a foreign framing
     SCHEMA = "schema"  # JSON of the wrong shape: a missing field, a wrong type, an empty value
@@ -60,10 +60,14 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     body: bytes
     """The item as it goes into a request: ``{"origin_id":…,"course":{…}}``, known fields only."""
     consumed_at: int
+    key: bytes | None = None
+    value: bytes | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
+    """The record as it came: for the dead letter, should there be no room for the change."""
 
 
 class Rejection(msgspec.Struct, frozen=True, gc=False):
-    """An input record that can not become a change; what is known of it is kept for the result."""
+    """An input record that is not accepted; what is known of it is kept for the result."""
 
     offset: int
     reason: RejectReason

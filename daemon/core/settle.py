@@ -108,9 +108,7 @@ def submit_answered(memory: Memory, batch: Batch, answer: SubmitAnswer, now: Now
             batch.fate_unknown = True
             return Verdict.RETRY
         case Accepted():
-            batch.task_id, batch.accepted_at = answer.task_id, now.wall
-            batch.body = None
-            memory.draft.put(journal.task_key(batch.id), journal.Task(answer.task_id, now.wall))
+            memory.accept(batch, answer.task_id, now)
             memory.draft.facts.append(TaskAccepted(batch))
             return None
         case Refused():
@@ -200,9 +198,8 @@ def _poll_refused(memory: Memory, batch: Batch, answer: Refused, body: bytes | N
     if verdict is Verdict.LOST:
         assert body is not None
         # The API does not know the task: the same bytes find it again, or make it anew (API table, poll).
-        batch.body, batch.fate_unknown = body, True
-        batch.task_id = batch.accepted_at = None
-        memory.draft.erase(journal.task_key(batch.id))
+        batch.fate_unknown = True
+        memory.lose_task(batch, body)
         memory.draft.facts.append(TaskLost(batch))
     return verdict
 

@@ -3,6 +3,7 @@
 How it works::
 
     read(records)            → intake: nothing is decided yet, the position does not move
+                               (`backlog_is_full`, `intake` tell the caller when to pause)
     tick(now), linger over,  → intake is admitted in offset order: a newer change takes the place of one
       or a lane is full        that waits; lanes are sealed into batches; what is left over waits
     take_step()              → everything since the last step, to be committed as one transaction (R2)
@@ -24,6 +25,7 @@ import msgspec
 from daemon.config import Settings
 from daemon.core import journal, settle
 from daemon.core.answers import PollAnswer, SubmitAnswer
+from daemon.core.backlog import rejection_of
 from daemon.core.memory import Memory
 from daemon.core.model import Change, Item, Now, Rejection, Result, Status
 from daemon.core.step import Batch, Draft, LateTask, Step, Trigger
@@ -56,9 +58,14 @@ class Shard:
         self._memory = Memory(partition, settings, position, rng)
         self._intake: list[Change | Rejection] = []
         self._intake_sizes: dict[str, list[int]] = {}
+        self._intake_bytes = 0
         self._full = False
         self._next_read = position.next_offset
         self._flush_at: float | None = None
+        self._turned_away = False
+        """Some lane had to wait for a place in the shard's window since that was last filled."""
+        self._sealed_out = False
+        """Since a course was last taken in, nothing that waits could be sealed."""
 
     @classmethod
     def restore(
@@ -93,15 +100,29 @@ class Shard:
         return len(self._intake)
 
     @property
+    def intake_bytes(self) -> int:
+        """Size of those records."""
+        return self._intake_bytes
+
+    @property
     def waiting(self) -> int:
         """Changes that are held back."""
-        return self._memory.waiting.count
+        return self._memory.backlog.courses
+
+    def backlog_is_full(self, *, paused: bool) -> bool:
+        """Whether the input has to pause for what waits; when it is `paused`, whether it has to stay so."""
+        return self._memory.backlog.must_pause(paused=paused)
+
+    @property
+    def congested(self) -> bool:
+        """So much is decided and not committed that no call is to be started that would bring more."""
+        return self._memory.draft.is_full
 
     def waiting_by_reason(self) -> dict[str, int]:
         waiting = self._memory.waiting
         ready = sum(lane.ready_count for lane in waiting.lanes.values())
         backoff = len(waiting.backoff)
-        return {"course_busy": waiting.count - ready - backoff, "window": ready, "backoff": backoff}
+        return {"course_busy": self.waiting - ready - backoff, "window": ready, "backoff": backoff}
 
     # --- input ------------------------------------------------------------------------------------
 
@@ -109,7 +130,11 @@ class Shard:
         """Records of the input, in offset order; `next_offset` is the one after the last of them."""
         assert next_offset >= self._next_read
         items_max, bytes_max = self._settings.batch.items_max, self._settings.batch.bytes_max
+        size = 0
         for entry in entries:
+            size += len(entry.value or b"") + len(entry.key or b"")
+            if entry.headers:
+                size += sum([len(name) + len(content) for name, content in entry.headers])
             if isinstance(entry, Change):
                 sizes = self._intake_sizes.setdefault(entry.integration_id, [0, 0])
                 sizes[0] += 1
@@ -117,6 +142,7 @@ class Shard:
                 if sizes[0] >= items_max or sizes[1] >= bytes_max:
                     self._full = True
         self._intake.extend(entries)
+        self._intake_bytes += size
         self._next_read = next_offset
         self._arm(now.mono + self._settings.batch.linger)
 
@@ -143,10 +169,13 @@ class Shard:
             self._flush_at = at
 
     def _admit_intake(self, now: Now) -> None:
-        memory = self._memory
+        memory, rejects = self._memory, self._memory.backlog.rejects
         for entry in self._intake:
             if isinstance(entry, Change):
-                self._admit(entry, now)
+                if rejects and (why := self._lacks_room(entry, now)) is not None:
+                    self._reject(rejection_of(entry, why), now)
+                else:
+                    self._admit(entry, now)
             else:
                 self._reject(entry, now)
         if self._next_read != memory.position.next_offset:
@@ -155,7 +184,27 @@ class Shard:
             memory.draft.consumed += len(self._intake)
         self._intake = []
         self._intake_sizes = {}
+        self._intake_bytes = 0
         self._full = False
+
+    def _lacks_room(self, change: Change, now: Now) -> str | None:
+        """Why this change can not be held back; None when it can. What may leave the backlog leaves it first:
+        nothing is rejected for company that only waits to be sealed.
+        """
+        waiting, integration_id = self._memory.waiting, change.integration_id
+        lane = waiting.lanes.get(integration_id)
+        if lane is not None and change.origin_id in lane.held:
+            return None
+        why = waiting.backlog.lacks_room(len(lane.held) if lane else 0, len(change.body))
+        if why is not None and not self._sealed_out:
+            before = waiting.backlog.courses
+            for each in list(waiting.ready_lanes()):
+                self._seal_lane(each, now, partial=True)
+            self._sealed_out = waiting.backlog.courses == before
+            why = waiting.backlog.lacks_room(len(lane.held) if lane else 0, len(change.body))
+        if why is None:
+            self._sealed_out = False
+        return why
 
     def _admit(self, change: Change, now: Now) -> None:
         """R10: the newest change of a course waits. The one before it ends here: as `SUPERSEDED` if it
@@ -193,14 +242,22 @@ class Shard:
     def _seal(self, now: Now, *, lingered: bool) -> None:
         """Seal what is ready. When the linger is over every lane goes; when one lane is full, so do
         those that are at least half full, since a smaller batch is cheaper than a wait record for each
-        of its changes. The others are journalled as waiting and go with the linger.
+        of its changes. The others are journalled as waiting and go with the linger. What does not go into
+        this step, since that is full, goes into the next one.
         """
         half_items, half_bytes = self._settings.batch.items_max / 2, self._settings.batch.bytes_max / 2
         left = False
+        self._turned_away = self._sealed_out = False
         for lane in list(self._memory.waiting.ready_lanes()):
             full_enough = lane.ready_count >= half_items or lane.ready_bytes >= half_bytes
             self._seal_lane(lane, now, partial=lingered or full_enough)
-            left = left or (lane.ready_count > 0 and self._window_open(lane))
+            if lane.ready_count and self._window_open(lane):
+                has_place = self._has_place(lane)
+                left = left or has_place
+                self._turned_away = self._turned_away or not has_place
+        if left and self._memory.draft.is_full:
+            self._arm(now.mono)
+            return
         if lingered:
             self._flush_at = None
         if left:
@@ -209,6 +266,13 @@ class Shard:
     def _window_open(self, lane: Lane) -> bool:
         return lane.open_batches < self._settings.window.batches_max
 
+    def _has_place(self, lane: Lane) -> bool:
+        """Whether the shard's window has a place for a batch of this lane. The second half of the places is
+        for lanes that have none: however many are slow, the others go on with one each.
+        """
+        taken, places = self._memory.open_batches, self._settings.window.batches_max_per_partition
+        return 2 * taken < places or (taken < places and lane.open_batches == 0)
+
     def _is_full(self, lane: Lane) -> bool:
         batch = self._settings.batch
         return lane.ready_count >= batch.items_max or lane.ready_bytes >= batch.bytes_max
@@ -216,7 +280,9 @@ class Shard:
     def _seal_lane(self, lane: Lane, now: Now, *, partial: bool) -> None:
         memory = self._memory
         items_max, bytes_max = self._settings.batch.items_max, self._settings.batch.bytes_max
-        while lane.ready_count and self._window_open(lane):
+        while lane.ready_count and self._window_open(lane) and self._has_place(lane):
+            if memory.draft.is_full:
+                return
             full = self._is_full(lane)
             if not (full or partial):
                 return
@@ -229,6 +295,7 @@ class Shard:
             for held in taken:
                 memory.draft.wait_changed(lane.integration_id, held.item.origin_id, durable=held.durable)
             memory.seal(lane.integration_id, [(held.item, held.body) for held in taken], trigger, now)
+            memory.waiting.to_the_end(lane)
 
     # --- steps ------------------------------------------------------------------------------------
 
@@ -286,8 +353,10 @@ class Shard:
     def _verdict_done(self, integration_id: str, now: Now) -> None:
         """An answer may have freed courses and a place in the window: what waited for them may go."""
         self._memory.settled()
+        if self._turned_away:
+            self._arm(now.mono + self._settings.batch.linger)
         lane = self._memory.waiting.lanes.get(integration_id)
-        if lane is None or not lane.ready_count or not self._window_open(lane):
+        if lane is None or not lane.ready_count or not (self._window_open(lane) and self._has_place(lane)):
             return
         if self._is_full(lane):
             self._full = True

@@ -17,6 +17,15 @@ from daemon.core import journal
 from daemon.core.model import Correction, Item, Rejection, Result
 from daemon.core.waiting import Waiting
 
+STEP_BYTES_MAX = 16 * 1024 * 1024
+"""About the size of a transaction at which nothing more is sealed into it, and its shard starts no more calls:
+what comes next waits for the next step. A larger transaction might never be written within the time that a
+commit may take, not even after the restore. What calls that are in flight bring, and the records that were read
+(`runtime.partition` bounds both), comes on top.
+"""
+RECORD_BYTES = 1024
+"""What a record takes at most, more or less, when its payload is counted apart."""
+
 
 class Trigger(StrEnum):
     """What sealed a batch; a metric label."""
@@ -125,10 +134,24 @@ class Draft:
     _values: dict[bytes, bytes | None] = field(default_factory=dict)
     _batches: dict[bytes, Batch] = field(default_factory=dict)
     _waits: dict[tuple[str, str], bool] = field(default_factory=dict)
+    _payloads: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        """It will be a transaction of `STEP_BYTES_MAX`, or more. Waits of new changes do not count: most of them
+        are sealed within the step, and then not written.
+        """
+        records = len(self.results) + len(self.corrections) + len(self._values)
+        return self._payloads + RECORD_BYTES * records >= STEP_BYTES_MAX
 
     def put(self, key: bytes, value: journal.Value) -> None:
-        self._values[key] = journal.encode_value(value)
+        encoded = self._values[key] = journal.encode_value(value)
+        self._payloads += len(encoded)
         self.wanted = True
+
+    def comes_back(self, body: int) -> None:
+        """A change with a body of so many bytes waits for another attempt."""
+        self._payloads += body
 
     def erase(self, key: bytes) -> None:
         self._values[key] = None

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from daemon.core.backlog import Backlog
 from daemon.core.journal import Attempt
 from daemon.core.model import Item
 from daemon.core.schedule import Schedule
@@ -98,10 +99,10 @@ class Lane:
 class Waiting:
     """All lanes of a shard, and the back-offs in them."""
 
-    def __init__(self) -> None:
+    def __init__(self, backlog: Backlog) -> None:
         self.lanes: dict[str, Lane] = {}
         self.backoff: Schedule[tuple[str, str]] = Schedule()
-        self.count = 0
+        self.backlog = backlog
 
     def lane(self, integration_id: str) -> Lane:
         lane = self.lanes.get(integration_id)
@@ -116,8 +117,9 @@ class Waiting:
         origin_id = held.item.origin_id
         old = lane.put(origin_id, held)
         if old is None:
-            self.count += 1
+            self.backlog.joined(len(lane.held), len(held.body))
         else:
+            self.backlog.bodies += len(held.body) - len(old.body)
             self.backoff.discard((lane.integration_id, origin_id))
         if due is not None:
             assert not held.ready
@@ -148,9 +150,14 @@ class Waiting:
         return found
 
     def take(self, lane: Lane, items_max: int, bytes_max: int) -> list[Held]:
+        before = len(lane.held)
         taken = lane.take(items_max, bytes_max)
-        self.count -= len(taken)
+        self.backlog.left(before, len(lane.held), sum([len(held.body) for held in taken]))
         return taken
+
+    def to_the_end(self, lane: Lane) -> None:
+        """It has had its turn: the other lanes come first from now on."""
+        self.lanes[lane.integration_id] = self.lanes.pop(lane.integration_id)
 
     def tidy(self, integration_id: str) -> None:
         """Forget a lane in which nothing is left, so that lanes do not grow with every integration

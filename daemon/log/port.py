@@ -59,6 +59,12 @@ class Record(NamedTuple):
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
 
+    @property
+    def size(self) -> int:
+        """Bytes of key, value and headers."""
+        size = len(self.value or b"") + len(self.key or b"")
+        return size + sum(len(name) + len(content) for name, content in self.headers)
+
 
 class Message(NamedTuple):
     """A record to be written to the results or the dead letters."""

@@ -25,6 +25,7 @@ from daemon.core.step import Batch, Fact, Step
 from daemon.log.port import (
     CommitFailedError,
     CorruptJournalError,
+    FatalLogError,
     FencedError,
     InputFacts,
     LogError,
@@ -42,8 +43,12 @@ from daemon.telemetry.projection import count
 
 log = structlog.get_logger()
 
-INTAKE_MAX = 10_000
-"""Records that are read and not yet committed; at it the partition's input pauses. Bounds a transaction."""
+INTAKE_RECORDS_MAX = 10_000
+"""Records that are read and not yet admitted; at it the partition's input pauses. Bounds a transaction."""
+INTAKE_BYTES_MAX = 16 * 1024 * 1024
+"""Their size, at which it pauses too: a transaction of more might take longer than a commit may."""
+INTAKE_RESUME_SHARE = 0.5
+"""Of both, below which it goes on."""
 REFUSALS_MAX = 3
 """Refusals of a record after which the partition is blocked."""
 RETRY_DELAY_MAX = 30.0
@@ -147,6 +152,8 @@ class Partition:
                 except CommitFailedError as error:
                     fenced = isinstance(error, FencedError)
                     await self._drop(DropReason.FENCED if fenced else DropReason.ERROR, str(error))
+                except FatalLogError:
+                    raise
                 except LogError as error:
                     await self._drop(DropReason.ERROR, str(error))
         finally:
@@ -384,13 +391,17 @@ class Partition:
         self._adjust_flow(shard)  # what was restored may fill the backlog already
 
     def _adjust_flow(self, shard: Shard) -> None:
-        """Pause the input at a limit, resume it below."""
-        backlog_max = self._ports.settings.backlog.courses_max
-        full = shard.intake >= INTAKE_MAX or shard.waiting >= backlog_max
+        """Pause the input at a limit, resume it well below."""
+        share = INTAKE_RESUME_SHARE if self._paused else 1.0
+        full = (
+            shard.intake >= INTAKE_RECORDS_MAX * share
+            or shard.intake_bytes >= INTAKE_BYTES_MAX * share
+            or shard.backlog_is_full(paused=self._paused)
+        )
         if full and not self._paused:
             self._paused = True
             self._ports.log.pause(self.number)
-        elif self._paused and not full and shard.intake < INTAKE_MAX // 2:
+        elif self._paused and not full:
             self._paused = False
             self._ports.log.resume(self.number)
 
@@ -411,7 +422,11 @@ class Partition:
     @property
     def active(self) -> bool:
         """Whether requests may go out for it."""
-        return self.shard is not None and not self._suspended and not self._rejoining and not self._stopping
+        return (
+            self.shard is not None
+            and not self.shard.congested
+            and not (self._suspended or self._rejoining or self._stopping)
+        )
 
     async def lease(self, shard: Shard) -> bool:
         """R6: True when a POST may start this moment: our last commit began less than the lease ago. If

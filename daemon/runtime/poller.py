@@ -188,6 +188,8 @@ class Poller:
             self.blind.pop(pending, None)
         if _polled(pending) is polled and polled.task_id is not None:
             self._push(pending, polled.polls, polled)
+        else:
+            self.blind.pop(pending, None)  # it has come to an end, if only that of its watch
 
     async def _body(self, partition: Partition, batch: Batch) -> bytes | None:
         try:

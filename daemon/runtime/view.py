@@ -24,6 +24,8 @@ class View:
         return Snapshot(
             now_ms=self._ports.clock.now().wall,
             pending_created_ms=_created(partitions),
+            pending_tasks_max=self._ports.settings.window.batches_max_per_partition
+            * sum(p.shard is not None for p in partitions),
             pending_items=_items(partitions),
             waiting=_waiting(partitions),
             blind_tasks=len(self._poller.blind),

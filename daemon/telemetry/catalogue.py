@@ -108,7 +108,8 @@ CHANGES_CONSUMED = _counter(
 )
 CHANGES_REJECTED = _counter(
     "changes_rejected_total",
-    "Records that could not become a change; each has a REJECTED result and a dead letter.",
+    "Records that could not become a change, and changes for which the backlog had no room; each has a REJECTED "
+    "result and a dead letter.",
     Label.of("reason", RejectReason),
 )
 CHANGES_SUPERSEDED = _counter(
@@ -130,6 +131,11 @@ BATCH_BYTES = _histogram(
 )
 PENDING_TASKS = _gauge(
     "pending_tasks", "Tasks that the API has accepted and that are not known to have ended."
+)
+PENDING_TASKS_MAX = _gauge(
+    "pending_tasks_max",
+    "Tasks that may be pending at most in the partitions that run here, as configured; submissions that are not "
+    "accepted yet and timed-out tasks that are still watched take their places too.",
 )
 PENDING_ITEMS = _gauge("pending_items", "Changes inside pending tasks.")
 PENDING_OLDEST_CREATED = _gauge(
@@ -263,6 +269,7 @@ SECTIONS = (
             BATCH_ITEMS,
             BATCH_BYTES,
             PENDING_TASKS,
+            PENDING_TASKS_MAX,
             PENDING_ITEMS,
             PENDING_OLDEST_CREATED,
             PENDING_AGE,

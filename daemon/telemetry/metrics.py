@@ -245,6 +245,7 @@ class _AtScrape(Collector):
     def _tasks(self, snapshot: Snapshot) -> Iterator[Family]:
         created_ms = sorted(snapshot.pending_created_ms)
         yield _gauge(c.PENDING_TASKS, {(): len(created_ms)})
+        yield _gauge(c.PENDING_TASKS_MAX, {(): snapshot.pending_tasks_max})
         yield _gauge(c.PENDING_ITEMS, {(): snapshot.pending_items})
         yield _gauge(c.PENDING_OLDEST_CREATED, {(): _seconds(created_ms[0] if created_ms else None)})
         yield pending_ages(created_ms, snapshot.now_ms)

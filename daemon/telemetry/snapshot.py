@@ -27,6 +27,8 @@ class Snapshot:
     pending_created_ms: Iterable[int]
     """For each task that is accepted and not known to have ended, in any order: when the API created
     it, or as long as no poll has told that, when it was accepted. Read once: a generator will do."""
+    pending_tasks_max: int
+    """Of all partitions that run here together."""
     pending_items: int
     waiting: Mapping[str, int]
     """Changes held back, by `WaitReason`; a reason that is missing has none."""
@@ -52,6 +54,7 @@ def nothing_yet() -> Snapshot:
     return Snapshot(
         now_ms=0,
         pending_created_ms=(),
+        pending_tasks_max=0,
         pending_items=0,
         waiting={},
         blind_tasks=0,

@@ -14,7 +14,7 @@ from kafka import KafkaProducer
 from daemon.log.kafka import KafkaConnection, KafkaLog
 from daemon.log.kafka.admin import Admin, NewTopic, create_topics, describe_topics
 from daemon.log.kafka.clients import _EVERY_CLIENT, RECORD_BYTES_MAX, Clients
-from daemon.log.kafka.consumer import RECORDS_WAITING_MAX
+from daemon.log.kafka.consumer import BYTES_WAITING_MAX, RECORDS_WAITING_MAX
 from daemon.log.port import (
     Assigned,
     CommitFailedError,
@@ -318,6 +318,26 @@ async def test_what_is_not_taken_stops_the_reading_and_not_the_heartbeats(kafka:
     while len(taken) < count:
         taken += (await next_of(Records, log, kafka)).records
     assert values(taken) == [b"%d" % number for number in range(count)]
+
+
+async def test_few_large_records_stop_the_reading_too(kafka: KafkaHarness) -> None:
+    log = kafka.member("m")
+    await joined(log, kafka)
+    large = b"x" * 500_000
+    count = 2 * BYTES_WAITING_MAX // len(large)
+    await kafka.publish(0, [large] * count)
+    log.begin(0, 0, token=1)
+
+    handover = log._handover
+    await kafka.until(lambda: handover.bytes_waiting > BYTES_WAITING_MAX)
+    for _ in range(3):  # a heartbeat each: the client is alive, and reads no further
+        assert await log.confirm_assignment(0, kafka.patience)
+    assert handover.records_waiting < count
+
+    taken = 0
+    while taken < count:
+        taken += len((await next_of(Records, log, kafka)).records)
+    assert handover.bytes_waiting == 0
 
 
 async def test_an_input_that_retention_has_cut_is_a_lost_position(kafka: KafkaHarness) -> None:

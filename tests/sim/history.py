@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import msgspec
 
+from daemon.core import step
 from daemon.log.port import Message
+from daemon.runtime import partition
 from daemon.sandbox.simulator.state import Simulator
 from tests.sim import faults, reducing
 from tests.sim.faulty import FaultyCluster
 from tests.sim.judge import conclude, judge_history, judge_isolation, unfinished
 from tests.sim.network import Network
 from tests.sim.outcome import Outcome
-from tests.sim.parameters import TOPICS, Kind, Parameters, draw, healed
+from tests.sim.parameters import TOPICS, Bounds, Kind, Parameters, draw, healed
 from tests.sim.replaced import judge_replaced
 from tests.sim.witness import Witness
 from tests.sim.world import Replica, World
@@ -42,7 +46,22 @@ def run(
     world = build(rng, parameters)
     if telling is not None:
         telling(world)
-    outcome = Outcome(seed, parameters.kind)
+    with bounded(parameters.bounds):
+        return _play(world, rng, Outcome(seed, parameters.kind), parameters)
+
+
+@contextmanager
+def bounded(bounds: Bounds) -> Iterator[None]:
+    """Constants of the daemon, as small as this history wants them."""
+    with (
+        patch.object(partition, "INTAKE_RECORDS_MAX", bounds.intake_records),
+        patch.object(partition, "INTAKE_BYTES_MAX", bounds.intake_bytes),
+        patch.object(step, "STEP_BYTES_MAX", bounds.step_bytes),
+    ):
+        yield
+
+
+def _play(world: World, rng: random.Random, outcome: Outcome, parameters: Parameters) -> Outcome:
     changes = publish_all(world, parameters)
     faults.unleash(world, parameters.strikes, parameters.duration, outcome.faults)
     for replica in world.replicas:
@@ -125,7 +144,7 @@ def publish_all(world: World, parameters: Parameters) -> Callable[[], int]:
         partition = rng.randrange(parameters.partitions) if value is None else None
         key = None if value is None else integration.encode()
         publisher = Publisher(f"publisher-{number}", how, open_for)
-        message = Message(key, value)
+        message = Message(key, value, (("n", b"%d" % number), ("n", b"")) if number % 3 else ())
         if number >= parameters.skipped:
             world.after(at, lambda p=publisher, m=message, n=partition: p.publish(world, m, n))
 

@@ -24,6 +24,16 @@ class _Batch(msgspec.Struct):
 
 class _Wait(msgspec.Struct):
     item: list[Any]
+    body: msgspec.Raw
+
+
+class WaitRecord(NamedTuple):
+    offset: int
+    """The input record that waits."""
+    seals: int
+    """Submissions that it was part of; 0: it was never sent."""
+    size: int
+    """Of its body."""
 
 
 class _Position(msgspec.Struct):
@@ -64,8 +74,8 @@ class JournalView:
 
     def __init__(self) -> None:
         self.next_offset: int | None = None
-        self.waits: dict[tuple[str, str], int] = {}
-        """Course → the input record that waits."""
+        self.waits: dict[tuple[str, str], WaitRecord] = {}
+        """By course."""
         self.batches: dict[str, BatchRecord] = {}
         self.tasks: set[str] = set()
         """Ids of the batches that have one."""
@@ -81,7 +91,8 @@ class JournalView:
                 if value is None:
                     self.waits.pop(course, None)
                 else:
-                    self.waits[course] = _decode_wait(value).item[1]
+                    wait = _decode_wait(value)
+                    self.waits[course] = WaitRecord(wait.item[1], wait.item[4], len(bytes(wait.body)))
             case "batch":
                 if value is None:
                     self.batches.pop(rest[0], None)
@@ -103,6 +114,6 @@ class JournalView:
         """What there is still to do, for people."""
         return [
             *(f"batch {id_}" + (" (has a task)" if id_ in self.tasks else "") for id_ in self.batches),
-            *(f"waiting change {offset} of {' '.join(course)}" for course, offset in self.waits.items()),
+            *(f"waiting change {wait.offset} of {' '.join(course)}" for course, wait in self.waits.items()),
             *(f"late task {id_}" for id_ in self.late),
         ]

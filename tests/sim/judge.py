@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from daemon.runtime.engine import Engine
 from daemon.sandbox.checker import (
     HeldCourse,
     Limits,
@@ -80,6 +81,7 @@ def judge_history(world: World, outcome: Outcome) -> None:
         item_bytes_max=settings.batch.bytes_max,
         task_timeout_ms=round(settings.task.timeout * 1000),
         watch_ms=round(settings.task.watch_after_timeout * 1000),
+        backlog_rejects=settings.backlog.on_full == "reject",
     )
     verdict = judge(
         records(world, world.topics.changes),
@@ -96,6 +98,62 @@ def judge_history(world: World, outcome: Outcome) -> None:
     for line in unfinished(world, outcome.changes):
         outcome.add("unconverged", line)
     Claims(world, outcome).judge()
+    judge_dead_letters(world, outcome)
+    for replica in world.replicas:
+        if replica.engine is not None:
+            for line in kept_in_memory(replica.engine):
+                outcome.add("leaks", f"{replica.name} has nothing left to do, and keeps {line} (contract 6)")
+
+
+def judge_dead_letters(world: World, outcome: Outcome) -> None:
+    """The original bytes, key and headers of each record that was rejected, once."""
+    letters: dict[str, LogRecord] = {}
+    for letter in records(world, world.topics.dead_letters):
+        source = dict(letter.headers)["coursesync-source"].decode()
+        if source in letters:
+            outcome.add("dead_letters", f"{source} has two dead letters")
+        letters[source] = letter
+    rejected = set()
+    for record in records(world, world.topics.results):
+        event = msgspec.json.decode(record.value or b"")
+        if event["data"]["status"] == "REJECTED":
+            rejected.add(event["id"])
+    for record in records(world, world.topics.changes):
+        source = f"{record.topic}/{record.partition}/{record.offset}"
+        letter = letters.pop(source, None)
+        if (letter is not None) is not (source in rejected):
+            outcome.add(
+                "dead_letters", f"{source}: rejected {source in rejected}, dead letter {letter is not None}"
+            )
+        elif letter is not None and not _holds(letter, record):
+            outcome.add("dead_letters", f"the dead letter of {source} is not the record that it is of")
+    for source in letters:
+        outcome.add("dead_letters", f"{source}, of which there is a dead letter, is no record of the input")
+
+
+def _holds(letter: LogRecord, record: LogRecord) -> bool:
+    """R7: what is too large is cut."""
+    own = tuple(header for header in letter.headers if not header[0].startswith("coursesync-"))
+    value, whole = letter.value, record.value
+    is_cut = any(name == "coursesync-value-size" for name, _ in letter.headers)
+    same = (whole or b"").startswith(value or b"") if is_cut else (value or b"") == (whole or b"")
+    return same and letter.key == record.key and own == record.headers
+
+
+def kept_in_memory(engine: Engine) -> Iterator[str]:
+    """What an engine holds of changes, of which each has had its result."""
+    poller, flow = engine._poller, engine._flow
+    if poller.blind or len(poller):
+        yield f"{len(poller)} tasks to be polled, {len(poller.blind)} of which nothing is heard"
+    if flow.queued or flow.in_flight:
+        yield f"{flow.queued} submissions"
+    for number, (partition, _) in engine._partitions.items():
+        if partition.shard is None:
+            continue
+        memory = partition.shard._memory
+        counts = (len(memory.waiting.lanes), memory.backlog.courses, memory.backlog.bodies)
+        if any(counts):
+            yield f"in partition {number} {counts[0]} lanes, {counts[1]} courses, {counts[2]} bytes of bodies"
 
 
 def conclude(world: World, outcome: Outcome) -> None:

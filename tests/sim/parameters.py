@@ -81,6 +81,15 @@ NASTY = Names(("tool", "tool:0", "tool:0:0"), ("0:c", "c", "0:0:c", '["c"]', "ü
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """What in production are constants."""
+
+    intake_records: int = 10_000
+    intake_bytes: int = 2**24
+    step_bytes: int = 2**24
+
+
+@dataclass(frozen=True)
 class Parameters:
     kind: Kind
     partitions: int
@@ -104,6 +113,7 @@ class Parameters:
     """How likely a record is megabytes of nonsense (R7)."""
     long: float
     """How likely a course's text is long, so that few of them fill a batch."""
+    bounds: Bounds
     upheaval: Upheaval | None = None
     skipped: int = 0
     """So many of the changes, the first ones drawn, are not published."""
@@ -145,6 +155,11 @@ def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
         api_offset_ms=rng.choice((0, 0, -30_000, 45_000)),
         huge=0.02 if rng.random() < 0.1 else 0.0,
         long=0.8 if small else 0.0,
+        bounds=Bounds(
+            rng.choice((2, 10_000, 10_000)),
+            rng.choice((500, 2**24, 2**24)),
+            rng.choice((1, 3000, 2**24, 2**24)),
+        ),
     )
     match kind:
         case Kind.WILD:
@@ -187,7 +202,10 @@ def draw_settings(rng: random.Random, *, small: bool) -> Settings:
             items_max=100 if small else items_max,
             bytes_max=4096 if small else 512 * 1024,
         ),
-        window=config.Window(batches_max=rng.choice((1, 2, 8))),
+        window=config.Window(
+            batches_max=rng.choice((1, 2, 8)),
+            batches_max_per_partition=rng.choice((1, 2, 3, 10_000, 10_000, 10_000)),
+        ),
         http=config.Http(in_flight_max=rng.choice((2, 8, 64)), deadline=2.0),
         fence=config.Fence(lease=2.0),
         poll=config.Poll(first_after=0.3, factor=1.6, interval_max=2.0),
@@ -199,8 +217,20 @@ def draw_settings(rng: random.Random, *, small: bool) -> Settings:
         ),
         park=config.Park(probe_min=0.5, probe_max=2.0),
         wait=config.Wait(age_max=rng.choice((5.0, 604_800.0))),
-        backlog=config.Backlog(courses_max=rng.choice((2, 1_000_000, 1_000_000))),
+        backlog=draw_backlog(rng),
         drain=config.Drain(timeout=2.0),
+    )
+
+
+def draw_backlog(rng: random.Random) -> config.Backlog:
+    """Half of them are out of reach."""
+    if rng.random() < 0.5:
+        return config.Backlog()
+    return config.Backlog(
+        courses_max=rng.choice((1, 2, 4, 1_000_000)),
+        courses_max_per_integration=rng.choice((1, 2, 200_000)),
+        bytes_max=rng.choice((200, 2**28, 2**28)),
+        on_full=rng.choice(("pause", "reject")),
     )
 
 

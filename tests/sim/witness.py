@@ -5,7 +5,8 @@ POST when it leaves and every answer that is heard. It asks the daemon nothing. 
 violation even where chance, or another rule, kept the contract this time::
 
     log side    R2 a verdict whole, in one transaction · no gap behind a position · R9 a batch is written
-                once · contract 6 the window, and the size of a record
+                once · contract 6 the windows, the backlog, and the size of a record · a dead letter with each
+                rejection
     manners     R4, R5 who may open a shard, and who may begin to read (`manners`)
     API side    contract 2 one open submission per course · R3 nothing before its record · R6 who may POST,
                 and when · Retry-After is kept
@@ -15,8 +16,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -37,11 +38,17 @@ from daemon.core.answers import (
 from daemon.log.port import Message, Transaction
 from daemon.sandbox.simulator.state import Simulator
 from daemon.sandbox.simulator.tasks import Task
-from tests.sim.journal_view import BatchRecord, JournalView, batch_record
+from tests.sim.journal_view import BatchRecord, JournalView, WaitRecord, batch_record
 
 Who = tuple[str, int]
 """A process: a replica and which of its lives."""
 
+Course = tuple[str, str]
+
+BACKLOG_FULL = "COURSESYNC.BACKLOG_FULL"
+SOURCE = "coursesync-source"
+MUCH = 1_000_000
+"""Bytes that no history has waiting. How many wait in the middle of a step can not be seen from its records."""
 EPSILON = 0.001
 """Seconds of rounding."""
 
@@ -68,10 +75,17 @@ class _Change(msgspec.Struct):
     offset: int
 
 
+class _Error(msgspec.Struct):
+    code: str | None
+
+
 class _Data(msgspec.Struct):
     status: str
+    integration_id: str | None
+    origin_id: str | None
     change: _Change
     batch_id: str | None
+    error: _Error | None
 
 
 class _Event(msgspec.Struct):
@@ -174,15 +188,17 @@ class Witness:
         journal = self._journals[partition]
         events = [_decode_event(message.value or b"") for message in transaction.results]
         results = {e.data.change.offset for e in events if e.type == "course.sync.resolved"}
-        before = journal.next_offset
+        before, waited = journal.next_offset, dict(journal.waits)
         opened, closed = self._journalled(partition, journal, transaction)
-        accounted = results | set(journal.waits.values())
+        waits = {wait.offset for wait in journal.waits.values()}
+        accounted = results | waits
         for batch in journal.batches.values():
             accounted.update(batch.offsets)
         self._judge_verdicts(partition, closed, accounted, events)
         self._judge_position(partition, before, journal.next_offset, accounted)
         self._judge_window(partition, journal, opened, closed)
-        self._judge_sizes(transaction.dead_letters)
+        self._judge_room(partition, waited, journal, opened, events)
+        self._judge_dead_letters(transaction.dead_letters, events)
         now = self.clock()
         self.told += [
             Told(partition, e.data.change.offset, e.data.batch_id, now)
@@ -192,7 +208,7 @@ class Witness:
         who = self._owners[partition].who
         if any(event.data.status == "TIMED_OUT" for event in events):
             self._moment(Moment.WATCHED, who)
-        if any(offset in journal.waits.values() for sealed in closed for offset in sealed.record.offsets):
+        if any(offset in waits for sealed in closed for offset in sealed.record.offsets):
             self._moment(Moment.HELD, who)
         if opened:
             self._moment(Moment.SEALED, who)
@@ -204,8 +220,13 @@ class Witness:
 
     def commit_returns(self, who: Who, partition: int) -> None:
         """This process knows now that its commit was written."""
-        full = len(self._journals[partition].waits) >= self.settings.backlog.courses_max
-        if full and self._owners[partition].who == who:
+        limits, waits = self.settings.backlog, self._journals[partition].waits
+        full = (
+            len(waits) >= limits.courses_max
+            or max(_by_integration(waits).values(), default=0) >= limits.courses_max_per_integration
+            or sum(wait.size for wait in waits.values()) >= limits.bytes_max
+        )
+        if full and limits.on_full == "pause" and self._owners[partition].who == who:
             self._full.add((who, partition))
 
     def delivered(self, who: Who, partition: int) -> None:
@@ -285,6 +306,10 @@ class Witness:
                     "unbounded",
                     f"{count} batches of {integration_id} are open in partition {partition}: the window is {most}",
                 )
+        places = self.settings.window.batches_max_per_partition
+        taken = len(journal.batches) + len(journal.late)
+        if opened and not closed and taken > places:
+            self.accuse("unbounded", f"{taken} of {places} places are taken in partition {partition}")
         for sealed in opened:
             record = sealed.record
             if len(record.offsets) > self.settings.batch.items_max:
@@ -295,7 +320,50 @@ class Witness:
                     "unbounded", f"the record of batch {record.batch_id} has {record.size} bytes (R7)"
                 )
 
-    def _judge_sizes(self, dead_letters: Sequence[Message]) -> None:
+    def _judge_room(
+        self,
+        partition: int,
+        waited: dict[Course, WaitRecord],
+        journal: JournalView,
+        opened: list[Sealed],
+        events: list[_Event],
+    ) -> None:
+        """Contract 6, at a full backlog: who is rejected, and who is taken in. In which order things happened
+        within a step nobody can see from here; what waited at any moment of it is all that it leaves, in wait
+        records and in batches.
+        """
+        limits, waits = self.settings.backlog, journal.waits
+        sealed = {(each.record.integration_id, course) for each in opened for course in each.record.courses}
+        ever = _by_integration([*waits, *(sealed - waits.keys())])
+        for event in events:
+            data = event.data
+            if data.error is None or data.error.code != BACKLOG_FULL:
+                continue
+            place = f"change {partition}/{data.change.offset}"
+            course = (data.integration_id or "", data.origin_id or "")
+            wait = waits.get(course)
+            if wait and wait.offset < data.change.offset and (course in waited or not wait.seals):
+                self.accuse("unbounded", f"{place} was rejected, and one of its course waits (contract 6)")
+            room = ever.total() < limits.courses_max
+            room = room and ever[course[0]] < limits.courses_max_per_integration
+            if room and limits.bytes_max > MUCH:
+                self.accuse("unbounded", f"{place} was rejected, and there was room")
+        if limits.on_full != "reject":
+            return
+        fresh = {course for course, wait in waits.items() if course not in waited and not wait.seals}
+        stayed = _by_integration([course for course in waits if course in waited or course in fresh])
+        for integration_id, _ in fresh:
+            most = limits.courses_max_per_integration
+            if stayed[integration_id] > most or stayed.total() > limits.courses_max:
+                self.accuse(
+                    "unbounded", f"a course of {integration_id} was taken in, and {stayed.total()} wait"
+                )
+
+    def _judge_dead_letters(self, dead_letters: Sequence[Message], events: list[_Event]) -> None:
+        sources = sorted(int(dict(each.headers)[SOURCE].rpartition(b"/")[2]) for each in dead_letters)
+        rejected = sorted(e.data.change.offset for e in events if e.data.status == "REJECTED")
+        if sources != rejected:
+            self.accuse("torn_steps", f"dead letters of {sources}, and {rejected} are rejected (R2)")
         for letter in dead_letters:
             size = len(letter.key or b"") + len(letter.value or b"")
             if size > 1024 * 1024:
@@ -442,6 +510,10 @@ class Witness:
                 timeout = self.settings.task.timeout * 1000
                 if api_time is not None and api_time - created_at > timeout:
                     self.overdue.add(task_id)
+
+
+def _by_integration(courses: Iterable[Course]) -> Counter[str]:
+    return Counter(integration_id for integration_id, _ in courses)
 
 
 def _describe(answer: SubmitAnswer) -> str:

@@ -13,6 +13,7 @@ import dataclasses
 
 from core_bench import Bench, refused, settings_with
 
+from daemon.config import Backlog
 from daemon.core import journal, settle
 from daemon.core.answers import (
     Accepted,
@@ -34,6 +35,12 @@ SETTINGS = settings_with(
     park={"probe_min": 2.0, "probe_max": 8.0},
     wait={"age_max": 300.0},
 )
+FULL = dataclasses.replace(
+    SETTINGS,
+    window=dataclasses.replace(SETTINGS.window, batches_max_per_partition=3),
+    backlog=Backlog(courses_max=3, courses_max_per_integration=2, bytes_max=300, on_full="reject"),
+)
+"""Limits that are reached all the time."""
 INTEGRATIONS = ["i", "j"]
 COURSES = ["a", "b", "c", "d"]
 CONTENTS = ["one", "two", "bad"]
@@ -86,8 +93,9 @@ class ApiTask:
 
 
 class World:
-    def __init__(self, seed=0):
-        self.bench = Bench(SETTINGS, seed)
+    def __init__(self, seed=0, settings=SETTINGS):
+        self.settings = settings
+        self.bench = Bench(settings, seed)
         self.api_now = self.bench.now.wall
         self.input = []
         self.step = None
@@ -137,6 +145,9 @@ class World:
         for batch_id in set(self.shard.batches) - before:
             lane = self.memory.waiting.lanes[self.shard.batches[batch_id].integration_id]
             assert lane.open_batches <= SETTINGS.window.batches_max, "the window is respected"
+        if set(self.shard.batches) - before:
+            places = self.settings.window.batches_max_per_partition
+            assert len(self.shard.batches) + len(self.shard.late) <= places, "so are the shard's places"
 
     def take_step(self, _r):
         if self.step is None:
@@ -397,7 +408,10 @@ class World:
         assert busy == {
             (name, course): by for name, lane in lanes.items() for course, by in lane.busy.items()
         }
-        assert waiting.count == sum(len(lane.held) for lane in lanes.values())
+        held = [each for lane in lanes.values() for each in lane.held.values()]
+        assert waiting.backlog.courses == len(held)
+        unsent = [batch.body for batch in self.memory.batches.values() if batch.body is not None]
+        assert waiting.backlog.bodies == sum(len(body) for body in (*unsent, *(each.body for each in held)))
         for name, lane in lanes.items():
             ready = [course for course, held in lane.held.items() if held.ready]
             assert lane.open_batches == sum(
@@ -432,13 +446,17 @@ class World:
             assert said
         elif result.status == "SUPERSEDED":
             newer = self.input[result.superseded_by]
+            assert self.bench.results[newer.offset].status != "REJECTED", "R10: only what was taken in"
             assert result.offset not in self.sent.get(course, []), "R10: never sent"
             assert newer.offset > result.offset
             assert (newer.integration_id, newer.origin_id) == course
         elif result.status == "TIMED_OUT" and result.error.code == "COURSESYNC.TASK_TIMED_OUT":
             assert self.api_now - self.tasks_ever_created_at(result.task_id) > 100_000, "R11"
         elif result.status == "REJECTED":
-            assert not hasattr(entry, "body")
+            for_room = result.error.code == "COURSESYNC.BACKLOG_FULL"
+            assert hasattr(entry, "body") is for_room
+            assert not (for_room and self.settings.backlog.on_full == "pause")
+            assert result.offset not in self.sent.get(course, []), "what was rejected is not sent"
         elif result.status == "FAILED":
             assert result.batch_id in self.known_batches
             if result.error.code == OUR_KEY:

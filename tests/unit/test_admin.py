@@ -95,6 +95,7 @@ async def test_state_tells_a_person_what_is_held_and_what_stands_still(daemon):
         nothing_yet(),
         now_ms=WALL,
         pending_created_ms=[WALL - 1000, WALL - 61_000, WALL],
+        pending_tasks_max=10_000,
         pending_items=250,
         waiting={"window": 7},
         lag={0: Lag(12, WALL - 500)},

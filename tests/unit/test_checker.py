@@ -23,6 +23,7 @@ from daemon.sandbox.checker import (
 )
 
 INTEGRATION = "workday:abc"
+BACKLOG_FULL = "COURSESYNC.BACKLOG_FULL"
 TIMES = Limits(task_timeout_ms=10_000, watch_ms=5_000)
 
 
@@ -104,8 +105,9 @@ class History:
         key: list[str] | None = None,
         **data: Any,
     ) -> None:
-        integration_id = None if status == "REJECTED" else INTEGRATION
-        origin_id = None if status == "REJECTED" else origin_id
+        known = status != "REJECTED" or code == BACKLOG_FULL
+        integration_id = INTEGRATION if known else None
+        origin_id = origin_id if known else None
         source = {"topic": "changes", "partition": partition, "offset": offset}
         newer = None if superseded_by is None else {**source, "offset": superseded_by}
         value = {
@@ -117,7 +119,7 @@ class History:
                 "status": status,
                 "integration_id": integration_id,
                 "origin_id": origin_id,
-                "change_id": None if status == "REJECTED" else f"chg-{offset}",
+                "change_id": f"chg-{offset}" if known else None,
                 "change": source,
                 "superseded_by": newer,
                 "task_id": task_id,
@@ -572,17 +574,28 @@ def test_rejected_though_acceptable(history: History) -> None:
     assert any("changes/0/0 is acceptable" in line for line in lines(verdict))
 
 
-def test_a_full_backlog_may_reject(history: History) -> None:
+def test_a_full_backlog_may_reject_where_it_is_configured_to(history: History) -> None:
     history.change("A")
-    history.result(
-        0,
-        "REJECTED",
-        code="COURSESYNC.BACKLOG_FULL",
-        integration_id=INTEGRATION,
-        origin_id=None,
-        change_id="chg-0",
-    )
-    assert history.judge().counts[Kind.REJECTION] == 0
+    history.result(0, "REJECTED", code=BACKLOG_FULL)
+    assert history.judge(Limits(backlog_rejects=True)).ok
+    assert_only(history.judge(), Kind.REJECTION, "BACKLOG_FULL")
+
+
+def test_superseded_by_a_change_that_was_rejected(history: History) -> None:
+    history.change("A")
+    history.change("B")
+    history.result(0, "SUPERSEDED", superseded_by=1)
+    history.result(1, "REJECTED", code=BACKLOG_FULL)
+    verdict = history.judge(Limits(backlog_rejects=True))
+    assert_only(verdict, Kind.SUPERSESSION, "was itself REJECTED")
+
+
+def test_what_was_rejected_is_not_to_be_sent(history: History) -> None:
+    history.change("A")
+    history.task("T1", 1000, "A")
+    history.result(0, "REJECTED", code=BACKLOG_FULL)
+    verdict = history.judge(Limits(backlog_rejects=True))
+    assert_only(verdict, Kind.UNASKED, "T1")
 
 
 def test_not_rejected_though_not_acceptable(history: History) -> None:

@@ -83,6 +83,9 @@ def test_every_form_gives_the_same_change(value, headers):
         origin_id="cybersecurity-101",
         body=json.dumps({"origin_id": "cybersecurity-101", "course": COURSE}, separators=(",", ":")).encode(),
         consumed_at=1,
+        key=b"key",
+        value=json.dumps(value).encode(),  # as it came, should it become a dead letter yet
+        headers=headers,
     )
 
 

@@ -59,6 +59,7 @@ def test_values_are_normalised(required):
             "COURSESYNC_LOG_LEVEL": "WARNING",
             "COURSESYNC_KOMBO_BASE_URL": "https://api.us.kombo.dev/v1/",
             "COURSESYNC_BACKLOG_COURSES_MAX": "2_000",
+            "COURSESYNC_BACKLOG_COURSES_MAX_PER_INTEGRATION": "1_000",
         }
     )
     assert loaded.log.level == "warning"
@@ -115,6 +116,17 @@ def test_every_mistake_is_told_at_once(tmp_path):
         ("RETRY_BACKOFF_MIN", "2m", "must be at most retry.backoff_max"),
         ("PARK_PROBE_MAX", "20s", "park.probe_min: 1m must be at most park.probe_max"),
         ("WAIT_AGE_MAX", "20m", "park.probe_max: 30m must be at most wait.age_max"),
+        (
+            "WINDOW_BATCHES_MAX_PER_PARTITION",
+            "4",
+            "window.batches_max: 8 must be at most window.batches_max_per_",
+        ),
+        (
+            "BACKLOG_COURSES_MAX",
+            "1000",
+            "courses_max_per_integration: 200000 must be at most backlog.courses_max",
+        ),
+        ("BACKLOG_ON_FULL", "drop", "'drop' is none of pause, reject"),
         ("TASK_TIMEOUT", "20s", "http.deadline: 30s must be less than task.timeout"),
         ("DRAIN_TIMEOUT", "45s", "drain.timeout: 45s must be less than kafka.session_timeout"),
         ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL", "kafka.sasl_username: must be set, since"),

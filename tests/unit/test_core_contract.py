@@ -1,18 +1,19 @@
 """The contract, of one shard, in any history: random changes, answers of all kinds, time, crashes anywhere."""
 
 import random
+from collections import Counter
 
 import pytest
-from core_world import UNUSUAL, USUAL, World
+from core_world import FULL, SETTINGS, UNUSUAL, USUAL, World
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 
-def run(seed, steps, trouble):
+def run(seed, steps, trouble, settings=SETTINGS):
     """One history; returns the world as it has healed."""
     r = random.Random(seed)
-    world = World(seed)
+    world = World(seed, settings)
     for _ in range(steps):
         action = r.choice(UNUSUAL if r.random() < trouble else USUAL)
         action(world, r)
@@ -37,6 +38,14 @@ def test_long_histories(trouble):
         assert "COURSESYNC.STALE_REPLAY" in codes
         assert "COURSESYNC.OUTCOME_CONTRADICTORY" in codes
         assert corrections
+
+
+def test_long_histories_at_full_limits():
+    codes = Counter()
+    for seed in range(120):
+        world = run(seed, 500, 0.05, FULL)
+        codes.update(r.error.code for r in world.bench.results.values() if r.status == "REJECTED")
+    assert codes["COURSESYNC.BACKLOG_FULL"] > 1000
 
 
 SEEDS = st.integers(0, 1023)

@@ -5,6 +5,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from daemon.config import Settings
+from daemon.core.backlog import Backlog
 from daemon.core.model import Item
 from daemon.core.waiting import ITEM_OVERHEAD, Held, Waiting
 
@@ -18,7 +20,7 @@ class WaitingMachine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.waiting = Waiting()
+        self.waiting = Waiting(Backlog(Settings().backlog))
         self.offset = 0
         self.now = 0.0
         self.held = {}
@@ -98,7 +100,7 @@ class WaitingMachine(RuleBasedStateMachine):
 
     @invariant()
     def counts_are_those_of_the_model(self):
-        assert self.waiting.count == len(self.held)
+        assert self.waiting.backlog.courses == len(self.held)
         assert set(self.waiting.backoff) == set(self.due)
         for name, queue in self.ready.items():
             lane = self.waiting.lanes.get(name)

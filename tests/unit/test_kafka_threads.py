@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import pytest
 
+from daemon.log.kafka import KafkaConnection, KafkaLog
 from daemon.log.kafka.handover import Handover
-from daemon.log.kafka.worker import Worker
-from daemon.log.port import Assigned, FatalLogError, Record, Records
+from daemon.log.kafka.worker import HANGING_AFTER, HANGING_MAX, Worker, hanging
+from daemon.log.port import Assigned, FatalLogError, Record, Records, Topics
 
 PATIENCE = 5.0
 
 
 def records(count: int) -> Records:
-    return Records(0, 1, [Record(number, 0, None, None) for number in range(count)])
+    return Records(0, 1, [Record(number, 0, b"key", None, (("v", b"alue"),)) for number in range(count)])
 
 
 async def test_calls_run_one_after_the_other_in_one_thread_that_is_not_the_loops():
@@ -78,6 +80,37 @@ def test_a_result_that_comes_after_the_end_of_the_loop_harms_nobody():
     assert not thread[0].is_alive()
 
 
+async def test_a_thread_that_was_told_to_end_and_does_not_is_named():
+    """`KafkaLog` ends the process at some number of them: each keeps a client."""
+    release, began = threading.Event(), threading.Event()
+    worker = Worker("hangs")
+
+    def hang() -> None:
+        began.set()
+        release.wait()
+
+    with pytest.raises(TimeoutError):
+        await worker.call(hang, 0.01)
+    assert await asyncio.to_thread(began.wait, PATIENCE)
+    long_after = time.monotonic() + 2 * HANGING_AFTER
+    assert "hangs" not in hanging(long_after), "it may be slow"
+    worker.retire()
+    assert "hangs" not in hanging(time.monotonic()), "it was only just told"
+    assert "hangs" in hanging(long_after)
+    release.set()
+    worker._thread.join(PATIENCE)
+    assert "hangs" not in hanging(long_after)
+
+
+async def test_too_many_threads_that_hang_end_the_process(monkeypatch):
+    topics = Topics()
+    log = KafkaLog(KafkaConnection(("127.0.0.1:1",)), topics, "g", None, 6.0)
+    names = [f"kafka-shard-{number}" for number in range(HANGING_MAX)]
+    monkeypatch.setattr("daemon.log.kafka.log.hanging", lambda now: names)
+    with pytest.raises(FatalLogError, match="16 threads hang inside the Kafka client"):
+        await log.open_shard(0)
+
+
 async def test_events_pass_in_order_and_records_are_counted_until_they_are_taken():
     handover = Handover()
     waiting = asyncio.create_task(handover.get())
@@ -90,10 +123,12 @@ async def test_events_pass_in_order_and_records_are_counted_until_they_are_taken
     await asyncio.to_thread(put)
     assert await waiting == events[0]
     assert handover.records_waiting == 7
+    assert handover.bytes_waiting == 7 * len("keyvalue")
     assert await handover.get() == events[1]
     assert handover.records_waiting == 4
     assert await handover.get() == events[2]
     assert handover.records_waiting == 0
+    assert handover.bytes_waiting == 0
 
 
 async def test_a_caller_that_stops_waiting_loses_nothing():

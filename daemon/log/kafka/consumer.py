@@ -42,8 +42,11 @@ _log = structlog.get_logger(__name__)
 
 RECORDS_WAITING_MAX = 2_000
 """Records handed over and not yet taken at which reading stops; four polls."""
-RECORDS_WAITING_RESUME = 1_000
-"""... and at which it goes on. Enough for the loop to stay busy until the next poll brings more."""
+BYTES_WAITING_MAX = 16 * 1024 * 1024
+"""Their size at which it stops too: of large records far fewer do. What the poll brought that reached it comes on
+top, and that is bounded by the client's fetches."""
+RESUME_SHARE = 0.5
+"""Of both, below which it goes on: enough for the loop to stay busy until the next poll brings more."""
 
 POLL_MS = 50
 """A poll returns at once when records come; otherwise a command waits this long at most."""
@@ -273,8 +276,11 @@ class InputConsumer:
 
     def _throttle(self) -> None:
         """Stop reading, but not polling, while the loop is behind."""
-        waiting = self._handover.records_waiting
-        throttled = waiting > (RECORDS_WAITING_RESUME if self._throttled else RECORDS_WAITING_MAX)
+        share = RESUME_SHARE if self._throttled else 1.0
+        throttled = (
+            self._handover.records_waiting > RECORDS_WAITING_MAX * share
+            or self._handover.bytes_waiting > BYTES_WAITING_MAX * share
+        )
         if throttled != self._throttled:
             self._throttled = throttled
             self._apply(self._tokens)

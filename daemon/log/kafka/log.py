@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -16,8 +17,8 @@ from daemon.log.kafka.consumer import InputConsumer
 from daemon.log.kafka.handover import Handover
 from daemon.log.kafka.journal import JournalReader
 from daemon.log.kafka.shard import READ_TIMEOUT, KafkaShardLog
-from daemon.log.kafka.worker import Worker
-from daemon.log.port import Event, InputFacts, LogError, Record, ShardLog, Topics
+from daemon.log.kafka.worker import HANGING_MAX, Worker, hanging
+from daemon.log.port import Event, FatalLogError, InputFacts, LogError, Record, ShardLog, Topics
 
 _T = TypeVar("_T")
 
@@ -107,6 +108,11 @@ class KafkaLog:
 
     async def open_shard(self, partition: int) -> ShardLog:
         """See `EventLog`. Works without `start` too, for commands."""
+        if len(names := hanging(time.monotonic())) >= HANGING_MAX:
+            raise FatalLogError(
+                f"{len(names)} threads hang inside the Kafka client ({', '.join(names[:3])}, …): only a new process "
+                "is rid of them"
+            )
         shard = self._shard(partition)
         try:
             await shard.open()

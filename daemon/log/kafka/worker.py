@@ -1,7 +1,7 @@
 """A thread for blocking calls, awaited from an asyncio loop.
 
 Not an executor: those threads are joined at interpreter exit, and a client call that hangs would keep
-the process from ending. These are daemons; one that hangs is left behind.
+the process from ending. These are daemons; one that hangs is left behind, and `hanging` names it.
 """
 
 from __future__ import annotations
@@ -9,12 +9,37 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 
+HANGING_MAX = 16
+"""Threads that were left behind, each with a client and its connections, at which the process had better start
+anew."""
+HANGING_AFTER = 120.0
+"""Seconds after its retirement at which a thread counts as hanging: more than the client's own time-outs."""
+
 _Job = tuple[Callable[[], Any], "asyncio.Future[Any] | None"]
+
+
+class _Thread(threading.Thread):
+    """The interpreter's own list of living threads is the only one that is kept of them."""
+
+    retired_at: float | None = None
+    """`time.monotonic`, when it was told to end."""
+
+
+def hanging(now: float) -> list[str]:
+    """Names of the threads that were told to end long before `now` (`time.monotonic`), and live."""
+    return [
+        thread.name
+        for thread in threading.enumerate()
+        if isinstance(thread, _Thread)
+        and thread.retired_at is not None
+        and now - thread.retired_at > HANGING_AFTER
+    ]
 
 
 class Worker:
@@ -26,7 +51,8 @@ class Worker:
     def __init__(self, name: str) -> None:
         self._loop = asyncio.get_running_loop()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        threading.Thread(target=self._run, name=name, daemon=True).start()
+        self._thread = _Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
 
     async def call(self, function: Callable[[], _T], timeout: float) -> _T:
         """The function's result or error; TimeoutError after `timeout` seconds, and then the function
@@ -43,6 +69,8 @@ class Worker:
     def retire(self) -> None:
         """End the thread after all earlier calls. Idempotent."""
         self._jobs.put(None)
+        if self._thread.retired_at is None:
+            self._thread.retired_at = time.monotonic()
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:

@@ -74,6 +74,9 @@ def _duration_ms(context: click.Context, parameter: click.Parameter, value: str 
     help="task.watch_after_timeout of the daemon; without it, what follows a time-out is not judged.",
 )
 @click.option(
+    "--backlog-rejects", is_flag=True, help="backlog.on_full of the daemon is reject: a change may lack room."
+)
+@click.option(
     "--violations", type=click.IntRange(min=0), default=20, show_default=True, help="Lines to print."
 )
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON instead of the table.")
@@ -85,6 +88,7 @@ def check(
     results_topic: str,
     task_timeout_ms: int | None,
     watch_ms: int | None,
+    backlog_rejects: bool,
     violations: int,
     as_json: bool,
 ) -> None:
@@ -96,7 +100,7 @@ def check(
     Exit code 0: the contract was kept; 1: it was broken; 3: something could not be read.
     """
     connection = KafkaConnection(tuple(bootstrap_servers.split(",")))
-    limits = Limits(task_timeout_ms=task_timeout_ms, watch_ms=watch_ms)
+    limits = Limits(task_timeout_ms=task_timeout_ms, watch_ms=watch_ms, backlog_rejects=backlog_rejects)
     try:
         verdict = check_run(connection, changes_topic, results_topic, simulator_url.rstrip("/"), limits)
     except (LogError, EvidenceError) as error:

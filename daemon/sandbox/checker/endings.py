@@ -20,9 +20,13 @@ from daemon.sandbox.checker.wire import BACKLOG_FULL, STALE_REPLAY, ResultEvent
 API_TIMED_OUT = "PLATFORM.TASK_TIMED_OUT"
 
 
-def judge_endings(evidence: Evidence, task_timeout_ms: int | None, verdict: Verdict) -> None:
-    """`task_timeout_ms` is the age at which the daemon may give up a task; None leaves that unjudged."""
-    _judge_rejections(evidence, verdict)
+def judge_endings(
+    evidence: Evidence, task_timeout_ms: int | None, verdict: Verdict, *, backlog_rejects: bool
+) -> None:
+    """`task_timeout_ms` is the age at which the daemon may give up a task; None leaves that unjudged.
+    `backlog_rejects`: an acceptable change may be rejected for want of room.
+    """
+    _judge_rejections(evidence, verdict, backlog_rejects=backlog_rejects)
     for course in evidence.courses.values():
         for _, changes in groupby(course.changes, key=lambda change: change.source.partition):
             _Line(evidence, course, list(changes), task_timeout_ms, verdict).judge()
@@ -33,14 +37,16 @@ def judge_endings(evidence: Evidence, task_timeout_ms: int | None, verdict: Verd
             verdict.add(Kind.CORRECTION, f"{source} {ended}, and was corrected to {correction.status}")
 
 
-def _judge_rejections(evidence: Evidence, verdict: Verdict) -> None:
+def _judge_rejections(evidence: Evidence, verdict: Verdict, *, backlog_rejects: bool) -> None:
     for source, why in evidence.refusals.items():
         result = evidence.results.get(source)
         if result is not None and result.status != "REJECTED":
             verdict.add(Kind.REJECTION, f"{source} ended {result.status}, and is no change: {why}")
     for source in evidence.changes:
         result = evidence.results.get(source)
-        if result is not None and result.status == "REJECTED" and result.error_code != BACKLOG_FULL:
+        if result is None or result.status != "REJECTED":
+            continue
+        if not (backlog_rejects and result.error_code == BACKLOG_FULL):
             verdict.add(Kind.REJECTION, f"{source} is acceptable, and was REJECTED with {result.error_code}")
 
 
@@ -62,7 +68,7 @@ class _Line:
         self._verdict = verdict
         self._ended_by: dict[str, Change] = {}
         """Task → the first change that it ended."""
-        self._not_superseded = {c.digest for c in course.changes if not _superseded(evidence, c)}
+        self._not_superseded = {c.digest for c in course.changes if not _never_sent(evidence, c)}
         """Contents that may have been submitted, for all that the results say."""
         self._latest: Task | None = None
         """The youngest task that ended a change so far."""
@@ -165,6 +171,8 @@ class _Line:
             return f"{newer}, which it names, is of another course"
         if newer.partition != change.source.partition or newer.offset <= change.source.offset:
             return f"{newer}, which it names, is not newer"
+        if self._evidence.was_rejected(newer):
+            return f"{newer}, which it names, was itself REJECTED"
         if result.task_id is not None or result.attempts:
             return f"it was submitted (task {result.task_id}, attempts {result.attempts})"
         if change.digest not in self._not_superseded:
@@ -195,9 +203,10 @@ class _Line:
             self._latest = task
 
 
-def _superseded(evidence: Evidence, change: Change) -> bool:
+def _never_sent(evidence: Evidence, change: Change) -> bool:
+    """For all that its result says."""
     result = evidence.results.get(change.source)
-    return result is not None and result.status == "SUPERSEDED"
+    return result is not None and result.status in ("SUPERSEDED", "REJECTED")
 
 
 def _named(change: Change) -> str:

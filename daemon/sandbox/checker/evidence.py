@@ -77,6 +77,10 @@ class Evidence:
     """Those that an acceptable change or a task speaks of."""
     held: dict[CourseKey, HeldCourse] = field(default_factory=dict)
 
+    def was_rejected(self, source: Source) -> bool:
+        result = self.results.get(source)
+        return result is not None and result.status == "REJECTED"
+
     def course(self, key: CourseKey) -> Course:
         return self.courses.setdefault(key, Course(key))
 

@@ -23,6 +23,9 @@ class Limits:
     watch_ms: int | None = None
     """`task.watch_after_timeout`. None: whether a course was left alone after a time-out is not judged."""
 
+    backlog_rejects: bool = False
+    """`backlog.on_full` is `reject`: a change may end for want of room."""
+
     @property
     def pending_ms_max(self) -> int | None:
         if self.task_timeout_ms is None or self.watch_ms is None:
@@ -45,6 +48,6 @@ def judge(
     limits = limits or Limits()
     verdict = Verdict()
     evidence = gather(inputs, results, tasks, lms, limits.item_bytes_max, verdict)
-    judge_endings(evidence, limits.task_timeout_ms, verdict)
+    judge_endings(evidence, limits.task_timeout_ms, verdict, backlog_rejects=limits.backlog_rejects)
     judge_courses(evidence, limits.pending_ms_max, verdict)
     return verdict

@@ -22,11 +22,12 @@ def judge_courses(evidence: Evidence, pending_ms_max: int | None, verdict: Verdi
     """`pending_ms_max` is the age up to which a timed-out task keeps its course busy (time-out and watch);
     None leaves what comes after a time-out unjudged."""
     for course in evidence.courses.values():
-        unasked = _unasked(course)
+        unasked = _unasked(evidence, course)
         for submission in unasked:
             verdict.add(
                 Kind.UNASKED,
-                f"the task {submission.task.task_id} carried content of {' '.join(course.key)} that no change has",
+                f"the task {submission.task.task_id} carried content of {' '.join(course.key)} that no change has, "
+                "of those that were not rejected",
             )
         if course.spread:
             verdict.spread_courses += 1
@@ -36,8 +37,8 @@ def judge_courses(evidence: Evidence, pending_ms_max: int | None, verdict: Verdi
             _judge_convergence(evidence, course, verdict)
 
 
-def _unasked(course: Course) -> list[Submission]:
-    asked = {change.digest for change in course.changes}
+def _unasked(evidence: Evidence, course: Course) -> list[Submission]:
+    asked = {change.digest for change in course.changes if not evidence.was_rejected(change.source)}
     return [submission for submission in course.submissions if submission.item.digest not in asked]
 
 
@@ -58,6 +59,8 @@ class _Order:
         self._timed_out: set[str] = set()
         """Tasks that a change ended TIMED_OUT with."""
         for change in course.changes:
+            if evidence.was_rejected(change.source):
+                continue
             self._offsets_of[change.digest].append(change.source.offset)
             result = evidence.results.get(change.source)
             # An old task that the API kept answering with was not made for this change.

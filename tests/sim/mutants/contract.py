@@ -9,11 +9,13 @@ import msgspec
 
 from daemon.codec import encode_result
 from daemon.core import settle
+from daemon.core import shard as shard_module
 from daemon.core import verdict as table
 from daemon.core.answers import Accepted, ItemOutcome, NoAnswer, TaskCompleted
+from daemon.core.backlog import Backlog, rejection_of
 from daemon.core.flow import Flow
 from daemon.core.memory import Memory, attempt_of
-from daemon.core.model import Error, Item, Now, Rejection, Status
+from daemon.core.model import Change, Error, Item, Now, Rejection, RejectReason, Status
 from daemon.core.shard import Shard
 from daemon.core.step import Batch, LateTask, Outcome
 from daemon.core.verdict import Verdict
@@ -270,6 +272,141 @@ def pause_for_ever(patch: Patch) -> None:
             adjust_flow(partition, shard)
 
     patch(Partition, "_adjust_flow", only_pause)
+
+
+@mutant("C6", "Only the partition's own count of waiting courses is watched.")
+def integrations_without_limit(patch: Patch) -> None:
+    def joined(backlog: Backlog, _: int, body: int) -> None:
+        backlog.courses += 1
+        backlog.bodies += body
+
+    patch(Backlog, "joined", joined)
+
+
+@mutant("C6", "What waits is counted and not weighed.")
+def bodies_without_limit(patch: Patch) -> None:
+    must_pause = Backlog.must_pause
+
+    def pause(backlog: Backlog, *, paused: bool) -> bool:
+        bodies, backlog.bodies = backlog.bodies, 0
+        try:
+            return must_pause(backlog, paused=paused)
+        finally:
+            backlog.bodies = bodies
+
+    patch(Backlog, "must_pause", pause)
+
+
+@mutant("C6", "Where the configuration says to reject, nothing is.")
+def full_backlog_takes_all(patch: Patch) -> None:
+    patch(Backlog, "lacks_room", lambda backlog, courses, body: None)
+
+
+@mutant("C6", "A change is rejected when another one would fill the backlog.")
+def rejected_too_early(patch: Patch) -> None:
+    lacks_room = Backlog.lacks_room
+
+    def lacks(backlog: Backlog, courses: int, body: int) -> str | None:
+        backlog.courses += 1
+        try:
+            return lacks_room(backlog, courses + 1, body)
+        finally:
+            backlog.courses -= 1
+
+    patch(Backlog, "lacks_room", lacks)
+
+
+def _room_without_regard_to_what_waits(shard: Shard, change: Change, _: Now) -> str | None:
+    lane = shard._memory.waiting.lanes.get(change.integration_id)
+    return shard._memory.backlog.lacks_room(len(lane.held) if lane else 0, len(change.body))
+
+
+@mutant("C6", "At a full backlog a newer change of a course that waits is rejected too.")
+def replacement_is_rejected(patch: Patch) -> None:
+    patch(Shard, "_lacks_room", _room_without_regard_to_what_waits)
+
+
+@mutant("C6", "A change that is rejected for want of room ends the one of its course that waits.")
+def rejected_for_room_supersedes(patch: Patch) -> None:
+    reject = Shard._reject
+
+    def reject_and_supersede(shard: Shard, rejection: Rejection, now: Now) -> None:
+        reject(shard, rejection, now)
+        memory, integration_id = shard._memory, rejection.integration_id
+        if rejection.reason is not RejectReason.BACKLOG or integration_id is None:
+            return
+        lane = memory.waiting.lanes.get(integration_id)
+        held = lane.held.get(rejection.origin_id or "") if lane is not None else None
+        if lane is None or held is None or held.ready or held.last is not None:
+            return
+        origin_id = held.item.origin_id
+        del lane.held[origin_id]
+        memory.backlog.left(len(lane.held) + 1, len(lane.held), len(held.body))
+        memory.draft.wait_changed(integration_id, origin_id, durable=held.durable)
+        memory.end(integration_id, held.item, Status.SUPERSEDED, now, superseded_by=rejection.offset)
+
+    patch(Shard, "_lacks_room", _room_without_regard_to_what_waits)
+    patch(Shard, "_reject", reject_and_supersede)
+
+
+@mutant("C6", "What is rejected for want of room is not kept in the dead letters.")
+def rejected_for_room_without_dead_letter(patch: Patch) -> None:
+    reject = Shard._reject
+
+    def reject_and_forget(shard: Shard, rejection: Rejection, now: Now) -> None:
+        reject(shard, rejection, now)
+        if rejection.reason is RejectReason.BACKLOG:
+            shard._memory.draft.rejections.pop()
+
+    patch(Shard, "_reject", reject_and_forget)
+
+
+@mutant("C6", "The dead letter of a change without room is what the API would have been sent.")
+def dead_letter_of_the_body(patch: Patch) -> None:
+    def of_body(change: Change, why: str) -> Rejection:
+        return msgspec.structs.replace(rejection_of(change, why), value=change.body)
+
+    patch(shard_module, "rejection_of", of_body)
+
+
+@mutant("C6", "Batches are sealed without regard to the places of the shard.")
+def no_places(patch: Patch) -> None:
+    patch(Shard, "_has_place", lambda shard, lane: True)
+
+
+@mutant("C6", "A place that comes free wakes none of those who wait for one.")
+def freed_place_stays_idle(patch: Patch) -> None:
+    verdict_done = Shard._verdict_done
+
+    def done(shard: Shard, integration_id: str, now: Now) -> None:
+        shard._turned_away = False
+        verdict_done(shard, integration_id, now)
+
+    patch(Shard, "_verdict_done", done)
+
+
+@mutant("C6", "What was accepted goes on counting as held in memory.")
+def bodies_are_never_let_go(patch: Patch) -> None:
+    accept = Memory.accept
+
+    def accept_and_count(memory: Memory, batch: Batch, task_id: str, now: Now) -> None:
+        size = len(batch.body or b"")
+        accept(memory, batch, task_id, now)
+        memory.backlog.bodies += size
+
+    patch(Memory, "accept", accept_and_count)
+
+
+@mutant("C6", "A step that is full is not followed by another one: what is ready stays.")
+def full_step_is_the_last(patch: Patch) -> None:
+    seal = Shard._seal
+
+    def seal_once(shard: Shard, now: Now, *, lingered: bool) -> None:
+        seal(shard, now, lingered=lingered)
+        if shard._memory.draft.is_full:
+            shard._flush_at = None
+
+    patch(Shard, "_seal", seal_once)
 
 
 @mutant("C6", "The wait before another attempt has no upper limit.")

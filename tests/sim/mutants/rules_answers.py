@@ -97,7 +97,7 @@ def rejected_record_supersedes(patch: Patch) -> None:
         held = lane.held.get(origin_id)
         if held is not None and not held.ready and held.last is None:
             del lane.held[origin_id]
-            memory.waiting.count -= 1
+            memory.backlog.left(len(lane.held) + 1, len(lane.held), len(held.body))
             memory.draft.wait_changed(integration_id, origin_id, durable=held.durable)
             memory.end(integration_id, held.item, Status.SUPERSEDED, now, superseded_by=rejection.offset)
 

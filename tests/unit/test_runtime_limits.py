@@ -1,0 +1,88 @@
+"""What must not gather in the runtime, and what ends it."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from core_bench import Bench, refused
+from log_world import LogWorld
+
+from daemon.core.flow import Flow
+from daemon.log.embedded import EmbeddedLog
+from daemon.log.port import FatalLogError
+from daemon.runtime.halt import Halt
+from daemon.runtime.poller import Pending, Poller
+from daemon.runtime.ports import Ports
+from daemon.runtime.waker import Waker
+from daemon.telemetry.health import Health
+from daemon.telemetry.metrics import Metrics
+
+
+class OnePartition:
+    """As much of a partition as a poll asks for."""
+
+    number = 3
+    active = True
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.answer: Any = None
+
+    @property
+    def shard(self) -> Any:
+        return self.bench.shard
+
+    def wake(self) -> None:
+        """It is not asleep."""
+
+    async def poll(self, _integration_id: str, _task_id: str) -> Any:
+        return self.answer
+
+    def now(self) -> Any:
+        return self.bench.now
+
+
+async def test_a_watch_that_ends_with_a_task_that_is_not_found_leaves_no_blind_task():
+    """It would count as blind for ever, and keep the shard's whole memory."""
+    bench = Bench()
+    partition: Any = OnePartition(bench)
+    health = Health((), partition.now)
+    metrics = Metrics(health, version="0", input_topic="t", task_timeout_s=1.0)
+    settings, no_part = bench.settings, None
+    ports = Ports(settings, no_part, partition, partition, random.Random(1), metrics, health)  # type: ignore[arg-type]
+    flow: Flow[Any] = Flow(settings, random.Random(1))
+    halt = Halt(ports, flow, lambda: False, lambda: None)
+    poller = Poller(ports, flow, halt, Waker(), Waker())
+
+    batch = bench.accepted("a")
+    bench.poll_answer(batch, bench.pending(age=90_000))
+    (late,) = bench.shard.late.values()
+    pending = Pending(partition, bench.shard, late.task_id, late=True)
+    for age_s, blind in ((100_000, 1), (400_000, 0)):
+        partition.answer = refused(404, api_time=bench.created_at + age_s * 1000)
+        await poller._ask(pending, 0.0)
+        assert len(poller.blind) == blind
+    assert bench.shard.late == {}
+
+
+async def test_the_places_of_all_partitions_that_run_are_told() -> None:
+    async with LogWorld(partitions=2) as world:
+        await world.start()
+        await world.running(0)
+        await world.running(1)
+        assert b"\ncoursesync_pending_tasks_max 20000.0\n" in world.metrics.exposition()
+
+
+async def test_a_log_that_can_not_go_on_ends_the_process(monkeypatch):
+    """A partition that opened again and again would hide that only a new process helps."""
+
+    async def hang(_log: EmbeddedLog, _partition: int) -> Any:
+        raise FatalLogError("threads hang")
+
+    monkeypatch.setattr(EmbeddedLog, "open_shard", hang)
+    async with LogWorld() as world:
+        await world.start()
+        with pytest.raises(FatalLogError, match="threads hang"):
+            await world.until(lambda: False, "the end")
