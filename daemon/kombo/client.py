@@ -174,6 +174,8 @@ class KomboClient:
                     body = await _read(response)
                 finally:
                     await response.aclose()
+                    # It and its stream know each other: without this they wait for the collector of garbage.
+                    del response.stream
         return response.status_code, response.headers, self._without_key(body, key)
 
     def _open_session(self) -> aiohttp.ClientSession:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import gzip
 import logging
 import socket
@@ -13,6 +14,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 import pytest
 from misbehaving_server import (
     Behaviour,
@@ -179,6 +181,23 @@ async def test_a_good_call_sends_exactly_what_was_given(key: ApiKeyFile) -> None
     assert post.headers["content-type"] == "application/json"
     assert "content-type" not in get.headers
     assert server.connections == 1, "the connection is kept"
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+async def test_a_call_leaves_nothing_behind_for_the_collector_of_garbage(
+    endpoint: str, key: ApiKeyFile
+) -> None:
+    """Which comes rarely: ten megabytes of ended calls waited for it."""
+    async with serving(GOOD) as server, client(server.address, key) as api:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                assert is_good(endpoint, await call(api, endpoint))
+            left = [thing for thing in gc.get_objects() if isinstance(thing, httpx.Response)]
+        finally:
+            gc.enable()
+    assert left == []
 
 
 async def test_nothing_of_a_post_is_delivered_after_its_deadline(key: ApiKeyFile) -> None:
