@@ -65,14 +65,18 @@ class Backlog:
 
     # --- asking -----------------------------------------------------------------------------------
 
-    def must_pause(self, *, paused: bool) -> bool:
-        """Whether the input has to pause; when it is `paused`, whether it has to stay so."""
+    def must_pause(self, intake: int, intake_bytes: int, *, paused: bool) -> bool:
+        """Whether the input has to pause; when it is `paused`, whether it has to stay so. `intake` records of
+        so many bytes were read and are not admitted yet: they count as if each of them had to wait.
+        """
         limits, share = self._limits, RESUME_SHARE if paused else 1.0
         if self.rejects:
             return self.bodies >= limits.bytes_max * GROWTH_MAX * share
         lanes = self._above_resume if paused else self._at_limit
         return (
-            lanes > 0 or self.courses >= limits.courses_max * share or self.bodies >= limits.bytes_max * share
+            lanes > 0
+            or self.courses + intake >= limits.courses_max * share
+            or self.bodies + intake_bytes >= limits.bytes_max * share
         )
 
     def lacks_room(self, courses: int, body: int) -> str | None:

@@ -111,7 +111,7 @@ class Shard:
 
     def backlog_is_full(self, *, paused: bool) -> bool:
         """Whether the input has to pause for what waits; when it is `paused`, whether it has to stay so."""
-        return self._memory.backlog.must_pause(paused=paused)
+        return self._memory.backlog.must_pause(len(self._intake), self._intake_bytes, paused=paused)
 
     @property
     def congested(self) -> bool:

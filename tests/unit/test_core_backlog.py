@@ -314,11 +314,12 @@ def test_the_counts_say_what_counting_again_would_say():
             else:
                 lanes[lane] -= r.randint(0, lanes[lane])
                 backlog.left(before[lane], lanes[lane], 7 * (before[lane] - lanes[lane]))
+            intake = r.choice((0, 0, 1, 3))
             for was, share in ((False, 1.0), (True, RESUME_SHARE)):
-                assert backlog.must_pause(paused=was) is (
+                assert backlog.must_pause(intake, 7 * intake, paused=was) is (
                     max(lanes) >= share * per_integration
-                    or sum(lanes) >= share * courses_max
-                    or 7 * sum(lanes) >= share * 100
+                    or sum(lanes) + intake >= share * courses_max
+                    or 7 * (sum(lanes) + intake) >= share * 100
                 )
 
 

@@ -287,10 +287,10 @@ def integrations_without_limit(patch: Patch) -> None:
 def bodies_without_limit(patch: Patch) -> None:
     must_pause = Backlog.must_pause
 
-    def pause(backlog: Backlog, *, paused: bool) -> bool:
+    def pause(backlog: Backlog, intake: int, _: int, *, paused: bool) -> bool:
         bodies, backlog.bodies = backlog.bodies, 0
         try:
-            return must_pause(backlog, paused=paused)
+            return must_pause(backlog, intake, 0, paused=paused)
         finally:
             backlog.bodies = bodies
 
