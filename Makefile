@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint unit demo sandbox sim chaos bench pin clean
+.PHONY: help setup test lint unit demo sandbox sim chaos soak bench pin clean
 
 help: ## this table
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ sim: $(READY) ## 1,000 histories of faults in virtual time, without a broker; ma
 KILLS ?= 10
 chaos: $(READY) ## three replicas and their Kafka killed and frozen; make chaos KILLS=200 SEED=7
 	@$(BIN)/coursesyncd sandbox chaos --kills $(KILLS) --seed $(SEED)
+
+MINUTES ?= 10
+soak: $(READY) ## more changes than the API takes, for minutes: is memory flat? make soak MINUTES=3
+	@$(BIN)/coursesyncd sandbox soak --minutes $(MINUTES) --seed $(SEED)
 
 bench: $(READY) ## how fast, on a real Kafka
 	@$(BIN)/python -m tests.bench

@@ -14,6 +14,7 @@ from daemon.sandbox.generator.command import generate
 from daemon.sandbox.process import SandboxError
 from daemon.sandbox.profile import Demo
 from daemon.sandbox.simulator.command import simulator
+from daemon.sandbox.soak.command import soak
 from daemon.sandbox.terminal import directory_option, ending_in_order, plain_console
 from daemon.sandbox.up import stay_up
 
@@ -52,5 +53,5 @@ def kafka() -> None:
         raise SandboxError("Kafka ended by itself.")
 
 
-for command in (chaos, simulator, generate, check):
+for command in (chaos, soak, simulator, generate, check):
     sandbox.add_command(command)

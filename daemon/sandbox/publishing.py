@@ -13,14 +13,16 @@ from daemon.sandbox.generator import Plan, generate_records, publish_records
 class Publishing:
     """A context manager: inside, a thread publishes; at the end it is stopped, done or not."""
 
-    def __init__(self, connection: KafkaConnection, topic: str, plan: Plan, rate: float) -> None:
-        """`rate` is records a second."""
+    def __init__(
+        self, connection: KafkaConnection, topic: str, plan: Plan, rate: float, head_start: int = 0
+    ) -> None:
+        """`rate` is records a second, once the first `head_start` records are out."""
         self.published = 0
         """So many were handed over so far; exact when it is `done`."""
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(
-            target=self._publish, args=(connection, topic, plan, rate), name="publishing"
+            target=self._publish, args=(connection, topic, plan, rate, head_start), name="publishing"
         )
 
     @property
@@ -40,9 +42,18 @@ class Publishing:
         self._stop.set()
         self._thread.join()
 
-    def _publish(self, connection: KafkaConnection, topic: str, plan: Plan, rate: float) -> None:
+    def _publish(
+        self, connection: KafkaConnection, topic: str, plan: Plan, rate: float, head_start: int
+    ) -> None:
         try:
-            publish_records(generate_records(plan), connection, topic, rate=rate, on_sent=self._on_sent)
+            publish_records(
+                generate_records(plan),
+                connection,
+                topic,
+                rate=rate,
+                head_start=head_start,
+                on_sent=self._on_sent,
+            )
         except _StoppedError:
             pass
         except BaseException as failure:

@@ -28,13 +28,17 @@ class Watching:
         )
         self._published = self._bars.add_task("published", total=changes)
         self._resolved = self._bars.add_task("results", total=changes)
-        self._statuses = Text()
-        self._live = Live(Group(self._bars, self._statuses), console=console, refresh_per_second=_REFRESHES)
+        self._statuses, self._note = Text(), Text()
+        self._live = Live(
+            Group(self._bars, self._statuses, self._note), console=console, refresh_per_second=_REFRESHES
+        )
 
-    def update(self, published: int, statuses: Mapping[str, int]) -> None:
+    def update(self, published: int, statuses: Mapping[str, int], note: str = "") -> None:
+        """`note` is a line of its own, about anything else."""
         self._bars.update(self._published, completed=published)
         self._bars.update(self._resolved, completed=sum(statuses.values()))
         self._statuses.plain = "  ".join(f"{count} {status}" for status, count in sorted(statuses.items()))
+        self._note.plain = note
 
     def __enter__(self) -> Self:
         self._live.start(refresh=True)

@@ -9,7 +9,6 @@ from typing import Any
 
 from daemon.sandbox.chaos.fleet import UNEXPLAINED
 from daemon.sandbox.chaos.schedule import Kind
-from daemon.sandbox.checker.verdict import Kind as Broken
 from daemon.sandbox.checker.verdict import Verdict
 
 
@@ -35,26 +34,17 @@ class Outcome:
 
     def as_dict(self) -> dict[str, Any]:
         """For one line of JSON."""
-        counts = self.verdict.counts
         return {
             "kills": self.strikes.get(Kind.KILL, 0),
             "zombies": sum(self.strikes.get(kind, 0) for kind in (Kind.ZOMBIE, Kind.REPLACE)),
             "broker_restarts": self.strikes.get(Kind.BROKER_KILL, 0),
             "changes": self.verdict.changes,
-            "lost": counts[Broken.LOST],
-            "duplicate": counts[Broken.DUPLICATE],
-            "false_successes": counts[Broken.FALSE_SUCCESS],
-            "misordered": counts[Broken.MISORDERED],
-            "unconverged": counts[Broken.UNCONVERGED],
-            "other_violations": counts.total() - sum(counts[kind] for kind in _NAMED),
+            **self.verdict.bad_columns(),
             "takeover_seconds": _spread(self.takeovers),
             "restart_seconds": _spread(self.restarts),
             "exits": len(self.exits),
             "seconds": round(self.seconds, 1),
         }
-
-
-_NAMED = (Broken.LOST, Broken.DUPLICATE, Broken.FALSE_SUCCESS, Broken.MISORDERED, Broken.UNCONVERGED)
 
 
 def _spread(seconds: Sequence[float]) -> dict[str, float | None]:

@@ -28,6 +28,9 @@ class Kind(StrEnum):
     MALFORMED = "malformed"  # not as the wire format says, or about another change than it says
 
 
+_ASKED_FOR = (Kind.LOST, Kind.DUPLICATE, Kind.FALSE_SUCCESS, Kind.MISORDERED, Kind.UNCONVERGED)
+
+
 class Violation(NamedTuple):
     kind: Kind
     line: str
@@ -65,6 +68,11 @@ class Verdict:
         ranked = sorted((rank, k, v.line) for k, queue in enumerate(queues) for rank, v in enumerate(queue))
         for _, k, line in ranked[:count]:
             yield Violation(list(Kind)[k], line)
+
+    def bad_columns(self) -> dict[str, int]:
+        """Of the violations those that people ask for first, by name, and all the others in one sum."""
+        named = {kind.value: self.counts[kind] for kind in _ASKED_FOR}
+        return {**named, "other_violations": self.counts.total() - sum(named.values())}
 
     def as_dict(self) -> dict[str, Any]:
         """For one line of JSON: changes, results by status, and every count by its kind."""

@@ -19,13 +19,15 @@ def publish_records(
     topic: str,
     *,
     rate: float | None = None,
+    head_start: int = 0,
     on_sent: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Send all records and return how many the cluster has confirmed.
 
     `rate` is records a second, None as fast as it goes. A pause of this process is made up for
-    afterwards: record n is due n / rate seconds after the first. `on_sent` is told now and then how
-    many were handed over so far; it may raise to stop.
+    afterwards: record n is due n / rate seconds after the first; the first `head_start` records are due
+    at once, and the others so much earlier. `on_sent` is told now and then how many were handed over so
+    far; it may raise to stop.
 
     Raises:
         LogError: the cluster does not answer or does not take a record.
@@ -35,7 +37,7 @@ def publish_records(
         count = 0
         for count, record in enumerate(records, start=1):
             if rate is not None:
-                ahead = began + (count - 1) / rate - time.monotonic()
+                ahead = began + (count - 1 - head_start) / rate - time.monotonic()
                 if ahead > _STEP_SECONDS_MIN:
                     on_sent(count - 1)
                     time.sleep(ahead)
