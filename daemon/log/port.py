@@ -63,7 +63,9 @@ class Record(NamedTuple):
     def size(self) -> int:
         """Bytes of key, value and headers."""
         size = len(self.value or b"") + len(self.key or b"")
-        return size + sum(len(name) + len(content) for name, content in self.headers)
+        if self.headers:
+            size += sum([len(name) + len(content) for name, content in self.headers])
+        return size
 
 
 class Message(NamedTuple):
