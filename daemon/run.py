@@ -131,6 +131,7 @@ class _Process:
         ports = Ports(settings, event_log, api, clock, random.Random(), metrics, health)
         watchdog = Watchdog(settings.watchdog.silence_max)
         watchdog.watch("consumer of Kafka", event_log.silence)
+        watchdog.watch("commit, restore or question to Kafka", event_log.longest_call)
         watchdog.start()
         living = asyncio.create_task(pulse(health, event_log, watchdog))
         try:

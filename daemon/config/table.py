@@ -306,9 +306,10 @@ class Drain:
 class Watchdog:
     silence_max: float = _duration(
         "60s",
-        "5s",
+        "45s",
         "10m",
-        "A process one of whose loops is silent for so long writes the stacks of its threads and ends.",
+        "A process one of whose loops, or of whose calls to Kafka, is silent for so long writes the stacks of its "
+        "threads and ends. What Kafka's client does in good order takes up to 30 s.",
     )
 
 

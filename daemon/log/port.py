@@ -239,7 +239,12 @@ class EventLog(Protocol):
         ...
 
     def silence(self) -> float:
-        """Seconds since the reading side last showed life; for the watchdog."""
+        """Seconds since the reading side last showed life; for the watchdog, from any thread."""
+        ...
+
+    def longest_call(self) -> float:
+        """Seconds since the most silent of the calls that are under way in other threads showed life (commits,
+        restores, questions), also of one whose caller has given it up; for the watchdog, from any thread."""
         ...
 
     async def stop(self) -> None:

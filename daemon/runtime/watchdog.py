@@ -1,9 +1,10 @@
 """Silence is death: a thread that ends the process when one of its loops has gone silent.
 
-The client of Kafka may hang for ever inside its network loop, and an event loop may be blocked; neither
-heals by itself, and neither shows outside (heartbeats may even go on). So a thread of its own looks from
-outside and, when a loop has been silent for too long, writes the stacks of all threads and ends the
-process without any clean-up: what is not committed is in the journal, and the orchestrator starts it anew.
+The client of Kafka may hang for ever inside its network loop or in a commit, and an event loop may be blocked;
+neither heals by itself, and neither shows outside (heartbeats may even go on). A commit that hangs is given up
+and its partition opened anew, but its thread and its connections stay. So a thread of its own looks from outside
+and, when somebody has been silent for too long, writes the stacks of all threads and ends the process without
+any clean-up: what is not committed is in the journal, and the orchestrator starts it anew.
 """
 
 from __future__ import annotations
@@ -48,8 +49,7 @@ class Watchdog:
         self._clock = clock
         self._die = die
         self._sources: dict[str, Callable[[], float]] = {}
-        self._beat_at = clock()
-        self._looked_at = clock()
+        self._beat_at = self._looked_at = self._awake_since = clock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
@@ -62,7 +62,7 @@ class Watchdog:
         self._beat_at = self._clock()
 
     def start(self) -> None:
-        self._beat_at = self._looked_at = self._clock()
+        self._beat_at = self._looked_at = self._awake_since = self._clock()
         self.watch("event loop", lambda: self._clock() - self._beat_at)
         self._thread.start()
 
@@ -74,9 +74,9 @@ class Watchdog:
         now = self._clock()
         slept, self._looked_at = now - self._looked_at, now
         if slept > 3 * self._interval:
-            return  # the whole process was stopped: everybody was silent, and may speak now
+            self._awake_since = now  # the whole process was stopped: everybody was silent
         for name, silence in self._sources.items():
-            seconds = silence()
+            seconds = min(silence(), now - self._awake_since)
             if seconds > self._silence_max:
                 self._die(f"the {name} has been silent for {seconds:.0f} s (at most {self._silence_max:g} s)")
 

@@ -154,6 +154,9 @@ class FaultyLog:
     def silence(self) -> float:
         return self._inner.silence()
 
+    def longest_call(self) -> float:
+        return self._inner.longest_call()
+
     async def stop(self) -> None:
         await self._inner.stop()
 

@@ -8,10 +8,9 @@ import time
 
 import pytest
 
-from daemon.log.kafka import KafkaConnection, KafkaLog
 from daemon.log.kafka.handover import Handover
-from daemon.log.kafka.worker import HANGING_AFTER, HANGING_MAX, Worker, hanging
-from daemon.log.port import Assigned, FatalLogError, Record, Records, Topics
+from daemon.log.kafka.worker import Crew, Worker, breathe
+from daemon.log.port import Assigned, FatalLogError, Record, Records
 
 PATIENCE = 5.0
 
@@ -21,7 +20,7 @@ def records(count: int) -> Records:
 
 
 async def test_calls_run_one_after_the_other_in_one_thread_that_is_not_the_loops():
-    worker = Worker("w")
+    worker = Worker("w", Crew())
     seen: list[tuple[int, int]] = []
 
     def note(number: int) -> int:
@@ -37,7 +36,7 @@ async def test_calls_run_one_after_the_other_in_one_thread_that_is_not_the_loops
 
 
 async def test_an_error_comes_back_to_the_caller_and_the_thread_goes_on():
-    worker = Worker("w")
+    worker = Worker("w", Crew())
     with pytest.raises(ZeroDivisionError):
         await worker.call(lambda: 1 // 0, PATIENCE)
     worker.post(lambda: 1 // 0)
@@ -46,7 +45,7 @@ async def test_an_error_comes_back_to_the_caller_and_the_thread_goes_on():
 
 
 async def test_a_call_that_hangs_is_given_up_and_what_nobody_waits_for_does_not_run():
-    worker = Worker("w")
+    worker = Worker("w", Crew())
     release = threading.Event()
     ran: list[str] = []
     with pytest.raises(TimeoutError):
@@ -68,7 +67,7 @@ def test_a_result_that_comes_after_the_end_of_the_loop_harms_nobody():
         release.wait()
 
     async def main() -> Worker:
-        worker = Worker("w")
+        worker = Worker("w", Crew())
         with pytest.raises(TimeoutError):
             await worker.call(hang, 0.01)
         return worker
@@ -78,37 +77,6 @@ def test_a_result_that_comes_after_the_end_of_the_loop_harms_nobody():
     worker.retire()
     thread[0].join(PATIENCE)
     assert not thread[0].is_alive()
-
-
-async def test_a_thread_that_was_told_to_end_and_does_not_is_named():
-    """`KafkaLog` ends the process at some number of them: each keeps a client."""
-    release, began = threading.Event(), threading.Event()
-    worker = Worker("hangs")
-
-    def hang() -> None:
-        began.set()
-        release.wait()
-
-    with pytest.raises(TimeoutError):
-        await worker.call(hang, 0.01)
-    assert await asyncio.to_thread(began.wait, PATIENCE)
-    long_after = time.monotonic() + 2 * HANGING_AFTER
-    assert "hangs" not in hanging(long_after), "it may be slow"
-    worker.retire()
-    assert "hangs" not in hanging(time.monotonic()), "it was only just told"
-    assert "hangs" in hanging(long_after)
-    release.set()
-    worker._thread.join(PATIENCE)
-    assert "hangs" not in hanging(long_after)
-
-
-async def test_too_many_threads_that_hang_end_the_process(monkeypatch):
-    topics = Topics()
-    log = KafkaLog(KafkaConnection(("127.0.0.1:1",)), topics, "g", None, 6.0)
-    names = [f"kafka-shard-{number}" for number in range(HANGING_MAX)]
-    monkeypatch.setattr("daemon.log.kafka.log.hanging", lambda now: names)
-    with pytest.raises(FatalLogError, match="16 threads hang inside the Kafka client"):
-        await log.open_shard(0)
 
 
 async def test_events_pass_in_order_and_records_are_counted_until_they_are_taken():
@@ -151,3 +119,37 @@ async def test_a_failure_wakes_the_caller_and_stays():
         await waiting
     with pytest.raises(FatalLogError):
         await handover.get()
+
+
+async def test_a_crew_tells_how_long_a_call_has_been_silent_also_when_nobody_waits_for_it_any_more():
+    crew = Crew()
+    busy, idle = Worker("busy", crew), Worker("idle", crew)
+    release, breath = threading.Event(), threading.Event()
+    breathed = threading.Event()
+
+    def hang() -> None:
+        breath.wait()
+        breathe()
+        breathed.set()
+        release.wait()
+
+    await idle.call(lambda: None, PATIENCE)
+    assert crew.silence() == 0.0
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        await busy.call(hang, 0.05)
+    assert crew.silence() >= 0.05
+
+    breath.set()
+    assert breathed.wait(PATIENCE)
+    assert 0.0 < crew.silence() < time.monotonic() - began - 0.05
+
+    release.set()
+    await busy.call(lambda: None, PATIENCE)
+    assert crew.silence() == 0.0
+    for worker in (busy, idle):
+        worker.retire()
+
+
+def test_a_function_that_breathes_runs_in_any_thread():
+    breathe()

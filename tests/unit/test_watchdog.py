@@ -51,9 +51,9 @@ def test_a_silent_event_loop_ends_the_process_after_a_minute():
 
 def test_a_silent_consumer_ends_the_process_though_the_event_loop_goes_round():
     time = Time()
-    watchdog, deaths = watched(time, {"consumer": lambda: 61.0})
-    go_on(watchdog, time, 6, beating=True)
-    assert "consumer" in deaths[0]
+    watchdog, deaths = watched(time, {"consumer": lambda: time.now - 1000.0})
+    go_on(watchdog, time, 66, beating=True)
+    assert "consumer has been silent for 66 s" in deaths[0]
 
 
 def test_a_process_that_was_stopped_as_a_whole_gets_its_chance():
@@ -64,6 +64,18 @@ def test_a_process_that_was_stopped_as_a_whole_gets_its_chance():
     assert deaths == []
     go_on(watchdog, time, 60, beating=True)
     assert deaths == []
+
+
+def test_what_a_process_was_stopped_in_the_middle_of_gets_its_chance_too():
+    """A call that was under way was silent for all that time, and needs another while to end."""
+    time = Time()
+    watchdog, deaths = watched(time, {"commit": lambda: time.now - 1000.0})
+    time.now += 600.0
+    watchdog.look()
+    go_on(watchdog, time, 54, beating=True)
+    assert deaths == []
+    go_on(watchdog, time, 12, beating=True)
+    assert "commit has been silent for 66 s" in deaths[0]
 
 
 def test_the_real_end_has_an_exit_code_and_the_stacks_of_all_threads():

@@ -153,6 +153,10 @@ class EmbeddedLog:
         producer = self._cluster.producer(f"{self._topics.journal}-{partition}")  # R1
         return EmbeddedShardLog(self._topics, partition, journal, producer, self._commit_group_offset)
 
+    def longest_call(self) -> float:
+        """See `EventLog`. There are no other threads."""
+        return 0.0
+
     def silence(self) -> float:
         return 0.0  # reading happens inside the caller's own call: there is nobody to go silent
 

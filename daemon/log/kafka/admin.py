@@ -17,6 +17,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import CoordinatorNotAvailableError, KafkaError, UnknownTopicOrPartitionError, for_code
 
 from daemon.log.kafka.clients import Clients
+from daemon.log.kafka.worker import breathe
 from daemon.log.port import InputFacts, LogError, Topics
 
 _T = TypeVar("_T")
@@ -120,11 +121,13 @@ def offsets(client: KafkaAdminClient, topic: str, partition: int) -> tuple[int, 
     """Earliest and end offset of a partition. The end counts what is not yet committed: readers of
     committed records reach it when all transactions before it have ended."""
     tp = TopicPartition(topic, partition)
+    breathe()
     earliest: int = client.list_partition_offsets({tp: OffsetSpec.EARLIEST})[tp].offset
     return earliest, _end(client, tp, IsolationLevel.READ_UNCOMMITTED)
 
 
 def _end(client: KafkaAdminClient, tp: TopicPartition, isolation: IsolationLevel) -> int:
+    breathe()
     found = client.list_partition_offsets({tp: OffsetSpec.LATEST}, isolation_level=isolation)
     end: int = found[tp].offset
     return end
@@ -168,6 +171,7 @@ def input_facts(client: KafkaAdminClient, topics: Topics, partition: int, group_
 def _group_offset(client: KafkaAdminClient, group_id: str, tp: TopicPartition) -> int | None:
     deadline = time.monotonic() + COORDINATOR_WITHIN
     while True:
+        breathe()
         try:
             committed = client.list_group_offsets({group_id: [tp]})[group_id].get(tp)
         except CoordinatorNotAvailableError:
@@ -199,6 +203,7 @@ def _existing(client: KafkaAdminClient, topic: str) -> tuple[str, str, int, int]
 
 def _shape(client: KafkaAdminClient, name: str) -> tuple[str, str, int, int] | None:
     """Name, id, partitions, replication factor."""
+    breathe()
     (topic,) = client.describe_topics([name])
     if topic["error_code"] == _NO_SUCH_TOPIC:
         return None

@@ -26,6 +26,10 @@ from daemon.log.port import LogError
 RECORD_BYTES_MAX = 2 * 1024 * 1024
 """Largest record that the client will send, checked before compression; the journal's ``max.message.bytes``."""
 
+STEP_MAX = 30.0
+"""Seconds that a client may be silent in good order, by the time-outs below: connecting, one request, one wait
+in the producer take 15 each, and some calls make two requests. A watchdog has to have more patience."""
+
 DELIVERY_TIMEOUT = 10.0
 """Seconds after which a record that the broker has not acknowledged fails its transaction."""
 
@@ -46,6 +50,7 @@ _EVERY_CONSUMER: dict[str, Any] = {
     "max_poll_records": 500,
     "allow_auto_create_topics": False,
     "metrics_enabled": False,
+    "request_timeout_ms": 15_000,
 }
 
 _PRODUCER: dict[str, Any] = {
@@ -65,6 +70,8 @@ _PRODUCER: dict[str, Any] = {
     "allow_auto_create_topics": False,
     "metrics_enabled": False,
 }
+
+_ADMIN: dict[str, Any] = {"request_timeout_ms": 15_000}
 
 
 class _Secret(str):
@@ -158,7 +165,7 @@ class Clients:
         return self._make(KafkaProducer, transactional_id=transactional_id, **_PRODUCER)
 
     def admin(self) -> KafkaAdminClient:
-        return self._make(KafkaAdminClient, request_timeout_ms=15_000)
+        return self._make(KafkaAdminClient, **_ADMIN)
 
     def _make(self, kind: Callable[..., Any], **settings: Any) -> Any:
         """A constructor that fails leaves its threads and sockets behind; here they are closed."""

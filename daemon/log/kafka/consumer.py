@@ -193,6 +193,7 @@ class InputConsumer:
         self._consumer = self._clients.group_consumer(
             self._group_id, self._instance_id, self._session_timeout
         )
+        self._alive_at = time.monotonic()
         self._membership = Membership(self._consumer)
         self._consumer.subscribe([self._topic], listener=_Listener(self))
         # A leader that joins before it knows the topic assigns nothing, and has to assign once more.

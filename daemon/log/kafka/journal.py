@@ -9,6 +9,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, OffsetOutOfRangeError, RetriableError
 
 from daemon.log.kafka.clients import Clients
+from daemon.log.kafka.worker import breathe
 from daemon.log.port import CorruptJournalError, LogError, Record
 
 PATIENCE = 60.0
@@ -52,6 +53,7 @@ class JournalReader:
 
     def _read(self, consumer: KafkaConsumer, offset: int, records_max: int, deadline: float) -> Piece:
         while True:
+            breathe()
             try:
                 polled = consumer.poll(timeout_ms=POLL_MS, max_records=records_max)
             except RetriableError:

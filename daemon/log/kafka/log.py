@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -17,8 +16,8 @@ from daemon.log.kafka.consumer import InputConsumer
 from daemon.log.kafka.handover import Handover
 from daemon.log.kafka.journal import JournalReader
 from daemon.log.kafka.shard import READ_TIMEOUT, KafkaShardLog
-from daemon.log.kafka.worker import HANGING_MAX, Worker, hanging
-from daemon.log.port import Event, FatalLogError, InputFacts, LogError, Record, ShardLog, Topics
+from daemon.log.kafka.worker import Crew, Worker
+from daemon.log.port import Event, InputFacts, LogError, Record, ShardLog, Topics
 
 _T = TypeVar("_T")
 
@@ -51,7 +50,9 @@ class KafkaLog:
         self._session_timeout = session_timeout
         self._handover: Handover | None = None
         self._consumer: InputConsumer | None = None
+        self._starting: InputConsumer | None = None
         self._admin: tuple[admin.Admin, Worker] | None = None
+        self._crew = Crew()
 
     async def start(self) -> None:
         """See `EventLog`. After an error it may be called again."""
@@ -65,6 +66,7 @@ class KafkaLog:
             self._session_timeout,
             handover,
         )
+        self._starting = consumer
         try:
             await consumer.start()
         except KafkaError as error:
@@ -72,6 +74,8 @@ class KafkaLog:
         except BaseException:  # cancelled: it must not join a group that nobody serves
             consumer.abandon()
             raise
+        finally:
+            self._starting = None
         self._handover, self._consumer = handover, consumer
 
     async def next_event(self) -> Event:
@@ -108,11 +112,6 @@ class KafkaLog:
 
     async def open_shard(self, partition: int) -> ShardLog:
         """See `EventLog`. Works without `start` too, for commands."""
-        if len(names := hanging(time.monotonic())) >= HANGING_MAX:
-            raise FatalLogError(
-                f"{len(names)} threads hang inside the Kafka client ({', '.join(names[:3])}, …): only a new process "
-                "is rid of them"
-            )
         shard = self._shard(partition)
         try:
             await shard.open()
@@ -134,7 +133,7 @@ class KafkaLog:
         """See `Bystander`."""
         stable = (await self.input_facts(partition)).stable
         reader = JournalReader(self._clients, self._topics.changes, partition)
-        worker = Worker(f"kafka-look-{partition}")
+        worker = Worker(f"kafka-look-{partition}", self._crew)
         try:
             while offset < stable:
                 records, offset = await worker.call(partial(reader.read, offset, 1), READ_TIMEOUT)
@@ -160,7 +159,12 @@ class KafkaLog:
 
     def silence(self) -> float:
         """See `EventLog`."""
-        return self._consumer.silence() if self._consumer is not None else 0.0
+        consumer = self._consumer or self._starting
+        return consumer.silence() if consumer is not None else 0.0
+
+    def longest_call(self) -> float:
+        """See `EventLog`."""
+        return self._crew.silence()
 
     async def stop(self) -> None:
         """See `EventLog`. A static member keeps its partitions until its session times out."""
@@ -182,7 +186,9 @@ class KafkaLog:
             if consumer is not None:
                 consumer.note_position(partition, position)
 
-        return KafkaShardLog(self._clients, self._topics, partition, journal_offsets, note_position)
+        return KafkaShardLog(
+            self._clients, self._topics, partition, self._crew, journal_offsets, note_position
+        )
 
     @property
     def _running(self) -> InputConsumer:
@@ -219,7 +225,7 @@ class KafkaLog:
 
     async def _ask(self, question: Callable[[KafkaAdminClient], _T]) -> _T:
         if self._admin is None:
-            self._admin = admin.Admin(self._clients), Worker("kafka-admin")
+            self._admin = admin.Admin(self._clients), Worker("kafka-admin", self._crew)
         asker, worker = self._admin
         try:
             return await worker.call(lambda: asker.ask(question), ASK_TIMEOUT)

@@ -28,6 +28,7 @@ from kafka.errors import (
 from daemon.log.kafka.clients import DELIVERY_TIMEOUT, Clients
 from daemon.log.kafka.partitioner import place
 from daemon.log.kafka.sending import Outgoing, reached_the_broker, send_all
+from daemon.log.kafka.worker import breathe
 from daemon.log.port import (
     CommitFailedError,
     FencedError,
@@ -84,8 +85,10 @@ class ShardProducer:
             # R1: named after what it protects, so that another consumer group fences too.
             producer = self._clients.producer(f"{self._topics.journal}-{self._partition}")
             self._producer = producer
+            breathe()
             producer.init_transactions()
             for topic in (self._topics.journal, self._topics.results, self._topics.dead_letters):
+                breathe()
                 producer.partitions_for(topic)  # so that the first commit need not wait for it
         except KafkaError as error:
             self._failed = True
@@ -121,6 +124,7 @@ class ShardProducer:
         except KafkaError:
             self._look_for_refusal(transaction, futures, deadline)
             raise
+        breathe()
         producer.commit_transaction()
         return offsets[: len(journal)]
 

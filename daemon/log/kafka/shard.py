@@ -9,7 +9,7 @@ from contextlib import suppress
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.journal import JournalReader
 from daemon.log.kafka.producer import ShardProducer
-from daemon.log.kafka.worker import Worker
+from daemon.log.kafka.worker import Crew, Worker
 from daemon.log.port import CommitFailedError, CorruptJournalError, LogError, Record, Topics, Transaction
 
 RESTORE_RECORDS_MAX = 500
@@ -35,16 +35,18 @@ class KafkaShardLog:
         clients: Clients,
         topics: Topics,
         partition: int,
+        crew: Crew,
         journal_offsets: Callable[[], Awaitable[tuple[int, int]]],
         note_position: Callable[[int], None],
     ) -> None:
+        self._crew = crew
         self._clients = clients
         self._topics = topics
         self._partition = partition
         self._journal_offsets = journal_offsets
         self._note_position = note_position
         self._producer = ShardProducer(clients, topics, partition)
-        self._worker = Worker(f"kafka-shard-{partition}")
+        self._worker = Worker(f"kafka-shard-{partition}", crew)
         self._committing = False
         self._hangs = False
         self._closed = False
@@ -113,7 +115,7 @@ class KafkaShardLog:
             return
         self._closed = True
         self._retire_reader()
-        worker = Worker(f"kafka-close-{self._partition}") if self._hangs else self._worker
+        worker = Worker(f"kafka-close-{self._partition}", self._crew) if self._hangs else self._worker
         with suppress(TimeoutError):
             await worker.call(self._producer.close, CLOSE_TIMEOUT)
         worker.retire()
@@ -128,7 +130,7 @@ class KafkaShardLog:
             raise LogError("this shard log is closed")
         if self._reading is None:
             reader = JournalReader(self._clients, self._topics.journal, self._partition)
-            self._reading = reader, Worker(f"kafka-journal-{self._partition}")
+            self._reading = reader, Worker(f"kafka-journal-{self._partition}", self._crew)
         reader, worker = self._reading
         self._readers_now += 1
         try:

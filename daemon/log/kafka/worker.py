@@ -1,7 +1,8 @@
 """A thread for blocking calls, awaited from an asyncio loop.
 
 Not an executor: those threads are joined at interpreter exit, and a client call that hangs would keep
-the process from ending. These are daemons; one that hangs is left behind, and `hanging` names it.
+the process from ending. These are daemons; one that hangs is left behind, and its crew tells for how long: no
+call takes long without showing life in between (`breathe`), unless it hangs for ever.
 """
 
 from __future__ import annotations
@@ -15,31 +16,41 @@ from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 
-HANGING_MAX = 16
-"""Threads that were left behind, each with a client and its connections, at which the process had better start
-anew."""
-HANGING_AFTER = 120.0
-"""Seconds after its retirement at which a thread counts as hanging: more than the client's own time-outs."""
-
 _Job = tuple[Callable[[], Any], "asyncio.Future[Any] | None"]
 
 
-class _Thread(threading.Thread):
-    """The interpreter's own list of living threads is the only one that is kept of them."""
+class Crew:
+    """Workers, seen from outside."""
 
-    retired_at: float | None = None
-    """`time.monotonic`, when it was told to end."""
+    def __init__(self) -> None:
+        self._shown: dict[int, float] = {}
+        """When the call that is under way in a thread last showed life; each writes its own entry only."""
+
+    def silence(self) -> float:
+        """Seconds since the most silent of the calls now under way showed life; from any thread."""
+        now = time.monotonic()
+        return max((now - shown for shown in list(self._shown.values())), default=0.0)
+
+    def shows_life(self) -> None:
+        """From the worker's thread."""
+        self._shown[threading.get_ident()] = time.monotonic()
+
+    def is_idle(self) -> None:
+        """From the worker's thread."""
+        self._shown.pop(threading.get_ident(), None)
 
 
-def hanging(now: float) -> list[str]:
-    """Names of the threads that were told to end long before `now` (`time.monotonic`), and live."""
-    return [
-        thread.name
-        for thread in threading.enumerate()
-        if isinstance(thread, _Thread)
-        and thread.retired_at is not None
-        and now - thread.retired_at > HANGING_AFTER
-    ]
+_own = threading.local()
+"""``crew``: the one of this thread, inside a call."""
+
+
+def breathe() -> None:
+    """The function that calls this takes long in good order: what comes between two calls of this is bounded by
+    the client's time-outs (`clients.STEP_MAX`).
+    """
+    crew: Crew | None = getattr(_own, "crew", None)  # None in a thread that is no worker
+    if crew is not None:
+        crew.shows_life()
 
 
 class Worker:
@@ -48,11 +59,11 @@ class Worker:
     All methods are called from the loop.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, crew: Crew) -> None:
+        self._crew = crew
         self._loop = asyncio.get_running_loop()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread = _Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._run, name=name, daemon=True).start()
 
     async def call(self, function: Callable[[], _T], timeout: float) -> _T:
         """The function's result or error; TimeoutError after `timeout` seconds, and then the function
@@ -69,18 +80,20 @@ class Worker:
     def retire(self) -> None:
         """End the thread after all earlier calls. Idempotent."""
         self._jobs.put(None)
-        if self._thread.retired_at is None:
-            self._thread.retired_at = time.monotonic()
 
     def _run(self) -> None:
+        _own.crew = self._crew
         while (job := self._jobs.get()) is not None:
             function, future = job
             if future is not None and future.cancelled():
                 continue  # nobody waits any more
+            self._crew.shows_life()
             try:
                 result, error = function(), None
             except BaseException as caught:
                 result, error = None, caught
+            finally:
+                self._crew.is_idle()
             if future is not None:
                 post_to(self._loop, _settle, future, result, error)
             del job, function, future, result, error  # hold nothing while idle
