@@ -49,6 +49,7 @@ async def test_a_commit_that_hangs_in_the_client_ends_the_process_though_its_cal
 ) -> None:
     for bound in ("request_timeout_ms", "delivery_timeout_ms", "max_block_ms"):
         monkeypatch.setitem(clients._PRODUCER, bound, FOR_EVER_MS)
+    monkeypatch.setattr(producer, "ACKNOWLEDGED_WITHIN", FOR_EVER_MS / 1000)
     monkeypatch.setattr(shard, "COMMIT_TIMEOUT", 0.5)
     log = kafka.member("m")
     await log.start()
