@@ -61,19 +61,12 @@ def _numbers(settings: Settings) -> Iterator[str]:
             f"http.poll_share: {settings.http.poll_share:g} of http.in_flight_max ({settings.http.in_flight_max}) "
             f"keeps {kept} calls for polls; at least one must be for polls and one for submissions"
         )
-    window, backlog = settings.window, settings.backlog
-    pairs = (
-        ("window.batches_max", window.batches_max,
-         "window.batches_max_per_partition", window.batches_max_per_partition),
-        ("backlog.courses_max_per_integration", backlog.courses_max_per_integration,
-         "backlog.courses_max", backlog.courses_max),
-    )  # fmt: skip
-    for part_name, part, whole_name, whole in pairs:
-        if part > whole:
-            yield (
-                f"{part_name}: {part} must be at most {whole_name}, which is {whole}: "
-                "one integration can not have more than all of them together"
-            )
+    window = settings.window
+    if window.batches_max > window.batches_max_per_partition:
+        yield (
+            f"window.batches_max: {window.batches_max} must be at most window.batches_max_per_partition, which is "
+            f"{window.batches_max_per_partition}: one integration can not have more than all of them together"
+        )
 
 
 def _kafka(settings: Settings) -> Iterator[str]:

@@ -74,7 +74,6 @@ class Flow(Generic[Ref]):
         self._sequence = 0
         self._submissions = 0
         self._polls = 0
-        self._denied: set[str] = set()
         self.halted: Error | None = None
         self._probe_at = 0.0
 
@@ -127,7 +126,6 @@ class Flow(Generic[Ref]):
                 pass
             case _:
                 state.strikes, state.parked = 0, False
-                self._denied.discard(integration_id)
         self._list(integration_id, state)
         return state.blocked_until if state.blocked_until is not None else now
 
@@ -205,7 +203,6 @@ class Flow(Generic[Ref]):
                 self._round.append(integration_id)
         elif not state.delayed and not state.in_flight and state.blocked_until is None:
             self._integrations.pop(integration_id, None)
-            self._denied.discard(integration_id)
 
     # --- polls ------------------------------------------------------------------------------------
 
@@ -236,11 +233,6 @@ class Flow(Generic[Ref]):
 
     # --- the whole process ------------------------------------------------------------------------
 
-    def denied(self, integration_id: str) -> bool:
-        """A 401 or 403 without a code: is it about our key, since a second integration says the same?"""
-        self._denied.add(integration_id)
-        return len(self._denied) > 1
-
     def halt(self, error: Error, now: float) -> None:
         """Our own key or address is refused: nothing goes out but a probe now and then."""
         self.halted = error
@@ -249,7 +241,6 @@ class Flow(Generic[Ref]):
     def resume(self) -> None:
         """The API has taken our key again, or it is a new key."""
         self.halted = None
-        self._denied.clear()
 
     def _may_start(self, now: float) -> bool:
         if self.halted is None:

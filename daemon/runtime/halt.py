@@ -39,6 +39,8 @@ class Halt:
         self._key_changed = key_changed
         self._on_resume = on_resume
         self._halted = asyncio.Event()
+        self._denied: set[str] = set()
+        """Integrations that have heard a 401 or 403 without a code since the key was last seen to work."""
         self.key_number = 0
         """Counts the keys that were in use. A call notes it when it starts: an answer may come when its key
         is no longer the one in use, and then says nothing about that one.
@@ -48,7 +50,8 @@ class Halt:
         self, integration_id: str, answer: Refused, verdict: Verdict | None, sent_with: int, now: Now
     ) -> Verdict | None:
         """A refusal that names our key halts at once; a 401 or 403 without a code when a second
-        integration says the same (API table, submit). Any other answer shows that the key is known.
+        integration says the same (API table, submit), and no answer between the two has shown that the
+        key is known, as any other one does.
 
         A key of before (`sent_with`) that is refused halts nothing, and the integration need not stand
         back: the call goes out again with the key of now.
@@ -56,12 +59,16 @@ class Halt:
         denied = answer.error.code is None and answer.status in (401, 403)
         if (verdict is Verdict.HALT or denied) and sent_with != self.key_number:
             return Verdict.HALT
-        if verdict is Verdict.HALT or (denied and self._flow.denied(integration_id)):
+        if verdict is Verdict.HALT or (denied and self._second_denial(integration_id)):
             self.halt(answer.error, now)
             return Verdict.HALT
         if not denied and answer.error.code is not None:
             self.key_works(sent_with)
         return verdict
+
+    def _second_denial(self, integration_id: str) -> bool:
+        self._denied.add(integration_id)
+        return len(self._denied) > 1
 
     def halt(self, error: Error, now: Now) -> None:
         self._flow.halt(error, now.mono)
@@ -73,10 +80,14 @@ class Halt:
 
     def key_works(self, sent_with: int) -> None:
         """The API has taken a call with this key."""
-        if self._halted.is_set() and sent_with == self.key_number:
+        if sent_with != self.key_number:
+            return
+        self._denied.clear()
+        if self._halted.is_set():
             self._resume("the API has taken a call")
 
     def _resume(self, why: str) -> None:
+        self._denied.clear()
         self._flow.resume()
         self._ports.health.halted(None)
         self._halted.clear()

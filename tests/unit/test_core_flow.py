@@ -269,22 +269,6 @@ def test_resumed_everything_goes():
     assert len(take_all(flow)) == 3
 
 
-def test_a_denial_without_a_code_is_about_our_key_when_a_second_integration_hears_it():
-    flow = flow_with()
-    assert not flow.denied("a")
-    assert not flow.denied("a")
-    assert flow.denied("b")
-
-
-def test_a_denial_is_forgotten_when_the_integration_is_served_again():
-    flow = flow_with()
-    offer(flow, "a", 1)
-    flow.next_submission(0.0)
-    flow.denied("a")
-    flow.submission_done("a", None, 0.0)
-    assert not flow.denied("b")
-
-
 # --- against a model ------------------------------------------------------------------------------
 
 INTEGRATIONS = ["a", "b", "c", "d"]

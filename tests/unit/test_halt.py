@@ -128,6 +128,14 @@ async def test_one_integration_that_is_denied_without_a_code_is_not_about_the_ke
     assert world.flow.halted is not None
 
 
+async def test_two_integrations_that_are_denied_are_not_about_a_key_that_works_for_others(world):
+    key = world.halt.key_number
+    for integration in ("i", "j", "i", "k"):
+        assert world.judge(DENIED, key, integration) is Verdict.PARK
+        world.halt.key_works(key)
+    assert world.flow.halted is None
+
+
 async def test_said_at_once_and_then_once_a_minute_until_it_goes_on(world):
     with capture_logs() as lines:
         world.judge(KEY_REFUSED, world.halt.key_number)

@@ -247,7 +247,7 @@ def one_waits_for_all(patch: Patch) -> None:
 
 @mutant("C5", "A 403 without a code from one integration halts the process.", Kind.ISOLATION)
 def one_denial_halts(patch: Patch) -> None:
-    patch(Flow, "denied", lambda flow, integration_id: True)
+    patch(Halt, "_second_denial", lambda halt, integration_id: True)
 
 
 # --- 6. Bounded -----------------------------------------------------------------------------------
