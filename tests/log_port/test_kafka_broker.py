@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -194,6 +195,40 @@ async def test_a_commit_that_hangs_is_given_up_and_the_shard_can_be_opened_again
     await again.commit(Transaction([(b"k", b"next")]))
     assert [r.value for r in await kafka.read_committed(kafka.topics.journal)] == [*restored, b"next"]
     await again.close()
+
+
+async def test_a_shard_that_is_taken_away_in_the_middle_of_a_call_leaves_nothing_behind(
+    kafka: KafkaHarness, own_broker: Broker
+) -> None:
+    """The call goes on for longer than anybody waits for its end; then its client has to be closed too."""
+    log = kafka.member("m")
+    await log.start()
+    assert isinstance(await log.next_event(), Assigned)
+    await log.input_facts(0)
+    opened = await log.open_shard(1)
+    await opened.close()
+    own = set(threading.enumerate())
+    opened = await log.open_shard(0)
+    await opened.commit(Transaction([(b"k", b"v")]))
+
+    with _thawed_at_the_end(own_broker):
+        await asyncio.to_thread(own_broker.freeze)
+        commit = asyncio.create_task(opened.commit(Transaction([(b"k", b"cut short")])))
+        opening = asyncio.create_task(log.open_shard(1))
+        await asyncio.sleep(0.2)  # both have begun, and can not end
+        for task in (commit, opening):
+            task.cancel()
+        await asyncio.wait([commit, opening])
+        await opened.close()
+
+    def left_behind() -> list[str]:
+        others = set(threading.enumerate()) - own
+        return [thread.name for thread in others if not thread.name.startswith("asyncio_")]
+
+    try:
+        await kafka.until(lambda: not left_behind())
+    except TimeoutError:
+        pytest.fail(f"still there: {left_behind()}")
 
 
 async def test_records_that_expire_in_the_client_fail_their_commit(

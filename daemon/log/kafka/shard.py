@@ -92,6 +92,7 @@ class KafkaShardLog:
                 f"commit to partition {self._partition} did not return within {COMMIT_TIMEOUT:.0f} s"
             ) from None
         except asyncio.CancelledError:
+            self._hangs = True  # for all we know; nobody waits for it any more
             self._producer.give_up()  # it may still be written: as good as an unknown fate
             raise
         finally:
@@ -115,11 +116,15 @@ class KafkaShardLog:
             return
         self._closed = True
         self._retire_reader()
-        worker = Worker(f"kafka-close-{self._partition}", self._crew) if self._hangs else self._worker
+        # In any case after the call that is under way, be it ever so late: it may be making the client yet.
+        closers = [self._worker]
+        if self._hangs:  # and at once, which as a rule ends that call
+            closers.append(Worker(f"kafka-close-{self._partition}", self._crew))
+        for worker in closers:
+            worker.post(self._producer.close)
+            worker.retire()
         with suppress(TimeoutError):
-            await worker.call(self._producer.close, CLOSE_TIMEOUT)
-        worker.retire()
-        self._worker.retire()
+            await closers[-1].ended(CLOSE_TIMEOUT)
 
     # --- reading ---------------------------------------------------------------------------------------
 

@@ -62,6 +62,7 @@ class Worker:
     def __init__(self, name: str, crew: Crew) -> None:
         self._crew = crew
         self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
@@ -81,7 +82,16 @@ class Worker:
         """End the thread after all earlier calls. Idempotent."""
         self._jobs.put(None)
 
+    async def ended(self, timeout: float) -> None:
+        """Wait until it has ended; TimeoutError after `timeout` seconds."""
+        async with asyncio.timeout(timeout):
+            await asyncio.shield(self._ended)
+
     def _run(self) -> None:
+        self._work()
+        post_to(self._loop, _settle, self._ended, None, None)
+
+    def _work(self) -> None:
         _own.crew = self._crew
         while (job := self._jobs.get()) is not None:
             function, future = job
