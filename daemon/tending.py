@@ -11,7 +11,7 @@ import click
 
 from daemon.config import Topics
 from daemon.core.journal import POSITION_KEY, Fold, JournalError, Position, encode_value
-from daemon.log.port import Bystander, FencedError, InputFacts, LogError, Record, Transaction
+from daemon.log.port import Bystander, FencedError, HeldBackError, InputFacts, LogError, Record, Transaction
 from daemon.runtime import trouble
 
 
@@ -106,6 +106,8 @@ async def _folded(journal: AsyncIterator[Sequence[Record]], partition: int, topi
                 fold.apply(record.offset, record.key, record.value)
     except JournalError as error:
         raise TendingError(trouble.unreadable_journal(partition, error, topics)) from error
+    except HeldBackError as error:
+        raise TendingError(trouble.held_back_journal(error)) from error
     return fold
 
 

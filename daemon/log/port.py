@@ -43,6 +43,19 @@ class RecordRefusedError(CommitFailedError):
     """
 
 
+class HeldBackError(LogError):
+    """A transaction that somebody else has open keeps committed records from being read.
+
+    `topic`, `partition` and `offset` are where it began.
+    """
+
+    def __init__(self, topic: str, partition: int, offset: int) -> None:
+        super().__init__(
+            f"{topic} partition {partition} can not be read on from offset {offset}: a transaction is open there"
+        )
+        self.topic, self.partition, self.offset = topic, partition, offset
+
+
 class CorruptJournalError(LogError):
     """A record that was read back is not what was written there."""
 
@@ -151,7 +164,12 @@ class ShardLog(Protocol):
     def restore(self) -> AsyncIterator[Sequence[Record]]:
         """The committed journal records, oldest first, up to the end as it was when this owner had
         fenced all earlier ones; in batches of bounded size. Compacted: only the last record of a
-        key is promised."""
+        key is promised.
+
+        Raises:
+            HeldBackError: a transaction of somebody else is open in it, and stays so.
+            LogError: it can not be read now.
+        """
         ...
 
     async def commit(self, transaction: Transaction) -> Sequence[int]:
@@ -265,7 +283,8 @@ class Bystander(Protocol):
         """As `ShardLog.restore`, but its owner goes on: what is committed meanwhile may be missing.
 
         Raises:
-            LogError: it can not be read, or a transaction in it is still open.
+            HeldBackError: a transaction in it is still open.
+            LogError: it can not be read now.
         """
         ...
 

@@ -27,6 +27,7 @@ from daemon.log.port import (
     CorruptJournalError,
     FatalLogError,
     FencedError,
+    HeldBackError,
     InputFacts,
     LogError,
     Record,
@@ -126,6 +127,8 @@ class Partition:
         self._lost: str | None = None
         """What the log said when it could not serve the input; the next opening has to explain it."""
         self._blocked: str | None = None
+        self._warning: str | None = None
+        """What keeps it from being restored though it is not blocked."""
         self._journal_end: int | None = None
         """When the partition was opened last: what moves it afterwards is not ours."""
 
@@ -154,6 +157,9 @@ class Partition:
                     await self._drop(DropReason.FENCED if fenced else DropReason.ERROR, str(error))
                 except FatalLogError:
                     raise
+                except HeldBackError as error:
+                    self._warning = trouble.held_back_journal(error)
+                    await self._drop(DropReason.ERROR, self._warning)
                 except LogError as error:
                     await self._drop(DropReason.ERROR, str(error))
         finally:
@@ -165,8 +171,7 @@ class Partition:
             await self._wait_for_confirmation()
         self._rejoining = False  # a new producer is proof enough
         self._fault = None
-        if self._blocked is None:  # else it stays so until this has worked
-            ports.health.restoring(number)
+        self._tell_restoring()
         self._journal_end = None
         await look_first(ports, number)
         self._shard_log = await ports.log.open_shard(number)
@@ -176,7 +181,7 @@ class Partition:
         if self._lost is not None:
             raise BlockedError(trouble.unreadable_input(number, self._lost))
         self._lease_from = None
-        self._blocked = None
+        self._blocked = self._warning = None
         self.shard = opened.shard
         self._facts = opened.facts
         self._input_end = None
@@ -255,9 +260,13 @@ class Partition:
         self._failed = True
         log.warning("partition.dropped", partition=self.number, reason=reason.value, error=why)
         self._ports.metrics.shard_dropped(reason)
-        if self._blocked is None:
-            self._ports.health.restoring(self.number)
+        self._tell_restoring()
         await self._let_go()
+
+    def _tell_restoring(self) -> None:
+        if self._blocked is None:  # else it stays so until this has worked
+            self._ports.health.restoring(self.number)
+            self._ports.health.warned(self.number, self._warning)
 
     async def _refused(self, error: RecordRefusedError) -> None:
         """R4: after several refusals the partition stands still and the record is named; the other partitions

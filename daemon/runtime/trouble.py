@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from daemon.config import Topics
 from daemon.core.journal import NewerJournalError, Position
-from daemon.log.port import InputFacts
+from daemon.log.port import HeldBackError, InputFacts
 
 RUNBOOK = "docs/runbook.md"
 
@@ -94,7 +94,23 @@ def held_back(partition: int, facts: InputFacts, seconds: float, topics: Topics)
     """A transaction of a publisher is open for so long that nobody may be there to end it."""
     return (
         f"partition {partition}: a transaction that is open since more than {seconds:.0f} s holds {topics.changes} back at "
-        f"offset {facts.stable}; {facts.latest - facts.stable} records behind it can not be read. If its publisher is "
-        f"gone, `kafka-transactions.sh find-hanging` and `kafka-transactions.sh abort --topic {topics.changes} "
-        f"--partition {partition} --start-offset {facts.stable}` end it; {RUNBOOK}#stuck-transaction"
+        f"offset {facts.stable}; {facts.latest - facts.stable} records behind it can not be read. "
+        f"{_ended_by(topics.changes, partition, facts.stable)}"
+    )
+
+
+def held_back_journal(error: HeldBackError) -> str:
+    """Somebody else writes to the journal, and its transaction keeps the partition from being restored."""
+    return (
+        f"partition {error.partition}: a transaction of somebody else holds {error.topic} back at offset {error.offset}, so "
+        f"what was under way can not be restored; nothing but coursesyncd should write there. "
+        f"{_ended_by(error.topic, error.partition, error.offset)}"
+    )
+
+
+def _ended_by(topic: str, partition: int, offset: int) -> str:
+    return (
+        "The broker aborts it when its producer's transaction.timeout.ms is over. If that producer is gone for good, "
+        f"`kafka-transactions.sh --bootstrap-server … abort --topic {topic} --partition {partition} --start-offset "
+        f"{offset}` ends it now; {RUNBOOK}#stuck-transaction"
     )

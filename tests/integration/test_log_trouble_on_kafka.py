@@ -24,7 +24,7 @@ from daemon.config import Settings, load_settings
 from daemon.connections import kafka_connection
 from daemon.kombo.api_key import ApiKeyFile
 from daemon.kombo.client import KomboClient
-from daemon.log.kafka import KafkaLog
+from daemon.log.kafka import KafkaLog, journal
 from daemon.log.kafka.admin import NewTopic, create_topics
 from daemon.log.plain import read_topic
 from daemon.log.port import LogError, Topics
@@ -68,6 +68,10 @@ class Daemon:
 
         await self.until(reason, f"blocked partition {partition}")
         return reason() or ""
+
+    def warning(self, partition: int) -> str | None:
+        held = self.health.partitions.get(partition)
+        return None if held is None else held.warning
 
     async def results(self, count: int) -> list[tuple[int, int]]:
         """Partition and offset of every result, when there are so many."""
@@ -136,6 +140,21 @@ class Site:
                     producer.send(self.names.changes, value, partition=partition).get(30)
 
         await asyncio.to_thread(send)
+
+    async def recreate(self) -> None:
+        """Delete the input and make it anew, as quickly as the broker allows."""
+
+        def created() -> bool:
+            try:
+                create_topics(self.admin, [NewTopic(self.names.changes, 2, 1)])
+            except TopicAlreadyExistsError:
+                return False
+            return True
+
+        await asyncio.to_thread(self.admin.delete_topics, [self.names.changes])
+        async with asyncio.timeout(PATIENCE):
+            while not await asyncio.to_thread(created):
+                pass
 
     @contextlib.asynccontextmanager
     async def daemon(self) -> AsyncIterator[Daemon]:
@@ -207,18 +226,7 @@ async def test_a_topic_that_was_created_again_blocks_and_skip_goes_on_in_the_new
     async with site.daemon() as daemon:
         await site.publish(0, "a", "b")
         await daemon.results(2)
-    await asyncio.to_thread(site.admin.delete_topics, [site.names.changes])
-
-    def created() -> bool:
-        try:
-            create_topics(site.admin, [NewTopic(site.names.changes, 2, 1)])
-        except TopicAlreadyExistsError:
-            return False
-        return True
-
-    async with asyncio.timeout(PATIENCE):
-        while not await asyncio.to_thread(created):  # noqa: ASYNC110 - a broker has to be asked
-            await asyncio.sleep(0.1)
+    await site.recreate()
     await site.publish(0, "c", "d", "e")
     async with site.daemon() as daemon:
         assert "was deleted and created again" in await daemon.blocked(0)
@@ -228,6 +236,22 @@ async def test_a_topic_that_was_created_again_blocks_and_skip_goes_on_in_the_new
         done = await site.run("skip", "--partition", "0", "--to", "earliest", "--yes")
         assert done.exit_code == 0, done.output
         assert await daemon.results(5) == [(0, 0), (0, 0), (0, 1), (0, 1), (0, 2)]
+
+
+async def test_a_topic_that_is_created_again_under_a_running_daemon_is_not_read_at_the_old_offsets(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspection, "INTERVAL", 10.0)  # the consumer itself notices sooner
+    async with site.daemon() as daemon:
+        await site.publish(0, "a", "b")
+        await daemon.results(2)
+        await site.recreate()
+        await site.publish(0, *"cdefgh")  # so that it reaches to our offset
+        assert "was deleted and created again" in await daemon.blocked(0)
+        assert await daemon.results(2) == [(0, 0), (0, 1)]
+        done = await site.run("skip", "--partition", "0", "--to", "earliest", "--yes")
+        assert done.exit_code == 0, done.output
+        assert await daemon.results(8) == sorted([(0, 0), (0, 1), *((0, offset) for offset in range(6))])
 
 
 async def test_topics_grow_under_a_running_daemon(site: Site) -> None:
@@ -312,11 +336,43 @@ async def test_a_stuck_transaction_is_told_with_the_offset_to_abort(
             future = producer.send(site.names.changes, b"{}", partition=0)
             await asyncio.to_thread(future.get, 30)
             await site.publish(0, "b")
-            await daemon.until(lambda: daemon.health.partitions[0].warning, "warning")
-            assert "--partition 0 --start-offset 1`" in (daemon.health.partitions[0].warning or "")
+            await daemon.until(lambda: daemon.warning(0), "warning")
+            assert "--partition 0 --start-offset 1`" in (daemon.warning(0) or "")
             await asyncio.to_thread(producer.abort_transaction)
             assert await daemon.results(2) == [(0, 0), (0, 2)]
-            await daemon.until(lambda: daemon.health.partitions[0].warning is None, "end of the warning")
+            await daemon.until(lambda: daemon.warning(0) is None, "end of the warning")
+    finally:
+        await asyncio.to_thread(producer.close, 1)
+
+
+async def test_a_foreign_transaction_in_the_journal_is_told_with_the_offset_to_abort(
+    site: Site, kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "PATIENCE", 1.0)
+    async with site.daemon() as daemon:
+        await site.publish(0, "a")
+        await daemon.results(1)
+    producer = KafkaProducer(
+        bootstrap_servers=kafka_bootstrap, transactional_id=f"{site.names.journal}-stranger"
+    )
+    try:
+        await asyncio.to_thread(producer.init_transactions)
+        producer.begin_transaction()
+        sent = producer.send(site.names.journal, b"?", b"?", partition=0)
+        offset = (await asyncio.to_thread(sent.get, 30)).offset
+        async with site.daemon() as daemon:
+            await daemon.until(lambda: daemon.warning(0), "warning")
+            way_out = f"… abort --topic {site.names.journal} --partition 0 --start-offset {offset}`"
+            assert way_out in (daemon.warning(0) or "")
+            skipped = await site.run("skip", "--partition", "0", "--dry-run")
+            assert skipped.exit_code == 1
+            assert way_out in skipped.output
+            await site.publish(1, "x")
+            await daemon.results(2)
+            await asyncio.to_thread(producer.abort_transaction)
+            await site.publish(0, "b")
+            assert await daemon.results(3) == [(0, 0), (0, 1), (1, 0)]
+            assert daemon.warning(0) is None
     finally:
         await asyncio.to_thread(producer.close, 1)
 

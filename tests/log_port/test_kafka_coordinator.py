@@ -41,6 +41,29 @@ def test_a_join_that_is_answered_between_two_polls_counts(
         assert len(joins) == 1
 
 
+def test_a_leader_that_joins_because_partitions_were_added_brings_it_to_its_end(
+    kafka_bootstrap: str, topic_names: Topics
+) -> None:
+    """kafka-python 3.0.12 gave the join up when a poll ended between the two answers that it takes, and the member
+    was without partitions and heartbeats from then on.
+    """
+    clients = Clients(KafkaConnection((kafka_bootstrap,)))
+    make_topic(clients, topic_names.changes)
+    with member(clients, topic_names) as consumer, clients.admin() as admin:
+        poll_until_stable(consumer, poll_ms=1000, between=lambda: None)
+        admin.create_partitions({topic_names.changes: PARTITIONS + 1})
+        cluster = consumer._client.cluster
+        deadline = time.monotonic() + PATIENCE
+        while len(cluster.partitions_for_topic(topic_names.changes)) == PARTITIONS:
+            assert time.monotonic() < deadline, "the new partition is not seen"
+            cluster.request_update()
+            time.sleep(0.01)
+        while len(consumer.assignment()) == PARTITIONS:
+            assert time.monotonic() < deadline, "the new partition is not assigned"
+            consumer.poll(timeout_ms=0)
+            await_answer(consumer)
+
+
 def test_a_poll_waits_while_the_broker_hangs(own_broker: Broker, topic_names: Topics) -> None:
     """kafka-python 3.0.12 went round and round as soon as a heartbeat was overdue, and kept a callback of each round
     until the broker answered: a replica grew by 100 MB while its broker was frozen for 7 seconds.

@@ -340,6 +340,31 @@ async def test_few_large_records_stop_the_reading_too(kafka: KafkaHarness) -> No
     assert handover.bytes_waiting == 0
 
 
+async def test_a_topic_that_was_created_again_is_not_read_on_though_it_reaches_to_our_offset(
+    kafka: KafkaHarness,
+) -> None:
+    log = kafka.member("m")
+    await joined(log, kafka)
+    await kafka.publish(0, [b"old"] * 3)
+    log.begin(0, 0, token=1)
+    assert len((await next_of(Records, log, kafka)).records) == 3
+    log.pause(0)  # no fetch fails meanwhile, so the group is not told to look at its topics
+    assert await log.confirm_assignment(0, kafka.patience)
+
+    cluster = log._consumer._consumer._client.cluster
+    before = cluster.topic_id(kafka.topics.changes)
+    await kafka.recreate_input()
+    await kafka.publish(0, [b"new"] * 5)
+    cluster.request_update()
+    await kafka.until(lambda: cluster.topic_id(kafka.topics.changes) not in (None, before))
+    log.resume(0)
+    async with asyncio.timeout(kafka.patience):
+        while not isinstance(event := await log.next_event(), PositionLost):
+            assert not isinstance(event, Records), event
+    assert (event.partition, event.token) == (0, 1)
+    assert "created again" in event.message
+
+
 async def test_an_input_that_retention_has_cut_is_a_lost_position(kafka: KafkaHarness) -> None:
     log = kafka.member("m")
     await joined(log, kafka)

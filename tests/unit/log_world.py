@@ -122,6 +122,10 @@ class LogWorld:
         held = self.health.partitions.get(partition)
         return None if held is None else held.state
 
+    def warning(self, partition: int) -> str | None:
+        held = self.health.partitions.get(partition)
+        return None if held is None else held.warning
+
     async def running(self, partition: int) -> None:
         await self.until(lambda: self.state(partition) is PartitionState.RUNNING, f"partition {partition}")
 

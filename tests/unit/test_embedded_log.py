@@ -16,6 +16,7 @@ from daemon.log.port import (
     Assigned,
     Event,
     FencedError,
+    HeldBackError,
     LogError,
     Message,
     PositionLost,
@@ -345,7 +346,7 @@ async def test_a_restore_that_can_not_be_whole_says_so(cluster: EmbeddedCluster)
         await anext(restore)
 
     cluster.producer("foreign").append(TOPICS.journal, Message(b"key", b""), 0)
-    with pytest.raises(LogError, match="foreign"):
+    with pytest.raises(HeldBackError, match="can not be read on from offset 601"):
         await restored(log, 0)
 
 

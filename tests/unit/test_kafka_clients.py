@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kafka import KafkaConsumer, KafkaProducer
+from kafka.cluster import ClusterMetadata
 from kafka.coordinator.base import BaseCoordinator
 from kafka.coordinator.heartbeat import Heartbeat
 from kafka.errors import KafkaError
@@ -121,7 +122,8 @@ def test_the_fields_that_membership_reads_are_still_there():
         "_heartbeat_wakeup",
     )
     assert set(fields) <= set(source)
-    assert "_coordinator" in KafkaConsumer.__init__.__code__.co_names
+    assert {"_coordinator", "_client"} <= set(KafkaConsumer.__init__.__code__.co_names)
+    assert callable(ClusterMetadata.topic_id)
 
 
 def test_the_path_of_a_record_is_still_the_one_that_sending_takes():

@@ -262,7 +262,7 @@ async def test_a_stuck_transaction_is_told_and_the_partition_goes_on_when_it_has
         await world.until(lambda: world.health.partitions[0].warning, "the warning")
         sentence = world.health.partitions[0].warning or ""
         assert sentence.startswith("partition 0: a transaction")
-        assert "kafka-transactions.sh abort --topic course-changes --partition 0 --start-offset 3" in sentence
+        assert "… abort --topic course-changes --partition 0 --start-offset 3`" in sentence
         assert world.metrics.snapshot().lag[0].records == 3
         await read(world, 1, "x")
         assert world.health.partitions[1].warning is None
@@ -270,6 +270,33 @@ async def test_a_stuck_transaction_is_told_and_the_partition_goes_on_when_it_has
         publisher.end_transaction(commit=False)
         await world.until(lambda: offsets(world, 0) == [0, 1, 2, 4, 5], "what was held back")
         await world.until(lambda: world.health.partitions[0].warning is None, "the end of the warning")
+
+
+async def test_a_foreign_transaction_in_the_journal_is_told_and_the_partition_is_restored_when_it_has_ended() -> (
+    None
+):
+    async with LogWorld() as world:
+        await world.start()
+        await read(world, 0, "abc")
+        await world.stop()
+        stranger = world.cluster.producer("stranger")
+        _, offset = stranger.append(world.topics.journal, Message(b"?", b"?"), 0)
+        await world.start()
+        await world.until(lambda: world.warning(0), "the warning")
+        sentence = world.warning(0) or ""
+        assert sentence.startswith(
+            "partition 0: a transaction of somebody else holds course-sync-journal back"
+        )
+        assert f"… abort --topic course-sync-journal --partition 0 --start-offset {offset}`" in sentence
+        await read(world, 1, "x")
+        with pytest.raises(TendingError, match="somebody else holds course-sync-journal back"):
+            await skip(world, 0, "latest")
+        assert world.warning(0) == sentence, "it stands while the restore is tried again"
+
+        stranger.end_transaction(commit=False)
+        await read(world, 0, "d")
+        assert offsets(world, 0) == [0, 1, 2, 3]
+        assert world.warning(0) is None
 
 
 # --- what skip does not do ------------------------------------------------------------------------

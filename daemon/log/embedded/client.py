@@ -20,6 +20,7 @@ from daemon.log.port import (
     Event,
     FatalLogError,
     FencedError,
+    HeldBackError,
     InputFacts,
     LogError,
     Message,
@@ -113,7 +114,7 @@ class EmbeddedLog:
             await asyncio.sleep(0)
             records, following = journal.read(position, RECORDS_MAX, before=end)
             if following == position:
-                raise LogError(f"{self._topics.journal}/{partition} is held back by an open transaction")
+                raise HeldBackError(self._topics.journal, partition, position)
             position = following
             if records:
                 yield records
@@ -322,7 +323,7 @@ class EmbeddedShardLog:
         except OffsetOutOfRangeError:
             raise LogError(f"{journal} was deleted below {self._journal.start} while it was read") from None
         if following == position:
-            raise LogError(f"{journal} is held back at {position} by a foreign transaction that is open")
+            raise HeldBackError(self._topics.journal, self._partition, position)
         return records, following
 
     def _write(self, transaction: Transaction) -> list[int]:

@@ -151,6 +151,8 @@ class Clients:
             # A member hears of a rebalance with its next heartbeat: that is how long a take-over takes
             # beyond the session time-out. The library's 3 s would be most of it.
             heartbeat_interval_ms=min(1000, session_timeout_ms // 4),
+            # How long a partition or a topic that was made meanwhile stays unseen; the library's 5 minutes are long.
+            metadata_max_age_ms=30_000,
             **_EVERY_CONSUMER,
         )
         coordinator.cure(consumer)

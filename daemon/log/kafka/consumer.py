@@ -15,6 +15,7 @@ import asyncio
 import queue
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -107,6 +108,8 @@ class InputConsumer:
         self._consumer: KafkaConsumer
         self._membership: Membership
         self._stopping = False
+        self._topic_id: uuid.UUID | None = None
+        """As the client's metadata have it."""
         self._owned: set[int] = set()
         self._generation = 0
         self._tokens: dict[int, int] = {}
@@ -237,8 +240,21 @@ class InputConsumer:
             self._complain(error)
             time.sleep(RETRY_PAUSE)
         else:
+            self._check_topic()
             for tp, records in polled.items():
                 self._hand_over(tp, records)
+
+    def _check_topic(self) -> None:
+        """Before anything that was read is handed over: records are fetched by the topic's name, and from one that
+        was created again they come as if nothing had been, if it reaches to our offsets.
+        """
+        topic_id = self._consumer._client.cluster.topic_id(self._topic)  # noqa: SLF001
+        if topic_id is None or topic_id == self._topic_id:
+            return  # None: the metadata has no such topic just now
+        if self._topic_id is not None:
+            running = [TopicPartition(self._topic, partition) for partition in self._tokens]
+            self._lose_positions(dict.fromkeys(running), "the topic was created again")
+        self._topic_id = topic_id
 
     def _complain(self, error: KafkaError) -> None:
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""Cures for three faults of the client library's group coordinator, all of 3.0.12.
+"""Cures for four faults of the client library's group coordinator, all of 3.0.12.
 
 **A join that is answered between two polls is forgotten.** A poll that ends before a rebalance does leaves the
 join under way; the next poll is to go on waiting for it. But when it has been answered meanwhile, it is taken for
@@ -6,6 +6,11 @@ an old one and the member joins once more (`join_group_async`: ``if self._join_t
 self._join_task.is_done``). When that member leads the group, everybody has to join again, up to a heartbeat
 interval later: partitions are nobody's for as long, and longer on a busy machine, where the time between
 two polls is longer.
+
+**A join that the leader began because partitions had been added is given up half-way.** What tells it to join is that
+the metadata differ from those of the last assignment; they do not any more once it has made the new one. A poll that
+ends just then, before the answer to that, is the last that waits (`need_rejoin`): the member is assigned nothing,
+sends no heartbeats, is evicted, and goes on polling for ever.
 
 **A poll does not wait while a heartbeat is overdue**, as it is when the broker hangs (`_poll_once` waits no
 longer than `time_to_next_poll`, which is 0 then). It goes round thousands of times a second instead, and each round
@@ -40,6 +45,10 @@ class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]
         assignment: bytes = await super()._do_join_and_sync_async()
         self._answered = self._generation, assignment
         return assignment
+
+    def need_rejoin(self) -> bool:
+        """A join that was begun has to be brought to its end."""
+        return bool(self.rejoining or super().need_rejoin())
 
     def time_to_next_poll(self) -> float:
         """Seconds; heartbeats need no poll, they have a task of their own."""

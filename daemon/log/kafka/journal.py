@@ -10,7 +10,7 @@ from kafka.errors import KafkaError, OffsetOutOfRangeError, RetriableError
 
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.worker import breathe
-from daemon.log.port import CorruptJournalError, LogError, Record
+from daemon.log.port import CorruptJournalError, HeldBackError, LogError, Record
 
 PATIENCE = 60.0
 """Seconds without any progress after which a read is given up; a broker's restart takes less."""
@@ -35,15 +35,17 @@ class JournalReader:
         self._consumer: KafkaConsumer | None = None
         self._position: int | None = None
 
-    def read(self, offset: int, records_max: int, patience: float = PATIENCE) -> Piece:
-        """The committed records from this offset on, at least one record or a gap.
+    def read(self, offset: int, records_max: int, patience: float | None = None) -> Piece:
+        """The committed records from this offset on, at least one record or a gap; `offset` is before the end.
 
         Raises:
+            HeldBackError: a transaction stayed open at this offset for `patience` seconds, by default `PATIENCE`.
             CorruptJournalError: the partition does not reach to this offset, or no longer back to it.
             LogError: no progress within `patience` seconds, or the cluster refuses.
         """
         try:
-            return self._read(self._at(offset), offset, records_max, time.monotonic() + patience)
+            deadline = time.monotonic() + (PATIENCE if patience is None else patience)
+            return self._read(self._at(offset), offset, records_max, deadline)
         except OffsetOutOfRangeError as error:
             self._position = None
             raise CorruptJournalError(f"{self._name} has no offset {offset}") from error
@@ -65,6 +67,9 @@ class JournalReader:
                 records = polled.get(self._tp, ())
                 return Piece([Record(r.offset, r.timestamp, r.key, r.value) for r in records], position)
             if time.monotonic() > deadline:
+                # To a reader of committed records the partition ends where the first open transaction begins.
+                if consumer.end_offsets([self._tp])[self._tp] == offset:
+                    raise HeldBackError(self._tp.topic, self._tp.partition, offset)
                 raise LogError(f"{self._name} could not be read on from offset {offset}")
 
     def close(self) -> None:

@@ -139,8 +139,6 @@ class KafkaShardLog:
         reader, worker = self._reading
         self._readers_now += 1
         try:
-            if patience is None:
-                return await worker.call(lambda: reader.read(offset, records_max), READ_TIMEOUT)
             return await worker.call(lambda: reader.read(offset, records_max, patience), READ_TIMEOUT)
         except TimeoutError:
             self._retire_reader()  # its thread ends when the call does
