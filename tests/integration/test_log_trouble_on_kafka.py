@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from click.testing import Result as Run
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import TopicAlreadyExistsError
+from kafka.errors import PolicyViolationError, TopicAlreadyExistsError
 
 from daemon.cli import main
 from daemon.config import Settings, load_settings
@@ -375,6 +375,34 @@ async def test_a_foreign_transaction_in_the_journal_is_told_with_the_offset_to_a
             assert daemon.warning(0) is None
     finally:
         await asyncio.to_thread(producer.close, 1)
+
+
+async def test_a_new_journal_is_begun_as_the_runbook_says(site: Site) -> None:
+    async with site.daemon() as daemon:
+        await site.publish(0, "a", "b")
+        await daemon.results(2)
+    with contextlib.closing(KafkaProducer(bootstrap_servers=site.bootstrap)) as stranger:
+        sent = stranger.send(site.names.journal, b"{}", b'["alien","x"]', partition=0)
+        await asyncio.to_thread(sent.get, 30)
+    await site.publish(0, "c")
+    async with site.daemon() as daemon:
+        assert """with key b'["alien","x"]' is not readable""" in await daemon.blocked(0)
+
+        async def empty_the_journal() -> None:
+            everything = {TopicPartition(site.names.journal, 0): -1}
+            await asyncio.to_thread(site.admin.delete_records, everything)
+
+        with pytest.raises(PolicyViolationError):  # why the runbook changes the topic first
+            await empty_the_journal()
+        deletable = {"cleanup.policy": "compact,delete", "retention.ms": "-1"}
+        resource = ConfigResource(ConfigResourceType.TOPIC, site.names.journal, deletable)
+        await asyncio.to_thread(site.admin.alter_configs, [resource])
+        await empty_the_journal()
+        corrected = await site.run("topics", "create")
+        assert "cleanup.policy=compact (was compact,delete)" in corrected.output
+        done = await site.run("skip", "--partition", "0", "--to", "2", "--yes")
+        assert done.exit_code == 0, done.output
+        assert await daemon.results(3) == [(0, 0), (0, 1), (0, 2)]
 
 
 async def test_a_journal_that_is_not_compacted_is_refused_at_the_start_and_corrected_by_topics_create(
