@@ -15,7 +15,7 @@ import structlog
 
 from daemon import __version__
 from daemon.admin import AdminServer
-from daemon.allocator import share_one_heap
+from daemon.allocator import keep_heap_compact
 from daemon.config import Settings
 from daemon.connections import kafka_connection
 from daemon.entry import STOPS
@@ -60,7 +60,7 @@ def run(*, config_file: Path | None) -> None:
     except ApiKeyError as error:
         click.echo(str(error), err=True)
         sys.exit(EXIT_CONFIGURATION)
-    share_one_heap()
+    keep_heap_compact()
     gc.freeze()  # what was imported stays
     gc.set_threshold(GARBAGE_THRESHOLD, *gc.get_threshold()[1:])
     sys.exit(asyncio.run(_Process(settings, api_key).run()))
