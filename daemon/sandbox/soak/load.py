@@ -14,8 +14,8 @@ from daemon.sandbox.simulator.faults import DEMO, NONE, FaultPlan, TaskSlow
 RATE: Final = 300.0
 """Changes published a second: about twice what leaves, and little enough to leave a laptop usable."""
 HEAD_START: Final = 0.1
-"""So much more lies in the topic almost from the beginning, as after an outage, so that queues and buffers
-have found their size when memory is first told."""
+"""So much more lies in the topic when the daemon is started, as after an outage: its first fetches are as large
+as those later on, and queues and buffers have found their size when memory is first told."""
 
 COURSES_MAX: Final = 300
 SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
@@ -24,7 +24,6 @@ SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
         "window.batches_max": "1",
         "batch.items_max": "20",
         "backlog.courses_max": str(COURSES_MAX),
-        "backlog.courses_max_per_integration": str(COURSES_MAX),
     }
 )
 BACKLOG_LIMIT: Final = COURSES_MAX * PARTITIONS
@@ -37,7 +36,7 @@ RELIEVED_TASK_SECONDS: Final = 0.2
 
 
 def head_start(seconds: float) -> int:
-    """Changes that are published at once, before a soak of so many seconds."""
+    """Changes that are published before the daemon is started, for a soak of so many seconds."""
     return round(HEAD_START * RATE * seconds)
 
 

@@ -42,9 +42,6 @@ def run_soak(minutes: float, seed: int, directory: Path, console: Console) -> Ou
         task_seconds=load.RELIEVED_TASK_SECONDS,
         settings=load.SETTINGS,
     ) as stack:
-        console.print("Starting coursesyncd …")
-        stack.start_daemon()
-        stack.await_ready()
         run = _Run(stack, console, minutes, seed)
         run.play()
         # All that it will ever publish must lie in the topics before it is judged.
@@ -64,24 +61,26 @@ class _Run:
 
     def play(self) -> None:
         """From the first change to the last result, or until no more of them come."""
-        at = self._stack.addresses
+        at, head_start = self._stack.addresses, load.head_start(self._minutes * 60)
         self._began = time.monotonic()
         with (
             ResultsView(at.connection, at.topics.results) as view,
             Watching(self._console, self._plan.changes) as watching,
-            Publishing(
-                at.connection,
-                at.topics.changes,
-                self._plan,
-                load.RATE,
-                load.head_start(self._minutes * 60),
-            ) as publishing,
+            Publishing(at.connection, at.topics.changes, self._plan, load.RATE, head_start) as publishing,
         ):
+            self._start_daemon(publishing, head_start)
             self._overload(view, watching, publishing)
             self._console.print("The API is good and fast from now on.")
             self._stack.tell_simulator("faults", msgspec.json.encode(load.RELIEVED))
             self._relieve(view, watching, publishing)
         self._seconds = time.monotonic() - self._began
+
+    def _start_daemon(self, publishing: Publishing, head_start: int) -> None:
+        while publishing.published < head_start and not publishing.done:
+            time.sleep(0.05)
+        self._console.print("Starting coursesyncd …")
+        self._stack.start_daemon()
+        self._stack.await_ready()
 
     def _overload(self, view: ResultsView, watching: Watching, publishing: Publishing) -> None:
         seconds, told = self._minutes * 60, 0
@@ -107,13 +106,13 @@ class _Run:
                 break
 
     def _look(self, view: ResultsView, watching: Watching, publishing: Publishing) -> Look:
-        """Look at the daemon and show it; read results until it is time for the next look."""
+        """Look at the daemon, read results until it is time for the next look, and show all of it."""
         until = time.monotonic() + _LOOK_EVERY
         self._stack.assert_running()
         look = look_at(self._stack.daemon, self._elapsed)
-        watching.update(publishing.published, view.statuses, _say(look))
         while (left := until - time.monotonic()) > 0:
             view.poll(left)
+        watching.update(publishing.published, view.statuses, _say(look))
         return look
 
     @property
