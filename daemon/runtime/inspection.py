@@ -59,7 +59,7 @@ class Inspection:
             return
         partition.compare(facts)
         if partition.paused:
-            partition.saw_end(facts.latest)  # no read tells what has come since
+            partition.intake.saw_end(facts.latest)  # no read tells what has come since
         if partition.shard is not None:
             self._watch_transactions(partition, facts)
 
@@ -75,7 +75,7 @@ class Inspection:
             if facts.latest > facts.stable:
                 self._held_back[number] = _HeldBack(facts.stable, now)
             return
-        partition.saw_end(facts.latest)
+        partition.intake.saw_end(facts.latest)
         seconds = now - held.since
         if seconds < HELD_BACK_AFTER:
             return

@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import structlog
 
-from daemon.codec import decode_change
 from daemon.core import journal
 from daemon.core.shard import Shard
 from daemon.core.step import Batch, Fact, Step
@@ -35,6 +34,7 @@ from daemon.log.port import (
     ShardLog,
 )
 from daemon.runtime import trouble
+from daemon.runtime.intake import Intake
 from daemon.runtime.opening import BlockedError, look_first, restore
 from daemon.runtime.outbound import transaction
 from daemon.runtime.ports import Ports
@@ -44,18 +44,10 @@ from daemon.telemetry.projection import count
 
 log = structlog.get_logger()
 
-INTAKE_RECORDS_MAX = 10_000
-"""Records that are read and not yet admitted; at it the partition's input pauses. Bounds a transaction."""
-INTAKE_BYTES_MAX = 16 * 1024 * 1024
-"""Their size, at which it pauses too: a transaction of more might take longer than a commit may."""
-INTAKE_RESUME_SHARE = 0.5
-"""Of both, below which it goes on."""
 REFUSALS_MAX = 3
 """Refusals of a record after which the partition is blocked."""
 RETRY_DELAY_MAX = 30.0
 """Seconds between two attempts to open a partition while the log is in trouble."""
-
-
 LOOK_INTERVAL = 5.0
 """Seconds between two looks whether somebody has written to the journal of a blocked partition."""
 
@@ -99,15 +91,13 @@ class Partition:
         self.shard: Shard | None = None
         self.fenced_at = 0.0
         """Boot-time clock, when this owner had fenced all earlier ones."""
-        self.last_record_ms: int | None = None
         self.commit_since_ms: int | None = None
         self.topic_partitions: int | None = None
+        self.intake = Intake(number, ports)
         self._ports = ports
         self._on_opened, self._on_dropped, self._on_facts = on_opened, on_dropped, on_facts
         self._shard_log: ShardLog | None = None
         self._waker = Waker()
-        self._token = 0
-        self._paused = False
         self._suspended = False
         self._rejoining = False
         self._revocations = 0
@@ -122,8 +112,6 @@ class Partition:
         self._fault: LogError | None = None
         self._facts: InputFacts | None = None
         """Of the input, when the shard was opened."""
-        self._input_end: int | None = None
-        """How far the input reaches, as far as we have heard since the shard was opened."""
         self._lost: str | None = None
         """What the log said when it could not serve the input; the next opening has to explain it."""
         self._blocked: str | None = None
@@ -184,7 +172,7 @@ class Partition:
         self._blocked = self._warning = None
         self.shard = opened.shard
         self._facts = opened.facts
-        self._input_end = None
+        self.intake.opened()
         self.topic_partitions = opened.facts.partitions
         if opened.is_new:
             # Pin the start: `latest` must mean the same after a crash.
@@ -198,7 +186,7 @@ class Partition:
         )
         self._on_opened(self, opened.shard)
         if not self._suspended and not self._rejoining:
-            self._begin(opened.shard)
+            self.intake.begin(opened.shard)
         # Else it was revoked meanwhile: reading begins when it has come back and has proved itself.
         ports.health.restored(number)
 
@@ -236,7 +224,7 @@ class Partition:
             await self._commit(shard, shard_log, step)
             if rejoining and self._rejoining and self._revocations == revocations:
                 self._rejoining = False
-                self._begin(shard)
+                self.intake.begin(shard)
                 self._release_leases()
 
     async def _commit(self, shard: Shard, shard_log: ShardLog, step: Step) -> None:
@@ -253,7 +241,7 @@ class Partition:
         count(self._ports.metrics, step, now)
         self._on_facts(self, shard, step.facts)
         self._release_leases()
-        self._adjust_flow(shard)
+        self.intake.adjust(shard)
 
     async def _drop(self, reason: DropReason, why: str) -> None:
         self._failures += 1
@@ -312,7 +300,7 @@ class Partition:
         shard, self.shard = self.shard, None
         shard_log, self._shard_log = self._shard_log, None
         self._lease_from = None
-        self._token += 1
+        self.intake.stop()
         if shard is not None:
             self._on_dropped(self, shard)
         self._release_leases()
@@ -329,7 +317,7 @@ class Partition:
         self._suspended = True
         self._rejoining = False
         self._revocations += 1
-        self._token += 1
+        self.intake.stop()
 
     def rejoin(self) -> None:
         """It has come straight back: prove it, then go on with the same memory (R5)."""
@@ -341,7 +329,7 @@ class Partition:
     def stop(self) -> None:
         """Commit what was decided, then end. What was read and not admitted is read again some day."""
         self._stopping = True
-        self._token += 1
+        self.intake.stop()
         self._release_leases()
         self.wake()
 
@@ -353,10 +341,6 @@ class Partition:
         if (opened.topic_id, opened.partitions) != (facts.topic_id, facts.partitions):
             self.fail(InputChangedError("the input topic was grown or created again"))
 
-    def saw_end(self, offset: int) -> None:
-        """The input reaches to this offset at least."""
-        self._input_end = max(offset, self._input_end or 0)
-
     def fail(self, error: LogError) -> None:
         """Something that a request found out about the journal: `run` deals with it."""
         self._fault = error
@@ -364,69 +348,26 @@ class Partition:
 
     def input_lost(self, token: int, sentence: str) -> None:
         """The log can not serve this partition's input from where we are."""
-        if token == self._token:
+        if token == self.intake.token:
             self.fail(InputLostError(sentence))
 
     def deliver(self, token: int, records: Sequence[Record], end_offset: int | None) -> None:
         """Records of the input; those of an earlier `begin` are ignored."""
-        shard = self.shard
-        if token != self._token or shard is None or not records:
-            return
-        now = self._ports.clock.now()
-        bytes_max = self._ports.settings.batch.bytes_max
-        entries = [
-            decode_change(
-                record.offset,
-                record.key,
-                record.value,
-                record.headers,
-                consumed_at=now.wall,
-                item_bytes_max=bytes_max,
-            )
-            for record in records
-        ]
-        next_offset = records[-1].offset + 1
-        shard.read(entries, next_offset, now)
-        self.last_record_ms = records[-1].timestamp
-        if end_offset is not None:
-            self.saw_end(end_offset)
-        self._adjust_flow(shard)
-        self.wake()
-
-    def _begin(self, shard: Shard) -> None:
-        self._token += 1
-        self._paused = False
-        self._ports.log.begin(self.number, shard.next_read, self._token)
-        self._adjust_flow(shard)  # what was restored may fill the backlog already
-
-    def _adjust_flow(self, shard: Shard) -> None:
-        """Pause the input at a limit, resume it well below."""
-        share = INTAKE_RESUME_SHARE if self._paused else 1.0
-        full = (
-            shard.intake >= INTAKE_RECORDS_MAX * share
-            or shard.intake_bytes >= INTAKE_BYTES_MAX * share
-            or shard.backlog_is_full(paused=self._paused)
-        )
-        if full and not self._paused:
-            self._paused = True
-            self._ports.log.pause(self.number)
-        elif self._paused and not full:
-            self._paused = False
-            self._ports.log.resume(self.number)
+        if token == self.intake.token and self.shard is not None and records:
+            self.intake.take(self.shard, records, end_offset)
+            self.wake()
 
     # --- for requests -----------------------------------------------------------------------------
 
     @property
     def lag(self) -> int | None:
         """Records of the input that are not read yet; None when nothing is known."""
-        if self.shard is None or self._input_end is None:
-            return None
-        return max(0, self._input_end - self.shard.next_read)
+        return None if self.shard is None else self.intake.lag(self.shard)
 
     @property
     def paused(self) -> bool:
         """Whether its input stands still because a limit is reached."""
-        return self._paused and self.shard is not None
+        return self.intake.paused and self.shard is not None
 
     @property
     def active(self) -> bool:

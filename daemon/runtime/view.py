@@ -37,7 +37,7 @@ class View:
             commit_since_ms=min(commits, default=None),
             paused=sum(p.paused for p in partitions),
             topic_partitions=next((p.topic_partitions for p in partitions if p.topic_partitions), None),
-            lag={p.number: Lag(p.lag, p.last_record_ms) for p in partitions},
+            lag={p.number: Lag(p.lag, p.intake.last_record_ms) for p in partitions},
         )
 
 

@@ -23,7 +23,7 @@ from daemon_world import (
 
 from daemon.log.kafka.partitioner import place
 from daemon.log.plain import read_topic
-from daemon.runtime.partition import INTAKE_RECORDS_MAX
+from daemon.runtime.intake import INTAKE_RECORDS_MAX
 from daemon.sandbox.checker import Limits, check_run
 from daemon.sandbox.local_http import get
 from daemon.sandbox.profile import PARTITIONS

@@ -13,7 +13,7 @@ import msgspec
 
 from daemon.core import step
 from daemon.log.port import Message
-from daemon.runtime import partition
+from daemon.runtime import intake
 from daemon.sandbox.simulator.state import Simulator
 from tests.sim import faults, reducing
 from tests.sim.faulty import FaultyCluster
@@ -54,8 +54,8 @@ def run(
 def bounded(bounds: Bounds) -> Iterator[None]:
     """Constants of the daemon, as small as this history wants them."""
     with (
-        patch.object(partition, "INTAKE_RECORDS_MAX", bounds.intake_records),
-        patch.object(partition, "INTAKE_BYTES_MAX", bounds.intake_bytes),
+        patch.object(intake, "INTAKE_RECORDS_MAX", bounds.intake_records),
+        patch.object(intake, "INTAKE_BYTES_MAX", bounds.intake_bytes),
         patch.object(step, "STEP_BYTES_MAX", bounds.step_bytes),
     ):
         yield

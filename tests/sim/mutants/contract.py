@@ -22,6 +22,7 @@ from daemon.core.verdict import Verdict
 from daemon.core.waiting import Held, Waiting
 from daemon.runtime import outbound
 from daemon.runtime.halt import Halt
+from daemon.runtime.intake import Intake
 from daemon.runtime.partition import Partition
 from daemon.runtime.poller import Poller
 from tests.sim.mutants.registry import Patch, mutant
@@ -82,7 +83,7 @@ def old_records_are_taken(patch: Patch) -> None:
     deliver = Partition.deliver
 
     def take_all(partition: Partition, _: int, *a: Any) -> None:
-        deliver(partition, partition._token, *a)
+        deliver(partition, partition.intake.token, *a)
 
     patch(Partition, "deliver", take_all)
 
@@ -260,18 +261,18 @@ def no_window(patch: Patch) -> None:
 
 @mutant("C6", "A full backlog does not pause the input.")
 def backlog_never_pauses(patch: Patch) -> None:
-    patch(Partition, "_adjust_flow", lambda partition, shard: None)
+    patch(Intake, "adjust", lambda intake, shard: None)
 
 
 @mutant("C6", "A paused input stays paused.")
 def pause_for_ever(patch: Patch) -> None:
-    adjust_flow = Partition._adjust_flow
+    adjust = Intake.adjust
 
-    def only_pause(partition: Partition, shard: Shard) -> None:
-        if not partition._paused:
-            adjust_flow(partition, shard)
+    def only_pause(intake: Intake, shard: Shard) -> None:
+        if not intake.paused:
+            adjust(intake, shard)
 
-    patch(Partition, "_adjust_flow", only_pause)
+    patch(Intake, "adjust", only_pause)
 
 
 @mutant("C6", "Only the partition's own count of waiting courses is watched.")

@@ -185,7 +185,7 @@ def rejoin_without_proof(patch: Patch) -> None:
             if partition.shard is None:
                 partition._rejoining = True
             else:
-                partition._begin(partition.shard)
+                partition.intake.begin(partition.shard)
             partition.wake()
 
     patch(Partition, "rejoin", rejoin)
@@ -200,7 +200,7 @@ def rejoin_renews_lease(patch: Patch) -> None:
         if partition.shard is not None and partition._rejoining:
             partition._rejoining = False
             partition._lease_from = partition._ports.clock.boot()
-            partition._begin(partition.shard)
+            partition.intake.begin(partition.shard)
             partition._release_leases()
 
     patch(Partition, "rejoin", renew)

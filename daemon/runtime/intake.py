@@ -1,0 +1,89 @@
+"""The input of one partition: lets its records flow to the shard, and stops them at a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from daemon.codec import decode_change
+from daemon.core.shard import Shard
+from daemon.log.port import Record
+from daemon.runtime.ports import Ports
+
+INTAKE_RECORDS_MAX = 10_000
+"""Records that are read and not yet admitted; at it the partition's input pauses. Bounds a transaction."""
+INTAKE_BYTES_MAX = 16 * 1024 * 1024
+"""Their size, at which it pauses too: a transaction of more might take longer than a commit may."""
+INTAKE_RESUME_SHARE = 0.5
+"""Of both, below which it goes on."""
+
+
+class Intake:
+    """Records bear the token of the `begin` that let them flow; `stop` makes those on their way void."""
+
+    def __init__(self, number: int, ports: Ports) -> None:
+        self.token = 0
+        self.paused = False
+        """It stands still because a limit is reached."""
+        self.last_record_ms: int | None = None
+        """The log's time of the record that came last."""
+        self._number = number
+        self._ports = ports
+        self._end: int | None = None
+
+    def opened(self) -> None:
+        """A new shard has been opened; what was heard of the input before may be of another topic."""
+        self._end = None
+
+    def begin(self, shard: Shard) -> None:
+        """Let records flow, from where the shard is."""
+        self.token += 1
+        self.paused = False
+        self._ports.log.begin(self._number, shard.next_read, self.token)
+        self.adjust(shard)  # what was restored may fill the backlog already
+
+    def stop(self) -> None:
+        self.token += 1
+
+    def take(self, shard: Shard, records: Sequence[Record], end_offset: int | None) -> None:
+        """Records, at least one, that have come in offset order, and how far the input reaches."""
+        now = self._ports.clock.now()
+        bytes_max = self._ports.settings.batch.bytes_max
+        entries = [
+            decode_change(
+                record.offset,
+                record.key,
+                record.value,
+                record.headers,
+                consumed_at=now.wall,
+                item_bytes_max=bytes_max,
+            )
+            for record in records
+        ]
+        shard.read(entries, records[-1].offset + 1, now)
+        self.last_record_ms = records[-1].timestamp
+        if end_offset is not None:
+            self.saw_end(end_offset)
+        self.adjust(shard)
+
+    def adjust(self, shard: Shard) -> None:
+        """Pause at a limit, resume well below it."""
+        share = INTAKE_RESUME_SHARE if self.paused else 1.0
+        full = (
+            shard.intake >= INTAKE_RECORDS_MAX * share
+            or shard.intake_bytes >= INTAKE_BYTES_MAX * share
+            or shard.backlog_is_full(paused=self.paused)
+        )
+        if full and not self.paused:
+            self.paused = True
+            self._ports.log.pause(self._number)
+        elif self.paused and not full:
+            self.paused = False
+            self._ports.log.resume(self._number)
+
+    def saw_end(self, offset: int) -> None:
+        """The input reaches to this offset at least."""
+        self._end = max(offset, self._end or 0)
+
+    def lag(self, shard: Shard) -> int | None:
+        """Records that are not read yet; None when nothing is known."""
+        return None if self._end is None else max(0, self._end - shard.next_read)
