@@ -120,12 +120,17 @@ class Revoked:
 
 @dataclass(frozen=True, slots=True)
 class Records:
+    """Records in offset order, or news of how far a partition is read: then there are none."""
+
     partition: int
     token: int
     """That of the `begin` which let these records flow; records with an old token are to be ignored."""
     records: Sequence[Record]
+    next_offset: int
+    """Where the next read begins. What lies between it and the last record is nothing to be read: the markers
+    of transactions, aborted records, gaps."""
     end_offset: int | None = None
-    """The partition's last stable offset as known at this read, for lag figures."""
+    """The partition's end as known at this read, for lag figures."""
 
 
 @dataclass(frozen=True, slots=True)

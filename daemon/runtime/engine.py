@@ -132,9 +132,9 @@ class Engine:
     async def _follow_log(self) -> None:
         while True:
             match await self._ports.log.next_event():
-                case Records(partition=number, token=token, records=records, end_offset=end):
+                case Records(partition=number) as read:
                     if number in self._partitions:
-                        self._partitions[number][0].deliver(token, records, end)
+                        self._partitions[number][0].deliver(read)
                 case Revoked(partitions=numbers):
                     self._revoked(numbers)
                 case Assigned(partitions=numbers):

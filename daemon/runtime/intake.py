@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from daemon.codec import decode_change
 from daemon.core.shard import Shard
-from daemon.log.port import Record
+from daemon.log.port import Record, Records
 from daemon.runtime.ports import Ports
 
 INTAKE_RECORDS_MAX = 10_000
@@ -28,24 +28,35 @@ class Intake:
         """The log's time of the record that came last."""
         self._number = number
         self._ports = ports
+        self._next = 0
         self._end: int | None = None
 
-    def opened(self) -> None:
+    def opened(self, shard: Shard) -> None:
         """A new shard has been opened; what was heard of the input before may be of another topic."""
-        self._end = None
+        self._next, self._end = shard.next_read, None
 
     def begin(self, shard: Shard) -> None:
         """Let records flow, from where the shard is."""
         self.token += 1
         self.paused = False
-        self._ports.log.begin(self._number, shard.next_read, self.token)
+        self._next = shard.next_read
+        self._ports.log.begin(self._number, self._next, self.token)
         self.adjust(shard)  # what was restored may fill the backlog already
 
     def stop(self) -> None:
         self.token += 1
 
-    def take(self, shard: Shard, records: Sequence[Record], end_offset: int | None) -> None:
-        """Records, at least one, that have come in offset order, and how far the input reaches."""
+    def take(self, shard: Shard, read: Records) -> None:
+        """What has come, or how far it is read."""
+        if read.records:
+            self._decode(shard, read.records)
+            self.last_record_ms = read.records[-1].timestamp
+        self._next = read.next_offset
+        if read.end_offset is not None:
+            self.saw_end(read.end_offset)
+        self.adjust(shard)
+
+    def _decode(self, shard: Shard, records: Sequence[Record]) -> None:
         now = self._ports.clock.now()
         bytes_max = self._ports.settings.batch.bytes_max
         entries = [
@@ -60,10 +71,6 @@ class Intake:
             for record in records
         ]
         shard.read(entries, records[-1].offset + 1, now)
-        self.last_record_ms = records[-1].timestamp
-        if end_offset is not None:
-            self.saw_end(end_offset)
-        self.adjust(shard)
 
     def adjust(self, shard: Shard) -> None:
         """Pause at a limit, resume well below it."""
@@ -84,6 +91,7 @@ class Intake:
         """The input reaches to this offset at least."""
         self._end = max(offset, self._end or 0)
 
-    def lag(self, shard: Shard) -> int | None:
-        """Records that are not read yet; None when nothing is known."""
-        return None if self._end is None else max(0, self._end - shard.next_read)
+    @property
+    def lag(self) -> int | None:
+        """Offsets that are not read yet; None when nothing is known."""
+        return None if self._end is None else max(0, self._end - self._next)

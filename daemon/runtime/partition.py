@@ -29,8 +29,8 @@ from daemon.log.port import (
     HeldBackError,
     InputFacts,
     LogError,
-    Record,
     RecordRefusedError,
+    Records,
     ShardLog,
 )
 from daemon.runtime import trouble
@@ -172,7 +172,7 @@ class Partition:
         self._blocked = self._warning = None
         self.shard = opened.shard
         self._facts = opened.facts
-        self.intake.opened()
+        self.intake.opened(opened.shard)
         self.topic_partitions = opened.facts.partitions
         if opened.is_new:
             # Pin the start: `latest` must mean the same after a crash.
@@ -351,10 +351,10 @@ class Partition:
         if token == self.intake.token:
             self.fail(InputLostError(sentence))
 
-    def deliver(self, token: int, records: Sequence[Record], end_offset: int | None) -> None:
+    def deliver(self, read: Records) -> None:
         """Records of the input; those of an earlier `begin` are ignored."""
-        if token == self.intake.token and self.shard is not None and records:
-            self.intake.take(self.shard, records, end_offset)
+        if read.token == self.intake.token and self.shard is not None:
+            self.intake.take(self.shard, read)
             self.wake()
 
     # --- for requests -----------------------------------------------------------------------------
@@ -362,7 +362,7 @@ class Partition:
     @property
     def lag(self) -> int | None:
         """Records of the input that are not read yet; None when nothing is known."""
-        return None if self.shard is None else self.intake.lag(self.shard)
+        return None if self.shard is None else self.intake.lag
 
     @property
     def paused(self) -> bool:

@@ -85,6 +85,18 @@ async def test_aborted_records_are_never_seen(world: World, harness: Harness):
     assert is_increasing(member.records(0))
 
 
+async def test_the_end_is_reached_though_no_record_stands_there(world: World, harness: Harness):
+    """The marker of a transaction takes an offset: a lag that counted it would never come to nothing."""
+    await (await harness.publish_in_transaction(0, [b"record"])).end(commit=True)
+    member = await world.join_alone()
+    facts = await world.facts(member, 0, lambda facts: facts.stable > 1, "the marker")
+
+    member.log.begin(0, 0, token=1)
+    await world.until(lambda: member.read_to(0) == facts.latest, "the end")
+
+    assert member.values(0) == [b"record"]
+
+
 async def test_records_behind_an_open_transaction_come_when_it_ends(world: World, harness: Harness):
     open_transaction = await harness.publish_in_transaction(0, [b"undecided"])
     await harness.publish(0, [b"behind"])

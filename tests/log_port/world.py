@@ -57,6 +57,11 @@ class Member:
     def values(self, partition: int, token: int | None = None) -> list[bytes | None]:
         return [record.value for record in self.records(partition, token)]
 
+    def read_to(self, partition: int) -> int | None:
+        """Where the next read of this partition begins, by what was told last."""
+        told = [e.next_offset for e in self.events if isinstance(e, Records) and e.partition == partition]
+        return told[-1] if told else None
+
     def lost(self) -> list[PositionLost]:
         return [event for event in self.events if isinstance(event, PositionLost)]
 

@@ -16,7 +16,8 @@ PATIENCE = 5.0
 
 
 def records(count: int) -> Records:
-    return Records(0, 1, [Record(number, 0, b"key", None, (("v", b"alue"),)) for number in range(count)])
+    records = [Record(number, 0, b"key", None, (("v", b"alue"),)) for number in range(count)]
+    return Records(0, 1, records, count)
 
 
 async def test_calls_run_one_after_the_other_in_one_thread_that_is_not_the_loops():

@@ -216,10 +216,10 @@ class EmbeddedLog:
                 del self._flows[partition]
                 message = f"the log has the offsets from {log.start} to {log.end}"
                 return PositionLost(partition, flow.token, flow.offset, message)
-            flow.offset = position
-            if records:
+            if position > flow.offset:
+                flow.offset = position
                 self._flows[partition] = self._flows.pop(partition)  # the others come first next time
-                return Records(partition, flow.token, records, log.stable)
+                return Records(partition, flow.token, records, position, log.stable)
         return None
 
     def _lose_all(self) -> frozenset[int]:

@@ -16,7 +16,7 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -57,6 +57,8 @@ RETRY_PAUSE = 0.2
 COMPLAINT_INTERVAL = 10.0
 """Seconds between two log lines about that."""
 
+PROGRESS_INTERVAL = 1.0
+"""Seconds between two looks how far partitions are read that bring nothing."""
 GROUP_COMMIT_INTERVAL = 1.0
 """Seconds between commits of group offsets. They serve lag tools only."""
 FINAL_COMMIT_MS = 2_000
@@ -113,6 +115,9 @@ class InputConsumer:
         self._owned: set[int] = set()
         self._generation = 0
         self._tokens: dict[int, int] = {}
+        self._told: dict[int, tuple[int, int | None]] = {}
+        """How far each partition is read, and where it ends, as the loop has heard it."""
+        self._progress_due = 0.0
         self._held: set[int] = set()
         self._throttled = False
         self._confirmations: list[_Confirmation] = []
@@ -212,6 +217,7 @@ class InputConsumer:
         self._poll()
         self._check_membership()
         self._confirm()
+        self._tell_progress()
         self._commit_group_offsets()
 
     def _obey(self) -> None:
@@ -277,8 +283,25 @@ class InputConsumer:
             )
             for record in polled
         ]
-        end = self._consumer.highwater(tp)
-        self._handover.put(Records(tp.partition, token, records, end))
+        self._tell(tp, token, records)
+
+    def _tell(self, tp: TopicPartition, token: int, records: Sequence[Record]) -> None:
+        """Records, or, where nothing but markers of transactions has come since, how far it is read: a lag that
+        counted those would never come to nothing.
+        """
+        # `position` of the consumer asks the coordinator first.
+        position = self._consumer._subscription.assignment[tp].position  # noqa: SLF001
+        progress = (position.offset, self._consumer.highwater(tp))
+        if records or progress != self._told.get(tp.partition):
+            self._told[tp.partition] = progress
+            self._handover.put(Records(tp.partition, token, records, *progress))
+
+    def _tell_progress(self) -> None:
+        now = time.monotonic()
+        if now >= self._progress_due:
+            self._progress_due = now + PROGRESS_INTERVAL
+            for partition, token in self._tokens.items():
+                self._tell(TopicPartition(self._topic, partition), token, ())
 
     def _lose_positions(self, offsets: Mapping[TopicPartition, int | None], why: str) -> None:
         for tp, known in offsets.items():
@@ -318,6 +341,7 @@ class InputConsumer:
             return  # revoked since; the caller will hear of it
         self._consumer.seek(TopicPartition(self._topic, partition), offset)
         self._tokens[partition] = token
+        self._told.pop(partition, None)
         self._held.discard(partition)
         self._apply([partition])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from daemon.core.shard import Shard
 from daemon.core.step import Batch, LateTask, Outcome
 from daemon.core.verdict import Verdict
 from daemon.core.waiting import Held, Waiting
+from daemon.log.port import Records
 from daemon.runtime import outbound
 from daemon.runtime.halt import Halt
 from daemon.runtime.intake import Intake
@@ -82,8 +84,8 @@ def position_stands_still(patch: Patch) -> None:
 def old_records_are_taken(patch: Patch) -> None:
     deliver = Partition.deliver
 
-    def take_all(partition: Partition, _: int, *a: Any) -> None:
-        deliver(partition, partition.intake.token, *a)
+    def take_all(partition: Partition, read: Records) -> None:
+        deliver(partition, replace(read, token=partition.intake.token))
 
     patch(Partition, "deliver", take_all)
 
