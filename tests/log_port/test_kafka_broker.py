@@ -178,12 +178,12 @@ async def test_a_commit_that_hangs_is_given_up_and_the_shard_can_be_opened_again
     await log.start()
     assert isinstance(await log.next_event(), Assigned)
     opened = await log.open_shard(0)
-    await opened.commit(Transaction([(b"k", b"first")]))
+    await opened.commit(Transaction([(b"1", b"first")]))
 
     with _thawed_at_the_end(own_broker):
         await asyncio.to_thread(own_broker.freeze)
         with pytest.raises(CommitFailedError, match="did not return"):
-            await opened.commit(Transaction([(b"k", b"unknown fate")]))
+            await opened.commit(Transaction([(b"2", b"unknown fate")]))
         async with asyncio.timeout(shard.CLOSE_TIMEOUT + 1):
             await opened.close()
 
@@ -192,7 +192,7 @@ async def test_a_commit_that_hangs_is_given_up_and_the_shard_can_be_opened_again
     again = await log.open_shard(0)
     restored = [record.value async for batch in again.restore() for record in batch]
     assert restored in ([b"first"], [b"first", b"unknown fate"])
-    await again.commit(Transaction([(b"k", b"next")]))
+    await again.commit(Transaction([(b"3", b"next")]))
     assert [r.value for r in await kafka.read_committed(kafka.topics.journal)] == [*restored, b"next"]
     await again.close()
 

@@ -4,9 +4,6 @@ A `KafkaConsumer` is not thread-safe and can not be woken: so one thread polls i
 between polls, carries out the commands that the loop has queued. Rebalance listeners run on the
 client's I/O thread, but only while this thread waits inside ``poll`` or ``close``; the two never run at
 once, so they share state without a lock.
-
-A partition's records flow when its `begin` has come (the token says which), the caller does not hold it,
-and the loop takes what is handed over. In every other state it is paused, from the moment of assignment.
 """
 
 from __future__ import annotations
@@ -16,10 +13,9 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
@@ -34,20 +30,13 @@ from kafka.errors import (
 
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.endurance import UNEXPLAINED_MAX, Streak, is_fatal
+from daemon.log.kafka.flows import Flows
 from daemon.log.kafka.handover import Handover
 from daemon.log.kafka.membership import Membership
 from daemon.log.kafka.worker import post_to
-from daemon.log.port import Assigned, FatalLogError, PositionLost, Record, Records, Revoked
+from daemon.log.port import Assigned, FatalLogError, Revoked
 
 _log = structlog.get_logger(__name__)
-
-RECORDS_WAITING_MAX = 2_000
-"""Records handed over and not yet taken at which reading stops; four polls."""
-BYTES_WAITING_MAX = 16 * 1024 * 1024
-"""Their size at which it stops too: of large records far fewer do. What the poll brought that reached it comes on
-top, and that is bounded by the client's fetches."""
-RESUME_SHARE = 0.5
-"""Of both, below which it goes on: enough for the loop to stay busy until the next poll brings more."""
 
 POLL_MS = 50
 """A poll returns at once when records come; otherwise a command waits this long at most."""
@@ -57,8 +46,6 @@ RETRY_PAUSE = 0.2
 COMPLAINT_INTERVAL = 10.0
 """Seconds between two log lines about that."""
 
-PROGRESS_INTERVAL = 1.0
-"""Seconds between two looks how far partitions are read that bring nothing."""
 GROUP_COMMIT_INTERVAL = 1.0
 """Seconds between commits of group offsets. They serve lag tools only."""
 FINAL_COMMIT_MS = 2_000
@@ -67,10 +54,6 @@ CLOSE_MS = 5_000
 HEARTBEAT_SILENCE_EXTRA = 60.0
 """Seconds beyond the session time-out without a heartbeat being sent, though the coordinator is known:
 more than twice what one request may take. Nothing but a defect of the client reaches this."""
-
-PLACEHOLDER_OFFSET = 0
-"""A partition without a position makes the client look for one in the group and fail. Never fetched from:
-the partition is paused until `begin` seeks."""
 
 
 @dataclass(slots=True)
@@ -112,14 +95,8 @@ class InputConsumer:
         self._stopping = False
         self._topic_id: uuid.UUID | None = None
         """As the client's metadata have it."""
-        self._owned: set[int] = set()
+        self._flows: Flows
         self._generation = 0
-        self._tokens: dict[int, int] = {}
-        self._told: dict[int, tuple[int, int | None]] = {}
-        """How far each partition is read, and where it ends, as the loop has heard it."""
-        self._progress_due = 0.0
-        self._held: set[int] = set()
-        self._throttled = False
         self._confirmations: list[_Confirmation] = []
         self._group_commit_due = time.monotonic() + GROUP_COMMIT_INTERVAL
         self._unreleased, self._unexplained = Streak(), Streak()
@@ -151,13 +128,13 @@ class InputConsumer:
         return time.monotonic() - self._alive_at
 
     def begin(self, partition: int, offset: int, token: int) -> None:
-        self._commands.put(lambda: self._begin(partition, offset, token))
+        self._commands.put(lambda: self._flows.begin(partition, offset, token))
 
     def pause(self, partition: int) -> None:
-        self._commands.put(lambda: self._hold(partition, True))
+        self._commands.put(lambda: self._flows.hold(partition))
 
     def resume(self, partition: int) -> None:
-        self._commands.put(lambda: self._hold(partition, False))
+        self._commands.put(lambda: self._flows.release(partition))
 
     def note_position(self, partition: int, offset: int) -> None:
         """The next input offset of this partition, to be committed for the group some time."""
@@ -203,6 +180,7 @@ class InputConsumer:
         )
         self._alive_at = time.monotonic()
         self._membership = Membership(self._consumer)
+        self._flows = Flows(self._consumer, self._topic, self._handover)
         self._consumer.subscribe([self._topic], listener=_Listener(self))
         # A leader that joins before it knows the topic assigns nothing, and has to assign once more.
         self._consumer.partitions_for_topic(self._topic)
@@ -213,11 +191,11 @@ class InputConsumer:
         self._obey()
         if self._stopping:
             return
-        self._throttle()
+        self._flows.throttle()
         self._poll()
         self._check_membership()
         self._confirm()
-        self._tell_progress()
+        self._flows.tell_progress()
         self._commit_group_offsets()
 
     def _obey(self) -> None:
@@ -227,12 +205,12 @@ class InputConsumer:
 
     def _poll(self) -> None:
         try:
-            polled = self._consumer.poll(timeout_ms=THROTTLED_POLL_MS if self._throttled else POLL_MS)
+            polled = self._consumer.poll(timeout_ms=THROTTLED_POLL_MS if self._flows.throttled else POLL_MS)
         except OffsetOutOfRangeError as error:
-            self._lose_positions(error.args[0], "the log no longer, or not yet, has this offset")
+            self._flows.lose(error.args[0], "the log no longer, or not yet, has this offset")
         except LogTruncationError as error:
             cut = {tp: found.offset if found else None for tp, found in error.divergent_offsets.items()}
-            self._lose_positions(cut, "the log was cut short below what had been read from it")
+            self._flows.lose(cut, "the log was cut short below what had been read from it")
         except UnreleasedInstanceIdError as error:
             self._await_release(error)
         except FencedInstanceIdError as error:
@@ -247,8 +225,7 @@ class InputConsumer:
             time.sleep(RETRY_PAUSE)
         else:
             self._check_topic()
-            for tp, records in polled.items():
-                self._hand_over(tp, records)
+            self._flows.hand_over(polled)
 
     def _check_topic(self) -> None:
         """Before anything that was read is handed over: records are fetched by the topic's name, and from one that
@@ -258,8 +235,7 @@ class InputConsumer:
         if topic_id is None or topic_id == self._topic_id:
             return  # None: the metadata has no such topic just now
         if self._topic_id is not None:
-            running = [TopicPartition(self._topic, partition) for partition in self._tokens]
-            self._lose_positions(dict.fromkeys(running), "the topic was created again")
+            self._flows.lose_all("the topic was created again")
         self._topic_id = topic_id
 
     def _complain(self, error: KafkaError) -> None:
@@ -268,94 +244,10 @@ class InputConsumer:
             self._complaint_due = now + COMPLAINT_INTERVAL
             _log.warning("kafka.consumer.trouble", error=_words(error))
 
-    def _hand_over(self, tp: TopicPartition, polled: list[Any]) -> None:
-        token = self._tokens.get(tp.partition)
-        if token is None:
-            return  # it was paused; nothing can come
-        records = [
-            Record(
-                record.offset,
-                record.timestamp,
-                record.key,
-                record.value,
-                # Kafka allows null for a header's value, the port does not.
-                tuple((name, value or b"") for name, value in record.headers) if record.headers else (),
-            )
-            for record in polled
-        ]
-        self._tell(tp, token, records)
-
-    def _tell(self, tp: TopicPartition, token: int, records: Sequence[Record]) -> None:
-        """Records, or, where nothing but markers of transactions has come since, how far it is read: a lag that
-        counted those would never come to nothing.
-        """
-        # `position` of the consumer asks the coordinator first.
-        position = self._consumer._subscription.assignment[tp].position  # noqa: SLF001
-        progress = (position.offset, self._consumer.highwater(tp))
-        if records or progress != self._told.get(tp.partition):
-            self._told[tp.partition] = progress
-            self._handover.put(Records(tp.partition, token, records, *progress))
-
-    def _tell_progress(self) -> None:
-        now = time.monotonic()
-        if now >= self._progress_due:
-            self._progress_due = now + PROGRESS_INTERVAL
-            for partition, token in self._tokens.items():
-                self._tell(TopicPartition(self._topic, partition), token, ())
-
-    def _lose_positions(self, offsets: Mapping[TopicPartition, int | None], why: str) -> None:
-        for tp, known in offsets.items():
-            token = self._tokens.pop(tp.partition, None)
-            if token is None:
-                continue
-            self._consumer.pause(tp)
-            self._consumer.seek(tp, PLACEHOLDER_OFFSET)
-            offset = PLACEHOLDER_OFFSET if known is None else known
-            message = f"{tp.topic} partition {tp.partition} can not be read from offset {offset}: {why}"
-            self._handover.put(PositionLost(tp.partition, token, offset, message))
-
-    def _throttle(self) -> None:
-        """Stop reading, but not polling, while the loop is behind."""
-        share = RESUME_SHARE if self._throttled else 1.0
-        throttled = (
-            self._handover.records_waiting > RECORDS_WAITING_MAX * share
-            or self._handover.bytes_waiting > BYTES_WAITING_MAX * share
-        )
-        if throttled != self._throttled:
-            self._throttled = throttled
-            self._apply(self._tokens)
-
-    def _apply(self, partitions: Iterable[int]) -> None:
-        """Make the client's pauses what they should be."""
-        for partition in partitions:
-            tp = TopicPartition(self._topic, partition)
-            if partition in self._tokens and partition not in self._held and not self._throttled:
-                self._consumer.resume(tp)
-            else:
-                self._consumer.pause(tp)
-
     # commands
 
-    def _begin(self, partition: int, offset: int, token: int) -> None:
-        if partition not in self._owned:
-            return  # revoked since; the caller will hear of it
-        self._consumer.seek(TopicPartition(self._topic, partition), offset)
-        self._tokens[partition] = token
-        self._told.pop(partition, None)
-        self._held.discard(partition)
-        self._apply([partition])
-
-    def _hold(self, partition: int, held: bool) -> None:
-        if partition not in self._owned:
-            return
-        if held:
-            self._held.add(partition)
-        else:
-            self._held.discard(partition)
-        self._apply([partition])
-
     def _await_confirmation(self, partition: int, moment: float, future: asyncio.Future[bool]) -> None:
-        if partition in self._owned:
+        if partition in self._flows.owned:
             self._confirmations.append(_Confirmation(partition, self._generation, moment, future))
         else:
             post_to(self._loop, _settle_with, future, False)
@@ -419,7 +311,7 @@ class InputConsumer:
         offsets = {}
         for partition in list(self._positions):
             position = self._positions.pop(partition, None)
-            if position is not None and partition in self._owned:
+            if position is not None and partition in self._flows.owned:
                 offsets[TopicPartition(self._topic, partition)] = OffsetAndMetadata(position, "", -1)
         return offsets
 
@@ -437,22 +329,13 @@ class InputConsumer:
     def partitions_gone(self, partitions: Iterable[TopicPartition]) -> None:
         gone = frozenset(tp.partition for tp in partitions)
         self._generation += 1
-        self._owned -= gone
-        for partition in gone:
-            self._tokens.pop(partition, None)
-            self._held.discard(partition)
+        self._flows.gone(gone)
         if gone and not self._stopping:
             self._handover.put(Revoked(gone))
 
     def partitions_assigned(self, partitions: Iterable[TopicPartition]) -> None:
-        mine = list(partitions)
-        self._owned = {tp.partition for tp in mine}
-        self._tokens.clear()
-        self._held.clear()
-        for tp in mine:
-            self._consumer.pause(tp)
-            self._consumer.seek(tp, PLACEHOLDER_OFFSET)
-        self._handover.put(Assigned(frozenset(self._owned)))
+        self._flows.assigned(tp.partition for tp in partitions)
+        self._handover.put(Assigned(frozenset(self._flows.owned)))
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
