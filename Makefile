@@ -30,7 +30,7 @@ lint: $(READY) ## ruff and mypy
 	$(BIN)/mypy
 
 test: lint ## lint, and all tests; those on the real broker need Java 17+ and Maven, or KAFKA=host:port
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 unit: $(READY) ## only the tests that need no broker
 	$(BIN)/pytest -m "not kafka"

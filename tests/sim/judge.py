@@ -219,6 +219,8 @@ class Claims:
                 self._outcome.add(kind, f"change {place[0]}/{place[1]} {data['status']}, but {complaint}")
 
     def _untrue_failure(self, place: tuple[int, int], data: dict[str, Any]) -> str | None:
+        if data["error"] is None:
+            return "it does not tell why"
         code = data["error"]["code"]
         batch = self._witness.batches.get(data["batch_id"] or "")
         if batch is None:
