@@ -356,7 +356,10 @@ class Shard:
         if self._turned_away:
             self._arm(now.mono + self._settings.batch.linger)
         lane = self._memory.waiting.lanes.get(integration_id)
-        if lane is None or not lane.ready_count or not (self._window_open(lane) and self._has_place(lane)):
+        if lane is None or not lane.ready_count or not self._window_open(lane):
+            return
+        if not self._has_place(lane):
+            self._turned_away = True  # the answer that frees a place may be about another integration
             return
         if self._is_full(lane):
             self._full = True

@@ -11,6 +11,7 @@ from daemon.codec import encode_dead_letter
 from daemon.core import step
 from daemon.core.backlog import RESUME_SHARE, Backlog
 from daemon.core.model import RejectReason
+from daemon.core.verdict import Verdict
 
 FULL = ("REJECTED", "COURSESYNC.BACKLOG_FULL")
 
@@ -366,6 +367,23 @@ def test_a_place_that_comes_free_wakes_whoever_waits_for_one():
     bench.poll_answer(first, bench.completed(succeeded("a")))
     (batch,) = bench.linger()
     assert batch.integration_id == "hr:2"
+
+
+def test_who_finds_the_places_taken_when_its_course_comes_free_is_woken_too():
+    bench = bench_with(window=1, places=2)
+    first = bench.accepted("a", integration_id="hr:1")
+    bench.publish("x", "y", integration_id="hr:2")
+    (both,) = bench.linger()
+    bench.publish("a", integration_id="hr:1")
+    assert bench.linger() == []
+    assert bench.submit_answer(both, refused(422)) is Verdict.SPLIT
+    halves = list(bench.shard.batches.values())[1:]
+    assert len(halves) == 2
+    bench.poll_answer(first, bench.completed(succeeded("a")))
+    assert bench.linger() == []
+    bench.accept(halves[0])
+    bench.poll_answer(halves[0], bench.completed(succeeded("x")))
+    assert [batch.integration_id for batch in bench.linger()] == ["hr:1"]
 
 
 def test_a_timed_out_task_that_is_watched_keeps_its_place():
