@@ -24,6 +24,7 @@ from daemon.core.shard import Shard, first_position
 from daemon.log.kafka import admin
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.kafka.shard import KafkaShardLog
+from daemon.log.kafka.worker import Crew
 from daemon.log.port import Topics, Transaction
 from tests.bench.core import change, resident_bytes
 
@@ -103,7 +104,7 @@ async def shard_log(bootstrap: str, journal: str) -> KafkaShardLog:
         finally:
             asker.close()
 
-    log = KafkaShardLog(clients, topics, 0, journal_offsets, lambda _: None)
+    log = KafkaShardLog(clients, topics, 0, Crew(), journal_offsets, lambda _: None)
     await log.open()
     return log
 
