@@ -86,12 +86,14 @@ async def test_aborted_records_are_never_seen(world: World, harness: Harness):
 
 
 async def test_the_end_is_reached_though_no_record_stands_there(world: World, harness: Harness):
-    """The marker of a transaction takes an offset: a lag that counted it would never come to nothing."""
-    await (await harness.publish_in_transaction(0, [b"record"])).end(commit=True)
+    """Markers of transactions and aborted records take offsets: a lag that counted them would never come to nothing."""
     member = await world.join_alone()
-    facts = await world.facts(member, 0, lambda facts: facts.stable > 1, "the marker")
-
     member.log.begin(0, 0, token=1)
+    await (await harness.publish_in_transaction(0, [b"record"])).end(commit=True)
+    await world.until(lambda: member.values(0) == [b"record"], "the record")
+    await (await harness.publish_in_transaction(0, [b"aborted"])).end(commit=False)
+    facts = await world.facts(member, 0, lambda facts: facts.latest == facts.stable > 2, "the markers")
+
     await world.until(lambda: member.read_to(0) == facts.latest, "the end")
 
     assert member.values(0) == [b"record"]
