@@ -170,9 +170,8 @@ class ShardProducer:
         return FencedError(failed) if _is_fencing(error) else CommitFailedError(failed)
 
     def _refusal(self, record: _Written, error: KafkaError) -> RecordRefusedError:
-        said = (
-            f": {error.args[0]}" if error.args and error.args[0] else ""
-        )  # the broker does not always say more
+        # The broker does not always say more.
+        said = f": {error.args[0]}" if error.args and error.args[0] else ""
         return RecordRefusedError(
             f"commit to partition {self._partition} failed: {record}, is refused ({type(error).__name__}{said})"
         )
