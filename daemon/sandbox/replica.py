@@ -17,7 +17,7 @@ from daemon.sandbox import local_http
 from daemon.sandbox.ports import free_ports
 from daemon.sandbox.process import Child, SandboxError
 
-START_TIMEOUT = 30.0
+START_TIMEOUT = 60.0
 """Seconds to come up, and to end in order."""
 
 

@@ -25,10 +25,6 @@ MOMENTS = [0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.3, 1.6, 2.0, 2
 """Seconds after the process was started: the interpreter's own start, imports, connecting, joining, running."""
 
 
-CONNECTING = 14.0
-"""Seconds that one attempt to connect takes at least, when nobody answers."""
-
-
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, kafka_bootstrap: str) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("stop-at-start")
@@ -46,15 +42,15 @@ def test_it_ends_in_order(stack: Stack, moment: float) -> None:
 
 
 def test_it_ends_in_order_while_kafka_is_away(stack: Stack, tmp_path: Path) -> None:
-    """And does not wait for it: connecting takes up to 45 seconds."""
+    """And does not wait for it: an attempt to connect takes 15 seconds, and tells that it has failed."""
     nowhere = stack.environment | {"COURSESYNC_KAFKA_BOOTSTRAP_SERVERS": "192.0.2.1:9092"}  # nobody answers
     child = Child.start("run", [COURSESYNCD, "run"], log=tmp_path / "log", env=nowhere)
     wait_until(lambda: probe(stack.addresses.admin_url, "livez")[0] == 200, "it tries to connect")
 
-    began = time.monotonic()
+    failed = child.output().count("kafka.unavailable")
     child.terminate()
     assert child.wait(DEADLINE) == 0
-    assert time.monotonic() - began < CONNECTING
+    assert child.output().count("kafka.unavailable") == failed
 
 
 def test_it_ends_in_order_as_process_1_of_its_namespace(stack: Stack, tmp_path: Path) -> None:

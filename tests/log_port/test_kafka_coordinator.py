@@ -17,7 +17,7 @@ from daemon.sandbox.broker import Broker
 
 PARTITIONS = 2
 POLLS = 10
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds, for a machine that does other things too."""
 
 pytestmark = pytest.mark.kafka

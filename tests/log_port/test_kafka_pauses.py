@@ -14,7 +14,7 @@ from daemon.log.kafka.partitioner import place
 from daemon.log.plain import Publisher
 from daemon.log.port import Topics
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds, for a machine that does other things too."""
 
 pytestmark = pytest.mark.kafka

@@ -30,7 +30,7 @@ from daemon.telemetry.health import Health, PartitionState
 from daemon.telemetry.metrics import Metrics
 from daemon.tending import look, renew
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds within which everything happens that is going to."""
 KEY = "key"
 

@@ -48,7 +48,7 @@ class Server:
             writer.close()
 
     async def until_requests(self, count: int) -> None:
-        async with asyncio.timeout(10), self.seen:
+        async with asyncio.timeout(60), self.seen:
             await self.seen.wait_for(lambda: len(self.requests) >= count)
 
     def count(self, method: str) -> int:

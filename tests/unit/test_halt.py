@@ -61,7 +61,7 @@ class World:
     async def looked(self) -> None:
         """The file has been looked at once more, and what that found is done."""
         self._look.clear()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await self._look.wait()
 
 

@@ -22,18 +22,19 @@ _Job = tuple[Callable[[], Any], "asyncio.Future[Any] | None"]
 class Crew:
     """Workers, seen from outside."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._shown: dict[int, float] = {}
         """When the call that is under way in a thread last showed life; each writes its own entry only."""
 
     def silence(self) -> float:
         """Seconds since the most silent of the calls now under way showed life; from any thread."""
-        now = time.monotonic()
+        now = self._clock()
         return max((now - shown for shown in list(self._shown.values())), default=0.0)
 
     def shows_life(self) -> None:
         """From the worker's thread."""
-        self._shown[threading.get_ident()] = time.monotonic()
+        self._shown[threading.get_ident()] = self._clock()
 
     def is_idle(self) -> None:
         """From the worker's thread."""

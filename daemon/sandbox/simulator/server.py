@@ -148,7 +148,7 @@ def _json(data: dict[str, Any]) -> web.Response:
 
 def _bad_request(error: Exception) -> web.HTTPBadRequest:
     return web.HTTPBadRequest(
-        body=msgspec.json.encode({"status": "error", "message": str(error)}) + b"\n",
+        text=msgspec.json.encode({"status": "error", "message": str(error)}).decode() + "\n",
         content_type="application/json",
     )
 
