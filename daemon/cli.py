@@ -17,31 +17,31 @@ class _Lazy(NamedTuple):
 
 
 def _check() -> click.Command:
-    from daemon.check import check
+    from daemon.commands.check import check
 
     return check
 
 
 def _publish() -> click.Command:
-    from daemon.publish import publish
+    from daemon.commands.publish import publish
 
     return publish
 
 
 def _results() -> click.Command:
-    from daemon.results import results
+    from daemon.commands.results import results
 
     return results
 
 
 def _run() -> click.Command:
-    from daemon.run import run
+    from daemon.commands.run import run
 
     return run
 
 
 def _sandbox() -> click.Command:
-    from daemon.demo import demo
+    from daemon.commands.demo import demo
     from daemon.sandbox.cli_sandbox import sandbox
 
     sandbox.add_command(demo)
@@ -49,14 +49,14 @@ def _sandbox() -> click.Command:
 
 
 def _skip() -> click.Command:
-    from daemon.skip import skip
+    from daemon.commands.skip import skip
 
     return skip
 
 
 def _topics() -> click.Command:
-    from daemon.grow import grow_command
-    from daemon.topics import topics_group
+    from daemon.commands.grow import grow_command
+    from daemon.commands.topics import topics_group
 
     topics_group.add_command(grow_command)
     return topics_group

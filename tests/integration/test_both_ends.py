@@ -17,13 +17,13 @@ from click.testing import Result as Run
 from kafka import KafkaProducer
 
 from daemon.codec.result import encode_result
+from daemon.commands.publish import publish
+from daemon.commands.results import results
 from daemon.core.model import Error, Result, Status
 from daemon.log.kafka.admin import NewTopic, create_topics
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.plain import Publisher, read_topic
 from daemon.log.port import LogError, Topics
-from daemon.publish import publish
-from daemon.results import results
 from daemon.sandbox.checker import EvidenceError, TaskStatus, content_digest
 from daemon.sandbox.checker.command import check
 from daemon.sandbox.checker.readers import read_lms, read_tasks

@@ -8,12 +8,12 @@ import time
 import pytest
 from click.testing import CliRunner
 
-from daemon.check import check
-from daemon.grow import grow_command
+from daemon.commands.check import check
+from daemon.commands.grow import grow_command
+from daemon.commands.topics import topics_group
 from daemon.log.kafka.admin import Admin, NewTopic, create_topics, describe_topics
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.sandbox.ports import free_ports
-from daemon.topics import topics_group
 
 pytestmark = pytest.mark.kafka
 API_KEY = "sandbox-key"

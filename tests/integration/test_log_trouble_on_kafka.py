@@ -20,8 +20,8 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import PolicyViolationError, TopicAlreadyExistsError
 
 from daemon.cli import main
+from daemon.commands.connections import kafka_connection
 from daemon.config import Settings, load_settings
-from daemon.connections import kafka_connection
 from daemon.kombo.api_key import ApiKeyFile
 from daemon.kombo.client import KomboClient
 from daemon.log.kafka import KafkaLog, journal

@@ -12,6 +12,8 @@ from typing import Any, Self
 import msgspec
 
 from daemon import config
+from daemon.commands.skip import plan_skip, told
+from daemon.commands.tending import look, renew
 from daemon.config import Settings, Topics
 from daemon.core.journal import Fold
 from daemon.core.model import Now
@@ -25,10 +27,8 @@ from daemon.runtime.ports import Ports
 from daemon.runtime.pulse import LOOPS
 from daemon.sandbox.simulator.faults import NONE
 from daemon.sandbox.simulator.state import Simulator
-from daemon.skip import plan_skip, told
 from daemon.telemetry.health import Health, PartitionState
 from daemon.telemetry.metrics import Metrics
-from daemon.tending import look, renew
 
 PATIENCE = 60.0
 """Seconds within which everything happens that is going to."""

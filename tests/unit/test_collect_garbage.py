@@ -8,7 +8,7 @@ import weakref
 
 import pytest
 
-from daemon import run
+from daemon.commands import run
 
 
 class Thing:

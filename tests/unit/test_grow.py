@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 from log_world import LogWorld, now_ms, read, skip
 
-from daemon import grow
+from daemon.commands import grow
+from daemon.commands.tending import TendingError
 from daemon.core.model import Now
 from daemon.log.port import Message
 from daemon.runtime import inspection, partition
-from daemon.tending import TendingError
 
 
 @pytest.fixture(autouse=True)

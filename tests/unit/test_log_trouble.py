@@ -8,11 +8,11 @@ import msgspec
 import pytest
 from log_world import LogWorld, now_ms, read, skip
 
+from daemon.commands.tending import TendingError, look, renew
 from daemon.core.journal import FORMAT, POSITION_KEY, batch_key, encode_value
 from daemon.log.embedded.client import EmbeddedShardLog
 from daemon.log.port import Message, RecordRefusedError, Transaction
 from daemon.runtime import inspection, partition
-from daemon.tending import TendingError, look, renew
 
 
 @pytest.fixture(autouse=True)

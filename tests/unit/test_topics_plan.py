@@ -2,12 +2,12 @@
 
 import pytest
 
-from daemon.check import Level, api_findings, topic_findings
+from daemon.commands.check import Level, api_findings, topic_findings
+from daemon.commands.topics import Change, TopicsError, plan
 from daemon.kombo.probe import KeyCheck, KeyState
 from daemon.log.kafka.admin import NewTopic, TopicFacts
 from daemon.log.kafka.topic_settings import DEAD_LETTERS, JOURNAL
 from daemon.log.port import Topics
-from daemon.topics import Change, TopicsError, plan
 
 NAMES = Topics()
 SAFE = {"min.insync.replicas": "2", "unclean.leader.election.enable": "false"}

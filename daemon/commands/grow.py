@@ -25,8 +25,10 @@ from typing import Any
 import click
 import msgspec
 
+from daemon.commands.connections import kafka_connection
+from daemon.commands.options import config_option, settings_or_exit
+from daemon.commands.tending import Look, TendingError, confirmed, look, renew
 from daemon.config import Settings
-from daemon.connections import kafka_connection
 from daemon.core.journal import Fold
 from daemon.core.model import Now
 from daemon.core.shard import first_position
@@ -35,8 +37,6 @@ from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.log import KafkaLog
 from daemon.log.kafka.topic_settings import add_partitions
 from daemon.log.port import Bystander, LogError, Topics
-from daemon.options import config_option, settings_or_exit
-from daemon.tending import Look, TendingError, confirmed, look, renew
 
 VISIBLE_WITHIN = 30.0
 """Seconds after which all brokers know of new partitions."""

@@ -18,8 +18,10 @@ from typing import NamedTuple
 import click
 
 from daemon.codec import DEAD_LETTER_BYTES_MAX
+from daemon.commands.connections import kafka_connection
+from daemon.commands.options import config_option, settings_or_exit
+from daemon.commands.topics import IN_SYNC_SAFE, REPLICAS_SAFE, Facts, differing
 from daemon.config import Settings
-from daemon.connections import kafka_connection
 from daemon.kombo.api_key import ApiKeyError, ApiKeyFile
 from daemon.kombo.client import KomboClient, KomboSetupError
 from daemon.kombo.probe import KeyCheck, KeyState, check_key
@@ -27,8 +29,6 @@ from daemon.log.kafka.admin import Admin, TopicFacts, describe_topics
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.topic_settings import DEAD_LETTERS, JOURNAL
 from daemon.log.port import LogError, Topics
-from daemon.options import config_option, settings_or_exit
-from daemon.topics import IN_SYNC_SAFE, REPLICAS_SAFE, Facts, differing
 
 CREATE = "run: coursesyncd topics create"
 RESULT_BYTES_MAX = 64 * 1024

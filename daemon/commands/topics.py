@@ -14,12 +14,12 @@ from pathlib import Path
 import click
 from kafka.errors import InvalidReplicationFactorError
 
-from daemon.connections import kafka_connection
+from daemon.commands.connections import kafka_connection
+from daemon.commands.options import config_option, settings_or_exit
 from daemon.log.kafka.admin import Admin, NewTopic, TopicFacts, create_topics, describe_topics
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.topic_settings import DEAD_LETTERS, JOURNAL, alter_topic
 from daemon.log.port import LogError, Topics
-from daemon.options import config_option, settings_or_exit
 
 PARTITIONS_DEFAULT = 6
 REPLICAS_SAFE = 3

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import click
 
-from daemon.connections import kafka_connection
+from daemon.commands.connections import kafka_connection
+from daemon.commands.options import bootstrap_option, config_option, settings_for_topics
 from daemon.log.plain import Publisher
 from daemon.log.port import LogError
-from daemon.options import bootstrap_option, config_option, settings_for_topics
 
 STDIN = "-"
 

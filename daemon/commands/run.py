@@ -16,14 +16,14 @@ import structlog
 from daemon import __version__
 from daemon.admin import AdminServer
 from daemon.allocator import keep_heap_compact
+from daemon.commands.connections import kafka_connection
+from daemon.commands.options import EXIT_CONFIGURATION, config_option, settings_or_exit
 from daemon.config import Settings
-from daemon.connections import kafka_connection
 from daemon.entry import STOPS
 from daemon.kombo.api_key import ApiKeyError, ApiKeyFile
 from daemon.kombo.client import KomboClient, KomboSetupError
 from daemon.log.kafka.log import KafkaLog
 from daemon.log.port import EventLog, FatalLogError, LogError
-from daemon.options import EXIT_CONFIGURATION, config_option, settings_or_exit
 from daemon.runtime.clock import SystemClock
 from daemon.runtime.engine import Engine
 from daemon.runtime.ports import Ports

@@ -15,15 +15,15 @@ from pathlib import Path
 import click
 import msgspec
 
+from daemon.commands.connections import kafka_connection
+from daemon.commands.options import config_option, settings_or_exit
+from daemon.commands.tending import Look, TendingError, confirmed, look, renew
 from daemon.config import Settings
-from daemon.connections import kafka_connection
 from daemon.core.journal import Position
 from daemon.core.model import Now
 from daemon.core.shard import first_position
 from daemon.log.kafka.log import KafkaLog
 from daemon.log.port import LogError, Topics
-from daemon.options import config_option, settings_or_exit
-from daemon.tending import Look, TendingError, confirmed, look, renew
 
 
 @dataclass(frozen=True, slots=True)

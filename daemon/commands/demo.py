@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from daemon.demo_in_process import run_demo_in_process
+from daemon.commands.demo_in_process import run_demo_in_process
 from daemon.sandbox.broker import external_kafka
 from daemon.sandbox.cli_sandbox import seed_option
 from daemon.sandbox.demo import run_demo

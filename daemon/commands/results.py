@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.text import Text
 
 from daemon.codec.result import SyncResult
-from daemon.connections import kafka_connection
+from daemon.commands.connections import kafka_connection
+from daemon.commands.options import bootstrap_option, config_option, settings_for_topics
 from daemon.core.model import Status
 from daemon.log.plain import read_topic
 from daemon.log.port import LogError
-from daemon.options import bootstrap_option, config_option, settings_for_topics
 
 CORRECTED = "course.sync.corrected"
 

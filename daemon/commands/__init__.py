@@ -1,0 +1,1 @@
+"""What a person types after ``coursesyncd``: a module for each command, and what they share."""
