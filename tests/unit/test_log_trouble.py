@@ -11,7 +11,7 @@ from log_world import LogWorld, now_ms, read, skip
 from daemon.commands.tending import TendingError, look, renew
 from daemon.core.journal import FORMAT, POSITION_KEY, batch_key, encode_value
 from daemon.log.embedded.client import EmbeddedShardLog
-from daemon.log.port import Message, RecordRefusedError, Transaction
+from daemon.log.port import CommitFailedError, Message, RecordRefusedError, Transaction
 from daemon.runtime import inspection, partition
 
 
@@ -170,12 +170,37 @@ async def test_a_refused_record_blocks_its_partition_though_others_are_written_b
         assert "refused every time" in sentence
         assert "the record with key poison is refused" in sentence
         assert "runbook.md#poison-commit" in sentence
+        assert "coursesync_commit_oldest_pending_timestamp_seconds 0.0" in world.scrape()
         await read(world, 1, "xy")
 
         monkeypatch.undo()
         await world.stop()
         await world.start()
         await world.until(lambda: 0 in offsets(world, 0), "its result, once it is taken")
+
+
+async def test_a_commit_that_failed_and_was_written_is_not_under_way_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The restored shard has nothing to write, on an idle input for days: the alert would go off all the time."""
+    write = EmbeddedShardLog._write
+
+    def lose_the_answer(self: EmbeddedShardLog, transaction: Transaction) -> list[int]:
+        offsets = write(self, transaction)
+        if transaction.results:
+            raise CommitFailedError("the answer was lost")
+        return offsets
+
+    monkeypatch.setattr(EmbeddedShardLog, "_write", lose_the_answer)
+    async with LogWorld() as world:
+        await world.start()
+        world.publish(0, "a")
+        dropped = 'coursesync_shard_drops_total{reason="error"} 1.0'
+        await world.until(lambda: dropped in world.scrape(), "the failure")
+        await world.until(
+            lambda: "coursesync_commit_oldest_pending_timestamp_seconds 0.0" in world.scrape(), "no commit"
+        )
+        assert offsets(world, 0) == [0]
 
 
 # --- records of another version -------------------------------------------------------------------
