@@ -6,11 +6,22 @@ import os
 import uuid
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from daemon.log.port import Topics
 from daemon.sandbox.broker import Broker, external_kafka
 from daemon.sandbox.kafka_jars import MissingToolError, fetch_kafka, require_java
+
+# A slow machine is no fault, and a test that was good is good everywhere: the same examples on every run.
+hypothesis.settings.register_profile(
+    "any machine",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

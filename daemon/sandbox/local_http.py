@@ -7,7 +7,7 @@ import urllib.request
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def get(url: str, timeout: float = 10.0) -> bytes:
+def get(url: str, timeout: float = 60.0) -> bytes:
     """The body of a 200 answer.
 
     Raises:
@@ -17,7 +17,7 @@ def get(url: str, timeout: float = 10.0) -> bytes:
         return bytes(answer.read())
 
 
-def post(url: str, body: bytes, timeout: float = 10.0) -> bytes:
+def post(url: str, body: bytes, timeout: float = 60.0) -> bytes:
     """As `get`."""
     with _direct.open(url, data=body, timeout=timeout) as answer:
         return bytes(answer.read())

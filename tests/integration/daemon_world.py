@@ -14,8 +14,12 @@ from daemon.sandbox.local_http import get
 from daemon.sandbox.results_view import ResultsView
 from daemon.sandbox.stack import Stack
 
-DEADLINE = 60.0
+DEADLINE = 180.0
 """Seconds. Only a failure waits so long."""
+
+UNHURRIED = {"http.deadline": "60s", "task.timeout": "600s", "kafka.session_timeout": "60s"}
+"""Settings of a daemon whose test is about none of these times: so that a machine that stands still for seconds makes
+nothing happen."""
 
 
 class Published(NamedTuple):
@@ -74,6 +78,11 @@ def await_results(stack: Stack, count: int) -> list[dict[str, Any]]:
     return results(stack)
 
 
+def await_dead_letters(stack: Stack, count: int) -> list[PlainRecord]:
+    """All that are there when they are so many: each topic shows what was committed when it comes to it."""
+    return wait_until(lambda: len(found := dead_letters(stack)) >= count and found, f"{count} dead letters")
+
+
 def dead_letters(stack: Stack) -> list[PlainRecord]:
     at = stack.addresses
     return list(read_topic(at.connection, at.topics.dead_letters))
@@ -94,7 +103,7 @@ def probe(admin_url: str, name: str) -> tuple[int, dict[str, Any]]:
     """Status (0 while nobody listens) and answer."""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with direct.open(f"{admin_url}/{name}", timeout=10) as answer:
+        with direct.open(f"{admin_url}/{name}", timeout=DEADLINE) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
@@ -104,14 +113,27 @@ def probe(admin_url: str, name: str) -> tuple[int, dict[str, Any]]:
 
 def metric(stack: Stack, name: str, **labels: str) -> float:
     """The sum over all series of this name that have these labels; at least one must be there."""
+    series = _series(stack, name, labels)
+    assert series, f"there is no {name} with {labels}"
+    return sum(series)
+
+
+def await_metric(stack: Stack, wanted: float, name: str, **labels: str) -> None:
+    """What was done is told a moment after others can see it."""
+
+    def is_told() -> bool:
+        return bool(series := _series(stack, name, labels)) and sum(series) == wanted
+
+    wait_until(is_told, f"{name} {labels} is {wanted}")
+
+
+def _series(stack: Stack, name: str, labels: dict[str, str]) -> list[float]:
     wanted = [f'{label}="{value}"' for label, value in labels.items()]
-    series = [
-        line
+    return [
+        float(line.rsplit(" ", 1)[1])
         for line in get(f"{stack.addresses.admin_url}/metrics").decode().splitlines()
         if line.startswith((f"{name} ", f"{name}{{")) and all(label in line for label in wanted)
     ]
-    assert series, f"there is no {name} with {labels}"
-    return sum(float(line.rsplit(" ", 1)[1]) for line in series)
 
 
 def log_lines(stack: Stack, event: str | None = None) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ def run(*arguments: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     }
     environment |= {"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "COLUMNS": "120"}
     command = [str(Path(sys.executable).parent / "coursesyncd"), "sandbox", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_the_demo_runs_in_one_process_and_says_so(tmp_path):

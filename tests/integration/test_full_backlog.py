@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 from daemon_world import (
+    UNHURRIED,
     Published,
+    await_dead_letters,
+    await_metric,
     await_results,
     change,
     dead_letters,
@@ -36,7 +39,13 @@ pytestmark = pytest.mark.kafka
 def away(tmp_path: Path, kafka: str, settings: Mapping[str, str]) -> Iterator[Stack]:
     """A stack whose API answers nothing useful until `come_back`; the daemon is not yet started."""
     with Stack(
-        tmp_path, faults="none", seed=1, say=print, kafka=kafka, task_seconds=0.1, settings=settings
+        tmp_path,
+        faults="none",
+        seed=1,
+        say=print,
+        kafka=kafka,
+        task_seconds=0.1,
+        settings={**UNHURRIED, **settings},
     ) as stack:
         stack.tell_simulator("outage", b'{"seconds": 3600, "kind": "error"}')
         yield stack
@@ -74,7 +83,7 @@ def test_a_partition_pauses_at_a_full_backlog_and_goes_on_when_there_is_room(
             lambda: read in get(f"{stack.addresses.admin_url}/metrics").decode(),
             "the other partition is read",
         )
-        assert metric(stack, "coursesync_partitions_paused") == 1
+        await_metric(stack, 1, "coursesync_partitions_paused")
         assert metric(stack, "coursesync_changes_consumed_total") < count
 
         come_back(stack)
@@ -107,11 +116,18 @@ def test_a_change_without_room_is_rejected_and_kept_as_it_came(tmp_path: Path, k
             for number in range(count)
         ]
         publish(stack, *records)
-        wait_until(lambda: metric(stack, "coursesync_changes_consumed_total") == count, "all are read")
-        rejected = [data for data in results(stack) if data["status"] == "REJECTED"]
+        await_metric(stack, count, "coursesync_changes_consumed_total")
+
+        def end_of_the_last() -> bool:
+            """Of those that are rejected, which are told in their order."""
+            ended = results(stack)
+            told = metric(stack, "coursesync_changes_rejected_total", reason="backlog")
+            return len(ended) == told and f"chg-{count - 1}" in {data["change_id"] for data in ended}
+
+        wait_until(end_of_the_last, "the last one is rejected")
+        rejected = results(stack)
+        assert {data["status"] for data in rejected} == {"REJECTED"}
         assert count - room <= len(rejected) < count
-        assert len(results(stack)) == len(rejected)
-        assert metric(stack, "coursesync_changes_rejected_total", reason="backlog") == len(rejected)
 
         at = stack.addresses
         by_offset = {
@@ -119,7 +135,8 @@ def test_a_change_without_room_is_rejected_and_kept_as_it_came(tmp_path: Path, k
             for record in read_topic(at.connection, at.topics.changes)
         }
         letters = {
-            dict(letter.headers)["coursesync-source"].decode(): letter for letter in dead_letters(stack)
+            dict(letter.headers)["coursesync-source"].decode(): letter
+            for letter in await_dead_letters(stack, len(rejected))
         }
         assert len(letters) == len(dead_letters(stack)) == len(rejected)
         for data in rejected:

@@ -42,6 +42,9 @@ from daemon.telemetry.metrics import Metrics
 pytestmark = pytest.mark.kafka
 
 PATIENCE = 60.0
+"""Seconds. Only a failure waits so long."""
+SESSION_TIMEOUT = 60.0
+"""Seconds: no test is about a member that is given up, as on a machine that stands still it could be."""
 KEY = "sandbox-key"
 
 
@@ -109,7 +112,7 @@ class Site:
         self.environ = {
             "COURSESYNC_KAFKA_BOOTSTRAP_SERVERS": bootstrap,
             "COURSESYNC_KAFKA_GROUP_ID": f"{names.changes}-group",
-            "COURSESYNC_KAFKA_SESSION_TIMEOUT": "6s",
+            "COURSESYNC_KAFKA_SESSION_TIMEOUT": f"{SESSION_TIMEOUT:g}s",
             "COURSESYNC_FENCE_LEASE": "2s",
             "COURSESYNC_DRAIN_TIMEOUT": "2s",
             "COURSESYNC_HTTP_DEADLINE": "2s",
@@ -129,6 +132,14 @@ class Site:
         """The command line."""
         return await asyncio.to_thread(lambda: CliRunner().invoke(main, arguments, env=self.environ))
 
+    async def run_when_at_rest(self, *arguments: str) -> Run:
+        """As a person does who is told to try it again: the last step is committed a moment after the results,
+        and a replica that opens its partitions anew may be quicker than the command."""
+        async with asyncio.timeout(PATIENCE):
+            while (done := await self.run(*arguments)).exit_code != 0:
+                assert "not now" in done.output or "try it again" in done.output, done.output
+        return done
+
     async def publish(self, partition: int, *courses: str) -> None:
         await self.publish_bytes(partition, *(change(course) for course in courses))
 
@@ -137,7 +148,7 @@ class Site:
             # A new one each time: an old one does not know of new partitions.
             with contextlib.closing(KafkaProducer(bootstrap_servers=self.bootstrap)) as producer:
                 for value in values:
-                    producer.send(self.names.changes, value, partition=partition).get(30)
+                    producer.send(self.names.changes, value, partition=partition).get(PATIENCE)
 
         await asyncio.to_thread(send)
 
@@ -161,7 +172,9 @@ class Site:
         settings, clock = self.settings, SystemClock()
         health = Health(LOOPS, clock.now)
         metrics = Metrics(health, version="0", input_topic=self.names.changes, task_timeout_s=60.0)
-        log = KafkaLog(kafka_connection(settings.kafka), settings.topics, settings.kafka.group_id, None, 6.0)
+        log = KafkaLog(
+            kafka_connection(settings.kafka), settings.topics, settings.kafka.group_id, None, SESSION_TIMEOUT
+        )
         await log.start()
         api = KomboClient(settings.kombo.base_url, ApiKeyFile(settings.kombo.api_key_file), 2.0, 8)
         engine = Engine(Ports(settings, log, api, clock, random.Random(1), metrics, health), lambda: False)
@@ -214,12 +227,12 @@ async def test_deleted_records_block_their_partition_and_skip_gets_it_out(site: 
         assert unanswered.exit_code == 1, "without an answer nothing is done"
         assert daemon.health.partitions[0].state is PartitionState.BLOCKED
 
-        done = await site.run("skip", "--partition", "0", "--yes")
-        assert done.exit_code == 0, done.output
+        done = await site.run_when_at_rest("skip", "--partition", "0", "--yes")
         assert "partition 0 goes on at offset 4" in done.output
         assert await daemon.results(4) == [(0, 0), (0, 1), (0, 4), (1, 0)]
         again = await site.run("skip", "--partition", "0", "--yes")
-        assert "Nothing to do" in again.output or "read on meanwhile" in again.output
+        answers = ("Nothing to do", "read on meanwhile", "was quicker")
+        assert any(answer in again.output for answer in answers), again.output
 
 
 async def test_a_topic_that_was_created_again_blocks_and_skip_goes_on_in_the_new_one(site: Site) -> None:
@@ -233,8 +246,7 @@ async def test_a_topic_that_was_created_again_blocks_and_skip_goes_on_in_the_new
         unsaid = await site.run("skip", "--partition", "0", "--yes")
         assert unsaid.exit_code == 1
         assert "--to earliest, --to latest or --to OFFSET" in unsaid.output
-        done = await site.run("skip", "--partition", "0", "--to", "earliest", "--yes")
-        assert done.exit_code == 0, done.output
+        await site.run_when_at_rest("skip", "--partition", "0", "--to", "earliest", "--yes")
         assert await daemon.results(5) == [(0, 0), (0, 0), (0, 1), (0, 1), (0, 2)]
 
 
@@ -249,8 +261,7 @@ async def test_a_topic_that_is_created_again_under_a_running_daemon_is_not_read_
         await site.publish(0, *"cdefgh")  # so that it reaches to our offset
         assert "was deleted and created again" in await daemon.blocked(0)
         assert await daemon.results(2) == [(0, 0), (0, 1)]
-        done = await site.run("skip", "--partition", "0", "--to", "earliest", "--yes")
-        assert done.exit_code == 0, done.output
+        await site.run_when_at_rest("skip", "--partition", "0", "--to", "earliest", "--yes")
         assert await daemon.results(8) == sorted([(0, 0), (0, 1), *((0, offset) for offset in range(6))])
 
 
@@ -258,12 +269,9 @@ async def test_topics_grow_under_a_running_daemon(site: Site) -> None:
     async with site.daemon() as daemon:
         await site.publish(0, "a", "b")
         await daemon.results(2)
-        async with asyncio.timeout(PATIENCE):  # the last step is committed a moment after the results
-            while (dry := await site.run("topics", "grow", "--partitions", "4", "--dry-run")).exit_code != 0:
-                assert "not now" in dry.output
+        dry = await site.run_when_at_rest("topics", "grow", "--partitions", "4", "--dry-run")
         assert f"{site.names.changes}: 2 partitions become 4" in dry.output
-        done = await site.run("topics", "grow", "--partitions", "4", "--yes")
-        assert done.exit_code == 0, done.output
+        await site.run_when_at_rest("topics", "grow", "--partitions", "4", "--yes")
         again = await site.run("topics", "grow", "--partitions", "4", "--yes")
         assert "Nothing to do" in again.output
         await site.publish(0, "c")
@@ -286,14 +294,11 @@ async def test_partitions_that_were_added_by_hand_are_noticed_drained_and_taken_
         refused = await site.run("topics", "grow", "--partitions", "3", "--yes")
         assert refused.exit_code == 1
         assert "partition 0: records from offset 1 on are not read yet" in refused.output
-        done = await site.run("skip", "--partition", "0", "--yes")
-        assert done.exit_code == 0, done.output
+        done = await site.run_when_at_rest("skip", "--partition", "0", "--yes")
         assert "no record is left out" in done.output
         await daemon.results(2)
         await site.publish(2, "c")
-        async with asyncio.timeout(PATIENCE):
-            while (grown := await site.run("topics", "grow", "--partitions", "3", "--yes")).exit_code != 0:
-                assert "not now" in grown.output
+        await site.run_when_at_rest("topics", "grow", "--partitions", "3", "--yes")
         assert await daemon.results(3) == [(0, 0), (0, 1), (2, 0)]
 
 
@@ -334,7 +339,7 @@ async def test_a_stuck_transaction_is_told_with_the_offset_to_abort(
             await asyncio.to_thread(producer.init_transactions)
             producer.begin_transaction()
             future = producer.send(site.names.changes, b"{}", partition=0)
-            await asyncio.to_thread(future.get, 30)
+            await asyncio.to_thread(future.get, PATIENCE)
             await site.publish(0, "b")
             await daemon.until(lambda: daemon.warning(0), "warning")
             assert "--partition 0 --start-offset 1`" in (daemon.warning(0) or "")
@@ -359,7 +364,7 @@ async def test_a_foreign_transaction_in_the_journal_is_told_with_the_offset_to_a
         await asyncio.to_thread(producer.init_transactions)
         producer.begin_transaction()
         sent = producer.send(site.names.journal, b"?", b"?", partition=0)
-        offset = (await asyncio.to_thread(sent.get, 30)).offset
+        offset = (await asyncio.to_thread(sent.get, PATIENCE)).offset
         async with site.daemon() as daemon:
             await daemon.until(lambda: daemon.warning(0), "warning")
             way_out = f"… abort --topic {site.names.journal} --partition 0 --start-offset {offset}`"
@@ -383,7 +388,7 @@ async def test_a_new_journal_is_begun_as_the_runbook_says(site: Site) -> None:
         await daemon.results(2)
     with contextlib.closing(KafkaProducer(bootstrap_servers=site.bootstrap)) as stranger:
         sent = stranger.send(site.names.journal, b"{}", b'["alien","x"]', partition=0)
-        await asyncio.to_thread(sent.get, 30)
+        await asyncio.to_thread(sent.get, PATIENCE)
     await site.publish(0, "c")
     async with site.daemon() as daemon:
         assert """with key b'["alien","x"]' is not readable""" in await daemon.blocked(0)
@@ -400,8 +405,7 @@ async def test_a_new_journal_is_begun_as_the_runbook_says(site: Site) -> None:
         await empty_the_journal()
         corrected = await site.run("topics", "create")
         assert "cleanup.policy=compact (was compact,delete)" in corrected.output
-        done = await site.run("skip", "--partition", "0", "--to", "2", "--yes")
-        assert done.exit_code == 0, done.output
+        await site.run_when_at_rest("skip", "--partition", "0", "--to", "2", "--yes")
         assert await daemon.results(3) == [(0, 0), (0, 1), (0, 2)]
 
 

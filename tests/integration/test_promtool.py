@@ -33,7 +33,7 @@ def promtool() -> str:
 
 def complaints(promtool: str, exposition: bytes) -> str:
     checked = subprocess.run(
-        [promtool, "check", "metrics"], input=exposition, capture_output=True, timeout=60, check=False
+        [promtool, "check", "metrics"], input=exposition, capture_output=True, timeout=300, check=False
     )
     said = (checked.stdout + checked.stderr).decode()
     assert bool(checked.returncode) == bool(said.strip()), said

@@ -5,19 +5,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 from daemon_world import DEADLINE, await_results, good, publish, tasks, wait_until
 
-from daemon.config.units import parse_duration
 from daemon.sandbox.checker.readers import check_run
 from daemon.sandbox.generator import Plan
 from daemon.sandbox.process import Child
-from daemon.sandbox.profile import TIMES, check_limits
+from daemon.sandbox.profile import check_limits
 from daemon.sandbox.publishing import Publishing
 from daemon.sandbox.replica import Replica
 from daemon.sandbox.results_view import ResultsView
@@ -25,31 +25,42 @@ from daemon.sandbox.stack import Stack
 
 pytestmark = pytest.mark.kafka
 
-LONG_SESSION = {"kafka.session_timeout": "60s"}
+LONG_SESSION = {"kafka.session_timeout": "120s"}
 """A replacement is up long before that, also on a busy machine."""
-SESSION_TIMEOUT = parse_duration(TIMES["kafka.session_timeout"])
+SESSION_TIMEOUT = 12.0
+"""Seconds: a machine that stands still for so long makes another one of this test."""
+SESSION_OVER = SESSION_TIMEOUT + 1.0
+SHORT_SESSION = {"kafka.session_timeout": f"{SESSION_TIMEOUT:g}s"}
+ANSWER_SECONDS = 8.0
+SLOW = {"http.deadline": "10s", "task.timeout": "60s"}
+"""For calls that are answered so late: time enough to freeze the daemon before."""
 
 
 @contextmanager
 def sandbox(
-    directory: Path, kafka: str, *, faults: str = "none", short_session: bool = True
+    directory: Path,
+    kafka: str,
+    *,
+    faults: str = "none",
+    short_session: bool = True,
+    more: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Stack]:
-    settings = {} if short_session else LONG_SESSION
+    settings = {**(SHORT_SESSION if short_session else LONG_SESSION), **more}
     with Stack(directory, faults=faults, seed=2, say=print, kafka=kafka, settings=settings) as stack:
         stack.start_daemon()
         stack.await_ready()
         yield stack
 
 
-def replace_and_thaw(replica: Replica, *, when_session_is_over: bool) -> None:
-    """Whatever the process was just doing; when this returns, it has ended as it should."""
+def replace_and_thaw(replica: Replica, for_seconds: float, frozen: Callable[[], None] = lambda: None) -> None:
+    """Whatever the process was just doing; when this returns, it has ended as it should. It stands still for so long at
+    least, and `frozen` is called when it does."""
     replica.process.freeze()
     frozen_at = time.monotonic()
+    frozen()
     old = replica.replace()
     replica.await_ready()
-    if when_session_is_over:
-        over_at = frozen_at + SESSION_TIMEOUT + 1.0
-        wait_until(lambda: time.monotonic() > over_at, "the end of the session")
+    wait_until(lambda: time.monotonic() > frozen_at + for_seconds, "the end of its session, or its answer")
     old.thaw()
     assert old.wait(DEADLINE) == 1, old.output()
     [last_words] = [line for line in log_of(old) if line["event"] == "daemon.failed"]
@@ -83,7 +94,7 @@ def test_in_the_middle_of_its_work(
             Publishing(at.connection, at.topics.changes, plan, rate=100.0),
         ):
             wait_until(lambda: view.poll(0.1) >= 0 and len(view.resolved) >= 0.1 * count, "some results")
-            replace_and_thaw(stack.daemon, when_session_is_over=when_session_is_over)
+            replace_and_thaw(stack.daemon, SESSION_OVER if when_session_is_over else 0.0)
             wait_until(lambda: view.poll(0.1) >= 0 and len(view.resolved) >= count, "all results")
         assert_contract(stack, count)
 
@@ -93,13 +104,18 @@ def test_while_its_post_is_under_way(
     tmp_path: Path, kafka_bootstrap: str, *, when_session_is_over: bool
 ) -> None:
     """Its answer lies in the socket when it comes back to life."""
-    slow = b'{"rules": [{"fault": "answer_slow", "seconds_min": 1.0, "seconds_max": 1.0}]}'
-    with sandbox(tmp_path, kafka_bootstrap, short_session=when_session_is_over) as stack:
+    seconds = {"seconds_min": ANSWER_SECONDS, "seconds_max": ANSWER_SECONDS}
+    slow = json.dumps({"rules": [{"fault": "answer_slow", **seconds}]}).encode()
+    with sandbox(tmp_path, kafka_bootstrap, short_session=when_session_is_over, more=SLOW) as stack:
         stack.tell_simulator("faults", slow)
         publish(stack, good(1))
         wait_until(lambda: tasks(stack), "the POST has arrived")
 
-        replace_and_thaw(stack.daemon, when_session_is_over=when_session_is_over)
+        replace_and_thaw(
+            stack.daemon,
+            SESSION_OVER if when_session_is_over else ANSWER_SECONDS + 1.0,
+            frozen=lambda: stack.tell_simulator("faults", b'{"rules": []}'),
+        )
 
         [ended] = await_results(stack, 1)
         assert ended["status"] == "SUCCEEDED"
@@ -116,7 +132,7 @@ def test_while_the_group_is_rebalancing(tmp_path: Path, kafka_bootstrap: str) ->
         # It is frozen at once when it knows, while the other one waits for it.
         other.start()
         wait_until(lambda: count_of(stack.daemon, "partitions.revoked") > 0, "the rebalance")
-        replace_and_thaw(stack.daemon, when_session_is_over=True)
+        replace_and_thaw(stack.daemon, SESSION_OVER)
 
         publish(stack, *(good(number, integration_id=f"tool:{number}") for number in range(30, 60)))
         await_results(stack, 60)

@@ -87,5 +87,5 @@ def shell(command: str, directory: Path) -> str:
 
 
 def fetch(url: str) -> bytes:
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=10) as answer:
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=DEADLINE) as answer:
         return answer.read()

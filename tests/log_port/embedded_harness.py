@@ -21,7 +21,7 @@ class _OpenTransaction:
 
 
 class EmbeddedHarness:
-    patience = 5.0
+    patience = 60.0
 
     def __init__(self) -> None:
         self.topics = Topics()

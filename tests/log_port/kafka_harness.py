@@ -21,8 +21,9 @@ from .harness import PARTITIONS
 
 T = TypeVar("T")
 
-SESSION_TIMEOUT = 10.0
-"""Seconds. Nothing waits for it: `expire` removes a member from the group by hand."""
+SESSION_TIMEOUT = 60.0
+"""Seconds; longer than any machine stands still. Nothing waits for it: `expire` removes a member from the group by
+hand, and heartbeats come every second all the same."""
 
 _COMPACT_SOON = {
     "cleanup.policy": "compact",
@@ -55,7 +56,7 @@ class _OpenTransaction:
 
 
 class KafkaHarness:
-    patience = 30.0
+    patience = 60.0
 
     def __init__(self, bootstrap: str) -> None:
         unique = uuid.uuid4().hex[:12]

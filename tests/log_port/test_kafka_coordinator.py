@@ -19,6 +19,8 @@ PARTITIONS = 2
 POLLS = 10
 PATIENCE = 60.0
 """Seconds, for a machine that does other things too."""
+SESSION_TIMEOUT = 60.0
+"""Seconds: no member is given up here."""
 
 pytestmark = pytest.mark.kafka
 
@@ -105,7 +107,7 @@ def make_topic(clients: Clients, name: str) -> None:
 
 @contextmanager
 def member(clients: Clients, topics: Topics) -> Iterator[KafkaConsumer]:
-    consumer = clients.group_consumer(topics.changes, None, 10.0)
+    consumer = clients.group_consumer(topics.changes, None, SESSION_TIMEOUT)
     try:
         consumer.subscribe([topics.changes], listener=FromTheStart(consumer))
         consumer.partitions_for_topic(topics.changes)

@@ -20,8 +20,9 @@ from .kafka_harness import KafkaHarness, eventually
 pytestmark = pytest.mark.kafka
 
 FOR_EVER_MS = 3_600_000
-SILENCE_MAX = 6.0
-"""Seconds; a tenth of the setting's default, as all of the client's time-outs are a tenth of what they are."""
+SILENCE_MAX = 10.0
+"""Seconds; the client's time-outs are a tenth of what they are, so that `STEP_MAX` is 3: the rest is for a machine
+that is slow. (The watchdog allows for one that stands still.)"""
 
 
 @pytest.fixture
@@ -50,12 +51,12 @@ async def test_a_commit_that_hangs_in_the_client_ends_the_process_though_its_cal
     for bound in ("request_timeout_ms", "delivery_timeout_ms", "max_block_ms"):
         monkeypatch.setitem(clients._PRODUCER, bound, FOR_EVER_MS)
     monkeypatch.setattr(producer, "ACKNOWLEDGED_WITHIN", FOR_EVER_MS / 1000)
-    monkeypatch.setattr(shard, "COMMIT_TIMEOUT", 0.5)
     log = kafka.member("m")
     await log.start()
     assert isinstance(await log.next_event(), Assigned)
     opened = await log.open_shard(0)
     await opened.commit(Transaction([(b"k", b"first")]))
+    monkeypatch.setattr(shard, "COMMIT_TIMEOUT", 0.5)
     watchdog, deaths = watching(log, 3.0)
     beating = asyncio.create_task(beat(watchdog))
 
@@ -65,29 +66,29 @@ async def test_a_commit_that_hangs_in_the_client_ends_the_process_though_its_cal
     # To close the producer would cure this hang, as a rule; the watchdog is there for the others.
 
     async def fired() -> bool:
-        return bool(deaths)
+        # On a machine that is busy others may be silent as well.
+        return any("commit, restore or question to Kafka has been silent" in death for death in deaths)
 
     await eventually(fired, kafka.patience)
     watchdog.stop()
     beating.cancel()
-    assert "commit, restore or question to Kafka has been silent" in deaths[0]
     await opened.close()
 
 
 async def test_a_broker_that_is_away_for_long_does_not_end_the_process(
     kafka: KafkaHarness, own_broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Time in a tenth: two minutes of standing still and half a minute of not being there, while the partition is
+    """Time in a tenth: more than two minutes of standing still and half a minute of not being there, while the partition is
     opened, restored and committed to, and the cluster is asked, again and again."""
     a_tenth(monkeypatch)
     log = kafka.member("m")
-    await log.start()
+    await eventually(lambda: starts(log), kafka.patience)
     assert isinstance(await log.next_event(), Assigned)
     watchdog, deaths = watching(log, SILENCE_MAX)
     work = [asyncio.create_task(job) for job in (beat(watchdog), commit(log), restore(log), ask(log))]
 
     own_broker.freeze()
-    await asyncio.sleep(12.0)  # the time of a broker's absence is the subject
+    await asyncio.sleep(1.5 * SILENCE_MAX)  # the time of a broker's absence is the subject
     own_broker.thaw()
     await asyncio.sleep(1.0)
     await asyncio.to_thread(own_broker.kill)
@@ -117,6 +118,14 @@ def a_tenth(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, names in bounds.items():
         for name in names:
             monkeypatch.setattr(module, name, getattr(module, name) / 10)
+
+
+async def starts(log: KafkaLog) -> bool:
+    """A tenth of the time is not always enough."""
+    with contextlib.suppress(LogError):
+        await log.start()
+        return True
+    return False
 
 
 async def beat(watchdog: Watchdog) -> None:

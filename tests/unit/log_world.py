@@ -136,9 +136,6 @@ class LogWorld:
         )
         return self.health.partitions[partition].reason or ""
 
-    def scrape(self) -> str:
-        return self.metrics.exposition().decode()
-
     # --- the topics -------------------------------------------------------------------------------
 
     def publish(self, partition: int, courses: Iterable[str]) -> None:

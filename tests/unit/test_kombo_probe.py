@@ -23,7 +23,7 @@ def error(code: str | None) -> dict[str, Any]:
 async def check(tmp_path: Path, *behaviour: Any, now: int = DATE_MS) -> tuple[KeyCheck, list[Any]]:
     (tmp_path / "key").write_text("some-api-key")
     async with serving(*behaviour) as server:
-        api = KomboClient(f"{server.address}/v1", ApiKeyFile(tmp_path / "key"), 30.0, 1)
+        api = KomboClient(f"{server.address}/v1", ApiKeyFile(tmp_path / "key"), 60.0, 1)
         try:
             return await check_key(api, lambda: now), server.requests
         finally:

@@ -84,11 +84,11 @@ def test_the_real_end_has_an_exit_code_and_the_stacks_of_all_threads():
         "from daemon.runtime.watchdog import Watchdog\n"
         "watchdog = Watchdog(0.2)\n"
         "watchdog.start()\n"
-        "def hangs(): time.sleep(60)\n"
+        "def hangs(): time.sleep(3600)\n"
         "hangs()\n"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
     )
     assert ended.returncode == EXIT_SILENT
     assert "in hangs" in ended.stderr
