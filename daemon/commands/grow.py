@@ -27,7 +27,7 @@ import msgspec
 
 from daemon.commands.connections import kafka_connection
 from daemon.commands.options import config_option, settings_or_exit
-from daemon.commands.tending import Look, TendingError, confirmed, look, renew
+from daemon.commands.tending import Look, TendingError, bystander, confirmed, look, renew
 from daemon.config import Settings
 from daemon.core.journal import Fold
 from daemon.core.model import Now
@@ -243,10 +243,7 @@ class _Shell:
 
 
 async def _shell(settings: Settings) -> _Shell:
-    kafka = settings.kafka
-    connection = kafka_connection(kafka)
-    log = KafkaLog(connection, settings.topics, kafka.group_id, None, kafka.session_timeout)
-    return _Shell(log, Admin(Clients(connection)))
+    return _Shell(await bystander(settings), Admin(Clients(kafka_connection(settings.kafka))))
 
 
 def _grow(

@@ -15,14 +15,11 @@ from pathlib import Path
 import click
 import msgspec
 
-from daemon.commands.connections import kafka_connection
 from daemon.commands.options import config_option, settings_or_exit
-from daemon.commands.tending import Look, TendingError, confirmed, look, renew
-from daemon.config import Settings
+from daemon.commands.tending import Look, TendingError, bystander, confirmed, look, renew
 from daemon.core.journal import Position
 from daemon.core.model import Now
 from daemon.core.shard import first_position
-from daemon.log.kafka.log import KafkaLog
 from daemon.log.port import LogError, Topics
 
 
@@ -73,7 +70,7 @@ def skip(
     topics = settings.topics
     with asyncio.Runner() as runner:
         try:
-            log = runner.run(_bystander(settings))
+            log = runner.run(bystander(settings))
             try:
                 found = runner.run(look(log, partition, topics))
                 now = Now(time.time_ns() // 1_000_000, time.monotonic())
@@ -90,13 +87,6 @@ def skip(
                 runner.run(log.stop())
         except (LogError, TendingError) as error:
             raise click.ClickException(str(error)) from None
-
-
-async def _bystander(settings: Settings) -> KafkaLog:
-    """Never started: no member of the group."""
-    kafka = settings.kafka
-    connection = kafka_connection(kafka)
-    return KafkaLog(connection, settings.topics, kafka.group_id, None, kafka.session_timeout)
 
 
 def plan_skip(found: Look, target: int | str | None, topics: Topics, now: Now) -> Plan:

@@ -9,10 +9,26 @@ from dataclasses import dataclass
 
 import click
 
-from daemon.config import Topics
+from daemon.commands.connections import kafka_connection
+from daemon.config import Settings, Topics
 from daemon.core.journal import POSITION_KEY, Fold, JournalError, Position, encode_value
-from daemon.log.port import Bystander, FencedError, HeldBackError, InputFacts, LogError, Record, Transaction
+from daemon.log.kafka.log import KafkaLog
+from daemon.log.port import (
+    Bystander,
+    FencedError,
+    HeldBackError,
+    InputFacts,
+    LogError,
+    Record,
+    ShardLog,
+    Transaction,
+)
 from daemon.runtime import trouble
+
+FENCED_MAX = 5
+"""Attempts to become a partition's owner. Who owned it comes back only when a heartbeat has confirmed that it still
+holds the partition, which takes longer than what is done here.
+"""
 
 
 class TendingError(Exception):
@@ -57,6 +73,12 @@ class Look:
         return ", ".join(told) or None
 
 
+async def bystander(settings: Settings) -> KafkaLog:
+    """The log, never started: no member of the group. It takes the running loop."""
+    kafka = settings.kafka
+    return KafkaLog(kafka_connection(kafka), settings.topics, kafka.group_id, None, kafka.session_timeout)
+
+
 async def look(log: Bystander, partition: int, topics: Topics) -> Look:
     """Read a partition's journal without fencing its owner.
 
@@ -76,26 +98,37 @@ async def renew(log: Bystander, seen: Look, position: Position, topics: Topics) 
     """Become the partition's owner, make sure that its journal is still as it was seen, and write this
     position record; nothing else is touched. Its earlier owner is fenced and restores anew.
 
+    A replica that opens the partition at the same moment may fence in its turn; then it is tried again.
+
     Raises:
         TendingError: it is not as it was seen.
-        LogError: it did not work, or its owner was quicker.
+        LogError: it did not work, or a replica was quicker each time.
     """
-    partition = seen.partition
-    shard_log = await log.open_shard(partition)
-    try:
-        fold = await _folded(shard_log.restore(), partition, topics)
-        if fold.position != seen.position:
-            raise TendingError(
-                f"partition {partition}: a replica has read on meanwhile, so it is not blocked; nothing was changed"
-            )
-        record = POSITION_KEY, encode_value(position)
-        await shard_log.commit(Transaction([record], position=position.next_offset))
-    except FencedError:
-        raise LogError(
-            f"partition {partition}: the replica that holds it was quicker; nothing was changed, try it again"
-        ) from None
-    finally:
-        await shard_log.close()
+    for _ in range(FENCED_MAX):
+        shard_log = await log.open_shard(seen.partition)
+        try:
+            await _renew(shard_log, seen, position, topics)
+        except FencedError:
+            continue
+        else:
+            return
+        finally:
+            await shard_log.close()
+    raise LogError(
+        f"partition {seen.partition}: the replica that holds it was quicker {FENCED_MAX} times; its journal was not "
+        "changed, try it again"
+    )
+
+
+async def _renew(shard_log: ShardLog, seen: Look, position: Position, topics: Topics) -> None:
+    fold = await _folded(shard_log.restore(), seen.partition, topics)
+    if fold.position != seen.position:
+        raise TendingError(
+            f"partition {seen.partition}: a replica has read on meanwhile, so it is not blocked; its journal was not "
+            "changed"
+        )
+    record = POSITION_KEY, encode_value(position)
+    await shard_log.commit(Transaction([record], position=position.next_offset))
 
 
 async def _folded(journal: AsyncIterator[Sequence[Record]], partition: int, topics: Topics) -> Fold:

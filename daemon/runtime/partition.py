@@ -217,6 +217,7 @@ class Partition:
                 shard.want_position()
             step = shard.take_step()
             if step is None:
+                self.commit_since_ms = None  # one that failed had been written after all, or is decided anew
                 if self._stopping:
                     return
                 await self._waker.wait(shard.due())
@@ -276,6 +277,7 @@ class Partition:
         has been away and is back: what blocked it may have been the view of an owner that had been replaced.
         """
         await self._let_go()
+        self.commit_since_ms = None
         self._failed = True  # R4: the next producer is made when we know that the partition is ours
         if not self._rejoining:
             if sentence != self._blocked:

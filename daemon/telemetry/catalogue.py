@@ -87,6 +87,7 @@ BUILD_INFO = _gauge(
     "Always 1; the label says which version runs.",
     Label("version", None, "the version of the program"),
 )
+PROCESS_START = _gauge("process_start_timestamp_seconds", "When the process started.")
 LIFECYCLE_STATE = _gauge(
     "lifecycle_state",
     "1 for what the process is doing, 0 for the other states.",
@@ -257,7 +258,7 @@ REBALANCES = _counter(
 )
 
 SECTIONS = (
-    Section("Process", (BUILD_INFO, LIFECYCLE_STATE, LOOP_LAST_TICK, LOG_MESSAGES)),
+    Section("Process", (BUILD_INFO, PROCESS_START, LIFECYCLE_STATE, LOOP_LAST_TICK, LOG_MESSAGES)),
     Section(
         "Changes",
         (CHANGES_CONSUMED, CHANGES_REJECTED, CHANGES_SUPERSEDED, CHANGES_WAITING),

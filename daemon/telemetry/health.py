@@ -70,7 +70,7 @@ class Health:
         """`loops` are the names of the loops that have to go round as long as the process lives; they
         are metric labels too, so a short fixed list. Their silence counts from here on."""
         self._clock = clock
-        self._born = clock().mono
+        self._born = clock()
         self._ticks: dict[str, Now | None] = dict.fromkeys(loops)
         self._partitions: dict[int, Partition] = {}
         self._awaited: set[int] = set()
@@ -155,6 +155,11 @@ class Health:
         return MappingProxyType(self._partitions)
 
     @property
+    def born_ms(self) -> int:
+        """When the process started (wall clock)."""
+        return self._born.wall
+
+    @property
     def halt_reason(self) -> str | None:
         return self._halted
 
@@ -177,7 +182,7 @@ class Health:
     def silence_s(self) -> dict[str, float]:
         """For how many seconds each loop has not gone round; for the watchdog."""
         now = self._clock().mono
-        return {loop: now - (self._born if tick is None else tick.mono) for loop, tick in self._ticks.items()}
+        return {loop: now - (tick or self._born).mono for loop, tick in self._ticks.items()}
 
     # --- probes -----------------------------------------------------------------------------------
 

@@ -238,6 +238,7 @@ class _AtScrape(Collector):
     def _process(self) -> Iterator[Family]:
         now = self._health.lifecycle
         yield _gauge(c.BUILD_INFO, {(self._version,): 1})
+        yield _gauge(c.PROCESS_START, {(): _seconds(self._health.born_ms)})
         yield _gauge(c.LIFECYCLE_STATE, {(state,): state is now for state in Lifecycle})
         ticks = self._health.last_ticks_ms()
         yield _gauge(c.LOOP_LAST_TICK, {(loop,): _seconds(at) for loop, at in ticks.items()})

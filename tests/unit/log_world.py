@@ -136,6 +136,9 @@ class LogWorld:
         )
         return self.health.partitions[partition].reason or ""
 
+    def scrape(self) -> str:
+        return self.metrics.exposition().decode()
+
     # --- the topics -------------------------------------------------------------------------------
 
     def publish(self, partition: int, courses: Iterable[str]) -> None:

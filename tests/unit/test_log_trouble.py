@@ -11,7 +11,7 @@ from log_world import LogWorld, now_ms, read, skip
 from daemon.commands.tending import TendingError, look, renew
 from daemon.core.journal import FORMAT, POSITION_KEY, batch_key, encode_value
 from daemon.log.embedded.client import EmbeddedShardLog
-from daemon.log.port import Message, RecordRefusedError, Transaction
+from daemon.log.port import CommitFailedError, LogError, Message, RecordRefusedError, Transaction
 from daemon.runtime import inspection, partition
 
 
@@ -170,12 +170,37 @@ async def test_a_refused_record_blocks_its_partition_though_others_are_written_b
         assert "refused every time" in sentence
         assert "the record with key poison is refused" in sentence
         assert "runbook.md#poison-commit" in sentence
+        assert "coursesync_commit_oldest_pending_timestamp_seconds 0.0" in world.scrape()
         await read(world, 1, "xy")
 
         monkeypatch.undo()
         await world.stop()
         await world.start()
         await world.until(lambda: 0 in offsets(world, 0), "its result, once it is taken")
+
+
+async def test_a_commit_that_failed_and_was_written_is_not_under_way_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The restored shard has nothing to write, on an idle input for days: the alert would go off all the time."""
+    write = EmbeddedShardLog._write
+
+    def lose_the_answer(self: EmbeddedShardLog, transaction: Transaction) -> list[int]:
+        offsets = write(self, transaction)
+        if transaction.results:
+            raise CommitFailedError("the answer was lost")
+        return offsets
+
+    monkeypatch.setattr(EmbeddedShardLog, "_write", lose_the_answer)
+    async with LogWorld() as world:
+        await world.start()
+        world.publish(0, "a")
+        dropped = 'coursesync_shard_drops_total{reason="error"} 1.0'
+        await world.until(lambda: dropped in world.scrape(), "the failure")
+        await world.until(
+            lambda: "coursesync_commit_oldest_pending_timestamp_seconds 0.0" in world.scrape(), "no commit"
+        )
+        assert offsets(world, 0) == [0]
 
 
 # --- records of another version -------------------------------------------------------------------
@@ -336,6 +361,49 @@ async def test_skip_finds_out_that_a_replica_reads_on() -> None:
         with pytest.raises(TendingError, match="a replica has read on meanwhile"):
             await renew(world.bystander, found, found.position, world.topics)
         await read(world, 0, "e")  # it was fenced for nothing, and goes on
+
+
+class Overtaken:
+    """A replica opens the partition each time that the command has just opened it, `times` times."""
+
+    def __init__(self, world: LogWorld, times: int) -> None:
+        self.world = world
+        self.times = times
+
+    async def open_shard(self, number: int) -> object:
+        opened = await self.world.bystander.open_shard(number)
+        if self.times:
+            self.times -= 1
+            await self.world.bystander.open_shard(number)
+        return opened
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.world.bystander, name)
+
+
+async def test_a_replica_that_opens_the_partition_at_the_same_moment_does_not_stop_the_command() -> None:
+    async with LogWorld() as world:
+        await world.start()
+        await read(world, 0, "abc")
+        await world.stop()
+        found = await look(world.bystander, 0, world.topics)
+        assert found.position is not None
+        renewed = msgspec.structs.replace(found.position, partitions=7)
+        await renew(Overtaken(world, 2), found, renewed, world.topics)  # type: ignore[arg-type]
+        assert world.fold(0).position.partitions == 7
+
+
+async def test_a_replica_that_is_quicker_each_time_is_told_and_nothing_is_written() -> None:
+    async with LogWorld() as world:
+        await world.start()
+        await read(world, 0, "abc")
+        await world.stop()
+        found = await look(world.bystander, 0, world.topics)
+        assert found.position is not None
+        renewed = msgspec.structs.replace(found.position, partitions=7)
+        with pytest.raises(LogError, match="partition 0: the replica that holds it was quicker 5 times"):
+            await renew(Overtaken(world, 99), found, renewed, world.topics)  # type: ignore[arg-type]
+        assert world.fold(0).position == found.position
 
 
 async def test_a_partition_that_does_not_exist_can_not_be_skipped() -> None:

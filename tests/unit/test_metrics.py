@@ -345,6 +345,7 @@ def test_before_there_is_a_runtime_nothing_is_pending():
     assert found["coursesync_pending_age_seconds_gcount"] == 0
     assert found['coursesync_lifecycle_state{state="starting"}'] == 1
     assert found['coursesync_build_info{version="1.2.3"}'] == 1
+    assert found["coursesync_process_start_timestamp_seconds"] == NOW.wall / 1000
     assert found["coursesync_task_timeout_seconds"] == 86400
 
 
