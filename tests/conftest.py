@@ -1,10 +1,12 @@
-"""A real broker for the tests that need one, and topic names of their own for each of them."""
+"""A real broker for the tests that need one, topic names of their own for each of them, and Prometheus' own tool."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -62,6 +64,18 @@ def topic_names() -> Topics:
         results=f"{unique}-results",
         dead_letters=f"{unique}-dead-letters",
     )
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    """Its path; it is fetched once when the machine has none."""
+    find = Path(__file__).parent / "tools" / "promtool.sh"
+    found = subprocess.run([find], capture_output=True, text=True, timeout=300, check=False)
+    if found.returncode == 0:
+        return found.stdout.strip()
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"NO PROMTOOL: {found.stderr}", pytrace=False)
+    pytest.skip(f"NO PROMTOOL: {found.stderr}")
 
 
 def _require_kafka() -> None:

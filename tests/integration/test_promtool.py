@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from dataclasses import replace
-from pathlib import Path
 
 import aiohttp
-import pytest
 
 from daemon.admin import AdminServer
 from daemon.core.model import Now, Status
@@ -16,19 +13,7 @@ from daemon.telemetry.health import Health
 from daemon.telemetry.metrics import Metrics
 from daemon.telemetry.snapshot import Lag, nothing_yet
 
-FIND = Path(__file__).parents[1] / "tools" / "promtool.sh"
 NOW = Now(wall=1_790_000_000_000, mono=1.0)
-
-
-@pytest.fixture(scope="module")
-def promtool() -> str:
-    """Its path; it is fetched once when the machine has none."""
-    found = subprocess.run([FIND], capture_output=True, text=True, timeout=300, check=False)
-    if found.returncode == 0:
-        return found.stdout.strip()
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"NO PROMTOOL: {found.stderr}", pytrace=False)
-    pytest.skip(f"NO PROMTOOL: {found.stderr}")
 
 
 def complaints(promtool: str, exposition: bytes) -> str:
