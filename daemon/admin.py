@@ -128,6 +128,7 @@ def state(health: Health, metrics: Metrics) -> dict[str, Any]:
         },
         "waiting": dict(snapshot.waiting),
         "http_in_flight": dict(snapshot.http_in_flight),
+        "integrations": dict(snapshot.integrations),
         "loops_silent_s": {loop: round(seconds, 3) for loop, seconds in health.silence_s().items()},
     }
 

@@ -80,7 +80,7 @@ def _integer(default: int, low: int, high: int, meaning: str) -> Any:
     return field(default=default, metadata={METADATA_KEY: Column(Kind.INTEGER, meaning, low, high)})
 
 
-def _number(default: float, low: float, high: float, meaning: str) -> Any:
+def _number(default: float | None, low: float, high: float, meaning: str) -> Any:
     return field(default=default, metadata={METADATA_KEY: Column(Kind.NUMBER, meaning, low, high)})
 
 
@@ -189,9 +189,16 @@ class Http:
 
     in_flight_max: int = _integer(64, 2, 1000, "Calls in flight at most, over all integrations.")
     poll_share: float = _number(
-        0.25, 0.01, 0.99, "Share of `http.in_flight_max` that is kept free for polls."
+        0.25, 0.01, 0.99, "Share of `http.in_flight_max` and of the rate that is kept free for polls."
     )
     deadline: float = _duration("30s", "1s", "5m", "The whole of one call, from connecting to the last byte.")
+    requests_per_second_max: float | None = _number(
+        None,
+        0.1,
+        10_000,
+        "Calls a second at most, submissions and polls of all integrations together, of which polls have "
+        "`http.poll_share` while there is more to do; for each process. Not set: no limit.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,8 @@ class Refused(msgspec.Struct, frozen=True):
     """``error.code`` is None where the answer carried none."""
     retry_after: float | None = None
     """Seconds, from ``Retry-After`` (delta or date form), never negative."""
+    concurrency_limit: int | None = None
+    concurrency_remaining: int | None = None
     api_time: int | None = None
 
 

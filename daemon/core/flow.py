@@ -1,10 +1,11 @@
 """Which request may go out next: one for the whole process, over all shards.
 
 Submissions queue per integration and are served round robin, so that a slow, throttled or parked
-integration delays no other one. An integration that is refused or not answered stands back, longer each
-time, and comes back with one probing request. Submissions and polls each have a share of all requests in
-flight; what one of them leaves idle the other may borrow until it is wanted back, so that a flood of
-submissions never makes finished tasks wait, nor the other way round.
+integration delays no other one. How many of an integration may be in flight follows from what the API
+answers (`concurrency`); one that is refused or not answered stands back (`breaker`). Submissions and polls
+each have a share of all requests in flight, and of the rate where there is one (`rate`); what one of them
+leaves idle the other may borrow until it is wanted back, so that a flood of submissions never makes finished
+tasks wait, nor the other way round.
 
 Nothing here is durable, and nothing here knows what a submission is: a `ref` is the caller's.
 """
@@ -13,48 +14,51 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from daemon.config import Settings
+from daemon.core.answers import NoAnswer, Refused, SubmitAnswer
+from daemon.core.breaker import BackOff, Breaker, Census, IntegrationState
+from daemon.core.concurrency import Window
 from daemon.core.model import Error
+from daemon.core.rate import BURST_SECONDS, Call, Rate
 from daemon.core.schedule import Schedule
-from daemon.core.verdict import Verdict
+from daemon.core.verdict import OVERLOAD, Verdict, is_throttle
 
 Ref = TypeVar("Ref")
 
-DOUBLINGS_MAX = 30
-"""Beyond it every wait is at its maximum; keeps the power of two a sane number."""
+KNOWN_SECONDS = 60.0
+"""For so long an integration is known that has nothing to send: longer than any linger, so that what its
+answers have taught lasts from one batch to the next, and not so long that it is out of date.
+"""
+
+
+@dataclass(slots=True)
+class Turn(Generic[Ref]):
+    """A submission whose turn it is: it counts as in flight until it is `released` or done."""
+
+    integration_id: str
+    ref: Ref
+    taken_at: float
+    number: int = 0
+    """Among those of its integration that have left; 0 while it has not."""
 
 
 @dataclass(slots=True)
 class Integration(Generic[Ref]):
     """What the process knows of one integration right now."""
 
+    window: Window
+    breaker: Breaker
     queue: deque[Ref] = field(default_factory=deque)
     delayed: int = 0
     """Submissions that each wait for a time of their own."""
     in_flight: int = 0
-    strikes: int = 0
-    """How often in a row it had to stand back."""
-    parked: bool = False
-    blocked_until: float | None = None
     listed: bool = False
     """Stands in the round."""
-
-    def limit(self, most: int) -> int:
-        """How many submissions may be in flight: one probe while it is not known to be well again."""
-        return 1 if self.strikes or self.parked else most
-
-    def strike(self) -> int:
-        """It has to stand back; returns how often in a row it had before. What was under way together is
-        refused together, and counts once.
-        """
-        if self.blocked_until is None or not self.strikes:
-            self.strikes += 1
-        return min(self.strikes - 1, DOUBLINGS_MAX)
 
 
 class Flow(Generic[Ref]):
@@ -63,11 +67,15 @@ class Flow(Generic[Ref]):
     def __init__(self, settings: Settings, rng: random.Random) -> None:
         http = settings.http
         self._settings = settings
-        self._rng = rng
+        self._back_off = BackOff(settings, rng)
+        self._rate = Rate(http.requests_per_second_max, http.poll_share)
         self._in_flight_max = http.in_flight_max
         self._submissions_max = max(1, int(http.in_flight_max * (1 - http.poll_share)))
         self._polls_min = http.in_flight_max - self._submissions_max
         self._integrations: dict[str, Integration[Ref]] = {}
+        self._census: Census = Census()
+        self._idle: OrderedDict[str, float] = OrderedDict()
+        """Integrations without anything to send or to sit out, and since when; the first one for longest."""
         self._round: deque[str] = deque()
         self._blocked: Schedule[str] = Schedule()
         self._delayed: list[tuple[float, int, str, Ref]] = []
@@ -81,7 +89,7 @@ class Flow(Generic[Ref]):
 
     def offer(self, integration_id: str, ref: Ref, not_before: float | None = None) -> None:
         """Queue a submission; `not_before` holds back this one alone."""
-        state = self._integrations.setdefault(integration_id, Integration())
+        state = self._known(integration_id)
         if not_before is not None:
             self._sequence += 1
             state.delayed += 1
@@ -90,58 +98,69 @@ class Flow(Generic[Ref]):
         state.queue.append(ref)
         self._list(integration_id, state)
 
-    def next_submission(self, now: float) -> tuple[str, Ref] | None:
-        """Take the next submission that may go out now; it counts as in flight until
-        `submission_done`.
+    def next_submission(self, now: float) -> Turn[Ref] | None:
+        """Take the next submission that may go out now; it counts as in flight until `submission_done` or
+        `released`.
         """
         self._wake(now)
-        if not self._round or not self._submissions_have_room or not self._may_start(now):
+        if not self._round or not self._submissions_have_room or not self._may_start(Call.SUBMIT, now):
             return None
         integration_id = self._round.popleft()
         state = self._integrations[integration_id]
         state.listed = False
-        ref = state.queue.popleft()
+        turn = Turn(integration_id, state.queue.popleft(), now)
         state.in_flight += 1
         self._submissions += 1
         self._list(integration_id, state)
-        return integration_id, ref
+        return turn
+
+    def leaves(self, turn: Turn[Ref], now: float) -> bool:
+        """Whether a submission that was taken may leave this moment: while it waited for its lease, an answer
+        may have come that says later, or fewer at a time. If not, it is to be released.
+        """
+        state = self._integrations[turn.integration_id]
+        until = state.breaker.until
+        if (until is not None and until > now) or state.in_flight > state.window.allowed:
+            return False
+        if now - turn.taken_at > BURST_SECONDS and not self._rate.take(Call.SUBMIT, now):
+            return False  # its place in the rate is long past, and others came after it
+        turn.number = state.window.leaves()
+        return True
 
     def submission_done(
-        self, integration_id: str, verdict: Verdict | None, now: float, retry_after: float | None = None
+        self, turn: Turn[Ref], answer: SubmitAnswer, verdict: Verdict | None, now: float
     ) -> float:
-        """A submission has come back. `RETRY` and `PARK` make the integration stand back, `None`
-        (accepted, or not sent at all) and what ended the batch by its content show it well.
+        """A submission that had left has come back. `RETRY` and `PARK` make the integration stand back, `None`
+        (accepted) and what ended the batch by its content show it well; `HALT` says nothing of it.
 
         Returns when the next submission of this integration may go out.
         """
-        state = self._integrations[integration_id]
-        state.in_flight -= 1
-        self._submissions -= 1
+        state = self._integrations[turn.integration_id]
+        if isinstance(answer, NoAnswer):
+            state.window.answered(turn.number, None, None)
+        else:
+            state.window.answered(turn.number, answer.concurrency_limit, answer.concurrency_remaining)
         match verdict:
             case Verdict.RETRY:
-                self._block(integration_id, now + self._retry_delay(state, retry_after))
+                self._refused(turn, state, answer, now)
             case Verdict.PARK:
-                self.park(integration_id, now)
+                self.park(turn.integration_id, now)
             case Verdict.HALT:
                 pass
             case _:
-                state.strikes, state.parked = 0, False
-        self._list(integration_id, state)
-        return state.blocked_until if state.blocked_until is not None else now
+                state.window.good(turn.number)
+                state.breaker.well()
+        self.released(turn, now)
+        return state.breaker.until if state.breaker.until is not None else now
 
-    def stands_back(self, integration_id: str, now: float) -> bool:
-        """Whether its next submission has to wait: also one that was taken before the answer that says so."""
-        until = self._integrations[integration_id].blocked_until
-        return until is not None and until > now
-
-    def released(self, integration_id: str) -> None:
-        """A submission that was taken was not sent: its shard is gone or had no lease."""
-        state = self._integrations[integration_id]
+    def released(self, turn: Turn[Ref], now: float) -> None:
+        """A submission that was taken does not count as in flight any more."""
+        state = self._integrations[turn.integration_id]
         state.in_flight -= 1
         self._submissions -= 1
-        self._list(integration_id, state)
+        self._settle(turn.integration_id, state, now)
 
-    def drop(self, keep: Callable[[Ref], bool]) -> None:
+    def drop(self, keep: Callable[[Ref], bool], now: float) -> None:
         """Forget the queued submissions that are not to be kept."""
         kept = []
         for entry in self._delayed:
@@ -151,64 +170,90 @@ class Flow(Generic[Ref]):
                 self._integrations[entry[2]].delayed -= 1
         heapq.heapify(kept)
         self._delayed = kept
-        for integration_id, state in list(self._integrations.items()):
+        for integration_id, state in self._integrations.items():
             state.queue = deque(ref for ref in state.queue if keep(ref))
-            if not state.queue and state.listed:
-                state.listed = False
-                self._round.remove(integration_id)
-            self._list(integration_id, state)
+            self._settle(integration_id, state, now)
+
+    # --- standing back ----------------------------------------------------------------------------
 
     def park(self, integration_id: str, now: float) -> None:
         """The integration waits for its customer; it is probed ever more slowly."""
-        state = self._integrations.setdefault(integration_id, Integration())
-        park = self._settings.park
-        if not state.parked:
-            state.parked, state.strikes = True, 0
-        delay = min(park.probe_max, park.probe_min * 2.0 ** state.strike())
-        self._block(integration_id, now + delay * (0.9 + 0.2 * self._rng.random()))
+        state = self._known(integration_id)
+        state.window.restart()
+        before = state.breaker.strike(IntegrationState.PARKED)
+        self._block(integration_id, state, now + self._back_off.parked(before))
 
-    def _retry_delay(self, state: Integration[Ref], retry_after: float | None) -> float:
-        """Full jitter between nothing and an exponential bound; never less than the server asked for."""
-        retry = self._settings.retry
-        bound = min(retry.backoff_max, retry.backoff_min * 2.0 ** state.strike())
-        return max(retry_after or 0.0, bound * self._rng.random())
+    def _refused(self, turn: Turn[Ref], state: Integration[Ref], answer: SubmitAnswer, now: float) -> None:
+        retry_after = answer.retry_after if isinstance(answer, Refused) else None
+        if isinstance(answer, Refused) and answer.error.code == OVERLOAD:
+            state.window.overloaded(turn.number)
+            before = state.breaker.strike(IntegrationState.THROTTLED)
+            wait = self._back_off.after_overload(before, retry_after)
+        else:
+            throttled = isinstance(answer, Refused) and is_throttle(answer.error.code, answer.status)
+            state.window.restart()
+            before = state.breaker.strike(
+                IntegrationState.THROTTLED if throttled else IntegrationState.BREAKER_OPEN
+            )
+            wait = self._back_off.after_failure(before, retry_after)
+        self._block(turn.integration_id, state, now + wait)
 
-    def _block(self, integration_id: str, until: float) -> None:
-        state = self._integrations[integration_id]
-        state.blocked_until = max(until, state.blocked_until or until)
-        self._blocked.push(state.blocked_until, integration_id)
-        if state.listed:
-            state.listed = False
-            self._round.remove(integration_id)
+    def _block(self, integration_id: str, state: Integration[Ref], until: float) -> None:
+        self._blocked.push(state.breaker.open(until), integration_id)
+        self._list(integration_id, state)
+
+    # --- what is known of integrations ------------------------------------------------------------
+
+    def _known(self, integration_id: str) -> Integration[Ref]:
+        self._idle.pop(integration_id, None)
+        state = self._integrations.get(integration_id)
+        if state is None:
+            state = Integration(Window(self._settings.window.batches_max), Breaker(self._census))
+            self._integrations[integration_id] = state
+        return state
 
     def _wake(self, now: float) -> None:
-        """Bring back what has stood back long enough."""
+        """Bring back what has stood back long enough, and forget what has been idle for long."""
         while (popped := self._blocked.pop_due(now)) is not None:
             state = self._integrations[popped[1]]
-            state.blocked_until = None
-            self._list(popped[1], state)
+            state.breaker.rested()
+            self._settle(popped[1], state, now)
         while self._delayed and self._delayed[0][0] <= now:
             _, _, integration_id, ref = heapq.heappop(self._delayed)
             self._integrations[integration_id].delayed -= 1
             self.offer(integration_id, ref)
+        self._forget(now)
+
+    def _forget(self, now: float) -> None:
+        while self._idle:
+            integration_id, since = next(iter(self._idle.items()))
+            if since + KNOWN_SECONDS > now:
+                return
+            del self._idle[integration_id]
+            self._integrations.pop(integration_id).breaker.forgotten()
+
+    def _settle(self, integration_id: str, state: Integration[Ref], now: float) -> None:
+        """It may send more, or has no more to send."""
+        self._list(integration_id, state)
+        has_work = state.queue or state.delayed or state.in_flight
+        if not has_work and state.breaker.until is None and integration_id not in self._idle:
+            self._idle[integration_id] = now
 
     def _list(self, integration_id: str, state: Integration[Ref]) -> None:
-        """Put the integration into the round if it may send. Forget it if it has nothing to send and no
-        time to sit out: what was learned about it is out of date when it comes back.
-        """
-        most = self._settings.window.batches_max
-        if state.queue:
-            if not state.listed and state.blocked_until is None and state.in_flight < state.limit(most):
-                state.listed = True
-                self._round.append(integration_id)
-        elif not state.delayed and not state.in_flight and state.blocked_until is None:
-            self._integrations.pop(integration_id, None)
+        """In the round stand those that may send."""
+        well = state.breaker.until is None and state.in_flight < state.window.allowed
+        may_send = well and bool(state.queue)
+        if may_send and not state.listed:
+            self._round.append(integration_id)
+        elif state.listed and not may_send:
+            self._round.remove(integration_id)
+        state.listed = may_send
 
     # --- polls ------------------------------------------------------------------------------------
 
     def may_poll(self, now: float) -> bool:
         """Whether a poll may start; it then counts as in flight until `poll_done`."""
-        if not self._polls_have_room or not self._may_start(now):
+        if not self._polls_have_room or not self._may_start(Call.POLL, now):
             return False
         self._polls += 1
         return True
@@ -216,6 +261,11 @@ class Flow(Generic[Ref]):
     def poll_done(self) -> None:
         """A poll has come back; a submission may have waited for its place."""
         self._polls -= 1
+
+    def poll_due(self, now: float) -> float | None:
+        """When the passing of time next lets a poll go, if places are free; to be asked when none may."""
+        times = (self.probe_due(now), self._rate.due(Call.POLL, now))
+        return max((time for time in times if time is not None), default=None)
 
     # --- places -----------------------------------------------------------------------------------
 
@@ -242,10 +292,11 @@ class Flow(Generic[Ref]):
         """The API has taken our key again, or it is a new key."""
         self.halted = None
 
-    def _may_start(self, now: float) -> bool:
+    def _may_start(self, call: Call, now: float) -> bool:
+        """Whether such a call may go; it then counts for the rate, and as the probe of a halted process."""
         if self.halted is None:
-            return True
-        if now < self._probe_at or self._submissions or self._polls:
+            return self._rate.take(call, now)
+        if now < self._probe_at or self.in_flight or not self._rate.take(call, now):
             return False
         self._probe_at = now + self._settings.park.probe_min
         return True
@@ -253,6 +304,8 @@ class Flow(Generic[Ref]):
     def due(self, now: float) -> float | None:
         """When the passing of time next lets a submission go; to be asked after `next_submission`."""
         times = [self._blocked.due(), self._delayed[0][0] if self._delayed else None, self.probe_due(now)]
+        if self._round and self._submissions_have_room:
+            times.append(self._rate.due(Call.SUBMIT, now))
         return min((time for time in times if time is not None), default=None)
 
     def probe_due(self, now: float) -> float | None:
@@ -271,10 +324,9 @@ class Flow(Generic[Ref]):
     def queued(self) -> int:
         return len(self._delayed) + sum(len(state.queue) for state in self._integrations.values())
 
-    def states(self) -> dict[str, int]:
-        """How many integrations that have anything to send, or are not well, are in which state."""
-        counts = {"healthy": 0, "throttled": 0, "parked": 0}
-        for state in self._integrations.values():
-            name = "parked" if state.parked else "throttled" if state.strikes else "healthy"
-            counts[name] += 1
-        return counts
+    def states(self, now: float) -> dict[str, int]:
+        """How many integrations are in which state, of those that have anything to send, are not well, or
+        were sent to within the last minute.
+        """
+        self._forget(now)
+        return {state: self._census[state] for state in IntegrationState}

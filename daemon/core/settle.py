@@ -115,6 +115,17 @@ def submit_answered(memory: Memory, batch: Batch, answer: SubmitAnswer, now: Now
             return _submit_refused(memory, batch, answer, now)
 
 
+def verdict_of_submit(answer: SubmitAnswer) -> Verdict | None:
+    """What the answer to a POST means where nobody knows the batch any more."""
+    match answer:
+        case NoAnswer():
+            return Verdict.RETRY
+        case Accepted():
+            return None
+        case Refused():
+            return table.of_submit(answer.error.code, answer.status)
+
+
 def _submit_refused(memory: Memory, batch: Batch, answer: Refused, now: Now) -> Verdict:
     verdict = table.of_submit(answer.error.code, answer.status)
     if not table.is_understood(answer.error.code, answer.status):

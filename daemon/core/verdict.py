@@ -22,12 +22,14 @@ class Verdict(StrEnum):
     BLIND = "blind"  # says nothing about the task: poll again
 
 
+OVERLOAD = "PLATFORM.CONCURRENCY_LIMIT_EXCEEDED"
+
 HALTING = frozenset({"PLATFORM.AUTHENTICATION_INVALID", "PLATFORM.IP_NOT_WHITELISTED"})
 
 THROTTLES = frozenset(
     {
         "PLATFORM.RATE_LIMIT_EXCEEDED",
-        "PLATFORM.CONCURRENCY_LIMIT_EXCEEDED",
+        OVERLOAD,
         "REMOTE.RATE_LIMIT_EXCEEDED",
         "REMOTE.SERVICE_UNAVAILABLE",
     }
@@ -70,6 +72,11 @@ def of_submit(code: str | None, status: int) -> Verdict:
         return Verdict.RETRY
     # 401, 403 without a code; any other refusal: somebody has to look, and nothing ends meanwhile.
     return Verdict.PARK
+
+
+def is_throttle(code: str | None, status: int) -> bool:
+    """Whether a refused POST says no more than to come later or with fewer at a time."""
+    return status == 429 or code in THROTTLES - {"REMOTE.SERVICE_UNAVAILABLE"}
 
 
 def is_understood(code: str | None, status: int) -> bool:

@@ -208,6 +208,8 @@ def _not_a_success(
         status=status,
         error=_error(_error_object(body), f"HTTP {status} without an error object."),
         retry_after=_retry_after(headers.get("retry-after"), now if api_time is None else api_time),
+        concurrency_limit=_whole_number(headers.get("concurrency-limit")),
+        concurrency_remaining=_whole_number(headers.get("concurrency-remaining")),
         api_time=api_time,
     )
 

@@ -51,7 +51,7 @@ class Engine:
         self._inspection = Inspection(
             ports, lambda: [partition for partition, _ in self._partitions.values()]
         )
-        view = View(ports, self._poller, self._submitter)
+        view = View(ports, self._flow, self._poller, self._submitter)
         ports.metrics.observe(lambda: view.snapshot([p for p, _ in self._partitions.values()]))
 
     # --- life -------------------------------------------------------------------------------------

@@ -110,7 +110,7 @@ class Poller:
                 if due is None or due > now:
                     await self._waker.wait(due)
                 elif not self._flow.may_poll(now):
-                    await self._waker.wait(self._flow.probe_due(now))
+                    await self._waker.wait(self._flow.poll_due(now))
                 else:
                     popped = self._schedule.pop_due(now)
                     assert popped is not None

@@ -6,8 +6,9 @@ import asyncio
 
 import structlog
 
+from daemon.core import settle
 from daemon.core.answers import Accepted, NoAnswer, Refused, SubmitAnswer
-from daemon.core.flow import Flow
+from daemon.core.flow import Flow, Turn
 from daemon.core.model import Now
 from daemon.core.shard import Shard
 from daemon.core.step import Batch
@@ -54,7 +55,7 @@ class Submitter:
 
     def dropped(self) -> None:
         """Forget the batches of shards that have ended."""
-        self._flow.drop(lambda claim: claim.valid)
+        self._flow.drop(lambda claim: claim.valid, self._ports.clock.now().mono)
 
     def wake(self) -> None:
         self._waker.wake()
@@ -70,55 +71,53 @@ class Submitter:
         async with asyncio.TaskGroup() as calls:
             while not self._stopping:
                 now = self._ports.clock.now().mono
-                taken = self._flow.next_submission(now)
-                if taken is None:
+                turn = self._flow.next_submission(now)
+                if turn is None:
                     await self._waker.wait(self._flow.due(now))
                     continue
-                calls.create_task(self._submit(*taken))
+                calls.create_task(self._submit(turn))
 
-    async def _submit(self, integration_id: str, claim: Claim) -> None:
-        partition, shard, batch_id = claim
-        batch = shard.batches.get(batch_id)
-        if batch is None or not await partition.lease(shard):
-            self._flow.released(integration_id)
-            self._waker.wake()
-            return
-        if self._flow.stands_back(integration_id, self._ports.clock.now().mono):
-            # While this one waited for its lease, another one was told to come later.
-            self._flow.released(integration_id)
-            self._flow.offer(integration_id, claim)
-            self._waker.wake()
-            return
+    async def _submit(self, turn: Turn[Claim]) -> None:
+        claim = turn.ref
+        batch = claim.shard.batches.get(claim.id)
+        leased = batch is not None and await claim.partition.lease(claim.shard)
+        started = self._ports.clock.now()
+        if batch is None or not leased:
+            self._flow.released(turn, started.mono)
+        elif not self._flow.leaves(turn, started.mono):
+            self._flow.released(turn, started.mono)
+            self._flow.offer(turn.integration_id, claim)
+        else:
+            await self._send(turn, batch, started)
+            self._polls.wake()
+        self._waker.wake()
+
+    async def _send(self, turn: Turn[Claim], batch: Batch, started: Now) -> None:
         assert batch.body is not None
-        started, sent_with = self._ports.clock.now(), self._halt.key_number
+        sent_with = self._halt.key_number
         self.in_flight += 1
         try:
-            answer = await self._ports.api.submit(integration_id, batch.body)
+            answer = await self._ports.api.submit(turn.integration_id, batch.body)
         finally:
             self.in_flight -= 1
         now = self._ports.clock.now()
-        if claim.valid:
-            self._answered(claim, batch, answer, sent_with, started, now)
-        elif isinstance(answer, Refused) and answer.retry_after is not None:
-            # The shard that asked has ended; what the API asks of the integration holds all the same.
-            self._flow.submission_done(integration_id, Verdict.RETRY, now.mono, answer.retry_after)
+        if turn.ref.valid:
+            self._answered(turn, batch, answer, sent_with, started, now)
         else:
-            self._flow.released(integration_id)
-        self._waker.wake()
-        self._polls.wake()
+            # The shard that asked has ended; what the answer says of the integration holds all the same.
+            self._flow.submission_done(turn, answer, settle.verdict_of_submit(answer), now.mono)
 
     def _answered(
-        self, claim: Claim, batch: Batch, answer: SubmitAnswer, sent_with: int, started: Now, now: Now
+        self, turn: Turn[Claim], batch: Batch, answer: SubmitAnswer, sent_with: int, started: Now, now: Now
     ) -> None:
+        claim, integration_id = turn.ref, turn.integration_id
         partition, shard, batch_id = claim
-        integration_id = batch.integration_id
         verdict = shard.submit_answered(batch_id, answer, now)
         if isinstance(answer, Refused):
             verdict = self._halt.judge(integration_id, answer, verdict, sent_with, now)
         elif isinstance(answer, Accepted):
             self._halt.key_works(sent_with)
-        retry_after = answer.retry_after if isinstance(answer, Refused) else None
-        again = self._flow.submission_done(integration_id, verdict, now.mono, retry_after)
+        again = self._flow.submission_done(turn, answer, verdict, now.mono)
         self._tell(claim, batch, answer, verdict)
         if batch_id in shard.batches and batch.task_id is None:
             if verdict is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from daemon.runtime.partition import Partition
+from daemon.core.flow import Flow
+from daemon.runtime.partition import Claim, Partition
 from daemon.runtime.poller import Poller
 from daemon.runtime.ports import Ports
 from daemon.runtime.submitter import Submitter
@@ -14,15 +15,17 @@ from daemon.telemetry.snapshot import Lag, Snapshot
 
 
 class View:
-    def __init__(self, ports: Ports, poller: Poller, submitter: Submitter) -> None:
+    def __init__(self, ports: Ports, flow: Flow[Claim], poller: Poller, submitter: Submitter) -> None:
         self._ports = ports
+        self._flow = flow
         self._poller = poller
         self._submitter = submitter
 
     def snapshot(self, partitions: Sequence[Partition]) -> Snapshot:
         commits = [p.commit_since_ms for p in partitions if p.commit_since_ms is not None]
+        now = self._ports.clock.now()
         return Snapshot(
-            now_ms=self._ports.clock.now().wall,
+            now_ms=now.wall,
             pending_created_ms=_created(partitions),
             pending_tasks_max=self._ports.settings.window.batches_max_per_partition
             * sum(p.shard is not None for p in partitions),
@@ -34,6 +37,7 @@ class View:
                 Endpoint.SUBMIT: self._submitter.in_flight,
                 Endpoint.POLL: self._poller.in_flight,
             },
+            integrations=self._flow.states(now.mono),
             commit_since_ms=min(commits, default=None),
             paused=sum(p.paused for p in partitions),
             topic_partitions=next((p.topic_partitions for p in partitions if p.topic_partitions), None),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from daemon.core.breaker import IntegrationState
 from daemon.core.model import RejectReason, Status
 from daemon.core.step import Outcome, Trigger
 from daemon.telemetry.labels import (
@@ -202,6 +203,12 @@ HTTP_DURATION = _histogram(
     _ENDPOINT,
 )
 HTTP_IN_FLIGHT = _gauge("http_in_flight_requests", "Calls to the API that are under way.", _ENDPOINT)
+INTEGRATIONS = _gauge(
+    "integrations_by_state",
+    "Integrations that were sent to within the last minute or are not well: healthy; throttled, told to come later or "
+    "with fewer calls at a time; breaker_open, failing or not answering; parked, waiting for their customer.",
+    Label.of("state", IntegrationState),
+)
 HTTP_RETRIES = _counter(
     "http_retries_total",
     "Submissions sent again with the same bytes, by the verdict on the answer before.",
@@ -286,7 +293,7 @@ SECTIONS = (
         ),
     ),
     Section("Results", (RESULTS, RESULT_LATENCY)),
-    Section("The API", (HTTP_REQUESTS, HTTP_DURATION, HTTP_IN_FLIGHT, HTTP_RETRIES)),
+    Section("The API", (HTTP_REQUESTS, HTTP_DURATION, HTTP_IN_FLIGHT, HTTP_RETRIES, INTEGRATIONS)),
     Section(
         "The log",
         (

@@ -28,6 +28,7 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
 
 from daemon.core.answers import Trouble
+from daemon.core.breaker import IntegrationState
 from daemon.core.model import RejectReason, Status
 from daemon.core.step import Outcome, Trigger
 from daemon.core.verdict import Verdict
@@ -255,6 +256,8 @@ class _AtScrape(Collector):
         yield _gauge(c.POLL_BLIND_OLDEST, {(): _seconds(snapshot.blind_since_ms)})
         in_flight = snapshot.http_in_flight
         yield _gauge(c.HTTP_IN_FLIGHT, {(endpoint,): in_flight.get(endpoint, 0) for endpoint in Endpoint})
+        states = snapshot.integrations
+        yield _gauge(c.INTEGRATIONS, {(state,): states.get(state, 0) for state in IntegrationState})
 
     def _partitions(self, snapshot: Snapshot) -> Iterator[Family]:
         held = self._health.partitions

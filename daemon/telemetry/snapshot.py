@@ -37,6 +37,8 @@ class Snapshot:
     """Since when the task that has been blind longest has been so."""
     http_in_flight: Mapping[str, int]
     """Calls under way, by `Endpoint`."""
+    integrations: Mapping[str, int]
+    """How many of those that were sent to lately, or are not well, are in which `IntegrationState`."""
     commit_since_ms: int | None
     """When the oldest commit that is still under way began."""
     paused: int
@@ -60,6 +62,7 @@ def nothing_yet() -> Snapshot:
         blind_tasks=0,
         blind_since_ms=None,
         http_in_flight={},
+        integrations={},
         commit_since_ms=None,
         paused=0,
         topic_partitions=None,

@@ -168,7 +168,11 @@ def conclude(world: World, outcome: Outcome) -> None:
 
 
 def judge_isolation(world: World, outcome: Outcome, broken: str) -> None:
-    """Contract 5: who is well does not wait for who is not."""
+    """Contract 5: who is well does not wait for who is not. Whatever one integration does says nothing of
+    our key.
+    """
+    for line in world.witness.halts:
+        outcome.add("halted", f"{line}, though the key is good (contract 5)")
     told = {(t.partition, t.offset): t.at for t in world.witness.told}
     for record in records(world, world.topics.changes):
         place = (record.partition, record.offset)

@@ -144,6 +144,8 @@ class Witness:
     """Tasks of which some process was told that they had ended, and the API time when it was first told."""
     overdue: set[str] = field(default_factory=set)
     """Tasks that answered `PENDING` when they were older than `task.timeout` (R11)."""
+    halts: list[str] = field(default_factory=list)
+    """Each time that a process halted, in a sentence."""
     on_moment: Callable[[Moment, Who], None] | None = None
     """Told when something happens after which a fault would hurt most."""
     note: Callable[[str], None] | None = None
@@ -510,6 +512,9 @@ class Witness:
                 timeout = self.settings.task.timeout * 1000
                 if api_time is not None and api_time - created_at > timeout:
                     self.overdue.add(task_id)
+
+    def halted(self, who: Who, reason: str) -> None:
+        self.halts.append(f"{who[0]} halted at {self.clock():.3f} s: {reason}")
 
 
 def _by_integration(courses: Iterable[Course]) -> Counter[str]:

@@ -40,6 +40,19 @@ def _nothing(*_: object, **__: object) -> None:
     return None
 
 
+class HealthSeen(Health):
+    """Of one process; `on_halt` is told why whenever it halts."""
+
+    def __init__(self, clock: Callable[[], Now], on_halt: Callable[[str], None]) -> None:
+        super().__init__(LOOPS, clock)
+        self._on_halt = on_halt
+
+    def halted(self, reason: str | None) -> None:
+        super().halted(reason)
+        if reason is not None:
+            self._on_halt(reason)
+
+
 class ReplicaClock:
     def __init__(self, world: World, replica: Replica) -> None:
         self._world = world
@@ -146,7 +159,8 @@ class World:
         api = SimulatedApi(self.network, who, lambda: replica.key, self.settings.http.deadline)
         metrics: Any = NoMetrics()
         rng = random.Random(self.rng.random())
-        ports = Ports(self.settings, log, api, clock, rng, metrics, Health(LOOPS, clock.now))
+        health = HealthSeen(clock.now, lambda reason: self.witness.halted(who, reason))
+        ports = Ports(self.settings, log, api, clock, rng, metrics, health)
         replica.engine = Engine(ports, lambda: self._key_changed(replica))
         await replica.engine.run()
 

@@ -1,29 +1,56 @@
 """Which request may go out next: limits, fairness and isolation, by example and against a model."""
 
 import random
+from collections import Counter
 
 import pytest
-from core_bench import settings_with
+from core_bench import UNANSWERED, refused, settings_with
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from daemon.core.flow import Flow
+from daemon.core.answers import Accepted
+from daemon.core.flow import KNOWN_SECONDS, Flow
 from daemon.core.model import Error
-from daemon.core.verdict import Verdict
+from daemon.core.rate import BURST_SECONDS, Call
+from daemon.core.settle import verdict_of_submit
+from daemon.core.verdict import OVERLOAD, Verdict
 
 HALT = Error("PLATFORM.AUTHENTICATION_INVALID", "the key is wrong")
+GOOD = Accepted("task")
+BROKEN = refused(503)
+DENIED = refused(403, "INTEGRATION.AUTHENTICATION_INVALID")
+NOT_VALID = refused(400, "PLATFORM.INPUT_INVALID")
+NOT_KNOWN = refused(404)
 
 
-def flow_with(**groups):
-    return Flow(settings_with(**groups), random.Random(7))
+def later(seconds):
+    return refused(429, "PLATFORM.RATE_LIMIT_EXCEEDED", retry_after=seconds)
+
+
+def too_many(limit, remaining=0, **more):
+    return refused(429, OVERLOAD, concurrency_limit=limit, concurrency_remaining=remaining, **more)
+
+
+def flow_with(seed=7, **groups):
+    return Flow(settings_with(**groups), random.Random(seed))
 
 
 def take_all(flow, now=0.0):
-    taken = []
-    while (each := flow.next_submission(now)) is not None:
-        taken.append(each)
-    return taken
+    """Everything that may go out now; each leaves."""
+    turns = []
+    while (turn := flow.next_submission(now)) is not None:
+        assert flow.leaves(turn, now)
+        turns.append(turn)
+    return turns
+
+
+def refs(turns):
+    return [turn.ref for turn in turns]
+
+
+def done(flow, turn, answer=GOOD, now=0.0):
+    return flow.submission_done(turn, answer, verdict_of_submit(answer), now)
 
 
 def offer(flow, integration_id, count):
@@ -31,22 +58,73 @@ def offer(flow, integration_id, count):
         flow.offer(integration_id, f"{integration_id}{number}")
 
 
+def warm(flow, *integration_ids, now=0.0):
+    """An answer has shown that the API has plenty of room for them."""
+    for integration_id in integration_ids:
+        flow.offer(integration_id, "first")
+        (turn,) = take_all(flow, now)
+        done(flow, turn, Accepted("task", concurrency_limit=1000, concurrency_remaining=999), now)
+
+
 # --- limits ---------------------------------------------------------------------------------------
 
 
 def test_integrations_are_served_in_turn():
     flow = flow_with()
+    warm(flow, "a", "b", "c")
     offer(flow, "a", 3)
     offer(flow, "b", 1)
     offer(flow, "c", 2)
-    assert [ref for _, ref in take_all(flow)] == ["a0", "b0", "c0", "a1", "c1", "a2"]
+    assert refs(take_all(flow)) == ["a0", "b0", "c0", "a1", "c1", "a2"]
+
+
+def test_an_integration_of_which_nothing_is_known_is_sent_one_at_first():
+    flow = flow_with()
+    offer(flow, "a", 9)
+    (turn,) = take_all(flow)
+    done(flow, turn, Accepted("task", concurrency_limit=3, concurrency_remaining=2))
+    assert len(take_all(flow)) == 1, "half of three"
 
 
 def test_one_integration_has_no_more_in_flight_than_its_window():
     flow = flow_with(window={"batches_max": 2})
+    warm(flow, "a")
     offer(flow, "a", 3)
-    assert len(take_all(flow)) == 2
-    flow.submission_done("a", None, 0.0)
+    turns = take_all(flow)
+    assert len(turns) == 2
+    done(flow, turns[0])
+    assert len(take_all(flow)) == 1
+
+
+def test_no_more_go_out_than_the_last_answer_allows():
+    flow = flow_with()
+    warm(flow, "a")
+    offer(flow, "a", 12)
+    turns = take_all(flow)
+    assert len(turns) == 8
+    for turn in turns[:6]:
+        done(flow, turn, Accepted("task", concurrency_limit=2, concurrency_remaining=0))
+        assert take_all(flow) == []
+    done(flow, turns[6], Accepted("task", concurrency_limit=2, concurrency_remaining=0))
+    assert len(take_all(flow)) == 1
+
+
+def test_one_that_waited_for_its_lease_does_not_leave_when_fewer_are_allowed_by_then():
+    flow = flow_with()
+    warm(flow, "a")
+    offer(flow, "a", 3)
+    first, *others = [flow.next_submission(0.0) for _ in range(3)]
+    assert flow.leaves(first, 0.0)
+    done(flow, first, Accepted("task", concurrency_limit=1, concurrency_remaining=0))
+    assert not flow.leaves(others[0], 0.0)
+    flow.released(others[0], 0.0)
+    assert flow.leaves(others[1], 0.0)
+
+
+def test_what_a_shard_does_not_send_counts_for_nothing():
+    flow = flow_with()
+    offer(flow, "a", 2)
+    flow.released(flow.next_submission(0.0), 0.0)
     assert len(take_all(flow)) == 1
 
 
@@ -74,15 +152,61 @@ def test_a_flood_of_polls_gives_the_submissions_places_back():
     assert sum(flow.may_poll(0.0) for _ in range(8)) == 8
     for number in range(20):
         flow.offer(f"i{number}", number)
+    turns = []
     for _ in range(8):
         flow.poll_done()
         flow.may_poll(0.0)
-        flow.next_submission(0.0)
+        turns += take_all(flow)
     assert flow.in_flight == 8
-    assert len(take_all(flow)) == 0
-    flow.submission_done("i0", None, 0.0)
+    assert take_all(flow) == []
+    done(flow, turns[0])
     assert not flow.may_poll(0.0)
     assert len(take_all(flow)) == 1
+
+
+# --- the rate -------------------------------------------------------------------------------------
+
+
+def test_the_rate_holds_for_submissions_and_polls_together_and_each_has_its_share():
+    flow = flow_with(http={"requests_per_second_max": 4.0, "poll_share": 0.25})
+    submitted, polled, now = Counter(), 0, 0.0
+    for name in "abcd":
+        offer(flow, name, 100)
+    while now < 60:
+        for turn in take_all(flow, now):
+            submitted[turn.integration_id] += 1
+            done(flow, turn, now=now)
+        while flow.may_poll(now):
+            polled += 1
+            flow.poll_done()
+        due = min(flow.due(now), flow.poll_due(now))
+        assert due > now
+        now = due
+    assert submitted.total() == pytest.approx(180, abs=2)
+    assert polled == pytest.approx(60, abs=2)
+    assert max(submitted.values()) - min(submitted.values()) <= 1, "in turn, as without a rate"
+
+
+def test_a_submission_that_waited_long_for_its_lease_needs_another_place_in_the_rate():
+    flow = flow_with(http={"requests_per_second_max": 1.0, "poll_share": 0.5})
+    offer(flow, "a", 1)
+    offer(flow, "b", 1)
+    old, now = flow.next_submission(0.0), 5.0
+    assert [turn.ref for turn in take_all(flow, now)] == ["b0"]
+    assert not flow.leaves(old, now)
+    flow.released(old, now)
+    flow.offer("a", old.ref)
+    assert refs(take_all(flow, flow.due(now))) == ["a0"]
+
+
+def test_a_halted_process_probes_within_the_rate():
+    flow = flow_with(http={"requests_per_second_max": 0.1, "poll_share": 0.5}, park={"probe_min": 1.0})
+    for call in Call:
+        assert flow._rate.take(call, 0.0)
+    flow.halt(HALT, 0.0)
+    assert not flow.may_poll(1.0)
+    assert flow.poll_due(1.0) == pytest.approx(20.0)
+    assert flow.may_poll(20.0)
 
 
 # --- standing back --------------------------------------------------------------------------------
@@ -90,23 +214,25 @@ def test_a_flood_of_polls_gives_the_submissions_places_back():
 
 def test_a_refused_integration_delays_no_other():
     flow = flow_with()
+    warm(flow, "b")
     offer(flow, "a", 2)
     offer(flow, "b", 2)
-    flow.next_submission(0.0)
-    until = flow.submission_done("a", Verdict.RETRY, 0.0, retry_after=9.0)
+    turn = flow.next_submission(0.0)
+    assert flow.leaves(turn, 0.0)
+    until = done(flow, turn, later(9.0))
     assert until >= 9.0
-    assert [integration for integration, _ in take_all(flow)] == ["b", "b"]
+    assert refs(take_all(flow)) == ["b0", "b1"]
     assert flow.due(0.0) == until
-    assert [integration for integration, _ in take_all(flow, until)] == ["a"]
+    assert refs(take_all(flow, until)) == ["a1"]
 
 
-def probes(flow, verdict, count):
+def probes(flow, answer, count):
     """How long the integration stands back each time its only submission is refused."""
     now, waits = 0.0, []
     flow.offer("a", "x")
     for _ in range(count):
-        assert flow.next_submission(now) == ("a", "x")
-        until = flow.submission_done("a", verdict, now)
+        (turn,) = take_all(flow, now)
+        until = done(flow, turn, answer, now)
         flow.offer("a", "x", until)
         waits.append(until - now)
         now = until
@@ -114,94 +240,166 @@ def probes(flow, verdict, count):
 
 
 def test_a_parked_integration_is_probed_ever_more_slowly():
-    waits = probes(flow_with(), Verdict.PARK, 8)
+    waits = probes(flow_with(), DENIED, 8)
     expected = [60, 120, 240, 480, 960, 1800, 1800, 1800]
     assert waits == [pytest.approx(each, rel=0.11) for each in expected]
 
 
-def test_back_off_has_full_jitter_below_a_growing_bound():
-    waits = [probes(Flow(settings_with(), random.Random(seed)), Verdict.RETRY, 8) for seed in range(200)]
+@pytest.mark.parametrize(
+    ("answer", "low"), [(BROKEN, 0.0), (UNANSWERED, 0.0), (later(None), 0.0), (too_many(8), 0.75)]
+)
+def test_the_longer_an_integration_is_refused_the_longer_it_stands_back(answer, low):
+    waits = [probes(flow_with(seed), answer, 8) for seed in range(200)]
     for attempt, bound in enumerate([1, 2, 4, 8, 16, 32, 60, 60]):
         drawn = [each[attempt] for each in waits]
-        assert max(drawn) <= bound
-        assert max(drawn) > bound * 0.9
-        assert min(drawn) < bound * 0.1
+        assert bound * low <= min(drawn)
+        assert bound * 0.9 < max(drawn) <= min(60, bound * (1 + low / 3)) + 1e-9
 
 
 def test_answers_to_requests_that_were_under_way_together_count_once():
     """Eight batches refused by one hiccup parked their integration for half an hour."""
     flow = flow_with()
+    warm(flow, "a")
     offer(flow, "a", 8)
-    take_all(flow)
-    until = max(flow.submission_done("a", Verdict.PARK, 0.0) for _ in range(8))
+    until = max(done(flow, turn, DENIED) for turn in take_all(flow))
     assert until < 67
     flow.offer("a", "probe")
-    assert len(take_all(flow, until)) == 1
-    assert flow.submission_done("a", Verdict.PARK, until) - until == pytest.approx(120, rel=0.11)
+    (turn,) = take_all(flow, until)
+    assert done(flow, turn, DENIED, until) - until == pytest.approx(120, rel=0.11)
 
 
 def test_a_wait_that_the_server_asked_for_is_not_shortened_by_another_answer():
     flow = flow_with()
-    offer(flow, "a", 2)
-    take_all(flow)
-    assert flow.submission_done("a", Verdict.RETRY, 0.0, retry_after=300.0) == 300.0
-    assert flow.submission_done("a", Verdict.RETRY, 1.0) == 300.0
+    warm(flow, "a")
+    offer(flow, "a", 3)
+    first, second, third = take_all(flow)
+    assert done(flow, first, later(300.0)) == 300.0
+    assert done(flow, second, BROKEN, 1.0) == 300.0
+    assert done(flow, third, GOOD, 2.0) == 300.0
     flow.offer("a", "x")
     assert take_all(flow, 299.0) == []
 
 
 def test_parking_begins_slowly_whatever_went_before():
     flow = flow_with()
-    probes(flow, Verdict.RETRY, 6)
-    assert len(take_all(flow, 1000.0)) == 1
-    assert flow.submission_done("a", Verdict.PARK, 1000.0) - 1000.0 < 67
+    probes(flow, BROKEN, 6)
+    (turn,) = take_all(flow, 1000.0)
+    assert done(flow, turn, DENIED, 1000.0) - 1000.0 < 67
 
 
-def test_one_success_lets_all_go_again():
+@pytest.mark.parametrize("answer", [BROKEN, UNANSWERED, later(1.0), DENIED])
+def test_one_that_is_not_well_comes_back_with_one_probe_and_one_success_lets_more_go(answer):
     flow = flow_with()
+    warm(flow, "a")
     offer(flow, "a", 6)
-    take_all(flow)
-    for _ in range(6):
-        until = flow.submission_done("a", Verdict.RETRY, 0.0)
+    until = max(done(flow, turn, answer) for turn in take_all(flow))
     offer(flow, "a", 6)
-    assert len(take_all(flow, until)) == 1
-    flow.submission_done("a", None, until)
-    assert len(take_all(flow, until)) == 5
+    (turn,) = take_all(flow, until)
+    done(flow, turn, Accepted("task", concurrency_limit=8, concurrency_remaining=7), until)
+    assert len(take_all(flow, until)) == 4, "half of eight, as at the beginning"
+
+
+def test_too_many_at_a_time_is_no_sickness():
+    """After about a second half of them go on, not a single probe."""
+    flow = flow_with()
+    warm(flow, "a")
+    offer(flow, "a", 8)
+    turns = take_all(flow)
+    until = done(flow, turns[0], too_many(8))
+    assert 0.75 <= until <= 1.25
+    assert flow.states(0.0)["throttled"] == 1
+    for turn in turns[1:]:
+        assert done(flow, turn, too_many(8), 0.1) < 1.4, "what was under way together counts once"
+    offer(flow, "a", 8)
+    until = flow.due(0.1)
+    assert take_all(flow, until - 0.01) == []
+    turns = take_all(flow, until)
+    assert len(turns) == 4
+    done(flow, turns[0], now=until)
+    assert flow.states(until)["healthy"] == 1
 
 
 def test_what_ended_a_batch_by_its_content_shows_the_integration_well():
-    for verdict in (Verdict.SPLIT, Verdict.FAIL):
+    for answer in (NOT_VALID, NOT_KNOWN):
         flow = flow_with()
         flow.park("a", 0.0)
-        offer(flow, "a", 3)
-        assert len(take_all(flow, 100.0)) == 1
-        flow.submission_done("a", verdict, 100.0)
-        assert len(take_all(flow, 100.0)) == 2
+        offer(flow, "a", 5)
+        (turn,) = take_all(flow, 100.0)
+        done(flow, turn, answer, 100.0)
+        assert len(take_all(flow, 100.0)) == 4
 
 
 def test_a_delay_of_its_own_holds_back_one_submission_alone():
     flow = flow_with()
     flow.offer("a", "late", 45.0)
     flow.offer("a", "now")
-    assert take_all(flow) == [("a", "now")]
+    (turn,) = take_all(flow)
+    assert turn.ref == "now"
+    done(flow, turn)
     assert flow.due(0.0) == 45.0
-    assert take_all(flow, 45.0) == [("a", "late")]
+    assert refs(take_all(flow, 45.0)) == ["late"]
+
+
+# --- the states -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "state"),
+    [
+        (GOOD, "healthy"),
+        (later(1.0), "throttled"),
+        (too_many(1), "throttled"),
+        (refused(503, "REMOTE.RATE_LIMIT_EXCEEDED"), "throttled"),
+        (BROKEN, "breaker_open"),
+        (refused(503, "REMOTE.SERVICE_UNAVAILABLE"), "breaker_open"),
+        (UNANSWERED, "breaker_open"),
+        (DENIED, "parked"),
+    ],
+)
+def test_why_an_integration_stands_back_can_be_seen(answer, state):
+    flow = flow_with()
+    assert flow.states(0.0) == {"healthy": 0, "throttled": 0, "breaker_open": 0, "parked": 0}
+    warm(flow, "well")
+    offer(flow, "a", 1)
+    (turn,) = take_all(flow)
+    until = done(flow, turn, answer)
+    expected = Counter({"healthy": 1}) + Counter([state])
+    assert +Counter(flow.states(0.0)) == expected
+    flow.offer("a", "probe")
+    (turn,) = take_all(flow, until)
+    assert +Counter(flow.states(until)) == expected, "while the probe is under way"
+    done(flow, turn, GOOD, until)
+    assert flow.states(until)["healthy"] == 2
 
 
 # --- forgetting -----------------------------------------------------------------------------------
+
+
+def test_what_answers_have_taught_lasts_from_one_batch_to_the_next_and_not_for_ever():
+    flow = flow_with()
+    warm(flow, "a")
+    offer(flow, "a", 3)
+    for turn in take_all(flow, KNOWN_SECONDS - 1):
+        done(flow, turn, now=KNOWN_SECONDS - 1)
+    assert flow.states(2 * KNOWN_SECONDS - 2)["healthy"] == 1
+    assert flow.states(2 * KNOWN_SECONDS - 1)["healthy"] == 0
+    assert flow._integrations == {}
+    offer(flow, "a", 3)
+    assert len(take_all(flow, 3 * KNOWN_SECONDS)) == 1
 
 
 def test_an_integration_that_left_with_its_partition_is_forgotten_when_it_has_sat_out_its_time():
     """It stayed for ever, and in the figures as parked."""
     flow = flow_with()
     offer(flow, "a", 2)
-    flow.next_submission(0.0)
-    until = flow.submission_done("a", Verdict.PARK, 0.0)
+    (turn,) = take_all(flow)
+    until = done(flow, turn, DENIED)
     flow.offer("a", "a0", until)
-    flow.drop(lambda _ref: False)
-    assert flow.states()["parked"] == 1
+    flow.drop(lambda _ref: False, 0.0)
+    assert flow.states(0.0)["parked"] == 1
     assert flow.next_submission(until) is None
-    assert flow.states() == {"healthy": 0, "throttled": 0, "parked": 0}
+    assert flow.next_submission(until + KNOWN_SECONDS) is None
+    assert set(flow.states(until + KNOWN_SECONDS).values()) == {0}
     assert flow.queued == 0
     assert flow._integrations == {}
 
@@ -209,20 +407,21 @@ def test_an_integration_that_left_with_its_partition_is_forgotten_when_it_has_sa
 def test_a_back_off_is_not_forgotten_while_a_submission_waits_for_its_own_time():
     flow = flow_with()
     offer(flow, "a", 1)
-    flow.next_submission(0.0)
-    flow.submission_done("a", Verdict.PARK, 0.0)
+    (turn,) = take_all(flow)
+    done(flow, turn, DENIED)
     flow.offer("a", "a0", 500.0)
     assert flow.next_submission(200.0) is None
-    assert flow.states()["parked"] == 1
+    assert flow.states(200.0)["parked"] == 1
 
 
 def test_dropping_keeps_what_is_to_be_kept():
     flow = flow_with()
+    warm(flow, "a")
     for number in range(4):
         flow.offer("a", number, None if number % 2 else 10.0)
-    flow.drop(lambda ref: ref < 2)
+    flow.drop(lambda ref: ref < 2, 0.0)
     assert flow.queued == 2
-    assert take_all(flow, 10.0) == [("a", 1), ("a", 0)]
+    assert refs(take_all(flow, 10.0)) == [1, 0]
 
 
 # --- the whole process ----------------------------------------------------------------------------
@@ -235,10 +434,10 @@ def test_halted_lets_exactly_one_probe_go_at_a_time():
     flow.halt(HALT, 0.0)
     assert take_all(flow) == []
     assert not flow.may_poll(59.0)
-    assert flow.due(0.0) == flow.probe_due(0.0) == 60.0
-    assert len(take_all(flow, 60.0)) == 1
+    assert flow.due(0.0) == flow.probe_due(0.0) == flow.poll_due(0.0) == 60.0
+    (turn,) = take_all(flow, 60.0)
     assert not flow.may_poll(60.0)
-    flow.submission_done("i0", Verdict.HALT, 61.0)
+    flow.submission_done(turn, refused(401, HALT.code), Verdict.HALT, 61.0)
     assert take_all(flow, 61.0) == []
     assert not flow.may_poll(61.0)
     assert flow.may_poll(120.0)
@@ -262,6 +461,7 @@ def test_a_halted_process_does_not_wait_for_a_time_that_has_passed():
 
 def test_resumed_everything_goes():
     flow = flow_with()
+    warm(flow, "a")
     offer(flow, "a", 3)
     flow.halt(HALT, 0.0)
     assert flow.halted == HALT
@@ -273,26 +473,43 @@ def test_resumed_everything_goes():
 
 INTEGRATIONS = ["a", "b", "c", "d"]
 WINDOW, IN_FLIGHT, SUBMISSIONS, PROBE = 3, 6, 4, 60.0
-VERDICTS = st.sampled_from([None, Verdict.RETRY, Verdict.PARK, Verdict.SPLIT, Verdict.FAIL, Verdict.HALT])
+ANSWERS = st.sampled_from(
+    [
+        *[Accepted("task", concurrency_limit=3, concurrency_remaining=each) for each in (0, 1, 2)],
+        *[GOOD, BROKEN, UNANSWERED, DENIED, NOT_VALID, too_many(2), too_many(1)],
+        *[later(each) for each in (None, 3.0, 100.0)],
+        refused(401, HALT.code),
+    ]
+)
 
 
 class Modelled:
     def __init__(self):
         self.queue = []
         self.delayed = []
-        self.in_flight = []
+        self.taken = []
+        """Turns that have not left yet."""
+        self.left = []
         self.blocked_until = None
-        self.probing = False
         self.turns_waited = 0
+
+    @property
+    def in_flight(self):
+        return len(self.taken) + len(self.left)
 
 
 class FlowMachine(RuleBasedStateMachine):
-    """What may go, and in which order, said once more in the plainest way."""
+    """What may go, and in which order, said once more in the plainest way. How many of an integration may be
+    in flight is what its window says, which has a model of its own.
+    """
+
+    RATE = None
 
     def __init__(self):
         super().__init__()
         self.flow = flow_with(
-            window={"batches_max": WINDOW}, http={"in_flight_max": IN_FLIGHT, "poll_share": 0.3}
+            window={"batches_max": WINDOW},
+            http={"in_flight_max": IN_FLIGHT, "poll_share": 0.3, "requests_per_second_max": self.RATE},
         )
         self.now = 0.0
         self.refs = 0
@@ -306,17 +523,12 @@ class FlowMachine(RuleBasedStateMachine):
 
     @property
     def submissions(self):
-        return sum(len(each.in_flight) for each in self.model.values())
-
-    def forget(self, each):
-        if not each.queue and not each.delayed and not each.in_flight and each.blocked_until is None:
-            each.probing = False
+        return sum(each.in_flight for each in self.model.values())
 
     def wake(self):
         for each in self.model.values():
             if each.blocked_until is not None and each.blocked_until <= self.now:
                 each.blocked_until = None
-                self.forget(each)
         over = [
             (entry, name)
             for name, each in self.model.items()
@@ -331,12 +543,21 @@ class FlowMachine(RuleBasedStateMachine):
         self.delays += 1
         each.delayed.append((due, self.delays, ref))
 
-    def ready(self, each):
-        limit = 1 if each.probing else WINDOW
-        return bool(each.queue) and each.blocked_until is None and len(each.in_flight) < limit
+    def allowed(self, name):
+        state = self.flow._integrations.get(name)
+        return 1 if state is None else state.window.allowed
+
+    def ready(self, name):
+        each = self.model[name]
+        return bool(each.queue) and each.blocked_until is None and each.in_flight < self.allowed(name)
 
     def may_start(self):
         return not self.halted or (self.now >= self.probe_at and not self.submissions and not self.polls)
+
+    def within_rate(self, call):
+        due = self.flow._rate.due(call, self.now)
+        assert due is None or (self.RATE is not None and due > self.now)
+        return due is None
 
     def room(self):
         return self.submissions < SUBMISSIONS and self.submissions + self.polls < IN_FLIGHT
@@ -364,84 +585,104 @@ class FlowMachine(RuleBasedStateMachine):
             self.flow.offer(name, self.refs, self.now + delay)
             self.delay(self.model[name], self.now + delay, self.refs)
 
-    @rule(times=st.integers(1, 5))
-    def take(self, times):
+    @rule(times=st.integers(1, 5), leaves=st.booleans())
+    def take(self, times, leaves):
         for _ in range(times):
-            self.take_one()
+            self.take_one(leaves)
 
-    def take_one(self):
-        taken = self.flow.next_submission(self.now)
+    def take_one(self, leaves):
+        within_rate = self.within_rate(Call.SUBMIT)
+        turn = self.flow.next_submission(self.now)
         self.wake()
-        ready = {name for name, each in self.model.items() if self.ready(each)}
-        if taken is None:
-            assert not (ready and self.room() and self.may_start())
+        ready = {name for name in self.model if self.ready(name)}
+        if turn is None:
+            assert not (ready and self.room() and self.may_start() and within_rate)
             return
-        name, ref = taken
-        assert name in ready
+        name = turn.integration_id
+        assert self.model[name].blocked_until is None
+        assert self.model[name].in_flight < self.allowed(name)
         assert self.room()
         assert self.may_start()
+        assert within_rate
         self.started()
         for other, each in self.model.items():
             each.turns_waited = each.turns_waited + 1 if other in ready and other != name else 0
             assert each.turns_waited < len(INTEGRATIONS), "the round is fair"
         each = self.model[name]
-        assert each.queue.pop(0) == ref
-        each.in_flight.append(ref)
+        assert each.queue.pop(0) == turn.ref
+        each.taken.append(turn)
+        if leaves:
+            self.leave_one(turn)
 
-    def of_those_in_flight(self, data):
+    def one_of(self, data, attribute):
         return data.draw(
-            st.sampled_from(
-                [(name, ref) for name, each in self.model.items() for ref in each.in_flight],
-            )
+            st.sampled_from([turn for each in self.model.values() for turn in getattr(each, attribute)])
         )
 
-    @precondition(lambda self: self.submissions)
-    @rule(data=st.data(), verdict=VERDICTS, retry_after=st.none() | st.integers(0, 100), again=st.booleans())
-    def done(self, data, verdict, retry_after, again):
-        name, ref = self.of_those_in_flight(data)
-        each = self.model[name]
-        until = self.flow.submission_done(name, verdict, self.now, retry_after)
-        each.in_flight.remove(ref)
+    @precondition(lambda self: any(each.taken for each in self.model.values()))
+    @rule(data=st.data())
+    def leave(self, data):
+        self.leave_one(self.one_of(data, "taken"))
+
+    def leave_one(self, turn):
+        """It has its lease, perhaps long after it was taken; what may not leave by now is offered again."""
+        name, each = turn.integration_id, self.model[turn.integration_id]
+        stands_back = each.blocked_until is not None and each.blocked_until > self.now
+        late = self.now - turn.taken_at > BURST_SECONDS
+        may = not stands_back and each.in_flight <= self.allowed(name)
+        may = may and (not late or self.within_rate(Call.SUBMIT))
+        assert self.flow.leaves(turn, self.now) is may
+        each.taken.remove(turn)
+        if may:
+            each.left.append(turn)
+        else:
+            self.flow.released(turn, self.now)
+            self.flow.offer(name, turn.ref)
+            each.queue.append(turn.ref)
+            each.turns_waited = 0
+
+    @precondition(lambda self: any(each.left for each in self.model.values()))
+    @rule(data=st.data(), answer=ANSWERS, again=st.booleans())
+    def done(self, data, answer, again):
+        turn = self.one_of(data, "left")
+        each, verdict = self.model[turn.integration_id], verdict_of_submit(answer)
+        until = self.flow.submission_done(turn, answer, verdict, self.now)
+        each.left.remove(turn)
         if verdict in (Verdict.RETRY, Verdict.PARK):
-            each.probing = True
             longest = 60.0 if verdict is Verdict.RETRY else 1800.0 * 1.1
             assert until >= max(self.now, each.blocked_until or 0), "a wait is never shortened"
-            if verdict is Verdict.RETRY:
-                assert until >= self.now + (retry_after or 0)
-            newest = self.now + max(longest, retry_after or 0)
-            assert until <= max(newest, each.blocked_until or 0)
+            retry_after = getattr(answer, "retry_after", None) or 0
+            assert until >= self.now + retry_after
+            assert until <= max(self.now + max(longest, retry_after), each.blocked_until or 0)
             each.blocked_until = until
-        elif verdict is not Verdict.HALT:
-            each.probing = False
-        self.forget(each)
-        each.turns_waited = 0
+        for other in self.model.values():
+            other.turns_waited = 0  # whose window has changed may have come anew into the round
         if again:
-            self.flow.offer(name, ref, until)
-            self.delay(each, until, ref)
+            self.flow.offer(turn.integration_id, turn.ref, until)
+            self.delay(each, until, turn.ref)
 
-    @precondition(lambda self: self.submissions)
+    @precondition(lambda self: any(each.taken for each in self.model.values()))
     @rule(data=st.data())
     def release(self, data):
-        name, ref = self.of_those_in_flight(data)
-        self.flow.released(name)
-        self.model[name].in_flight.remove(ref)
-        self.forget(self.model[name])
+        turn = self.one_of(data, "taken")
+        self.flow.released(turn, self.now)
+        self.model[turn.integration_id].taken.remove(turn)
 
     @rule(name=st.sampled_from(INTEGRATIONS))
     def park(self, name):
         """A poll has told that the integration is not well."""
         self.flow.park(name, self.now)
         each = self.model[name]
-        each.probing, each.turns_waited = True, 0
-        each.blocked_until = self.flow._integrations[name].blocked_until
+        each.turns_waited = 0
+        each.blocked_until = self.flow._integrations[name].breaker.until
+        assert self.allowed(name) == 1
 
     @rule(keep=st.sets(st.integers(0, 3)))
     def drop(self, keep):
-        self.flow.drop(lambda ref: ref % 4 in keep)
+        self.flow.drop(lambda ref: ref % 4 in keep, self.now)
         for each in self.model.values():
             each.queue = [ref for ref in each.queue if ref % 4 in keep]
             each.delayed = [entry for entry in each.delayed if entry[2] % 4 in keep]
-            self.forget(each)
 
     @rule(times=st.integers(1, 5))
     def poll(self, times):
@@ -449,13 +690,18 @@ class FlowMachine(RuleBasedStateMachine):
             self.poll_one()
 
     def poll_one(self):
+        within_rate = self.within_rate(Call.POLL)
         went = self.flow.may_poll(self.now)
         if went:
             assert self.may_start()
+            assert within_rate
             self.started()
             self.polls += 1
-        elif self.may_start():
+        elif self.may_start() and within_rate:
             assert self.polls >= IN_FLIGHT - SUBMISSIONS or self.submissions + self.polls == IN_FLIGHT
+        else:
+            due = self.flow.poll_due(self.now)
+            assert due is None or due > self.now
 
     @precondition(lambda self: self.polls)
     @rule()
@@ -473,7 +719,7 @@ class FlowMachine(RuleBasedStateMachine):
         self.flow.resume()
         self.halted = False
 
-    @rule(seconds=st.sampled_from([0.5, 10.0, PROBE - 1, PROBE, 2000.0]))
+    @rule(seconds=st.sampled_from([0.05, 0.5, 10.0, PROBE - 1, PROBE, 2000.0]))
     def pass_time(self, seconds):
         self.now += seconds
 
@@ -481,31 +727,52 @@ class FlowMachine(RuleBasedStateMachine):
     def limits_hold(self):
         assert self.flow.in_flight == self.submissions + self.polls <= IN_FLIGHT
         assert self.submissions <= SUBMISSIONS
-        assert all(len(each.in_flight) <= WINDOW for each in self.model.values())
+        assert all(each.in_flight <= WINDOW for each in self.model.values())
         assert self.flow.queued == sum(len(each.queue) + len(each.delayed) for each in self.model.values())
+
+    @invariant()
+    def the_states_are_those_of_the_integrations_that_are_known(self):
+        counted = Counter(state.breaker.state for state in self.flow._integrations.values())
+        assert +self.flow._census == counted
+        busy = {name for name, each in self.model.items() if each.queue or each.delayed or each.in_flight}
+        assert busy <= self.flow._integrations.keys()
 
     def teardown(self):
         """Whatever happened, what is left goes out once nothing stands in its way, and nothing stays behind."""
         self.flow.resume()
-        for name, each in self.model.items():
-            for _ in each.in_flight:
-                self.flow.released(name)
+        for each in self.model.values():
+            for turn in (*each.taken, *each.left):
+                self.flow.released(turn, self.now)
         for _ in range(self.polls):
             self.flow.poll_done()
         self.now += 10_000
         waiting = {ref for each in self.model.values() for ref in each.queue}
         waiting |= {ref for each in self.model.values() for _, _, ref in each.delayed}
         gone = set()
-        while (taken := self.flow.next_submission(self.now)) is not None:
-            gone.add(taken[1])
-            self.flow.submission_done(taken[0], None, self.now)
-        assert gone == waiting
-        assert self.flow._integrations == {}
-        assert self.flow.in_flight == self.flow.queued == 0
+        while gone != waiting:
+            turn = self.flow.next_submission(self.now)
+            if turn is None:
+                self.now = self.flow.due(self.now)
+                continue
+            gone.add(turn.ref)
+            assert self.flow.leaves(turn, self.now)
+            self.flow.submission_done(turn, GOOD, None, self.now)
+        assert self.flow.next_submission(self.now) is None
         assert self.flow.due(self.now) is None
+        assert self.flow.in_flight == self.flow.queued == 0
+        assert set(self.flow.states(self.now + KNOWN_SECONDS).values()) == {0}
+        assert self.flow._integrations == {}
 
 
-FlowMachine.TestCase.settings = hypothesis_settings(
+class LimitedFlowMachine(FlowMachine):
+    """The same with a rate that is felt."""
+
+    RATE = 0.5
+
+
+MACHINE_SETTINGS = hypothesis_settings(
     max_examples=300, stateful_step_count=50, deadline=None, derandomize=True
 )
+FlowMachine.TestCase.settings = LimitedFlowMachine.TestCase.settings = MACHINE_SETTINGS
 TestFlowAgainstModel = FlowMachine.TestCase
+TestLimitedFlowAgainstModel = LimitedFlowMachine.TestCase

@@ -409,6 +409,12 @@ def test_a_concurrency_header_that_is_no_number_is_absent(value: str) -> None:
     assert submit(GUIDE_SUBMITTED, concurrency_limit=value).concurrency_limit is None
 
 
+def test_a_refusal_tells_the_concurrency_too() -> None:
+    answer = submit(b"", 429, concurrency_limit="8", concurrency_remaining="0")
+    assert (answer.concurrency_limit, answer.concurrency_remaining) == (8, 0)
+    assert submit(b"", 429).concurrency_limit is None
+
+
 # --- anything at all ------------------------------------------------------------------------------
 
 JSON = st.recursive(

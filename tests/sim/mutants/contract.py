@@ -14,6 +14,7 @@ from daemon.core import shard as shard_module
 from daemon.core import verdict as table
 from daemon.core.answers import Accepted, ItemOutcome, NoAnswer, TaskCompleted
 from daemon.core.backlog import Backlog, rejection_of
+from daemon.core.breaker import Breaker
 from daemon.core.flow import Flow
 from daemon.core.memory import Memory, attempt_of
 from daemon.core.model import Change, Error, Item, Now, Rejection, RejectReason, Status
@@ -241,7 +242,7 @@ def one_waits_for_all(patch: Patch) -> None:
 
     def next_one(flow: Flow[Any], now: float) -> Any:
         flow._wake(now)
-        if any(state.blocked_until is not None for state in flow._integrations.values()):
+        if any(state.breaker.until is not None for state in flow._integrations.values()):
             return None
         return next_submission(flow, now)
 
@@ -490,12 +491,8 @@ def key_is_never_read_again(patch: Patch) -> None:
 
 @mutant("C8", "An integration that stood back never comes back.")
 def blocked_for_ever(patch: Patch) -> None:
-    block = Flow._block
-
-    def block_long(flow: Flow[Any], integration_id: str, until: float) -> None:
-        block(flow, integration_id, until + 1e6)
-
-    patch(Flow, "_block", block_long)
+    open_until = Breaker.open
+    patch(Breaker, "open", lambda breaker, until: open_until(breaker, until + 1e6))
 
 
 @mutant("C8", "A task that is still pending at the second poll is forgotten.")

@@ -7,7 +7,7 @@ from typing import Any
 
 from daemon.codec import dead_letter
 from daemon.codec import result as result_codec
-from daemon.core.flow import Flow
+from daemon.core.breaker import BackOff
 from daemon.core.model import Now
 from daemon.core.schedule import Schedule
 from daemon.core.shard import Shard
@@ -73,12 +73,9 @@ def again_before_the_deadline(patch: Patch) -> None:
 
 @mutant("R6", "What the API asks for with Retry-After is not kept.")
 def retry_after_ignored(patch: Patch) -> None:
-    done = Flow.submission_done
-
-    def without(flow: Flow[Any], integration_id: str, verdict: Any, now: float, _: Any = None) -> float:
-        return done(flow, integration_id, verdict, now, None)
-
-    patch(Flow, "submission_done", without)
+    for name in ("after_failure", "after_overload"):
+        wait = getattr(BackOff, name)
+        patch(BackOff, name, lambda back_off, before, _, wait=wait: wait(back_off, before, None))
 
 
 # --- R7 Everything that goes into a record is bounded ---------------------------------------------
