@@ -64,6 +64,7 @@ pin: ## pin the newest allowed packages, with hashes (needs uv)
 	@command -v uv >/dev/null || { echo "make pin needs uv: $(PYTHON) -m pip install uv" >&2; exit 1; }
 	$(UV_COMPILE) pyproject.toml --output-file requirements/runtime.txt
 	$(UV_COMPILE) pyproject.toml --group dev --output-file requirements/dev.txt
+	$(UV_COMPILE) --group build --constraint requirements/dev.txt --output-file requirements/build.txt
 
 clean: ## remove what the others made (the cache of Kafka's jars stays)
 	rm -rf .venv .sandbox .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -18,7 +18,12 @@ from daemon.core.model import Change, Status
 from daemon.telemetry.catalogue import CATALOGUE, PREFIX
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "CHANGELOG.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))]
+PAGES = [
+    "README.md",
+    "CHANGELOG.md",
+    "helm/course-sync-daemon/README.md",
+    *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md"))),
+]
 README = (ROOT / "README.md").read_text()
 
 _FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)

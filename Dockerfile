@@ -1,0 +1,39 @@
+# coursesyncd as an image. `docker build --tag course-sync-daemon:0.1.0 .`
+# The interpreter is of the line that the tests run on. Debian with glibc, since the packages come as its wheels.
+ARG PYTHON=python:3.11-slim-bookworm
+
+FROM ${PYTHON} AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+
+# The dependencies: a layer of their own, which only another pin makes anew. The environment gets no pip.
+COPY requirements/runtime.txt requirements/build.txt requirements/
+RUN python -m venv --without-pip /opt/course-sync-daemon \
+ && pip --python /opt/course-sync-daemon/bin/python install --require-hashes --only-binary :all: -r requirements/runtime.txt \
+ && pip install --require-hashes --only-binary :all: -r requirements/build.txt
+
+# The daemon itself, made into a wheel without the network.
+COPY pyproject.toml README.md LICENSE ./
+COPY daemon/ daemon/
+RUN pip wheel --no-deps --no-index --no-build-isolation --wheel-dir dist . \
+ && pip --python /opt/course-sync-daemon/bin/python install --no-deps --no-index dist/*.whl
+
+
+FROM ${PYTHON}
+ARG VERSION=0.1.0
+ARG REVISION=
+LABEL org.opencontainers.image.title="course-sync-daemon" \
+      org.opencontainers.image.description="Mirrors course changes from Kafka into learning systems through Kombo's asynchronous bulk API" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+
+# Owned by root and compiled already: the process can change nothing of itself.
+COPY --from=build /opt/course-sync-daemon /opt/course-sync-daemon
+ENV PATH=/opt/course-sync-daemon/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+
+USER 65532:65532
+EXPOSE 8080
+# Process 1, without a shell in between: it gets SIGTERM. Probes ask by HTTP (/startupz, /livez, /readyz).
+ENTRYPOINT ["coursesyncd"]
+CMD ["run"]

@@ -1,0 +1,68 @@
+{{/*
+What cannot work fails here, all of it in one message, and not in the cluster. The daemon checks what concerns it
+alone: these are rules between its settings and what is around it.
+*/}}
+{{- define "course-sync-daemon.check" -}}
+{{- $mistakes := list -}}
+{{- $kafka := .Values.config.kafka | default dict -}}
+{{- $scaling := .Values.autoscaling -}}
+
+{{- if not $kafka.bootstrap_servers -}}
+{{- $mistakes = append $mistakes "config.kafka.bootstrap_servers must be set: brokers to start from, host:port separated by commas" -}}
+{{- end -}}
+{{- if not (get (.Values.config.kombo | default dict) "api_key_file") -}}
+{{- $mistakes = append $mistakes "config.kombo.api_key_file must be set: the Secret that holds the API key, for example {secret: course-sync-kombo, key: api-key}" -}}
+{{- end -}}
+
+{{- if eq (toString $kafka.security_protocol) "SASL_PLAINTEXT" -}}
+{{- $mistakes = append $mistakes "config.kafka.security_protocol is SASL_PLAINTEXT, which sends the password in clear text over the cluster's network; SASL_SSL logs in over TLS" -}}
+{{- end -}}
+
+{{- with $kafka.group_instance_id -}}
+{{- if eq $.Values.kind "Deployment" -}}
+{{- $mistakes = append $mistakes "config.kafka.group_instance_id is set, but the pods of a Deployment have no names that outlive a restart; static membership needs kind: StatefulSet" -}}
+{{- else if not (contains "$(POD_NAME)" .) -}}
+{{- $mistakes = append $mistakes (printf "config.kafka.group_instance_id is %s for every replica, and of two with the same name one ends; it must contain $(POD_NAME), or be left out" (quote .)) -}}
+{{- end -}}
+{{- end -}}
+
+{{- if $scaling.enabled -}}
+{{- if not (kindIs "invalid" .Values.replicas) -}}
+{{- $mistakes = append $mistakes "replicas and autoscaling.enabled are both set: each upgrade would undo what KEDA did; leave replicas out" -}}
+{{- end -}}
+{{- if not $scaling.maxReplicas -}}
+{{- $mistakes = append $mistakes "autoscaling.maxReplicas must be set with autoscaling: at most the number of partitions of the input" -}}
+{{- else if lt (int $scaling.maxReplicas) (int $scaling.minReplicas) -}}
+{{- $mistakes = append $mistakes (printf "autoscaling.maxReplicas is %d, less than autoscaling.minReplicas, which is %d" (int $scaling.maxReplicas) (int $scaling.minReplicas)) -}}
+{{- end -}}
+{{- if and (hasPrefix "SASL_" (toString $kafka.security_protocol)) (not $scaling.authenticationRef) -}}
+{{- $mistakes = append $mistakes "autoscaling.authenticationRef must be set, since Kafka asks for a password: KEDA logs in itself, with the username and password of that TriggerAuthentication" -}}
+{{- end -}}
+{{- end -}}
+
+{{- $budget := .Values.podDisruptionBudget -}}
+{{- if and (not (kindIs "invalid" $budget.maxUnavailable)) (not (kindIs "invalid" $budget.minAvailable)) -}}
+{{- $mistakes = append $mistakes "podDisruptionBudget.maxUnavailable and podDisruptionBudget.minAvailable are both set; Kubernetes takes one of them" -}}
+{{- end -}}
+
+{{- $drain := include "course-sync-daemon.setting" (list . "drain" "timeout" "20s") -}}
+{{- $needed := add (include "course-sync-daemon.seconds" $drain) 20 -}}
+{{- if lt (int .Values.terminationGracePeriodSeconds) (int $needed) -}}
+{{- $mistakes = append $mistakes (printf "terminationGracePeriodSeconds is %d, but config.drain.timeout is %s and closing takes up to 20 s more: it must be at least %d, or the pod is killed before it has committed" (int .Values.terminationGracePeriodSeconds) $drain (int $needed)) -}}
+{{- end -}}
+
+{{- $host := include "course-sync-daemon.setting" (list . "admin" "host" "0.0.0.0") -}}
+{{- if or (hasPrefix "127." $host) (has $host (list "localhost" "::1")) -}}
+{{- $mistakes = append $mistakes (printf "config.admin.host is %s, where neither the kubelet's probes nor Prometheus reach it; leave it out" $host) -}}
+{{- end -}}
+
+{{- range .Values.extraEnv -}}
+{{- if hasPrefix "COURSESYNC_" .name -}}
+{{- $mistakes = append $mistakes (printf "extraEnv sets %s: settings of the daemon belong into config" .name) -}}
+{{- end -}}
+{{- end -}}
+
+{{- if $mistakes -}}
+{{- fail (printf "\n  - %s" (join "\n  - " $mistakes)) -}}
+{{- end -}}
+{{- end }}

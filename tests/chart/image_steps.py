@@ -1,0 +1,193 @@
+"""The Dockerfile without Docker: its own RUN lines, and the process as the image would start it.
+
+There is no container engine where the tests run, but there are the namespaces that containers are made of. In one
+of mount points the interpreter stands in for the base image, and /opt is a folder of the test; in one of processes
+the daemon is process 1, as user 65532 on a root that cannot be written. Nothing outside the folder is changed. What
+is not tried: the base image itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = ROOT / "Dockerfile"
+NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
+SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+_BASE = """
+set -eu
+mount -t tmpfs tmpfs /mnt
+mkdir /mnt/upper /mnt/work
+mount -t overlay overlay -o lowerdir="$PYTHON_PREFIX",upperdir=/mnt/upper,workdir=/mnt/work /usr/local
+mount --bind "$FOLDER/opt" /opt
+"""
+_BUILD = "cd {context}\n{run_lines}\n"
+_RUN = """
+mkdir /mnt/settings
+cp "$FOLDER"/settings/* /mnt/settings
+chown -R 0:65532 /mnt/settings
+chmod 0440 /mnt/settings/*
+mount -t tmpfs -o size=64m,mode=1777 tmpfs /tmp
+for mounted in / /opt /usr/local /mnt; do mount -o remount,ro,bind $mounted; done
+cd /
+exec setpriv --reuid 65532 --regid 65532 --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all \\
+  env -i {environment} {command}
+"""
+SETTINGS = "/mnt/settings"
+"""Where the process finds the files of `ImageSteps.settings`."""
+
+
+def instructions() -> list[tuple[str, str]]:
+    """Of the Dockerfile: keyword and the rest, continued lines joined."""
+    text = re.sub(r"\\\n\s*", " ", DOCKERFILE.read_text(encoding="utf-8"))
+    lines = (line for line in text.splitlines() if line and not line.startswith("#"))
+    return [(keyword, rest) for keyword, _, rest in (line.partition(" ") for line in lines)]
+
+
+def reason_against() -> str | None:
+    """Why this machine cannot; None if it can."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "it takes root on Linux to make namespaces"
+    if not all(map(shutil.which, ("unshare", "setpriv"))):
+        return "unshare and setpriv of util-linux are missing"
+    tried = subprocess.run(
+        [*NAMESPACES, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, text=True, check=False
+    )
+    return None if tried.returncode == 0 else f"namespaces are not allowed: {tried.stderr.strip()}"
+
+
+class ImageSteps:
+    """A folder that other users may enter, with what the build makes in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.environment = folder / "opt" / "course-sync-daemon"
+        self.settings = folder / "settings"
+        for made in (folder, folder / "opt", self.settings):
+            made.mkdir(exist_ok=True)
+            made.chmod(0o755)
+
+    def build(self) -> None:
+        """Copy what the Dockerfile copies, and run what it runs.
+
+        Raises:
+            subprocess.CalledProcessError: one of its lines failed.
+        """
+        context = self._folder / "src"
+        run_lines = []
+        for keyword, rest in instructions():
+            words = rest.split()
+            if keyword == "COPY" and not words[0].startswith("--"):
+                for source in words[:-1]:
+                    _copy(ROOT / source, context / words[-1])
+            elif keyword == "RUN":
+                run_lines.append(rest)
+        script = _BASE + _BUILD.format(context=shlex.quote(str(context)), run_lines="\n".join(run_lines))
+        subprocess.run(
+            [*NAMESPACES, "bash", "-c", script],
+            env=self._outside(),
+            check=True,
+            timeout=300,
+            stdout=subprocess.DEVNULL,
+        )
+
+    @contextmanager
+    def running(
+        self, *words: str, variables: Mapping[str, str], log: Path
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """The image's process 1 with these arguments; its `Popen` is of the one around it, whose exit code is the
+        same. Killed at the end if it still runs.
+        """
+        entry_point = next(rest for keyword, rest in instructions() if keyword == "ENTRYPOINT")
+        command = [*(word.strip('" ') for word in entry_point.strip("[]").split(",")), *words]
+        # The stand-in's libpython is where the base image's loader would find it by itself.
+        given = (
+            {"PATH": SYSTEM_PATH, "LD_LIBRARY_PATH": "/usr/local/lib"}
+            | self._image_variables()
+            | dict(variables)
+        )
+        script = _BASE + _RUN.format(
+            environment=shlex.join(f"{name}={value}" for name, value in given.items()),
+            command=shlex.join(command),
+        )
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [*NAMESPACES, "bash", "-c", script],
+                env=self._outside(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            yield process
+        finally:
+            process.kill()  # takes its child with it
+            process.wait()
+
+    def _outside(self) -> dict[str, str]:
+        own = {
+            "FOLDER": str(self._folder),
+            "PYTHON_PREFIX": sys.base_prefix,
+            "PATH": SYSTEM_PATH + ":/usr/sbin:/sbin",
+        }
+        kept = {
+            name: value for name, value in os.environ.items() if name.startswith("PIP_") or name == "HOME"
+        }
+        return kept | own | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_QUIET": "1"}
+
+    @staticmethod
+    def _image_variables() -> dict[str, str]:
+        """Of the last stage."""
+        found = instructions()
+        last_from = max(index for index, (keyword, _) in enumerate(found) if keyword == "FROM")
+        pairs = (
+            word.partition("=")
+            for keyword, rest in found[last_from:]
+            if keyword == "ENV"
+            for word in rest.split()
+        )
+        return {name: value.replace("$PATH", SYSTEM_PATH) for name, _, value in pairs}
+
+
+def signal_first(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """To process 1 inside, from outside, as a container's runtime does."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[0]), number)
+
+
+def wait_until(condition: object, what: str, timeout: float = 60.0) -> None:
+    """`condition` is a function; asked until it says yes."""
+    assert callable(condition)
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
+        time.sleep(0.1)
+
+
+@contextmanager
+def enterable_folder() -> Iterator[Path]:
+    """Unlike pytest's own, which only its user may enter."""
+    with tempfile.TemporaryDirectory(prefix="course-sync-image-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+def _copy(source: Path, to: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, to, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        to.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, to)

@@ -1,0 +1,151 @@
+"""The chart as Helm renders it, read back."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CHART = Path(__file__).parents[2] / "helm" / "course-sync-daemon"
+EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
+
+Values = Mapping[str, Any]
+Manifest = dict[str, Any]
+
+MINIMAL: Values = {
+    "config": {
+        "kafka": {"bootstrap_servers": "kafka.example.com:9093"},
+        "kombo": {"api_key_file": {"secret": "course-sync-kombo"}},
+    }
+}
+
+
+class HelmError(Exception):
+    """What Helm said when it refused."""
+
+
+class Rendered:
+    """What a user would apply: the manifests, and the text that they were read from."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.manifests: list[Manifest] = [found for found in yaml.safe_load_all(text) if found]
+
+    def all(self, kind: str) -> list[Manifest]:
+        return [manifest for manifest in self.manifests if manifest["kind"] == kind]
+
+    def one(self, kind: str) -> Manifest:
+        (manifest,) = self.all(kind)
+        return manifest
+
+    @property
+    def kinds(self) -> set[str]:
+        return {manifest["kind"] for manifest in self.manifests}
+
+    @property
+    def workload(self) -> Manifest:
+        (manifest,) = (*self.all("StatefulSet"), *self.all("Deployment"))
+        return manifest
+
+    @property
+    def pod(self) -> Manifest:
+        """The pod's spec."""
+        return self.workload["spec"]["template"]["spec"]
+
+    @property
+    def container(self) -> Manifest:
+        (container,) = self.pod["containers"]
+        return container
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Of the container; a variable that is no text has the field that it comes from."""
+        return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in self.container["env"]}
+
+    @property
+    def settings_file(self) -> str:
+        """The TOML text that the daemon reads."""
+        (text,) = (
+            found["data"]["coursesync.toml"]
+            for found in self.all("ConfigMap")
+            if "coursesync.toml" in found["data"]
+        )
+        return text
+
+    @property
+    def mounted_files(self) -> dict[str, tuple[str, str, str]]:
+        """By path in the container: kind and name of what it comes from, and the key in it."""
+        (mount,) = (found for found in self.container["volumeMounts"] if found["name"] == "settings")
+        (volume,) = (found for found in self.pod["volumes"] if found["name"] == "settings")
+        return {
+            f"{mount['mountPath']}/{item['path']}": (kind, origin["name"], item["key"])
+            for source in volume["projected"]["sources"]
+            for kind, origin in source.items()
+            for item in origin.get("items", ())
+        }
+
+
+class Helm:
+    def __init__(self, binary: Path) -> None:
+        self._binary = binary
+
+    def __call__(self, *words: str, stdin: str = "") -> str:
+        """What it printed.
+
+        Raises:
+            HelmError: with what it said on stderr.
+        """
+        done = subprocess.run(
+            [self._binary, *words], input=stdin, capture_output=True, text=True, timeout=60, check=False
+        )
+        if done.returncode:
+            raise HelmError(done.stderr)
+        return done.stdout
+
+    def render(
+        self,
+        *values: Values | Path,
+        release: str = "sync",
+        namespace: str = "prod",
+        flags: tuple[str, ...] = (),
+    ) -> Rendered:
+        """`helm template` with these values, the later ones over the earlier ones.
+
+        Raises:
+            HelmError
+        """
+        merged: dict[str, Any] = {}
+        for more in values:
+            merged = _over(merged, yaml.safe_load(more.read_text()) if isinstance(more, Path) else more)
+        words = ("template", release, str(CHART), "--namespace", namespace, "--values", "-", *flags)
+        return Rendered(self(*words, stdin=yaml.safe_dump(merged)))
+
+    def refusal(self, *values: Values) -> str:
+        """The message with which Helm refuses these values on top of `MINIMAL`."""
+        try:
+            self.render(MINIMAL, *values)
+        except HelmError as error:
+            return str(error)
+        raise AssertionError("Helm took the values")
+
+
+def _over(below: Values, above: Values) -> dict[str, Any]:
+    """As Helm lays values over each other."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _over(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def objects_of(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each object of a JSON Schema that names its properties, with its path."""
+    if "properties" in schema:
+        yield path, schema
+        for name, inner in schema["properties"].items():
+            yield from objects_of(inner, f"{path}.{name}" if path else name)
+    for alternative in schema.get("anyOf", ()):
+        yield from objects_of(alternative, path)

@@ -1,0 +1,223 @@
+"""Every setting of the daemon can be given by the chart, by its own name, and nothing else can."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from daemon.config import Settings, load_settings
+from daemon.config.table import Kind, Setting, all_settings
+from daemon.config.units import format_duration, format_size
+
+from .config_schema import SCHEMA, document
+from .rendering import CHART, EXAMPLES, MINIMAL, Helm, Rendered, objects_of
+
+SETTINGS = {setting.name: setting for setting in all_settings()}
+FILES = [name for name, setting in SETTINGS.items() if setting.column.kind is Kind.FILE]
+USER = {
+    "kafka": {
+        "security_protocol": "SASL_SSL",
+        "sasl_mechanism": "PLAIN",
+        "sasl_username": "kafka_<&>\"'\\é",
+        "bootstrap_servers": "a.example.com:9093,b.example.com:9093",
+        "group_instance_id": "mine-$(POD_NAME)",
+    },
+    "kombo": {"base_url": "https://api.us.kombo.dev/v1", "proxy": "http://proxy.example.com:3128"},
+    "admin": {"host": "::"},
+}
+"""For the settings that not any text fits."""
+
+
+def other_value(setting: Setting) -> Any:
+    """As a user would write it: allowed, and not the default."""
+    given = USER.get(setting.group, {}).get(setting.attribute)
+    column, default = setting.column, setting.default
+    if given is not None:
+        return given
+    match column.kind:
+        case Kind.FILE:
+            return {"secret": f"secret-of-{setting.attribute.replace('_', '-')}"}
+        case Kind.CHOICE:
+            return next(choice for choice in column.choices if choice != default)
+        case Kind.TEXT:
+            return f"other-{setting.attribute}"
+        case Kind.DURATION:
+            return format_duration(default + 1)
+        case Kind.SIZE:
+            return format_size(default - 1)
+        case _ if default is None:
+            return column.high
+        case _:
+            return default + 1 if isinstance(default, int) else round(default * 1.5, 3)
+
+
+def all_other_values() -> dict[str, dict[str, Any]]:
+    values: dict[str, dict[str, Any]] = {}
+    for setting in SETTINGS.values():
+        values.setdefault(setting.group, {})[setting.attribute] = other_value(setting)
+    return values
+
+
+def loaded(rendered: Rendered, folder: Path) -> Settings:
+    """What the daemon makes of it in the pod: the file and the environment, and the mounted files."""
+    for path in rendered.mounted_files:
+        (folder / Path(path).name).write_text("content")
+    text = rendered.settings_file
+    for path in rendered.mounted_files:
+        text = text.replace(json.dumps(path), json.dumps(str(folder / Path(path).name)))
+    (folder / "coursesync.toml").write_text(text)
+    variables = {
+        name: value.replace("$(POD_NAME)", "sync-0").replace("$(POD_NAMESPACE)", "prod")
+        for name, value in rendered.environment.items()
+        if isinstance(value, str)
+    }
+    assert variables["COURSESYNC_CONFIG"].endswith("/coursesync.toml")
+    return load_settings(variables, folder / "coursesync.toml")
+
+
+def test_every_setting_arrives_in_the_daemon(helm: Helm, tmp_path: Path) -> None:
+    values = all_other_values()
+    rendered = helm.render({"config": values, "terminationGracePeriodSeconds": 600})
+
+    settings = loaded(rendered, tmp_path)
+
+    for setting in SETTINGS.values():
+        value = getattr(getattr(settings, setting.group), setting.attribute)
+        assert value != setting.default, f"{setting.name} was not set"
+        given = values[setting.group][setting.attribute]
+        if setting.column.kind is Kind.FILE:
+            assert value == tmp_path / setting.name
+        elif setting.name == "kafka.group_instance_id":
+            assert value == "mine-sync-0"
+        elif isinstance(given, int | float) or setting.column.kind in (Kind.TEXT, Kind.CHOICE):
+            assert value == given
+
+
+def test_without_settings_of_the_user_the_daemon_has_its_own_defaults_and_tls(
+    helm: Helm, tmp_path: Path
+) -> None:
+    settings = loaded(helm.render(MINIMAL), tmp_path)
+
+    differing = {
+        name
+        for name, setting in SETTINGS.items()
+        if getattr(getattr(settings, setting.group), setting.attribute) != setting.default
+    }
+    assert differing == {
+        "kafka.bootstrap_servers",
+        "kombo.api_key_file",
+        "kafka.security_protocol",
+        "kafka.group_instance_id",
+        "backlog.bytes_max",
+    }
+    assert settings.kafka.security_protocol == "SSL"
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_the_daemon_takes_the_settings_of_each_example(helm: Helm, tmp_path: Path, example: Path) -> None:
+    loaded(helm.render(example), tmp_path)
+
+
+def test_files_come_from_secrets_under_the_names_of_cert_manager_and_strimzi(helm: Helm) -> None:
+    rendered = helm.render({"config": all_other_values(), "terminationGracePeriodSeconds": 600})
+
+    keys = {Path(path).name: (kind, key) for path, (kind, _, key) in rendered.mounted_files.items()}
+    assert keys == {
+        "kafka.sasl_password_file": ("secret", "password"),
+        "kafka.tls_ca_file": ("secret", "ca.crt"),
+        "kafka.tls_certificate_file": ("secret", "tls.crt"),
+        "kafka.tls_key_file": ("secret", "tls.key"),
+        "kombo.api_key_file": ("secret", "api-key"),
+        "kombo.ca_file": ("secret", "ca.crt"),
+    }
+    assert set(keys) == set(FILES)
+
+
+def test_a_file_may_come_from_a_configmap_or_by_other_means(helm: Helm) -> None:
+    rendered = helm.render(
+        MINIMAL,
+        {
+            "config": {
+                "kafka": {"tls_ca_file": {"configMap": "bundle", "key": "all.pem"}},
+                "kombo": {"api_key_file": "/vault/secrets/kombo"},
+            }
+        },
+    )
+
+    assert rendered.mounted_files == {
+        "/etc/course-sync-daemon/kafka.tls_ca_file": ("configMap", "bundle", "all.pem")
+    }
+    assert 'api_key_file = "/vault/secrets/kombo"' in rendered.settings_file
+
+
+def test_the_schema_is_what_the_table_of_settings_makes() -> None:
+    assert SCHEMA.read_text(encoding="utf-8") == document(), "run: python -m tests.chart.config_schema"
+
+
+def test_the_schema_is_a_schema_and_closed_on_every_object_of_its_own() -> None:
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    jsonschema.Draft7Validator.check_schema(schema)
+
+    objects = list(objects_of(schema))
+    assert len(objects) > 25
+    open_ones = [path for path, found in objects if found.get("additionalProperties") is not False]
+    assert open_ones == []
+
+
+def test_schema_and_values_name_the_same_keys() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+
+    for path, found in objects_of(schema):
+        if path.partition(".")[0] == "config":
+            continue  # values.yaml names the settings whose default is another than the daemon's
+        named = values
+        for key in path.split(".") if path else ():
+            named = named[key]
+        assert set(named) == set(found["properties"]) - {"global"}, f"in {path or 'the whole'}"
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"config": {"batch": {"lingre": "1s"}}}, "lingre"),
+        ({"config": {"batsh": {}}}, "batsh"),
+        ({"config": {"batch": {"linger": 5}}}, "linger"),
+        ({"config": {"batch": {"linger": "5"}}}, "linger"),
+        ({"config": {"batch": {"items_max": 1001}}}, "items_max"),
+        ({"config": {"backlog": {"on_full": "drop"}}}, "on_full"),
+        ({"config": {"admin": {"port": 0}}}, "port"),
+        ({"config": {"kombo": {"api_key_file": {"secret": "a", "configMap": "b"}}}}, "api_key_file"),
+        ({"replica": 3}, "replica"),
+        ({"podMonitor": {"enable": True}}, "enable"),
+        ({"kind": "DaemonSet"}, "kind"),
+        ({"autoscaling": {"minReplicas": 0}}, "minReplicas"),
+    ],
+)  # fmt: skip
+def test_what_is_unknown_or_out_of_bounds_is_refused(helm: Helm, values: dict[str, Any], told: str) -> None:
+    said = helm.refusal(values)
+    assert "meet the specifications of the schema" in said
+    assert told in said.partition("course-sync-daemon:")[2]
+
+
+def test_a_secret_in_the_place_of_its_file_is_refused_and_not_repeated(helm: Helm) -> None:
+    for group, attribute in (("kombo", "api_key"), ("kafka", "sasl_password")):
+        said = helm.refusal({"config": {group: {attribute: "canary-4711"}}})
+        assert re.search(rf"{attribute}\W.*not allowed", said)
+        assert "canary-4711" not in said
+
+
+def test_values_of_a_parent_chart_are_let_through(helm: Helm) -> None:
+    helm.render(MINIMAL, {"global": {"region": "eu"}})
+
+
+def test_a_default_of_the_chart_can_be_taken_back(helm: Helm, tmp_path: Path) -> None:
+    rendered = helm.render(MINIMAL, {"config": {"backlog": {"bytes_max": None}}})
+
+    assert loaded(rendered, tmp_path).backlog.bytes_max == Settings().backlog.bytes_max

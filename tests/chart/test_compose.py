@@ -1,0 +1,106 @@
+"""compose.yaml, as far as it can be looked at without a container engine."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from daemon.cli import main
+from daemon.config import load_settings
+from daemon.sandbox.kafka_jars import kafka_version
+
+from .rendering import CHART
+
+ROOT = CHART.parents[1]
+COMPOSE = ROOT / "compose.yaml"
+PROMTOOL = ROOT / "tests" / "tools" / "promtool.sh"
+BIN = Path(sys.executable).parent
+PARSED: dict[str, Any] = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))
+OURS = {name: service for name, service in PARSED["services"].items() if "build" in service}
+
+
+def parse(words: list[str]) -> None:
+    """As coursesyncd would; raises click.UsageError. Nothing is run."""
+    command: click.Command = main
+    while isinstance(command, click.Group):
+        found = command.get_command(click.Context(command), words[0])
+        assert found is not None, f"{command.name} has no {words[0]}"
+        command, words = found, words[1:]
+    command.make_context(command.name, list(words))
+
+
+def test_it_keeps_to_the_specification() -> None:
+    check = [BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE]
+    done = subprocess.run(check, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_commands_of_its_services_are_ones_of_coursesyncd(name: str) -> None:
+    parse(OURS[name]["command"])
+
+
+def test_the_commands_in_its_head_are_ones_of_coursesyncd() -> None:
+    head = COMPOSE.read_text(encoding="utf-8").partition("name:")[0]
+    typed = re.findall(r"exec (\w+) coursesyncd (.+)", head)
+    assert len(typed) == 2
+    for service, words in typed:
+        assert service in OURS
+        parse(words.split())
+
+
+def test_a_command_that_is_not_one_would_be_found() -> None:
+    with pytest.raises(click.UsageError):
+        parse(["topics", "create", "--partition-count", "6"])
+
+
+def test_the_daemon_takes_its_settings_and_meets_the_simulator(tmp_path: Path) -> None:
+    (api_key,) = (PARSED["configs"][name]["content"] for name in OURS["daemon"]["configs"])
+    key_file = tmp_path / "api-key"
+    key_file.write_text(api_key)
+    variables = dict(OURS["daemon"]["environment"])
+    assert variables["COURSESYNC_KOMBO_API_KEY_FILE"] == "/api-key"  # where a config of this name is mounted
+
+    settings = load_settings(variables | {"COURSESYNC_KOMBO_API_KEY_FILE": str(key_file)})
+
+    simulator = OURS["simulator"]["command"]
+    port = simulator[simulator.index("--port") + 1]
+    assert settings.kombo.base_url == f"http://127.0.0.1:{port}/v1"
+    assert simulator[simulator.index("--api-key") + 1] == api_key
+    assert {service["network_mode"] for service in OURS.values()} == {"service:kafka"}
+    published = {entry.split(":")[-1] for entry in PARSED["services"]["kafka"]["ports"]}
+    assert published == {"9092", port, str(settings.admin.port)}
+
+
+def test_kafka_is_the_one_of_the_tests() -> None:
+    assert PARSED["services"]["kafka"]["image"] == f"apache/kafka:{kafka_version()}"
+
+
+def test_nothing_listens_beyond_this_machine() -> None:
+    ports = [port for service in PARSED["services"].values() for port in service.get("ports", ())]
+    assert len(ports) >= 5
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_prometheus_takes_its_configuration(tmp_path: Path) -> None:
+    found = subprocess.run([PROMTOOL], capture_output=True, text=True, timeout=300, check=False)
+    if found.returncode:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"NO PROMTOOL: {found.stderr}", pytrace=False)
+        pytest.skip(f"NO PROMTOOL: {found.stderr}")
+    (tmp_path / "prometheus.yml").write_text(PARSED["configs"]["prometheus"]["content"])
+    (tmp_path / "alerts.yaml").write_bytes((CHART / "files" / "alerts.yaml").read_bytes())
+
+    check = [found.stdout.strip(), "check", "config", str(tmp_path / "prometheus.yml")]
+    done = subprocess.run(check, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "rules found" in done.stdout
+    assert "job_name: course-sync-daemon" in PARSED["configs"]["prometheus"]["content"]

@@ -1,0 +1,151 @@
+"""The Dockerfile: linted, its steps carried out, and the daemon run from what they made, with the chart's settings."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import urllib.error
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from daemon.sandbox import local_http
+from daemon.sandbox.ports import free_ports
+
+from .image_steps import (
+    DOCKERFILE,
+    ROOT,
+    SETTINGS,
+    ImageSteps,
+    enterable_folder,
+    instructions,
+    reason_against,
+    signal_first,
+    wait_until,
+)
+from .rendering import MINIMAL, Helm
+
+BIN = Path(sys.executable).parent
+
+
+def last_stage() -> list[tuple[str, str]]:
+    found = instructions()
+    return found[max(index for index, (keyword, _) in enumerate(found) if keyword == "FROM") :]
+
+
+def test_hadolint_finds_nothing() -> None:
+    done = subprocess.run(
+        [BIN / "hadolint", DOCKERFILE], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_hadolint_would_find_something() -> None:
+    bad = "FROM python:latest\nRUN cd /x\n"
+    done = subprocess.run(
+        [BIN / "hadolint", "-"], input=bad, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert "DL3007" in done.stdout
+
+
+def test_the_last_stage_runs_nothing_as_root_and_ends_with_a_process_that_hears_signals() -> None:
+    keywords = [keyword for keyword, _ in last_stage()]
+    assert "RUN" not in keywords
+    assert dict(last_stage())["USER"] == "65532:65532"
+    assert json.loads(dict(last_stage())["ENTRYPOINT"]) == ["coursesyncd"]  # exec form: JSON
+    assert json.loads(dict(last_stage())["CMD"]) == ["run"]
+    (copied,) = (rest for keyword, rest in last_stage() if keyword == "COPY")
+    assert copied == "--from=build /opt/course-sync-daemon /opt/course-sync-daemon"
+
+
+def test_dependencies_are_pinned_by_hash_and_installed_before_the_source_is_there() -> None:
+    steps = [rest for keyword, rest in instructions() if keyword in ("COPY", "RUN")]
+    dependencies = next(
+        index for index, rest in enumerate(steps) if "requirements/runtime.txt" in rest and "pip" in rest
+    )
+    source = next(index for index, rest in enumerate(steps) if rest.startswith("daemon/"))
+    assert dependencies < source
+    assert steps[dependencies].count("--require-hashes") == steps[dependencies].count("-r requirements/")
+    assert "--no-index" in steps[source + 1]
+
+
+def test_only_what_the_dockerfile_copies_is_sent_to_the_builder() -> None:
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    copied = {
+        source
+        for keyword, rest in instructions()
+        if keyword == "COPY" and not rest.startswith("--")
+        for source in rest.split()[:-1]
+    }
+    assert rules[0] == "*"
+    assert {rule[1:] for rule in rules if rule.startswith("!")} == copied
+    assert all((ROOT / source).exists() for source in copied)
+
+
+@pytest.fixture(scope="module")
+def image() -> Iterator[ImageSteps]:
+    """Built by the Dockerfile's own lines. A developer without root skips it; where CI=true it is required."""
+    if against := reason_against():
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"NO NAMESPACES: {against}", pytrace=False)
+        pytest.skip(f"NO NAMESPACES: {against}")
+    with enterable_folder() as folder:
+        steps = ImageSteps(folder)
+        steps.build()
+        yield steps
+
+
+def test_the_environment_belongs_to_root_and_has_no_installer(image: ImageSteps) -> None:
+    files = [path for path in image.environment.rglob("*") if not path.is_symlink()]
+
+    assert {path.name for path in files} >= {"coursesyncd", "entry.py"}
+    assert not any(path.name in ("pip", "setuptools", "hatchling") for path in files)
+    assert {path.stat().st_uid for path in files} == {0}
+    assert not any(path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH) for path in files)
+    assert any(path.name.startswith("entry.cpython") for path in files)  # compiled: it could not be later on
+
+
+def test_it_runs_as_process_1_with_the_charts_settings_and_ends_by_sigterm(
+    image: ImageSteps, helm: Helm, tmp_path: Path
+) -> None:
+    """As user 65532, on a root that cannot be written, without Kafka: up, alive, and not ready."""
+    (port,) = free_ports(1)
+    config = {
+        "kafka": {"bootstrap_servers": "127.0.0.1:1"},
+        "kombo": {"base_url": "http://127.0.0.1:1/v1"},
+        "admin": {"port": port},
+    }
+    rendered = helm.render(MINIMAL, {"config": config})
+    toml = rendered.settings_file.replace("/etc/course-sync-daemon", SETTINGS)
+    (image.settings / "coursesync.toml").write_text(toml)
+    for path in rendered.mounted_files:
+        (image.settings / Path(path).name).write_text("key")
+    variables = {
+        "COURSESYNC_CONFIG": f"{SETTINGS}/coursesync.toml",
+        "COURSESYNC_KAFKA_GROUP_INSTANCE_ID": "prod-sync-0",
+    }
+
+    def answers(path: str) -> int:
+        try:
+            local_http.get(f"http://127.0.0.1:{port}{path}")
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            assert process.poll() is None, log.read_text()
+            return 0
+        return 200
+
+    log = tmp_path / "log"
+    with image.running(*rendered.container["args"], variables=variables, log=log) as process:
+        wait_until(lambda: answers(rendered.container["startupProbe"]["httpGet"]["path"]) == 200, "started")
+        assert answers(rendered.container["livenessProbe"]["httpGet"]["path"]) == 200
+        assert answers(rendered.container["readinessProbe"]["httpGet"]["path"]) == 503
+        signal_first(process, signal.SIGTERM)
+        assert process.wait(60) == 0, log.read_text()
