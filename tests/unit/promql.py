@@ -14,7 +14,6 @@ PROMETHEUS = {"up", "ALERTS"}
 
 COMING = {
     "coursesync_contract_imbalance",
-    "coursesync_integrations_by_state",
     "coursesync_restore_remaining_records",
     "coursesync_tls_certificate_not_after_timestamp_seconds",
     "coursesync_waiting_oldest_consumed_timestamp_seconds",
