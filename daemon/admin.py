@@ -113,6 +113,7 @@ def state(health: Health, metrics: Metrics) -> dict[str, Any]:
             "warning": partition.warning,
             "lag_records": lag and lag.records,
             "last_record": lag and _time(lag.last_record_ms),
+            "imbalance": snapshot.imbalance.get(number),
         }
     return {
         "version": __version__,
@@ -126,7 +127,10 @@ def state(health: Health, metrics: Metrics) -> dict[str, Any]:
             "blind_tasks": snapshot.blind_tasks,
             "blind_since": _time(snapshot.blind_since_ms),
         },
-        "waiting": dict(snapshot.waiting),
+        "waiting": {
+            reason: {"changes": waits.changes, "oldest_consumed": _time(waits.oldest)}
+            for reason, waits in snapshot.waiting.items()
+        },
         "http_in_flight": dict(snapshot.http_in_flight),
         "integrations": dict(snapshot.integrations),
         "loops_silent_s": {loop: round(seconds, 3) for loop, seconds in health.silence_s().items()},

@@ -16,6 +16,7 @@ import structlog
 from daemon import __version__
 from daemon.admin import AdminServer
 from daemon.allocator import keep_heap_compact
+from daemon.commands.certificates import CertificateError, not_after
 from daemon.commands.connections import kafka_connection
 from daemon.commands.options import EXIT_CONFIGURATION, config_option, settings_or_exit
 from daemon.config import Settings
@@ -31,7 +32,7 @@ from daemon.runtime.pulse import LOOPS, pulse
 from daemon.runtime.watchdog import Watchdog
 from daemon.telemetry import logs
 from daemon.telemetry.health import Health
-from daemon.telemetry.labels import LogLevel
+from daemon.telemetry.labels import CertificateUsage, LogLevel
 from daemon.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
@@ -139,6 +140,7 @@ class _Process:
         except (LogError, KomboSetupError) as error:
             log.error("start.failed", error=str(error))
             return EXIT_FAILED
+        self._tell_certificate(metrics)
         ports = Ports(settings, event_log, api, clock, random.Random(), metrics, health)
         watchdog = Watchdog(settings.watchdog.silence_max)
         watchdog.watch("consumer of Kafka", event_log.silence)
@@ -169,6 +171,16 @@ class _Process:
             await api.close()
             await _cancelled(*background)
             watchdog.stop()
+
+    def _tell_certificate(self, metrics: Metrics) -> None:
+        """Of the client's certificate for Kafka, the only one of ours: this process keeps what it has loaded."""
+        file = self._settings.kafka.tls_certificate_file
+        if file is None:
+            return
+        try:
+            metrics.certificate(CertificateUsage.KAFKA_CLIENT, not_after(file))
+        except CertificateError as error:
+            log.warning("certificate.unreadable", error=str(error))
 
     async def _connect(self, event_log: EventLog) -> bool:
         """Join the group, however long Kafka is away; False when told to stop meanwhile."""

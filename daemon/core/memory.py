@@ -17,8 +17,8 @@ from daemon.core.backlog import Backlog
 from daemon.core.journal import Attempt
 from daemon.core.model import Error, Item, Now, Result, Status
 from daemon.core.step import Batch, Draft, LateTask, Trigger
-from daemon.core.verdict import Verdict
-from daemon.core.waiting import Held, Waiting
+from daemon.core.verdict import Verdict, of_task
+from daemon.core.waiting import Held, Waiting, WaitReason, Waits, together
 
 
 class Memory:
@@ -65,8 +65,12 @@ class Memory:
         for task_id, late in fold.late.items():
             self.watch_late(LateTask(task_id, late))
         for (integration_id, _), wait in fold.waits.items():
-            held = Held(wait.item, bytes(wait.body), wait.not_before, wait.last, durable=True)
-            self.waiting.hold(self.waiting.lane(integration_id), held, self._backoff_left(wait, now))
+            held = Held(wait.item, bytes(wait.body), wait.not_before, wait.last)
+            lane = self.waiting.lane(integration_id)
+            self.waiting.hold(lane, held, self._backoff_left(wait, now))
+            self.waiting.journalled(lane, held)
+            if _waits_for_customer(wait):
+                self.waiting.park(lane, parked=True)
 
     def _backoff_left(self, wait: journal.Wait, now: Now) -> float | None:
         if wait.not_before is None or wait.not_before <= now.wall:
@@ -74,6 +78,40 @@ class Memory:
         # A clock that was set back must not make a back-off longer than it can ever be.
         limit = max(self.settings.retry.backoff_max, self.settings.park.probe_max)
         return now.mono + min((wait.not_before - now.wall) / 1000, limit)
+
+    # --- what waits -------------------------------------------------------------------------------
+
+    def heard(self, integration_id: str, verdict: Verdict | None) -> None:
+        """What an answer says of this integration: whether it waits for its customer (`PARK`), or not any more.
+        Retries and a halt say nothing about it.
+        """
+        lane = self.waiting.lanes.get(integration_id)
+        if lane is not None and verdict not in (Verdict.RETRY, Verdict.HALT):
+            self.waiting.park(lane, parked=verdict is Verdict.PARK)
+
+    def waits(self) -> dict[WaitReason, Waits]:
+        """What is held back, by reason. The submissions of a parked integration that the API has not accepted wait
+        for its customer as well.
+        """
+        found, lanes = self.waiting.by_reason(), self.waiting.lanes
+        if any(lane.parked for lane in lanes.values()):
+            unsent = [
+                batch
+                for batch in self.batches.values()
+                if batch.accepted_at is None and lanes[batch.integration_id].parked
+            ]
+            items = sum([len(batch.items) for batch in unsent])
+            oldest = min([batch.consumed_at for batch in unsent], default=None)
+            found[WaitReason.PARKED] = together(found[WaitReason.PARKED], Waits(items, oldest))
+        return found
+
+    def count_held(self) -> int:
+        """Changes that have come in and not gone out in a step, counted by looking at each place where one may be."""
+        return (
+            sum(len(lane.held) for lane in self.waiting.lanes.values())
+            + sum(len(batch.items) for batch in self.batches.values())
+            + len(self.draft.results)
+        )
 
     # --- batches ----------------------------------------------------------------------------------
 
@@ -84,6 +122,7 @@ class Memory:
             assert item.origin_id not in lane.busy, "one open submission per course"
             lane.busy[item.origin_id] = batch.id
         lane.open_batches += 1
+        batch.consumed_at = min([item.consumed_at for item in batch.items])
         self.batches[batch.id] = batch
         self.backlog.bodies += len(batch.body or b"")
 
@@ -253,6 +292,15 @@ class Memory:
         newest = max((time for time in times if time is not None), default=0)
         if newest > self.position.api_floor:
             self.position = msgspec.structs.replace(self.position, api_floor=newest)
+
+
+def _waits_for_customer(wait: journal.Wait) -> bool:
+    """Whether it waits because of its customer, as far as the journal tells."""
+    return (
+        wait.last is not None
+        and wait.last.error is not None
+        and of_task(wait.last.error.code) is Verdict.PARK
+    )
 
 
 def attempt_of(batch: Batch, error: Error | None = None, completed_at: int | None = None) -> Attempt:

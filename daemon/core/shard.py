@@ -30,7 +30,7 @@ from daemon.core.memory import Memory
 from daemon.core.model import Change, Item, Now, Rejection, Result, Status
 from daemon.core.step import Batch, Draft, LateTask, Step, Trigger
 from daemon.core.verdict import Verdict
-from daemon.core.waiting import Held, Lane
+from daemon.core.waiting import Held, Lane, WaitReason, Waits
 
 API_FLOOR_TOLERANCE_MS = 300_000
 """Before any API time is known, the floor is the first start of the shard less this (R14): room for a
@@ -118,11 +118,15 @@ class Shard:
         """So much is decided and not committed that no call is to be started that would bring more."""
         return self._memory.draft.is_full
 
-    def waiting_by_reason(self) -> dict[str, int]:
-        waiting = self._memory.waiting
-        ready = sum(lane.ready_count for lane in waiting.lanes.values())
-        backoff = len(waiting.backoff)
-        return {"course_busy": self.waiting - ready - backoff, "window": ready, "backoff": backoff}
+    def waits(self) -> dict[WaitReason, Waits]:
+        """What is held back, by reason, and how long. The submissions of a parked integration that the API has not
+        accepted are among it: they wait for its customer too.
+        """
+        return self._memory.waits()
+
+    def count_held(self) -> int:
+        """Changes that were read and are in no step yet, counted by looking at every place where one may be."""
+        return len(self._intake) + self._memory.count_held()
 
     # --- input ------------------------------------------------------------------------------------
 
@@ -326,6 +330,7 @@ class Shard:
         """
         batch = self._memory.batches[batch_id]
         verdict = settle.submit_answered(self._memory, batch, answer, now)
+        self._memory.heard(batch.integration_id, verdict)
         self._verdict_done(batch.integration_id, now)
         return verdict
 
@@ -340,6 +345,8 @@ class Shard:
         """
         batch = self._memory.batches[batch_id]
         verdict = settle.poll_answered(self._memory, batch, answer, body, now)
+        if verdict is Verdict.PARK:
+            self._memory.heard(batch.integration_id, verdict)
         self._verdict_done(batch.integration_id, now)
         return verdict
 

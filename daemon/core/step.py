@@ -7,7 +7,6 @@ of it. The facts of a step are what the runtime acts on, and telemetry projects,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -65,6 +64,8 @@ class Batch(msgspec.Struct, gc=False):
     created_at: int | None = None
     """API time, once a poll has told it."""
     polls: int = 0
+    consumed_at: int = 0
+    """When the oldest of its changes was consumed."""
 
 
 class LateTask(msgspec.Struct, gc=False):
@@ -194,16 +195,14 @@ class Draft:
         )
 
     def _write_waits(self, waiting: Waiting) -> None:
-        lanes: Mapping[str, object] = waiting.lanes
         for (integration_id, origin_id), durable in self._waits.items():
-            held = None
-            if integration_id in lanes:
-                held = waiting.lanes[integration_id].held.get(origin_id)
+            lane = waiting.lanes.get(integration_id)
+            held = None if lane is None else lane.held.get(origin_id)
             key = journal.wait_key(integration_id, origin_id)
-            if held is None:
+            if lane is None or held is None:
                 if durable:
                     self._values[key] = None
             elif not held.durable:
                 record = journal.Wait(held.item, msgspec.Raw(held.body), held.not_before, held.last)
                 self._values[key] = journal.encode_value(record)
-                held.durable = True
+                waiting.journalled(lane, held)

@@ -6,15 +6,23 @@ newer one takes its place. A change that waits is in exactly one of three condit
     busy      its course has an open submission
     back-off  it was submitted, failed for a reason that may pass, and its time has not come
     ready     it may be sealed; in the lane's queue, first come first served
+
+and in a lane whose integration is parked all of them wait for its customer, whatever else may hold them.
+
+The ages of what waits are kept by reason, so that the oldest is known without a search. Counted is what is journalled
+as waiting, or in back-off; most changes are sealed in the step that admits them, and never get there.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
+from daemon.core.ages import Ages
 from daemon.core.backlog import Backlog
 from daemon.core.journal import Attempt
 from daemon.core.model import Item
@@ -22,6 +30,23 @@ from daemon.core.schedule import Schedule
 
 ITEM_OVERHEAD = 128
 """Bytes that an item adds to a batch record beside its body and ids: numbers and punctuation."""
+
+
+class WaitReason(StrEnum):
+    """Why a change is held back; a metric label."""
+
+    COURSE_BUSY = "course_busy"  # an earlier submission of the same course is open
+    WINDOW = "window"  # it waits for a place among the open submissions, or for the linger
+    BACKOFF = "backoff"  # it waits for its next attempt
+    PARKED = "parked"  # its integration waits for its customer, whatever else may hold it
+
+
+class Waits(NamedTuple):
+    """What waits for one reason."""
+
+    changes: int
+    oldest: int | None
+    """When the oldest of them was consumed (ms, to the second); None when there is none."""
 
 
 class Held(msgspec.Struct, gc=False):
@@ -35,6 +60,16 @@ class Held(msgspec.Struct, gc=False):
     durable: bool = False
     """Whether the journal holds it, as of the last commit or the one in flight."""
     ready: bool = False
+    ages: Ages | None = None
+    """Where its age counts."""
+
+    def count_in(self, ages: Ages | None) -> None:
+        """Its age counts there from now on, and nowhere else."""
+        if self.ages is not None:
+            self.ages.left(self.item.consumed_at)
+        if ages is not None:
+            ages.joined(self.item.consumed_at)
+        self.ages = ages
 
     def size(self) -> int:
         """Bytes that it takes in a batch record (R7: sources count)."""
@@ -50,6 +85,8 @@ class Lane:
         """Course → what occupies it: a batch id, or ``late:`` and a task id."""
         self.held: dict[str, Held] = {}
         self.open_batches = 0
+        self.parked = False
+        """It waits for its customer, by the last answer that said anything about that."""
         self.ready_count = 0
         self.ready_bytes = 0
         self._queue: deque[str] = deque()
@@ -71,9 +108,11 @@ class Lane:
     def put(self, origin_id: str, held: Held) -> Held | None:
         """Hold this change; returns the one whose place it takes. It inherits the place in the queue."""
         old = self.held.get(origin_id)
-        if old is not None and old.ready:
-            held.ready = True
-            self.ready_bytes += held.size() - old.size()
+        if old is not None:
+            old.count_in(None)
+            if old.ready:
+                held.ready = True
+                self.ready_bytes += held.size() - old.size()
         self.held[origin_id] = held
         return old
 
@@ -89,6 +128,8 @@ class Lane:
                 break
             self._queue.popleft()
             del self.held[origin_id]
+            if held.ages is not None:
+                held.count_in(None)
             total += size
             taken.append(held)
         self.ready_count -= len(taken)
@@ -97,11 +138,12 @@ class Lane:
 
 
 class Waiting:
-    """All lanes of a shard, and the back-offs in them."""
+    """All lanes of a shard, the back-offs in them, and why what waits does so."""
 
     def __init__(self, backlog: Backlog) -> None:
         self.lanes: dict[str, Lane] = {}
         self.backoff: Schedule[tuple[str, str]] = Schedule()
+        self.ages = {reason: Ages() for reason in WaitReason}
         self.backlog = backlog
 
     def lane(self, integration_id: str) -> Lane:
@@ -124,6 +166,7 @@ class Waiting:
         if due is not None:
             assert not held.ready
             self.backoff.push(due, (lane.integration_id, origin_id))
+            self._count(lane, held)
         elif not held.ready and origin_id not in lane.busy:
             lane.queue(origin_id)
         return old
@@ -136,6 +179,36 @@ class Waiting:
         held = lane.held.get(origin_id)
         if held is not None and not held.ready and (integration_id, origin_id) not in self.backoff:
             lane.queue(origin_id)
+            if held.ages is not None:
+                self._count(lane, held)
+
+    def journalled(self, lane: Lane, held: Held) -> None:
+        """From here on the journal holds that this change waits."""
+        held.durable = True
+        if held.ages is None:
+            self._count(lane, held)
+
+    def park(self, lane: Lane, *, parked: bool) -> None:
+        """The integration waits for its customer, or not any more. A step for each change that waits in it, when it
+        is the one and was the other.
+        """
+        if lane.parked != parked:
+            lane.parked = parked
+            for held in lane.held.values():
+                if held.ages is not None:
+                    self._count(lane, held)
+
+    def _count(self, lane: Lane, held: Held) -> None:
+        """Its age counts for the reason for which it waits now."""
+        if lane.parked:
+            reason = WaitReason.PARKED
+        elif held.ready:
+            reason = WaitReason.WINDOW
+        elif held.item.origin_id in lane.busy:
+            reason = WaitReason.COURSE_BUSY
+        else:
+            reason = WaitReason.BACKOFF
+        held.count_in(self.ages[reason])
 
     def release(self, now: float) -> bool:
         """Make ready what has sat out its back-off by now; tells whether there was any."""
@@ -143,10 +216,12 @@ class Waiting:
         while (popped := self.backoff.pop_due(now)) is not None:
             integration_id, origin_id = popped[1]
             lane = self.lanes[integration_id]
-            lane.held[origin_id].not_before = None
+            held = lane.held[origin_id]
+            held.not_before = None
             if origin_id not in lane.busy:
                 lane.queue(origin_id)
                 found = True
+            self._count(lane, held)
         return found
 
     def take(self, lane: Lane, items_max: int, bytes_max: int) -> list[Held]:
@@ -169,3 +244,15 @@ class Waiting:
 
     def ready_lanes(self) -> Iterator[Lane]:
         return (lane for lane in self.lanes.values() if lane.ready_count)
+
+    def by_reason(self) -> dict[WaitReason, Waits]:
+        """Between steps: every change that waits, for one reason."""
+        return {reason: Waits(len(ages), ages.oldest) for reason, ages in self.ages.items()}
+
+
+NOTHING_WAITS = Waits(0, None)
+
+
+def together(*waits: Waits) -> Waits:
+    oldest = [each.oldest for each in waits if each.oldest is not None]
+    return Waits(sum([each.changes for each in waits]), min(oldest, default=None))

@@ -166,6 +166,13 @@ class InputFacts:
 class ShardLog(Protocol):
     """One partition's journal and its transactional producer."""
 
+    @property
+    def restore_remaining(self) -> int:
+        """Offsets between where `restore` has read to and the end to which it reads; 0 when none is under way.
+        Compaction leaves gaps, so there may be fewer records.
+        """
+        ...
+
     def restore(self) -> AsyncIterator[Sequence[Record]]:
         """The committed journal records, oldest first, up to the end as it was when this owner had
         fenced all earlier ones; in batches of bounded size. Compacted: only the last record of a

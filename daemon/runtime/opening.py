@@ -8,6 +8,7 @@ from daemon.core.journal import Fold, JournalError, Position, payload
 from daemon.core.shard import Shard, first_position
 from daemon.log.port import CorruptJournalError, InputFacts, ShardLog
 from daemon.runtime import trouble
+from daemon.runtime.ledger import Ledger
 from daemon.runtime.ports import Ports
 
 
@@ -22,6 +23,7 @@ class Opened:
     """There was no journal: this is the first start of the partition."""
     facts: InputFacts
     """What the log said of the input: it fits the journal."""
+    ledger: Ledger
 
 
 async def look_first(ports: Ports, partition: int) -> None:
@@ -57,8 +59,9 @@ async def restore(ports: Ports, partition: int, shard_log: ShardLog) -> Opened:
     elif sentence := trouble.of_position(partition, fold.position, facts, ports.settings.topics):
         raise BlockedError(sentence)
     ports.metrics.restore_finished(now.mono - started)
+    ledger = Ledger(fold)
     shard = Shard.restore(partition, ports.settings, fold, ports.rng, now)
-    return Opened(shard, is_new, facts)
+    return Opened(shard, is_new, facts, ledger)
 
 
 async def _fold(ports: Ports, shard_log: ShardLog) -> Fold:

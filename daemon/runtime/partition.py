@@ -35,6 +35,7 @@ from daemon.log.port import (
 )
 from daemon.runtime import trouble
 from daemon.runtime.intake import Intake
+from daemon.runtime.ledger import Ledger
 from daemon.runtime.opening import BlockedError, look_first, restore
 from daemon.runtime.outbound import transaction
 from daemon.runtime.ports import Ports
@@ -97,6 +98,7 @@ class Partition:
         self._ports = ports
         self._on_opened, self._on_dropped, self._on_facts = on_opened, on_dropped, on_facts
         self._shard_log: ShardLog | None = None
+        self._ledger: Ledger | None = None
         self._waker = Waker()
         self._suspended = False
         self._rejoining = False
@@ -170,7 +172,7 @@ class Partition:
             raise BlockedError(trouble.unreadable_input(number, self._lost))
         self._lease_from = None
         self._blocked = self._warning = None
-        self.shard = opened.shard
+        self.shard, self._ledger = opened.shard, opened.ledger
         self._facts = opened.facts
         self.intake.opened(opened.shard)
         self.topic_partitions = opened.facts.partitions
@@ -217,9 +219,12 @@ class Partition:
                 shard.want_position()
             step = shard.take_step()
             if step is None:
-                self.commit_since_ms = None  # one that failed had been written after all, or is decided anew
                 if self._stopping:
                     return
+                if self.commit_since_ms is not None:
+                    # One has failed. Though nothing is left to be written, only a commit tells that they work again.
+                    shard.want_position()
+                    continue
                 await self._waker.wait(shard.due())
                 continue
             await self._commit(shard, shard_log, step)
@@ -232,7 +237,11 @@ class Partition:
         clock = self._ports.clock
         began, began_at = clock.boot(), clock.now()
         self.commit_since_ms = self.commit_since_ms or began_at.wall
-        offsets = await shard_log.commit(transaction(step, self.number, self._ports.settings.topics))
+        assert self._ledger is not None
+        written = transaction(step, self.number, self._ports.settings.topics)
+        self._ledger.commit_begins(step, written)
+        offsets = await shard_log.commit(written)
+        self._ledger.committed()
         self.commit_since_ms = None
         self._failures, self._failed = 0, False
         self._lease_from = began
@@ -299,7 +308,7 @@ class Partition:
             return False  # it will answer some time
 
     async def _let_go(self) -> None:
-        shard, self.shard = self.shard, None
+        shard, self.shard, self._ledger = self.shard, None, None
         shard_log, self._shard_log = self._shard_log, None
         self._lease_from = None
         self.intake.stop()
@@ -355,11 +364,24 @@ class Partition:
 
     def deliver(self, read: Records) -> None:
         """Records of the input; those of an earlier `begin` are ignored."""
-        if read.token == self.intake.token and self.shard is not None:
+        if read.token == self.intake.token and self.shard is not None and self._ledger is not None:
+            self._ledger.consumed(len(read.records))
             self.intake.take(self.shard, read)
             self.wake()
 
-    # --- for requests -----------------------------------------------------------------------------
+    # --- figures ----------------------------------------------------------------------------------
+
+    @property
+    def restore_remaining(self) -> int:
+        """Journal records that a restore under way has still to read, at most; 0 when there is none."""
+        return 0 if self._shard_log is None else self._shard_log.restore_remaining
+
+    @property
+    def imbalance(self) -> int:
+        """Changes that this shard has lost (or, if negative, ended too often) since it was restored: 0."""
+        if self.shard is None or self._ledger is None:
+            return 0
+        return self._ledger.imbalance(self.shard)
 
     @property
     def lag(self) -> int | None:
@@ -370,6 +392,8 @@ class Partition:
     def paused(self) -> bool:
         """Whether its input stands still because a limit is reached."""
         return self.intake.paused and self.shard is not None
+
+    # --- for requests -----------------------------------------------------------------------------
 
     @property
     def active(self) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from daemon.core.flow import Flow
+from daemon.core.waiting import WaitReason, Waits, together
 from daemon.runtime.partition import Claim, Partition
 from daemon.runtime.poller import Poller
 from daemon.runtime.ports import Ports
@@ -40,6 +40,8 @@ class View:
             integrations=self._flow.states(now.mono),
             commit_since_ms=min(commits, default=None),
             paused=sum(p.paused for p in partitions),
+            restore_remaining=sum(p.restore_remaining for p in partitions),
+            imbalance={p.number: p.imbalance for p in partitions if p.shard is not None},
             topic_partitions=next((p.topic_partitions for p in partitions if p.topic_partitions), None),
             lag={p.number: Lag(p.lag, p.intake.last_record_ms) for p in partitions},
         )
@@ -63,9 +65,6 @@ def _items(partitions: Sequence[Partition]) -> int:
     )
 
 
-def _waiting(partitions: Sequence[Partition]) -> Counter[str]:
-    total: Counter[str] = Counter()
-    for partition in partitions:
-        if partition.shard is not None:
-            total.update(partition.shard.waiting_by_reason())
-    return total
+def _waiting(partitions: Sequence[Partition]) -> dict[WaitReason, Waits]:
+    waits = [partition.shard.waits() for partition in partitions if partition.shard is not None]
+    return {reason: together(*(each[reason] for each in waits)) for reason in WaitReason}

@@ -13,9 +13,11 @@ from enum import StrEnum
 from daemon.core.breaker import IntegrationState
 from daemon.core.model import RejectReason, Status
 from daemon.core.step import Outcome, Trigger
+from daemon.core.waiting import WaitReason
 from daemon.telemetry.labels import (
     ANSWERS,
     RESENT,
+    CertificateUsage,
     ChangeType,
     DropReason,
     Endpoint,
@@ -24,7 +26,6 @@ from daemon.telemetry.labels import (
     LogLevel,
     Rebalance,
     TaskSource,
-    WaitReason,
 )
 
 PREFIX = "coursesync_"
@@ -100,6 +101,12 @@ LOOP_LAST_TICK = _gauge(
     Label("loop", None, "the loops of the process"),
 )
 LOG_MESSAGES = _counter("log_messages_total", "Log lines written.", Label.of("level", LogLevel))
+CERTIFICATE_NOT_AFTER = _gauge(
+    "tls_certificate_not_after_timestamp_seconds",
+    "When the certificate that this process presents ends, as it was read at the start; the earliest of its chain. "
+    "0 when there is none.",
+    Label.of("usage", CertificateUsage),
+)
 
 # --- changes --------------------------------------------------------------------------------------
 
@@ -118,8 +125,23 @@ CHANGES_SUPERSEDED = _counter(
     "changes_superseded_total", "Changes that a newer one of the same course replaced before they were sent."
 )
 CHANGES_WAITING = _gauge(
-    "changes_waiting", "Changes held back in their shard now.", Label.of("reason", WaitReason)
+    "changes_waiting",
+    "Changes held back in their shard now. `parked`: all of an integration whose last answer says that it waits for "
+    "its customer, with its submissions that the API has not accepted; none of them counts for another reason.",
+    Label.of("reason", WaitReason),
 )
+WAITING_OLDEST = _gauge(
+    "waiting_oldest_consumed_timestamp_seconds",
+    "When the oldest of these changes was consumed, to the second; 0 when none waits.",
+    Label.of("reason", WaitReason),
+)
+CONTRACT_IMBALANCE = _gauge(
+    "contract_imbalance",
+    "Changes that are lost or have a second end: consumed + restored - resolved - held, counted in different places "
+    "for each partition held here, and added up without their signs (`/state` has those). 0 unless something is "
+    "wrong.",
+)
+
 # --- batches and tasks ----------------------------------------------------------------------------
 
 BATCHES_SEALED = _counter(
@@ -240,6 +262,11 @@ PARTITIONS_PAUSED = _gauge(
     "Partitions held here whose input stands still because a limit is reached; it goes on by itself below the limit.",
 )
 RESTORE_RECORDS = _counter("restore_records_total", "Journal records read to restore shards.")
+RESTORE_REMAINING = _gauge(
+    "restore_remaining_records",
+    "Journal records still to be read over all partitions that are being restored, by the offset to which each is "
+    "read: compaction leaves gaps, so it may be fewer. 0 when none is.",
+)
 RESTORE_DURATION = _gauge("restore_duration_seconds", "How long the restore that ended last took; 0 before.")
 ASSIGNED_PARTITIONS = _gauge(
     "kafka_assigned_partitions", "Partitions of the input topic that this process holds.", _TOPIC
@@ -265,10 +292,20 @@ REBALANCES = _counter(
 )
 
 SECTIONS = (
-    Section("Process", (BUILD_INFO, PROCESS_START, LIFECYCLE_STATE, LOOP_LAST_TICK, LOG_MESSAGES)),
+    Section(
+        "Process",
+        (BUILD_INFO, PROCESS_START, LIFECYCLE_STATE, LOOP_LAST_TICK, LOG_MESSAGES, CERTIFICATE_NOT_AFTER),
+    ),
     Section(
         "Changes",
-        (CHANGES_CONSUMED, CHANGES_REJECTED, CHANGES_SUPERSEDED, CHANGES_WAITING),
+        (
+            CHANGES_CONSUMED,
+            CHANGES_REJECTED,
+            CHANGES_SUPERSEDED,
+            CHANGES_WAITING,
+            WAITING_OLDEST,
+            CONTRACT_IMBALANCE,
+        ),
     ),
     Section(
         "Batches and tasks",
@@ -304,6 +341,7 @@ SECTIONS = (
             PARTITIONS_BLOCKED,
             PARTITIONS_PAUSED,
             RESTORE_RECORDS,
+            RESTORE_REMAINING,
             RESTORE_DURATION,
             ASSIGNED_PARTITIONS,
             TOPIC_PARTITIONS,

@@ -31,14 +31,6 @@ class ChangeType(StrEnum):
     OTHER = "other"  # a type that is not handled, or a record that does not say
 
 
-class WaitReason(StrEnum):
-    """Why a change is held back in its shard, as `Shard.waiting_by_reason` names it."""
-
-    COURSE_BUSY = "course_busy"  # an earlier submission of the same course is open
-    WINDOW = "window"  # the integration has its full number of open batches
-    BACKOFF = "backoff"  # waits for its next attempt, or for the next probe of a parked integration
-
-
 class TaskSource(StrEnum):
     """How a task came into the schedule."""
 
@@ -66,6 +58,12 @@ class Rebalance(StrEnum):
 
     ASSIGNED = "assigned"
     REVOKED = "revoked"
+
+
+class CertificateUsage(StrEnum):
+    """What a certificate of ours is for."""
+
+    KAFKA_CLIENT = "kafka_client"  # `kafka.tls_certificate_file`
 
 
 class LogLevel(StrEnum):

@@ -32,10 +32,12 @@ from daemon.core.breaker import IntegrationState
 from daemon.core.model import RejectReason, Status
 from daemon.core.step import Outcome, Trigger
 from daemon.core.verdict import Verdict
+from daemon.core.waiting import NOTHING_WAITS, WaitReason
 from daemon.telemetry import catalogue as c
 from daemon.telemetry.health import Health, PartitionState
 from daemon.telemetry.labels import (
     ANSWERS,
+    CertificateUsage,
     ChangeType,
     DropReason,
     Endpoint,
@@ -43,7 +45,6 @@ from daemon.telemetry.labels import (
     LogLevel,
     Rebalance,
     TaskSource,
-    WaitReason,
 )
 from daemon.telemetry.snapshot import Snapshot, SnapshotProvider, nothing_yet
 
@@ -63,6 +64,7 @@ class Metrics:
         self._provide: SnapshotProvider = nothing_yet
         self.registry = CollectorRegistry()
         self._log_messages = self._counters(c.LOG_MESSAGES)
+        self._certificates = self._gauges(c.CERTIFICATE_NOT_AFTER)
         self._consumed = self._counters(c.CHANGES_CONSUMED)
         self._rejected = self._counters(c.CHANGES_REJECTED)
         self._superseded = self._counter(c.CHANGES_SUPERSEDED)
@@ -171,6 +173,10 @@ class Metrics:
         """Called from any thread."""
         self._log_messages[level].inc()
 
+    def certificate(self, usage: CertificateUsage, not_after_s: float) -> None:
+        """The certificate that is presented for this ends then (seconds since the epoch)."""
+        self._certificates[usage].set(not_after_s)
+
     def observe(self, provider: SnapshotProvider) -> None:
         """From now on gauges are read from what this returns. It is called in the event loop at each
         scrape; it must not wait for anything."""
@@ -191,6 +197,10 @@ class Metrics:
     def _counters(self, metric: c.Metric) -> dict[str, Counter]:
         """One child for each value of the only label, made at once so that it shows as 0."""
         parent = Counter(metric.name, metric.help, metric.label_names, registry=self.registry)
+        return {value: parent.labels(value) for value in _values(metric)}
+
+    def _gauges(self, metric: c.Metric) -> dict[str, Gauge]:
+        parent = Gauge(metric.name, metric.help, metric.label_names, registry=self.registry)
         return {value: parent.labels(value) for value in _values(metric)}
 
     def _http_counters(self) -> dict[tuple[str, str], Counter]:
@@ -230,8 +240,12 @@ class _AtScrape(Collector):
     def collect(self) -> Iterator[Family]:
         snapshot = self._metrics.snapshot()
         yield from self._process()
-        waiting = snapshot.waiting
-        yield _gauge(c.CHANGES_WAITING, {(reason,): waiting.get(reason, 0) for reason in WaitReason})
+        waiting = {reason: snapshot.waiting.get(reason, NOTHING_WAITS) for reason in WaitReason}
+        yield _gauge(c.CHANGES_WAITING, {(reason,): waits.changes for reason, waits in waiting.items()})
+        yield _gauge(
+            c.WAITING_OLDEST, {(reason,): _seconds(waits.oldest) for reason, waits in waiting.items()}
+        )
+        yield _gauge(c.CONTRACT_IMBALANCE, {(): sum(abs(n) for n in snapshot.imbalance.values())})
         yield from self._tasks(snapshot)
         yield _gauge(c.COMMIT_OLDEST_PENDING, {(): _seconds(snapshot.commit_since_ms)})
         yield from self._partitions(snapshot)
@@ -264,6 +278,7 @@ class _AtScrape(Collector):
         blocked = sum(partition.state is PartitionState.BLOCKED for partition in held.values())
         yield _gauge(c.PARTITIONS_BLOCKED, {(): blocked})
         yield _gauge(c.PARTITIONS_PAUSED, {(): snapshot.paused})
+        yield _gauge(c.RESTORE_REMAINING, {(): snapshot.restore_remaining})
         yield _gauge(c.ASSIGNED_PARTITIONS, {(self._topic,): len(held)})
         yield _gauge(c.TOPIC_PARTITIONS, {(self._topic,): snapshot.topic_partitions or 0})
         lag = [(str(p), lag) for p, lag in snapshot.lag.items() if p in held]

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from daemon.core.waiting import WaitReason, Waits
+
 
 @dataclass(frozen=True, slots=True)
 class Lag:
@@ -30,8 +32,8 @@ class Snapshot:
     pending_tasks_max: int
     """Of all partitions that run here together."""
     pending_items: int
-    waiting: Mapping[str, int]
-    """Changes held back, by `WaitReason`; a reason that is missing has none."""
+    waiting: Mapping[WaitReason, Waits]
+    """Changes held back, and when the oldest was consumed; a reason that is missing has none."""
     blind_tasks: int
     blind_since_ms: int | None
     """Since when the task that has been blind longest has been so."""
@@ -43,6 +45,10 @@ class Snapshot:
     """When the oldest commit that is still under way began."""
     paused: int
     """Partitions whose input stands still at a limit."""
+    restore_remaining: int
+    """Journal records that are still to be read, over all partitions that are being restored."""
+    imbalance: Mapping[int, int]
+    """By input partition, of those that run: changes that are lost, or, if negative, ends too many."""
     topic_partitions: int | None
     lag: Mapping[int, Lag]
     """By input partition; only those that are held."""
@@ -65,6 +71,8 @@ def nothing_yet() -> Snapshot:
         integrations={},
         commit_since_ms=None,
         paused=0,
+        restore_remaining=0,
+        imbalance={},
         topic_partitions=None,
         lag={},
     )

@@ -123,10 +123,20 @@ async def test_a_long_journal_is_restored_in_several_batches(world: World):
         )
 
     successor = await world.open_shard(member, 1)
-    batches = [batch async for batch in successor.restore()]
+    assert successor.restore_remaining == 0
+    batches, remaining = [], []
+    async for batch in successor.restore():
+        batches.append(batch)
+        remaining.append(successor.restore_remaining)
 
     assert [r.value for batch in batches for r in batch] == [b"v%d" % n for n in range(2100)]
     assert len(batches) > 1
+    assert remaining == sorted(remaining, reverse=True)
+    assert remaining[0] >= 2100 - len(batches[0]), (
+        "what is still to be read; beside records there are markers"
+    )
+    assert remaining[-1] <= len(batches), "no more than markers"
+    assert successor.restore_remaining == 0
 
 
 async def test_a_compacted_journal_restores_to_the_last_value_of_each_key(world: World, harness: Harness):

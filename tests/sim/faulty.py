@@ -179,6 +179,10 @@ class FaultyShardLog:
         self._write_inner = inner._write
         inner._write = self._write  # type: ignore[method-assign]
 
+    @property
+    def restore_remaining(self) -> int:
+        return self._inner.restore_remaining
+
     async def restore(self) -> AsyncIterator[Sequence[Record]]:
         faults, rng = self._cluster.faults, self._cluster.rng
         async for records in self._inner.restore():

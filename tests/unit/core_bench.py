@@ -235,6 +235,10 @@ class Bench:
             for offset, result in sorted(self.results.items())
         }
 
+    def waiting(self):
+        """How many changes wait for each reason that there is."""
+        return {reason: waits.changes for reason, waits in self.shard.waits().items() if waits.changes}
+
     def held(self, origin_id, integration_id="hr:1"):
         lane = self.shard._memory.waiting.lanes.get(integration_id)
         return None if lane is None else lane.held.get(origin_id)

@@ -26,6 +26,7 @@ from daemon.core.answers import (
 )
 from daemon.core.model import Error, Now
 from daemon.core.step import BatchSealed, TaskAccepted, TaskLost
+from daemon.core.waiting import WaitReason
 
 SETTINGS = settings_with(
     batch={"items_max": 3, "bytes_max": 4096},
@@ -427,6 +428,28 @@ class World:
                 assert sum(reasons) == 1, "a change waits for exactly one reason"
                 if not self.memory.draft.wanted and self.step is None:
                     assert lane.held[course].durable
+        self.check_ages()
+        assert self.shard.count_held() == (
+            self.shard.next_read - len(self.bench.results) - len(self.step.results if self.step else ())
+        ), "what was read is here, or has ended"
+
+    def check_ages(self):
+        """Whatever joined, left and was replaced: counted are those that wait, each for its own reason."""
+        waiting = self.memory.waiting
+        expected = {reason: [] for reason in WaitReason}
+        for name, lane in waiting.lanes.items():
+            for course, held in lane.held.items():
+                backs_off = (name, course) in waiting.backoff
+                assert (held.ages is not None) is (held.durable or backs_off or held.last is not None)
+                if held.ages is None:
+                    continue
+                reason = WaitReason.COURSE_BUSY if course in lane.busy else WaitReason.WINDOW
+                reason = WaitReason.BACKOFF if backs_off else reason
+                expected[WaitReason.PARKED if lane.parked else reason].append(held.item.consumed_at)
+        assert waiting.by_reason() == {
+            reason: (len(consumed), min(consumed) // 1000 * 1000 if consumed else None)
+            for reason, consumed in expected.items()
+        }
 
     def check_results(self):
         """Of committed results: each says what has happened."""

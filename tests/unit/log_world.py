@@ -72,6 +72,7 @@ class LogWorld:
             drain=config.Drain(timeout=2.0),
         )
         self.topics: Topics = self.settings.topics
+        self.member = "replica"
         self.cluster = EmbeddedCluster(now_ms)
         for topic in (self.topics.changes, self.topics.journal):
             self.cluster.create_topic(topic, partitions)
@@ -89,7 +90,7 @@ class LogWorld:
         clock = SystemClock()
         self.health = Health(LOOPS, clock.now)
         self.metrics = Metrics(self.health, version="0", input_topic=self.topics.changes, task_timeout_s=60.0)
-        log = EmbeddedLog(self.cluster, self.topics, "replica")
+        log = EmbeddedLog(self.cluster, self.topics, self.member)
         await log.start()
         ports = Ports(self.settings, log, self.api, clock, random.Random(2), self.metrics, self.health)
         engine = Engine(ports, lambda: False)
@@ -101,7 +102,7 @@ class LogWorld:
             (engine, task), self._running = self._running, None
             engine.stop()
             await task
-            self.cluster.expire("replica")
+            self.cluster.expire(self.member)
 
     async def __aenter__(self) -> Self:
         return self

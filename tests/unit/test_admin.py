@@ -11,6 +11,7 @@ import pytest
 
 from daemon.admin import ENDPOINTS, AdminServer
 from daemon.core.model import Now
+from daemon.core.waiting import WaitReason, Waits
 from daemon.telemetry.health import SILENCE_MAX_S, Health
 from daemon.telemetry.metrics import Metrics
 from daemon.telemetry.snapshot import Lag, nothing_yet
@@ -97,7 +98,8 @@ async def test_state_tells_a_person_what_is_held_and_what_stands_still(daemon):
         pending_created_ms=[WALL - 1000, WALL - 61_000, WALL],
         pending_tasks_max=10_000,
         pending_items=250,
-        waiting={"window": 7},
+        waiting={WaitReason.WINDOW: Waits(7, WALL - 61_000)},
+        imbalance={0: 1},
         lag={0: Lag(12, WALL - 500)},
     )
     daemon.metrics.observe(lambda: snapshot)
@@ -112,6 +114,7 @@ async def test_state_tells_a_person_what_is_held_and_what_stands_still(daemon):
         "warning": None,
         "lag_records": 12,
         "last_record": "2026-09-21T14:13:19.500Z",
+        "imbalance": 1,
     }
     assert state["partitions"]["1"]["state"] == "blocked"
     assert state["partitions"]["1"]["reason"] == "the input topic was replaced; run coursesyncd check"
@@ -119,7 +122,7 @@ async def test_state_tells_a_person_what_is_held_and_what_stands_still(daemon):
     assert state["pending"]["tasks"] == 3
     assert state["pending"]["items"] == 250
     assert state["pending"]["oldest_created"] == "2026-09-21T14:12:19.000Z"
-    assert state["waiting"] == {"window": 7}
+    assert state["waiting"] == {"window": {"changes": 7, "oldest_consumed": "2026-09-21T14:12:19.000Z"}}
 
 
 async def test_state_with_nothing_held(daemon):

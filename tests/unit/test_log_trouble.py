@@ -203,6 +203,38 @@ async def test_a_commit_that_failed_and_was_written_is_not_under_way_for_ever(
         assert offsets(world, 0) == [0]
 
 
+async def test_while_every_commit_fails_the_first_of_them_is_the_oldest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The restored shard has nothing to write at first: that does not mean that commits work again."""
+    write = EmbeddedShardLog._write
+    fails = True
+
+    def write_or_fail(self: EmbeddedShardLog, transaction: Transaction) -> list[int]:
+        if fails and self._partition == 0:
+            raise CommitFailedError("not enough replicas")
+        return write(self, transaction)
+
+    async with LogWorld() as world:
+        await world.start()
+        await world.running(0)
+        await world.until(lambda: not world.metrics.snapshot().commit_since_ms, "the first position")
+        monkeypatch.setattr(EmbeddedShardLog, "_write", write_or_fail)
+        world.publish(0, "a")
+        await world.until(lambda: world.metrics.snapshot().commit_since_ms, "a commit")
+        first, seen = world.metrics.snapshot().commit_since_ms, set()
+
+        def failed_often() -> bool:
+            seen.add(world.metrics.snapshot().commit_since_ms)
+            return 'coursesync_shard_drops_total{reason="error"} 4.0' in world.scrape()
+
+        await world.until(failed_often, "four failures")
+        assert seen == {first}
+        fails = False
+        await world.until(lambda: offsets(world, 0) == [0], "the result")
+        await world.until(lambda: not world.metrics.snapshot().commit_since_ms, "the commit")
+
+
 # --- records of another version -------------------------------------------------------------------
 
 

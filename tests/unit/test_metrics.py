@@ -17,10 +17,11 @@ from daemon.core.answers import Trouble
 from daemon.core.model import Error, Item, Now, Rejection, RejectReason, Result, Status
 from daemon.core.step import Batch, BatchSealed, Outcome, Step, TaskAccepted, TaskEnded, TaskLost, Trigger
 from daemon.core.verdict import Verdict
+from daemon.core.waiting import WaitReason, Waits
 from daemon.telemetry import projection
 from daemon.telemetry.catalogue import CATALOGUE, PENDING_AGE, Kind
 from daemon.telemetry.health import Health
-from daemon.telemetry.labels import DropReason, LogLevel, Rebalance, TaskSource
+from daemon.telemetry.labels import CertificateUsage, DropReason, LogLevel, Rebalance, TaskSource
 from daemon.telemetry.metrics import Metrics, pending_ages
 from daemon.telemetry.reference import reference
 from daemon.telemetry.snapshot import Lag, Snapshot, nothing_yet
@@ -178,7 +179,8 @@ def test_ten_thousand_ids_leave_no_trace_and_make_no_series():
             nothing_yet(),
             now_ms=NOW.wall,
             pending_created_ms=(NOW.wall - int(x, 16) % 10**8 for x in ids),
-            waiting=dict.fromkeys(ids, 1),
+            waiting=dict.fromkeys(ids, Waits(1, NOW.wall)),
+            imbalance=dict.fromkeys(range(len(ids)), 0),
             http_in_flight=dict.fromkeys(ids, 1),
             lag={n: Lag(n, n) for n in range(len(ids))},
         )
@@ -306,6 +308,7 @@ def test_what_the_runtime_tells_is_counted():
     metrics.restore_finished(1.5)
     metrics.rebalance(Rebalance.ASSIGNED)
     metrics.log_message(LogLevel.WARNING)
+    metrics.certificate(CertificateUsage.KAFKA_CLIENT, 1_800_000_000)
     found = series(metrics)
     assert found['coursesync_tasks_created_total{source="restore"}'] == 7
     assert found['coursesync_http_retries_total{reason="retry"}'] == 1
@@ -316,6 +319,9 @@ def test_what_the_runtime_tells_is_counted():
     assert found["coursesync_restore_duration_seconds"] == 1.5
     assert found['coursesync_kafka_rebalances_total{event="assigned"}'] == 1
     assert found['coursesync_log_messages_total{level="warning"}'] == 1
+    assert (
+        found['coursesync_tls_certificate_not_after_timestamp_seconds{usage="kafka_client"}'] == 1_800_000_000
+    )
 
 
 @pytest.mark.parametrize("status", ["2xx", "3xx", "4xx", "429", "5xx", *Trouble])
@@ -383,7 +389,9 @@ def test_what_the_runtime_holds_is_read_at_each_scrape():
     held.append(
         replace(
             nothing_yet(),
-            waiting={"window": 4},
+            waiting={WaitReason.WINDOW: Waits(4, 3000)},
+            restore_remaining=1234,
+            imbalance={0: 2, 1: -2},
             blind_tasks=2,
             blind_since_ms=5000,
             http_in_flight={"poll": 3},
@@ -395,6 +403,12 @@ def test_what_the_runtime_holds_is_read_at_each_scrape():
     found = series(metrics)
     assert found['coursesync_changes_waiting{reason="window"}'] == 4
     assert found['coursesync_changes_waiting{reason="backoff"}'] == 0
+    assert found['coursesync_waiting_oldest_consumed_timestamp_seconds{reason="window"}'] == 3
+    assert found['coursesync_waiting_oldest_consumed_timestamp_seconds{reason="parked"}'] == 0
+    assert found["coursesync_restore_remaining_records"] == 1234
+    assert found["coursesync_contract_imbalance"] == 4, (
+        "what is lost here does not hide what is doubled there"
+    )
     assert found["coursesync_poll_blind_tasks"] == 2
     assert found["coursesync_partitions_paused"] == 2
     assert found["coursesync_poll_blind_oldest_timestamp_seconds"] == 5
@@ -405,6 +419,7 @@ def test_what_the_runtime_holds_is_read_at_each_scrape():
     held.append(nothing_yet())
     found = series(metrics)
     assert found['coursesync_changes_waiting{reason="window"}'] == 0
+    assert found['coursesync_waiting_oldest_consumed_timestamp_seconds{reason="window"}'] == 0
     assert found["coursesync_commit_oldest_pending_timestamp_seconds"] == 0
 
 

@@ -268,18 +268,25 @@ class EmbeddedShardLog:
         self._journal_end = journal.end  # every earlier owner is fenced: all below this is decided
         self._unusable: str | None = None
         """Why nothing more is committed."""
+        self.restore_remaining = 0
+        """See `ShardLog`."""
         self._committing = False
         self._closed = False
 
     async def restore(self) -> AsyncIterator[Sequence[Record]]:
         await asyncio.sleep(0)
         position = self._journal.start
-        while position < self._journal_end:
-            self._check_open()
-            records, position = self._read(position)
-            if records:
-                yield records
-            await asyncio.sleep(0)
+        try:
+            self.restore_remaining = self._journal_end - position
+            while position < self._journal_end:
+                self._check_open()
+                records, position = self._read(position)
+                self.restore_remaining = self._journal_end - position
+                if records:
+                    yield records
+                await asyncio.sleep(0)
+        finally:
+            self.restore_remaining = 0
 
     async def commit(self, transaction: Transaction) -> Sequence[int]:
         assert not self._committing, "one commit at a time"

@@ -47,6 +47,8 @@ class KafkaShardLog:
         self._note_position = note_position
         self._producer = ShardProducer(clients, topics, partition)
         self._worker = Worker(f"kafka-shard-{partition}", crew)
+        self.restore_remaining = 0
+        """See `ShardLog`."""
         self._committing = False
         self._hangs = False
         self._closed = False
@@ -69,12 +71,17 @@ class KafkaShardLog:
     async def restore(self) -> AsyncIterator[Sequence[Record]]:
         """See `ShardLog`."""
         offset, end = await self._journal_offsets()
-        while offset < end:
-            records, offset = await self._read(offset, RESTORE_RECORDS_MAX)
-            while records and records[-1].offset >= end:
-                records.pop()
-            if records:
-                yield records
+        try:
+            self.restore_remaining = end - offset
+            while offset < end:
+                records, offset = await self._read(offset, RESTORE_RECORDS_MAX)
+                self.restore_remaining = max(0, end - offset)
+                while records and records[-1].offset >= end:
+                    records.pop()
+                if records:
+                    yield records
+        finally:
+            self.restore_remaining = 0
 
     async def commit(self, transaction: Transaction) -> Sequence[int]:
         """See `ShardLog`."""
