@@ -36,7 +36,7 @@ def kafka_bootstrap() -> Iterator[str]:
         yield external
         return
     _require_kafka()
-    with Broker() as broker:
+    with Broker(session_timeout=60.0) as broker:  # nobody kills it, and a busy machine must not
         yield broker.bootstrap
 
 

@@ -46,8 +46,6 @@ _SETTINGS: Mapping[str, str] = {
     "auto.create.topics.enable": "false",
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
-    # A killed broker can come back when its old session has ended: 2 s instead of 9 s.
-    "broker.session.timeout.ms": "2000",
     "broker.heartbeat.interval.ms": "500",
     # Things that are worth waiting for, sooner.
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
@@ -66,8 +64,12 @@ class Broker:
     outlive this process. The methods block; they may be called from any thread, one at a time.
     """
 
-    def __init__(self, directory: Path | None = None) -> None:
-        """Data and log go into `directory`; without one, into a temporary folder deleted by `close`."""
+    def __init__(self, directory: Path | None = None, *, session_timeout: float = 2.0) -> None:
+        """Data and log go into `directory`; without one, into a temporary folder deleted by `close`.
+
+        A killed broker can come back when its old session has ended, after `session_timeout` seconds (Kafka's own
+        default is 9). One that stands still for longer has no broker in its cluster for a moment.
+        """
         self._temporary = directory is None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="course-sync-kafka-"))
         self._port, controller_port = free_ports(2)
@@ -76,6 +78,7 @@ class Broker:
             "listeners": f"PLAINTEXT://127.0.0.1:{self._port},CONTROLLER://127.0.0.1:{controller_port}",
             "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self._port}",
             "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
+            "broker.session.timeout.ms": str(round(session_timeout * 1000)),
             "log.dirs": str(self.directory.absolute() / "data"),
         }
         self._child: Child | None = None
@@ -98,7 +101,7 @@ class Broker:
         """None while it does not run."""
         return self._child.pid if self._child is not None and self._child.running else None
 
-    def start(self, timeout: float = 60.0) -> None:
+    def start(self, timeout: float = 180.0) -> None:
         """Start it and return when it answers. No-op when it runs. The first start ever fetches the jars.
 
         Raises:
@@ -125,7 +128,7 @@ class Broker:
             self._format(base, properties)
         self._child = Child.start("Kafka", [*base, "kafka.Kafka", str(properties)], log=self.log)
 
-    def await_answer(self, timeout: float = 60.0) -> None:
+    def await_answer(self, timeout: float = 180.0) -> None:
         """Wait until a broker that was launched answers; a listening port is not enough: until the
         controller has unfenced it, the broker has no brokers.
 

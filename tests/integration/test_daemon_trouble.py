@@ -32,6 +32,7 @@ from daemon_world import (
 )
 from kafka import KafkaAdminClient
 
+from daemon.log.kafka.admin import partition_count
 from daemon.log.kafka.clients import Clients
 from daemon.log.plain import read_topic
 from daemon.log.port import Topics
@@ -231,6 +232,8 @@ class Repair(NamedTuple):
     spoil: Callable[[KafkaAdminClient, Topics], Any]
     command: tuple[str, ...]
     """As the log line has it."""
+    partitions: tuple[int | None, int | None]
+    """Of the input and of the journal, when something is wrong with them."""
     answers: tuple[str, ...] = ()
     """Options that spare the question, or say what the line leaves open."""
 
@@ -241,15 +244,18 @@ REPAIRS = {
             [topics.changes, topics.journal, topics.results, topics.dead_letters]
         ),
         ("topics", "create"),
+        (None, None),
     ),
     "the journal has more partitions": Repair(
         lambda admin, topics: admin.create_partitions({topics.journal: PARTITIONS + 1}),
         ("topics", "grow"),
+        (PARTITIONS, PARTITIONS + 1),
         ("--partitions", str(PARTITIONS + 1), "--yes"),
     ),
     "the input has more partitions": Repair(
         lambda admin, topics: admin.create_partitions({topics.changes: PARTITIONS + 1}),
         ("topics", "grow", "--partitions", str(PARTITIONS + 1)),
+        (PARTITIONS + 1, PARTITIONS),
         ("--yes",),
     ),
 }
@@ -260,7 +266,15 @@ def test_topics_that_are_not_right_are_told_with_the_command_and_waited_for(
     stack: Stack, repair: Repair
 ) -> None:
     with Clients(stack.addresses.connection).admin() as admin_client:
-        repair.spoil(admin_client, stack.addresses.topics)
+        topics = stack.addresses.topics
+        repair.spoil(admin_client, topics)
+        wait_until(
+            lambda: (
+                tuple(partition_count(admin_client, name) for name in (topics.changes, topics.journal))
+                == repair.partitions
+            ),
+            "what is wrong",
+        )
     stack.start_daemon()
     admin = stack.addresses.admin_url
     said = " ".join(("`coursesyncd", *repair.command))

@@ -25,7 +25,7 @@ from daemon.config import Settings, load_settings
 from daemon.kombo.api_key import ApiKeyFile
 from daemon.kombo.client import KomboClient
 from daemon.log.kafka import KafkaLog, journal
-from daemon.log.kafka.admin import NewTopic, create_topics
+from daemon.log.kafka.admin import NewTopic, create_topics, describe_topics
 from daemon.log.plain import read_topic
 from daemon.log.port import LogError, Topics
 from daemon.runtime import inspection
@@ -151,6 +151,19 @@ class Site:
                     producer.send(self.names.changes, value, partition=partition).get(PATIENCE)
 
         await asyncio.to_thread(send)
+
+    async def configure(self, topic: str, configs: dict[str, str]) -> None:
+        """Change settings of a topic, and wait until they hold."""
+
+        def holds() -> bool:
+            facts = describe_topics(self.admin, [topic])[topic]
+            return facts is not None and facts.configs.items() >= configs.items()
+
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs)
+        await asyncio.to_thread(self.admin.alter_configs, [resource])
+        async with asyncio.timeout(PATIENCE):
+            while not await asyncio.to_thread(holds):
+                pass
 
     async def recreate(self) -> None:
         """Delete the input and make it anew, as quickly as the broker allows."""
@@ -304,8 +317,7 @@ async def test_partitions_that_were_added_by_hand_are_noticed_drained_and_taken_
 
 async def test_a_record_that_the_broker_refuses_is_named_and_check_says_what_to_correct(site: Site) -> None:
     letters = site.names.dead_letters
-    limit = ConfigResource(ConfigResourceType.TOPIC, letters, {"max.message.bytes": "20000"})
-    await asyncio.to_thread(site.admin.alter_configs, [limit])
+    await site.configure(letters, {"max.message.bytes": "20000"})
     async with site.daemon() as daemon:
         await site.publish_bytes(0, os.urandom(50_000))
         await site.publish(0, "a")
@@ -399,9 +411,7 @@ async def test_a_new_journal_is_begun_as_the_runbook_says(site: Site) -> None:
 
         with pytest.raises(PolicyViolationError):  # why the runbook changes the topic first
             await empty_the_journal()
-        deletable = {"cleanup.policy": "compact,delete", "retention.ms": "-1"}
-        resource = ConfigResource(ConfigResourceType.TOPIC, site.names.journal, deletable)
-        await asyncio.to_thread(site.admin.alter_configs, [resource])
+        await site.configure(site.names.journal, {"cleanup.policy": "compact,delete", "retention.ms": "-1"})
         await empty_the_journal()
         corrected = await site.run("topics", "create")
         assert "cleanup.policy=compact (was compact,delete)" in corrected.output
@@ -412,8 +422,7 @@ async def test_a_new_journal_is_begun_as_the_runbook_says(site: Site) -> None:
 async def test_a_journal_that_is_not_compacted_is_refused_at_the_start_and_corrected_by_topics_create(
     site: Site,
 ) -> None:
-    resource = ConfigResource(ConfigResourceType.TOPIC, site.names.journal, {"cleanup.policy": "delete"})
-    await asyncio.to_thread(site.admin.alter_configs, [resource])
+    await site.configure(site.names.journal, {"cleanup.policy": "delete"})
     with pytest.raises(LogError, match="coursesyncd topics create"):
         async with site.daemon():
             pass

@@ -16,7 +16,7 @@ from daemon.sandbox.broker import Broker
 from daemon.sandbox.kafka_jars import MissingToolError, fetch_kafka, kafka_version, require_java
 from daemon.sandbox.process import SandboxError
 
-DEADLINE = 60.0
+DEADLINE = 180.0
 
 
 @pytest.mark.kafka

@@ -36,7 +36,7 @@ def test_a_small_demo_keeps_the_contract_over_a_kill(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_demo_that_is_interrupted_leaves_nothing_running(tmp_path: Path, end: signal.Signals) -> None:
-    with running(tmp_path, "demo") as demo:
+    with running(tmp_path, "demo", "--changes", "40000") as demo:  # far from its end when it is interrupted
         daemon_log = tmp_path / "coursesyncd.log"
         wait_until(lambda: daemon_log.exists() and "api.warning" in daemon_log.read_text(), demo)
         demo.process.send_signal(end)

@@ -20,7 +20,7 @@ from daemon.sandbox.publishing import Publishing
 from daemon.sandbox.results_view import ResultsView
 from daemon.sandbox.stack import Stack
 
-DEADLINE = 60.0
+DEADLINE = 180.0
 
 pytestmark = [pytest.mark.kafka, pytest.mark.usefixtures("kafka_bootstrap")]
 

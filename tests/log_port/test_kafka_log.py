@@ -255,8 +255,22 @@ async def test_an_assignment_is_confirmed_by_a_heartbeat_that_was_sent_for_it(ka
 async def test_an_assignment_that_ends_meanwhile_is_not_confirmed(kafka: KafkaHarness) -> None:
     log = kafka.member("m")
     await joined(log, kafka)
-    await kafka.expire("m")
-    assert not await log.confirm_assignment(0, kafka.patience)
+    consumer, loop = log._consumer, asyncio.get_running_loop()
+    assert consumer is not None
+    while True:
+        generation = consumer._generation
+        await kafka.expire("m")
+        asking = asyncio.create_task(log.confirm_assignment(0, kafka.patience))
+        await asyncio.sleep(0)  # it is asked now
+        when_asked: asyncio.Future[int] = loop.create_future()
+        consumer._commands.put(
+            lambda then=when_asked: loop.call_soon_threadsafe(then.set_result, consumer._generation)
+        )
+        confirmed = await asking
+        if await when_asked == generation:
+            break
+        await next_of(Assigned, log, kafka)  # it had heard before: it was asked about the next assignment
+    assert not confirmed
     await next_of(Assigned, log, kafka)
     assert await log.confirm_assignment(0, kafka.patience)
 

@@ -64,12 +64,12 @@ class LogWorld:
 
     def __init__(self, partitions: int = 2, *, task_seconds: float = 0.0, start_at: str = "earliest") -> None:
         self.settings = Settings(
-            kafka=config.Kafka(session_timeout=6.0),
+            kafka=config.Kafka(session_timeout=600.0),
             input=config.Input(start_at=start_at),
             batch=config.Batch(linger=0.02),
             fence=config.Fence(lease=2.0),
             poll=config.Poll(first_after=0.05, interval_max=0.1),
-            drain=config.Drain(timeout=2.0),
+            drain=config.Drain(timeout=PATIENCE),
         )
         self.topics: Topics = self.settings.topics
         self.member = "replica"

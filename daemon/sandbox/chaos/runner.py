@@ -32,10 +32,10 @@ CHANGES_MAX = 10_000_000
 """More than any run comes to: the publishing is stopped when the storms are over."""
 CALM_SECONDS = 2.0
 """For so long each partition must have run in exactly one replica: a zombie has noticed by then."""
-CALM_PATIENCE = 90.0
+CALM_PATIENCE = 180.0
 """Seconds after a storm, from then on all that does not work is stuck. A broker's start, a session time-out,
-the client's longest time-outs and a restore, one after the other, take half of it."""
-RESULTS_PATIENCE = 120.0
+the client's longest time-outs and a restore, one after the other, take a quarter of it."""
+RESULTS_PATIENCE = 180.0
 """Seconds for the last results."""
 _TICK = 0.05
 

@@ -16,7 +16,7 @@ from daemon.sandbox.replica import Replica
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
     at: float
-    """Seconds since the first change."""
+    """Seconds since the overload began."""
     rss_mb: float
     """Memory of the process that is in RAM, in MiB."""
     peak_mb: float
