@@ -12,6 +12,7 @@ from daemon.config import Settings
 from .rendering import CHART, MINIMAL, Helm
 
 ALERTS = CHART / "files" / "alerts.yaml"
+DASHBOARDS = sorted((CHART / "files" / "dashboards").glob("*.json"))
 LOGIN = {"kafka": {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512", "sasl_username": "u"}}
 
 
@@ -46,6 +47,20 @@ def test_the_rules_are_the_file_that_is_tested(helm: Helm) -> None:
     assert "{{ $" in json.dumps(rule["spec"])
     assert 'job=\\"course-sync-daemon\\"' in json.dumps(rule["spec"])
     assert rule["metadata"]["labels"]["release"] == "stack"
+
+
+def test_the_dashboards_are_the_files_that_are_tested(helm: Helm) -> None:
+    rendered = helm.render(MINIMAL, {"dashboards": {"enabled": True, "annotations": {"folder": "Learning"}}})
+
+    (dashboards,) = (
+        found for found in rendered.all("ConfigMap") if "grafana_dashboard" in found["metadata"]["labels"]
+    )
+    assert dashboards["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert dashboards["metadata"]["annotations"] == {"folder": "Learning"}
+    assert {name: json.loads(text) for name, text in dashboards["data"].items()} == {
+        path.name: json.loads(path.read_text(encoding="utf-8")) for path in DASHBOARDS
+    }
+    assert {path.stem for path in DASHBOARDS} == {"overview", "internals"}
 
 
 @pytest.mark.parametrize(

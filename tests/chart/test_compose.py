@@ -90,6 +90,12 @@ def test_nothing_listens_beyond_this_machine() -> None:
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
+def test_what_it_mounts_is_there() -> None:
+    mounted = [entry for service in PARSED["services"].values() for entry in service.get("volumes", ())]
+    assert mounted
+    assert all((ROOT / entry.split(":")[0]).exists() for entry in mounted)
+
+
 def test_prometheus_takes_its_configuration(tmp_path: Path) -> None:
     found = subprocess.run([PROMTOOL], capture_output=True, text=True, timeout=300, check=False)
     if found.returncode:

@@ -31,6 +31,8 @@ from .image_steps import (
 from .rendering import MINIMAL, Helm
 
 BIN = Path(sys.executable).parent
+CANARY = "canary-4711"
+"""The content of each file with a secret."""
 
 
 def last_stage() -> list[tuple[str, str]]:
@@ -118,15 +120,22 @@ def test_it_runs_as_process_1_with_the_charts_settings_and_ends_by_sigterm(
     """As user 65532, on a root that cannot be written, without Kafka: up, alive, and not ready."""
     (port,) = free_ports(1)
     config = {
-        "kafka": {"bootstrap_servers": "127.0.0.1:1"},
+        "kafka": {
+            "bootstrap_servers": "127.0.0.1:1",
+            "security_protocol": "SASL_SSL",
+            "sasl_mechanism": "PLAIN",
+            "sasl_username": "course-sync",
+            "sasl_password_file": {"secret": "course-sync-kafka"},
+        },
         "kombo": {"base_url": "http://127.0.0.1:1/v1"},
         "admin": {"port": port},
+        "log": {"level": "debug"},
     }
     rendered = helm.render(MINIMAL, {"config": config})
     toml = rendered.settings_file.replace("/etc/course-sync-daemon", SETTINGS)
     (image.settings / "coursesync.toml").write_text(toml)
     for path in rendered.mounted_files:
-        (image.settings / Path(path).name).write_text("key")
+        (image.settings / Path(path).name).write_text(CANARY)
     variables = {
         "COURSESYNC_CONFIG": f"{SETTINGS}/coursesync.toml",
         "COURSESYNC_KAFKA_GROUP_INSTANCE_ID": "prod-sync-0",
@@ -149,3 +158,6 @@ def test_it_runs_as_process_1_with_the_charts_settings_and_ends_by_sigterm(
         assert answers(rendered.container["readinessProbe"]["httpGet"]["path"]) == 503
         signal_first(process, signal.SIGTERM)
         assert process.wait(60) == 0, log.read_text()
+    said = log.read_text()
+    assert "library.kafka" in said  # it has tried, and told so
+    assert CANARY not in said
