@@ -194,15 +194,21 @@ def put(text: str, span: tuple[int, int], new: str) -> str:
 
 @each_rule
 def test_its_tests_notice_each_change_of_it(rule: Rule, promtool: str, tmp_path: Path) -> None:
-    shipped = RULES.read_text(encoding="utf-8")
+    """Alone in a file, as no other rule fires in its tests."""
+    head, *_ = RULES.read_text(encoding="utf-8").partition("\n      - alert: ")
     test = (TESTS / f"{rule.name}.yaml").read_text(encoding="utf-8")
     (tmp_path / "test.yaml").write_text(test.replace(SHIPPED, "rules.yaml"), encoding="utf-8")
+
+    def passes(text: str) -> bool:
+        (tmp_path / "rules.yaml").write_text(f"{head}\n      - alert: {text}", encoding="utf-8")
+        passed, said = run(promtool, "test", "rules", tmp_path / "test.yaml")
+        assert "could not parse" not in said, said
+        return passed
+
+    assert passes(rule.text)
     survived = []
     for changed, text in mutants(rule):
         assert text != rule.text, changed
-        (tmp_path / "rules.yaml").write_text(shipped.replace(rule.text, text), encoding="utf-8")
-        passed, said = run(promtool, "test", "rules", tmp_path / "test.yaml")
-        assert "could not parse" not in said, f"not a rule any more: {changed}: {said}"
-        if passed:
+        if passes(text):
             survived.append(changed)
     assert survived == []
