@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from promql import COMING, PROMETHEUS, Shown, of_a_running_daemon, selectors
+from promql import PROMETHEUS, Shown, of_a_running_daemon, selectors
 
 from daemon.telemetry.catalogue import CATALOGUE, Kind
 
@@ -166,8 +166,7 @@ def test_legends_name_labels_that_the_query_leaves(shown: Shown) -> None:
             assert wanted <= set(grouped[1].split(", ")), where
         elif wanted:
             [first, *_] = selectors(target["expr"])
-            own = {"usage": ""} if first.metric in COMING else shown.series[first.metric][0]
-            assert wanted <= {"instance", *own}, where
+            assert wanted <= {"instance", *shown.series[first.metric][0]}, where
 
 
 def test_ranges_follow_the_zoom() -> None:
@@ -190,9 +189,9 @@ def test_a_running_daemon_shows_all_that_is_asked_for(shown: Shown) -> None:
 
 
 def test_every_metric_has_its_panel() -> None:
-    asked = {s.metric for _, expression in expressions() for s in selectors(expression)} - PROMETHEUS - COMING
+    asked = {s.metric for _, expression in expressions() for s in selectors(expression)} - PROMETHEUS
     bare = {re.sub(r"_(bucket|sum|count)$", "", name) for name in asked}
-    assert bare == {metric.name for metric in CATALOGUE} - COMING
+    assert bare == {metric.name for metric in CATALOGUE}
 
 
 def test_prometheus_answers_each_query(shown: Shown, promtool: str, tmp_path: Path) -> None:
@@ -202,7 +201,6 @@ def test_prometheus_answers_each_query(shown: Shown, promtool: str, tmp_path: Pa
         ("up", own),
         ("ALERTS", {"job": own["job"], "alertname": "CourseSyncDown", "alertstate": "firing"}),
     ]
-    there += [(name, own | {"usage": "x", "reason": "x"}) for name in COMING]
     there += [(name, own | labels) for name, all_labels in shown.series.items() for labels in all_labels]
     test = {
         "rule_files": [],
