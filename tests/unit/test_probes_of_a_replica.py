@@ -145,5 +145,5 @@ async def test_a_customer_who_has_to_act_is_seen_and_how_long_already() -> None:
 
         world.api.simulator.set_plan(now_ms(), NONE)
         await world.until(lambda: len(world.results()) == 5, "the results")
-        assert parked() == (0, None)
-        assert "coursesync_contract_imbalance 0.0" in world.scrape()
+        await world.until(lambda: parked() == (0, None), "the end of it")
+        await world.until(lambda: "coursesync_contract_imbalance 0.0" in world.scrape(), "the balance")
