@@ -126,8 +126,8 @@ CHANGES_SUPERSEDED = _counter(
 )
 CHANGES_WAITING = _gauge(
     "changes_waiting",
-    "Changes held back in their shard now. `parked`: all of an integration whose last answer says that it waits for "
-    "its customer, with its submissions that the API has not accepted; none of them counts for another reason.",
+    "Changes held back in their shard now. `parked`: all of an integration whose last answer here says that it waits "
+    "for its customer, with its submissions that the API has not accepted; none of them counts for another reason.",
     Label.of("reason", WaitReason),
 )
 WAITING_OLDEST = _gauge(

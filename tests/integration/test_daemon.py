@@ -69,6 +69,9 @@ def test_the_metrics_tell_what_was_done_and_nothing_tells_the_key(stack: Stack) 
         (0, "pending_age_seconds_gcount", {}),
         (0, "pending_oldest_created_timestamp_seconds", {}),
         (0, "changes_waiting", {}),
+        (0, "waiting_oldest_consumed_timestamp_seconds", {}),
+        (0, "restore_remaining_records", {}),
+        (0, "contract_imbalance", {}),
         (0, "kafka_consumer_lag_records", {}),
     ):
         await_metric(stack, value, f"coursesync_{name}", **labels)
@@ -108,6 +111,7 @@ def test_kill_9_and_drains_in_the_middle_lose_and_double_nothing(
                 stack.start_daemon()
             wait_until(lambda: publishing.done, "everything published")
             wait_until(lambda: view.poll(0.1) >= 0 and len(view.resolved) >= count, "all results")
+        assert metric(stack, "coursesync_contract_imbalance") == 0
         stack.drain_daemon()
 
         verdict = check_run(

@@ -36,6 +36,19 @@ async def test_two_members_share_the_partitions(world: World):
     assert len(first.held) == PARTITIONS // 2
 
 
+async def test_a_member_for_whom_nothing_is_left_hears_so(world: World):
+    """It has joined, and is ready to take over: silence would mean that it has not."""
+    members = [await world.join(name) for name in "abcde"[: PARTITIONS + 1]]
+
+    def settled() -> bool:
+        told = [member.events[-1] for member in members if member.events]
+        shares = [len(event.partitions) for event in told if isinstance(event, Assigned)]
+        return sorted(shares) == [0] + [1] * PARTITIONS
+
+    await world.until(settled, "one partition each, and none for one of them")
+    assert shared(*(member for member in members if member.held))
+
+
 async def test_what_is_taken_away_is_revoked_before_the_next_assignment(world: World):
     first = await world.join_alone("a")
     second = await world.join("b")

@@ -118,6 +118,25 @@ async def test_what_is_taken_away_in_the_middle_of_its_restore_is_not_to_be_read
         assert "partition=" not in world.scrape()
 
 
+async def test_the_series_of_a_partition_end_when_it_goes_and_the_others_stay() -> None:
+    lag = 'coursesync_kafka_consumer_lag_records{{partition="{}",topic="course-changes"}}'
+    async with LogWorld() as world:
+        world.member = "first"
+        await world.start()
+        await read(world, 0, "a")
+        await read(world, 1, "b")
+        assert lag.format(0) in world.scrape()
+        assert lag.format(1) in world.scrape()
+
+        await EmbeddedLog(world.cluster, world.topics, "second").start()  # takes the latter half
+        await world.until(lambda: list(world.health.partitions) == [0], "the other half")
+
+        assert lag.format(0) in world.scrape()
+        assert 'partition="1"' not in world.scrape()
+        assert 'coursesync_kafka_assigned_partitions{topic="course-changes"} 1.0' in world.scrape()
+        assert world.health.ready().passed
+
+
 async def test_a_customer_who_has_to_act_is_seen_and_how_long_already() -> None:
     """All changes of the integration, whatever else would hold them; until the API takes one."""
     async with LogWorld() as world:
