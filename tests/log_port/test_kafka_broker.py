@@ -236,15 +236,16 @@ async def test_a_shard_that_is_taken_away_in_the_middle_of_a_call_leaves_nothing
 
 
 async def test_records_that_expire_in_the_client_fail_their_commit(
-    kafka: KafkaHarness, own_broker: Broker, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaHarness, own_broker: Broker
 ) -> None:
     """The client's own commit would go through after that, and the records would be lost (defect 3)."""
-    _expire_soon(monkeypatch)
     one = f"{kafka.topics.changes}-one-partition"
     await asyncio.to_thread(create_topics, kafka.admin, [NewTopic(one, 1)])
     journal = Topics(changes=one, journal=one, results=one, dead_letters=one)
     shard_producer = ShardProducer(Clients(KafkaConnection((kafka.bootstrap,))), journal, 0)
     await asyncio.to_thread(shard_producer.open)
+    # Only what is not acknowledged is to fail after two seconds, and not the opening.
+    shard_producer._producer._accumulator.config["delivery_timeout_ms"] = 2000
 
     with _thawed_at_the_end(own_broker):
 
@@ -262,7 +263,6 @@ async def test_records_that_expire_in_the_client_fail_their_commit(
         step = Transaction([(b"k", b"v")], dead_letters=FreezesTheBroker([Message(b"k", b"expired")]))
         with pytest.raises(CommitFailedError, match=r"Expiring \d record"):
             await asyncio.to_thread(shard_producer.commit, step)
-    monkeypatch.undo()
     await asyncio.to_thread(shard_producer.close)
     await asyncio.to_thread(
         own_broker.await_answer

@@ -64,7 +64,9 @@ async def test_a_call_that_hangs_is_given_up_and_what_nobody_waits_for_does_not_
         begun.set()
         release.wait()
 
-    while not begun.is_set():  # a thread that comes late finds a call that nobody waits for, and leaves it out
+    while (
+        not begun.is_set()
+    ):  # a thread that comes late finds a call that nobody waits for, and leaves it out
         with pytest.raises(TimeoutError):
             await worker.call(hang, 0.01)
     with pytest.raises(TimeoutError):
