@@ -1,12 +1,14 @@
-"""Helm, and the chart rendered by it."""
+"""Helm, and what the Dockerfile makes."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
 from .helm_binary import NoHelmError, find_helm
+from .image_steps import ImageSteps, enterable_folder, reason_against
 from .rendering import Helm
 
 
@@ -19,3 +21,14 @@ def helm() -> Helm:
         if os.environ.get("CI") == "true":
             pytest.fail(f"NO HELM: {error}", pytrace=False)
         pytest.skip(f"NO HELM: {error}")
+
+
+@pytest.fixture(scope="session")
+def image() -> Iterator[ImageSteps]:
+    """Built by the Dockerfile's own lines; a loud skip where that is not allowed."""
+    with enterable_folder() as folder:
+        if against := reason_against(folder):
+            pytest.skip(f"NO NAMESPACES: {against}")
+        steps = ImageSteps(folder)
+        steps.build()
+        yield steps

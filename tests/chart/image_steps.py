@@ -1,9 +1,9 @@
 """The Dockerfile without Docker: its own RUN lines, and the process as the image would start it.
 
 There is no container engine where the tests run, but there are the namespaces that containers are made of. In one
-of mount points the interpreter stands in for the base image, and /opt is a folder of the test; in one of processes
-the daemon is process 1, as user 65532 on a root that cannot be written. Nothing outside the folder is changed. What
-is not tried: the base image itself.
+of mount points the interpreter stands in for the base image, and what is written to /opt goes to a folder of the
+test; in one of processes the daemon is process 1, as user 65532 on a root that cannot be written. Nothing outside
+that folder is changed. What is not tried: the base image itself.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+import urllib.error
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from daemon.sandbox import local_http
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "Dockerfile"
@@ -31,7 +34,7 @@ set -eu
 mount -t tmpfs tmpfs /mnt
 mkdir /mnt/upper /mnt/work
 mount -t overlay overlay -o lowerdir="$PYTHON_PREFIX",upperdir=/mnt/upper,workdir=/mnt/work /usr/local
-mount --bind "$FOLDER/opt" /opt
+mount -t overlay overlay -o lowerdir=/opt,upperdir="$FOLDER/opt",workdir="$FOLDER/opt-work" /opt
 """
 _BUILD = "cd {context}\n{run_lines}\n"
 _RUN = """
@@ -56,14 +59,19 @@ def instructions() -> list[tuple[str, str]]:
     return [(keyword, rest) for keyword, _, rest in (line.partition(" ") for line in lines)]
 
 
-def reason_against() -> str | None:
+def reason_against(folder: Path) -> str | None:
     """Why this machine cannot; None if it can."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "it takes root on Linux to make namespaces"
     if not all(map(shutil.which, ("unshare", "setpriv"))):
         return "unshare and setpriv of util-linux are missing"
     tried = subprocess.run(
-        [*NAMESPACES, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, text=True, check=False
+        [*NAMESPACES, "bash", "-c", _BASE],
+        env=ImageSteps(folder).outside,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     return None if tried.returncode == 0 else f"namespaces are not allowed: {tried.stderr.strip()}"
 
@@ -75,7 +83,7 @@ class ImageSteps:
         self._folder = folder
         self.environment = folder / "opt" / "course-sync-daemon"
         self.settings = folder / "settings"
-        for made in (folder, folder / "opt", self.settings):
+        for made in (folder, folder / "opt", folder / "opt-work", self.settings):
             made.mkdir(exist_ok=True)
             made.chmod(0o755)
 
@@ -97,9 +105,9 @@ class ImageSteps:
         script = _BASE + _BUILD.format(context=shlex.quote(str(context)), run_lines="\n".join(run_lines))
         subprocess.run(
             [*NAMESPACES, "bash", "-c", script],
-            env=self._outside(),
+            env=self.outside,
             check=True,
-            timeout=300,
+            timeout=600,
             stdout=subprocess.DEVNULL,
         )
 
@@ -125,7 +133,7 @@ class ImageSteps:
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [*NAMESPACES, "bash", "-c", script],
-                env=self._outside(),
+                env=self.outside,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -136,7 +144,9 @@ class ImageSteps:
             process.kill()  # takes its child with it
             process.wait()
 
-    def _outside(self) -> dict[str, str]:
+    @property
+    def outside(self) -> dict[str, str]:
+        """The environment of what makes the namespaces."""
         own = {
             "FOLDER": str(self._folder),
             "PYTHON_PREFIX": sys.base_prefix,
@@ -167,9 +177,20 @@ def signal_first(process: subprocess.Popen[bytes], number: signal.Signals) -> No
     os.kill(int(children[0]), number)
 
 
-def wait_until(condition: object, what: str, timeout: float = 60.0) -> None:
-    """`condition` is a function; asked until it says yes."""
-    assert callable(condition)
+def status(port: int, path: str, process: subprocess.Popen[bytes], log: Path) -> int:
+    """Of the answer, 0 when there is none yet. The process must live."""
+    assert process.poll() is None, log.read_text()
+    try:
+        local_http.get(f"http://127.0.0.1:{port}{path}")
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+    return 200
+
+
+def wait_until(condition: Callable[[], bool], what: str, timeout: float = 120.0) -> None:
+    """Ask until it says yes; `timeout` in seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"

@@ -1,31 +1,30 @@
-"""The Dockerfile: linted, its steps carried out, and the daemon run from what they made, with the chart's settings."""
+"""The Dockerfile: linted, its steps carried out, and the daemon run from what they made: with the chart's settings, and as
+compose.yaml starts it.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import stat
 import subprocess
 import sys
-import urllib.error
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from daemon.sandbox import local_http
+from daemon.log.port import Topics
 from daemon.sandbox.ports import free_ports
 
+from .compose_services import Services
 from .image_steps import (
     DOCKERFILE,
     ROOT,
     SETTINGS,
     ImageSteps,
-    enterable_folder,
     instructions,
-    reason_against,
     signal_first,
+    status,
     wait_until,
 )
 from .rendering import MINIMAL, Helm
@@ -33,6 +32,7 @@ from .rendering import MINIMAL, Helm
 BIN = Path(sys.executable).parent
 CANARY = "canary-4711"
 """The content of each file with a secret."""
+CHANGES = 20
 
 
 def last_stage() -> list[tuple[str, str]]:
@@ -91,19 +91,6 @@ def test_only_what_the_dockerfile_copies_is_sent_to_the_builder() -> None:
     assert all((ROOT / source).exists() for source in copied)
 
 
-@pytest.fixture(scope="module")
-def image() -> Iterator[ImageSteps]:
-    """Built by the Dockerfile's own lines. A developer without root skips it; where CI=true it is required."""
-    if against := reason_against():
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"NO NAMESPACES: {against}", pytrace=False)
-        pytest.skip(f"NO NAMESPACES: {against}")
-    with enterable_folder() as folder:
-        steps = ImageSteps(folder)
-        steps.build()
-        yield steps
-
-
 def test_the_environment_belongs_to_root_and_has_no_installer(image: ImageSteps) -> None:
     files = [path for path in image.environment.rglob("*") if not path.is_symlink()]
 
@@ -141,23 +128,61 @@ def test_it_runs_as_process_1_with_the_charts_settings_and_ends_by_sigterm(
         "COURSESYNC_KAFKA_GROUP_INSTANCE_ID": "prod-sync-0",
     }
 
-    def answers(path: str) -> int:
-        try:
-            local_http.get(f"http://127.0.0.1:{port}{path}")
-        except urllib.error.HTTPError as error:
-            return error.code
-        except OSError:
-            assert process.poll() is None, log.read_text()
-            return 0
-        return 200
-
     log = tmp_path / "log"
     with image.running(*rendered.container["args"], variables=variables, log=log) as process:
-        wait_until(lambda: answers(rendered.container["startupProbe"]["httpGet"]["path"]) == 200, "started")
-        assert answers(rendered.container["livenessProbe"]["httpGet"]["path"]) == 200
-        assert answers(rendered.container["readinessProbe"]["httpGet"]["path"]) == 503
+
+        def probe(name: str) -> int:
+            return status(port, rendered.container[name]["httpGet"]["path"], process, log)
+
+        wait_until(lambda: probe("startupProbe") == 200, "started")
+        assert probe("livenessProbe") == 200
+        assert probe("readinessProbe") == 503
         signal_first(process, signal.SIGTERM)
         assert process.wait(60) == 0, log.read_text()
     said = log.read_text()
     assert "library.kafka" in said  # it has tried, and told so
     assert CANARY not in said
+
+
+@pytest.mark.kafka
+def test_changes_go_through_what_compose_starts(
+    image: ImageSteps, kafka_bootstrap: str, topic_names: Topics, tmp_path: Path
+) -> None:
+    services = Services(image, kafka_bootstrap, topic_names, tmp_path)
+    changes = tmp_path / "changes.jsonl"
+    course = {"type": "EXTERNAL", "title": "Title", "course_url": "https://example.com/c/1"}
+    lines = [
+        {
+            "id": f"chg-{number}",
+            "type": "course.upserted",
+            "integration_id": "tool:1",
+            "origin_id": f"c-{number}",
+        }
+        for number in range(CHANGES)
+    ]
+    changes.write_text("".join(json.dumps(line | {"course": course}) + "\n" for line in lines))
+
+    with services.running("topics") as topics:
+        assert topics.wait(120) == 0, services.log("topics").read_text()
+    with services.running("simulator") as simulator, services.running("daemon") as daemon:
+        wait_until(
+            lambda: (
+                status(services.simulator_port, "/_sim/stats", simulator, services.log("simulator")) == 200
+            ),
+            "a simulator",
+        )
+        wait_until(
+            lambda: status(services.admin_port, "/readyz", daemon, services.log("daemon")) == 200,
+            "a daemon that is ready",
+        )
+        services.outside("publish", str(changes))
+
+        def all_resolved() -> bool:
+            return len(services.outside("results", "--json").splitlines()) >= CHANGES
+
+        wait_until(all_resolved, "all results", timeout=180)
+        signal_first(daemon, signal.SIGTERM)
+        assert daemon.wait(120) == 0, services.log("daemon").read_text()
+
+    events = [json.loads(line) for line in services.outside("results", "--json").splitlines()]
+    assert sorted(event["data"]["change_id"] for event in events) == sorted(line["id"] for line in lines)

@@ -1,0 +1,66 @@
+"""The services of compose.yaml as processes: the image's own environment, its user, a root that cannot be written, and a
+real Kafka. What is not tried: Docker itself, and Kafka's image.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from daemon.log.port import Topics
+from daemon.sandbox.ports import free_ports
+
+from .image_steps import ROOT, SETTINGS, ImageSteps
+
+COURSESYNCD = Path(sys.executable).with_name("coursesyncd")
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+
+
+class Services:
+    """With ports and topics that nobody else uses."""
+
+    def __init__(self, image: ImageSteps, kafka: str, topics: Topics, folder: Path) -> None:
+        self._image = image
+        self._folder = folder
+        self.admin_port, self.simulator_port = free_ports(2)
+        given = COMPOSE["services"]["daemon"]["environment"]
+        key_file = Path(given["COURSESYNC_KOMBO_API_KEY_FILE"]).name
+        (image.settings / key_file).write_text(COMPOSE["configs"][key_file]["content"])
+        names = {f"COURSESYNC_TOPICS_{name.upper()}": topic for name, topic in asdict(topics).items()}
+        self.variables = (
+            given
+            | names
+            | {
+                "COURSESYNC_KAFKA_BOOTSTRAP_SERVERS": kafka,
+                "COURSESYNC_KAFKA_GROUP_ID": topics.changes,
+                "COURSESYNC_KOMBO_BASE_URL": given["COURSESYNC_KOMBO_BASE_URL"].replace(
+                    "8081", str(self.simulator_port)
+                ),
+                "COURSESYNC_KOMBO_API_KEY_FILE": f"{SETTINGS}/{key_file}",
+                "COURSESYNC_ADMIN_PORT": str(self.admin_port),
+            }
+        )
+
+    def log(self, name: str) -> Path:
+        return self._folder / f"{name}.log"
+
+    def running(self, name: str) -> Any:
+        words = [
+            {"8081": str(self.simulator_port), "0.0.0.0": "127.0.0.1"}.get(word, word)
+            for word in COMPOSE["services"][name]["command"]
+        ]
+        return self._image.running(*words, variables=self.variables, log=self.log(name))
+
+    def outside(self, *words: str) -> str:
+        """What a person's coursesyncd prints."""
+        variables = self.variables | {"COURSESYNC_KOMBO_API_KEY_FILE": str(self._image.settings / "api-key")}
+        done = subprocess.run(
+            [COURSESYNCD, *words], env=variables, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
