@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from kafka import IsolationLevel, KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetSpec, TopicPartition
-from kafka.admin import MemberToRemove
+from kafka.admin import ConfigResource, ConfigResourceType, MemberToRemove
 from kafka.errors import KafkaError, RetriableError, TopicAlreadyExistsError
 
 from daemon.log.kafka import KafkaConnection, KafkaLog
@@ -25,13 +25,16 @@ SESSION_TIMEOUT = 60.0
 """Seconds; longer than any machine stands still. Nothing waits for it: `expire` removes a member from the group by
 hand, and heartbeats come every second all the same."""
 
-_COMPACT_SOON = {
+_JOURNAL = {
     "cleanup.policy": "compact",
+    "max.message.bytes": "2097152",
+}
+_COMPACT_SOON = _JOURNAL | {
     "segment.ms": "100",  # only what is not in the newest segment is cleaned
     "min.cleanable.dirty.ratio": "0.01",
     "max.compaction.lag.ms": "100",
-    "max.message.bytes": "2097152",
 }
+"""Set when a test asks for it: sooner or later it would take from the others what they look for."""
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], patience: float) -> None:
@@ -101,6 +104,8 @@ class KafkaHarness:
 
     async def compact_journal(self, partition: int) -> None:
         roller = await asyncio.to_thread(self._transactional_producer)
+        soon = ConfigResource(ConfigResourceType.TOPIC, self.topics.journal, _COMPACT_SOON)
+        await asyncio.to_thread(self.admin.alter_configs, [soon])
 
         def compacted() -> bool:
             # What is aborted is seen by nobody, but it closes a segment that is old enough.
@@ -146,7 +151,7 @@ class KafkaHarness:
             self.admin,
             [
                 NewTopic(self.topics.changes, PARTITIONS),
-                NewTopic(self.topics.journal, PARTITIONS, configs=_COMPACT_SOON),
+                NewTopic(self.topics.journal, PARTITIONS, configs=_JOURNAL),
                 NewTopic(self.topics.results, 3),
                 NewTopic(self.topics.dead_letters, 1),
             ],
