@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import yaml
 
 from daemon.log.port import Topics
 from daemon.sandbox.ports import free_ports
+from daemon.sandbox.process import Child
 
 from .image_steps import ROOT, SETTINGS, ImageSteps
 
@@ -46,15 +48,12 @@ class Services:
             }
         )
 
-    def log(self, name: str) -> Path:
-        return self._folder / f"{name}.log"
-
-    def running(self, name: str) -> Any:
+    def running(self, name: str) -> AbstractContextManager[Child]:
         words = [
             {"8081": str(self.simulator_port), "0.0.0.0": "127.0.0.1"}.get(word, word)
             for word in COMPOSE["services"][name]["command"]
         ]
-        return self._image.running(*words, variables=self.variables, log=self.log(name))
+        return self._image.running(*words, variables=self.variables, log=self._folder / f"{name}.log")
 
     def outside(self, *words: str) -> str:
         """What a person's coursesyncd prints."""

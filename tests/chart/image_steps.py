@@ -8,11 +8,11 @@ that folder is changed. What is not tried: the base image itself.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from daemon.sandbox import local_http
+from daemon.sandbox.process import Child
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "Dockerfile"
@@ -112,37 +113,24 @@ class ImageSteps:
         )
 
     @contextmanager
-    def running(
-        self, *words: str, variables: Mapping[str, str], log: Path
-    ) -> Iterator[subprocess.Popen[bytes]]:
-        """The image's process 1 with these arguments; its `Popen` is of the one around it, whose exit code is the
-        same. Killed at the end if it still runs.
+    def running(self, *words: str, variables: Mapping[str, str], log: Path) -> Iterator[Child]:
+        """The image's process 1 with these arguments. The `Child` is `unshare`, which ends with the exit code of the
+        one inside; signals reach both, and `unshare` waits on. What still runs at the end is killed.
         """
         entry_point = next(rest for keyword, rest in instructions() if keyword == "ENTRYPOINT")
-        command = [*(word.strip('" ') for word in entry_point.strip("[]").split(",")), *words]
+        command = [*json.loads(entry_point), *words]
+        given = {"PATH": SYSTEM_PATH} | self._image_variables() | dict(variables)
         # The stand-in's libpython is where the base image's loader would find it by itself.
-        given = (
-            {"PATH": SYSTEM_PATH, "LD_LIBRARY_PATH": "/usr/local/lib"}
-            | self._image_variables()
-            | dict(variables)
-        )
+        given["LD_LIBRARY_PATH"] = "/usr/local/lib"
         script = _BASE + _RUN.format(
             environment=shlex.join(f"{name}={value}" for name, value in given.items()),
             command=shlex.join(command),
         )
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [*NAMESPACES, "bash", "-c", script],
-                env=self.outside,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
+        child = Child.start(words[0], [*NAMESPACES, "bash", "-c", script], log=log, env=self.outside)
         try:
-            yield process
+            yield child
         finally:
-            process.kill()  # takes its child with it
-            process.wait()
+            child.kill()  # the whole group, of which one is process 1: with it all of its namespace
 
     @property
     def outside(self) -> dict[str, str]:
@@ -171,15 +159,9 @@ class ImageSteps:
         return {name: value.replace("$PATH", SYSTEM_PATH) for name, _, value in pairs}
 
 
-def signal_first(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """To process 1 inside, from outside, as a container's runtime does."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    os.kill(int(children[0]), number)
-
-
-def status(port: int, path: str, process: subprocess.Popen[bytes], log: Path) -> int:
+def status(port: int, path: str, child: Child) -> int:
     """Of the answer, 0 when there is none yet. The process must live."""
-    assert process.poll() is None, log.read_text()
+    assert child.running, child.obituary()
     try:
         local_http.get(f"http://127.0.0.1:{port}{path}")
     except urllib.error.HTTPError as error:

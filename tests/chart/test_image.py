@@ -5,7 +5,6 @@ compose.yaml starts it.
 from __future__ import annotations
 
 import json
-import signal
 import stat
 import subprocess
 import sys
@@ -23,7 +22,6 @@ from .image_steps import (
     SETTINGS,
     ImageSteps,
     instructions,
-    signal_first,
     status,
     wait_until,
 )
@@ -128,20 +126,18 @@ def test_it_runs_as_process_1_with_the_charts_settings_and_ends_by_sigterm(
         "COURSESYNC_KAFKA_GROUP_INSTANCE_ID": "prod-sync-0",
     }
 
-    log = tmp_path / "log"
-    with image.running(*rendered.container["args"], variables=variables, log=log) as process:
+    with image.running(*rendered.container["args"], variables=variables, log=tmp_path / "log") as child:
 
         def probe(name: str) -> int:
-            return status(port, rendered.container[name]["httpGet"]["path"], process, log)
+            return status(port, rendered.container[name]["httpGet"]["path"], child)
 
         wait_until(lambda: probe("startupProbe") == 200, "started")
         assert probe("livenessProbe") == 200
         assert probe("readinessProbe") == 503
-        signal_first(process, signal.SIGTERM)
-        assert process.wait(60) == 0, log.read_text()
-    said = log.read_text()
-    assert "library.kafka" in said  # it has tried, and told so
-    assert CANARY not in said
+        child.terminate()
+        assert child.wait(60) == 0, child.obituary()
+        assert "library.kafka" in child.output()  # it has tried, and told so
+        assert CANARY not in child.output()
 
 
 @pytest.mark.kafka
@@ -163,26 +159,18 @@ def test_changes_go_through_what_compose_starts(
     changes.write_text("".join(json.dumps(line | {"course": course}) + "\n" for line in lines))
 
     with services.running("topics") as topics:
-        assert topics.wait(120) == 0, services.log("topics").read_text()
+        assert topics.wait(120) == 0, topics.obituary()
     with services.running("simulator") as simulator, services.running("daemon") as daemon:
-        wait_until(
-            lambda: (
-                status(services.simulator_port, "/_sim/stats", simulator, services.log("simulator")) == 200
-            ),
-            "a simulator",
-        )
-        wait_until(
-            lambda: status(services.admin_port, "/readyz", daemon, services.log("daemon")) == 200,
-            "a daemon that is ready",
-        )
+        wait_until(lambda: status(services.simulator_port, "/_sim/stats", simulator) == 200, "a simulator")
+        wait_until(lambda: status(services.admin_port, "/readyz", daemon) == 200, "a daemon that is ready")
         services.outside("publish", str(changes))
 
         def all_resolved() -> bool:
             return len(services.outside("results", "--json").splitlines()) >= CHANGES
 
         wait_until(all_resolved, "all results", timeout=180)
-        signal_first(daemon, signal.SIGTERM)
-        assert daemon.wait(120) == 0, services.log("daemon").read_text()
+        daemon.terminate()
+        assert daemon.wait(120) == 0, daemon.obituary()
 
     events = [json.loads(line) for line in services.outside("results", "--json").splitlines()]
     assert sorted(event["data"]["change_id"] for event in events) == sorted(line["id"] for line in lines)
