@@ -25,6 +25,8 @@ Every setting can be given in the environment or in a TOML file; the environment
   linger = "500ms"
   items_max = 50
   ```
+* **Helm**: `config` of the chart's values has the same names, `config.batch.linger`; see
+  [its page](../helm/course-sync-daemon/README.md#settings).
 * **Durations** carry their unit: `500ms`, `15s`, `5m`, `24h`, `7d`. **Sizes**: `512KiB`, `1MiB`, or a
   plain number of bytes.
 * **Secrets** are only read from files, never from the environment, the command line or this file.

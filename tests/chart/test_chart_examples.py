@@ -119,7 +119,13 @@ def test_chart_daemon_and_image_have_one_version() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
-    assert chart["appVersion"] == project["version"]
+    version = project["version"]
+    assert chart["appVersion"] == version
+    assert f"\nARG VERSION={version}\n" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    for page in ("Dockerfile", "compose.yaml", "helm/course-sync-daemon/README.md"):
+        tags = re.findall(r"course-sync-daemon:([0-9]\S*)", (ROOT / page).read_text(encoding="utf-8"))
+        assert tags, page
+        assert {tag.strip("`") for tag in tags} == {version}, page
     assert chart["kubeVersion"].startswith(">=1.30")
 
 

@@ -47,7 +47,11 @@ SCALED = {"enabled": True, "maxReplicas": 6}
         ),
         (
             {"autoscaling": SCALED, "config": {"kafka": {"security_protocol": "SASL_SSL"}}},
-            "autoscaling.authenticationRef must be set, since Kafka asks for a password",
+            "autoscaling.authenticationRef must be set, since config.kafka has a login or certificates",
+        ),
+        (
+            {"autoscaling": SCALED, "config": {"kafka": {"tls_ca_file": {"secret": "ca"}}}},
+            "KEDA connects to Kafka itself, with what that TriggerAuthentication holds",
         ),
         (
             {"config": {"kafka": {"security_protocol": "SASL_PLAINTEXT"}}},

@@ -146,6 +146,7 @@ def test_the_entry_point_of_the_image_gets_the_signal(helm: Helm) -> None:
 
     assert container["args"] == ["run"]
     assert "command" not in container
+    assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
 
 
 def test_a_disruption_budget_where_there_is_something_to_protect(helm: Helm) -> None:

@@ -35,8 +35,9 @@ alone: these are rules between its settings and what is around it.
 {{- else if lt (int $scaling.maxReplicas) (int $scaling.minReplicas) -}}
 {{- $mistakes = append $mistakes (printf "autoscaling.maxReplicas is %d, less than autoscaling.minReplicas, which is %d" (int $scaling.maxReplicas) (int $scaling.minReplicas)) -}}
 {{- end -}}
-{{- if and (hasPrefix "SASL_" (toString $kafka.security_protocol)) (not $scaling.authenticationRef) -}}
-{{- $mistakes = append $mistakes "autoscaling.authenticationRef must be set, since Kafka asks for a password: KEDA logs in itself, with the username and password of that TriggerAuthentication" -}}
+{{- $credentials := or (hasPrefix "SASL_" (toString $kafka.security_protocol)) $kafka.tls_ca_file $kafka.tls_certificate_file -}}
+{{- if and $credentials (not $scaling.authenticationRef) -}}
+{{- $mistakes = append $mistakes "autoscaling.authenticationRef must be set, since config.kafka has a login or certificates: KEDA connects to Kafka itself, with what that TriggerAuthentication holds" -}}
 {{- end -}}
 {{- end -}}
 

@@ -41,6 +41,8 @@ spec:
       image: {{ include "course-sync-daemon.image" . | quote }}
       imagePullPolicy: {{ .Values.image.pullPolicy }}
       args: [run]
+      # What it says of mistakes in the settings is what `kubectl describe pod` shows.
+      terminationMessagePolicy: FallbackToLogsOnError
       env:
         - name: COURSESYNC_CONFIG
           value: {{ $folder }}/coursesync.toml
