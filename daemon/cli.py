@@ -22,6 +22,12 @@ def _check() -> click.Command:
     return check
 
 
+def _inspect() -> click.Command:
+    from daemon.commands.inspect import inspect
+
+    return inspect
+
+
 def _publish() -> click.Command:
     from daemon.commands.publish import publish
 
@@ -64,6 +70,7 @@ def _topics() -> click.Command:
 
 _COMMANDS = {
     "check": _Lazy(_check, "Look at configuration, Kafka, topics and API, and say what to do."),
+    "inspect": _Lazy(_inspect, "Look at what is under way, as the journals tell it."),
     "publish": _Lazy(_publish, "Publish course changes, one JSON object a line, from FILES or stdin."),
     "results": _Lazy(_results, "Show the results of changes, as a read_committed consumer sees them."),
     "run": _Lazy(_run, "Run the daemon until SIGTERM or SIGINT."),

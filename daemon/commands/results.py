@@ -14,6 +14,7 @@ from rich.text import Text
 from daemon.codec.result import SyncResult
 from daemon.commands.connections import kafka_connection
 from daemon.commands.options import bootstrap_option, config_option, settings_for_topics
+from daemon.commands.printing import printable
 from daemon.core.model import Status
 from daemon.log.plain import read_topic
 from daemon.log.port import LogError
@@ -161,19 +162,14 @@ def _row(result: SyncResult, *, corrected: bool) -> Text:
 def _detail(result: SyncResult) -> str:
     """What makes this result worth reading."""
     if result.error is not None:
-        return _printable(f"{result.error.code or 'no code'}: {result.error.message}")
+        return printable(f"{result.error.code or 'no code'}: {result.error.message}")
     if result.superseded_by is not None:
         return f"by {result.superseded_by.partition}/{result.superseded_by.offset}"
-    return _printable(f"course {result.course_id}") if result.course_id is not None else ""
+    return printable(f"course {result.course_id}") if result.course_id is not None else ""
 
 
 def _fit(text: str, width: int) -> str:
     """So many columns exactly, and a space after them."""
-    cell = Text(_printable(text))
+    cell = Text(printable(text))
     cell.truncate(width, overflow="ellipsis", pad=True)
     return f"{cell.plain} "
-
-
-def _printable(text: str) -> str:
-    """On one line, and without what would move a terminal's cursor: other people wrote this."""
-    return "".join(character if character.isprintable() else " " for character in text)

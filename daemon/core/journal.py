@@ -62,12 +62,14 @@ class Wait(msgspec.Struct, frozen=True):
     """Present exactly when the change was submitted and failed for a reason that may pass (R10)."""
 
 
-class SealedBatch(msgspec.Struct, frozen=True):
+class SealedBatch(msgspec.Struct, frozen=True, omit_defaults=True):
     integration_id: str
     sealed_at: int
     api_floor: int
     items: tuple[Item, ...]
     body: msgspec.Raw
+    replays: int = 0
+    """Bodies of these changes, right before this one, that the API answered with an earlier task (R14)."""
 
 
 class Task(msgspec.Struct, frozen=True):

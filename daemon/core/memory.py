@@ -16,6 +16,7 @@ from daemon.core import journal
 from daemon.core.backlog import Backlog
 from daemon.core.journal import Attempt
 from daemon.core.model import Error, Item, Now, Result, Status
+from daemon.core.rewording import next_wording
 from daemon.core.step import Batch, Draft, LateTask, Trigger
 from daemon.core.verdict import Verdict, of_task
 from daemon.core.waiting import Held, Waiting, WaitReason, Waits, together
@@ -56,6 +57,7 @@ class Memory:
                 digest=kept.digest,
                 api_floor=sealed.api_floor,
                 sealed_at=sealed.sealed_at,
+                replays=sealed.replays,
                 offset=kept.offset,
                 fate_unknown=task is None,
                 task_id=task.task_id if task else None,
@@ -127,7 +129,13 @@ class Memory:
         self.backlog.bodies += len(batch.body or b"")
 
     def seal(
-        self, integration_id: str, entries: Sequence[tuple[Item, bytes]], trigger: Trigger, now: Now
+        self,
+        integration_id: str,
+        entries: Sequence[tuple[Item, bytes]],
+        trigger: Trigger,
+        now: Now,
+        *,
+        replays: int = 0,
     ) -> None:
         """Make a batch of these changes. Its body is frozen from here on (R13)."""
         items = tuple(
@@ -144,6 +152,7 @@ class Memory:
             digest=journal.digest(body),
             api_floor=self.position.api_floor,
             sealed_at=now.wall,
+            replays=replays,
         )
         assert batch.id not in self.batches
         self.occupy(batch)
@@ -223,7 +232,8 @@ class Memory:
         self, integration_id: str, entry: tuple[Item, bytes], attempt: Attempt, verdict: Verdict, now: Now
     ) -> None:
         """Hold a change that was submitted and failed for a reason that may pass, unless a newer one of
-        its course waits already (R10) or its patience is over: then it ends with this failure.
+        its course waits already (R10) or its patience is over: then it ends with this failure. It is worded
+        anew: equal bytes would find the task that has failed (R14).
 
         `verdict`: `RESUBMIT` counts against `retry.attempts_max`; `PARK`, the customer's side, may last
         `wait.age_max`; `HALT`, our own fault, ends nothing.
@@ -237,6 +247,7 @@ class Memory:
             return
         delay = self._backoff(failures) if counted else self._stand_back()
         kept = msgspec.structs.replace(item, failures=failures)
+        body = next_wording(body)
         held = Held(kept, body, now.wall + int(delay * 1000), attempt)
         self.hold(integration_id, held, now.mono + delay)
         self.draft.comes_back(len(body))

@@ -25,6 +25,7 @@ from daemon.core.answers import (
 from daemon.core.journal import Attempt
 from daemon.core.memory import Memory, attempt_of, result_of
 from daemon.core.model import Correction, Error, Item, Now, Status
+from daemon.core.rewording import REPLAYS_MAX, reword
 from daemon.core.step import (
     Batch,
     LateTask,
@@ -40,8 +41,8 @@ from daemon.core.verdict import Verdict
 STALE_REPLAY = Error(
     "COURSESYNC.STALE_REPLAY",
     "The API answered with a task that is older than this submission, since an equal one was made "
-    "before; whether the course has this content now is not known. Publish the change again with any "
-    "difference in it.",
+    "before, and there is no other way left to say the same; whether the course has this content now is not "
+    "known. Publish the change again with any difference in it.",
     "Answered by an earlier task",
 )
 OUTCOME_MISSING = Error(
@@ -78,14 +79,12 @@ def needs_body(batch: Batch, answer: PollAnswer) -> bool:
     some of it may have to be sent again.
     """
     match answer:
+        case TaskPending() | TaskCompleted() | TaskFailed() if is_stale(batch, answer.created_at):
+            return batch.replays + 1 < REPLAYS_MAX
         case TaskCompleted():
-            if is_stale(batch, answer.created_at):
-                return False
             outcomes = outcomes_by_course(answer.outcomes)
             return any(_may_pass(outcomes.get(item.origin_id)) for item in batch.items)
         case TaskFailed():
-            if is_stale(batch, answer.created_at):
-                return False
             return table.of_task(answer.error.code) not in (Verdict.FAIL, Verdict.TIMED_OUT)
         case Refused():
             return table.of_poll(answer.error.code, answer.status) is Verdict.LOST
@@ -180,7 +179,7 @@ def poll_answered(
             batch.created_at = answer.created_at
             memory.saw_api_time(answer.created_at)
             if is_stale(batch, answer.created_at):
-                _end_stale(memory, batch, None, now)
+                _replayed(memory, batch, None, body, now)
             elif (
                 answer.api_time is not None
                 and answer.api_time - answer.created_at > memory.settings.task.timeout * 1000
@@ -191,7 +190,7 @@ def poll_answered(
             batch.created_at = answer.created_at
             memory.saw_api_time(answer.created_at, answer.completed_at)
             if is_stale(batch, answer.created_at):
-                _end_stale(memory, batch, answer.completed_at, now)
+                _replayed(memory, batch, answer.completed_at, body, now)
             else:
                 _completed(memory, batch, answer, body, now)
             return None
@@ -199,7 +198,7 @@ def poll_answered(
             batch.created_at = answer.created_at
             memory.saw_api_time(answer.created_at, answer.completed_at)
             if is_stale(batch, answer.created_at):
-                _end_stale(memory, batch, answer.completed_at, now)
+                _replayed(memory, batch, answer.completed_at, body, now)
                 return None
             return _failed(memory, batch, answer, body, now)
 
@@ -227,9 +226,21 @@ def _end_all(memory: Memory, batch: Batch, outcome: Outcome, attempt: Attempt, n
         memory.end(batch.integration_id, item, status, now, attempt=attempt)
 
 
-def _end_stale(memory: Memory, batch: Batch, completed_at: int | None, now: Now) -> None:
-    """R14: never a false success."""
-    _end_all(memory, batch, Outcome.STALE, attempt_of(batch, STALE_REPLAY, completed_at), now)
+def _replayed(memory: Memory, batch: Batch, completed_at: int | None, body: bytes | None, now: Now) -> None:
+    """R14: an earlier task says nothing of these changes. They are said in another way, and when none is
+    left they end: never a false success.
+    """
+    replays = batch.replays + 1
+    reworded = None
+    if replays < REPLAYS_MAX:
+        assert body is not None
+        entries = list(zip(batch.items, split_body(body), strict=True))
+        reworded = reword(entries, replays, memory.settings.batch.bytes_max, memory.rng)
+    if reworded is None:
+        _end_all(memory, batch, Outcome.STALE, attempt_of(batch, STALE_REPLAY, completed_at), now)
+        return
+    _end_task(memory, batch, Outcome.STALE, completed_at)
+    memory.seal(batch.integration_id, reworded, Trigger.ITEMS, now, replays=replays)
 
 
 def _time_out(memory: Memory, batch: Batch, created_at: int, now: Now) -> None:

@@ -57,6 +57,8 @@ class Batch(msgspec.Struct, gc=False):
     sealed_at: int
     offset: int | None = None
     """Where its record lies in the journal; None until it is committed."""
+    replays: int = 0
+    """As in `journal.SealedBatch`."""
     fate_unknown: bool = False
     """A POST of it may have made a task that we know nothing of (R13)."""
     task_id: str | None = None
@@ -161,7 +163,12 @@ class Draft:
     def seal(self, batch: Batch, body: bytes, trigger: Trigger) -> None:
         key = journal.batch_key(batch.id)
         record = journal.SealedBatch(
-            batch.integration_id, batch.sealed_at, batch.api_floor, batch.items, msgspec.Raw(body)
+            batch.integration_id,
+            batch.sealed_at,
+            batch.api_floor,
+            batch.items,
+            msgspec.Raw(body),
+            batch.replays,
         )
         self.put(key, record)
         self._batches[key] = batch

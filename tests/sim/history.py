@@ -29,6 +29,13 @@ CALM_MAX = 240.0
 """Virtual seconds within which everything must have converged once nothing fails any more."""
 HUGE = b"x" * 3_000_000
 """A record that is larger than any of ours may be."""
+ONE_WORDING = {
+    "description": "d",
+    "thumbnail_url": "https://example.com/c.png",
+    "duration": 5,
+    "languages": ["en"],
+}
+"""A course with these can be said in one way only (R14)."""
 LONG = "It is a long course. " * 60
 
 
@@ -200,6 +207,8 @@ def change(
         "title": f"Title {rng.randrange(parameters.contents)}",
         "course_url": "https://example.com/c",
     }
+    if course == parameters.names.courses[0]:
+        body |= ONE_WORDING
     if parameters.contents > 2 and rng.random() < 0.3:
         body["languages"] = ["en", "de"]
     if rng.random() < parameters.huge:

@@ -9,6 +9,8 @@ failure was not our own, a time-out not a clock's, a replay really stale.
 from __future__ import annotations
 
 import hashlib
+import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,6 +41,7 @@ be open already) linger, POST, task, a poll that comes late, and a commit after 
 GIVEN_UP_BY_API = "PLATFORM.TASK_TIMED_OUT"
 GIVEN_UP = "COURSESYNC.TASK_TIMED_OUT"
 STALE_REPLAY = "COURSESYNC.STALE_REPLAY"
+OPTIONAL_FIELDS = ("description", "thumbnail_url", "duration", "languages")
 OUTCOME_MISSING = "COURSESYNC.OUTCOME_MISSING"
 CONTENT_REFUSED = "PLATFORM.INPUT_INVALID"
 NOT_FOUND = "PLATFORM.INTEGRATION_NOT_FOUND"
@@ -47,6 +50,21 @@ MAY_PASS = frozenset((*PASSING_CODES, "PLATFORM.UNKNOWN_ERROR", OUTCOME_MISSING)
 OUR_OWN = "PLATFORM.AUTHENTICATION_INVALID"
 PARKED = frozenset(("INTEGRATION.AUTHENTICATION_INVALID", "INTEGRATION.SETUP_SYNC_PENDING", None))
 """What waits for its customer, `wait.age_max` at most; None: the 403 without a code."""
+
+
+WAYS_TRIED = 8
+"""Bodies of one batch that the daemon tries at least, where there are so many."""
+
+
+def ways_to_say(body: bytes) -> int:
+    """Bodies that mean the same: items in another order, languages in another order, null for what is not there."""
+    items = msgspec.json.decode(body).get("items", [])  # a mutant may seal anything
+    ways = math.factorial(len(items))
+    for item in items:
+        course = item["course"]
+        free = sum(course.get(name) is None for name in OPTIONAL_FIELDS)
+        ways *= 2**free * len(set(itertools.permutations(course.get("languages") or ())))
+    return ways
 
 
 def records(world: World, topic: str) -> Iterator[LogRecord]:
@@ -235,6 +253,9 @@ class Claims:
                 return (
                     f"the task {task.task_id} was made after batch {batch.record.batch_id} was sealed (R14)"
                 )
+            ways = ways_to_say(batch.record.body)
+            if data["attempts"] < min(ways, WAYS_TRIED):
+                return f"there are {ways} ways to say it, and {data['attempts']} were tried (R14)"
             return None
         # A change that waits for its retry ends with its failure when a newer one comes (R10).
         newer = self._newest[place[0], data["integration_id"], data["origin_id"]] > place[1]

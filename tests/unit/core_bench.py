@@ -104,6 +104,11 @@ class Bench:
         self.shard.tick(self.now)
         return self.commit()
 
+    def only(self):
+        """The one open batch."""
+        (batch,) = self.shard.batches.values()
+        return batch
+
     def seal(self, *origin_ids, integration_id="hr:1"):
         """One batch of changes of these courses, sealed and committed."""
         self.publish(*origin_ids, integration_id=integration_id)
@@ -218,7 +223,7 @@ class Bench:
         for batch in memory.batches.values():
             body = msgspec.Raw(batch.body or self.body(batch))
             records[journal.batch_key(batch.id)] = journal.SealedBatch(
-                batch.integration_id, batch.sealed_at, batch.api_floor, batch.items, body
+                batch.integration_id, batch.sealed_at, batch.api_floor, batch.items, body, batch.replays
             )
             if batch.task_id is not None:
                 records[journal.task_key(batch.id)] = journal.Task(batch.task_id, batch.accepted_at)

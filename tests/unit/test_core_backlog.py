@@ -442,7 +442,9 @@ def test_no_more_calls_while_much_is_decided_and_not_committed(monkeypatch):
 def test_bodies_that_come_back_count_in_the_size_of_a_step(monkeypatch):
     monkeypatch.setattr(step, "STEP_BYTES_MAX", 20_000)
     bench = bench_with()
-    bench.read(*[bench.change(f"c{n}", body=b'{"x":"' + b"x" * 9992 + b'"}') for n in range(2)])
+    bench.read(
+        *[bench.change(f"c{n}", body=b'{"course":{"title":"' + b"x" * 9978 + b'"}}') for n in range(2)]
+    )
     (batch,) = bench.linger()
     bench.accept(batch)
     body = bench.body(batch)

@@ -7,6 +7,7 @@ from core_bench import START, UNANSWERED, Bench, failed, refused, settings_with,
 from daemon.core import journal, settle
 from daemon.core.answers import TaskFailed, TaskPending
 from daemon.core.model import Error
+from daemon.core.rewording import REPLAYS_MAX
 from daemon.core.step import LateWatched, Outcome, TaskEnded
 from daemon.core.verdict import Verdict
 
@@ -160,25 +161,74 @@ def test_the_back_off_is_over_only_when_its_time_has_come(bench):
 # --- freshness: R14 -------------------------------------------------------------------------------
 
 
-def replayed(bench):
+ONE_WORDING = (
+    b'{"origin_id":"a","course":{"type":"EXTERNAL","title":"A","course_url":"https://example.com/a",'
+    b'"description":"A","thumbnail_url":"https://example.com/a.png","duration":5,"languages":["en"]}}'
+)
+"""Every optional field is there, and one language: there is no other way to say it."""
+
+
+def replayed(bench, body=None):
     """A succeeded; then an equal change, which the API answers with the first one's task."""
     batch = bench.accepted("a")
     first = bench.completed(succeeded("a"))
     bench.poll_answer(batch, first)
-    again = bench.seal("a")
+    bench.read(bench.change("a", body=body))
+    (again,) = bench.linger()
     bench.accept(again, "task-1")
     return again, first
 
 
-def test_trap_one_a_task_from_before_the_batch_is_no_success(bench):
+def test_trap_one_a_task_from_before_the_batch_is_no_success_and_the_change_is_said_in_another_way(bench):
     batch, first = replayed(bench)
+    said = bench.body(batch)
+    bench.poll_answer(batch, first)
+    assert bench.statuses() == {0: ("SUCCEEDED", None)}
+    assert ended(bench)[-1] == (Outcome.STALE, first.completed_at)
+    again = bench.only()
+    assert again.body != said
+    assert (again.items[0].offset, again.items[0].seals, again.replays) == (1, 2, 1)
+    bench.accept(again, "task-2")
+    bench.poll_answer(again, bench.completed(succeeded("a")))
+    assert bench.statuses()[1] == ("SUCCEEDED", None)
+    assert (bench.results[1].attempts, bench.results[1].task_id) == (2, "task-2")
+
+
+def test_another_way_is_a_successor_in_the_same_step(bench):
+    """R2: the course is never free between the two."""
+    batch, first = replayed(bench)
+    bench.publish("a")
+    assert bench.linger() == []
+    bench.poll_answer(batch, first)
+    assert bench.only().items[0].offset == 1
+    assert bench.shard.waiting_by_reason()["course_busy"] == 1
+
+
+def test_what_can_not_be_said_in_another_way_ends_as_a_stale_replay(bench):
+    batch, first = replayed(bench, ONE_WORDING)
     bench.poll_answer(batch, first)
     assert bench.statuses()[1] == ("FAILED", "COURSESYNC.STALE_REPLAY")
     assert ended(bench)[-1] == (Outcome.STALE, first.completed_at)
+    assert only_the_position_is_left(bench)
+
+
+def test_an_api_that_knows_every_body_is_not_asked_for_ever(bench):
+    batch, first = replayed(bench)
+    bodies = {bench.body(batch)}
+    for _ in range(REPLAYS_MAX - 1):
+        bench.crash()  # how often is in the journal
+        bench.poll_answer(bench.shard.batches[batch.id], first)
+        batch = bench.only()
+        bodies.add(batch.body)
+        bench.accept(batch, "task-1")
+    assert len(bodies) > 2
+    bench.poll_answer(batch, first)
+    assert bench.statuses()[1] == ("FAILED", "COURSESYNC.STALE_REPLAY")
+    assert bench.results[1].attempts == REPLAYS_MAX
 
 
 def test_the_floor_outlives_a_restart(bench):
-    batch, first = replayed(bench)
+    batch, first = replayed(bench, ONE_WORDING)
     bench.crash()
     bench.poll_answer(bench.shard.batches[batch.id], first)
     assert bench.statuses()[1] == ("FAILED", "COURSESYNC.STALE_REPLAY")
@@ -186,18 +236,29 @@ def test_the_floor_outlives_a_restart(bench):
 
 def test_a_stale_failure_and_a_stale_pending_say_as_little(bench):
     for answer in (TaskFailed(0, None, Error(PASSING, "said of the task")), TaskPending(0, 2**50)):
-        batch, first = replayed(bench)
-        old = msgspec.structs.replace(answer, created_at=first.created_at)
-        assert not settle.needs_body(batch, old)
-        bench.poll_answer(batch, old)
+        batch, first = replayed(bench, ONE_WORDING)
+        bench.poll_answer(batch, msgspec.structs.replace(answer, created_at=first.created_at))
     assert bench.statuses()[1] == bench.statuses()[3] == ("FAILED", "COURSESYNC.STALE_REPLAY")
 
 
-def test_a_task_as_old_as_the_floor_is_stale_and_one_a_millisecond_younger_is_fresh(bench):
-    for age, status in ((0, "FAILED"), (1, "SUCCEEDED")):
+def test_a_retry_of_a_single_change_is_not_the_same_bytes(bench):
+    """They would bring back the task that has failed."""
+    for answer in (bench.task_failed, lambda code: bench.completed(failed("a", code))):
         batch = bench.accepted("a")
-        bench.poll_answer(batch, bench.completed(succeeded("a"), created_at=batch.api_floor + age))
-        assert bench.results[batch.items[0].offset].status == status
+        said = bench.body(batch)
+        bench.poll_answer(batch, answer(PASSING))
+        (again,) = wait_and_seal(bench)
+        assert again.body != said
+        bench.accept(again)
+        bench.poll_answer(again, bench.completed(succeeded("a")))
+
+
+def test_a_task_as_old_as_the_floor_is_stale_and_one_a_millisecond_younger_is_fresh(bench):
+    for age, outcome in ((0, Outcome.STALE), (1, Outcome.COMPLETED)):
+        batch = bench.accepted(f"course {age}")
+        answer = bench.completed(succeeded(f"course {age}"), created_at=batch.api_floor + age)
+        bench.poll_answer(batch, answer)
+        assert ended(bench)[-1] == (outcome, answer.completed_at)
 
 
 def test_every_api_time_that_was_seen_raises_the_floor_of_batches_sealed_later(bench):

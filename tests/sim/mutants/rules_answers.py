@@ -264,10 +264,12 @@ def floor_not_durable(patch: Patch) -> None:
 def floor_by_host_clock(patch: Patch) -> None:
     seal = Memory.seal
 
-    def seal_now(memory: Memory, integration_id: str, entries: Any, trigger: Trigger, now: Now) -> None:
+    def seal_now(
+        memory: Memory, integration_id: str, entries: Any, trigger: Trigger, now: Now, **more: Any
+    ) -> None:
         position = memory.position
         memory.position = msgspec.structs.replace(position, api_floor=now.wall)
-        seal(memory, integration_id, entries, trigger, now)
+        seal(memory, integration_id, entries, trigger, now, **more)
         memory.position = position
 
     patch(Memory, "seal", seal_now)
@@ -276,3 +278,48 @@ def floor_by_host_clock(patch: Patch) -> None:
 @mutant("R14", "A task as old as the floor counts as fresh.")
 def floor_itself_is_fresh(patch: Patch) -> None:
     patch(settle, "is_stale", lambda batch, created_at: created_at < batch.api_floor)
+
+
+@mutant("R14", "A stale task ends its changes although they could be said in another way.")
+def given_up_at_the_first_replay(patch: Patch) -> None:
+    patch(settle, "REPLAYS_MAX", 1)
+
+
+@mutant("R14", "When there is no other way left to say it, the same is said once more, and so on.")
+def replayed_for_ever(patch: Patch) -> None:
+    reword = settle.reword
+
+    def reword_or_repeat(entries: Any, replays: int, bytes_max: int, rng: Any) -> Any:
+        return reword(entries, 1, bytes_max, rng) or list(entries)
+
+    patch(settle, "REPLAYS_MAX", 10**9)
+    patch(settle, "reword", reword_or_repeat)
+
+
+@mutant("R14", "Another way to say it leaves out what the course is about.")
+def reworded_less(patch: Patch) -> None:
+    reword = settle.reword
+
+    def reword_less(*args: Any) -> Any:
+        reworded = reword(*args)
+        return reworded and [(item, _without(body, "languages")) for item, body in reworded]
+
+    patch(settle, "reword", reword_less)
+
+
+def _without(body: bytes, name: str) -> bytes:
+    item = msgspec.json.decode(body)
+    item["course"].pop(name, None)
+    return msgspec.json.encode(item)
+
+
+@mutant("R14", "What is said in another way changes places, and its results do not.")
+def items_not_reordered(patch: Patch) -> None:
+    reword = settle.reword
+
+    def reword_bodies_only(entries: Any, *args: Any) -> Any:
+        reworded = reword(entries, *args)
+        items = [item for item, _ in entries]
+        return reworded and [(item, body) for item, (_, body) in zip(items, reworded, strict=True)]
+
+    patch(settle, "reword", reword_bodies_only)

@@ -1,0 +1,216 @@
+"""What journals hold, as rows for people and scripts. Pure: from the fold of each partition.
+
+The words are those of docs/architecture.md. A row tells times as the results do (ISO 8601, UTC).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+
+import msgspec
+
+from daemon.codec.times import iso_ms
+from daemon.commands.tending import Look
+from daemon.core.journal import Fold, Wait
+from daemon.core.model import Error, Item
+
+
+class State(StrEnum):
+    """Where a change is that has no result yet, or one that may still be corrected."""
+
+    WAITING = "waiting"  # held back in the shard
+    SEALED = "sealed"  # in a batch of which no task is known: queued, under way, or refused for now
+    PENDING = "pending"  # in a task
+    WATCHED = "watched"  # in a task that has timed out: the result is out, the course stays busy
+
+
+class PartitionRow(msgspec.Struct, frozen=True):
+    partition: int
+    next_offset: int | None
+    """None: nobody has begun to read it."""
+    behind: int | None
+    """Committed offsets that are still to be read, those of transactions' ends included."""
+    waiting: int
+    """Changes."""
+    sealed: int
+    """Submissions, as the next two."""
+    pending: int
+    watched: int
+    oldest_consumed_at: str | None
+    """Of the changes that have no result yet."""
+
+
+class SubmissionRow(msgspec.Struct, frozen=True):
+    partition: int
+    state: State
+    since: str
+    """When it was sealed; with a task, when that was accepted."""
+    changes: int
+    integration_id: str
+    batch_id: str
+    task_id: str | None
+
+
+class WaitingRow(msgspec.Struct, frozen=True):
+    """The changes of one integration that wait in the partitions that were read."""
+
+    integration_id: str
+    changes: int
+    retries: int
+    """Those among them that were sent before and failed for a reason that may pass."""
+    oldest_consumed_at: str
+    last_error: Error | None
+    """Of the oldest change among those."""
+
+
+class CourseRow(msgspec.Struct, frozen=True):
+    """One change of a course."""
+
+    partition: int
+    offset: int
+    change_id: str
+    consumed_at: str
+    state: State
+    since: str | None
+    """As in `SubmissionRow`; None while it waits."""
+    batch_id: str | None
+    """The one that it is in, or was in last."""
+    task_id: str | None
+    not_before: str | None
+    """A retry that waits is not sent before this time."""
+    last_error: Error | None
+
+
+def partition_row(look: Look) -> PartitionRow:
+    fold, facts = look.fold, look.facts
+    accepted = sum(batch.task is not None for batch in fold.batches.values())
+    next_offset = None if fold.position is None else fold.position.next_offset
+    consumed = [wait.item.consumed_at for wait in fold.waits.values()]
+    consumed += [item.consumed_at for batch in fold.batches.values() for item in batch.sealed.items]
+    return PartitionRow(
+        partition=look.partition,
+        next_offset=next_offset,
+        behind=None if next_offset is None else max(0, facts.stable - next_offset),
+        waiting=len(fold.waits),
+        sealed=len(fold.batches) - accepted,
+        pending=accepted,
+        watched=len(fold.late),
+        oldest_consumed_at=iso_ms(min(consumed)) if consumed else None,
+    )
+
+
+def submission_rows(look: Look) -> Iterator[SubmissionRow]:
+    yield from (submission for submission, _ in _submissions(look))
+
+
+class WaitingByIntegration:
+    """Adds up over partitions, one after the other: their journals need not be in memory together."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, tuple[int, int]] = {}
+        self._oldest: dict[str, int] = {}
+        self._failed: dict[str, tuple[int, Error]] = {}
+
+    def add(self, fold: Fold) -> None:
+        for (integration, _), wait in fold.waits.items():
+            changes, retries = self._counts.get(integration, (0, 0))
+            self._counts[integration] = changes + 1, retries + (wait.last is not None)
+            consumed = wait.item.consumed_at
+            self._oldest[integration] = min(self._oldest.get(integration, consumed), consumed)
+            error = _error(wait)
+            if error is not None and consumed <= self._failed.get(integration, (consumed, error))[0]:
+                self._failed[integration] = consumed, error
+
+    def rows(self) -> list[WaitingRow]:
+        """Those that have waited longest first."""
+        return [
+            WaitingRow(
+                integration_id=integration,
+                changes=self._counts[integration][0],
+                retries=self._counts[integration][1],
+                oldest_consumed_at=iso_ms(consumed),
+                last_error=self._failed[integration][1] if integration in self._failed else None,
+            )
+            for integration, consumed in sorted(self._oldest.items(), key=lambda entry: entry[1])
+        ]
+
+
+def course_rows(look: Look, integration_id: str, origin_id: str) -> Iterator[CourseRow]:
+    """The oldest change first."""
+    found = [
+        _course_row(look.partition, item, submission)
+        for submission, items in _submissions(look)
+        for item in items
+        if submission.integration_id == integration_id and item.origin_id == origin_id
+    ]
+    wait = look.fold.waits.get((integration_id, origin_id))
+    if wait is not None:
+        found.append(_waiting_row(look.partition, wait))
+    yield from sorted(found, key=lambda row: row.offset)
+
+
+def _submissions(look: Look) -> Iterator[tuple[SubmissionRow, tuple[Item, ...]]]:
+    fold = look.fold
+    for batch_id, batch in fold.batches.items():
+        task = batch.task
+        yield (
+            SubmissionRow(
+                partition=look.partition,
+                state=State.SEALED if task is None else State.PENDING,
+                since=iso_ms(batch.sealed.sealed_at if task is None else task.accepted_at),
+                changes=len(batch.sealed.items),
+                integration_id=batch.sealed.integration_id,
+                batch_id=batch_id,
+                task_id=None if task is None else task.task_id,
+            ),
+            batch.sealed.items,
+        )
+    for task_id, late in fold.late.items():
+        yield (
+            SubmissionRow(
+                partition=look.partition,
+                state=State.WATCHED,
+                since=iso_ms(late.accepted_at),
+                changes=len(late.items),
+                integration_id=late.integration_id,
+                batch_id=late.batch_id,
+                task_id=task_id,
+            ),
+            late.items,
+        )
+
+
+def _course_row(partition: int, item: Item, submission: SubmissionRow) -> CourseRow:
+    return CourseRow(
+        partition=partition,
+        offset=item.offset,
+        change_id=item.change_id,
+        consumed_at=iso_ms(item.consumed_at),
+        state=submission.state,
+        since=submission.since,
+        batch_id=submission.batch_id,
+        task_id=submission.task_id,
+        not_before=None,
+        last_error=None,
+    )
+
+
+def _waiting_row(partition: int, wait: Wait) -> CourseRow:
+    last = wait.last
+    return CourseRow(
+        partition=partition,
+        offset=wait.item.offset,
+        change_id=wait.item.change_id,
+        consumed_at=iso_ms(wait.item.consumed_at),
+        state=State.WAITING,
+        since=None,
+        batch_id=None if last is None else last.batch_id,
+        task_id=None if last is None else last.task_id,
+        not_before=None if wait.not_before is None else iso_ms(wait.not_before),
+        last_error=_error(wait),
+    )
+
+
+def _error(wait: Wait) -> Error | None:
+    return None if wait.last is None else wait.last.error

@@ -1,0 +1,279 @@
+"""``coursesyncd inspect``: what is under way, as the journals tell it. Reads only, and disturbs nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from daemon.commands import held
+from daemon.commands.options import config_option, settings_or_exit
+from daemon.commands.printing import age, print_table
+from daemon.commands.tending import Look, TendingError, bystander, look
+from daemon.config import Settings
+from daemon.core.model import Error
+from daemon.log.kafka.log import KafkaLog
+from daemon.log.port import LogError
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_Row = TypeVar("_Row", bound=msgspec.Struct)
+
+LIMIT = 50
+"""Rows that a person reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What all of these commands are asked."""
+
+    settings: Settings
+    partitions: tuple[int, ...]
+    """Empty: all."""
+    as_json: bool
+
+
+def _common(command: _F) -> _F:
+    for option in (
+        config_option,
+        click.option("--json", "as_json", is_flag=True, help="One JSON object a line, instead of a table."),
+        click.option(
+            "--partition",
+            "partitions",
+            type=click.IntRange(0),
+            multiple=True,
+            help="Only this one (may be repeated).",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _limit(command: _F) -> _F:
+    return click.option(
+        "--limit", type=click.IntRange(1), default=LIMIT, show_default=True, help="At most so many rows."
+    )(command)
+
+
+@click.group()
+def inspect() -> None:
+    """Look at what is under way, as the journals tell it.
+
+    Reads the committed records of the journals and changes nothing; the daemon may run meanwhile. Each
+    partition is shown as it was when it was read.
+    """
+
+
+@inspect.command("partitions")
+@_common
+def partitions_command(*, config_file: Path | None, partitions: tuple[int, ...], as_json: bool) -> None:
+    """Count what each partition holds.
+
+    BEHIND: records still to be read. WAITING: changes held back. SEALED: submissions that the API has not accepted
+    yet. PENDING: tasks. WATCHED: timed-out tasks whose late end would still be told. OLDEST: since when
+    the oldest change without a result is here.
+    """
+    asked = _asked(config_file, partitions, as_json=as_json)
+
+    async def rows(looks: AsyncIterator[Look]) -> list[held.PartitionRow]:
+        return [held.partition_row(found) async for found in looks]
+
+    _tell(
+        asked,
+        rows,
+        ("PARTITION", "READ UP TO", "BEHIND", "WAITING", "SEALED", "PENDING", "WATCHED", "OLDEST"),
+        lambda row, now: (
+            row.partition,
+            row.next_offset,
+            row.behind,
+            row.waiting,
+            row.sealed,
+            row.pending,
+            row.watched,
+            _ago(row.oldest_consumed_at, now),
+        ),
+    )
+
+
+@inspect.command("submissions")
+@click.option("--integration", metavar="ID", help="Only this one.")
+@_limit
+@_common
+def submissions_command(
+    *,
+    config_file: Path | None,
+    partitions: tuple[int, ...],
+    as_json: bool,
+    integration: str | None,
+    limit: int,
+) -> None:
+    """List submissions that have not ended, the oldest first.
+
+    STATE is sealed (the API has not accepted it yet), pending (a task) or watched (a task that has timed out).
+    """
+    asked = _asked(config_file, partitions, as_json=as_json)
+
+    async def rows(looks: AsyncIterator[Look]) -> list[held.SubmissionRow]:
+        oldest: list[held.SubmissionRow] = []
+        async for found in looks:
+            more = (row for row in held.submission_rows(found) if integration in (None, row.integration_id))
+            oldest = heapq.nsmallest(limit, [*oldest, *more], key=lambda row: row.since)
+        return oldest
+
+    _tell(
+        asked,
+        rows,
+        ("STATE", "AGE", "CHANGES", "INTEGRATION", "BATCH", "TASK"),
+        lambda row, now: (
+            row.state,
+            _ago(row.since, now),
+            row.changes,
+            row.integration_id,
+            row.batch_id,
+            row.task_id,
+        ),
+    )
+
+
+@inspect.command("waiting")
+@_limit
+@_common
+def waiting_command(
+    *, config_file: Path | None, partitions: tuple[int, ...], as_json: bool, limit: int
+) -> None:
+    """Count the changes that wait, by integration; those that have waited longest first.
+
+    RETRIES are changes that were sent and failed for a reason that may pass; LAST ERROR is that of the oldest.
+    """
+    asked = _asked(config_file, partitions, as_json=as_json)
+
+    async def rows(looks: AsyncIterator[Look]) -> list[held.WaitingRow]:
+        integrations = held.WaitingByIntegration()
+        async for found in looks:
+            integrations.add(found.fold)
+        return integrations.rows()[:limit]
+
+    _tell(
+        asked,
+        rows,
+        ("INTEGRATION", "CHANGES", "RETRIES", "OLDEST", "LAST ERROR"),
+        lambda row, now: (
+            row.integration_id,
+            row.changes,
+            row.retries,
+            _ago(row.oldest_consumed_at, now),
+            _error(row.last_error),
+        ),
+    )
+
+
+@inspect.command("course")
+@click.argument("integration_id", metavar="INTEGRATION")
+@click.argument("origin_id", metavar="COURSE")
+@_common
+def course_command(
+    *,
+    config_file: Path | None,
+    partitions: tuple[int, ...],
+    as_json: bool,
+    integration_id: str,
+    origin_id: str,
+) -> None:
+    """Tell where the changes of one course are.
+
+    INTEGRATION and COURSE are its integration_id and origin_id. What has ended is in the results:
+    coursesyncd results --integration ID.
+    """
+    asked = _asked(config_file, partitions, as_json=as_json)
+
+    async def rows(looks: AsyncIterator[Look]) -> list[held.CourseRow]:
+        return [row async for found in looks for row in held.course_rows(found, integration_id, origin_id)]
+
+    _tell(
+        asked,
+        rows,
+        ("CHANGE", "ID", "AGE", "STATE", "FOR", "BATCH", "TASK", "NOT BEFORE", "LAST ERROR"),
+        lambda row, now: (
+            f"{row.partition}/{row.offset}",
+            row.change_id,
+            _ago(row.consumed_at, now),
+            row.state,
+            _ago(row.since, now),
+            row.batch_id,
+            row.task_id,
+            row.not_before,
+            _error(row.last_error),
+        ),
+    )
+
+
+# --- asking and telling ---------------------------------------------------------------------------
+
+
+def _asked(config_file: Path | None, partitions: tuple[int, ...], *, as_json: bool) -> _Asked:
+    settings = settings_or_exit(config_file, unneeded=frozenset({"kombo"}))
+    return _Asked(settings, partitions, as_json)
+
+
+def _tell(
+    asked: _Asked,
+    rows_of: Callable[[AsyncIterator[Look]], Coroutine[Any, Any, list[_Row]]],
+    headings: Sequence[str],
+    cells: Callable[[_Row, float], Sequence[str | int | None]],
+) -> None:
+    """Read, and show it. Exit code 1 when a journal could not be read: what the others hold is shown."""
+    unreadable: list[str] = []
+    try:
+        rows = asyncio.run(_read(asked, rows_of, unreadable))
+    except LogError as error:
+        raise click.ClickException(str(error)) from None
+    if asked.as_json:
+        for row in rows:
+            click.echo(msgspec.json.encode(row))
+    elif rows:
+        now = time.time()
+        print_table(headings, [cells(row, now) for row in rows])
+    else:
+        click.echo("Nothing.")
+    for sentence in unreadable:
+        click.echo(f"Error: {sentence}", err=True)
+    if unreadable:
+        sys.exit(1)
+
+
+async def _read(
+    asked: _Asked,
+    rows_of: Callable[[AsyncIterator[Look]], Coroutine[Any, Any, list[_Row]]],
+    unreadable: list[str],
+) -> list[_Row]:
+    log = await bystander(asked.settings)
+    try:
+        return await rows_of(_looks(log, asked, unreadable))
+    finally:
+        await log.stop()
+
+
+async def _looks(log: KafkaLog, asked: _Asked, unreadable: list[str]) -> AsyncIterator[Look]:
+    """One partition after the other: a journal may fill a good part of the memory."""
+    partitions: Sequence[int] = asked.partitions or range((await log.input_facts(0)).partitions)
+    for partition in partitions:
+        try:
+            yield await look(log, partition, asked.settings.topics)
+        except TendingError as error:
+            unreadable.append(str(error))
+
+
+def _ago(at: str | None, now: float) -> str | None:
+    return None if at is None else age(now - datetime.fromisoformat(at).timestamp())
+
+
+def _error(error: Error | None) -> str | None:
+    return None if error is None else f"{error.code or 'no code'}: {error.message}"

@@ -1,0 +1,51 @@
+"""Text and tables for a terminal, or for a file that it is sent to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_FILE_WIDTH = 1000
+"""Characters: in a file nothing is broken or cut."""
+
+_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
+
+
+def printable(text: str) -> str:
+    """On one line, and without what would move a terminal's cursor: other people wrote this."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str | int | None]]) -> None:
+    """Numbers to the right, None as ``-``. A terminal breaks what does not fit; nothing is cut."""
+    rows = [list(row) for row in rows]
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _FILE_WIDTH
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, heading in enumerate(headings):
+        is_number = any(isinstance(row[number], int) for row in rows)
+        table.add_column(heading, justify="right" if is_number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    console.print(table)
+
+
+def _cell(value: str | int | None) -> Text:
+    if value is None:
+        return Text("-")
+    return Text(f"{value:,}" if isinstance(value, int) else printable(value))
+
+
+def age(seconds: float) -> str:
+    """In its two largest units: ``2h 5m``. A time that is still to come is ``0s`` old."""
+    left = max(0, int(seconds))
+    parts: list[str] = []
+    for unit, size in _UNITS:
+        number, left = divmod(left, size)
+        if number or parts or unit == "s":
+            parts.append(f"{number}{unit}")
+    return " ".join(part for part in parts[:2] if part[0] != "0" or len(parts) == 1)
