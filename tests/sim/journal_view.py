@@ -69,6 +69,11 @@ def batch_record(batch_id: str, value: bytes) -> BatchRecord:
     )
 
 
+def courses_of(body: bytes) -> tuple[str, ...]:
+    """The origin ids that the API is told, in their order; none where a mutant seals no body at all."""
+    return tuple(item["origin_id"] for item in msgspec.json.decode(body).get("items", ()))
+
+
 class JournalView:
     """What one journal partition holds."""
 

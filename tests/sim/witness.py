@@ -38,7 +38,7 @@ from daemon.core.answers import (
 from daemon.log.port import Message, Transaction
 from daemon.sandbox.simulator.state import Simulator
 from daemon.sandbox.simulator.tasks import Task
-from tests.sim.journal_view import BatchRecord, JournalView, WaitRecord, batch_record
+from tests.sim.journal_view import BatchRecord, JournalView, WaitRecord, batch_record, courses_of
 
 Who = tuple[str, int]
 """A process: a replica and which of its lives."""
@@ -248,6 +248,10 @@ class Witness:
                 if rest[0] in self.batches:
                     self.accuse("rewritten_batches", f"batch {rest[0]} was written a second time (R9)")
                 record = batch_record(rest[0], value)
+                if record.courses != courses_of(record.body):
+                    self.accuse(
+                        "rewritten_batches", f"batch {rest[0]} names other courses than its body holds"
+                    )
                 sealed = Sealed(record, partition, self.api_now(), owner)
                 self.batches[rest[0]] = sealed
                 self._by_body[record.integration_id, record.body].append(sealed)

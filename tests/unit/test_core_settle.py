@@ -201,7 +201,7 @@ def test_another_way_is_a_successor_in_the_same_step(bench):
     assert bench.linger() == []
     bench.poll_answer(batch, first)
     assert bench.only().items[0].offset == 1
-    assert bench.shard.waiting_by_reason()["course_busy"] == 1
+    assert bench.waiting() == {"course_busy": 1}
 
 
 def test_what_can_not_be_said_in_another_way_ends_as_a_stale_replay(bench):
