@@ -17,6 +17,7 @@ from daemon.sandbox.simulator.faults import (
     FaultPlan,
     Idempotency,
     ItemFails,
+    LimitLow,
     PollFails,
     SubmitRefused,
     SubmitThrottled,
@@ -94,7 +95,25 @@ def draw_network(rng: random.Random, wild: float) -> NetworkFaults:
         shuffled=rng.random() < 0.5,
         wordy=rng.random() < 0.25 * wild,
         latency_max=rng.choice((0.01, 0.1, 0.5)),
+        service_max=rng.choice((0.0, 0.1, 0.5)),
     )
+
+
+def draw_limits(rng: random.Random) -> list[AnyRule]:
+    """Concurrency limits that change, and of which somebody else uses some."""
+    rules: list[AnyRule] = []
+    for _ in range(rng.randint(1, 4)):
+        start = rng.uniform(0, 15)
+        rules.append(
+            LimitLow(
+                limit=rng.choice((1, 2, 3, 5)),
+                others=rng.choice((0, 0, 1, 2)),
+                probability=rng.choice((0.5, 1.0)),
+                start_seconds=start,
+                end_seconds=start + rng.uniform(1, 10),
+            )
+        )
+    return rules
 
 
 def draw_plan(rng: random.Random, wild: float) -> FaultPlan:
@@ -109,6 +128,8 @@ def draw_plan(rng: random.Random, wild: float) -> FaultPlan:
     maybe(lambda p: SubmitRefused(probability=p, statuses=(403,)), 0.1)
     maybe(lambda p: SubmitRefused(probability=p, statuses=(409,), code="INTEGRATION.SETUP_SYNC_PENDING"), 0.2)
     maybe(lambda p: SubmitRefused(probability=p, statuses=(404,), code="PLATFORM.INTEGRATION_NOT_FOUND"), 0.3)
+    if rng.random() < wild * 0.5:
+        rules += draw_limits(rng)
     maybe(lambda p: AnswerLost(probability=p, how="error"), 0.4)
     maybe(lambda p: AnswerLost(probability=p, how="cut"), 0.2)
     maybe(lambda p: AnswerLost(probability=p, how="hang"), 0.1)
@@ -133,7 +154,7 @@ def draw_plan(rng: random.Random, wild: float) -> FaultPlan:
         forget_after_seconds=rng.choice((None, 60.0)),
         return_finished=rng.random() < 0.7,
     )
-    return FaultPlan(rules=tuple(rules), idempotency=idempotency, concurrency_limit=rng.choice((2, 30)))
+    return FaultPlan(rules=tuple(rules), idempotency=idempotency, concurrency_limit=rng.choice((1, 2, 30)))
 
 
 def unleash(world: World, strikes: Strikes, duration: float, happened: Counter[str]) -> None:

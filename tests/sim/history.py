@@ -17,7 +17,7 @@ from daemon.runtime import intake
 from daemon.sandbox.simulator.state import Simulator
 from tests.sim import faults, reducing
 from tests.sim.faulty import FaultyCluster
-from tests.sim.judge import conclude, judge_history, judge_isolation, unfinished
+from tests.sim.judge import conclude, judge_alone, judge_history, judge_isolation, unfinished
 from tests.sim.network import Network
 from tests.sim.outcome import Outcome
 from tests.sim.parameters import TOPICS, Bounds, Kind, Parameters, draw, healed
@@ -84,6 +84,8 @@ def _play(world: World, rng: random.Random, outcome: Outcome, parameters: Parame
     judge_history(world, outcome)
     if parameters.broken is not None:
         judge_isolation(world, outcome, parameters.broken)
+    if parameters.alone:
+        judge_alone(world, outcome)
     conclude(world, outcome)
     return outcome
 

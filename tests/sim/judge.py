@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from daemon.core.flow import KNOWN_SECONDS
 from daemon.runtime.engine import Engine
 from daemon.sandbox.checker import (
     HeldCourse,
@@ -165,6 +166,12 @@ def kept_in_memory(engine: Engine) -> Iterator[str]:
         yield f"{len(poller)} tasks to be polled, {len(poller.blind)} of which nothing is heard"
     if flow.queued or flow.in_flight:
         yield f"{flow.queued} submissions"
+    later = engine._ports.clock.now().mono
+    for wait in (engine._ports.settings.park.probe_max * 2, KNOWN_SECONDS):
+        later += wait
+        flow.next_submission(later)
+    if flow._integrations:
+        yield f"{len(flow._integrations)} integrations to which nothing was sent for long"
     for number, (partition, _) in engine._partitions.items():
         if partition.shard is None:
             continue
@@ -199,6 +206,13 @@ def judge_isolation(world: World, outcome: Outcome, broken: str) -> None:
         delay = told[place] - world.published[place]
         if delay > DELAY_MAX:
             outcome.add("delayed", f"change {place} of {record.key!r} took {delay:.1f} s (contract 5)")
+
+
+def judge_alone(world: World, outcome: Outcome) -> None:
+    """Who follows the answers, and has a limit alone, is never refused for too many."""
+    refused = world.network.simulator.requests["submit 429"]
+    if refused:
+        outcome.add("crowded", f"{refused} POSTs were refused for too many, and there was nobody else")
 
 
 class Claims:

@@ -35,6 +35,8 @@ class NetworkFaults:
     """An item's error comes with a message of megabytes (R7)."""
     latency_max: float = 0.05
     """Seconds, each way."""
+    service_max: float = 0.0
+    """Seconds that the API has a POST in flight before it answers. One that it refuses, it refuses at once."""
 
     def heal(self) -> None:
         self.request_lost = self.request_late = self.request_twice = self.answer_lost = 0.0
@@ -83,12 +85,17 @@ class Network:
             if self.refused_content is not None and self.refused_content in body:
                 return NOT_VALID
             self.simulator.arrive(integration_id)
-            try:
-                return self.simulator.submit(self.api_now(), f"Bearer {key}", integration_id, body)
-            finally:
-                self.simulator.leave(integration_id)
+            reply = self.simulator.submit(self.api_now(), f"Bearer {key}", integration_id, body)
+            busy = reply.delay_seconds + self._service(reply, deadline)
+            self.after(busy, lambda: self.simulator.leave(integration_id))
+            return msgspec.structs.replace(reply, delay_seconds=busy)
 
         self._carry(arrive, deadline, answer)
+
+    def _service(self, reply: Reply, deadline: float) -> float:
+        if reply.delivery is Delivery.HANG:
+            return deadline
+        return self.rng.uniform(0.0, self.faults.service_max) if reply.status < 400 else 0.0
 
     def poll(
         self, key: str, integration_id: str, task_id: str, deadline: float, answer: Callable[[Reply], None]
@@ -154,7 +161,7 @@ class SimulatedApi:
     async def submit(self, integration_id: str, body: bytes) -> SubmitAnswer:
         network = self._network
         started = network.witness.clock()
-        network.witness.posted(self._who, integration_id, body)
+        number = network.witness.posted(self._who, integration_id, body)
         future = asyncio.get_running_loop().create_future()
         network.submit(self._key(), integration_id, body, self._deadline, _resolver(future))
         reply = await self._reply(future)
@@ -163,18 +170,19 @@ class SimulatedApi:
             answer = reply
         else:
             answer = wire.parse_submit(reply.status, _lower(reply), reply.body, network.api_now())
-        network.witness.post_answered(self._who, integration_id, body, started, answer)
+        network.witness.post_answered(self._who, number, integration_id, body, started, answer)
         return answer
 
     async def poll(self, integration_id: str, task_id: str) -> PollAnswer:
         network = self._network
+        network.witness.polls(self._who)
         future = asyncio.get_running_loop().create_future()
         network.poll(self._key(), integration_id, task_id, self._deadline, _resolver(future))
         reply = await self._reply(future)
         if isinstance(reply, NoAnswer):
             return reply
         answer = wire.parse_poll(task_id, reply.status, _lower(reply), reply.body, network.api_now())
-        network.witness.poll_answered(self._who, task_id, answer)
+        network.witness.poll_answered(self._who, integration_id, task_id, answer)
         return answer
 
     async def _reply(self, future: asyncio.Future[Reply]) -> Reply | NoAnswer:

@@ -16,6 +16,7 @@ from daemon.sandbox.simulator.faults import (
     AnswerLost,
     AnyRule,
     FaultPlan,
+    LimitLow,
     SubmitRefused,
     SubmitThrottled,
     TaskEndless,
@@ -38,6 +39,9 @@ class Kind(StrEnum):
     """One integration is broken and nothing else: the others must not notice (contract 5)."""
     REPLACED = "replaced"
     """While all replicas are down, input or journal become others than they were: nothing may go on (R8)."""
+    CROWDED = "crowded"
+    """Many submissions of few integrations, and an API that takes few of them at a time: limits that change or
+    are used by somebody else as well, or one that a single process has for itself. Some have a rate."""
     MISREAD = "misread"
     """What is read back from the journal is not always what was written there (R9)."""
 
@@ -48,12 +52,14 @@ BREAKAGES: tuple[AnyRule, ...] = (
     SubmitRefused(),
     SubmitThrottled(retry_after=60),
     AnswerLost(how="hang"),
+    LimitLow(limit=1),
+    LimitLow(limit=1, others=1),
     TaskEndless(),
     TaskFails(codes=("INTEGRATION.AUTHENTICATION_INVALID",)),
 )
 """How the one integration is broken in a history of kind `isolation`."""
 
-WEIGHTS = {Kind.WILD: 0.84, Kind.ISOLATION: 0.06, Kind.REPLACED: 0.06, Kind.MISREAD: 0.04}
+WEIGHTS = {Kind.WILD: 0.78, Kind.CROWDED: 0.06, Kind.ISOLATION: 0.06, Kind.REPLACED: 0.06, Kind.MISREAD: 0.04}
 
 
 class Upheaval(StrEnum):
@@ -78,6 +84,9 @@ PLAIN = Names(
     ("tool:0", "tool:1", "tool:2"), ("course-0", "course-1", "course-2", "course-3", "course-4", "course-5")
 )
 NASTY = Names(("tool", "tool:0", "tool:0:0"), ("0:c", "c", "0:0:c", '["c"]', "ü\\", "c,c"))
+
+
+CROWD = Names(("tool:0", "tool:1"), tuple(f"course-{number}" for number in range(24)))
 
 
 @dataclass(frozen=True)
@@ -119,6 +128,8 @@ class Parameters:
     """So many of the changes, the first ones drawn, are not published."""
     broken: str | None = None
     """The integration that is broken until the healing."""
+    alone: bool = False
+    """The only process has the concurrency limit for itself, and it stays what it is."""
 
 
 def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
@@ -126,7 +137,7 @@ def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
     chosen = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
     kind = kind or chosen
     wild = max(rng.random(), rng.random())
-    if kind is Kind.ISOLATION or kind is Kind.REPLACED:
+    if kind in (Kind.ISOLATION, Kind.REPLACED, Kind.CROWDED):
         wild = 0.0
     plan = faults.draw_plan(rng, wild)
     network_faults = faults.draw_network(rng, wild)
@@ -166,6 +177,8 @@ def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
             return _longer(rng, parameters)
         case Kind.ISOLATION:
             return _isolation(rng, parameters)
+        case Kind.CROWDED:
+            return _crowded(rng, parameters)
         case Kind.REPLACED:
             return _replaced(rng, parameters)
         case Kind.MISREAD:
@@ -206,7 +219,11 @@ def draw_settings(rng: random.Random, *, small: bool) -> Settings:
             batches_max=rng.choice((1, 2, 8)),
             batches_max_per_partition=rng.choice((1, 2, 3, 10_000, 10_000, 10_000)),
         ),
-        http=config.Http(in_flight_max=rng.choice((2, 8, 64)), deadline=2.0),
+        http=config.Http(
+            in_flight_max=rng.choice((2, 8, 64)),
+            deadline=2.0,
+            requests_per_second_max=rng.choice((None, None, None, None, 8.0)),
+        ),
         fence=config.Fence(lease=2.0),
         poll=config.Poll(first_after=0.3, factor=1.6, interval_max=2.0),
         task=config.Task(timeout=timeout, watch_after_timeout=WATCHED - timeout),
@@ -260,6 +277,37 @@ def _isolation(rng: random.Random, drawn: Parameters) -> Parameters:
     )
 
 
+def _crowded(rng: random.Random, drawn: Parameters) -> Parameters:
+    settings = dataclasses.replace(
+        drawn.settings,
+        batch=config.Batch(linger=drawn.settings.batch.linger, items_max=rng.choice((1, 1, 2))),
+        window=config.Window(batches_max=rng.choice((4, 8))),
+        http=config.Http(
+            in_flight_max=64, deadline=2.0, requests_per_second_max=rng.choice((None, None, 4.0, 12.0))
+        ),
+        backlog=config.Backlog(),
+    )
+    alone = rng.random() < 0.4
+    return dataclasses.replace(
+        drawn,
+        names=CROWD,
+        settings=settings,
+        replicas=1 if alone else drawn.replicas,
+        integrations=rng.randint(1, 2),
+        courses=len(CROWD.courses),
+        changes=rng.randint(40, 80),
+        strikes=faults.NO_STRIKES,
+        network_faults=dataclasses.replace(drawn.network_faults, service_max=rng.choice((0.1, 0.5))),
+        plan=msgspec.structs.replace(
+            drawn.plan,
+            rules=() if alone else tuple(faults.draw_limits(rng)),
+            concurrency_limit=rng.choice((1, 2, 3, 5)) if alone else 30,
+        ),
+        alone=alone,
+        huge=0.0,
+    )
+
+
 def _replaced(rng: random.Random, drawn: Parameters) -> Parameters:
     return dataclasses.replace(
         drawn,
@@ -272,4 +320,6 @@ def _replaced(rng: random.Random, drawn: Parameters) -> Parameters:
 
 def healed(plan: FaultPlan) -> FaultPlan:
     """No more faults; what the API is like stays."""
-    return msgspec.structs.replace(NONE, idempotency=plan.idempotency)
+    return msgspec.structs.replace(
+        NONE, idempotency=plan.idempotency, concurrency_limit=plan.concurrency_limit
+    )

@@ -16,7 +16,7 @@ import msgspec
 from tests.sim.parameters import Parameters
 
 Part = TypeVar("Part", bound=Any)
-NEVER_OFF = ("latency_max",)
+NEVER_OFF = ("latency_max", "service_max")
 
 
 @dataclass(frozen=True)

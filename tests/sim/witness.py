@@ -10,6 +10,7 @@ violation even where chance, or another rule, kept the contract this time::
     manners     R4, R5 who may open a shard, and who may begin to read (`manners`)
     API side    contract 2 one open submission per course · R3 nothing before its record · R6 who may POST,
                 and when · Retry-After is kept
+    pace        how many POSTs of an integration at a time, how many calls a second (`pace`)
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from daemon.log.port import Message, Transaction
 from daemon.sandbox.simulator.state import Simulator
 from daemon.sandbox.simulator.tasks import Task
 from tests.sim.journal_view import BatchRecord, JournalView, WaitRecord, batch_record, courses_of
+from tests.sim.pace import Pace
 
 Who = tuple[str, int]
 """A process: a replica and which of its lives."""
@@ -158,6 +160,7 @@ class Witness:
     _full: set[tuple[Who, int]] = field(default_factory=set)
     """Partitions whose backlog is full, as the process that owns them has been told by its last commit."""
     _by_body: defaultdict[tuple[str, bytes], list[Sealed]] = field(default_factory=lambda: defaultdict(list))
+    _paces: dict[Who, Pace] = field(default_factory=dict)
     _held_off: dict[tuple[Who, str], float] = field(default_factory=dict)
     """Until when a process may not POST for an integration, since the API has asked for it."""
 
@@ -410,8 +413,21 @@ class Witness:
 
     # --- the API ----------------------------------------------------------------------------------
 
-    def posted(self, who: Who, integration_id: str, body: bytes) -> None:
-        """A POST leaves now."""
+    def _pace(self, who: Who) -> Pace:
+        if who not in self._paces:
+            self._paces[who] = Pace(who[0], self.settings, self.accuse)
+        return self._paces[who]
+
+    def posted(self, who: Who, integration_id: str, body: bytes) -> int:
+        """A POST leaves now. Returns its number, for when it comes back."""
+        self._judge_post(who, integration_id, body)
+        return self._pace(who).posted(self.clock(), integration_id)
+
+    def polls(self, who: Who) -> None:
+        """A GET leaves now."""
+        self._pace(who).called(self.clock())
+
+    def _judge_post(self, who: Who, integration_id: str, body: bytes) -> None:
         now = self.clock()
         self.digest.update(f"{now} {who} {integration_id}".encode() + body)
         known = self._by_body.get((integration_id, body), [])
@@ -489,10 +505,11 @@ class Witness:
         return task.task_id in self.heard_end or self.api_now() - task.created_at >= self.watched_ms
 
     def post_answered(
-        self, who: Who, integration_id: str, body: bytes, started: float, answer: SubmitAnswer
+        self, who: Who, number: int, integration_id: str, body: bytes, started: float, answer: SubmitAnswer
     ) -> None:
         """This process has heard the answer to its POST, or has given up waiting."""
         now = self.clock()
+        self._pace(who).heard(now, integration_id, number, answer)
         self.digest.update(f"{now} {who} {answer!r}".encode())
         self._tell(f"{who[0]} hears: {_describe(answer)}")
         if isinstance(answer, Accepted):
@@ -504,8 +521,10 @@ class Witness:
             until = max(now + answer.retry_after, self._held_off.get((who, integration_id), 0.0))
             self._held_off[who, integration_id] = until
 
-    def poll_answered(self, who: Who, task_id: str, answer: PollAnswer) -> None:
+    def poll_answered(self, who: Who, integration_id: str, task_id: str, answer: PollAnswer) -> None:
         """This process has heard what a poll of the task brought."""
+        if isinstance(answer, TaskFailed):
+            self._pace(who).unwell(integration_id)
         self.digest.update(f"{self.clock()} {who} {task_id} {answer!r}".encode())
         match answer:
             case TaskCompleted() | TaskFailed():

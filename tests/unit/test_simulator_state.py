@@ -301,6 +301,18 @@ def test_too_many_requests_at_the_same_time_are_refused_per_integration():
     assert simulator.in_flight_max == 3
 
 
+def test_a_low_limit_holds_for_its_integration_and_counts_who_else_is_there():
+    simulator = make({"fault": "limit_low", "limit": 3, "others": 1, "integrations": ["w:1"]})
+    seen = []
+    for integration in ("w:1", "w:1", "w:1", "w:2"):
+        simulator.arrive(integration)
+        reply = simulator.submit(START, AUTH, integration, body("a"))
+        seen.append(
+            (reply.status, reply.headers["Concurrency-Limit"], reply.headers["Concurrency-Remaining"])
+        )
+    assert seen == [(200, "3", "1"), (200, "3", "0"), (429, "3", "0"), (200, "30", "29")]
+
+
 def test_an_outage_answers_nothing_and_ends_by_itself():
     simulator = make(task_seconds=1)
     task_id = submit(simulator, body("a"))

@@ -86,6 +86,14 @@ class SubmitRefused(Rule, frozen=True, tag="submit_refused"):
     code: str | None = None
 
 
+class LimitLow(Rule, frozen=True, tag="limit_low"):
+    """The API takes fewer action requests of the integration at a time, and somebody else uses some of them."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1)] = 1
+    others: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """In flight beside the client's. As many as the limit, or more: every request of the client is refused."""
+
+
 class AnswerLost(Rule, frozen=True, tag="answer_lost"):
     """The POST was accepted, its task runs, and the client does not get to know."""
 
@@ -148,6 +156,7 @@ AnyRule = (
     AnswerSlow
     | SubmitThrottled
     | SubmitRefused
+    | LimitLow
     | AnswerLost
     | PollFails
     | TaskFails

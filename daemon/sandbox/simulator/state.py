@@ -26,6 +26,7 @@ from daemon.sandbox.simulator.faults import (
     Dice,
     FaultPlan,
     Integration,
+    LimitLow,
     PollFails,
     SubmitRefused,
     SubmitThrottled,
@@ -154,8 +155,10 @@ class Simulator:
         return None
 
     def _submit(self, now: int, integration: Integration, body: bytes) -> Reply:
-        limit = self.plan.concurrency_limit
-        in_flight = self._in_flight[integration.id]
+        limit, in_flight = self.plan.concurrency_limit, self._in_flight[integration.id]
+        low = self._dice.roll(LimitLow, now, integration)
+        if low is not None:
+            limit, in_flight = min(limit, low.limit), in_flight + low.others
         concurrency = {
             "Concurrency-Limit": str(limit),
             "Concurrency-Remaining": str(max(0, limit - in_flight)),

@@ -1,0 +1,112 @@
+"""Bugs in how fast the daemon goes: what the API allows of an integration, and what one integration may cost
+the others. Most show in histories of kind `crowded` alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from daemon.core.breaker import BackOff, IntegrationState
+from daemon.core.concurrency import Window
+from daemon.core.flow import Flow, Turn
+from daemon.core.rate import Call, Rate
+from tests.sim.mutants.registry import Patch, mutant
+from tests.sim.parameters import Kind
+
+
+@mutant(
+    "C5",
+    "While one integration is told to come later or with fewer, no other one is sent to.",
+    Kind.ISOLATION,
+)
+def one_throttled_stops_all(patch: Patch) -> None:
+    next_submission = Flow.next_submission
+
+    def next_one(flow: Flow[Any], now: float) -> Any:
+        flow._wake(now)
+        states = {name: state.breaker.state for name, state in flow._integrations.items()}
+        if IntegrationState.THROTTLED in states.values():
+            ready = [name for name in flow._round if states[name] is IntegrationState.THROTTLED]
+            if not ready:
+                return None
+            flow._round.remove(ready[0])
+            flow._round.appendleft(ready[0])
+        return next_submission(flow, now)
+
+    patch(Flow, "next_submission", next_one)
+
+
+@mutant("C6", "An integration that was sent to once is known for ever.")
+def integrations_are_never_forgotten(patch: Patch) -> None:
+    patch(Flow, "_forget", lambda flow, now: None)
+
+
+@mutant("pace", "The limit that an answer tells is not looked at.", Kind.CROWDED)
+def limit_is_not_read(patch: Patch) -> None:
+    answered = Window.answered
+    patch(
+        Window, "answered", lambda window, number, limit, remaining: answered(window, number, None, remaining)
+    )
+
+
+@mutant("pace", "What remains of the limit is not looked at.", Kind.CROWDED)
+def remaining_is_not_read(patch: Patch) -> None:
+    answered = Window.answered
+    patch(Window, "answered", lambda window, number, limit, remaining: answered(window, number, limit, None))
+
+
+@mutant("pace", "The first answer of an integration is not waited for.", Kind.CROWDED)
+def all_at_once(patch: Patch) -> None:
+    def begin(window: Window) -> None:
+        window._room = window._size = window.most
+        window._started = True
+
+    patch(Window, "__post_init__", begin)
+
+
+@mutant("pace", "As many as before go on after a refusal for too many.", Kind.CROWDED)
+def never_halved(patch: Patch) -> None:
+    patch(Window, "overloaded", lambda window, number: None)
+
+
+@mutant("pace", "After a refusal for too many each good answer doubles what may be in flight.", Kind.CROWDED)
+def doubled_by_each_answer(patch: Patch) -> None:
+    good = Window.good
+
+    def double(window: Window, number: int) -> None:
+        good(window, number)
+        window._size = min(window._size * 2, window.most)
+
+    patch(Window, "good", double)
+
+
+@mutant("pace", "A refusal for too many is followed by no pause.", Kind.CROWDED)
+def too_many_without_a_pause(patch: Patch) -> None:
+    patch(BackOff, "after_overload", lambda back_off, before, retry_after: 0.0)
+
+
+@mutant("pace", "What was heard while a submission waited for its lease does not hold for it.", Kind.CROWDED)
+def leaves_whatever_was_heard(patch: Patch) -> None:
+    def leaves(flow: Flow[Any], turn: Turn[Any], _: float) -> bool:
+        turn.number = flow._integrations[turn.integration_id].window.leaves()
+        return True
+
+    patch(Flow, "leaves", leaves)
+
+
+@mutant("pace", "The rate holds for submissions and for polls, but not for both together.", Kind.CROWDED)
+def a_rate_for_each(patch: Patch) -> None:
+    init = Rate.__init__
+
+    def make(rate: Rate, per_second: float | None, poll_share: float) -> None:
+        init(rate, per_second, poll_share)
+        for bucket in (rate._buckets or {}).values():
+            bucket.per_second = per_second or 0.0
+
+    patch(Rate, "__init__", make)
+
+
+@mutant("pace", "Polls do not count for the rate.", Kind.CROWDED)
+def polls_go_beside_the_rate(patch: Patch) -> None:
+    take = Rate.take
+    patch(Rate, "take", lambda rate, call, now: call is Call.POLL or take(rate, call, now))
