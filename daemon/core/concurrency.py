@@ -9,7 +9,8 @@ another program of the customer's; answers tell the limit and what remains of it
 How it works: additive increase, multiplicative decrease, below what the last answer left::
 
     nothing known yet    one submission, alone, finds out
-    first good answer    half of what the API has for us, so that two who begin together fit
+    first good answer    half of what the API has for us, so that two who begin together fit; if none has told
+                         what it has, still one
     a round of them      one more, if all places were in use and each answer had room for one more
     too many             half of those that were in flight; once for all that had left by then
     any answer           at most its limit, and at most ours in flight plus what remains
@@ -32,8 +33,8 @@ class Window:
     most: int
     """What is never exceeded, whatever the API allows."""
     _size: int = 1
-    _room: int = 0
-    """What the last answer that told it left for us; `most` before."""
+    _room: int | None = None
+    """What the last answer that told it left for us."""
     _started: bool = False
     """A good answer has come since it began, or began again."""
     _good: int = 0
@@ -50,12 +51,11 @@ class Window:
 
     def __post_init__(self) -> None:
         assert self.most >= 1
-        self._room = self.most
 
     @property
     def allowed(self) -> int:
         """How many may be in flight; at least one, or nothing more would ever be learned."""
-        return max(1, min(self._size, self._room, self.most))
+        return max(1, min(self._size, self._limit))
 
     def leaves(self) -> int:
         """A request leaves now; returns its number."""
@@ -81,11 +81,11 @@ class Window:
     def good(self, number: int) -> None:
         """What came back shows that one more may be tried."""
         if not self._started:
-            self._started = True
-            self._size, self._good = max(1, min(self._room // 2, self.most)), 0
-        elif self._size >= self._room:
+            self._started, self._good = True, 0
+            self._size = 1 if self._room is None else max(1, min(self._room // 2, self.most))
+        elif self._size >= self._limit:
             self._good = 0
-        elif self._size < self.most and self._peak(number) >= self._size:
+        elif self._peak(number) >= self._size:
             self._good += 1
             if self._good >= self._size:
                 self._size, self._good = self._size + 1, 0
@@ -99,6 +99,10 @@ class Window:
     def restart(self) -> None:
         """The integration is not well: one at a time, until an answer is good again."""
         self._size, self._good, self._started = 1, 0, False
+
+    @property
+    def _limit(self) -> int:
+        return self.most if self._room is None else min(self._room, self.most)
 
     def _peak(self, number: int) -> int:
         """The most that were under way at a time since this request left, itself included."""

@@ -152,6 +152,7 @@ _MORE: Sequence[tuple[str, str, float | None, float | None]] = (
     ("heap_bytes_per_task", "bytes", None, 400.0),
     ("rss_mb_100k_courses", "MB", None, None),
     ("rss_mb_1m_courses", "MB", None, 500.0),
+    ("flow_us_per_submission", "µs", None, None),
     ("core_us_per_change", "µs", None, None),
 )
 """Name, unit, and the least or the most that is to be reached."""

@@ -4,36 +4,19 @@ faults, and not 0 where something is broken. Nothing else in the simulation judg
 
 from __future__ import annotations
 
-import gc
-import sys
-import warnings
 from collections import Counter
-from collections.abc import Iterator
 from unittest.mock import patch
 
 import pytest
-import structlog
 
 from tests.sim.history import run
 from tests.sim.loop import SteppedLoop
 from tests.sim.mutants import MUTANTS
-from tests.sim.telling import quiet
 from tests.sim.world import World
 
 FIRST_SEED = 6_000_000_000
 """Apart from those of campaigns, hunts and the other tests."""
 HISTORIES = 100
-
-
-@pytest.fixture(autouse=True)
-def _quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
-    before = structlog.get_config()
-    with warnings.catch_warnings():
-        quiet()
-        yield
-        gc.collect()  # what was killed complains now, and is not heard
-    structlog.configure(**before)
 
 
 def balances(seed: int) -> Counter[int]:

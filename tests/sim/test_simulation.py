@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import shlex
-import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-import structlog
 
 from tests.sim.campaign import parse, run_many, shrink_and_show, summary
 from tests.sim.history import run
 from tests.sim.hunt import PAGE, hunt_all
 from tests.sim.mutants import MUTANTS
 from tests.sim.parameters import Kind
-from tests.sim.telling import quiet
 
 HISTORIES = 300
 FIRST_SEED = 5_000_000_000
 """Apart from those of campaigns and hunts."""
-
-
-@pytest.fixture(autouse=True)
-def _quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
-    before = structlog.get_config()
-    with warnings.catch_warnings():
-        quiet()
-        yield
-        gc.collect()  # what was killed complains now, and is not heard
-    structlog.configure(**before)
 
 
 def test_histories_are_clean_and_a_seed_is_one_history_to_the_byte() -> None:

@@ -29,9 +29,10 @@ def refused(window, number, limit=None, remaining=None):
 
 
 def in_use(most=8, limit=None, remaining=None):
-    """A window that has had its first answer."""
+    """A window that has had its first answer: if not said otherwise, that the API takes as many as we would send."""
     window = Window(most)
-    good(window, window.leaves(), limit, remaining)
+    limit = most if limit is None else limit
+    good(window, window.leaves(), limit, limit - 1 if remaining is None else remaining)
     return window
 
 
@@ -45,8 +46,12 @@ def test_the_first_answer_opens_half_of_what_the_api_has():
     assert in_use(100, limit=1, remaining=0).allowed == 1
 
 
-def test_an_api_that_tells_nothing_gets_half_of_our_own_limit():
-    assert in_use(8).allowed == 4
+def test_an_api_that_tells_nothing_is_tried_with_one_more_each_round():
+    window = Window(4)
+    for expected in (1, 2, 3, 4, 4):
+        for number in leave_all(window):
+            good(window, number)
+        assert window.allowed == expected
 
 
 def test_each_full_round_of_good_answers_brings_one_more():
@@ -150,7 +155,11 @@ class WindowMachine(RuleBasedStateMachine):
         self.under_way = []
         self.past = []
         """After each departure and return: how many had left, how many were under way."""
-        self.size, self.room, self.started, self.round, self.forgiven = 1, self.MOST, False, 0, 0
+        self.size, self.room, self.started, self.round, self.forgiven = 1, None, False, 0, 0
+
+    @property
+    def most(self):
+        return min(self.MOST, self.MOST if self.room is None else self.room)
 
     def peak(self, number):
         return max(under_way for left, under_way in self.past if left >= number)
@@ -196,10 +205,11 @@ class WindowMachine(RuleBasedStateMachine):
 
     def was_good(self, peak):
         if not self.started:
-            self.started, self.size, self.round = True, max(1, min(self.MOST, self.room // 2)), 0
-        elif self.room <= self.size:
+            self.started, self.round = True, 0
+            self.size = 1 if self.room is None else max(1, min(self.MOST, self.room // 2))
+        elif self.size >= self.most:
             self.round = 0
-        elif peak >= self.size and self.size < self.MOST:
+        elif peak >= self.size:
             self.round += 1
             if self.round == self.size:
                 self.size, self.round = self.size + 1, 0
@@ -211,7 +221,7 @@ class WindowMachine(RuleBasedStateMachine):
 
     @invariant()
     def as_many_as_the_model_says(self):
-        assert self.window.allowed == max(1, min(self.size, self.room, self.MOST))
+        assert self.window.allowed == max(1, min(self.size, self.most))
         assert 1 <= self.window.allowed <= self.MOST
         assert len(self.window._peaks) <= self.MOST + 1
 

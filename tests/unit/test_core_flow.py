@@ -20,8 +20,9 @@ HALT = Error("PLATFORM.AUTHENTICATION_INVALID", "the key is wrong")
 GOOD = Accepted("task")
 BROKEN = refused(503)
 DENIED = refused(403, "INTEGRATION.AUTHENTICATION_INVALID")
-NOT_VALID = refused(400, "PLATFORM.INPUT_INVALID")
-NOT_KNOWN = refused(404)
+ROOM = {"concurrency_limit": 8, "concurrency_remaining": 7}
+NOT_VALID = refused(400, "PLATFORM.INPUT_INVALID", **ROOM)
+NOT_KNOWN = refused(404, **ROOM)
 
 
 def later(seconds):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from core_bench import Bench, refused
-from log_world import LogWorld
+from log_world import LogWorld, now_ms, read
 
 from daemon.core.flow import Flow
 from daemon.log.embedded import EmbeddedLog
@@ -16,6 +16,7 @@ from daemon.runtime.halt import Halt
 from daemon.runtime.poller import Pending, Poller
 from daemon.runtime.ports import Ports
 from daemon.runtime.waker import Waker
+from daemon.sandbox.simulator.faults import FaultPlan, SubmitRefused
 from daemon.telemetry.health import Health
 from daemon.telemetry.metrics import Metrics
 
@@ -73,6 +74,21 @@ async def test_the_places_of_all_partitions_that_run_are_told() -> None:
         await world.running(0)
         await world.running(1)
         assert b"\ncoursesync_pending_tasks_max 20000.0\n" in world.metrics.exposition()
+
+
+async def test_in_which_state_integrations_are_is_told() -> None:
+    def says(state: str, count: int) -> bool:
+        return f'\ncoursesync_integrations_by_state{{state="{state}"}} {count}.0\n' in world.scrape()
+
+    async with LogWorld(partitions=1) as world:
+        await world.start()
+        await read(world, 0, "a")
+        assert says("healthy", 1)
+        denied = SubmitRefused(statuses=(403,), code="INTEGRATION.AUTHENTICATION_INVALID")
+        world.api.simulator.set_plan(now_ms(), FaultPlan(rules=(denied,)))
+        world.publish(0, "b")
+        await world.until(lambda: says("parked", 1), "the integration to be parked")
+        assert says("healthy", 0)
 
 
 async def test_a_log_that_can_not_go_on_ends_the_process(monkeypatch):

@@ -58,8 +58,7 @@ def remaining_is_not_read(patch: Patch) -> None:
 @mutant("pace", "The first answer of an integration is not waited for.", Kind.CROWDED)
 def all_at_once(patch: Patch) -> None:
     def begin(window: Window) -> None:
-        window._room = window._size = window.most
-        window._started = True
+        window._size, window._started = window.most, True
 
     patch(Window, "__post_init__", begin)
 
