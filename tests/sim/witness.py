@@ -202,7 +202,7 @@ class Witness:
         self._judge_verdicts(partition, closed, accounted, events)
         self._judge_position(partition, before, journal.next_offset, accounted)
         self._judge_window(partition, journal, opened, closed)
-        self._judge_room(partition, waited, journal, opened, events)
+        self._judge_room(partition, waited, journal, opened, closed, events)
         self._judge_dead_letters(transaction.dead_letters, events)
         now = self.clock()
         self.told += [
@@ -335,6 +335,7 @@ class Witness:
         waited: dict[Course, WaitRecord],
         journal: JournalView,
         opened: list[Sealed],
+        closed: list[Sealed],
         events: list[_Event],
     ) -> None:
         """Contract 6, at a full backlog: who is rejected, and who is taken in. In which order things happened
@@ -359,7 +360,10 @@ class Witness:
                 self.accuse("unbounded", f"{place} was rejected, and there was room")
         if limits.on_full != "reject":
             return
-        fresh = {course for course, wait in waits.items() if course not in waited and not wait.seals}
+        # What came back from a batch waits over the limits, and a newer one may have taken its place at once.
+        returned = {(each.record.integration_id, course) for each in closed for course in each.record.courses}
+        waited_before = waited.keys() | returned
+        fresh = {course for course, wait in waits.items() if course not in waited_before and not wait.seals}
         stayed = _by_integration([course for course in waits if course in waited or course in fresh])
         for integration_id, _ in fresh:
             most = limits.courses_max_per_integration
