@@ -22,6 +22,12 @@ def _check() -> click.Command:
     return check
 
 
+def _end_transaction() -> click.Command:
+    from daemon.commands.end_transaction import end_transaction
+
+    return end_transaction
+
+
 def _inspect() -> click.Command:
     from daemon.commands.inspect import inspect
 
@@ -70,6 +76,9 @@ def _topics() -> click.Command:
 
 _COMMANDS = {
     "check": _Lazy(_check, "Look at configuration, Kafka, topics and API, and say what to do."),
+    "end-transaction": _Lazy(
+        _end_transaction, "End a transaction that hangs in the journal, as it was decided."
+    ),
     "inspect": _Lazy(_inspect, "Look at what is under way, as the journals tell it."),
     "publish": _Lazy(_publish, "Publish course changes, one JSON object a line, from FILES or stdin."),
     "results": _Lazy(_results, "Show the results of changes, as a read_committed consumer sees them."),

@@ -100,11 +100,11 @@ def held_back(partition: int, facts: InputFacts, seconds: float, topics: Topics)
 
 
 def held_back_journal(error: HeldBackError) -> str:
-    """Somebody else writes to the journal, and its transaction keeps the partition from being restored."""
+    """A transaction in the journal is not ended, and keeps the partition from being restored."""
     return (
-        f"partition {error.partition}: a transaction of somebody else holds {error.topic} back at offset {error.offset}, so "
-        f"what was under way can not be restored; nothing but coursesyncd should write there. "
-        f"{_ended_by(error.topic, error.partition, error.offset)}"
+        f"partition {error.partition}: a transaction that nobody has ended holds {error.topic} back at offset "
+        f"{error.offset}, so what was under way can not be restored. `coursesyncd end-transaction --partition "
+        f"{error.partition}` looks whose it is, and ends one of coursesyncd's own that hangs; {RUNBOOK}#stuck-transaction"
     )
 
 

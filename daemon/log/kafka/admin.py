@@ -133,6 +133,15 @@ def _end(client: KafkaAdminClient, tp: TopicPartition, isolation: IsolationLevel
     return end
 
 
+def offset_at(client: KafkaAdminClient, topic: str, partition: int, timestamp: int) -> int | None:
+    """The offset of the first record that was stamped at `timestamp` (ms since the epoch) or later; None when there
+    is none."""
+    tp = TopicPartition(topic, partition)
+    breathe()
+    found: int = client.list_partition_offsets({tp: timestamp})[tp].offset
+    return None if found < 0 else found
+
+
 def journal_end(client: KafkaAdminClient, topic: str, partition: int) -> int | None:
     """The end offset of a journal partition; None where there is no such partition."""
     partitions = partition_count(client, topic)

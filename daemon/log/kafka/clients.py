@@ -159,9 +159,11 @@ class Clients:
         unpark_what_is_resumed(consumer)
         return consumer
 
-    def reader(self) -> KafkaConsumer:
-        """A consumer outside any group, for partitions that are assigned by hand."""
-        return self._make(KafkaConsumer, group_id=None, **_EVERY_CONSUMER)
+    def reader(self, *, undecided: bool = False) -> KafkaConsumer:
+        """A consumer outside any group, for partitions that are assigned by hand; with ``undecided`` also of
+        what open and aborted transactions have written."""
+        isolation = {"isolation_level": "read_uncommitted"} if undecided else {}
+        return self._make(KafkaConsumer, group_id=None, **_EVERY_CONSUMER | isolation)
 
     def producer(self, transactional_id: str) -> KafkaProducer:
         return self._make(KafkaProducer, transactional_id=transactional_id, **_PRODUCER)

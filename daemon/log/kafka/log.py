@@ -14,7 +14,7 @@ from daemon.log.kafka import admin
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.kafka.consumer import InputConsumer
 from daemon.log.kafka.handover import Handover
-from daemon.log.kafka.journal import JournalReader
+from daemon.log.kafka.reading import PartitionReader
 from daemon.log.kafka.shard import READ_TIMEOUT, KafkaShardLog
 from daemon.log.kafka.worker import Crew, Worker
 from daemon.log.port import Event, InputFacts, LogError, Record, ShardLog, Topics
@@ -132,7 +132,7 @@ class KafkaLog:
     async def next_record(self, partition: int, offset: int) -> int | None:
         """See `Bystander`."""
         stable = (await self.input_facts(partition)).stable
-        reader = JournalReader(self._clients, self._topics.changes, partition)
+        reader = PartitionReader(self._clients, self._topics.changes, partition)
         worker = Worker(f"kafka-look-{partition}", self._crew)
         try:
             while offset < stable:

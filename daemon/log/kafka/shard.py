@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from daemon.log.kafka.clients import Clients
-from daemon.log.kafka.journal import JournalReader
 from daemon.log.kafka.producer import ShardProducer
+from daemon.log.kafka.reading import PartitionReader
 from daemon.log.kafka.worker import Crew, Worker
 from daemon.log.port import CommitFailedError, CorruptJournalError, LogError, Record, Topics, Transaction
 
@@ -52,7 +52,7 @@ class KafkaShardLog:
         self._committing = False
         self._hangs = False
         self._closed = False
-        self._reading: tuple[JournalReader, Worker] | None = None
+        self._reading: tuple[PartitionReader, Worker] | None = None
         self._readers_now = 0
         self._idle: asyncio.TimerHandle | None = None
 
@@ -141,7 +141,7 @@ class KafkaShardLog:
         if self._closed:
             raise LogError("this shard log is closed")
         if self._reading is None:
-            reader = JournalReader(self._clients, self._topics.journal, self._partition)
+            reader = PartitionReader(self._clients, self._topics.journal, self._partition)
             self._reading = reader, Worker(f"kafka-journal-{self._partition}", self._crew)
         reader, worker = self._reading
         self._readers_now += 1

@@ -1,4 +1,4 @@
-"""Reading one partition of the journal."""
+"""Reading one partition, from any offset: restoring a journal, and looking at others."""
 
 from __future__ import annotations
 
@@ -26,17 +26,19 @@ class Piece(NamedTuple):
     """Where to go on reading; always further on."""
 
 
-class JournalReader:
+class PartitionReader:
     """A consumer of one partition, outside any group. Methods block: call them in one thread."""
 
-    def __init__(self, clients: Clients, topic: str, partition: int) -> None:
+    def __init__(self, clients: Clients, topic: str, partition: int, *, undecided: bool = False) -> None:
+        """With ``undecided`` also of what open and aborted transactions have written."""
         self._clients = clients
+        self._undecided = undecided
         self._tp = TopicPartition(topic, partition)
         self._consumer: KafkaConsumer | None = None
         self._position: int | None = None
 
     def read(self, offset: int, records_max: int, patience: float | None = None) -> Piece:
-        """The committed records from this offset on, at least one record or a gap; `offset` is before the end.
+        """The records from this offset on, at least one record or a gap; `offset` is before the end.
 
         Raises:
             HeldBackError: a transaction stayed open at this offset for `patience` seconds, by default `PATIENCE`.
@@ -84,7 +86,7 @@ class JournalReader:
 
     def _at(self, offset: int) -> KafkaConsumer:
         if self._consumer is None:
-            self._consumer = self._clients.reader()
+            self._consumer = self._clients.reader(undecided=self._undecided)
             self._consumer.assign([self._tp])
             self._position = None
         if self._position != offset:

@@ -1,0 +1,291 @@
+"""``coursesyncd end-transaction``: ends a transaction of coursesyncd that the brokers have forgotten to end.
+
+It hangs in the journal, so that the partition can not be restored. `kafka-transactions.sh` can only abort it, which is
+wrong where its results were committed: the journal would forget that they were. Here the traces decide
+(`daemon.commands.evidence`), and the end that is missing is written, wherever it is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import msgspec
+from kafka import TopicPartition
+
+from daemon.commands.connections import kafka_connection
+from daemon.commands.evidence import Evidence, Outcome, UndecidedError, decided, unresolved
+from daemon.commands.options import config_option, settings_or_exit
+from daemon.commands.tending import TendingError, confirmed
+from daemon.core.journal import Fold, JournalError, Position
+from daemon.log.kafka import admin, hanging
+from daemon.log.kafka.clients import Clients
+from daemon.log.kafka.hanging import OpenTransaction
+from daemon.log.kafka.reading import PartitionReader
+from daemon.log.port import HeldBackError, LogError, Record, Topics
+from daemon.runtime import trouble
+
+_RUNBOOK = f"{trouble.RUNBOOK}#stuck-transaction"
+
+_CLOCK_SLACK_MS = 60_000
+"""A step's results are stamped by the clock that stamped its journal records, moments later."""
+_RECORDS_MAX = 500
+"""In one read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    parts: tuple[OpenTransaction, ...]
+    """The journal's is the last: as long as it hangs, an end that was interrupted can be taken up."""
+    records: int
+    """Of the journal, in it."""
+    outcome: Outcome
+    why: str
+
+
+class _Change(msgspec.Struct):
+    partition: int
+    offset: int
+
+
+class _Data(msgspec.Struct):
+    change: _Change
+
+
+class _Result(msgspec.Struct):
+    type: str
+    data: _Data
+
+
+_decode_result = msgspec.json.Decoder(_Result).decode
+
+
+class Cluster:
+    """What is asked of Kafka. Methods block."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._admin = admin.Admin(clients)
+
+    def open_transactions(self, topic: str, partitions: range) -> list[OpenTransaction]:
+        wanted = [TopicPartition(topic, partition) for partition in partitions]
+        return self._admin.ask(lambda client: hanging.open_transactions(client, wanted))
+
+    def coordinated(self, producer_id: int) -> str | None:
+        return self._admin.ask(lambda client: hanging.coordinated(client, producer_id))
+
+    def end(self, part: OpenTransaction, outcome: Outcome) -> None:
+        commit = outcome is Outcome.COMMIT
+        self._admin.ask(lambda client: hanging.end_transaction(client, part, commit=commit))
+
+    def partitions(self, topic: str) -> range:
+        count = self._admin.ask(lambda client: admin.partition_count(client, topic))
+        if count is None:
+            raise LogError(f"There is no topic {topic}.")
+        return range(count)
+
+    def offsets(self, topic: str, partition: int) -> tuple[int, int]:
+        """Earliest and end offset, as `admin.offsets`."""
+        return self._admin.ask(lambda client: admin.offsets(client, topic, partition))
+
+    def offset_at(self, topic: str, partition: int, timestamp: int) -> int | None:
+        """Of the first record of that time (ms) or later; None when there is none."""
+        return self._admin.ask(lambda client: admin.offset_at(client, topic, partition, timestamp))
+
+    def topic_id(self, topic: str) -> str | None:
+        facts = self._admin.ask(lambda client: admin.describe_topics(client, [topic]))[topic]
+        return None if facts is None else facts.topic_id
+
+    def records(
+        self, topic: str, partition: int, start: int, end: int, *, undecided: bool = False
+    ) -> Iterator[Record]:
+        """Raises HeldBackError where a transaction stays open before the end, unless what is open is wanted too."""
+        reader = PartitionReader(self._clients, topic, partition, undecided=undecided)
+        with closing(reader):
+            while start < end:
+                records, start = reader.read(start, _RECORDS_MAX)
+                yield from (record for record in records if record.offset < end)
+
+    def close(self) -> None:
+        self._admin.close()
+
+
+def examine(cluster: Cluster, topics: Topics, partition: int) -> Finding | None:
+    """What hangs in a partition of the journal, and how it has to end; None when nothing is open.
+
+    Raises:
+        TendingError: it does not hang, is not coursesyncd's, or the traces do not tell.
+        LogError: Kafka did not answer.
+    """
+    if partition not in cluster.partitions(topics.journal):
+        raise TendingError(f"{topics.journal} has no partition {partition}")
+    opened = cluster.open_transactions(topics.journal, range(partition, partition + 1))
+    if not opened:
+        return None
+    part = opened[0]
+    _refuse_what_is_at_work(cluster, opened)
+    before, after, tail = _folds(cluster, part)
+    results = _parts(cluster, part, topics.results)
+    try:
+        evidence = _evidence(cluster, topics, part, before, after, tail, results)
+        outcome, why = decided(evidence)
+    except UndecidedError as error:
+        raise TendingError(
+            f"it can not be told how it was decided: {error}. Nothing was changed; see {_RUNBOOK}"
+        ) from None
+    parts = (*_parts(cluster, part, topics.dead_letters), *results, part)
+    return Finding(parts, len(tail), outcome, why)
+
+
+def _refuse_what_is_at_work(cluster: Cluster, opened: list[OpenTransaction]) -> None:
+    first = opened[0]
+    if len({part.producer_id for part in opened}) > 1:
+        raise TendingError(
+            f"{first.topic} partition {first.partition} is written by {len(opened)} producers at once, so by something "
+            f"besides coursesyncd. Take its rights to write there away, and end its transactions first: {_RUNBOOK}"
+        )
+    transactional_id = cluster.coordinated(first.producer_id)
+    if transactional_id is not None:
+        raise TendingError(
+            f"what is open in {first} does not hang: its coordinator will end it (transactional id {transactional_id}), "
+            f"at its time-out at the latest. Try it again in a minute; {_RUNBOOK}"
+        )
+
+
+def _folds(cluster: Cluster, part: OpenTransaction) -> tuple[Fold, Fold, list[Record]]:
+    """Of the journal, without the transaction and with it; and the transaction's records."""
+    earliest, end = cluster.offsets(part.topic, part.partition)
+    tail = list(cluster.records(part.topic, part.partition, part.start_offset, end, undecided=True))
+    before, after = Fold(), Fold()
+    try:
+        for record in cluster.records(part.topic, part.partition, earliest, part.start_offset):
+            before.apply(record.offset, record.key, record.value)
+            after.apply(record.offset, record.key, record.value)
+        for record in tail:
+            after.apply(record.offset, record.key, record.value)
+    except JournalError as error:
+        raise TendingError(
+            f"what hangs in {part} is not coursesyncd's: {error}. `kafka-transactions.sh --bootstrap-server … abort "
+            f"--topic {part.topic} --partition {part.partition} --start-offset {part.start_offset}` ends it; {_RUNBOOK}"
+        ) from error
+    return before, after, tail
+
+
+def _parts(cluster: Cluster, part: OpenTransaction, topic: str) -> list[OpenTransaction]:
+    """What the same producer has open in another topic."""
+    opened = cluster.open_transactions(topic, cluster.partitions(topic))
+    return [other for other in opened if other.producer_id == part.producer_id]
+
+
+def _evidence(
+    cluster: Cluster,
+    topics: Topics,
+    part: OpenTransaction,
+    before: Fold,
+    after: Fold,
+    tail: list[Record],
+    results: list[OpenTransaction],
+) -> Evidence:
+    read, gone = _read_in_it(cluster, topics, part.partition, before.position, after.position)
+    resolved = unresolved(before).union(read) - unresolved(after)
+    if not resolved:
+        return Evidence(resolved, frozenset(), frozenset(), tuple(gone))
+    since = tail[0].timestamp - _CLOCK_SLACK_MS
+    visible: set[int] = set()
+    hangs: set[int] = set()
+    for number in cluster.partitions(topics.results):
+        earliest, end = cluster.offsets(topics.results, number)
+        start = cluster.offset_at(topics.results, number, since)
+        if start is None:
+            continue
+        if start == earliest > 0:
+            gone.append(f"older records of {topics.results} partition {number} are deleted already")
+        for other in results:
+            if other.partition == number:
+                pieces = cluster.records(topics.results, number, other.start_offset, end, undecided=True)
+                hangs |= _resolved_by(pieces, part.partition)
+                end = other.start_offset
+        try:
+            visible |= _resolved_by(cluster.records(topics.results, number, start, end), part.partition)
+        except HeldBackError as error:
+            gone.append(
+                f"another transaction is open in {error.topic} partition {error.partition}, end it first"
+            )
+    return Evidence(resolved, resolved & visible, resolved & hangs, tuple(gone))
+
+
+def _read_in_it(
+    cluster: Cluster, topics: Topics, partition: int, before: Position | None, after: Position | None
+) -> tuple[set[int], list[str]]:
+    """The offsets of the changes that were read in the transaction, and what of them is deleted, in words."""
+    if after is None:
+        raise TendingError(f"{topics.journal} partition {partition} holds no position; {_RUNBOOK}")
+    if cluster.topic_id(topics.changes) != after.topic_id:
+        raise TendingError(
+            f"{topics.changes} was deleted and created again after it, so what was read can not be told; {_RUNBOOK}"
+        )
+    earliest, _ = cluster.offsets(topics.changes, partition)
+    start = earliest if before is None else before.next_offset
+    gone = []
+    if start < earliest:
+        gone.append(
+            f"the records {start} to {earliest - 1} of {topics.changes} partition {partition} are deleted"
+        )
+        start = earliest
+    read = cluster.records(topics.changes, partition, start, after.next_offset)
+    return {record.offset for record in read}, gone
+
+
+def _resolved_by(records: Iterator[Record], partition: int) -> set[int]:
+    """Offsets of the changes of an input partition whose results are among these records."""
+    found = set()
+    for record in records:
+        try:
+            result = _decode_result(record.value or b"")
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            continue  # of somebody else
+        if result.type == "course.sync.resolved" and result.data.change.partition == partition:
+            found.add(result.data.change.offset)
+    return found
+
+
+@click.command(name="end-transaction")
+@config_option
+@click.option("--partition", type=click.IntRange(0), required=True, help="Partition of the journal.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
+def end_transaction(*, config_file: Path | None, partition: int, dry_run: bool, yes: bool) -> None:
+    """End a transaction that hangs in the journal, as it was decided.
+
+    Only one that is coursesyncd's own and that no broker will end any more. Its results tell whether it was
+    committed. Needs the right to ClusterAction.
+    """
+    settings = settings_or_exit(config_file, unneeded=frozenset({"kombo"}))
+    try:
+        with closing(Cluster(Clients(kafka_connection(settings.kafka)))) as cluster:
+            finding = examine(cluster, settings.topics, partition)
+            if finding is None:
+                click.echo(
+                    f"Nothing to do: no transaction is open in {settings.topics.journal} partition {partition}."
+                )
+                return
+            for line in told(finding):
+                click.echo(line)
+            if confirmed("End it so?", yes=yes, dry_run=dry_run):
+                for part in finding.parts:
+                    cluster.end(part, finding.outcome)
+                click.echo(f"Done. Partition {partition} is restored within a minute.")
+    except (LogError, TendingError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+def told(finding: Finding) -> Iterator[str]:
+    """What a person must know before the answer."""
+    part = finding.parts[-1]
+    yield f"hangs     {part}: {finding.records} records of producer {part.producer_id}, epoch {part.producer_epoch}"
+    yield from (f"          {other}" for other in finding.parts[:-1])
+    yield f"decided   {finding.why}"
+    yield f"end       {finding.outcome}"

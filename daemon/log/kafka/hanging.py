@@ -1,0 +1,87 @@
+"""Transactions that stay open on a partition although their coordinator is done with them: *hanging* ones (KIP-664).
+
+Nobody will ever end them, and readers of committed records stop where they begin. Functions on an admin client; they
+block and raise the library's `KafkaError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.admin import AbortTransactionSpec, TransactionState
+from kafka.errors import for_code
+
+_ENDED = (TransactionState.EMPTY, TransactionState.COMPLETE_COMMIT, TransactionState.COMPLETE_ABORT)
+"""In every other state a coordinator will still write the end of a transaction, at its time-out at the latest."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTransaction:
+    """What one partition has of a transaction that has not ended there."""
+
+    topic: str
+    partition: int
+    start_offset: int
+    producer_id: int
+    producer_epoch: int
+    coordinator_epoch: int
+
+    def __str__(self) -> str:
+        return f"{self.topic} partition {self.partition} from offset {self.start_offset}"
+
+
+def open_transactions(
+    client: KafkaAdminClient, partitions: Iterable[TopicPartition]
+) -> list[OpenTransaction]:
+    """All of them, hanging or not, in the order of their partitions and offsets."""
+    described = client.describe_producers(list(partitions))
+    return sorted(
+        (
+            OpenTransaction(
+                topic=tp.topic,
+                partition=tp.partition,
+                start_offset=producer.current_transaction_start_offset,
+                producer_id=producer.producer_id,
+                producer_epoch=producer.producer_epoch,
+                coordinator_epoch=producer.coordinator_epoch,
+            )
+            for tp, state in described.items()
+            for producer in state.active_producers
+            if producer.current_transaction_start_offset >= 0
+        ),
+        key=lambda found: (found.topic, found.partition, found.start_offset),
+    )
+
+
+def coordinated(client: KafkaAdminClient, producer_id: int) -> str | None:
+    """The transactional id under which a coordinator is still at work for this producer; None: what it has open hangs."""
+    # No filter by states: kafka-python 3.0.12 sends the names of its enum, which the broker does not know, and finds none.
+    listed = client.list_transactions(producer_id_filters=[producer_id])
+    found = (one for listings in listed.values() for one in listings if one.state not in _ENDED)
+    return next((one.transactional_id for one in found), None)
+
+
+def end_transaction(client: KafkaAdminClient, hanging: OpenTransaction, *, commit: bool) -> None:
+    """Write the end that the coordinator has not written; it takes the right to `ClusterAction`.
+
+    As `kafka-transactions.sh abort` does it. That tool and the library can only abort, the request can do both.
+    """
+    spec = AbortTransactionSpec(
+        topic_partition=TopicPartition(hanging.topic, hanging.partition),
+        producer_id=hanging.producer_id,
+        producer_epoch=hanging.producer_epoch,
+        coordinator_epoch=hanging.coordinator_epoch,
+    )
+
+    async def write() -> None:
+        (leader,) = await client._async_get_leader_for_partitions([spec.topic_partition])  # noqa: SLF001
+        request = client._abort_transaction_request(spec)  # noqa: SLF001
+        request.markers[0].transaction_result = commit
+        response = await client._manager.send(request, node_id=leader)  # noqa: SLF001
+        (written,) = (part for topic in response.markers[0].topics for part in topic.partitions)
+        if written.error_code != 0:
+            raise for_code(written.error_code)(f"the end of the transaction in {hanging} was not written")
+
+    client._manager.run(write)  # noqa: SLF001
