@@ -27,7 +27,8 @@ from daemon.sandbox.simulator.faults import (
 )
 from tests.sim.faulty import LogFaults
 from tests.sim.network import NetworkFaults
-from tests.sim.witness import Moment, Who
+from tests.sim.seen import Who
+from tests.sim.witness import Moment
 from tests.sim.world import Replica, World
 
 

@@ -12,7 +12,8 @@ from daemon.config import Topics
 from daemon.log.embedded import EmbeddedCluster, EmbeddedLog, EmbeddedShardLog, Notice, Session
 from daemon.log.port import CommitFailedError, Event, InputFacts, LogError, Record, Records, Transaction
 from tests.sim.manners import Manners
-from tests.sim.witness import Who, Witness
+from tests.sim.seen import Who
+from tests.sim.witness import Witness
 
 
 @dataclass(slots=True)

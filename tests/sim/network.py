@@ -13,7 +13,8 @@ from daemon.core.answers import NoAnswer, PollAnswer, SubmitAnswer, Trouble
 from daemon.kombo import wire
 from daemon.sandbox.simulator.state import Simulator
 from daemon.sandbox.simulator.wire import Delivery, Reply
-from tests.sim.witness import Who, Witness
+from tests.sim.seen import Who
+from tests.sim.witness import Witness
 
 After = Callable[[float, Callable[[], None]], None]
 

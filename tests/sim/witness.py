@@ -4,9 +4,9 @@ It sees what the log and the API see: every transaction that was written, who ow
 POST when it leaves and every answer that is heard. It asks the daemon nothing. What it finds is a
 violation even where chance, or another rule, kept the contract this time::
 
-    log side    R2 a verdict whole, in one transaction · no gap behind a position · R9 a batch is written
-                once · contract 6 the windows, the backlog, and the size of a record · a dead letter with each
-                rejection
+    log side    R2 a verdict whole, in one transaction · no gap behind a position · R9 a batch is written once
+    bounds      contract 6 the windows, the backlog, and the size of a record · a dead letter with each
+                rejection (`bounds`)
     manners     R4, R5 who may open a shard, and who may begin to read (`manners`)
     API side    contract 2 one open submission per course · R3 nothing before its record · R6 who may POST,
                 and when · Retry-After is kept
@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -36,26 +36,16 @@ from daemon.core.answers import (
     TaskFailed,
     TaskPending,
 )
-from daemon.log.port import Message, Transaction
+from daemon.log.port import Transaction
 from daemon.sandbox.simulator.state import Simulator
 from daemon.sandbox.simulator.tasks import Task
-from tests.sim.journal_view import BatchRecord, JournalView, WaitRecord, batch_record, courses_of
+from tests.sim.bounds import Bounds
+from tests.sim.journal_view import JournalView, batch_record, courses_of
 from tests.sim.pace import Pace
+from tests.sim.seen import Sealed, SeenEvent, Who, decode_event
 
-Who = tuple[str, int]
-"""A process: a replica and which of its lives."""
-
-Course = tuple[str, str]
-
-BACKLOG_FULL = "COURSESYNC.BACKLOG_FULL"
-SOURCE = "coursesync-source"
-MUCH = 1_000_000
-"""Bytes that no history has waiting. How many wait in the middle of a step can not be seen from its records."""
 EPSILON = 0.001
 """Seconds of rounding."""
-
-BATCH_OVERHEAD_MAX = 300
-"""Bytes of a batch record beside its items: names of its fields, times, the body's frame."""
 
 
 class Moment(StrEnum):
@@ -72,32 +62,6 @@ class Moment(StrEnum):
     """A task has timed out and is watched."""
 
 
-class _Change(msgspec.Struct):
-    partition: int
-    offset: int
-
-
-class _Error(msgspec.Struct):
-    code: str | None
-
-
-class _Data(msgspec.Struct):
-    status: str
-    integration_id: str | None
-    origin_id: str | None
-    change: _Change
-    batch_id: str | None
-    error: _Error | None
-
-
-class _Event(msgspec.Struct):
-    type: str
-    data: _Data
-
-
-_decode_event = msgspec.json.Decoder(_Event).decode
-
-
 class Told(NamedTuple):
     """A result, when it was committed."""
 
@@ -105,21 +69,6 @@ class Told(NamedTuple):
     offset: int
     batch_id: str | None
     at: float
-
-
-@dataclass(slots=True, eq=False)
-class Sealed:
-    """A batch from its record to its tombstone, and beyond."""
-
-    record: BatchRecord
-    partition: int
-    api_ms: int
-    """API time when its record was committed."""
-    owner: int
-    """Number of the ownership under which it was sealed."""
-    is_open: bool = True
-    answered_by: dict[Who, float] = field(default_factory=dict)
-    """When each process may POST it again: R6, after a POST without an understood answer."""
 
 
 class Ownership(NamedTuple):
@@ -157,12 +106,14 @@ class Witness:
     _journals: defaultdict[int, JournalView] = field(default_factory=lambda: defaultdict(JournalView))
     _owners: dict[int, Ownership] = field(default_factory=dict)
     _ownerships: int = 0
-    _full: set[tuple[Who, int]] = field(default_factory=set)
-    """Partitions whose backlog is full, as the process that owns them has been told by its last commit."""
+    bounds: Bounds = field(init=False)
     _by_body: defaultdict[tuple[str, bytes], list[Sealed]] = field(default_factory=lambda: defaultdict(list))
     _paces: dict[Who, Pace] = field(default_factory=dict)
     _held_off: dict[tuple[Who, str], float] = field(default_factory=dict)
     """Until when a process may not POST for an integration, since the API has asked for it."""
+
+    def __post_init__(self) -> None:
+        self.bounds = Bounds(self.settings, self.accuse)
 
     def accuse(self, kind: str, sentence: str) -> None:
         self.violations.append((kind, f"{self.clock():.3f} s: {sentence}"))
@@ -182,7 +133,7 @@ class Witness:
     def fenced(self, who: Who, partition: int) -> None:
         """This process has become the owner of the partition: every earlier one is fenced."""
         self._ownerships += 1
-        self._full.discard((who, partition))
+        self.bounds.fenced(who, partition)
         journal = self._journals[partition]
         without = frozenset(journal.batches.keys() - journal.tasks)
         self._owners[partition] = Ownership(self._ownerships, who, self.clock(), without)
@@ -191,7 +142,7 @@ class Witness:
     def committed(self, partition: int, transaction: Transaction) -> None:
         """Everything of this transaction is visible from now on."""
         journal = self._journals[partition]
-        events = [_decode_event(message.value or b"") for message in transaction.results]
+        events = [decode_event(message.value or b"") for message in transaction.results]
         results = {e.data.change.offset for e in events if e.type == "course.sync.resolved"}
         before, waited = journal.next_offset, dict(journal.waits)
         opened, closed = self._journalled(partition, journal, transaction)
@@ -201,9 +152,9 @@ class Witness:
             accounted.update(batch.offsets)
         self._judge_verdicts(partition, closed, accounted, events)
         self._judge_position(partition, before, journal.next_offset, accounted)
-        self._judge_window(partition, journal, opened, closed)
-        self._judge_room(partition, waited, journal, opened, closed, events)
-        self._judge_dead_letters(transaction.dead_letters, events)
+        self.bounds.judge_window(partition, journal, opened, closed)
+        self.bounds.judge_room(partition, waited, journal, opened, closed, events)
+        self.bounds.judge_dead_letters(transaction.dead_letters, events)
         now = self.clock()
         self.told += [
             Told(partition, e.data.change.offset, e.data.batch_id, now)
@@ -221,23 +172,16 @@ class Witness:
         self._tell_commit(partition, transaction, events, opened, closed)
 
     def commit_begins(self, who: Who, partition: int) -> None:
-        self._full.discard((who, partition))
+        self.bounds.commit_begins(who, partition)
 
     def commit_returns(self, who: Who, partition: int) -> None:
         """This process knows now that its commit was written."""
-        limits, waits = self.settings.backlog, self._journals[partition].waits
-        full = (
-            len(waits) >= limits.courses_max
-            or max(_by_integration(waits).values(), default=0) >= limits.courses_max_per_integration
-            or sum(wait.size for wait in waits.values()) >= limits.bytes_max
-        )
-        if full and limits.on_full == "pause" and self._owners[partition].who == who:
-            self._full.add((who, partition))
+        owns = self._owners[partition].who == who
+        self.bounds.commit_returns(who, partition, self._journals[partition].waits, owns=owns)
 
     def delivered(self, who: Who, partition: int) -> None:
-        """The log has handed out records of the input. Contract 6: at a full backlog the input pauses."""
-        if (who, partition) in self._full:
-            self.accuse("unbounded", f"{who[0]} reads on in partition {partition}, whose backlog is full")
+        """The log has handed out records of the input."""
+        self.bounds.delivered(who, partition)
 
     def _journalled(
         self, partition: int, journal: JournalView, transaction: Transaction
@@ -266,7 +210,7 @@ class Witness:
         return opened, closed
 
     def _judge_verdicts(
-        self, partition: int, closed: list[Sealed], accounted: set[int], events: list[_Event]
+        self, partition: int, closed: list[Sealed], accounted: set[int], events: list[SeenEvent]
     ) -> None:
         """R2: what a batch held is ended or held anew where it is closed, and ended nowhere else."""
         for sealed in closed:
@@ -302,86 +246,6 @@ class Witness:
                     "and does not wait",
                 )
 
-    def _judge_window(
-        self, partition: int, journal: JournalView, opened: list[Sealed], closed: list[Sealed]
-    ) -> None:
-        """Contract 6. Splitting a batch may exceed the window, and so is not judged."""
-        most = self.settings.window.batches_max
-        split = {sealed.record.integration_id for sealed in closed}
-        for integration_id in {s.record.integration_id for s in opened} - split:
-            count = sum(batch.integration_id == integration_id for batch in journal.batches.values())
-            if count > most:
-                self.accuse(
-                    "unbounded",
-                    f"{count} batches of {integration_id} are open in partition {partition}: the window is {most}",
-                )
-        places = self.settings.window.batches_max_per_partition
-        taken = len(journal.batches) + len(journal.late)
-        if opened and not closed and taken > places:
-            self.accuse("unbounded", f"{taken} of {places} places are taken in partition {partition}")
-        for sealed in opened:
-            record = sealed.record
-            if len(record.offsets) > self.settings.batch.items_max:
-                self.accuse("unbounded", f"batch {record.batch_id} has {len(record.offsets)} items")
-            limit = self.settings.batch.bytes_max + BATCH_OVERHEAD_MAX
-            if len(record.offsets) > 1 and record.size > limit:
-                self.accuse(
-                    "unbounded", f"the record of batch {record.batch_id} has {record.size} bytes (R7)"
-                )
-
-    def _judge_room(
-        self,
-        partition: int,
-        waited: dict[Course, WaitRecord],
-        journal: JournalView,
-        opened: list[Sealed],
-        closed: list[Sealed],
-        events: list[_Event],
-    ) -> None:
-        """Contract 6, at a full backlog: who is rejected, and who is taken in. In which order things happened
-        within a step nobody can see from here; what waited at any moment of it is all that it leaves, in wait
-        records and in batches.
-        """
-        limits, waits = self.settings.backlog, journal.waits
-        sealed = {(each.record.integration_id, course) for each in opened for course in each.record.courses}
-        ever = _by_integration([*waits, *(sealed - waits.keys())])
-        for event in events:
-            data = event.data
-            if data.error is None or data.error.code != BACKLOG_FULL:
-                continue
-            place = f"change {partition}/{data.change.offset}"
-            course = (data.integration_id or "", data.origin_id or "")
-            wait = waits.get(course)
-            if wait and wait.offset < data.change.offset and (course in waited or not wait.seals):
-                self.accuse("unbounded", f"{place} was rejected, and one of its course waits (contract 6)")
-            room = ever.total() < limits.courses_max
-            room = room and ever[course[0]] < limits.courses_max_per_integration
-            if room and limits.bytes_max > MUCH:
-                self.accuse("unbounded", f"{place} was rejected, and there was room")
-        if limits.on_full != "reject":
-            return
-        # What came back from a batch waits over the limits, and a newer one may have taken its place at once.
-        returned = {(each.record.integration_id, course) for each in closed for course in each.record.courses}
-        waited_before = waited.keys() | returned
-        fresh = {course for course, wait in waits.items() if course not in waited_before and not wait.seals}
-        stayed = _by_integration([course for course in waits if course in waited or course in fresh])
-        for integration_id, _ in fresh:
-            most = limits.courses_max_per_integration
-            if stayed[integration_id] > most or stayed.total() > limits.courses_max:
-                self.accuse(
-                    "unbounded", f"a course of {integration_id} was taken in, and {stayed.total()} wait"
-                )
-
-    def _judge_dead_letters(self, dead_letters: Sequence[Message], events: list[_Event]) -> None:
-        sources = sorted(int(dict(each.headers)[SOURCE].rpartition(b"/")[2]) for each in dead_letters)
-        rejected = sorted(e.data.change.offset for e in events if e.data.status == "REJECTED")
-        if sources != rejected:
-            self.accuse("torn_steps", f"dead letters of {sources}, and {rejected} are rejected (R2)")
-        for letter in dead_letters:
-            size = len(letter.key or b"") + len(letter.value or b"")
-            if size > 1024 * 1024:
-                self.accuse("unbounded", f"a dead letter has {size} bytes, a topic takes 1 MiB (R7)")
-
     def _digest_of(self, partition: int, transaction: Transaction) -> None:
         self.digest.update(f"{self.clock()} {partition} {transaction.position}".encode())
         for key, value in transaction.journal:
@@ -393,7 +257,7 @@ class Witness:
         self,
         partition: int,
         transaction: Transaction,
-        events: list[_Event],
+        events: list[SeenEvent],
         opened: list[Sealed],
         closed: list[Sealed],
     ) -> None:
@@ -542,10 +406,6 @@ class Witness:
 
     def halted(self, who: Who, reason: str) -> None:
         self.halts.append(f"{who[0]} halted at {self.clock():.3f} s: {reason}")
-
-
-def _by_integration(courses: Iterable[Course]) -> Counter[str]:
-    return Counter(integration_id for integration_id, _ in courses)
 
 
 def _describe(answer: SubmitAnswer) -> str:

@@ -1,0 +1,55 @@
+"""What crosses the daemon's edges, as far as its judges look at it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from tests.sim.journal_view import BatchRecord
+
+Who = tuple[str, int]
+"""A process: a replica and which of its lives."""
+
+Course = tuple[str, str]
+
+
+class SeenChange(msgspec.Struct):
+    partition: int
+    offset: int
+
+
+class SeenError(msgspec.Struct):
+    code: str | None
+
+
+class SeenData(msgspec.Struct):
+    status: str
+    integration_id: str | None
+    origin_id: str | None
+    change: SeenChange
+    batch_id: str | None
+    error: SeenError | None
+
+
+class SeenEvent(msgspec.Struct):
+    type: str
+    data: SeenData
+
+
+decode_event = msgspec.json.Decoder(SeenEvent).decode
+
+
+@dataclass(slots=True, eq=False)
+class Sealed:
+    """A batch from its record to its tombstone, and beyond."""
+
+    record: BatchRecord
+    partition: int
+    api_ms: int
+    """API time when its record was committed."""
+    owner: int
+    """Number of the ownership under which it was sealed."""
+    is_open: bool = True
+    answered_by: dict[Who, float] = field(default_factory=dict)
+    """When each process may POST it again: R6, after a POST without an understood answer."""
