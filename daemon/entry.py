@@ -11,7 +11,7 @@ import signal
 import sys
 from types import FrameType
 
-STOPS = (signal.SIGTERM, signal.SIGINT)
+from daemon.stop_signals import STOPS
 
 
 def main() -> None:

@@ -20,7 +20,6 @@ from daemon.commands.certificates import CertificateError, not_after
 from daemon.commands.connections import kafka_connection
 from daemon.commands.options import EXIT_CONFIGURATION, config_option, settings_or_exit
 from daemon.config import Settings
-from daemon.entry import STOPS
 from daemon.kombo.api_key import ApiKeyError, ApiKeyFile
 from daemon.kombo.client import KomboClient, KomboSetupError
 from daemon.log.kafka.log import KafkaLog
@@ -30,6 +29,7 @@ from daemon.runtime.engine import Engine
 from daemon.runtime.ports import Ports
 from daemon.runtime.pulse import LOOPS, pulse
 from daemon.runtime.watchdog import Watchdog
+from daemon.stop_signals import STOPS
 from daemon.telemetry import logs
 from daemon.telemetry.health import Health
 from daemon.telemetry.labels import CertificateUsage, LogLevel

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -167,11 +168,38 @@ def _impurities(files: Mapping[str, str]) -> Iterator[str]:
                     yield f"{module} imports from random: the core has no randomness of its own"
 
 
+def circle(files: Mapping[str, str]) -> list[str]:
+    """Modules that import each other in a circle, if there are any; also by imports inside functions."""
+
+    def module_of(target: str) -> str:
+        return target if target in files else target.rpartition(".")[0]
+
+    graph = {
+        module: {
+            module_of(target)
+            for target in imports(module, source, is_package=any(f.startswith(f"{module}.") for f in files))
+        }
+        & files.keys() - {module}
+        for module, source in files.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        found: list[str] = error.args[1]
+        return found
+    return []
+
+
 # --- the tests ------------------------------------------------------------------------------------
 
 
 def test_imports_go_down_only():
     assert violations(sources()) == []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    assert circle(sources()) == []
+    assert circle({"daemon.a": "def f():\n    from daemon.b import c", "daemon.b": "import daemon.a"}) != []
 
 
 def test_no_exception_outlives_its_use():
