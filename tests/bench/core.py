@@ -93,7 +93,10 @@ def in_flight(courses: int) -> dict[str, float]:
     """Resident megabytes of a process with this many courses in accepted tasks of 100, scheduled for polling,
     and the microseconds a change takes through the core until it is accepted.
     """
-    settings = Settings(batch=Batch(items_max=ITEMS_PER_BATCH), window=Window(batches_max=1000))
+    settings = Settings(
+        batch=Batch(items_max=ITEMS_PER_BATCH),
+        window=Window(batches_max=1000, batches_max_per_partition=20_000),
+    )
     now = Now(1_790_000_000_000, 0.0)
     shard = Shard(3, settings, first_position(0, "topic", 6, now), random.Random(1))
     schedule: Schedule[Pending] = Schedule()
