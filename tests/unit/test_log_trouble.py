@@ -347,7 +347,7 @@ async def test_a_foreign_transaction_in_the_journal_is_told_and_the_partition_is
         await world.until(lambda: world.warning(0), "the warning")
         sentence = world.warning(0) or ""
         assert sentence.startswith(
-            "partition 0: a transaction of somebody else holds course-sync-journal back"
+            "partition 0: a transaction that nobody has ended holds course-sync-journal back"
         )
         assert f"… abort --topic course-sync-journal --partition 0 --start-offset {offset}`" in sentence
         await read(world, 1, "x")
