@@ -40,7 +40,7 @@ def test_every_command_that_is_named_exists_with_its_options() -> None:
     text = RUNBOOK.read_text(encoding="utf-8") + "".join(
         Path(module.__file__ or "").read_text(encoding="utf-8") for module in (trouble, kafka_log)
     )
-    named = re.findall(r"`coursesyncd\s+((?:topics\s+)?[a-z]+)([^`]*)`", text)
+    named = re.findall(r"`coursesyncd\s+((?:topics\s+)?[a-z-]+)([^`]*)`", text)
     assert len(named) > 10
     for name, rest in named:
         command: click.Command = main
