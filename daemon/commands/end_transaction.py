@@ -24,6 +24,7 @@ from daemon.core.journal import Fold, JournalError, Position
 from daemon.log.kafka import admin, hanging
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.hanging import OpenTransaction
+from daemon.log.kafka.producer import transactional_id
 from daemon.log.kafka.reading import PartitionReader
 from daemon.log.port import HeldBackError, LogError, Record, Topics
 from daemon.runtime import trouble
@@ -74,8 +75,10 @@ class Cluster:
         wanted = [TopicPartition(topic, partition) for partition in partitions]
         return self._admin.ask(lambda client: hanging.open_transactions(client, wanted))
 
-    def coordinated(self, producer_id: int) -> str | None:
-        return self._admin.ask(lambda client: hanging.coordinated(client, producer_id))
+    def coordinated(self, part: OpenTransaction) -> str | None:
+        """Whose id it is, as `hanging.coordinated`, of what is open in a journal."""
+        own_id = transactional_id(part.topic, part.partition)
+        return self._admin.ask(lambda client: hanging.coordinated(client, part.producer_id, own_id))
 
     def end(self, part: OpenTransaction, outcome: Outcome) -> None:
         commit = outcome is Outcome.COMMIT
@@ -147,10 +150,10 @@ def _refuse_what_is_at_work(cluster: Cluster, opened: list[OpenTransaction]) -> 
             f"{first.topic} partition {first.partition} is written by {len(opened)} producers at once, so by something "
             f"besides coursesyncd. Take its rights to write there away, and end its transactions first: {_RUNBOOK}"
         )
-    transactional_id = cluster.coordinated(first.producer_id)
-    if transactional_id is not None:
+    at_work = cluster.coordinated(first)
+    if at_work is not None:
         raise TendingError(
-            f"what is open in {first} does not hang: its coordinator will end it (transactional id {transactional_id}), "
+            f"what is open in {first} does not hang: its coordinator will end it (transactional id {at_work}), "
             f"at its time-out at the latest. Try it again in a minute; {_RUNBOOK}"
         )
 

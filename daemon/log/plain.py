@@ -16,6 +16,7 @@ from kafka.errors import KafkaError
 
 from daemon.log.kafka.admin import partition_count
 from daemon.log.kafka.clients import Clients, KafkaConnection
+from daemon.log.kafka.rights import words
 from daemon.log.port import LogError
 
 OUTSTANDING_RECORDS_MAX = 20_000
@@ -73,9 +74,7 @@ class Publisher:
         self._outstanding_bytes = 0
         try:
             clients = _Clients(connection)
-            with clients.admin() as admin:  # the producer itself would look for a missing topic for 15 s
-                if partition_count(admin, topic) is None:
-                    raise LogError(_missing(topic))
+            _find(clients, topic)  # the producer itself would look for a missing topic for 15 s
             self._producer = clients.publisher()
         except KafkaError as error:
             raise LogError(_unreachable(connection, error)) from error
@@ -134,7 +133,8 @@ class Publisher:
 
     def _refused(self, error: KafkaError) -> LogError:
         return LogError(
-            f"The topic {self.topic} did not take a record: {error}. Confirmed before: {self.confirmed}."
+            f"The topic {self.topic} did not take a record: {words(error, 'Write', f'topic {self.topic}')}. "
+            f"Confirmed before: {self.confirmed}."
         )
 
 
@@ -152,13 +152,15 @@ def read_topic(
     Raises:
         LogError: no broker answered, or the topic does not exist.
     """
+    clients = Clients(connection)
     try:
-        consumer = Clients(connection).reader()
+        consumer = clients.reader()
     except KafkaError as error:
         raise LogError(_unreachable(connection, error)) from error
     try:
         partitions = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
         if not partitions:
+            _find(clients, topic)
             raise LogError(_missing(topic))
         consumer.assign(partitions)
         ends: dict[TopicPartition, int] = consumer.end_offsets(partitions)
@@ -173,9 +175,18 @@ def read_topic(
                             topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers)
                         )
     except KafkaError as error:
-        raise LogError(f"The topic {topic} could not be read: {error}") from error
+        raise LogError(
+            f"The topic {topic} could not be read: {words(error, 'Read', f'topic {topic}')}"
+        ) from error
     finally:
         consumer.close()
+
+
+def _find(clients: Clients, topic: str) -> None:
+    """Raises LogError where there is no such topic, or we may not look at it; otherwise as the client does."""
+    with clients.admin() as admin:
+        if partition_count(admin, topic) is None:
+            raise LogError(_missing(topic))
 
 
 def _missing(topic: str) -> str:

@@ -14,9 +14,17 @@ from typing import TypeVar
 
 from kafka import IsolationLevel, KafkaAdminClient, OffsetAndMetadata, OffsetSpec, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import CoordinatorNotAvailableError, KafkaError, UnknownTopicOrPartitionError, for_code
+from kafka.errors import (
+    AuthorizationError,
+    CoordinatorNotAvailableError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 
 from daemon.log.kafka.clients import Clients
+from daemon.log.kafka.rights import denied
 from daemon.log.kafka.worker import breathe
 from daemon.log.port import InputFacts, LogError, Topics
 
@@ -81,11 +89,18 @@ class Admin:
 
 
 def describe_topics(client: KafkaAdminClient, names: Iterable[str]) -> dict[str, TopicFacts | None]:
-    """What is known of each of these topics; None where it does not exist."""
+    """What is known of each of these topics; None where it does not exist.
+
+    Raises:
+        LogError: they, or their settings, may not be looked at.
+    """
     names = list(names)
     facts = {name: _shape(client, name) for name in names}
     existing = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names if facts[name]]
     described = client.describe_configs(existing, config_filter="all")["topic"] if existing else {}
+    for name, configs in described.items():
+        if not configs:  # the library passes over the error; without one there always are some
+            raise LogError(denied("DescribeConfigs", f"topic {name}"))
     return {
         name: None
         if shape is None
@@ -99,6 +114,7 @@ def create_topics(client: KafkaAdminClient, topics: Iterable[NewTopic]) -> None:
 
     Raises:
         TopicAlreadyExistsError: one of them exists; the others may have been made.
+        LogError: we may not make one of them.
     """
     wanted = {
         topic.name: {
@@ -108,7 +124,10 @@ def create_topics(client: KafkaAdminClient, topics: Iterable[NewTopic]) -> None:
         }
         for topic in topics
     }
-    client.create_topics(wanted, wait_for_metadata=True)
+    try:
+        client.create_topics(wanted, wait_for_metadata=True)
+    except AuthorizationError as error:
+        raise LogError(denied("Create", f"topic {', '.join(wanted)}")) from error
 
 
 def partition_count(client: KafkaAdminClient, topic: str) -> int | None:
@@ -183,6 +202,8 @@ def _group_offset(client: KafkaAdminClient, group_id: str, tp: TopicPartition) -
         breathe()
         try:
             committed = client.list_group_offsets({group_id: [tp]})[group_id].get(tp)
+        except AuthorizationError as error:
+            raise LogError(denied("Describe", f"group {group_id}")) from error
         except CoordinatorNotAvailableError:
             if time.monotonic() > deadline:
                 raise
@@ -216,6 +237,8 @@ def _shape(client: KafkaAdminClient, name: str) -> tuple[str, str, int, int] | N
     (topic,) = client.describe_topics([name])
     if topic["error_code"] == _NO_SUCH_TOPIC:
         return None
+    if topic["error_code"] == TopicAuthorizationFailedError.errno:
+        raise LogError(denied("Describe", f"topic {name}"))
     if topic["error_code"] != 0:
         raise for_code(topic["error_code"])(f"topic {name} could not be described")
     replicas = min(len(partition["replica_nodes"]) for partition in topic["partitions"])

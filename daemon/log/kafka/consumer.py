@@ -21,6 +21,7 @@ import structlog
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.errors import (
     FencedInstanceIdError,
+    GroupAuthorizationFailedError,
     KafkaError,
     LogTruncationError,
     OffsetOutOfRangeError,
@@ -33,6 +34,7 @@ from daemon.log.kafka.endurance import UNEXPLAINED_MAX, Streak, is_fatal
 from daemon.log.kafka.flows import Flows
 from daemon.log.kafka.handover import Handover
 from daemon.log.kafka.membership import Membership
+from daemon.log.kafka.rights import words
 from daemon.log.kafka.worker import post_to
 from daemon.log.port import Assigned, FatalLogError, Revoked
 
@@ -220,12 +222,16 @@ class InputConsumer:
             time.sleep(RETRY_PAUSE)
         except KafkaError as error:
             if is_fatal(error) or self._unexplained.note(time.monotonic()) > UNEXPLAINED_MAX:
-                raise FatalLogError(f"the Kafka consumer can not go on: {_words(error)}") from error
+                raise FatalLogError(f"the Kafka consumer can not go on: {self._refused(error)}") from error
             self._complain(error)
             time.sleep(RETRY_PAUSE)
         else:
             self._check_topic()
             self._flows.hand_over(polled)
+
+    def _refused(self, error: KafkaError) -> str:
+        of_group = isinstance(error, GroupAuthorizationFailedError)
+        return words(error, "Read", f"group {self._group_id}" if of_group else f"topic {self._topic}")
 
     def _check_topic(self) -> None:
         """Before anything that was read is handed over: records are fetched by the topic's name, and from one that

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import AbortTransactionSpec, TransactionState
-from kafka.errors import for_code
+from kafka.errors import (
+    AuthorizationError,
+    ClusterAuthorizationFailedError,
+    TransactionalIdNotFoundError,
+    for_code,
+)
+
+from daemon.log.kafka.rights import denied
+from daemon.log.port import LogError
 
 _ENDED = (TransactionState.EMPTY, TransactionState.COMPLETE_COMMIT, TransactionState.COMPLETE_ABORT)
 """In every other state a coordinator will still write the end of a transaction, at its time-out at the latest."""
@@ -55,8 +63,19 @@ def open_transactions(
     )
 
 
-def coordinated(client: KafkaAdminClient, producer_id: int) -> str | None:
-    """The transactional id under which a coordinator is still at work for this producer; None: what it has open hangs."""
+def coordinated(client: KafkaAdminClient, producer_id: int, transactional_id: str) -> str | None:
+    """The transactional id under which a coordinator is still at work for this producer; None: what it has open hangs.
+
+    Raises:
+        LogError: `transactional_id`, the one that it should have, may not be looked at. A list of transactions leaves
+            out what may not be, and what is at work would be taken for hanging.
+    """
+    try:
+        client.describe_transactions([transactional_id])
+    except TransactionalIdNotFoundError:
+        pass
+    except AuthorizationError as error:
+        raise LogError(denied("Describe", f"transactional id {transactional_id}")) from error
     # No filter by states: kafka-python 3.0.12 sends the names of its enum, which the broker does not know, and finds none.
     listed = client.list_transactions(producer_id_filters=[producer_id])
     found = (one for listings in listed.values() for one in listings if one.state not in _ENDED)
@@ -81,6 +100,8 @@ def end_transaction(client: KafkaAdminClient, hanging: OpenTransaction, *, commi
         request.markers[0].transaction_result = commit
         response = await client._manager.send(request, node_id=leader)  # noqa: SLF001
         (written,) = (part for topic in response.markers[0].topics for part in topic.partitions)
+        if written.error_code == ClusterAuthorizationFailedError.errno:
+            raise LogError(denied("ClusterAction", "the cluster"))
         if written.error_code != 0:
             raise for_code(written.error_code)(f"the end of the transaction in {hanging} was not written")
 

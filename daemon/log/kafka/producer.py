@@ -23,10 +23,12 @@ from kafka.errors import (
     MessageSizeTooLargeError,
     ProducerFencedError,
     RecordListTooLargeError,
+    TopicAuthorizationFailedError,
 )
 
 from daemon.log.kafka.clients import DELIVERY_TIMEOUT, Clients
 from daemon.log.kafka.partitioner import place
+from daemon.log.kafka.rights import words
 from daemon.log.kafka.sending import Outgoing, reached_the_broker, send_all
 from daemon.log.kafka.worker import breathe
 from daemon.log.port import (
@@ -48,6 +50,11 @@ CLOSE_TIMEOUT = 3.0
 
 _REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidRecordError, InvalidTimestampError)
 """What is wrong with a record, not with the cluster: trying again helps nobody."""
+
+
+def transactional_id(journal: str, partition: int) -> str:
+    """R1: named after what it protects, so that another consumer group fences too."""
+    return f"{journal}-{partition}"
 
 
 class _Written(NamedTuple):
@@ -81,9 +88,9 @@ class ShardProducer:
             LogError
         """
         self._failed = False
+        own_id = transactional_id(self._topics.journal, self._partition)
         try:
-            # R1: named after what it protects, so that another consumer group fences too.
-            producer = self._clients.producer(f"{self._topics.journal}-{self._partition}")
+            producer = self._clients.producer(own_id)
             self._producer = producer
             breathe()
             producer.init_transactions()
@@ -92,8 +99,10 @@ class ShardProducer:
                 producer.partitions_for(topic)  # so that the first commit need not wait for it
         except KafkaError as error:
             self._failed = True
+            operation = "Describe" if isinstance(error, TopicAuthorizationFailedError) else "Write"
+            why = words(error, operation, f"transactional id {own_id}")
             raise LogError(
-                f"the journal of partition {self._partition} could not be fenced: {_words(error)}"
+                f"the journal of partition {self._partition} could not be fenced: {why}"
             ) from error
 
     def commit(self, transaction: Transaction) -> list[int]:
@@ -166,7 +175,8 @@ class ShardProducer:
         if isinstance(error, _REFUSALS):  # by the client itself, which looks at nothing but the size
             largest = max(_records(self._topics, transaction), key=lambda record: record.size)
             return self._refusal(largest, error)
-        failed = f"commit to partition {self._partition} failed: {_words(error)}"
+        named = ", ".join(sorted({record.topic for record in _records(self._topics, transaction)}))
+        failed = f"commit to partition {self._partition} failed: {words(error, 'Write', f'topic {named}')}"
         return FencedError(failed) if _is_fencing(error) else CommitFailedError(failed)
 
     def _refusal(self, record: _Written, error: KafkaError) -> RecordRefusedError:

@@ -9,6 +9,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, OffsetOutOfRangeError, RetriableError
 
 from daemon.log.kafka.clients import Clients
+from daemon.log.kafka.rights import words
 from daemon.log.kafka.worker import breathe
 from daemon.log.port import CorruptJournalError, HeldBackError, LogError, Record
 
@@ -53,7 +54,8 @@ class PartitionReader:
             raise CorruptJournalError(f"{self._name} has no offset {offset}") from error
         except KafkaError as error:
             self.close()  # after an error in a record, the client's next poll may spin for ever
-            raise LogError(f"{self._name} could not be read: {type(error).__name__}: {error}") from error
+            why = words(error, "Read", f"topic {self._tp.topic}")
+            raise LogError(f"{self._name} could not be read: {why}") from error
 
     def _read(self, consumer: KafkaConsumer, offset: int, records_max: int, deadline: float) -> Piece:
         while True:

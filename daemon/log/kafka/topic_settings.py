@@ -11,8 +11,10 @@ from typing import Final
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import AuthorizationError, TopicAuthorizationFailedError
 
 from daemon.log.kafka.clients import RECORD_BYTES_MAX
+from daemon.log.kafka.rights import denied
 from daemon.log.port import LogError
 
 JOURNAL: Final[Mapping[str, str]] = MappingProxyType(
@@ -43,10 +45,15 @@ def alter_topic(client: KafkaAdminClient, name: str, configs: Mapping[str, str])
     """
     answer = client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, dict(configs))])
     outcome = answer["topic"][name]
+    if outcome.startswith(f"[Error {TopicAuthorizationFailedError.errno}]"):
+        raise LogError(denied("AlterConfigs", f"topic {name}"))
     if outcome != "OK":
         raise LogError(f"the settings of topic {name} could not be changed: {outcome}")
 
 
 def add_partitions(client: KafkaAdminClient, name: str, count: int) -> None:
-    """Let a topic have so many partitions in all; more than it has."""
-    client.create_partitions({name: count})
+    """Let a topic have so many partitions in all; more than it has. Raises LogError where we may not."""
+    try:
+        client.create_partitions({name: count})
+    except AuthorizationError as error:
+        raise LogError(denied("Alter", f"topic {name}")) from error

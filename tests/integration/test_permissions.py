@@ -1,0 +1,234 @@
+"""docs/permissions.md on a broker with an authorizer: each program works with the rights of its row and no others, and
+says which one is missing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from daemon_world import DEADLINE, change, wait_until
+from kafka import KafkaAdminClient, KafkaProducer
+from permissions import PASSWORD, GuardedBroker, Right, Rights, granted, table
+
+from daemon.cli import main
+from daemon.log.kafka.clients import KafkaConnection
+from daemon.log.kafka.partitioner import place
+from daemon.log.kafka.producer import transactional_id
+from daemon.log.plain import Publisher, read_topic
+from daemon.sandbox.process import Child
+
+COURSESYNCD = str(Path(sys.executable).with_name("coursesyncd"))
+KEY = "sandbox-key"
+CHANGES, JOURNAL, RESULTS, DEAD_LETTERS = (
+    "course-changes",
+    "course-sync-journal",
+    "course-sync-results",
+    "course-sync-dead-letters",
+)
+INTEGRATION = b"tool:1"
+
+
+def test_the_commands_of_the_page_grant_what_its_table_says() -> None:
+    assert granted() == table()
+    assert table()["run"]
+
+
+class World:
+    """The topics have the names of the page, so that the page is granted to the letter. Each program has a user."""
+
+    def __init__(self, broker: GuardedBroker, rights: Rights, url: str, folder: Path) -> None:
+        self.rights = rights
+        self.open = KafkaConnection((broker.bootstrap,))
+        self._guarded, self._url, self._folder = broker.guarded, url, folder
+        self._starts = 0
+        for name, secret in (("key", KEY), ("password", PASSWORD)):
+            (folder / name).write_text(secret)
+
+    def environ(self, user: str) -> dict[str, str]:
+        return {
+            "COURSESYNC_KAFKA_BOOTSTRAP_SERVERS": self._guarded,
+            "COURSESYNC_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+            "COURSESYNC_KAFKA_SASL_MECHANISM": "PLAIN",
+            "COURSESYNC_KAFKA_SASL_USERNAME": user,
+            "COURSESYNC_KAFKA_SASL_PASSWORD_FILE": str(self._folder / "password"),
+            "COURSESYNC_KOMBO_BASE_URL": self._url,
+            "COURSESYNC_KOMBO_API_KEY_FILE": str(self._folder / "key"),
+            "COURSESYNC_ADMIN_HOST": "127.0.0.1",
+            "COURSESYNC_ADMIN_PORT": "0",
+            "COURSESYNC_BATCH_LINGER": "50ms",
+            "COURSESYNC_POLL_FIRST_AFTER": "100ms",
+        }
+
+    def does(self, program: str, *arguments: str, given: str | None = None) -> str:
+        """Its user has the program's rights; what it says."""
+        done = CliRunner().invoke(
+            main, [*program.split(), *arguments], env=self.environ(user_of(program)), input=given
+        )
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    def refuses(self, program: str, *arguments: str) -> str:
+        done = CliRunner().invoke(main, [*program.split(), *arguments], env=self.environ(user_of(program)))
+        assert done.exit_code == 1, done.output
+        return done.output
+
+    @contextmanager
+    def daemon(self) -> Iterator[Child]:
+        self._starts += 1
+        log = self._folder / f"run-{self._starts}.log"
+        child = Child.start("run", [COURSESYNCD, "run"], log=log, env=self.environ("run"), hold_sigterm=True)
+        try:
+            yield child
+        finally:
+            if child.running:
+                child.stop(DEADLINE)
+
+    def publish(self) -> None:
+        """A change that succeeds and one that is rejected: all topics are written to."""
+        with Publisher(self.open, CHANGES) as publisher:
+            for value in (json.dumps(change(1)), "{}"):
+                publisher.send(INTEGRATION, value.encode())
+
+    def counts(self) -> tuple[int, int]:
+        """Results and dead letters."""
+        return len(list(read_topic(self.open, RESULTS))), len(list(read_topic(self.open, DEAD_LETTERS)))
+
+
+def user_of(program: str) -> str:
+    return program.replace(" ", "-")
+
+
+@pytest.fixture(scope="module")
+def world(startable_kafka: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("permissions")
+    command = [sys.executable, "-m", "daemon.sandbox.simulator", "--api-key", KEY, "--task-seconds", "0"]
+    with (
+        GuardedBroker(map(user_of, table())) as broker,
+        closing(KafkaAdminClient(bootstrap_servers=broker.bootstrap)) as admin,
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as simulator,
+    ):
+        try:
+            assert simulator.stdout is not None
+            url = json.loads(simulator.stdout.readline())["base_url"]
+            world = World(broker, Rights(admin), url, folder)
+            for program, rights in table().items():
+                world.rights.grant(user_of(program), rights)
+            world.does("topics create", "--partitions", "2", "--replication-factor", "1")
+            yield world
+        finally:
+            simulator.terminate()
+
+
+@pytest.mark.kafka
+def test_each_program_works_with_its_rights_alone(world: World) -> None:
+    world.does("topics create")  # looks at what is there
+    world.does("check")
+    world.does("publish", given=json.dumps(change(1)) + "\n{}\n")
+    here = place(INTEGRATION, 2)
+    # The end of a transaction lies behind what was read: `grow` has to read on to know that it is no change.
+    _publish_in_a_transaction(world, 1 - here)
+    with world.daemon():
+        wait_until(lambda: world.counts() == (3, 1), "a result for each change, and the dead letter")
+    assert "3 results" in world.does("results")
+    assert "READ UP TO" in world.does("inspect", "partitions")
+
+    world.does("publish", given=json.dumps(change(2)))
+    skipped = world.does("skip", "--partition", str(here), "--to", "latest", "--yes")
+    assert "never get a result" in skipped
+    assert "have 3 partitions" in world.does("topics grow", "--partitions", "3", "--yes")
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("missing", sorted(table()["run"]), ids=str)
+def test_the_daemon_names_the_right_that_is_missing(world: World, missing: Right) -> None:
+    """With no more than Describe instead. It goes on by itself when it has the right, unless it has ended."""
+    known = world.counts()
+    world.publish()
+    describe = missing._replace(operation="Describe")
+    world.rights.revoke("run", missing)
+    if missing.operation != "DescribeConfigs":
+        world.rights.grant("run", [describe])
+    try:
+        with world.daemon() as daemon:
+            kind = missing.kind.replace("-", " ")
+            told = f"does not allow this user the operation {missing.operation} on {kind} {missing.name}"
+            wait_until(lambda: told in daemon.output(), told)
+            if missing.name == CHANGES or missing.kind == "group":
+                assert daemon.wait(DEADLINE) == 1
+            assert world.counts() == known
+            world.rights.grant("run", [missing])
+            if daemon.running:
+                _await_two_more(world, known)
+        if world.counts() == known:
+            with world.daemon():
+                _await_two_more(world, known)
+    finally:
+        world.rights.grant("run", [missing])
+        if missing.operation != "DescribeConfigs":
+            world.rights.revoke("run", describe)
+
+
+@pytest.mark.kafka
+def test_what_may_not_be_looked_at_is_not_taken_for_hanging(world: World) -> None:
+    """A list of transactions leaves out what one may not look at: one that is at work was ended as if it hung."""
+    look = Right("Describe", "transactional-id", f"{JOURNAL}-")
+    own_id = transactional_id(JOURNAL, 0)
+    producer = KafkaProducer(bootstrap_servers=world.open.bootstrap_servers, transactional_id=own_id)
+    with closing(producer):
+        producer.init_transactions()
+        producer.begin_transaction()
+        producer.send(JOURNAL, b"{}", b'["position"]', partition=0).get(DEADLINE)
+        assert "does not hang" in world.refuses("end-transaction", "--partition", "0", "--yes")
+        world.rights.revoke("end-transaction", look)
+        try:
+            refused = world.refuses("end-transaction", "--partition", "0", "--yes")
+        finally:
+            world.rights.grant("end-transaction", [look])
+        assert f"Describe on transactional id {own_id}" in refused
+        producer.abort_transaction()
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize(
+    ("program", "arguments", "missing"),
+    [
+        ("check", (), Right("DescribeConfigs", "topic", RESULTS)),
+        ("topics create", (), Right("Describe", "topic", RESULTS)),
+        ("topics grow", ("--partitions", "9", "--yes"), Right("Alter", "topic", JOURNAL)),
+        ("skip", ("--partition", "0"), Right("Describe", "group", "course-sync-daemon")),
+        ("results", (), Right("Read", "topic", RESULTS)),
+    ],
+    ids=str,
+)
+def test_a_command_names_the_right_that_is_missing(
+    world: World, program: str, arguments: tuple[str, ...], missing: Right
+) -> None:
+    user = user_of(program)
+    world.rights.revoke(user, missing)
+    try:
+        said = world.refuses(program, *arguments)
+    finally:
+        world.rights.grant(user, [missing])
+    operation = "Describe" if missing.operation == "Read" else missing.operation  # it begins with looking
+    assert f"does not allow this user the operation {operation} on {missing.kind} {missing.name}" in said
+
+
+def _await_two_more(world: World, known: tuple[int, int]) -> None:
+    results, dead_letters = known
+    wait_until(lambda: world.counts() == (results + 2, dead_letters + 1), "results of both changes")
+
+
+def _publish_in_a_transaction(world: World, partition: int) -> None:
+    producer = KafkaProducer(bootstrap_servers=world.open.bootstrap_servers, transactional_id="a publisher's")
+    with closing(producer):
+        producer.init_transactions()
+        producer.begin_transaction()
+        value = json.dumps(change(3)).encode()
+        producer.send(CHANGES, value, INTEGRATION, partition=partition).get(DEADLINE)
+        producer.commit_transaction()
