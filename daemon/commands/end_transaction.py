@@ -99,8 +99,7 @@ class Cluster:
         return self._admin.ask(lambda client: admin.offset_at(client, topic, partition, timestamp))
 
     def topic_id(self, topic: str) -> str | None:
-        facts = self._admin.ask(lambda client: admin.describe_topics(client, [topic]))[topic]
-        return None if facts is None else facts.topic_id
+        return self._admin.ask(lambda client: admin.topic_id(client, topic))
 
     def records(
         self, topic: str, partition: int, start: int, end: int, *, undecided: bool = False

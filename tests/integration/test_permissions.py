@@ -6,17 +6,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from daemon_world import DEADLINE, change, wait_until
-from kafka import KafkaAdminClient, KafkaProducer
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from permissions import PASSWORD, GuardedBroker, Right, Rights, granted, table
 
 from daemon.cli import main
+from daemon.core.journal import POSITION_KEY, encode_value
+from daemon.core.model import Now
+from daemon.core.shard import first_position
+from daemon.log.kafka.admin import topic_id
 from daemon.log.kafka.clients import KafkaConnection
 from daemon.log.kafka.partitioner import place
 from daemon.log.kafka.producer import transactional_id
@@ -126,6 +131,36 @@ def world(startable_kafka: None, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.mark.kafka
+def test_a_hanging_transaction_is_ended_with_the_rights_for_it_alone(world: World) -> None:
+    """Before anything was read: it holds the position at which the partition begins anyway."""
+    own_id = transactional_id(JOURNAL, 1)
+    producer = KafkaProducer(bootstrap_servers=world.open.bootstrap_servers, transactional_id=own_id)
+    with (
+        closing(producer),
+        closing(KafkaAdminClient(bootstrap_servers=world.open.bootstrap_servers)) as admin,
+    ):
+        changes = topic_id(admin, CHANGES)
+        assert changes is not None
+        producer.init_transactions()
+        manager = producer._transaction_manager
+        tell = manager.maybe_add_partition_to_transaction
+        manager.maybe_add_partition_to_transaction = lambda tp: _forget(manager, tell, tp)
+        producer.begin_transaction()
+        position = encode_value(first_position(0, changes, 2, Now(0, 0.0)))
+        producer.send(JOURNAL, position, POSITION_KEY, partition=1).get(DEADLINE)
+        producer.commit_transaction()
+    for missing in sorted(table()["end-transaction"]):
+        world.rights.revoke("end-transaction", missing)
+        try:
+            said = world.refuses("end-transaction", "--partition", "1", "--yes")
+        finally:
+            world.rights.grant("end-transaction", [missing])
+        assert "does not allow this user" in said
+        assert missing.name in said or missing.kind in said
+    assert "Done" in world.does("end-transaction", "--partition", "1", "--yes")
+
+
+@pytest.mark.kafka
 def test_each_program_works_with_its_rights_alone(world: World) -> None:
     world.does("topics create")  # looks at what is there
     world.does("check")
@@ -217,6 +252,12 @@ def test_a_command_names_the_right_that_is_missing(
         world.rights.grant(user, [missing])
     operation = "Describe" if missing.operation == "Read" else missing.operation  # it begins with looking
     assert f"does not allow this user the operation {operation} on {missing.kind} {missing.name}" in said
+
+
+def _forget(manager: Any, tell: Callable[[TopicPartition], None], partition: TopicPartition) -> None:
+    """The coordinator hears of another partition instead, so that it has one to end."""
+    tell(TopicPartition(DEAD_LETTERS, 0))
+    manager._partitions_in_transaction.add(partition)
 
 
 def _await_two_more(world: World, known: tuple[int, int]) -> None:

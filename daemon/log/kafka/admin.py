@@ -136,6 +136,12 @@ def partition_count(client: KafkaAdminClient, topic: str) -> int | None:
     return None if shape is None else shape[2]
 
 
+def topic_id(client: KafkaAdminClient, topic: str) -> str | None:
+    """None where there is no such topic. Another one when it was created again."""
+    shape = _shape(client, topic)
+    return None if shape is None else shape[1]
+
+
 def offsets(client: KafkaAdminClient, topic: str, partition: int) -> tuple[int, int]:
     """Earliest and end offset of a partition. The end counts what is not yet committed: readers of
     committed records reach it when all transactions before it have ended."""
