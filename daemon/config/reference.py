@@ -32,7 +32,8 @@ Every setting can be given in the environment or in a TOML file; the environment
 * **Secrets** are only read from files, never from the environment, the command line or this file.
 
 All mistakes are told in one message, and the command ends with exit code 2. `coursesyncd check` goes
-further and looks at the broker, the topics and the API.
+further and looks at the broker, the topics and the API. What `kafka.sasl_username`, or the name in the client's
+certificate, must be allowed in Kafka is in [permissions.md](permissions.md).
 """
 
 
