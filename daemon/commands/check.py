@@ -91,7 +91,7 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
             Level.WRONG,
             "kafka",
             f"{servers} ({protocol}): {error}",
-            "see that a broker listens there and that kafka.security_protocol, the user and its rights fit",
+            "see that a broker listens there and that kafka.security_protocol, the user, its password and its rights fit",
         )
         return
     yield Finding(Level.OK, "kafka", f"{settings.kafka.bootstrap_servers} answers")
