@@ -27,6 +27,7 @@ from daemon.log.kafka.partitioner import place
 from daemon.log.kafka.producer import transactional_id
 from daemon.log.plain import Publisher, read_topic
 from daemon.sandbox.process import Child
+from daemon.sandbox.results_view import ResultsView
 
 COURSESYNCD = str(Path(sys.executable).with_name("coursesyncd"))
 KEY = "sandbox-key"
@@ -52,6 +53,8 @@ class World:
         self.open = KafkaConnection((broker.bootstrap,))
         self._guarded, self._url, self._folder = broker.guarded, url, folder
         self._starts = 0
+        self.view: ResultsView
+        """There when the topics are."""
         for name, secret in (("key", KEY), ("password", PASSWORD)):
             (folder / name).write_text(secret)
 
@@ -100,9 +103,9 @@ class World:
             for value in (json.dumps(change(1)), "{}"):
                 publisher.send(INTEGRATION, value.encode())
 
-    def counts(self) -> tuple[int, int]:
-        """Results and dead letters."""
-        return len(list(read_topic(self.open, RESULTS))), len(list(read_topic(self.open, DEAD_LETTERS)))
+    def results(self) -> int:
+        self.view.poll(0.1)
+        return len(self.view.resolved)
 
 
 def user_of(program: str) -> str:
@@ -125,7 +128,8 @@ def world(startable_kafka: None, tmp_path_factory: pytest.TempPathFactory) -> It
             for program, rights in table().items():
                 world.rights.grant(user_of(program), rights)
             world.does("topics create", "--partitions", "2", "--replication-factor", "1")
-            yield world
+            with ResultsView(world.open, RESULTS) as world.view:
+                yield world
         finally:
             simulator.terminate()
 
@@ -169,7 +173,8 @@ def test_each_program_works_with_its_rights_alone(world: World) -> None:
     # The end of a transaction lies behind what was read: `grow` has to read on to know that it is no change.
     _publish_in_a_transaction(world, 1 - here)
     with world.daemon():
-        wait_until(lambda: world.counts() == (3, 1), "a result for each change, and the dead letter")
+        wait_until(lambda: world.results() == 3, "a result for each change")
+    assert len(list(read_topic(world.open, DEAD_LETTERS))) == 1
     assert "3 results" in world.does("results")
     assert "READ UP TO" in world.does("inspect", "partitions")
 
@@ -183,7 +188,7 @@ def test_each_program_works_with_its_rights_alone(world: World) -> None:
 @pytest.mark.parametrize("missing", sorted(table()["run"]), ids=str)
 def test_the_daemon_names_the_right_that_is_missing(world: World, missing: Right) -> None:
     """With no more than Describe instead. It goes on by itself when it has the right, unless it has ended."""
-    known = world.counts()
+    known = world.results()
     world.publish()
     describe = missing._replace(operation="Describe")
     world.rights.revoke("run", missing)
@@ -196,11 +201,11 @@ def test_the_daemon_names_the_right_that_is_missing(world: World, missing: Right
             wait_until(lambda: told in daemon.output(), told)
             if missing.name == CHANGES or missing.kind == "group":
                 assert daemon.wait(DEADLINE) == 1
-            assert world.counts() == known
+            assert world.results() == known
             world.rights.grant("run", [missing])
             if daemon.running:
                 _await_two_more(world, known)
-        if world.counts() == known:
+        if world.results() == known:
             with world.daemon():
                 _await_two_more(world, known)
     finally:
@@ -260,9 +265,8 @@ def _forget(manager: Any, tell: Callable[[TopicPartition], None], partition: Top
     manager._partitions_in_transaction.add(partition)
 
 
-def _await_two_more(world: World, known: tuple[int, int]) -> None:
-    results, dead_letters = known
-    wait_until(lambda: world.counts() == (results + 2, dead_letters + 1), "results of both changes")
+def _await_two_more(world: World, known: int) -> None:
+    wait_until(lambda: world.results() == known + 2, "results of both changes")
 
 
 def _publish_in_a_transaction(world: World, partition: int) -> None:
