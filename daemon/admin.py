@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import html
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from daemon import __version__
+from daemon.codec.times import iso_ms
 from daemon.telemetry.health import Health, Probe
 from daemon.telemetry.metrics import CONTENT_TYPE, Metrics
 
@@ -154,7 +154,4 @@ def _json(value: object, status: int = 200) -> web.Response:
 
 
 def _time(at_ms: int | None) -> str | None:
-    if at_ms is None:
-        return None
-    at = datetime.fromtimestamp(at_ms / 1000, UTC)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return None if at_ms is None else iso_ms(at_ms)

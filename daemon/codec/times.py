@@ -5,13 +5,21 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from functools import lru_cache
 
+_FIRST_MS = -62_135_596_800_000
+_LAST_MS = 253_402_300_799_999
+"""What ISO 8601 can say with four digits for the year."""
+
 
 def iso_ms(epoch_ms: int) -> str:
-    """1764000000123 → ``2025-11-24T16:00:00.123Z``. Results of one second share most of the work."""
-    seconds, ms = divmod(epoch_ms, 1000)
+    """1764000000123 → ``2025-11-24T16:00:00.123Z``; a time outside the years 1 to 9999 becomes the nearest one that
+    can be written, since no time that comes in from outside may fail the transaction that it goes out with (R7).
+
+    Results of one second share most of the work.
+    """
+    seconds, ms = divmod(min(max(epoch_ms, _FIRST_MS), _LAST_MS), 1000)
     return f"{_second(seconds)}.{ms:03d}Z"
 
 
 @lru_cache(maxsize=4096)
 def _second(epoch_s: int) -> str:
-    return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="seconds").removesuffix("+00:00")

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from daemon.commands.connections import kafka_connection
 from daemon.commands.options import config_option, settings_or_exit
 from daemon.commands.tending import Look, TendingError, bystander, confirmed, look, renew
 from daemon.config import Settings
-from daemon.core.journal import Fold
+from daemon.core.journal import Floor, Fold
 from daemon.core.model import Now
 from daemon.core.shard import first_position
 from daemon.log.kafka.admin import Admin
@@ -190,9 +190,25 @@ async def _renew_all(log: Bystander, topics: Topics, partitions: int) -> None:
             + ". With the publishers paused, `coursesyncd skip "
             "--partition P` lets each of these partitions read them; then run this again"
         )
-    for at in (*found.old, *found.new):
+    looks = (*found.old, *found.new)
+    base = max((at.position.api_floor for at in looks if at.position is not None), default=0)
+    floors = newest_floors(looks)
+    for at in looks:
         if at.position is not None and at.position.partitions != partitions:
-            await renew(log, at, msgspec.structs.replace(at.position, partitions=partitions), topics)
+            position = msgspec.structs.replace(at.position, partitions=partitions, api_floor=base)
+            lacking = {name: floor for name, floor in floors.items() if at.fold.floors.get(name) != floor}
+            await renew(log, at, position, topics, lacking)
+
+
+def newest_floors(looks: Iterable[Look]) -> dict[str, Floor]:
+    """R14: a course that moves to another partition finds there the floor that it had."""
+    newest: dict[str, Floor] = {}
+    for at in looks:
+        for integration_id, floor in at.fold.floors.items():
+            known = newest.get(integration_id)
+            if known is None or floor.created_at > known.created_at:
+                newest[integration_id] = floor
+    return newest
 
 
 async def _visible(log: Bystander, partitions: int, *, of_journal: bool) -> None:

@@ -4,14 +4,15 @@ its owner, and to write a position record as its owner.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import click
 
 from daemon.commands.connections import kafka_connection
 from daemon.config import Settings, Topics
-from daemon.core.journal import POSITION_KEY, Fold, JournalError, Position, encode_value
+from daemon.core.journal import POSITION_KEY, Floor, Fold, JournalError, Position, encode_value, floor_key
 from daemon.log.kafka.log import KafkaLog
 from daemon.log.port import (
     Bystander,
@@ -29,6 +30,8 @@ FENCED_MAX = 5
 """Attempts to become a partition's owner. Who owned it comes back only when a heartbeat has confirmed that it still
 holds the partition, which takes longer than what is done here.
 """
+
+NO_FLOORS: Mapping[str, Floor] = MappingProxyType({})
 
 
 class TendingError(Exception):
@@ -94,9 +97,12 @@ async def look(log: Bystander, partition: int, topics: Topics) -> Look:
     return Look(partition, await _folded(log.read_journal(partition), partition, topics), facts)
 
 
-async def renew(log: Bystander, seen: Look, position: Position, topics: Topics) -> None:
+async def renew(
+    log: Bystander, seen: Look, position: Position, topics: Topics, floors: Mapping[str, Floor] = NO_FLOORS
+) -> None:
     """Become the partition's owner, make sure that its journal is still as it was seen, and write this
-    position record; nothing else is touched. Its earlier owner is fenced and restores anew.
+    position record and these floors of integrations; nothing else is touched. Its earlier owner is fenced and
+    restores anew.
 
     A replica that opens the partition at the same moment may fence in its turn; then it is tried again.
 
@@ -107,7 +113,7 @@ async def renew(log: Bystander, seen: Look, position: Position, topics: Topics) 
     for _ in range(FENCED_MAX):
         shard_log = await log.open_shard(seen.partition)
         try:
-            await _renew(shard_log, seen, position, topics)
+            await _renew(shard_log, seen, position, topics, floors)
         except FencedError:
             continue
         else:
@@ -120,15 +126,18 @@ async def renew(log: Bystander, seen: Look, position: Position, topics: Topics) 
     )
 
 
-async def _renew(shard_log: ShardLog, seen: Look, position: Position, topics: Topics) -> None:
+async def _renew(
+    shard_log: ShardLog, seen: Look, position: Position, topics: Topics, floors: Mapping[str, Floor]
+) -> None:
     fold = await _folded(shard_log.restore(), seen.partition, topics)
     if fold.position != seen.position:
         raise TendingError(
             f"partition {seen.partition}: a replica has read on meanwhile, so it is not blocked; its journal was not "
             "changed"
         )
-    record = POSITION_KEY, encode_value(position)
-    await shard_log.commit(Transaction([record], position=position.next_offset))
+    records = [(floor_key(integration_id), encode_value(floor)) for integration_id, floor in floors.items()]
+    records.append((POSITION_KEY, encode_value(position)))
+    await shard_log.commit(Transaction(records, position=position.next_offset))
 
 
 async def _folded(journal: AsyncIterator[Sequence[Record]], partition: int, topics: Topics) -> Fold:

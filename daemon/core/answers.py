@@ -39,6 +39,7 @@ class Refused(msgspec.Struct, frozen=True):
     concurrency_limit: int | None = None
     concurrency_remaining: int | None = None
     api_time: int | None = None
+    """The ``Date`` header as it came, however absurd; `coursesyncd check` compares clocks by it."""
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -49,7 +50,7 @@ class Accepted(msgspec.Struct, frozen=True):
     concurrency_limit: int | None = None
     concurrency_remaining: int | None = None
     api_time: int | None = None
-    """The ``Date`` header."""
+    """The ``Date`` header, unless it is absurd (`kombo.wire`)."""
 
 
 class ItemOutcome(msgspec.Struct, frozen=True, gc=False):
@@ -64,19 +65,21 @@ class ItemOutcome(msgspec.Struct, frozen=True, gc=False):
 class TaskPending(msgspec.Struct, frozen=True):
     created_at: int
     api_time: int | None
-    """The ``Date`` header; without it no time-out can be told (R11)."""
+    """As in `Accepted`; without it nothing times out (R11)."""
 
 
 class TaskCompleted(msgspec.Struct, frozen=True):
     created_at: int
     completed_at: int | None
     outcomes: tuple[ItemOutcome, ...]
+    api_time: int | None = None
 
 
 class TaskFailed(msgspec.Struct, frozen=True):
     created_at: int
     completed_at: int | None
     error: Error
+    api_time: int | None = None
 
 
 SubmitAnswer = Accepted | Refused | NoAnswer

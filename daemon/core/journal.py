@@ -9,6 +9,7 @@ arrays, so that ids with any character cannot collide.
     ["batch", id]                   a sealed batch: frozen body and its items; written once
     ["task", batch id]              the API's task of that batch
     ["late", task id]               a timed-out task that is still watched
+    ["floor", integration]          the newest task of an integration that was ever seen (R14)
 
 Values are JSON objects, so that a person with a console consumer can read them. `Body` bytes stand in
 them verbatim: what is read back is byte for byte what was sealed.
@@ -23,8 +24,8 @@ import msgspec
 
 from daemon.core.model import Error, Item
 
-FORMAT = 1
-"""Version of this layout, in every position record. A higher one than ours blocks the partition (R8)."""
+FORMAT = 2
+"""Version of this layout, in every position record. 2 has floors of their own for integrations. A higher one than ours blocks the partition (R8)."""
 
 
 class JournalError(Exception):
@@ -51,7 +52,9 @@ class Position(msgspec.Struct, frozen=True):
     topic_id: str
     partitions: int
     api_floor: int
-    """The largest API time that this shard has seen, ms (R14)."""
+    """The floor of integrations that have none of their own, ms (R14): the first start of the shard. In format 1 it
+    was the largest API time that the shard had seen, of whatever integration.
+    """
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -85,7 +88,18 @@ class Late(msgspec.Struct, frozen=True):
     accepted_at: int
 
 
-Value = Position | Wait | SealedBatch | Task | Late
+class Floor(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Of one integration (R14). Written with the steps that its tasks bring about, and never erased."""
+
+    created_at: int
+    """The largest one of any task of it that this shard has seen; API time, ms."""
+    ahead_ms: int = 0
+    """By how much it was ahead of the API's clock when it was seen; 0 where that is no more than clocks differ by."""
+    seen_at: int | None = None
+    """When that was, by our wall clock; None where it was not ahead."""
+
+
+Value = Position | Wait | SealedBatch | Task | Late | Floor
 
 _encoder = msgspec.json.Encoder()
 
@@ -104,6 +118,7 @@ _decoders: dict[str, tuple[int, msgspec.json.Decoder[Any]]] = {
     "batch": (2, msgspec.json.Decoder(SealedBatch)),
     "task": (2, msgspec.json.Decoder(Task)),
     "late": (2, msgspec.json.Decoder(Late)),
+    "floor": (2, msgspec.json.Decoder(Floor)),
 }
 
 POSITION_KEY = _encoder.encode(["position"])
@@ -123,6 +138,10 @@ def task_key(batch_id: str) -> bytes:
 
 def late_key(task_id: str) -> bytes:
     return _encoder.encode(("late", task_id))
+
+
+def floor_key(integration_id: str) -> bytes:
+    return _encoder.encode(("floor", integration_id))
 
 
 def encode_value(value: Value) -> bytes:
@@ -197,6 +216,7 @@ class Fold:
         self.waits: dict[tuple[str, str], Wait] = {}
         self.batches: dict[str, RestoredBatch] = {}
         self.late: dict[str, Late] = {}
+        self.floors: dict[str, Floor] = {}
         self._tasks: dict[str, Task] = {}
 
     def apply(self, offset: int, key: bytes | None, value: bytes | None) -> None:
@@ -226,6 +246,8 @@ class Fold:
                     batch.task, batch.body = record, None
             case Late():
                 self.late[parts[1]] = record
+            case Floor():
+                self.floors[parts[1]] = record
 
     def unread(self) -> list[tuple[str, RestoredBatch]]:
         """Batches whose body was dropped and is needed again, since their task was lost: it has to be read
@@ -250,3 +272,5 @@ class Fold:
                     batch.task = None
             case "late":
                 self.late.pop(parts[1], None)
+            case "floor":
+                self.floors.pop(parts[1], None)

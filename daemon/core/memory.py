@@ -13,7 +13,9 @@ import msgspec
 
 from daemon.config import Settings
 from daemon.core import journal
+from daemon.core.answers import TaskCompleted, TaskFailed, TaskPending
 from daemon.core.backlog import Backlog
+from daemon.core.freshness import Freshness
 from daemon.core.journal import Attempt
 from daemon.core.model import Error, Item, Now, Result, Status
 from daemon.core.rewording import next_wording
@@ -39,6 +41,7 @@ class Memory:
         self.waiting = Waiting(self.backlog)
         self.batches: dict[str, Batch] = {}
         self.late: dict[str, LateTask] = {}
+        self.freshness = Freshness(position.api_floor)
         self.draft = Draft()
         self._freed: list[tuple[str, str]] = []
 
@@ -46,6 +49,7 @@ class Memory:
 
     def load(self, fold: journal.Fold, now: Now) -> None:
         """Fill the empty memory from the journal. Batches without a task have unknown fate (R13)."""
+        self.freshness.load(fold.floors, now)
         for batch_id, kept in fold.batches.items():
             sealed, task = kept.sealed, kept.task
             assert task is not None or kept.body is not None, "the fold's unread bodies come first"
@@ -62,10 +66,11 @@ class Memory:
                 fate_unknown=task is None,
                 task_id=task.task_id if task else None,
                 accepted_at=task.accepted_at if task else None,
+                accepted_mono=_mono(task.accepted_at, now) if task else 0.0,
             )
             self.occupy(batch)
         for task_id, late in fold.late.items():
-            self.watch_late(LateTask(task_id, late))
+            self.watch_late(LateTask(task_id, late, _mono(late.accepted_at, now)))
         for (integration_id, _), wait in fold.waits.items():
             held = Held(wait.item, bytes(wait.body), wait.not_before, wait.last)
             lane = self.waiting.lane(integration_id)
@@ -150,13 +155,17 @@ class Memory:
             items=items,
             body=body,
             digest=journal.digest(body),
-            api_floor=self.position.api_floor,
+            api_floor=self.freshness.floor(integration_id),
             sealed_at=now.wall,
             replays=replays,
         )
         assert batch.id not in self.batches
         self.occupy(batch)
-        self.draft.seal(batch, body, trigger)
+        self.draft.seal(batch, body, trigger, self.delay(batch, now))
+
+    def delay(self, batch: Batch, now: Now) -> float:
+        """Seconds until this batch may be submitted, as far as its floor is concerned (R14)."""
+        return self.freshness.delay(batch.integration_id, batch.api_floor, now)
 
     def close(self, batch: Batch) -> None:
         """The batch is over, with whatever verdict: its courses are free, unless a successor takes them
@@ -174,7 +183,7 @@ class Memory:
         """The API has a task for it. The payload goes; it lies in the journal (R9)."""
         self.backlog.bodies -= len(batch.body or b"")
         batch.body = None
-        batch.task_id, batch.accepted_at = task_id, now.wall
+        batch.task_id, batch.accepted_at, batch.accepted_mono = task_id, now.wall, now.mono
         self.draft.put(journal.task_key(batch.id), journal.Task(task_id, now.wall))
 
     def lose_task(self, batch: Batch, body: bytes) -> None:
@@ -298,11 +307,18 @@ class Memory:
         self.draft.results.append(result)
         self.draft.wanted = True
 
-    def saw_api_time(self, *times: int | None) -> None:
-        """Raise the floor (R14). It travels with the next position record."""
-        newest = max((time for time in times if time is not None), default=0)
-        if newest > self.position.api_floor:
-            self.position = msgspec.structs.replace(self.position, api_floor=newest)
+    def saw_task(
+        self, integration_id: str, answer: TaskPending | TaskCompleted | TaskFailed, now: Now
+    ) -> None:
+        """Take note of a task's times; a floor that they raise is written with the next step (R14)."""
+        raised = self.freshness.saw_task(integration_id, answer, now)
+        if raised is not None:
+            self.draft.carry(journal.floor_key(integration_id), raised)
+
+
+def _mono(wall: int, now: Now) -> float:
+    """A moment of the past by the monotonic clock, as far as the wall clock tells."""
+    return now.mono - max(0, now.wall - wall) / 1000
 
 
 def _waits_for_customer(wait: journal.Wait) -> bool:

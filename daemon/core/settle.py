@@ -22,6 +22,7 @@ from daemon.core.answers import (
     TaskFailed,
     TaskPending,
 )
+from daemon.core.freshness import has_outlived, is_stale
 from daemon.core.journal import Attempt
 from daemon.core.memory import Memory, attempt_of, result_of
 from daemon.core.model import Correction, Error, Item, Now, Status
@@ -79,7 +80,7 @@ def needs_body(batch: Batch, answer: PollAnswer) -> bool:
     some of it may have to be sent again.
     """
     match answer:
-        case TaskPending() | TaskCompleted() | TaskFailed() if is_stale(batch, answer.created_at):
+        case TaskPending() | TaskCompleted() | TaskFailed() if is_stale(batch.api_floor, answer.created_at):
             return batch.replays + 1 < REPLAYS_MAX
         case TaskCompleted():
             outcomes = outcomes_by_course(answer.outcomes)
@@ -92,11 +93,6 @@ def needs_body(batch: Batch, answer: PollAnswer) -> bool:
             return False
 
 
-def is_stale(batch: Batch, created_at: int) -> bool:
-    """R14: a task is fresh if the API made it after every API time that the shard knew at sealing."""
-    return created_at <= batch.api_floor
-
-
 # --- submissions ----------------------------------------------------------------------------------
 
 
@@ -107,6 +103,7 @@ def submit_answered(memory: Memory, batch: Batch, answer: SubmitAnswer, now: Now
             batch.fate_unknown = True
             return Verdict.RETRY
         case Accepted():
+            memory.freshness.saw_date(batch.integration_id, answer.api_time, now)
             memory.accept(batch, answer.task_id, now)
             memory.draft.facts.append(TaskAccepted(batch))
             return None
@@ -175,31 +172,27 @@ def poll_answered(
             return Verdict.BLIND
         case Refused():
             return _poll_refused(memory, batch, answer, body)
-        case TaskPending():
+        case TaskPending() | TaskCompleted() | TaskFailed():
+            memory.saw_task(batch.integration_id, answer, now)
             batch.created_at = answer.created_at
-            memory.saw_api_time(answer.created_at)
-            if is_stale(batch, answer.created_at):
-                _replayed(memory, batch, None, body, now)
-            elif (
-                answer.api_time is not None
-                and answer.api_time - answer.created_at > memory.settings.task.timeout * 1000
-            ):
+            accepted_for = now.mono - batch.accepted_mono
+            if is_stale(batch.api_floor, answer.created_at):
+                if not isinstance(answer, TaskPending):
+                    _replayed(memory, batch, answer.completed_at, body, now)
+                elif has_outlived(_watched(memory), answer.created_at, answer.api_time, accepted_for):
+                    _replayed(memory, batch, None, body, now)
+                # Else it may be the task of this batch all the same, made while the API's clock was behind the floor:
+                # no other body goes out while it may still run (contract 2).
+                return None
+    match answer:
+        case TaskPending():
+            if has_outlived(memory.settings.task.timeout, answer.created_at, answer.api_time, accepted_for):
                 _time_out(memory, batch, answer.created_at, now)
             return None
         case TaskCompleted():
-            batch.created_at = answer.created_at
-            memory.saw_api_time(answer.created_at, answer.completed_at)
-            if is_stale(batch, answer.created_at):
-                _replayed(memory, batch, answer.completed_at, body, now)
-            else:
-                _completed(memory, batch, answer, body, now)
+            _completed(memory, batch, answer, body, now)
             return None
         case TaskFailed():
-            batch.created_at = answer.created_at
-            memory.saw_api_time(answer.created_at, answer.completed_at)
-            if is_stale(batch, answer.created_at):
-                _replayed(memory, batch, answer.completed_at, body, now)
-                return None
             return _failed(memory, batch, answer, body, now)
 
 
@@ -249,7 +242,7 @@ def _time_out(memory: Memory, batch: Batch, created_at: int, now: Now) -> None:
     assert batch.accepted_at is not None
     _end_all(memory, batch, Outcome.TIMED_OUT, attempt_of(batch, TASK_TIMED_OUT), now)
     record = journal.Late(batch.id, batch.integration_id, batch.items, created_at, batch.accepted_at)
-    late = LateTask(batch.task_id, record)
+    late = LateTask(batch.task_id, record, batch.accepted_mono)
     memory.watch_late(late)
     memory.draft.put(journal.late_key(late.task_id), record)
     memory.draft.facts.append(LateWatched(late))
@@ -335,15 +328,16 @@ def _failed(memory: Memory, batch: Batch, answer: TaskFailed, body: bytes | None
 
 def late_answered(memory: Memory, late: LateTask, answer: PollAnswer, now: Now) -> Verdict | None:
     """R12: a late end is told as a correction; a watch that is over frees the courses."""
+    record = late.record
     api_time = None
     match answer:
         case NoAnswer():
             return Verdict.BLIND
         case TaskCompleted():
-            memory.saw_api_time(answer.created_at, answer.completed_at)
+            memory.saw_task(record.integration_id, answer, now)
             outcomes = outcomes_by_course(answer.outcomes)
             memory.forget_late(late)
-            for item in late.record.items:
+            for item in record.items:
                 outcome = outcomes.get(item.origin_id)
                 if outcome is not None and outcome.succeeded:
                     attempt = _late_attempt(late, None, answer.completed_at)
@@ -353,24 +347,28 @@ def late_answered(memory: Memory, late: LateTask, answer: PollAnswer, now: Now) 
                     _correct(memory, late, item, attempt, now)
             return None
         case TaskFailed():
-            memory.saw_api_time(answer.created_at, answer.completed_at)
+            memory.saw_task(record.integration_id, answer, now)
             attempt = _late_attempt(late, answer.error, answer.completed_at)
             memory.forget_late(late)
-            for item in late.record.items:
+            for item in record.items:
                 _correct(memory, late, item, attempt, now)
             return None
         case TaskPending():
+            memory.saw_task(record.integration_id, answer, now)
             api_time = answer.api_time
         case Refused():
             verdict = table.of_poll(answer.error.code, answer.status)
             if verdict is Verdict.HALT:
                 return verdict
             api_time = answer.api_time if verdict is Verdict.LOST else None
-    task = memory.settings.task
-    watched_ms = (task.timeout + task.watch_after_timeout) * 1000
-    if api_time is not None and api_time - late.record.created_at > watched_ms:
+    if has_outlived(_watched(memory), record.created_at, api_time, now.mono - late.accepted_mono):
         memory.forget_late(late)
     return None
+
+
+def _watched(memory: Memory) -> float:
+    """Seconds after which a task that is still pending is not waited for any more (R12)."""
+    return memory.settings.task.timeout + memory.settings.task.watch_after_timeout
 
 
 def _late_attempt(late: LateTask, error: Error | None, completed_at: int | None) -> Attempt:

@@ -89,6 +89,10 @@ class Shard:
     def late(self) -> dict[str, LateTask]:
         return self._memory.late
 
+    def delay(self, batch: Batch, now: Now) -> float:
+        """Seconds until this batch may be submitted, as far as its floor is concerned (R14)."""
+        return self._memory.delay(batch, now)
+
     @property
     def next_read(self) -> int:
         """The offset after the last record that was read."""

@@ -63,6 +63,8 @@ class Batch(msgspec.Struct, gc=False):
     """A POST of it may have made a task that we know nothing of (R13)."""
     task_id: str | None = None
     accepted_at: int | None = None
+    accepted_mono: float = 0.0
+    """As `accepted_at`, by the monotonic clock of this process; of a restored one, as far as the wall clock tells."""
     created_at: int | None = None
     """API time, once a poll has told it."""
     polls: int = 0
@@ -75,6 +77,8 @@ class LateTask(msgspec.Struct, gc=False):
 
     task_id: str
     record: journal.Late
+    accepted_mono: float
+    """As in `Batch`."""
     polls: int = 0
 
 
@@ -82,6 +86,8 @@ class LateTask(msgspec.Struct, gc=False):
 class BatchSealed:
     batch: Batch
     trigger: Trigger
+    delay: float = 0.0
+    """Seconds from sealing until it may be submitted, since its floor is ahead of the API's clock (R14)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +148,22 @@ class Draft:
     @property
     def is_full(self) -> bool:
         """It will be a transaction of `STEP_BYTES_MAX`, or more. Waits of new changes do not count: most of them
-        are sealed within the step, and then not written.
+        are sealed within the step, and then not written. A draft that causes no commit is never full: what it carries
+        would keep the shard from the calls that bring the next one.
         """
         records = len(self.results) + len(self.corrections) + len(self._values)
-        return self._payloads + RECORD_BYTES * records >= STEP_BYTES_MAX
+        return self.wanted and self._payloads + RECORD_BYTES * records >= STEP_BYTES_MAX
 
     def put(self, key: bytes, value: journal.Value) -> None:
         encoded = self._values[key] = journal.encode_value(value)
         self._payloads += len(encoded)
         self.wanted = True
+
+    def carry(self, key: bytes, value: journal.Value) -> None:
+        """Write this with the next step, whatever causes that."""
+        wanted = self.wanted
+        self.put(key, value)
+        self.wanted = wanted
 
     def comes_back(self, body: int) -> None:
         """A change with a body of so many bytes waits for another attempt."""
@@ -160,7 +173,7 @@ class Draft:
         self._values[key] = None
         self.wanted = True
 
-    def seal(self, batch: Batch, body: bytes, trigger: Trigger) -> None:
+    def seal(self, batch: Batch, body: bytes, trigger: Trigger, delay: float) -> None:
         key = journal.batch_key(batch.id)
         record = journal.SealedBatch(
             batch.integration_id,
@@ -172,7 +185,7 @@ class Draft:
         )
         self.put(key, record)
         self._batches[key] = batch
-        self.facts.append(BatchSealed(batch, trigger))
+        self.facts.append(BatchSealed(batch, trigger, delay))
 
     def wait_changed(self, integration_id: str, origin_id: str, *, durable: bool) -> None:
         """The waiting change of this course is another one, or none, now. `durable`: the journal holds

@@ -10,6 +10,11 @@ that this version does not know can delay a change, but never end one::
     3xx, 4xx, 5xx         → Refused, `error.code` None where no error object came
     1xx, 6xx and above    → NoAnswer(protocol_error)
 
+An answer whose times cannot be true is not understood either (R14). They decide what is fresh and what has timed
+out, and one wrong time must not decide that for later tasks. `created_at` and `completed_at` must lie in the years
+2000 to 2099 and not more than `AHEAD_MAX_MS` after the answer's own `Date`. A `Date` that is a day or more away from
+our own clock is ignored; then, and where there is none, our own clock stands in for it.
+
 Inside a completed task the doubt stays with the entry that gives rise to it: one entry that can not be
 understood is a failure without a code, which the verdicts send again, and its 99 neighbours keep their
 outcomes. Which items are missing, repeated or foreign is for the core to find: all entries that name an
@@ -53,6 +58,14 @@ WARNINGS_MAX = 20
 DETAIL_CHARS_MAX = 300
 RETRY_AFTER_SECONDS_MAX = 86_400.0
 """A longer wait is a misconfigured proxy's, or a date read with a wrong clock."""
+
+AHEAD_MAX_MS = 300_000
+"""How far a task's times may be after the answer's `Date`: clocks of one API's servers differ by less."""
+DATE_OFF_MAX_MS = 86_400_000
+"""How far a `Date` may be from our own clock: more than a wrong time zone, on either side."""
+TIME_MIN_MS = 946_684_800_000
+TIME_END_MS = 4_102_444_800_000
+"""Start of the years 2000 and 2100."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -99,8 +112,8 @@ _NOT_OF_THAT_FORM = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 def parse_submit(status: int, headers: Mapping[str, str], body: bytes, now: int) -> SubmitAnswer:
     """The answer to ``POST /lms/courses/bulk``.
 
-    `headers` is looked up with lower-case names. `now` is the wall clock in ms; it serves only a
-    ``Retry-After`` date that comes without a ``Date``.
+    `headers` is looked up with lower-case names. `now` is the wall clock in ms; it stands in for a ``Date`` that
+    is missing or absurd.
     """
     if (early := _not_a_success(status, headers, body, now)) is not None:
         return early
@@ -117,7 +130,7 @@ def parse_submit(status: int, headers: Mapping[str, str], body: bytes, now: int)
         warnings=_warnings(answer.warnings),
         concurrency_limit=_whole_number(headers.get("concurrency-limit")),
         concurrency_remaining=_whole_number(headers.get("concurrency-remaining")),
-        api_time=_http_date(headers.get("date")),
+        api_time=_api_time(headers, now),
     )
 
 
@@ -134,10 +147,16 @@ def parse_poll(task_id: str, status: int, headers: Mapping[str, str], body: byte
         return _undocumented(status, str(error))
     if task.task_id != task_id:
         return _undocumented(status, "it speaks of another task than the one asked for")
+    api_time = _api_time(headers, now)
+    latest = (now if api_time is None else api_time) + AHEAD_MAX_MS
     created_at = _timestamp(task.created_at)
     if created_at is None:
         return _undocumented(status, "created_at is not an ISO 8601 time")
-    return _task_answer(task, created_at, status, headers)
+    completed_at = _timestamp(task.completed_at)  # it only informs: one that cannot be read is absent
+    for name, moment in (("created_at", created_at), ("completed_at", completed_at)):
+        if moment is not None and (why := _implausible(moment, latest)):
+            return _undocumented(status, f"{name} {getattr(task, name)} is {why}")
+    return _task_answer(task, created_at, completed_at, status, api_time)
 
 
 def _documented(body: bytes, form: type[_Body]) -> _Body:
@@ -145,18 +164,18 @@ def _documented(body: bytes, form: type[_Body]) -> _Body:
     return msgspec.convert(_JSON.decode(body), form)
 
 
-def _task_answer(task: _Task, created_at: int, status: int, headers: Mapping[str, str]) -> PollAnswer:
+def _task_answer(
+    task: _Task, created_at: int, completed_at: int | None, status: int, api_time: int | None
+) -> PollAnswer:
     if task.status == "PENDING":
-        return TaskPending(created_at, api_time=_http_date(headers.get("date")))
-    completed_at = _timestamp(task.completed_at)
+        return TaskPending(created_at, api_time)
     if task.status == "FAILED":
-        return TaskFailed(
-            created_at, completed_at, _error(task.error, "The task failed; the API gave no reason.")
-        )
+        error = _error(task.error, "The task failed; the API gave no reason.")
+        return TaskFailed(created_at, completed_at, error, api_time)
     if not isinstance(task.data, list):
         return _undocumented(status, "a COMPLETED task without a list of results")
     outcomes = (_outcome(entry) for entry in task.data)
-    return TaskCompleted(created_at, completed_at, tuple(o for o in outcomes if o is not None))
+    return TaskCompleted(created_at, completed_at, tuple(o for o in outcomes if o is not None), api_time)
 
 
 def _outcome(entry: Any) -> ItemOutcome | None:
@@ -257,6 +276,21 @@ def _timestamp(value: Any) -> int | None:
         return None
 
 
+def _implausible(moment: int, latest: int) -> str | None:
+    """Why this cannot be the time of a task; `latest` is the last moment at which it can."""
+    if not TIME_MIN_MS <= moment < TIME_END_MS:
+        return "not in the years 2000 to 2099"
+    if moment > latest:
+        return f"{(moment - latest + AHEAD_MAX_MS) // 1000} s ahead of the API's clock"
+    return None
+
+
+def _api_time(headers: Mapping[str, str], now: int) -> int | None:
+    """The `Date` of an answer, unless it is absurd."""
+    date = _http_date(headers.get("date"))
+    return date if date is not None and abs(date - now) < DATE_OFF_MAX_MS else None
+
+
 @lru_cache(maxsize=8)
 def _http_date(value: str | None) -> int | None:
     """An HTTP date in any of the forms of RFC 9110 (5.6.7), in ms. Cached: it changes once a second."""
@@ -268,11 +302,10 @@ def _http_date(value: str | None) -> int | None:
         return None
 
 
-def _milliseconds(moment: datetime) -> int | None:
+def _milliseconds(moment: datetime) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    milliseconds = (moment - _EPOCH) // _MILLISECOND
-    return milliseconds if milliseconds > 0 else None
+    return (moment - _EPOCH) // _MILLISECOND
 
 
 def _retry_after(value: str | None, now: int) -> float | None:

@@ -197,8 +197,8 @@ class Engine:
         """R3: what a step decided leaves now that it is committed."""
         for fact in facts:
             match fact:
-                case BatchSealed(batch=batch):
-                    self._submitter.offer(partition, shard, batch)
+                case BatchSealed(batch=batch, delay=delay):
+                    self._submitter.sealed(partition, shard, batch, delay)
                 case TaskAccepted(batch=batch):
                     self._poller.accepted(partition, shard, batch)
                 case TaskLost(batch=batch):

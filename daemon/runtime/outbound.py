@@ -2,28 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
 from daemon.codec import encode_correction, encode_dead_letter, encode_result
+from daemon.codec.result import Encoded
 from daemon.config import Topics
 from daemon.core.step import Step
 from daemon.log.port import Message, Transaction
 
+Record = TypeVar("Record")
+
+
+class StepFailedError(Exception):
+    """A step of one partition cannot be decided or encoded. It would fail again in the same way, so it concerns this
+    partition and no other one. The message names the record or the answer.
+    """
+
 
 def transaction(step: Step, partition: int, topics: Topics) -> Transaction:
+    """The records of this step.
+
+    Raises:
+        StepFailedError: one of them cannot be encoded.
+    """
     changes, journal = topics.changes, topics.journal
-    results = [
-        Message(*encode_result(result, partition, changes_topic=changes, journal_topic=journal))
-        for result in step.results
-    ]
-    results += [
-        Message(*encode_correction(correction, partition, changes_topic=changes, journal_topic=journal))
-        for correction in step.corrections
-    ]
-    return Transaction(
-        journal=step.journal,
-        results=results,
-        dead_letters=[
-            Message(*encode_dead_letter(rejection, partition, changes_topic=changes))
-            for rejection in step.rejections
-        ],
-        position=step.next_offset,
+    results = _messages(
+        step.results,
+        lambda result: encode_result(result, partition, changes_topic=changes, journal_topic=journal),
+        lambda result: f"the result of offset {result.offset}",
     )
+    results += _messages(
+        step.corrections,
+        lambda each: encode_correction(each, partition, changes_topic=changes, journal_topic=journal),
+        lambda each: f"the correction of offset {each.result.offset}",
+    )
+    dead_letters = _messages(
+        step.rejections,
+        lambda rejection: encode_dead_letter(rejection, partition, changes_topic=changes),
+        lambda rejection: f"the dead letter of offset {rejection.offset}",
+    )
+    return Transaction(
+        journal=step.journal, results=results, dead_letters=dead_letters, position=step.next_offset
+    )
+
+
+def _messages(
+    records: Sequence[Record], encode: Callable[[Record], Encoded], name: Callable[[Record], str]
+) -> list[Message]:
+    messages = []
+    for record in records:
+        try:
+            messages.append(Message(*encode(record)))
+        except Exception as error:
+            raise StepFailedError(f"{name(record)} cannot be encoded ({describe(error)})") from error
+    return messages
+
+
+def describe(error: Exception) -> str:
+    """Type and text, bounded."""
+    return f"{type(error).__name__}: {error}"[:500]

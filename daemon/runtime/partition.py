@@ -37,7 +37,7 @@ from daemon.runtime import trouble
 from daemon.runtime.intake import Intake
 from daemon.runtime.ledger import Ledger
 from daemon.runtime.opening import BlockedError, look_first, restore
-from daemon.runtime.outbound import transaction
+from daemon.runtime.outbound import StepFailedError, describe, transaction
 from daemon.runtime.ports import Ports
 from daemon.runtime.waker import Waker
 from daemon.telemetry.labels import DropReason
@@ -46,7 +46,7 @@ from daemon.telemetry.projection import count
 log = structlog.get_logger()
 
 REFUSALS_MAX = 3
-"""Refusals of a record after which the partition is blocked."""
+"""Steps that cannot be written, or not be decided, after which the partition is blocked."""
 RETRY_DELAY_MAX = 30.0
 """Seconds between two attempts to open a partition while the log is in trouble."""
 LOOK_INTERVAL = 5.0
@@ -111,7 +111,7 @@ class Partition:
         self._failed = False
         self._refusals = 0
         """Never reset: what else is written between two attempts at the same record proves nothing."""
-        self._fault: LogError | None = None
+        self._fault: Exception | None = None
         self._facts: InputFacts | None = None
         """Of the input, when the shard was opened."""
         self._lost: str | None = None
@@ -141,7 +141,9 @@ class Partition:
                     self._lost = str(error)
                     await self._drop(DropReason.ERROR, str(error))
                 except RecordRefusedError as error:
-                    await self._refused(error)
+                    await self._refused(error, trouble.refused_record(self.number, error))
+                except StepFailedError as error:
+                    await self._refused(error, trouble.failed_step(self.number, error))
                 except CommitFailedError as error:
                     fenced = isinstance(error, FencedError)
                     await self._drop(DropReason.FENCED if fenced else DropReason.ERROR, str(error))
@@ -152,6 +154,12 @@ class Partition:
                     await self._drop(DropReason.ERROR, self._warning)
                 except LogError as error:
                     await self._drop(DropReason.ERROR, str(error))
+                except MemoryError:
+                    raise
+                except Exception as error:
+                    # A defect of ours: it concerns this partition, whose memory cannot be trusted any more (R4).
+                    log.exception("partition.defect", partition=self.number)
+                    await self._refused(error, trouble.failed_step(self.number, describe(error)))
         finally:
             await self._let_go()
 
@@ -266,15 +274,13 @@ class Partition:
             self._ports.health.restoring(self.number)
             self._ports.health.warned(self.number, self._warning)
 
-    async def _refused(self, error: RecordRefusedError) -> None:
-        """R4: after several refusals the partition stands still and the record is named; the other partitions
-        go on.
-        """
+    async def _refused(self, error: Exception, sentence: str) -> None:
+        """R4: after several refusals the partition is blocked and the record is named; the other partitions go on."""
         self._refusals += 1
         if self._refusals < REFUSALS_MAX:
-            await self._drop(DropReason.ERROR, str(error))
+            await self._drop(DropReason.ERROR, describe(error))
             return
-        await self._block_here(trouble.refused_record(self.number, error))
+        await self._block_here(sentence)
 
     async def _block_here(self, sentence: str) -> None:
         """Blocked by what happened while it ran: until the process starts anew."""
@@ -352,8 +358,8 @@ class Partition:
         if (opened.topic_id, opened.partitions) != (facts.topic_id, facts.partitions):
             self.fail(InputChangedError("the input topic was grown or created again"))
 
-    def fail(self, error: LogError) -> None:
-        """Something that a request found out about the journal: `run` deals with it."""
+    def fail(self, error: Exception) -> None:
+        """Something that a request found out about this shard or its journal: `run` deals with it."""
         self._fault = error
         self.wake()
 
@@ -366,7 +372,14 @@ class Partition:
         """Records of the input; those of an earlier `begin` are ignored."""
         if read.token == self.intake.token and self.shard is not None and self._ledger is not None:
             self._ledger.consumed(len(read.records))
-            self.intake.take(self.shard, read)
+            try:
+                self.intake.take(self.shard, read)
+            except Exception as error:
+                log.exception("partition.defect", partition=self.number)
+                end = read.next_offset
+                self.fail(
+                    StepFailedError(f"records before offset {end} cannot be taken in ({describe(error)})")
+                )
             self.wake()
 
     # --- figures ----------------------------------------------------------------------------------

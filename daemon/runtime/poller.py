@@ -18,6 +18,7 @@ from daemon.core.step import Batch, LateTask
 from daemon.core.verdict import Verdict
 from daemon.log.port import CorruptJournalError, LogError
 from daemon.runtime.halt import Halt
+from daemon.runtime.outbound import StepFailedError, describe
 from daemon.runtime.partition import Claim, Partition
 from daemon.runtime.ports import Ports
 from daemon.runtime.waker import Waker
@@ -144,8 +145,30 @@ class Poller:
             answer = await self._ports.api.poll(integration_id, task_id)
         finally:
             self.in_flight -= 1
+        if _polled(pending) is not polled:
+            return
+        try:
+            await self._judge(pending, polled, integration_id, answer, sent_with)
+        except Exception as error:
+            log.exception("task.defect", partition=partition.number, task=task_id)
+            if partition.shard is shard:
+                partition.fail(
+                    StepFailedError(
+                        f"the answer to a poll of task {task_id} cannot be judged ({describe(error)})"
+                    )
+                )
+
+    async def _judge(
+        self,
+        pending: Pending,
+        polled: Batch | LateTask,
+        integration_id: str,
+        answer: PollAnswer,
+        sent_with: int,
+    ) -> None:
+        partition, shard = pending.partition, pending.shard
         body = None
-        if isinstance(polled, Batch) and _polled(pending) is polled and settle.needs_body(polled, answer):
+        if isinstance(polled, Batch) and settle.needs_body(polled, answer):
             body = await self._body(partition, polled)
             if body is None:
                 # The verdict has to wait: the answer will be the same at the next poll.

@@ -14,6 +14,7 @@ from daemon.core.shard import Shard
 from daemon.core.step import Batch
 from daemon.core.verdict import Verdict
 from daemon.runtime.halt import Halt
+from daemon.runtime.outbound import StepFailedError, describe
 from daemon.runtime.partition import Claim, Partition
 from daemon.runtime.ports import Ports
 from daemon.runtime.waker import Waker
@@ -41,6 +42,24 @@ class Submitter:
         self._flow.offer(batch.integration_id, Claim(partition, shard, batch.id), not_before)
         self._waker.wake()
 
+    def sealed(self, partition: Partition, shard: Shard, batch: Batch, delay: float) -> None:
+        """Queue a new batch; `delay` as in `BatchSealed`."""
+        now = self._ports.clock.now().mono
+        self.offer(partition, shard, batch, self._behind_the_floor(batch, delay, now))
+
+    def _behind_the_floor(self, batch: Batch, delay: float, now: float) -> float | None:
+        """When the API's clock will have passed the batch's floor; None when it has."""
+        if not delay:
+            return None
+        log.warning(
+            "batch.waits_for_api_clock",
+            batch=batch.id,
+            integration=batch.integration_id,
+            seconds=round(delay, 1),
+            reason="created_at of an earlier task is ahead of the API's clock (Date)",
+        )
+        return now + delay
+
     def restored(self, partition: Partition, shard: Shard) -> None:
         """Batches without a task, from the journal: a POST of the owner before us may still be on its
         way, until fence + lease + D (R6).
@@ -48,10 +67,11 @@ class Submitter:
         settings = self._ports.settings
         fenced_ago = self._ports.clock.boot() - partition.fenced_at
         wait = settings.fence.lease + settings.http.deadline - fenced_ago
-        not_before = self._ports.clock.now().mono + wait
+        now = self._ports.clock.now()
         for batch in shard.batches.values():
             if batch.task_id is None:
-                self.offer(partition, shard, batch, not_before)
+                passed_at = self._behind_the_floor(batch, shard.delay(batch, now), now.mono)
+                self.offer(partition, shard, batch, max(now.mono + wait, passed_at or 0.0))
 
     def dropped(self) -> None:
         """Forget the batches of shards that have ended."""
@@ -101,18 +121,33 @@ class Submitter:
         finally:
             self.in_flight -= 1
         now = self._ports.clock.now()
+        partition, shard, batch_id = turn.ref
         if turn.ref.valid:
-            self._answered(turn, batch, answer, sent_with, started, now)
-        else:
-            # The shard that asked has ended; what the answer says of the integration holds all the same.
-            self._flow.submission_done(turn, answer, settle.verdict_of_submit(answer), now.mono)
+            try:
+                verdict = shard.submit_answered(batch_id, answer, now)
+            except Exception as error:
+                log.exception("batch.defect", partition=partition.number, batch=batch_id)
+                partition.fail(
+                    StepFailedError(f"the answer to batch {batch_id} cannot be judged ({describe(error)})")
+                )
+            else:
+                self._answered(turn, batch, answer, verdict, sent_with, started, now)
+                return
+        # The shard that asked has ended; what the answer says of the integration holds all the same.
+        self._flow.submission_done(turn, answer, settle.verdict_of_submit(answer), now.mono)
 
     def _answered(
-        self, turn: Turn[Claim], batch: Batch, answer: SubmitAnswer, sent_with: int, started: Now, now: Now
+        self,
+        turn: Turn[Claim],
+        batch: Batch,
+        answer: SubmitAnswer,
+        verdict: Verdict | None,
+        sent_with: int,
+        started: Now,
+        now: Now,
     ) -> None:
         claim, integration_id = turn.ref, turn.integration_id
         partition, shard, batch_id = claim
-        verdict = shard.submit_answered(batch_id, answer, now)
         if isinstance(answer, Refused):
             verdict = self._halt.judge(integration_id, answer, verdict, sent_with, now)
         elif isinstance(answer, Accepted):

@@ -90,6 +90,14 @@ def refused_record(partition: int, error: Exception) -> str:
     )
 
 
+def failed_step(partition: int, why: object) -> str:
+    return (
+        f"partition {partition}: a step cannot be decided or encoded, and fails in the same way each time: {why}. This is "
+        "a defect of coursesyncd; the log has its traceback. Install a version that has it fixed, or start this replica "
+        f"again to try once more; {RUNBOOK}#failed-step"
+    )
+
+
 def held_back(partition: int, facts: InputFacts, seconds: float, topics: Topics) -> str:
     """A transaction of a publisher is open for so long that nobody may be there to end it."""
     return (

@@ -6,11 +6,14 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 
+import msgspec
+
 from daemon.sandbox.simulator.faults import (
     PASSING_CODES,
     PERMANENT_CODES,
     AnswerLost,
     AnyRule,
+    ClockSkewed,
     EntryDuplicated,
     EntryForeign,
     EntryMissing,
@@ -24,6 +27,7 @@ from daemon.sandbox.simulator.faults import (
     TaskEndless,
     TaskFails,
     TaskSlow,
+    TimesAbsurd,
 )
 from tests.sim.faulty import LogFaults
 from tests.sim.network import NetworkFaults
@@ -156,6 +160,43 @@ def draw_plan(rng: random.Random, wild: float) -> FaultPlan:
         return_finished=rng.random() < 0.7,
     )
     return FaultPlan(rules=tuple(rules), idempotency=idempotency, concurrency_limit=rng.choice((1, 2, 30)))
+
+
+def draw_times(rng: random.Random) -> list[AnyRule]:
+    """Clocks of the API that are wrong for a while, and answers with times that cannot be true; for some of the
+    integrations, or for all.
+    """
+    rules: list[AnyRule] = []
+    for _ in range(rng.randint(1, 3)):
+        start = rng.uniform(0, 15)
+        rules.append(
+            ClockSkewed(
+                seconds=rng.choice((3.0, 15.0, 30.0, 60.0, -5.0, -30.0)),
+                every=rng.choice((1, 2, 3)),
+                start_seconds=start,
+                end_seconds=start + rng.uniform(1, 15),
+            )
+        )
+    if rng.random() < 0.5:
+        # Above the tolerance (`Bounds.ahead_ms`) too: nothing is understood until the time has come.
+        seconds = rng.choice((2.0, 10.0, 18.0, 40.0))
+        rules.append(ClockSkewed(seconds=seconds, date=False, every=rng.choice((1, 2))))
+    return rules + [
+        msgspec.structs.replace(absurd, probability=rng.uniform(0, 0.5), every=rng.choice((1, 2)))
+        for absurd in rng.sample(ABSURD, rng.randint(0, 2))
+    ]
+
+
+ABSURD = (
+    TimesAbsurd(created_at="0001-01-01T00:00:00+14:00"),
+    TimesAbsurd(created_at="9999-12-31T23:59:59-14:00"),
+    TimesAbsurd(completed_at="9999-12-31T23:59:59-14:00"),
+    TimesAbsurd(created_at="2099-06-01T00:00:00Z"),
+    TimesAbsurd(created_at="2099-06-01T00:00:00Z", date="Mon, 01 Jun 2099 00:00:00 GMT"),
+    TimesAbsurd(date="Fri, 31 Dec 9999 23:59:59 GMT"),
+    TimesAbsurd(date="Sat, 01 Jan 2000 00:00:00 GMT"),
+    TimesAbsurd(date=""),
+)
 
 
 def unleash(world: World, strikes: Strikes, duration: float, happened: Counter[str]) -> None:

@@ -12,6 +12,7 @@ from unittest.mock import patch
 import msgspec
 
 from daemon.core import step
+from daemon.kombo import wire
 from daemon.log.port import Message
 from daemon.runtime import intake
 from daemon.sandbox.simulator.state import Simulator
@@ -64,6 +65,7 @@ def bounded(bounds: Bounds) -> Iterator[None]:
         patch.object(intake, "INTAKE_RECORDS_MAX", bounds.intake_records),
         patch.object(intake, "INTAKE_BYTES_MAX", bounds.intake_bytes),
         patch.object(step, "STEP_BYTES_MAX", bounds.step_bytes),
+        patch.object(wire, "AHEAD_MAX_MS", bounds.ahead_ms),
     ):
         yield
 
@@ -244,6 +246,7 @@ def heal(world: World, parameters: Parameters) -> None:
     simulator.api_key = world.key_file
     for replica in world.replicas:
         replica.paused = False
+        replica.clock_offset_ms = 0
         if parameters.kind is Kind.MISREAD:
             world.kill(replica)  # a person restarts what stands still since the log was wrong
         if not replica.alive:

@@ -263,11 +263,12 @@ class Claims:
             return f"its batch {data['batch_id']} was never written"
         if code == STALE_REPLAY:
             task = self._tasks.get(data["task_id"] or "")
-            if task is not None and task.created_at > batch.api_ms:
+            ways = ways_to_say(batch.record.body)
+            skewed = task is not None and self._is_skewed(task.integration_id)
+            if task is not None and task.created_at > batch.api_ms and not (skewed and ways == 1):
                 return (
                     f"the task {task.task_id} was made after batch {batch.record.batch_id} was sealed (R14)"
                 )
-            ways = ways_to_say(batch.record.body)
             if data["attempts"] < min(ways, WAYS_TRIED):
                 return f"there are {ways} ways to say it, and {data['attempts']} were tried (R14)"
             return None
@@ -283,6 +284,14 @@ class Claims:
         if code in MAY_PASS and early and not newer:
             return f"it was given up after {data['attempts']} attempts for {code}, which may pass"
         return None
+
+    def _is_skewed(self, integration_id: str) -> bool:
+        """Whether some task of the integration has a time that is not the right one. Then a floor may be ahead of the
+        clock unnoticed, until an answer tells: of a course with one body only, the first task decides.
+        """
+        return any(
+            task.stated_offset_ms for task in self._tasks.values() if task.integration_id == integration_id
+        )
 
     def _waited_long(self, place: tuple[int, int]) -> bool:
         """As far as the clocks of hosts can tell, which are set in some histories."""

@@ -15,17 +15,20 @@ from daemon.sandbox.simulator.faults import (
     NONE,
     AnswerLost,
     AnyRule,
+    ClockSkewed,
     FaultPlan,
     LimitLow,
     SubmitRefused,
     SubmitThrottled,
     TaskEndless,
     TaskFails,
+    TimesAbsurd,
 )
 from tests.sim import faults
 from tests.sim.faulty import LogFaults
 from tests.sim.network import NetworkFaults
 
+AHEAD_MS = 20_000
 WATCHED = 16.0
 """Virtual seconds for which a task is watched, its time-out included. No task applies anything later: that is a
 proviso of the contract (8)."""
@@ -56,6 +59,13 @@ BREAKAGES: tuple[AnyRule, ...] = (
     LimitLow(limit=1, others=1),
     TaskEndless(),
     TaskFails(codes=("INTEGRATION.AUTHENTICATION_INVALID",)),
+    ClockSkewed(seconds=60.0),
+    ClockSkewed(seconds=15.0, date=False),
+    ClockSkewed(seconds=60.0, date=False),
+    ClockSkewed(seconds=-60.0),
+    TimesAbsurd(created_at="9999-12-31T23:59:59-14:00"),
+    TimesAbsurd(created_at="2099-06-01T00:00:00Z", date="Mon, 01 Jun 2099 00:00:00 GMT"),
+    TimesAbsurd(date="Fri, 31 Dec 9999 23:59:59 GMT"),
 )
 """How the one integration is broken in a history of kind `isolation`."""
 
@@ -96,6 +106,8 @@ class Bounds:
     intake_records: int = 10_000
     intake_bytes: int = 2**24
     step_bytes: int = 2**24
+    ahead_ms: int = AHEAD_MS
+    """`kombo.wire.AHEAD_MAX_MS`: small, so that a history sees both sides of it."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +158,11 @@ def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
         # bytes run once, as long as a request may be on its way, is the API's promise (contract 4).
         network_faults.request_twice = 0.0
     log_faults = faults.draw_log(rng, wild)
+    strikes = faults.draw_strikes(rng, wild)
+    if rng.random() < wild * 0.4:
+        # A wrong clock of the API together with a wrong one of the host could end a watch too early (R11).
+        strikes = dataclasses.replace(strikes, clock_jumps=0)
+        plan = msgspec.structs.replace(plan, rules=(*plan.rules, *faults.draw_times(rng)))
     small = rng.random() < 0.15
     dense = rng.random() < 0.4
     parameters = Parameters(
@@ -162,7 +179,7 @@ def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
         log_faults=log_faults,
         network_faults=network_faults,
         plan=plan,
-        strikes=faults.draw_strikes(rng, wild),
+        strikes=strikes,
         api_offset_ms=rng.choice((0, 0, -30_000, 45_000)),
         huge=0.02 if rng.random() < 0.1 else 0.0,
         long=0.8 if small else 0.0,

@@ -94,7 +94,8 @@ class Witness:
     heard_end: dict[str, int] = field(default_factory=dict)
     """Tasks of which some process was told that they had ended, and the API time when it was first told."""
     overdue: set[str] = field(default_factory=set)
-    """Tasks that answered `PENDING` when they were older than `task.timeout` (R11)."""
+    """Tasks that answered `PENDING` when they were older than `task.timeout`, by what the answer says and in truth
+    (R11)."""
     halts: list[str] = field(default_factory=list)
     """Each time that a process halted, in a sentence."""
     on_moment: Callable[[Moment, Who], None] | None = None
@@ -401,7 +402,8 @@ class Witness:
                 self._tell(f"{who[0]} hears: task {task_id} {type(answer).__name__}")
             case TaskPending(created_at=created_at, api_time=api_time):
                 timeout = self.settings.task.timeout * 1000
-                if api_time is not None and api_time - created_at > timeout:
+                age = self.api_now() - self.simulator.tasks[task_id].created_at
+                if api_time is not None and api_time - created_at > timeout and age > timeout:
                     self.overdue.add(task_id)
 
     def halted(self, who: Who, reason: str) -> None:

@@ -174,7 +174,8 @@ class Bench:
         return journal.payload(batch.id, batch.digest, key, value)
 
     def pending(self, age=0.0):
-        """A poll of the newest task answers PENDING when it is `age` seconds old, by the API's clock."""
+        """A poll of the newest task answers PENDING when it is `age` seconds old, by the API's clock and by ours."""
+        self.pass_time(max(0.0, age - (self.now.wall - self.created_at) / 1000))
         return TaskPending(self.created_at, api_time=self.created_at + round(age * 1000))
 
     def completed(self, *outcomes, created_at=None):
@@ -229,6 +230,8 @@ class Bench:
                 records[journal.task_key(batch.id)] = journal.Task(batch.task_id, batch.accepted_at)
         for late in memory.late.values():
             records[journal.late_key(late.task_id)] = late.record
+        for integration_id, floor in memory.freshness.floors.items():
+            records[journal.floor_key(integration_id)] = floor
         return {key: journal.encode_value(value) for key, value in records.items()}
 
     # --- what a test asks -------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from daemon.core import journal, settle
 from daemon.core.answers import TaskFailed, TaskPending
 from daemon.core.model import Error
 from daemon.core.rewording import REPLAYS_MAX
-from daemon.core.step import LateWatched, Outcome, TaskEnded
+from daemon.core.step import BatchSealed, LateWatched, Outcome, TaskEnded
 from daemon.core.verdict import Verdict
 
 PASSING = "REMOTE.RATE_LIMIT_EXCEEDED"
@@ -35,7 +35,9 @@ def ended(bench):
 
 
 def only_the_position_is_left(bench):
-    return bench.journal_now().keys() == {journal.POSITION_KEY}
+    """And the floors, which are never erased."""
+    left = {key for key in bench.journal_now() if not key.startswith(b'["floor"')}
+    return left == {journal.POSITION_KEY}
 
 
 # --- a task that ran ------------------------------------------------------------------------------
@@ -234,11 +236,22 @@ def test_the_floor_outlives_a_restart(bench):
     assert bench.statuses()[1] == ("FAILED", "COURSESYNC.STALE_REPLAY")
 
 
-def test_a_stale_failure_and_a_stale_pending_say_as_little(bench):
-    for answer in (TaskFailed(0, None, Error(PASSING, "said of the task")), TaskPending(0, 2**50)):
-        batch, first = replayed(bench, ONE_WORDING)
-        bench.poll_answer(batch, msgspec.structs.replace(answer, created_at=first.created_at))
-    assert bench.statuses()[1] == bench.statuses()[3] == ("FAILED", "COURSESYNC.STALE_REPLAY")
+def test_a_stale_failure_says_as_little(bench):
+    batch, first = replayed(bench, ONE_WORDING)
+    bench.poll_answer(batch, TaskFailed(first.created_at, None, Error(PASSING, "said of the task")))
+    assert bench.statuses()[1] == ("FAILED", "COURSESYNC.STALE_REPLAY")
+
+
+def test_a_task_that_looks_stale_and_is_pending_is_waited_for_until_its_watch_would_be_over(bench):
+    """It may be the batch's own, made while the API's clock was behind: another body must not overtake it (C2)."""
+    batch, first = replayed(bench, ONE_WORDING)
+    pending = TaskPending(first.created_at, 2**50)
+    bench.pass_time(2 * DAY)
+    bench.poll_answer(batch, pending)
+    assert 1 not in bench.statuses()
+    bench.pass_time(0.001)
+    bench.poll_answer(batch, pending)
+    assert bench.statuses()[1] == ("FAILED", "COURSESYNC.STALE_REPLAY")
 
 
 def test_a_retry_of_a_single_change_is_not_the_same_bytes(bench):
@@ -261,14 +274,85 @@ def test_a_task_as_old_as_the_floor_is_stale_and_one_a_millisecond_younger_is_fr
         assert ended(bench)[-1] == (outcome, answer.completed_at)
 
 
-def test_every_api_time_that_was_seen_raises_the_floor_of_batches_sealed_later(bench):
+def test_every_task_that_was_seen_raises_the_floor_of_batches_sealed_later(bench):
     batch = bench.accepted("a")
     answer = bench.pending()
     bench.poll_answer(batch, answer)
     assert bench.seal("b").api_floor == answer.created_at
-    done = bench.completed(succeeded("a"))
-    bench.poll_answer(batch, done)
-    assert bench.seal("c").api_floor == done.completed_at
+    later = bench.completed(succeeded("a"), created_at=answer.created_at + 7)
+    bench.poll_answer(batch, later)
+    assert bench.seal("c").api_floor == later.created_at, "not its completion, which may be any later"
+
+
+def test_each_integration_has_a_floor_of_its_own(bench):
+    batch = bench.accepted("a", integration_id="hr:1")
+    ahead = bench.created_at + 250_000
+    bench.poll_answer(batch, bench.completed(succeeded("a"), created_at=ahead))
+    assert bench.seal("b", integration_id="hr:1").api_floor == ahead
+    assert bench.seal("b", integration_id="hr:2").api_floor == START.wall - 300_000
+    bench.crash()
+    assert bench.seal("c", integration_id="hr:1").api_floor == ahead
+    assert bench.seal("c", integration_id="hr:2").api_floor == START.wall - 300_000
+
+
+def test_a_floor_that_is_seen_by_a_poll_alone_causes_no_commit(bench):
+    batch = bench.accepted("a")
+    bench.poll_answer(batch, bench.pending())
+    assert bench.shard.take_step() is None
+    bench.shard.want_position()
+    step = bench.shard.take_step()
+    assert journal.floor_key("hr:1") in dict(step.journal)
+
+
+def ahead_of_the_clock(bench, seconds):
+    """A task of hr:1 whose `created_at` is ahead of the `Date` that it comes with."""
+    batch = bench.accepted("a")
+    answer = bench.completed(succeeded("a"), created_at=bench.now.wall + round(seconds * 1000))
+    bench.poll_answer(batch, msgspec.structs.replace(answer, api_time=bench.now.wall))
+
+
+def delay_of(bench, batch):
+    (sealed,) = [fact for fact in bench.facts if isinstance(fact, BatchSealed) and fact.batch is batch]
+    return sealed.delay
+
+
+def test_a_batch_waits_until_the_apis_clock_has_passed_its_floor(bench):
+    ahead_of_the_clock(bench, 120)
+    bench.pass_time(20)
+    linger = bench.settings.batch.linger
+    assert delay_of(bench, bench.seal("b")) == pytest.approx(100 - linger)
+    assert delay_of(bench, bench.seal("b", integration_id="hr:2")) == 0
+    bench.pass_time(100)
+    assert delay_of(bench, bench.seal("c")) == 0
+
+
+def test_nobody_waits_for_what_the_resolution_of_a_date_explains(bench):
+    ahead_of_the_clock(bench, 1.0 + bench.settings.batch.linger)
+    assert delay_of(bench, bench.seal("b")) == 0
+
+
+@pytest.mark.parametrize("set_by", [0.0, -3600.0, 60.0])
+def test_a_restart_does_not_end_the_wait_and_no_clock_makes_it_longer(bench, set_by):
+    ahead_of_the_clock(bench, 120)
+    bench.now = bench.now._replace(wall=bench.now.wall + round(set_by * 1000))
+    bench.crash()
+    waits = delay_of(bench, bench.seal("b"))
+    assert waits == pytest.approx(max(0.0, min(120.0, 120 - set_by)) - bench.settings.batch.linger)
+
+
+def test_what_is_said_in_another_way_waits_as_well(bench):
+    """The API's clock has been set back: its tasks look older than they are until it has passed the floor."""
+    ahead_of_the_clock(bench, 120)
+    bench.crash()
+    bench.shard._memory.freshness._clocks.clear()  # as after an upgrade: the floor is all that is known
+    batch = bench.accepted("a")
+    answer = bench.completed(succeeded("a"))
+    bench.poll_answer(batch, msgspec.structs.replace(answer, api_time=bench.now.wall))
+    assert delay_of(bench, bench.only()) > 100
+    bench.pass_time(120)
+    bench.accept(bench.only())
+    bench.poll_answer(bench.only(), bench.completed(succeeded("a")))
+    assert [status for status, _ in bench.statuses().values()] == ["SUCCEEDED", "SUCCEEDED"]
 
 
 def test_before_any_api_time_is_known_the_floor_allows_for_a_host_clock_that_is_ahead(bench):
@@ -342,7 +426,7 @@ def test_the_halves_of_a_failed_task_are_younger_than_it(bench):
     batch = bench.accepted("a", "b")
     answer = bench.task_failed("REMOTE.INPUT_INVALID")
     bench.poll_answer(batch, answer)
-    assert {half.api_floor for half in bench.shard.batches.values()} == {answer.completed_at}
+    assert {half.api_floor for half in bench.shard.batches.values()} == {answer.created_at}
 
 
 @pytest.mark.parametrize(("code", "verdict"), [(CUSTOMER, Verdict.PARK), (OUR_KEY, Verdict.HALT)])
@@ -400,7 +484,27 @@ def timed_out(bench, *origin_ids):
     return batch, late
 
 
-def test_a_time_out_is_told_by_the_apis_clock_alone(bench):
+def test_the_apis_clock_alone_times_nothing_out(bench):
+    """As with a `Date` in the year 9999: our own clock must agree."""
+    batch = bench.accepted("a")
+    absurd = msgspec.structs.replace(bench.pending(), api_time=2**50)
+    bench.poll_answer(batch, absurd)
+    bench.pass_time(DAY)
+    bench.poll_answer(batch, absurd)
+    assert bench.statuses() == {}
+    bench.pass_time(0.001)
+    bench.poll_answer(batch, absurd)
+    assert bench.statuses() == {0: ("TIMED_OUT", "COURSESYNC.TASK_TIMED_OUT")}
+    (late,) = bench.shard.late.values()
+    bench.pass_time(DAY - 0.01)
+    bench.late_answer(late, absurd)
+    assert bench.shard.late
+    bench.pass_time(0.02)
+    bench.late_answer(late, absurd)
+    assert not bench.shard.late
+
+
+def test_our_own_clock_alone_times_nothing_out(bench):
     batch = bench.accepted("a")
     bench.pass_time(100 * DAY)  # the daemon was down
     bench.poll_answer(batch, bench.pending(age=DAY))
@@ -486,6 +590,7 @@ def test_the_watch_ends_by_the_apis_clock_and_frees_the_course(bench):
 def test_a_late_task_that_the_api_has_forgotten_is_watched_to_the_end(bench):
     """404 does not say that nothing of it is applied any more."""
     _, late = timed_out(bench, "a")
+    bench.pass_time(DAY)
     created = late.record.created_at
     assert bench.late_answer(late, refused(404, api_time=created + 2 * round(DAY * 1000))) is None
     assert late.task_id in bench.shard.late

@@ -99,6 +99,21 @@ async def test_partitions_can_not_be_taken_away() -> None:
             await run(world, 1)
 
 
+async def test_a_course_finds_the_floor_that_it_had_in_the_partition_that_it_moves_to() -> None:
+    """R14: else the API's answer with an earlier task of it would count as fresh there."""
+    async with LogWorld() as world:
+        await world.start()
+        await read(world, 0, "ab")
+        await read(world, 1, "x")
+        await settled(world)
+        await world.stop()
+        floors = [world.fold(number).floors["i"] for number in range(2)]
+        assert floors[0] != floors[1]
+        assert await run(world, 3)
+        newest = max(floors, key=lambda floor: floor.created_at)
+        assert [world.fold(number).floors["i"] for number in range(3)] == [newest] * 3
+
+
 class Mortal:
     """A log that ends the process at its n-th change of anything, before or after it is made."""
 

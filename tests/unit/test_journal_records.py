@@ -5,7 +5,7 @@ import pytest
 from golden_files import assert_golden, read_record, render_record
 
 from daemon.core import journal
-from daemon.core.journal import Attempt, Fold, JournalError, Late, Position, SealedBatch, Task, Wait
+from daemon.core.journal import Attempt, Floor, Fold, JournalError, Late, Position, SealedBatch, Task, Wait
 from daemon.core.model import Error, Item
 
 AT = 1_795_427_999_875  # 2026-11-23T09:59:59.875Z
@@ -29,7 +29,7 @@ LAST = Attempt(
 RECORDS = {
     "position": (
         journal.POSITION_KEY,
-        Position(1, next_offset=1044, topic_id="Wm3xSA", partitions=6, api_floor=AT),
+        Position(2, next_offset=1044, topic_id="Wm3xSA", partitions=6, api_floor=AT),
     ),
     "wait": (journal.wait_key(INTEGRATION, "cybersecurity-101"), Wait(ITEM, msgspec.Raw(COURSE))),
     "wait-retry": (
@@ -44,6 +44,11 @@ RECORDS = {
     "late": (
         journal.late_key(TASK_ID),
         Late("3-1042-1", INTEGRATION, (ITEM, OTHER), created_at=AT + 1_050, accepted_at=AT + 1_100),
+    ),
+    "floor": (journal.floor_key(INTEGRATION), Floor(AT + 1_050)),
+    "floor-ahead": (
+        journal.floor_key(INTEGRATION),
+        Floor(AT + 121_050, ahead_ms=120_000, seen_at=AT + 1_060),
     ),
     "tombstone": (journal.task_key("3-1042-1"), None),
 }

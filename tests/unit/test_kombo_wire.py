@@ -36,8 +36,8 @@ def submit(body: Any, status: int = 200, **headers: str) -> Any:
     return wire.parse_submit(status, fields(headers), as_bytes(body), NOW)
 
 
-def poll(body: Any, status: int = 200, **headers: str) -> Any:
-    return wire.parse_poll(TASK, status, fields(headers), as_bytes(body), NOW)
+def poll(body: Any, status: int = 200, *, now: int = NOW, **headers: str) -> Any:
+    return wire.parse_poll(TASK, status, fields(headers), as_bytes(body), now)
 
 
 def fields(headers: dict[str, str]) -> dict[str, str]:
@@ -359,7 +359,56 @@ def test_times_of_a_task(text: str, expected: int) -> None:
     assert poll(changed(PENDING, "data.created_at", text)) == TaskPending(expected, None)
 
 
-@pytest.mark.parametrize("value", [None, ..., 7, "soon", "1969-12-31T23:59:59Z"])
+@pytest.mark.parametrize("name", ["created_at", "completed_at"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "0001-01-01T00:00:00Z",
+        "0001-01-01T00:00:00+14:00",
+        "1969-12-31T23:59:59Z",
+        "1999-12-31T23:59:59.999Z",
+        "2000-01-01T00:00:00+14:00",
+        "2100-01-01T00:00:00Z",
+        "9999-12-31T23:59:59Z",
+        "9999-12-31T23:59:59-14:00",
+        "2025-03-12T14:36:00.001Z",
+        "2025-03-12T14:37:00Z",
+        "2025-03-13T04:31:00Z",
+    ],
+)
+@pytest.mark.parametrize("date", [{"date": DATE}, {}, {"date": "Fri, 31 Dec 9999 23:59:59 GMT"}])
+def test_an_answer_with_times_that_cannot_be_true_is_not_understood(
+    name: str, value: str, date: dict[str, str]
+) -> None:
+    """R14: no such time may decide what is fresh. Without a `Date`, or with an absurd one, ours stands in for it."""
+    for body in (changed(GUIDE_COMPLETED, f"data.{name}", value), changed(PENDING, f"data.{name}", value)):
+        said = poll(body, now=DATE_MS, **date)
+        assert isinstance(said, NoAnswer)
+        assert f"{name} {value} is" in said.detail
+
+
+@pytest.mark.parametrize(
+    "value", ["2025-03-12T14:36:00Z", "2025-03-13T04:36:00+14:00", "2025-03-12T14:33:00Z"]
+)
+def test_a_skew_within_the_tolerance_is_understood(value: str) -> None:
+    said = poll(changed(PENDING, "data.created_at", value), now=DATE_MS, date=DATE)
+    assert isinstance(said, TaskPending)
+    assert said.api_time == DATE_MS
+
+
+def test_our_own_clock_may_be_wrong_by_hours() -> None:
+    for off in (-14 * 3_600_000, 14 * 3_600_000):
+        assert poll(PENDING, now=DATE_MS + off, date=DATE) == TaskPending(CREATED_AT, DATE_MS)
+
+
+@pytest.mark.parametrize(
+    "date", ["Fri, 31 Dec 9999 23:59:59 GMT", "Mon, 01 Jan 0001 00:00:00 GMT", "soon", ""]
+)
+def test_an_absurd_date_is_no_api_time(date: str) -> None:
+    assert poll(PENDING, now=DATE_MS, date=date) == TaskPending(CREATED_AT, None)
+
+
+@pytest.mark.parametrize("value", [None, ..., 7, "soon", "10000-01-01T00:00:00Z"])
 def test_a_completion_time_that_cannot_be_read_is_absent(value: Any) -> None:
     said = poll(changed(GUIDE_COMPLETED, "data.completed_at", value))
     assert isinstance(said, TaskCompleted)

@@ -112,6 +112,28 @@ class PollFails(Rule, frozen=True, tag="poll_fails"):
     hang_seconds: Seconds = 60.0
 
 
+# --- times ----------------------------------------------------------------------------------------
+
+
+class ClockSkewed(Rule, frozen=True, tag="clock_skewed"):
+    """The server that answers for the integration has a wrong clock: `Date`, and the times of tasks made meanwhile."""
+
+    seconds: float = 120.0
+    """Ahead of the right time; negative: behind."""
+    date: bool = True
+    """False: only the times of tasks are wrong, the `Date` is right."""
+
+
+class TimesAbsurd(Rule, frozen=True, tag="times_absurd"):
+    """An answer to a poll with times that cannot be true. A field that is None stays as it is, an empty `date` is left
+    out.
+    """
+
+    created_at: str | None = None
+    completed_at: str | None = None
+    date: str | None = None
+
+
 # --- in a task; decided when it is made -----------------------------------------------------------
 
 
@@ -159,6 +181,8 @@ AnyRule = (
     | LimitLow
     | AnswerLost
     | PollFails
+    | ClockSkewed
+    | TimesAbsurd
     | TaskFails
     | TaskSlow
     | TaskEndless

@@ -16,13 +16,14 @@ import heapq
 import random
 from collections import Counter
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from daemon.sandbox.simulator.faults import (
     AnswerLost,
     AnswerSlow,
+    ClockSkewed,
     Dice,
     FaultPlan,
     Integration,
@@ -30,6 +31,7 @@ from daemon.sandbox.simulator.faults import (
     PollFails,
     SubmitRefused,
     SubmitThrottled,
+    TimesAbsurd,
 )
 from daemon.sandbox.simulator.tasks import Task, TaskMaker, new_id, task_data
 from daemon.sandbox.simulator.wire import (
@@ -125,6 +127,7 @@ class Simulator:
             assert integration_id
             integration = self._integration(integration_id, now)
             reply = self._delayed(self._submit(now, integration, body), now, integration)
+            reply = self._redated(reply, now, integration)
         self._count("submit", reply)
         return reply
 
@@ -136,6 +139,7 @@ class Simulator:
             assert integration_id
             integration = self._integration(integration_id, now)
             reply = self._delayed(self._poll(now, integration, task_id), now, integration)
+            reply = self._redated(reply, now, integration)
         self._count("poll", reply)
         return reply
 
@@ -213,6 +217,9 @@ class Simulator:
         if items is None:
             items = parse_items(body)
         task = self._maker.make(now, integration, items, body_sha256=sha256, interaction=self._interactions)
+        skewed = self._dice.roll(ClockSkewed, now, integration)
+        if skewed is not None:
+            task.stated_offset_ms = round(skewed.seconds * 1000)
         self.tasks[task.task_id] = self._known[key] = task
         if task.fate.applies_at is not None:
             heapq.heappush(self._applications, (task.fate.applies_at, len(self.tasks), task))
@@ -231,8 +238,12 @@ class Simulator:
             return self._error(now, 404, None, f"There is no task {task_id!r} in this integration.")
         task.polls += 1
         courses = self.lms.get(integration.id, {})
-        answer = success_body(task_data(task, now, lambda origin_id: courses[origin_id].course_id))
-        reply = Reply(200, answer, self._headers(now))
+        data = task_data(task, now, lambda origin_id: courses[origin_id].course_id)
+        absurd = self._dice.roll(TimesAbsurd, now, integration)
+        headers = self._headers(now)
+        if absurd is not None:
+            _distort(data, headers, absurd)
+        reply = Reply(200, success_body(data), headers)
         failing = self._dice.roll(PollFails, now, integration)
         if failing is not None:
             return self._spoiled(now, reply, failing)
@@ -256,6 +267,16 @@ class Simulator:
         return msgspec.structs.replace(
             reply, delay_seconds=self._rng.uniform(slow.seconds_min, slow.seconds_max)
         )
+
+    def _redated(self, reply: Reply, now: int, integration: Integration) -> Reply:
+        """With the `Date` of a wrong clock, where the integration has one."""
+        rules = self._dice.active(ClockSkewed, now, integration)
+        skewed = next((rule for rule in rules if rule.date), None)
+        right = http_date(now)
+        if skewed is None or reply.headers.get("Date") != right:
+            return reply
+        headers = {**reply.headers, "Date": http_date(now + round(skewed.seconds * 1000))}
+        return msgspec.structs.replace(reply, headers=headers)
 
     # --- the LMS ----------------------------------------------------------------------------------
 
@@ -311,3 +332,14 @@ class Simulator:
     def _silence(self, delivery: Delivery, hang_seconds: float = 0.0) -> Reply:
         """No answer at all: status 0."""
         return Reply(0, b"", {}, delivery, hang_seconds=hang_seconds)
+
+
+def _distort(data: dict[str, Any], headers: dict[str, str], absurd: TimesAbsurd) -> None:
+    if absurd.created_at is not None:
+        data["created_at"] = absurd.created_at
+    if absurd.completed_at is not None:
+        data["completed_at"] = absurd.completed_at
+    if absurd.date is not None:
+        headers.pop("Date")
+        if absurd.date:
+            headers["Date"] = absurd.date

@@ -70,6 +70,8 @@ class Task(msgspec.Struct, kw_only=True, gc=False):
     """Accepted POSTs of this body, whether or not the client got the answer."""
     posts_answered: int = 0
     polls: int = 0
+    stated_offset_ms: int = 0
+    """What the API adds to the task's times when it states them: the error of its clock when it made the task."""
     told_at: int | None = None
     """When a poll was first answered with the end of the task."""
 
@@ -177,13 +179,13 @@ def task_data(task: Task, now: int, course_id: Callable[[str], str]) -> dict[str
     data: dict[str, Any] = {
         "task_id": task.task_id,
         "status": status,
-        "created_at": iso(task.created_at),
+        "created_at": iso(task.created_at + task.stated_offset_ms),
         "completed_at": None,
     }
     fate = task.fate
     if status == "PENDING" or fate.ends_at is None:
         return data
-    data["completed_at"] = iso(fate.ends_at)
+    data["completed_at"] = iso(fate.ends_at + task.stated_offset_ms)
     if fate.error is not None:
         data["error"] = _spell(fate.error, task.form)
     else:

@@ -10,12 +10,15 @@ from daemon.core import journal, settle
 from daemon.core import step as step_module
 from daemon.core import verdict as table
 from daemon.core.answers import NoAnswer, TaskPending
+from daemon.core.freshness import Freshness
 from daemon.core.memory import Memory, attempt_of
 from daemon.core.model import Change, Item, Now, Rejection, Status
 from daemon.core.shard import API_FLOOR_TOLERANCE_MS, Shard
 from daemon.core.step import Batch, Draft, LateTask, Trigger
 from daemon.core.verdict import Verdict
+from daemon.kombo import wire
 from tests.sim.mutants.registry import Patch, mutant
+from tests.sim.parameters import WATCHED
 
 # --- R10 Superseding ------------------------------------------------------------------------------
 
@@ -133,6 +136,16 @@ def host_clock_for_api_time(patch: Patch) -> None:
     patch(settle, "poll_answered", answered)
 
 
+@mutant("R11", "A task times out by the API's clock, however short a time ago it was accepted.")
+def timed_out_by_the_apis_clock(patch: Patch) -> None:
+    outlived = settle.has_outlived
+    patch(
+        settle,
+        "has_outlived",
+        lambda limit, created, api_time, _: outlived(limit, created, api_time, 2.0**60),
+    )
+
+
 @mutant("R11", "A task that was not answered for too long has timed out.")
 def blindness_times_out(patch: Patch) -> None:
     poll_answered = settle.poll_answered
@@ -234,7 +247,7 @@ def server_error_is_understood(patch: Patch) -> None:
 
 @mutant("R14", "Whether a task is older than its batch is not looked at.")
 def no_floor(patch: Patch) -> None:
-    patch(settle, "is_stale", lambda batch, created_at: False)
+    patch(settle, "is_stale", lambda api_floor, created_at: False)
 
 
 @mutant("R14", "The floor is what is known when the answer comes, not what was known at sealing.")
@@ -242,7 +255,7 @@ def floor_after_sealing(patch: Patch) -> None:
     poll_answered = settle.poll_answered
 
     def answered(memory: Memory, batch: Batch, answer: Any, body: Any, now: Now) -> Verdict | None:
-        batch.api_floor = memory.position.api_floor
+        batch.api_floor = memory.freshness.floor(batch.integration_id)
         return poll_answered(memory, batch, answer, body, now)
 
     patch(settle, "poll_answered", answered)
@@ -253,11 +266,51 @@ def floor_not_durable(patch: Patch) -> None:
     load = Memory.load
 
     def load_less(memory: Memory, fold: Any, now: Now) -> None:
+        fold.floors.clear()
+        memory.freshness = Freshness(now.wall - API_FLOOR_TOLERANCE_MS)
         load(memory, fold, now)
-        floor = now.wall - API_FLOOR_TOLERANCE_MS
-        memory.position = msgspec.structs.replace(memory.position, api_floor=floor)
 
     patch(Memory, "load", load_less)
+
+
+@mutant("R14", "The floor is not journalled.")
+def floor_not_journalled(patch: Patch) -> None:
+    patch(Draft, "carry", lambda *_: None)
+
+
+@mutant("R14", "All integrations of a shard have one floor.")
+def one_floor_for_all(patch: Patch) -> None:
+    floor = Freshness.floor
+
+    def of_all(freshness: Freshness, integration_id: str) -> int:
+        return max(floor(freshness, each) for each in (integration_id, *freshness.floors))
+
+    patch(Freshness, "floor", of_all)
+
+
+@mutant("R14", "A task that looks stale is followed by another body while it is still pending.")
+def overtaken_while_pending(patch: Patch) -> None:
+    outlived = settle.has_outlived
+
+    def at_once(limit: float, created_at: int, api_time: int | None, accepted_for: float) -> bool:
+        return limit == WATCHED or outlived(limit, created_at, api_time, accepted_for)
+
+    patch(settle, "has_outlived", at_once)
+
+
+@mutant("R14", "A batch is sent although its floor is ahead of the API's clock.")
+def floor_ahead_of_the_clock(patch: Patch) -> None:
+    patch(Freshness, "delay", lambda *_: 0.0)
+
+
+@mutant("R14", "A time of the API is believed however far from now it is.")
+def absurd_times_are_believed(patch: Patch) -> None:
+    patch(wire, "_implausible", lambda *_: None)
+
+
+@mutant("R14", "A `Date` is believed however far it is from our own clock.")
+def absurd_date_is_believed(patch: Patch) -> None:
+    patch(wire, "DATE_OFF_MAX_MS", 2**60)
 
 
 @mutant("R14", "The floor is the host's clock at sealing.")
@@ -267,17 +320,16 @@ def floor_by_host_clock(patch: Patch) -> None:
     def seal_now(
         memory: Memory, integration_id: str, entries: Any, trigger: Trigger, now: Now, **more: Any
     ) -> None:
-        position = memory.position
-        memory.position = msgspec.structs.replace(position, api_floor=now.wall)
+        freshness, memory.freshness = memory.freshness, Freshness(now.wall)
         seal(memory, integration_id, entries, trigger, now, **more)
-        memory.position = position
+        memory.freshness = freshness
 
     patch(Memory, "seal", seal_now)
 
 
 @mutant("R14", "A task as old as the floor counts as fresh.")
 def floor_itself_is_fresh(patch: Patch) -> None:
-    patch(settle, "is_stale", lambda batch, created_at: created_at < batch.api_floor)
+    patch(settle, "is_stale", lambda api_floor, created_at: created_at < api_floor)
 
 
 @mutant("R14", "A stale task ends its changes although they could be said in another way.")

@@ -1,0 +1,102 @@
+"""Whether a task is younger than the submission that it answers (R14), and whether it is too old (R11).
+
+The API makes a task out of a body once, and returns that task whenever the same body comes again. What it compares
+is body and integration, so each integration has a *floor* of its own: the largest `created_at` that this shard has
+seen in a task of the integration. A batch carries the floor that was known when it was sealed. An older task with the
+same bytes held the same courses in this shard and was seen before sealing, so its `created_at` is at or below that
+floor; a task that was made for the batch lies above it.
+
+Only the API's own times are compared. A wrong clock of the API can therefore put a floor ahead of the API's clock,
+and every task made before that clock has passed the floor would look stale. So a batch whose floor is ahead of the
+clock waits until it is not: a wrong clock delays the integration whose times it stamped, and fails nothing. Other
+integrations have other floors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from daemon.core.answers import TaskCompleted, TaskFailed, TaskPending
+from daemon.core.journal import Floor
+from daemon.core.model import Now
+
+DATE_RESOLUTION_MS = 1_000
+"""The `Date` header has whole seconds (RFC 9110, 5.6.7), `created_at` has milliseconds: of one moment, the latter is
+up to this much ahead.
+"""
+
+
+class Freshness:
+    """`base` is the floor of an integration of which no task was seen yet: it keeps tasks out that were made before
+    the shard began. It never changes.
+    """
+
+    def __init__(self, base: int) -> None:
+        self._base = base
+        self.floors: dict[str, Floor] = {}
+        """By integration, as the journal has them or is about to."""
+        self._clocks: dict[str, tuple[int, float]] = {}
+        """The API's clock as last read, and the monotonic time at which it was."""
+
+    def load(self, floors: Mapping[str, Floor], now: Now) -> None:
+        """From the journal. The API's clock is not known yet; but by how much a floor was ahead of it, and since when,
+        so that a restart does not end a wait.
+        """
+        for integration_id, floor in floors.items():
+            self.floors[integration_id] = floor
+            if floor.seen_at is not None:
+                elapsed = max(0, now.wall - floor.seen_at)  # a clock that was set back makes no wait longer
+                self._clocks[integration_id] = (floor.created_at - floor.ahead_ms + elapsed, now.mono)
+
+    def floor(self, integration_id: str) -> int:
+        """API time in ms: tasks up to it are older than a batch that is sealed now."""
+        own = self.floors.get(integration_id)
+        return self._base if own is None else max(self._base, own.created_at)
+
+    def saw_date(self, integration_id: str, date: int | None, now: Now) -> None:
+        """The `Date` of an answer that shows that the API serves this integration."""
+        if date is not None:
+            self._clocks[integration_id] = (date, now.mono)
+
+    def saw_task(
+        self, integration_id: str, answer: TaskPending | TaskCompleted | TaskFailed, now: Now
+    ) -> Floor | None:
+        """Take note of a task's times. Returns what the journal has to hold when they raise the floor."""
+        self.saw_date(integration_id, answer.api_time, now)
+        if answer.created_at <= self.floor(integration_id):
+            return None
+        ahead = self._ahead(integration_id, answer.created_at, now)
+        raised = Floor(answer.created_at) if ahead is None else Floor(answer.created_at, ahead, now.wall)
+        self.floors[integration_id] = raised
+        return raised
+
+    def delay(self, integration_id: str, floor: int, now: Now) -> float:
+        """Seconds until a batch with this floor may be submitted; 0 where the API's clock has passed the floor, or is
+        not known.
+        """
+        ahead = self._ahead(integration_id, floor, now)
+        return 0.0 if ahead is None else ahead / 1000
+
+    def _ahead(self, integration_id: str, floor: int, now: Now) -> int | None:
+        """Milliseconds by which the floor is ahead of the API's clock; None when it is not, or not known to be."""
+        read = self._clocks.get(integration_id)
+        if read is None:
+            return None
+        date, at = read
+        clock = date + int((now.mono - at) * 1000)
+        return floor - clock if floor > clock + DATE_RESOLUTION_MS else None
+
+
+def is_stale(api_floor: int, created_at: int) -> bool:
+    """R14: a task is fresh if the API made it after every task that was known when the batch was sealed."""
+    return created_at <= api_floor
+
+
+def has_outlived(limit: float, created_at: int, api_time: int | None, accepted_for: float) -> bool:
+    """R11: whether a task that is still pending is older than `limit` seconds, by the API's clock and by ours: neither
+    a wrong `Date` nor a wrong clock of this host is enough.
+
+    `accepted_for`: seconds since the answer to the POST was in. The API had made the task before, so the task is at
+    least as old, whatever its own times say.
+    """
+    return api_time is not None and api_time - created_at > limit * 1000 and accepted_for > limit
