@@ -1,4 +1,5 @@
-# coursesyncd as an image. `docker build --tag course-sync-daemon:0.1.0 .`
+# coursesyncd as an image: `docker build --tag course-sync-daemon:0.1.0 .` builds the last stage, the daemon alone.
+# `--target sandbox` adds the simulated API and the generator, for compose.yaml; never for production.
 # The interpreter is of the line that the tests run on. Debian with glibc, since the packages come as its wheels.
 ARG PYTHON=python:3.11-slim-bookworm
 
@@ -19,7 +20,7 @@ RUN pip wheel --no-deps --no-index --no-build-isolation --wheel-dir dist . \
  && pip --python /opt/course-sync-daemon/bin/python install --no-deps --no-index dist/*.whl
 
 
-FROM ${PYTHON}
+FROM ${PYTHON} AS installed
 ARG VERSION=0.1.0
 ARG REVISION=
 LABEL org.opencontainers.image.title="course-sync-daemon" \
@@ -33,6 +34,18 @@ COPY --from=build /opt/course-sync-daemon /opt/course-sync-daemon
 ENV PATH=/opt/course-sync-daemon/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 
 USER 65532:65532
+
+
+FROM installed AS sandbox
+LABEL org.opencontainers.image.title="course-sync-daemon-sandbox"
+WORKDIR /opt/sandbox
+COPY tests/__init__.py tests/
+COPY tests/sandbox/ tests/sandbox/
+ENTRYPOINT ["python", "-m", "tests.sandbox"]
+CMD ["--help"]
+
+
+FROM installed AS daemon
 EXPOSE 8080
 # Process 1, without a shell in between: it gets SIGTERM. Probes ask by HTTP (/startupz, /livez, /readyz).
 ENTRYPOINT ["coursesyncd"]

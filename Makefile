@@ -36,10 +36,10 @@ unit: $(READY) ## only the tests that need no broker
 	$(BIN)/pytest -m "not kafka"
 
 demo: $(READY) ## 5,000 changes through a real Kafka and a misbehaving API, with kill -9 in the middle
-	@$(BIN)/coursesyncd sandbox demo
+	@$(BIN)/python -m tests.sandbox demo
 
 sandbox: $(READY) ## the same parts, staying up to be played with; Ctrl-C ends them
-	@$(BIN)/coursesyncd sandbox up
+	@$(BIN)/python -m tests.sandbox up
 
 HISTORIES ?= 1000
 SEED ?= 1
@@ -48,11 +48,11 @@ sim: $(READY) ## 1,000 histories of faults in virtual time, without a broker; ma
 
 KILLS ?= 10
 chaos: $(READY) ## three replicas and their Kafka killed and frozen; make chaos KILLS=200 SEED=7
-	@$(BIN)/coursesyncd sandbox chaos --kills $(KILLS) --seed $(SEED)
+	@$(BIN)/python -m tests.sandbox chaos --kills $(KILLS) --seed $(SEED)
 
 MINUTES ?= 10
 soak: $(READY) ## more changes than the API takes, for minutes: is memory flat? make soak MINUTES=3
-	@$(BIN)/coursesyncd sandbox soak --minutes $(MINUTES) --seed $(SEED)
+	@$(BIN)/python -m tests.sandbox soak --minutes $(MINUTES) --seed $(SEED)
 
 bench: $(READY) ## how fast, on a real Kafka
 	@$(BIN)/python -m tests.bench

@@ -52,14 +52,6 @@ def _run() -> click.Command:
     return run
 
 
-def _sandbox() -> click.Command:
-    from daemon.commands.demo import demo
-    from daemon.sandbox.cli_sandbox import sandbox
-
-    sandbox.add_command(demo)
-    return sandbox
-
-
 def _skip() -> click.Command:
     from daemon.commands.skip import skip
 
@@ -83,9 +75,6 @@ _COMMANDS = {
     "publish": _Lazy(_publish, "Publish course changes, one JSON object a line, from FILES or stdin."),
     "results": _Lazy(_results, "Show the results of changes, as a read_committed consumer sees them."),
     "run": _Lazy(_run, "Run the daemon until SIGTERM or SIGINT."),
-    "sandbox": _Lazy(
-        _sandbox, "Try it without accounts: a real Kafka on this machine, and a simulated Kombo API."
-    ),
     "skip": _Lazy(_skip, "Let a blocked partition go on at another offset."),
     "topics": _Lazy(_topics, "The Kafka topics."),
 }

@@ -19,7 +19,7 @@ def main() -> None:
     if sys.argv[1:2] == ["run"]:  # another command that is cut short has not done what it was asked to
         for number in STOPS:
             signal.signal(number, _end)
-        # Who starts us may hold signals back until somebody hears them (see `sandbox.process`).
+        # The parent may have started us with these blocked, so that none is lost before this line.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     from daemon.cli import main as command_line  # noqa: PLC0415 - takes half a second
 

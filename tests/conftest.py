@@ -13,8 +13,8 @@ import hypothesis
 import pytest
 
 from daemon.log.port import Topics
-from daemon.sandbox.broker import Broker, external_kafka
-from daemon.sandbox.kafka_jars import MissingToolError, fetch_kafka, require_java
+from tests.sandbox.broker import Broker, external_kafka
+from tests.sandbox.kafka_jars import MissingToolError, fetch_kafka, require_java
 
 # A slow machine is no fault, and a test that was good is good everywhere: the same examples on every run.
 hypothesis.settings.register_profile(

@@ -10,8 +10,6 @@ import click
 from rich.console import Console
 
 from daemon.log.port import LogError
-from daemon.sandbox.broker import Broker, external_kafka
-from daemon.sandbox.process import SandboxError
 from tests.bench.copying import Copied, measure_copy
 from tests.bench.core import measure_core
 from tests.bench.end_to_end import EndToEnd, measure_end_to_end
@@ -20,6 +18,8 @@ from tests.bench.load import distinct_changes, preload
 from tests.bench.report import Report, print_table
 from tests.bench.restoring import measure_restore
 from tests.bench.setting import Setting
+from tests.sandbox.broker import Broker, external_kafka
+from tests.sandbox.process import SandboxError
 
 DIRECTORY = Path(".sandbox/bench")
 SETTINGS_OF_RATES: dict[str, str] = {}

@@ -20,8 +20,8 @@ from kafka import TopicPartition
 
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.plain import PlainRecord, read_topic
-from daemon.sandbox.process import Child
-from daemon.sandbox.stack import Stack
+from tests.sandbox.process import Child
+from tests.sandbox.stack import Stack
 
 TRANSACTION_RECORDS_MAX = 5_000
 TIMEOUT = 60.0

@@ -24,10 +24,10 @@ from kafka import KafkaConsumer, TopicPartition
 
 from daemon.log.kafka.clients import Clients
 from daemon.log.plain import read_topic
-from daemon.sandbox.process import SandboxError
-from daemon.sandbox.stack import Addresses, Stack
 from tests.bench.setting import Setting
 from tests.bench.usage import machine_seconds, process_seconds
+from tests.sandbox.process import SandboxError
+from tests.sandbox.stack import Addresses, Stack
 
 LOOK_EVERY = 0.05
 """Seconds between two looks; the rate is that much too low at most."""

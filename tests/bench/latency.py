@@ -19,12 +19,12 @@ from kafka import KafkaProducer
 from daemon.codec import decode_change
 from daemon.config.units import parse_duration
 from daemon.core.model import Change
-from daemon.sandbox.checker.readers import read_tasks
-from daemon.sandbox.generator import GeneratedRecord
-from daemon.sandbox.process import SandboxError
-from daemon.sandbox.stack import Addresses, Stack
 from tests.bench.load import distinct_changes
 from tests.bench.setting import Setting
+from tests.sandbox.checker.readers import read_tasks
+from tests.sandbox.generator import GeneratedRecord
+from tests.sandbox.process import SandboxError
+from tests.sandbox.stack import Addresses, Stack
 
 LINGER = "50ms"
 """Short, so that the measurement is."""

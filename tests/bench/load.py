@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 
-from daemon.sandbox.generator import GeneratedRecord, Plan, generate_records, publish_records
-from daemon.sandbox.stack import Addresses
+from tests.sandbox.generator import GeneratedRecord, Plan, generate_records, publish_records
+from tests.sandbox.stack import Addresses
 
 INTEGRATIONS = 20
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon.sandbox.stack import Stack
+from tests.sandbox.stack import Stack
 
 
 @dataclass(frozen=True, slots=True)

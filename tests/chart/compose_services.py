@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from daemon.log.port import Topics
-from daemon.sandbox.ports import free_ports
-from daemon.sandbox.process import Child
+from tests.sandbox.ports import free_ports
+from tests.sandbox.process import Child
 
 from .image_steps import ROOT, SETTINGS, ImageSteps
 
@@ -53,7 +53,20 @@ class Services:
             {"8081": str(self.simulator_port), "0.0.0.0": "127.0.0.1"}.get(word, word)
             for word in COMPOSE["services"][name]["command"]
         ]
-        return self._image.running(*words, variables=self.variables, log=self._folder / f"{name}.log")
+        return self._image.running(
+            *words,
+            variables=self.variables,
+            log=self._folder / f"{name}.log",
+            target=COMPOSE["services"][name]["build"]["target"],
+        )
+
+    def generating(self, changes: int) -> AbstractContextManager[Child]:
+        """What a person starts in the simulator's container."""
+        at = ["--bootstrap-servers", self.variables["COURSESYNC_KAFKA_BOOTSTRAP_SERVERS"]]
+        topic = ["--topic", self.variables["COURSESYNC_TOPICS_CHANGES"], "--changes", str(changes)]
+        return self._image.running(
+            "generate", *at, *topic, variables={}, log=self._folder / "generate.log", target="sandbox"
+        )
 
     def outside(self, *words: str) -> str:
         """What a person's coursesyncd prints."""

@@ -20,10 +20,11 @@ import time
 import urllib.error
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
-from daemon.sandbox import local_http
-from daemon.sandbox.process import Child
+from tests.sandbox import local_http
+from tests.sandbox.process import Child
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "Dockerfile"
@@ -45,7 +46,7 @@ chown -R 0:65532 /mnt/settings
 chmod 0440 /mnt/settings/*
 mount -t tmpfs -o size=64m,mode=1777 tmpfs /tmp
 for mounted in / /opt /usr/local /mnt; do mount -o remount,ro,bind $mounted; done
-cd /
+cd {workdir}
 exec setpriv --reuid 65532 --regid 65532 --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all \\
   env -i {environment} {command}
 """
@@ -53,11 +54,35 @@ SETTINGS = "/mnt/settings"
 """Where the process finds the files of `ImageSteps.settings`."""
 
 
-def instructions() -> list[tuple[str, str]]:
-    """Of the Dockerfile: keyword and the rest, continued lines joined."""
+class Instruction(NamedTuple):
+    keyword: str
+    rest: str
+
+
+def instructions() -> list[Instruction]:
+    """Of the Dockerfile, continued lines joined."""
     text = re.sub(r"\\\n\s*", " ", DOCKERFILE.read_text(encoding="utf-8"))
     lines = (line for line in text.splitlines() if line and not line.startswith("#"))
-    return [(keyword, rest) for keyword, _, rest in (line.partition(" ") for line in lines)]
+    return [Instruction(keyword, rest) for keyword, _, rest in (line.partition(" ") for line in lines)]
+
+
+def stages() -> dict[str, list[Instruction]]:
+    """By name, in their order; each with the instructions of the stages that it is built from before its own. All have
+    names.
+    """
+    found: dict[str, list[Instruction]] = {}
+    name = ""
+    for instruction in instructions():
+        if instruction.keyword == "FROM":
+            base, _, name = instruction.rest.partition(" AS ")
+            found[name] = list(found.get(base, ()))
+        elif name:
+            found[name].append(instruction)
+    return found
+
+
+def workdir(stage: list[Instruction]) -> str:
+    return dict(stage).get("WORKDIR", "/")
 
 
 def reason_against(folder: Path) -> str | None:
@@ -94,15 +119,14 @@ class ImageSteps:
         Raises:
             subprocess.CalledProcessError: one of its lines failed.
         """
-        context = self._folder / "src"
-        run_lines = []
-        for keyword, rest in instructions():
-            words = rest.split()
-            if keyword == "COPY" and not words[0].startswith("--"):
-                for source in words[:-1]:
-                    _copy(ROOT / source, context / words[-1])
-            elif keyword == "RUN":
-                run_lines.append(rest)
+        run_lines = [rest for keyword, rest in instructions() if keyword == "RUN"]
+        for stage in stages().values():
+            for keyword, rest in stage:
+                words = rest.split()
+                if keyword == "COPY" and not words[0].startswith("--"):
+                    for source in words[:-1]:
+                        _copy(ROOT / source, self._at(PurePosixPath(workdir(stage), words[-1])))
+        context = self._at(PurePosixPath(workdir(stages()["build"])))
         script = _BASE + _BUILD.format(context=shlex.quote(str(context)), run_lines="\n".join(run_lines))
         subprocess.run(
             [*NAMESPACES, "bash", "-c", script],
@@ -112,19 +136,26 @@ class ImageSteps:
             stdout=subprocess.DEVNULL,
         )
 
+    def _at(self, path: PurePosixPath) -> Path:
+        """Where this path of the image is, before the mounts: below /opt it is seen there."""
+        return self._folder / path.relative_to("/")
+
     @contextmanager
-    def running(self, *words: str, variables: Mapping[str, str], log: Path) -> Iterator[Child]:
-        """The image's process 1 with these arguments. The `Child` is `unshare`, which ends with the exit code of the
+    def running(
+        self, *words: str, variables: Mapping[str, str], log: Path, target: str = "daemon"
+    ) -> Iterator[Child]:
+        """Process 1 of the image of this target, with these arguments. The `Child` is `unshare`, which ends with the exit code of the
         one inside; signals reach both, and `unshare` waits on. What still runs at the end is killed.
         """
-        entry_point = next(rest for keyword, rest in instructions() if keyword == "ENTRYPOINT")
-        command = [*json.loads(entry_point), *words]
-        given = {"PATH": SYSTEM_PATH} | self._image_variables() | dict(variables)
+        stage = stages()[target]
+        command = [*json.loads(dict(stage)["ENTRYPOINT"]), *words]
+        given = {"PATH": SYSTEM_PATH} | _variables_of(stage) | dict(variables)
         # The stand-in's libpython is where the base image's loader would find it by itself.
         given["LD_LIBRARY_PATH"] = "/usr/local/lib"
         script = _BASE + _RUN.format(
             environment=shlex.join(f"{name}={value}" for name, value in given.items()),
             command=shlex.join(command),
+            workdir=shlex.quote(workdir(stage)),
         )
         child = Child.start(words[0], [*NAMESPACES, "bash", "-c", script], log=log, env=self.outside)
         try:
@@ -144,19 +175,6 @@ class ImageSteps:
             name: value for name, value in os.environ.items() if name.startswith("PIP_") or name == "HOME"
         }
         return kept | own | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_QUIET": "1"}
-
-    @staticmethod
-    def _image_variables() -> dict[str, str]:
-        """Of the last stage."""
-        found = instructions()
-        last_from = max(index for index, (keyword, _) in enumerate(found) if keyword == "FROM")
-        pairs = (
-            word.partition("=")
-            for keyword, rest in found[last_from:]
-            if keyword == "ENV"
-            for word in rest.split()
-        )
-        return {name: value.replace("$PATH", SYSTEM_PATH) for name, _, value in pairs}
 
 
 def status(port: int, path: str, child: Child) -> int:
@@ -186,6 +204,11 @@ def enterable_folder() -> Iterator[Path]:
         folder = Path(name)
         folder.chmod(0o755)
         yield folder
+
+
+def _variables_of(stage: list[Instruction]) -> dict[str, str]:
+    pairs = (word.partition("=") for keyword, rest in stage if keyword == "ENV" for word in rest.split())
+    return {name: value.replace("$PATH", SYSTEM_PATH) for name, _, value in pairs}
 
 
 def _copy(source: Path, to: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -13,10 +14,12 @@ import click
 import pytest
 import yaml
 
-from daemon.cli import main
+from daemon.cli import main as coursesyncd
 from daemon.config import load_settings
-from daemon.sandbox.kafka_jars import kafka_version
+from tests.sandbox.cli import sandbox
+from tests.sandbox.kafka_jars import kafka_version
 
+from .image_steps import stages
 from .rendering import CHART
 
 ROOT = CHART.parents[1]
@@ -27,9 +30,15 @@ PARSED: dict[str, Any] = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))
 OURS = {name: service for name, service in PARSED["services"].items() if "build" in service}
 
 
-def parse(words: list[str]) -> None:
-    """As coursesyncd would; raises click.UsageError. Nothing is run."""
-    command: click.Command = main
+PROGRAMS: dict[str, tuple[str, click.Command]] = {
+    "daemon": ("coursesyncd", coursesyncd),
+    "sandbox": ("python -m tests.sandbox", sandbox),
+}
+"""What each target of the Dockerfile starts."""
+
+
+def parse(command: click.Command, words: list[str]) -> None:
+    """As the program would; raises click.UsageError. Nothing is run."""
     while isinstance(command, click.Group):
         found = command.get_command(click.Context(command), words[0])
         assert found is not None, f"{command.name} has no {words[0]}"
@@ -44,22 +53,31 @@ def test_it_keeps_to_the_specification() -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_the_commands_of_its_services_are_ones_of_coursesyncd(name: str) -> None:
-    parse(OURS[name]["command"])
+def test_the_commands_of_its_services_are_ones_of_their_programs(name: str) -> None:
+    program, command = PROGRAMS[OURS[name]["build"]["target"]]
+    assert program.split() == json.loads(dict(stages()[OURS[name]["build"]["target"]])["ENTRYPOINT"])
+    parse(command, OURS[name]["command"])
 
 
-def test_the_commands_in_its_head_are_ones_of_coursesyncd() -> None:
+def test_only_what_needs_the_sandbox_is_built_from_it() -> None:
+    targets = {name: service["build"]["target"] for name, service in OURS.items()}
+    assert targets == {"topics": "daemon", "simulator": "sandbox", "daemon": "daemon"}
+    assert OURS["simulator"]["image"] != OURS["daemon"]["image"]
+
+
+def test_the_commands_in_its_head_are_ones_of_the_services_programs() -> None:
     head = COMPOSE.read_text(encoding="utf-8").partition("name:")[0]
-    typed = re.findall(r"exec (\w+) coursesyncd (.+)", head)
+    typed = re.findall(r"exec (\w+) (.+)", head)
     assert len(typed) == 2
-    for service, words in typed:
-        assert service in OURS
-        parse(words.split())
+    for service, line in typed:
+        program, command = PROGRAMS[OURS[service]["build"]["target"]]
+        assert line.startswith(f"{program} ")
+        parse(command, line.removeprefix(program).split())
 
 
 def test_a_command_that_is_not_one_would_be_found() -> None:
     with pytest.raises(click.UsageError):
-        parse(["topics", "create", "--partition-count", "6"])
+        parse(coursesyncd, ["topics", "create", "--partition-count", "6"])
 
 
 def test_the_daemon_takes_its_settings_and_meets_the_simulator(tmp_path: Path) -> None:

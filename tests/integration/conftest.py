@@ -13,9 +13,9 @@ from trouble_world import KEY, Site
 
 from daemon.log.port import Topics
 from daemon.runtime import inspection
-from daemon.sandbox.simulator.faults import NONE
-from daemon.sandbox.simulator.server import listening
-from daemon.sandbox.simulator.state import Simulator
+from tests.sandbox.simulator.faults import NONE
+from tests.sandbox.simulator.server import listening
+from tests.sandbox.simulator.state import Simulator
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from daemon.log.plain import PlainRecord, Publisher, read_topic
-from daemon.sandbox.local_http import get
-from daemon.sandbox.results_view import ResultsView
-from daemon.sandbox.stack import Stack
+from tests.sandbox.local_http import get
+from tests.sandbox.results_view import ResultsView
+from tests.sandbox.stack import Stack
 
 DEADLINE = 180.0
 """Seconds. Only a failure waits so long."""

@@ -21,8 +21,8 @@ from kafka.admin import (
     ResourceType,
 )
 
-from daemon.sandbox.broker import Broker
-from daemon.sandbox.ports import free_ports
+from tests.sandbox.broker import Broker
+from tests.sandbox.ports import free_ports
 
 PAGE = Path(__file__).parents[2] / "docs" / "permissions.md"
 PASSWORD = "password"

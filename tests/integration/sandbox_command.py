@@ -1,4 +1,4 @@
-"""A `coursesyncd sandbox` command as a user runs it, and what it leaves behind."""
+"""A `python -m tests.sandbox` command as a user runs it, and what it leaves behind."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import pytest
 
 DEADLINE = 300.0
 """Seconds. Only a failure waits so long."""
-COURSESYNCD = str(Path(sys.executable).with_name("coursesyncd"))
+SANDBOX = (sys.executable, "-m", "tests.sandbox")
 
 
 class Running:
-    """A `coursesyncd sandbox` command, and how to find what it has started."""
+    """A `python -m tests.sandbox` command, and how to find what it has started."""
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path, mark: str) -> None:
         self.process = process
@@ -51,7 +51,7 @@ def running(directory: Path, *words: str) -> Iterator[Running]:
     environment = {k: v for k, v in os.environ.items() if k != "KAFKA"} | {name: value, "COLUMNS": "200"}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [COURSESYNCD, "sandbox", *words, "--directory", str(directory)],
+            [*SANDBOX, *words, "--directory", str(directory)],
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment,

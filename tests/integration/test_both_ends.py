@@ -25,14 +25,14 @@ from daemon.log.kafka.admin import NewTopic, create_topics
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.plain import Publisher, read_topic
 from daemon.log.port import LogError, Topics
-from daemon.sandbox.checker import EvidenceError, TaskStatus, content_digest
-from daemon.sandbox.checker.command import check
-from daemon.sandbox.checker.readers import read_lms, read_tasks
-from daemon.sandbox.generator import Plan, generate_records, publish_records, publisher
-from daemon.sandbox.generator.command import generate
-from daemon.sandbox.simulator.faults import NONE
-from daemon.sandbox.simulator.server import listening
-from daemon.sandbox.simulator.state import Simulator
+from tests.sandbox.checker import EvidenceError, TaskStatus, content_digest
+from tests.sandbox.checker.command import check
+from tests.sandbox.checker.readers import read_lms, read_tasks
+from tests.sandbox.generator import Plan, generate_records, publish_records, publisher
+from tests.sandbox.generator.command import generate
+from tests.sandbox.simulator.faults import NONE
+from tests.sandbox.simulator.server import listening
+from tests.sandbox.simulator.state import Simulator
 
 pytestmark = pytest.mark.kafka
 

@@ -1,4 +1,4 @@
-"""`coursesyncd sandbox chaos`, as a user runs it: short, and on a real Kafka."""
+"""`python -m tests.sandbox chaos`, as a user runs it: short, and on a real Kafka."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from daemon.commands.grow import grow_command
 from daemon.commands.topics import topics_group
 from daemon.log.kafka.admin import Admin, NewTopic, create_topics, describe_topics
 from daemon.log.kafka.clients import Clients, KafkaConnection
-from daemon.sandbox.ports import free_ports
+from tests.sandbox.ports import free_ports
 
 pytestmark = pytest.mark.kafka
 API_KEY = "sandbox-key"
@@ -22,7 +22,7 @@ API_KEY = "sandbox-key"
 @pytest.fixture(scope="module")
 def api_url():
     """Base URL of a simulator of its own."""
-    command = [sys.executable, "-m", "daemon.sandbox.simulator", "--api-key", API_KEY]
+    command = [sys.executable, "-m", "tests.sandbox.simulator", "--api-key", API_KEY]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield json.loads(process.stdout.readline())["base_url"]

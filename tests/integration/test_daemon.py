@@ -22,14 +22,14 @@ from daemon_world import (
     wait_until,
 )
 
-from daemon.sandbox.checker.readers import check_run
-from daemon.sandbox.generator import Plan
-from daemon.sandbox.local_http import get
-from daemon.sandbox.profile import PARTITIONS, check_limits
-from daemon.sandbox.publishing import Publishing
-from daemon.sandbox.replica import Replica
-from daemon.sandbox.results_view import ResultsView
-from daemon.sandbox.stack import API_KEY, Stack
+from tests.sandbox.checker.readers import check_run
+from tests.sandbox.generator import Plan
+from tests.sandbox.local_http import get
+from tests.sandbox.profile import PARTITIONS, check_limits
+from tests.sandbox.publishing import Publishing
+from tests.sandbox.replica import Replica
+from tests.sandbox.results_view import ResultsView
+from tests.sandbox.stack import API_KEY, Stack
 
 pytestmark = pytest.mark.kafka
 

@@ -36,11 +36,11 @@ from daemon.log.kafka.admin import partition_count
 from daemon.log.kafka.clients import Clients
 from daemon.log.plain import read_topic
 from daemon.log.port import Topics
-from daemon.sandbox.broker import Broker
-from daemon.sandbox.generator.invalid import InvalidKind, spoil
-from daemon.sandbox.local_http import get
-from daemon.sandbox.profile import PARTITIONS
-from daemon.sandbox.stack import API_KEY, Stack
+from tests.sandbox.broker import Broker
+from tests.sandbox.generator.invalid import InvalidKind, spoil
+from tests.sandbox.local_http import get
+from tests.sandbox.profile import PARTITIONS
+from tests.sandbox.stack import API_KEY, Stack
 
 COURSESYNCD = str(Path(sys.executable).with_name("coursesyncd"))
 

@@ -14,7 +14,7 @@ def run(*arguments: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
         name: value for name, value in os.environ.items() if name not in ("JAVA_HOME", "KAFKA", "PATH")
     }
     environment |= {"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "COLUMNS": "120"}
-    command = [str(Path(sys.executable).parent / "coursesyncd"), "sandbox", *arguments]
+    command = [sys.executable, "-m", "tests.sandbox", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 

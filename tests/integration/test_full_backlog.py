@@ -27,10 +27,10 @@ from daemon_world import (
 from daemon.log.kafka.partitioner import place
 from daemon.log.plain import read_topic
 from daemon.runtime.intake import INTAKE_RECORDS_MAX
-from daemon.sandbox.checker import Limits, check_run
-from daemon.sandbox.local_http import get
-from daemon.sandbox.profile import PARTITIONS
-from daemon.sandbox.stack import Stack
+from tests.sandbox.checker import Limits, check_run
+from tests.sandbox.local_http import get
+from tests.sandbox.profile import PARTITIONS
+from tests.sandbox.stack import Stack
 
 pytestmark = pytest.mark.kafka
 

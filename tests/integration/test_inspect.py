@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from daemon_world import DEADLINE, good, publish, wait_until
 
-from daemon.sandbox.stack import Stack
+from tests.sandbox.stack import Stack
 
 pytestmark = pytest.mark.kafka
 

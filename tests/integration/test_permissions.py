@@ -26,8 +26,8 @@ from daemon.log.kafka.clients import KafkaConnection
 from daemon.log.kafka.partitioner import place
 from daemon.log.kafka.producer import transactional_id
 from daemon.log.plain import Publisher, read_topic
-from daemon.sandbox.process import Child
-from daemon.sandbox.results_view import ResultsView
+from tests.sandbox.process import Child
+from tests.sandbox.results_view import ResultsView
 
 COURSESYNCD = str(Path(sys.executable).with_name("coursesyncd"))
 KEY = "sandbox-key"
@@ -115,7 +115,7 @@ def user_of(program: str) -> str:
 @pytest.fixture(scope="module")
 def world(startable_kafka: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("permissions")
-    command = [sys.executable, "-m", "daemon.sandbox.simulator", "--api-key", KEY, "--task-seconds", "0"]
+    command = [sys.executable, "-m", "tests.sandbox.simulator", "--api-key", KEY, "--task-seconds", "0"]
     with (
         GuardedBroker(map(user_of, table())) as broker,
         closing(KafkaAdminClient(bootstrap_servers=broker.bootstrap)) as admin,

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 from daemon_world import DEADLINE, await_results, good, publish, tasks, wait_until
 
-from daemon.sandbox.checker.readers import check_run
-from daemon.sandbox.generator import Plan
-from daemon.sandbox.process import Child
-from daemon.sandbox.profile import check_limits
-from daemon.sandbox.publishing import Publishing
-from daemon.sandbox.replica import Replica
-from daemon.sandbox.results_view import ResultsView
-from daemon.sandbox.stack import Stack
+from tests.sandbox.checker.readers import check_run
+from tests.sandbox.generator import Plan
+from tests.sandbox.process import Child
+from tests.sandbox.profile import check_limits
+from tests.sandbox.publishing import Publishing
+from tests.sandbox.replica import Replica
+from tests.sandbox.results_view import ResultsView
+from tests.sandbox.stack import Stack
 
 pytestmark = pytest.mark.kafka
 

@@ -12,9 +12,9 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
-from daemon.sandbox.broker import Broker
-from daemon.sandbox.kafka_jars import MissingToolError, fetch_kafka, kafka_version, require_java
-from daemon.sandbox.process import SandboxError
+from tests.sandbox.broker import Broker
+from tests.sandbox.kafka_jars import MissingToolError, fetch_kafka, kafka_version, require_java
+from tests.sandbox.process import SandboxError
 
 DEADLINE = 180.0
 
@@ -64,7 +64,7 @@ def test_a_broker_that_does_not_come_up_says_why(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("startable_kafka")
 def test_the_broker_dies_with_a_process_that_is_killed(tmp_path: Path) -> None:
     code = (
-        "import time; from pathlib import Path; from daemon.sandbox.broker import Broker\n"
+        "import time; from pathlib import Path; from tests.sandbox.broker import Broker\n"
         f"broker = Broker(Path({str(tmp_path)!r})); broker.start(); print(broker._child.pid, flush=True)\n"
         "time.sleep(3600)"
     )

@@ -1,4 +1,4 @@
-"""`coursesyncd sandbox demo` and `up`, as a user runs them: what they say, write and leave behind."""
+"""`python -m tests.sandbox demo` and `up`, as a user runs them: what they say, write and leave behind."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_up_prints_commands_that_work_and_starts_a_killed_daemon_again(tmp_path:
         wait_until(lambda: "Ctrl-C ends everything." in up.output(), up)
         commands = [line.strip() for line in up.output().splitlines() if line.startswith("  ")]
 
-        shell(next(c for c in commands if c.startswith("coursesyncd sandbox generate")), tmp_path)
+        shell(next(c for c in commands if c.startswith("python -m tests.sandbox generate")), tmp_path)
         lms = re.search(r"http\S+/_sim/lms", up.output())
         assert lms
         wait_until(lambda: fetch(lms[0]).count(b"\n") > 10, up)

@@ -1,4 +1,4 @@
-"""`coursesyncd sandbox soak`, as a user runs it: short, and on a real Kafka."""
+"""`python -m tests.sandbox soak`, as a user runs it: short, and on a real Kafka."""
 
 from __future__ import annotations
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from daemon.log.plain import read_topic
-from daemon.sandbox.generator import Plan
-from daemon.sandbox.process import SandboxError
-from daemon.sandbox.profile import PARTITIONS
-from daemon.sandbox.publishing import Publishing
-from daemon.sandbox.results_view import ResultsView
-from daemon.sandbox.stack import Stack
+from tests.sandbox.generator import Plan
+from tests.sandbox.process import SandboxError
+from tests.sandbox.profile import PARTITIONS
+from tests.sandbox.publishing import Publishing
+from tests.sandbox.results_view import ResultsView
+from tests.sandbox.stack import Stack
 
 DEADLINE = 180.0
 
@@ -63,7 +63,7 @@ def test_publishing_stops_when_nobody_waits_for_the_rest(tmp_path: Path) -> None
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_nothing_is_left_running(tmp_path: Path, end: signal.Signals) -> None:
     code = (
-        "import time; from pathlib import Path; from daemon.sandbox.stack import Stack\n"
+        "import time; from pathlib import Path; from tests.sandbox.stack import Stack\n"
         f"with Stack(Path({str(tmp_path)!r}), faults='none', seed=1, say=lambda _: None) as stack:\n"
         "    children = [*stack._children, *([stack._broker._child] if stack._broker else [])]\n"
         "    print(*(child.pid for child in children), flush=True)\n"

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from daemon_world import DEADLINE, probe, wait_until
 
-from daemon.sandbox.process import Child
-from daemon.sandbox.stack import Stack
+from tests.sandbox.process import Child
+from tests.sandbox.stack import Stack
 
 pytestmark = pytest.mark.kafka
 

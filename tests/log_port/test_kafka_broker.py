@@ -25,7 +25,7 @@ from daemon.log.port import (
     Topics,
     Transaction,
 )
-from daemon.sandbox.broker import Broker
+from tests.sandbox.broker import Broker
 
 from .kafka_harness import KafkaHarness, eventually
 

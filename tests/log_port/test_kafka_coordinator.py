@@ -13,7 +13,7 @@ from kafka.structs import MemberState
 
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.port import Topics
-from daemon.sandbox.broker import Broker
+from tests.sandbox.broker import Broker
 
 PARTITIONS = 2
 POLLS = 10

@@ -15,7 +15,7 @@ from kafka.coordinator.base import BaseCoordinator
 
 from daemon.log.kafka import KafkaLog, clients, consumer
 from daemon.log.port import Assigned, FatalLogError
-from daemon.sandbox.broker import Broker
+from tests.sandbox.broker import Broker
 
 from .harness import PARTITIONS
 from .kafka_harness import SESSION_TIMEOUT, KafkaHarness, eventually

@@ -13,7 +13,7 @@ from daemon.log.kafka import KafkaLog, clients, producer, reading, shard
 from daemon.log.kafka import log as kafka_log
 from daemon.log.port import Assigned, CommitFailedError, LogError, Transaction
 from daemon.runtime.watchdog import Watchdog
-from daemon.sandbox.broker import Broker
+from tests.sandbox.broker import Broker
 
 from .kafka_harness import KafkaHarness, eventually
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from daemon.sandbox.simulator.faults import (
+from tests.sandbox.simulator.faults import (
     PASSING_CODES,
     PERMANENT_CODES,
     AnswerLost,

@@ -15,7 +15,7 @@ from daemon.core import step
 from daemon.kombo import wire
 from daemon.log.port import Message
 from daemon.runtime import intake
-from daemon.sandbox.simulator.state import Simulator
+from tests.sandbox.simulator.state import Simulator
 from tests.sim import faults, reducing
 from tests.sim.faulty import FaultyCluster
 from tests.sim.judge import conclude, judge_alone, judge_history, judge_isolation, unfinished

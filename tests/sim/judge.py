@@ -1,6 +1,6 @@
 """The checker of the contract over a simulated history, and what only a simulation can see.
 
-`daemon.sandbox.checker` holds input, results, tasks and LMS at the end against the contract; it is the
+`tests.sandbox.checker` holds input, results, tasks and LMS at the end against the contract; it is the
 same that judges a run on a real broker. Added here: what the witness saw on the way, whether everything
 came to an end, and claims of results that can only be verified by someone who knows every moment: that a
 failure was not our own, a time-out not a clock's, a replay really stale.
@@ -18,7 +18,7 @@ import msgspec
 
 from daemon.core.flow import KNOWN_SECONDS
 from daemon.runtime.engine import Engine
-from daemon.sandbox.checker import (
+from tests.sandbox.checker import (
     HeldCourse,
     Limits,
     LogRecord,
@@ -28,8 +28,8 @@ from daemon.sandbox.checker import (
     content_digest,
     judge,
 )
-from daemon.sandbox.simulator.faults import PASSING_CODES
-from daemon.sandbox.simulator.readout import course_rows, task_row
+from tests.sandbox.simulator.faults import PASSING_CODES
+from tests.sandbox.simulator.readout import course_rows, task_row
 from tests.sim.journal_view import JournalView
 from tests.sim.outcome import Outcome
 from tests.sim.world import World

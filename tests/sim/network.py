@@ -11,8 +11,8 @@ import msgspec
 
 from daemon.core.answers import NoAnswer, PollAnswer, SubmitAnswer, Trouble
 from daemon.kombo import wire
-from daemon.sandbox.simulator.state import Simulator
-from daemon.sandbox.simulator.wire import Delivery, Reply
+from tests.sandbox.simulator.state import Simulator
+from tests.sandbox.simulator.wire import Delivery, Reply
 from tests.sim.seen import Who
 from tests.sim.witness import Witness
 

@@ -11,7 +11,7 @@ import msgspec
 
 from daemon import config
 from daemon.config import Settings, Topics
-from daemon.sandbox.simulator.faults import (
+from tests.sandbox.simulator.faults import (
     NONE,
     AnswerLost,
     AnyRule,

@@ -11,7 +11,7 @@ import pytest
 from daemon import config
 from daemon.config import Settings
 from daemon.log.port import Message
-from daemon.sandbox.simulator.faults import NONE, AnswerLost, AnyRule, FaultPlan, LimitLow, SubmitRefused
+from tests.sandbox.simulator.faults import NONE, AnswerLost, AnyRule, FaultPlan, LimitLow, SubmitRefused
 from tests.sim import faults, history
 from tests.sim.faulty import LogFaults
 from tests.sim.network import NetworkFaults

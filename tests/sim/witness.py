@@ -37,8 +37,8 @@ from daemon.core.answers import (
     TaskPending,
 )
 from daemon.log.port import Transaction
-from daemon.sandbox.simulator.state import Simulator
-from daemon.sandbox.simulator.tasks import Task
+from tests.sandbox.simulator.state import Simulator
+from tests.sandbox.simulator.tasks import Task
 from tests.sim.bounds import Bounds
 from tests.sim.journal_view import JournalView, batch_record, courses_of
 from tests.sim.pace import Pace

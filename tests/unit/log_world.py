@@ -25,10 +25,10 @@ from daemon.runtime.clock import SystemClock
 from daemon.runtime.engine import Engine
 from daemon.runtime.ports import Ports
 from daemon.runtime.pulse import LOOPS
-from daemon.sandbox.simulator.faults import NONE
-from daemon.sandbox.simulator.state import Simulator
 from daemon.telemetry.health import Health, PartitionState
 from daemon.telemetry.metrics import Metrics
+from tests.sandbox.simulator.faults import NONE
+from tests.sandbox.simulator.state import Simulator
 
 PATIENCE = 60.0
 """Seconds within which everything happens that is going to."""

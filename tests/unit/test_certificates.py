@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from daemon.commands.certificates import CertificateError, not_after
-from daemon.sandbox.local_http import get
-from daemon.sandbox.ports import free_ports
-from daemon.sandbox.process import Child
+from tests.sandbox.local_http import get
+from tests.sandbox.ports import free_ports
+from tests.sandbox.process import Child
 
 DEADLINE = 60.0
 COURSESYNCD = str(Path(sys.executable).with_name("coursesyncd"))

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from daemon.sandbox.chaos.schedule import API, BROKER, EXTRA, REPLICAS, Kind, Strike, rounds
+from tests.sandbox.chaos.schedule import API, BROKER, EXTRA, REPLICAS, Kind, Strike, rounds
 
 SESSION_TIMEOUT = 6.0
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from daemon.sandbox.checker import (
+from tests.sandbox.checker import (
     HeldCourse,
     Kind,
     Limits,

@@ -9,9 +9,9 @@ from typing import Any
 
 from daemon.codec.decode import decode_change
 from daemon.core.model import Change
-from daemon.sandbox.checker.history import LogRecord, content_digest
-from daemon.sandbox.checker.wire import NotAcceptableError, read_change
-from daemon.sandbox.generator import Plan, generate_records
+from tests.sandbox.checker.history import LogRecord, content_digest
+from tests.sandbox.checker.wire import NotAcceptableError, read_change
+from tests.sandbox.generator import Plan, generate_records
 
 ITEM_BYTES_MAX = 512 * 1024
 RECORDS = 6000

@@ -12,7 +12,7 @@ from daemon.config.reference import reference
 from daemon.config.rules import broken_rules
 from daemon.config.table import Kind, all_settings
 from daemon.config.units import format_duration, format_size, parse_duration, parse_size
-from daemon.sandbox import profile
+from tests.sandbox import profile
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 

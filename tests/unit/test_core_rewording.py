@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from daemon.codec.change import Course, SubmissionItem
 from daemon.core.model import Item
 from daemon.core.rewording import REPLAYS_MAX, next_wording, reword, wordings
-from daemon.sandbox.checker import content_digest
+from tests.sandbox.checker import content_digest
 
 TEXTS = st.text(alphabet=st.characters(exclude_categories=["C"]), min_size=1, max_size=5)
 URLS = st.sampled_from(["https://example.com/a", "https://example.com/b?c=d"])

@@ -11,9 +11,9 @@ import pytest
 
 from daemon.codec.decode import decode_change
 from daemon.core.model import Change, Rejection
-from daemon.sandbox.checker.history import LogRecord
-from daemon.sandbox.checker.wire import NotAcceptableError, read_change
-from daemon.sandbox.generator import GeneratedRecord, InvalidKind, Plan, generate_records
+from tests.sandbox.checker.history import LogRecord
+from tests.sandbox.checker.wire import NotAcceptableError, read_change
+from tests.sandbox.generator import GeneratedRecord, InvalidKind, Plan, generate_records
 
 ITEM_BYTES_MAX = 512 * 1024
 

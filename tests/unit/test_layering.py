@@ -1,6 +1,7 @@
-"""Imports go down only, and each foreign library stays in the room that is made for it.
+"""Imports go down only, each foreign library stays in the package that is made for it, and `daemon` knows no tests.
 
-    cli → runtime | admin | sandbox → log | kombo | telemetry → codec → core → config
+    entry → cli → commands → runtime | admin → log | kombo | telemetry → codec → core, config
+    tests → daemon
 
 Read from the source text, imports inside functions and under TYPE_CHECKING included.
 """
@@ -15,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2] / "daemon"
+ROOT = Path(__file__).parents[2]
+READ = ("daemon", "tests/sandbox")
 
 BELOW = {
     "config": set(),
@@ -26,14 +28,15 @@ BELOW = {
     "telemetry": {"codec", "core", "config"},
     "runtime": {"log", "kombo", "telemetry", "codec", "core", "config"},
     "admin": {"log", "kombo", "telemetry", "codec", "core", "config"},
-    "sandbox": {"log", "kombo", "codec", "core", "config"},
-}
-"""Which rooms each room may import. What is not named here belongs to the command line, which may import everything
-and which nobody imports: single modules of the package, and its commands."""
-
-COMMANDS = "commands"
-
-CLI = "cli"
+    "allocator": set(),
+    "stop_signals": set(),
+    "commands": {
+        "runtime", "admin", "log", "kombo", "telemetry", "codec", "core", "config", "allocator", "stop_signals",
+    },
+    "cli": {"commands"},
+    "entry": {"cli", "stop_signals"},
+}  # fmt: skip
+"""Which others each package, or single module, of `daemon` may import."""
 
 LIBRARIES = {
     "config": set(),
@@ -45,8 +48,8 @@ LIBRARIES = {
     "runtime": {"msgspec", "structlog"},
     "admin": {"aiohttp", "msgspec", "structlog"},
 }
-"""Libraries that a room may use; the command line and the sandbox are free to. Types of Kafka's and of
-HTTP's clients so end where their rooms do."""
+"""Libraries that a package may use; the command line may use all. So no type of a Kafka or HTTP client leaves the
+package that wraps it."""
 
 PURE = {
     "__future__", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib", "heapq",
@@ -55,22 +58,30 @@ PURE = {
 """What the core may take from the standard library: no I/O, no clock, no threads. `random` only for the
 class `Random`, an argument that its caller has seeded."""
 
-APART = ("daemon.sandbox.checker", "daemon.sandbox.simulator")
-APART_MAY_IMPORT = ("daemon.core.model", "daemon.codec", "daemon.sandbox")
-"""The checker and the simulator judge and stand in for others: they must not think with the daemon's head."""
-
-APART_EXCEPTIONS = {
-    "daemon.sandbox.checker.command": {
+SANDBOX_TAKES: dict[str, set[str]] = {
+    "tests.sandbox": {
+        "daemon.config.units",
+        "daemon.core.model.Status",
+        "daemon.log.kafka.clients",
+        "daemon.log.plain",
+        "daemon.log.port",
+    },
+    "tests.sandbox.demo.in_process": {"daemon"},
+    "tests.sandbox.simulator": set(),
+    "tests.sandbox.checker": set(),
+    "tests.sandbox.checker.command": {
         "daemon.config.units.parse_duration",
         "daemon.log.kafka.clients.KafkaConnection",
         "daemon.log.port.LogError",
     },
-    "daemon.sandbox.checker.readers": {
+    "tests.sandbox.checker.readers": {
         "daemon.log.kafka.clients.KafkaConnection",
         "daemon.log.plain.read_topic",
     },
 }
-"""Name by name: how the checker's shell reaches a cluster. What judges has no exception."""
+"""What the sandbox takes from the daemon, by the longest name that fits the module: it drives the daemon as a process.
+The checker and the simulator judge and stand in for others, so they must not think with the daemon's head: the checker's
+shell takes the way to a cluster, name by name, and what judges takes nothing."""
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -79,15 +90,15 @@ APART_EXCEPTIONS = {
 def sources() -> dict[str, str]:
     """Source text by dotted module name; a package by its own name."""
     found = {}
-    for path in sorted(ROOT.rglob("*.py")):
-        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    for path in sorted(path for folder in READ for path in (ROOT / folder).rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         found[name] = path.read_text(encoding="utf-8")
     return found
 
 
-def packages() -> set[str]:
-    return {path.parent.name for path in ROOT.glob("*/__init__.py")}
+def belongs_to(target: str, name: str) -> bool:
+    return target == name or target.startswith(f"{name}.")
 
 
 def imports(module: str, source: str, *, is_package: bool) -> Iterator[str]:
@@ -102,55 +113,59 @@ def imports(module: str, source: str, *, is_package: bool) -> Iterator[str]:
             yield from (".".join([*parts, alias.name]) for alias in node.names)
 
 
-def room_of(module: str, rooms: set[str]) -> str | None:
-    """The room of a module of ours; None for the package itself (its version)."""
-    parts = module.split(".")
-    if len(parts) < 2 or parts[1] not in rooms:
-        return None
-    return parts[1] if parts[1] in BELOW else CLI
+def place_of(module: str) -> str | None:
+    """The package, or single module, of `daemon` that it belongs to; None for `daemon` itself (its version)."""
+    second = module.split(".")[1:2]
+    return second[0] if second and second[0] in BELOW else None
 
 
 # --- judging --------------------------------------------------------------------------------------
 
 
 def violations(files: Mapping[str, str]) -> list[str]:
-    rooms = {name.split(".")[1] for name in files if "." in name}
     found = []
     for module, source in files.items():
-        room = room_of(module, rooms)
+        objection = _objection_to_sandbox if belongs_to(module, "tests") else _objection
         is_package = any(other.startswith(f"{module}.") for other in files)
         found.extend(
             f"{module} imports {target}: {why}"
             for target in imports(module, source, is_package=is_package)
-            if (why := _objection(module, room, target, rooms))
+            if (why := objection(module, target))
         )
     found.extend(_impurities(files))
     return found
 
 
-def _objection(module: str, room: str | None, target: str, rooms: set[str]) -> str | None:
-    top = target.partition(".")[0]
+def _objection(module: str, target: str) -> str | None:
+    top, place = target.partition(".")[0], place_of(module)
+    if top == "tests":
+        return "production knows nothing of what tries it"
     if top == "daemon":
-        return _objection_within(module, room, target, rooms)
+        other = place_of(target)
+        if other is None or other == place:
+            return None
+        if place is None:
+            return "the package itself imports nothing of its parts"
+        return None if other in BELOW[place] else f"{place} does not stand above {other}"
     if top in sys.stdlib_module_names:
-        return "the core is pure" if room == "core" and top not in PURE else None
-    if room in LIBRARIES and top not in LIBRARIES[room]:
-        return f"{top} does not belong into {room}"
+        return "the core is pure" if place == "core" and top not in PURE else None
+    if place in LIBRARIES and top not in LIBRARIES[place]:
+        return f"{top} does not belong into {place}"
     return None
 
 
-def _objection_within(module: str, room: str | None, target: str, rooms: set[str]) -> str | None:
-    if module.startswith(APART) and target.startswith("daemon.") and room_of(target, rooms):
-        excepted = target in APART_EXCEPTIONS.get(module, ())
-        if not (excepted or target.startswith(APART_MAY_IMPORT)):
-            return "it must know nothing of the daemon's inside"
-        return None
-    other = room_of(target, rooms)
-    if other is None or room in (other, CLI):
-        return None
-    if room is None:
-        return "the package itself imports nothing of its rooms"
-    return None if other in BELOW[room] else f"{room} does not stand above {other}"
+def _objection_to_sandbox(module: str, target: str) -> str | None:
+    if belongs_to(target, "tests"):
+        held = any(belongs_to(target, folder.replace("/", ".")) for folder in READ)
+        return None if held else "the sandbox's image holds no other tests"
+    rule = _rule_for(module)
+    if belongs_to(target, "daemon") and not any(belongs_to(target, name) for name in SANDBOX_TAKES[rule]):
+        return f"{rule} takes no more of the daemon than SANDBOX_TAKES says"
+    return None
+
+
+def _rule_for(module: str) -> str:
+    return max((name for name in SANDBOX_TAKES if belongs_to(module, name)), key=len)
 
 
 def _impurities(files: Mapping[str, str]) -> Iterator[str]:
@@ -202,25 +217,28 @@ def test_no_modules_import_each_other_in_a_circle():
     assert circle({"daemon.a": "def f():\n    from daemon.b import c", "daemon.b": "import daemon.a"}) != []
 
 
-def test_no_exception_outlives_its_use():
-    seen = sources()
-    for module, excepted in APART_EXCEPTIONS.items():
-        assert excepted <= set(imports(module, seen[module], is_package=False)), module
+def test_the_sandbox_takes_nothing_that_it_no_longer_uses():
+    taken: dict[str, set[str]] = {name: set() for name in SANDBOX_TAKES}
+    for module, source in sources().items():
+        if belongs_to(module, "tests"):
+            taken[_rule_for(module)] |= set(imports(module, source, is_package=False))
+    for rule, names in SANDBOX_TAKES.items():
+        for name in names:
+            assert any(belongs_to(target, name) for target in taken[rule]), f"{rule} takes no {name}"
 
 
-def test_every_package_has_its_place():
-    assert packages() <= {*BELOW, COMMANDS}, "say in BELOW where the new package stands"
+def test_every_package_and_module_has_its_place():
+    there = {path.parent.name for path in (ROOT / "daemon").glob("*/__init__.py")}
+    there |= {path.stem for path in (ROOT / "daemon").glob("*.py")} - {"__init__"}
+    assert there == set(BELOW), "say in BELOW where the new package stands"
 
 
 def test_the_test_sees_the_files():
     seen = sources()
-    assert len(seen) > 30
-    assert {room_of(module, {name.split(".")[1] for name in seen if "." in name}) for module in seen} >= {
-        *BELOW,
-        CLI,
-    }
+    assert sum(belongs_to(module, "daemon") for module in seen) > 100
+    assert sum(belongs_to(module, "tests") for module in seen) > 40
     every = [t for module, source in seen.items() for t in imports(module, source, is_package=False)]
-    assert sum(target.startswith("daemon.") for target in every) > 50
+    assert sum(belongs_to(target, "daemon") for target in every) > 300
 
 
 @pytest.mark.parametrize(
@@ -240,16 +258,20 @@ def test_the_test_sees_the_files():
         ("daemon.log.port", "from daemon.kombo import port", "log does not stand above kombo"),
         ("daemon.telemetry.metrics", "from daemon.admin import AdminServer", "telemetry does not stand above"),
         ("daemon.runtime.ports", "from daemon.admin import AdminServer", "runtime does not stand above admin"),
-        ("daemon.runtime.ports", "from daemon.sandbox import broker", "runtime does not stand above sandbox"),
+        ("daemon.runtime.ports", "from tests.sandbox import broker", "production knows nothing"),
+        ("daemon.cli", "def f():\n    import tests.sandbox.cli", "production knows nothing"),
+        ("daemon.commands.run", "from daemon.cli import main", "commands does not stand above cli"),
         ("daemon.runtime.ports", "from daemon.cli import main", "runtime does not stand above cli"),
-        ("daemon.runtime.ports", "from daemon.commands import run", "runtime does not stand above cli"),
+        ("daemon.runtime.ports", "from daemon.commands import run", "runtime does not stand above commands"),
         ("daemon.runtime.ports", "import kafka.errors", "kafka does not belong into runtime"),
         ("daemon.runtime.ports", "import httpx", "httpx does not belong into runtime"),
         ("daemon.admin", "from daemon.runtime import ports", "admin does not stand above runtime"),
-        ("daemon.sandbox.broker", "from daemon.runtime import ports", "sandbox does not stand above runtime"),
-        ("daemon.sandbox.simulator.state", "from daemon.core.shard import Shard", "know nothing of the daemon's"),
-        ("daemon.sandbox.checker.judging", "from daemon.log.plain import read_topic", "know nothing of the"),
-        ("daemon.sandbox.checker.readers", "from daemon.log.plain import write", "know nothing of the daemon's"),
+        ("tests.sandbox.broker", "from daemon.runtime import ports", "takes no more of the daemon"),
+        ("tests.sandbox.broker", "from daemon.core.model import Change", "takes no more of the daemon"),
+        ("tests.sandbox.broker", "from tests.unit import core_bench", "holds no other tests"),
+        ("tests.sandbox.simulator.state", "from daemon.core.model import Status", "simulator takes no more"),
+        ("tests.sandbox.checker.judging", "from daemon.log.plain import read_topic", "checker takes no more"),
+        ("tests.sandbox.checker.readers", "from daemon.log.plain import write", "readers takes no more"),
         ("daemon", "from daemon.core import model", "the package itself"),
     ],
 )  # fmt: skip
@@ -266,9 +288,14 @@ def test_a_planted_violation_is_found(module, planted, why):
         ("daemon.core.shard", "import random\ndef f(rng: random.Random) -> None: ..."),
         ("daemon.core.shard", "from daemon.core import journal\nimport msgspec"),
         ("daemon.kombo.client", "from daemon import __version__\nimport httpx, time"),
-        ("daemon.sandbox.simulator.state", "from daemon.sandbox.simulator.wire import x"),
-        ("daemon.sandbox.simulator.state", "from daemon.core.model import Status"),
-        ("daemon.cli", "from daemon.sandbox import broker\nfrom daemon.runtime import ports\nimport rich"),
+        ("tests.sandbox.simulator.state", "from tests.sandbox.simulator.wire import x"),
+        ("tests.sandbox.stack", "from daemon.log.port import Topics\nimport structlog"),
+        ("tests.sandbox.demo.in_process", "from daemon.runtime.engine import Engine"),
+        (
+            "daemon.commands.run",
+            "from daemon.admin import AdminServer\nfrom daemon.runtime import ports\nimport rich",
+        ),
+        ("daemon.cli", "def f():\n    from daemon.commands.run import run"),
     ],
 )
 def test_what_is_allowed_is_not_found(module, allowed):

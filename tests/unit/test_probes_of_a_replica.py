@@ -17,9 +17,9 @@ from daemon.log.embedded.client import EmbeddedShardLog
 from daemon.log.port import Record
 from daemon.runtime.pulse import pulse
 from daemon.runtime.watchdog import Watchdog
-from daemon.sandbox.simulator.faults import NONE, FaultPlan, SubmitRefused
 from daemon.telemetry.health import PartitionState
 from daemon.telemetry.labels import Lifecycle
+from tests.sandbox.simulator.faults import NONE, FaultPlan, SubmitRefused
 
 RECORDS_MAX = 5
 """In one piece of a restore."""

@@ -9,13 +9,14 @@ import click
 import jsonschema
 import pytest
 
-from daemon.cli import main
+from daemon.cli import main as coursesyncd
 from daemon.codec import decode_change
 from daemon.config import load_settings
 from daemon.config.load import CONFIG_FILE_VARIABLE
 from daemon.config.table import all_settings, groups
 from daemon.core.model import Change, Status
 from daemon.telemetry.catalogue import CATALOGUE, PREFIX
+from tests.sandbox.cli import sandbox
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -70,14 +71,17 @@ def test_variables_of_make_exist():
     assert all(f"\n{name} ?=" in makefile for name in given)
 
 
-def test_commands_and_their_options_exist():
-    lines = [piece.split("#")[0] for piece in all_code() if re.match(r"(\S*/)?coursesyncd\b", piece)]
-    assert len(lines) > 8
+@pytest.mark.parametrize(
+    ("program", "main", "at_least"),
+    [(r"(\S*/)?coursesyncd\b", coursesyncd, 9), (r"(\S*/)?python -m tests\.sandbox\b", sandbox, 3)],
+)
+def test_commands_and_their_options_exist(program, main, at_least):
+    lines = [piece.split("#")[0] for piece in all_code() if re.match(program, piece)]
+    assert len(lines) >= at_least
     for line in lines:
         command: click.Command = main
-        words = iter(line.split()[1:])
-        for word in words:
-            if word == "…":
+        for word in re.sub(program, "", line, count=1).split():
+            if word in ("…", "--help"):
                 break
             if isinstance(command, click.Group):
                 command = subcommand(command, word)
@@ -88,7 +92,7 @@ def test_commands_and_their_options_exist():
 def test_options_named_alone_exist():
     named = {piece.split()[0] for piece in code(README) if piece.startswith("--")}
     assert len(named) > 3
-    assert named <= options_of(subcommand(main, "results"))
+    assert named <= options_of(subcommand(coursesyncd, "results"))
 
 
 def subcommand(group: click.Group, name: str) -> click.Command:

@@ -16,9 +16,9 @@ from daemon.runtime.halt import Halt
 from daemon.runtime.poller import Pending, Poller
 from daemon.runtime.ports import Ports
 from daemon.runtime.waker import Waker
-from daemon.sandbox.simulator.faults import FaultPlan, SubmitRefused
 from daemon.telemetry.health import Health
 from daemon.telemetry.metrics import Metrics
+from tests.sandbox.simulator.faults import FaultPlan, SubmitRefused
 
 
 class OnePartition:

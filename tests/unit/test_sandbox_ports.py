@@ -9,12 +9,12 @@ import sys
 
 import pytest
 
-from daemon.sandbox import ports
-from daemon.sandbox.ports import free_ports
-from daemon.sandbox.process import SandboxError
+from tests.sandbox import ports
+from tests.sandbox.ports import free_ports
+from tests.sandbox.process import SandboxError
 
 ANOTHER_PROCESS = """
-from daemon.sandbox import ports
+from tests.sandbox import ports
 ports._PORTS = range({port}, {port} + 1)
 print(ports.free_ports(1))
 """

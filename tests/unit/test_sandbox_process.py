@@ -13,7 +13,7 @@ from threading import Thread
 
 import pytest
 
-from daemon.sandbox.process import Child, SandboxError
+from tests.sandbox.process import Child, SandboxError
 
 DEADLINE = 60.0
 FOREVER = "import time; print('up as', __import__('os').getpid(), flush=True); time.sleep(3600)"
@@ -61,7 +61,7 @@ def test_a_line_of_an_earlier_run_is_not_taken_for_this_ones(tmp_path: Path) -> 
 def test_a_child_dies_with_its_starter(tmp_path: Path, end: signal.Signals) -> None:
     log = tmp_path / "log"
     starter_code = (
-        "import sys, time; from pathlib import Path; from daemon.sandbox.process import Child\n"
+        "import sys, time; from pathlib import Path; from tests.sandbox.process import Child\n"
         f"Child.start('orphan', [sys.executable, '-c', {FOREVER!r}], log=Path({str(log)!r}))\n"
         "time.sleep(3600)"
     )

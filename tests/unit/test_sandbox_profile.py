@@ -8,8 +8,8 @@ from types import MappingProxyType
 
 from daemon.config import load_settings
 from daemon.log.port import Topics
-from daemon.sandbox import profile
-from daemon.sandbox.soak import load
+from tests.sandbox import profile
+from tests.sandbox.soak import load
 
 
 def environment(

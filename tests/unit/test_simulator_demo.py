@@ -7,10 +7,10 @@ from itertools import count
 import msgspec
 import pytest
 
-from daemon.sandbox.simulator import readout
-from daemon.sandbox.simulator.faults import DEMO, PASSING_CODES
-from daemon.sandbox.simulator.state import Simulator
-from daemon.sandbox.simulator.wire import Delivery
+from tests.sandbox.simulator import readout
+from tests.sandbox.simulator.faults import DEMO, PASSING_CODES
+from tests.sandbox.simulator.state import Simulator
+from tests.sandbox.simulator.wire import Delivery
 
 DEADLINE = 5.0  # seconds for one HTTP call
 TASK_TIMEOUT = 15.0

@@ -6,7 +6,7 @@ from collections import Counter
 import msgspec
 import pytest
 
-from daemon.sandbox.simulator.faults import (
+from tests.sandbox.simulator.faults import (
     DEMO,
     NONE,
     Dice,

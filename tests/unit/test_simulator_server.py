@@ -14,9 +14,9 @@ import aiohttp
 import msgspec
 import pytest
 
-from daemon.sandbox.simulator.faults import FaultPlan
-from daemon.sandbox.simulator.server import listening
-from daemon.sandbox.simulator.state import Simulator
+from tests.sandbox.simulator.faults import FaultPlan
+from tests.sandbox.simulator.server import listening
+from tests.sandbox.simulator.state import Simulator
 
 DEADLINE = 60  # seconds; for what is to happen at once, also on a busy machine
 HEADERS = {"Authorization": "Bearer k", "X-Integration-Id": "w:1"}
@@ -226,7 +226,7 @@ async def start_process(*arguments):
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "daemon.sandbox.simulator",
+        "tests.sandbox.simulator",
         *arguments,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

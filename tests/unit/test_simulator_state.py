@@ -5,10 +5,10 @@ import random
 import msgspec
 import pytest
 
-from daemon.sandbox.simulator import readout
-from daemon.sandbox.simulator.faults import FaultPlan, parse_plan
-from daemon.sandbox.simulator.state import Simulator
-from daemon.sandbox.simulator.wire import Delivery, InvalidBodyError, parse_items
+from tests.sandbox.simulator import readout
+from tests.sandbox.simulator.faults import FaultPlan, parse_plan
+from tests.sandbox.simulator.state import Simulator
+from tests.sandbox.simulator.wire import Delivery, InvalidBodyError, parse_items
 
 START = 1_780_000_000_123
 AUTH = "Bearer k"

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from daemon.sandbox.checker.verdict import Kind, Verdict
-from daemon.sandbox.soak.looking import Look
-from daemon.sandbox.soak.outcome import Outcome
+from tests.sandbox.checker.verdict import Kind, Verdict
+from tests.sandbox.soak.looking import Look
+from tests.sandbox.soak.outcome import Outcome
 
 
 def outcome(minutes: float, rss_mb: Callable[[float], float], verdict: Verdict | None = None) -> Outcome:

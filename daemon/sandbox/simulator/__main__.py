@@ -1,3 +1,0 @@
-from daemon.sandbox.simulator.command import simulator
-
-simulator()

@@ -1,0 +1,1 @@
+"""Everything that tries and proves the daemon. None of it is installed."""

@@ -1,0 +1,3 @@
+from tests.sandbox.cli import sandbox
+
+sandbox()

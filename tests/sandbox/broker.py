@@ -1,0 +1,228 @@
+"""A real Apache Kafka on this machine: one node, throw-away data, free ports on 127.0.0.1."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError
+
+from tests.sandbox.kafka_jars import fetch_kafka, require_java
+from tests.sandbox.ports import free_ports
+from tests.sandbox.process import Child, SandboxError
+
+_LOG4J = Path(__file__).with_name("kafka-log4j2.properties")
+
+_JVM = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-Djava.awt.headless=true")
+
+_SETTINGS: Mapping[str, str] = {
+    "node.id": "1",
+    "process.roles": "broker,controller",
+    "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+    "inter.broker.listener.name": "PLAINTEXT",
+    # One node: nothing can be replicated, and few partitions of the internal topics start faster.
+    "default.replication.factor": "1",
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "4",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "share.coordinator.state.topic.num.partitions": "1",
+    # A topic with a wrong name must be an error, as it is in production.
+    "auto.create.topics.enable": "false",
+    "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "1000",
+    "broker.heartbeat.interval.ms": "500",
+    # Things that are worth waiting for, sooner.
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+    "log.cleaner.backoff.ms": "1000",
+    "log.initial.task.delay.ms": "1000",
+    # Less memory and disk than a server would take.
+    "log.cleaner.dedupe.buffer.size": "33554432",
+    "log.index.size.max.bytes": "1048576",
+}
+
+
+class Broker:
+    """A broker that is started, stopped, killed and started again, on the same data and port.
+
+    As a context manager it is started, and at the end killed and its data deleted. It can not
+    outlive this process. The methods block; they may be called from any thread, one at a time.
+    """
+
+    def __init__(self, directory: Path | None = None, *, session_timeout: float = 2.0) -> None:
+        """Data and log go into `directory`; without one, into a temporary folder deleted by `close`.
+
+        A killed broker can come back when its old session has ended, after `session_timeout` seconds (Kafka's own
+        default is 9). One that stands still for longer has no broker in its cluster for a moment.
+        """
+        self._temporary = directory is None
+        self.directory = directory or Path(tempfile.mkdtemp(prefix="course-sync-kafka-"))
+        self._port, controller_port = free_ports(2)
+        self._settings = {
+            **_SETTINGS,
+            "listeners": f"PLAINTEXT://127.0.0.1:{self._port},CONTROLLER://127.0.0.1:{controller_port}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self._port}",
+            "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
+            "broker.session.timeout.ms": str(round(session_timeout * 1000)),
+            "log.dirs": str(self.directory.absolute() / "data"),
+        }
+        self._child: Child | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        """``host:port`` for clients; the same over all restarts."""
+        return f"127.0.0.1:{self._port}"
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "broker.log"
+
+    @property
+    def running(self) -> bool:
+        return self._child is not None and self._child.running
+
+    @property
+    def pid(self) -> int | None:
+        """None while it does not run."""
+        return self._child.pid if self._child is not None and self._child.running else None
+
+    def start(self, timeout: float = 180.0) -> None:
+        """Start it and return when it answers. No-op when it runs. The first start ever fetches the jars.
+
+        Raises:
+            MissingToolError: Java or Maven is missing.
+            SandboxError: it did not come up within `timeout` seconds; the message has the end of its log.
+        """
+        if self.running:
+            return
+        self.launch()
+        try:
+            self.await_answer(timeout)
+        except BaseException:
+            self.kill()
+            raise
+
+    def launch(self) -> None:
+        """Start it and do not wait until it answers. No-op when it runs. Otherwise as `start`."""
+        if self.running:
+            return
+        java, jars = require_java(), fetch_kafka()
+        base = [java, *_JVM, f"-Dlog4j2.configurationFile={_LOG4J}", "-cp", f"{jars}/*"]
+        properties = self.directory / "server.properties"
+        if not properties.exists():
+            self._format(base, properties)
+        self._child = Child.start("Kafka", [*base, "kafka.Kafka", str(properties)], log=self.log)
+
+    def await_answer(self, timeout: float = 180.0) -> None:
+        """Wait until a broker that was launched answers; a listening port is not enough: until the
+        controller has unfenced it, the broker has no brokers.
+
+        Raises:
+            SandboxError: it ended, or does not answer within `timeout` seconds.
+        """
+        child, deadline = self._child, time.monotonic() + timeout
+        assert child is not None
+        while not (_accepts_connections(self._port) and _knows_a_broker(self.bootstrap)):
+            if not child.running:
+                raise SandboxError(child.obituary())
+            if time.monotonic() > deadline:
+                raise SandboxError(f"Kafka does not answer at {self.bootstrap}.\n{child.log_tail()}")
+            time.sleep(0.05)
+
+    def freeze(self) -> None:
+        """Stop it where it is (SIGSTOP), until `thaw`."""
+        if self._child is not None:
+            self._child.freeze()
+
+    def thaw(self) -> None:
+        """Let it go on. Idempotent."""
+        if self._child is not None:
+            self._child.thaw()
+
+    def stop(self) -> None:
+        """Shut it down in order; its data stay. Idempotent."""
+        if self._child is not None:
+            self._child.stop(grace=20.0)
+
+    def kill(self) -> None:
+        """End it as kill -9 does; its data stay. Idempotent."""
+        if self._child is not None:
+            self._child.kill()
+
+    def close(self) -> None:
+        """Kill it, and delete its data if they are in a temporary folder. Idempotent."""
+        self.kill()
+        if self._temporary:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _format(self, base: list[str], properties: Path) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        draft = properties.with_suffix(".draft")
+        draft.write_text("".join(f"{name}={value}\n" for name, value in self._settings.items()))
+        command = [*base, "kafka.tools.StorageTool", "format", "-t", _cluster_id(), "-c", str(draft)]
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise SandboxError(f"Kafka could not format its data folder:\n{done.stdout}")
+        draft.rename(properties)  # only now: a half-formatted folder is formatted again
+
+
+def external_kafka() -> str | None:
+    """``host:port`` of the cluster to use instead of one of our own: the environment's ``KAFKA``."""
+    return os.environ.get("KAFKA") or None
+
+
+def _cluster_id() -> str:
+    while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()).startswith("-"):
+        pass  # would be taken for an option
+    return text
+
+
+def _accepts_connections(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _knows_a_broker(bootstrap: str) -> bool:
+    try:
+        admin = KafkaAdminClient(
+            bootstrap_servers=bootstrap, bootstrap_timeout_ms=2000, request_timeout_ms=2000
+        )
+    except KafkaError:
+        return False
+    try:
+        return bool(admin.describe_cluster()["brokers"])
+    except KafkaError:
+        return False
+    finally:
+        admin.close()

@@ -1,0 +1,30 @@
+"""`python -m tests.sandbox chaos`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from tests.sandbox.chaos.runner import run_chaos
+from tests.sandbox.terminal import directory_option, ending_in_order, plain_console
+
+
+@click.command()
+@click.option(
+    "--kills", type=click.IntRange(min=1), default=10, show_default=True, help="kill -9 of replicas."
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Decides changes, faults and strikes.")
+@directory_option
+def chaos(*, kills: int, seed: int, directory: Path) -> None:
+    """Replicas killed, frozen and thawed, and Kafka and the API with them, while changes keep coming.
+
+    A Kafka of its own is started, whatever KAFKA says. The last line is JSON. Ends with exit code 1 when a
+    promise of the contract was broken, something stayed stuck or a replica ended without saying why.
+    """
+    with ending_in_order():
+        outcome = run_chaos(kills, seed, directory, plain_console())
+    click.echo(json.dumps(outcome.as_dict()))
+    sys.exit(0 if outcome.ok else 1)

@@ -1,0 +1,214 @@
+"""Is it true what each result says of its change?
+
+A success is judged by the API's own words: the task that it names exists, belongs to the integration,
+carried this very content, reported it as succeeded, and is not an old one. The last is the trap of
+A → B → A (docs of the API: "the same request body returns the existing task"): the body of the second
+A is answered with the first A's task, long finished, while the LMS holds B. Such a task was created
+before a task that ended an *earlier* change of the course, or it ended an earlier change itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from tests.sandbox.checker.evidence import Change, Course, Evidence
+from tests.sandbox.checker.history import Task, TaskStatus
+from tests.sandbox.checker.verdict import Kind, Verdict
+from tests.sandbox.checker.wire import BACKLOG_FULL, STALE_REPLAY, ResultEvent
+
+API_TIMED_OUT = "PLATFORM.TASK_TIMED_OUT"
+
+
+def judge_endings(
+    evidence: Evidence, task_timeout_ms: int | None, verdict: Verdict, *, backlog_rejects: bool
+) -> None:
+    """`task_timeout_ms` is the age at which the daemon may give up a task; None leaves that unjudged.
+    `backlog_rejects`: an acceptable change may be rejected for want of room.
+    """
+    _judge_rejections(evidence, verdict, backlog_rejects=backlog_rejects)
+    for course in evidence.courses.values():
+        for _, changes in groupby(course.changes, key=lambda change: change.source.partition):
+            _Line(evidence, course, list(changes), task_timeout_ms, verdict).judge()
+    for source, correction in evidence.corrections.items():
+        result = evidence.results.get(source)
+        if result is None or result.status != "TIMED_OUT":
+            ended = "has no result" if result is None else f"ended {result.status}"
+            verdict.add(Kind.CORRECTION, f"{source} {ended}, and was corrected to {correction.status}")
+
+
+def _judge_rejections(evidence: Evidence, verdict: Verdict, *, backlog_rejects: bool) -> None:
+    for source, why in evidence.refusals.items():
+        result = evidence.results.get(source)
+        if result is not None and result.status != "REJECTED":
+            verdict.add(Kind.REJECTION, f"{source} ended {result.status}, and is no change: {why}")
+    for source in evidence.changes:
+        result = evidence.results.get(source)
+        if result is None or result.status != "REJECTED":
+            continue
+        if not (backlog_rejects and result.error_code == BACKLOG_FULL):
+            verdict.add(Kind.REJECTION, f"{source} is acceptable, and was REJECTED with {result.error_code}")
+
+
+class _Line:
+    """The changes of one course in one partition, oldest first."""
+
+    def __init__(
+        self,
+        evidence: Evidence,
+        course: Course,
+        changes: Sequence[Change],
+        task_timeout_ms: int | None,
+        verdict: Verdict,
+    ) -> None:
+        self._evidence = evidence
+        self._course = course
+        self._changes = changes
+        self._task_timeout_ms = task_timeout_ms
+        self._verdict = verdict
+        self._ended_by: dict[str, Change] = {}
+        """Task → the first change that it ended."""
+        self._not_superseded = {c.digest for c in course.changes if not _never_sent(evidence, c)}
+        """Contents that may have been submitted, for all that the results say."""
+        self._latest: Task | None = None
+        """The youngest task that ended a change so far."""
+
+    def judge(self) -> None:
+        for change in self._changes:
+            result = self._evidence.results.get(change.source)
+            if result is None:
+                continue
+            for kind, complaint in self._untrue(change, result):
+                self._verdict.add(kind, f"{change.source} {_named(change)}: {result.status}, but {complaint}")
+            correction = self._evidence.corrections.get(change.source)
+            if correction is not None:
+                for complaint in self._untrue_correction(change, correction):
+                    line = (
+                        f"{change.source} {_named(change)}: corrected to {correction.status}, but {complaint}"
+                    )
+                    self._verdict.add(Kind.CORRECTION, line)
+            self._remember(change, result)
+
+    def _untrue(self, change: Change, result: ResultEvent) -> Iterator[tuple[Kind, str]]:
+        if result.status == "SUCCEEDED":
+            doubt = self._doubt(change, result)
+            if doubt is not None:
+                yield Kind.FALSE_SUCCESS, doubt
+        elif result.status == "FAILED":
+            if result.task_id is not None:
+                task = self._evidence.tasks.get(result.task_id)
+                missing = self._not_carried(change, result, task)
+                if missing is not None:
+                    yield Kind.FALSE_FAILURE, missing
+            if result.error_code != STALE_REPLAY and self._doubt(change, result) is None:
+                yield (
+                    Kind.FALSE_FAILURE,
+                    f"the task {result.task_id} carried it and reported it as succeeded",
+                )
+        elif result.status == "TIMED_OUT":
+            complaint = self._untrue_timeout(change, result)
+            if complaint is not None:
+                yield Kind.FALSE_FAILURE, complaint
+        elif result.status == "SUPERSEDED":
+            complaint = self._untrue_supersession(change, result)
+            if complaint is not None:
+                yield Kind.SUPERSESSION, complaint
+
+    def _doubt(self, change: Change, result: ResultEvent) -> str | None:
+        """Why this is no success by the API's own words; None when it is one."""
+        task = self._evidence.tasks.get(result.task_id or "")
+        missing = self._not_carried(change, result, task)
+        if missing is not None or task is None:
+            return missing
+        reports = [item.succeeded for item in task.items if item.origin_id == change.course[1]]
+        if reports != [True]:
+            return f"the task {task.task_id} did not report it as succeeded"
+        earlier = self._ended_by.get(task.task_id)
+        if earlier is not None:
+            return f"the task {task.task_id} is an old one: it already ended {earlier.source}"
+        if self._latest is not None and task.created_at < self._latest.created_at:
+            newer = self._ended_by[self._latest.task_id]
+            return (
+                f"the task {task.task_id} is an old one: made before the task {self._latest.task_id}, "
+                f"which ended the earlier change {newer.source}"
+            )
+        return None
+
+    def _not_carried(self, change: Change, result: ResultEvent, task: Task | None) -> str | None:
+        """Why the task that the result names has nothing to do with this change."""
+        if task is None:
+            return "it names no task" if result.task_id is None else f"there is no task {result.task_id}"
+        if task.integration_id != change.course[0]:
+            return f"the task {task.task_id} belongs to another integration, {task.integration_id}"
+        digests = [item.digest for item in task.items if item.origin_id == change.course[1]]
+        if not digests:
+            return f"the task {task.task_id} did not carry the course"
+        if change.digest not in digests:
+            return f"the task {task.task_id} carried other content of the course"
+        return None
+
+    def _untrue_timeout(self, change: Change, result: ResultEvent) -> str | None:
+        task = self._evidence.tasks.get(result.task_id or "")
+        missing = self._not_carried(change, result, task)
+        if missing is not None or task is None:
+            return missing
+        if task.status is TaskStatus.FAILED and task.error_code == API_TIMED_OUT:
+            return None
+        if self._task_timeout_ms is None or task.completed_at is None:
+            return None
+        age = task.completed_at - task.created_at
+        if age >= self._task_timeout_ms:
+            return None
+        return f"the task {task.task_id} was {task.status} after {age / 1000:g} s, before its time-out"
+
+    def _untrue_supersession(self, change: Change, result: ResultEvent) -> str | None:
+        newer = result.superseded_by
+        if newer is None:
+            return "it does not say by which change"
+        if newer not in self._evidence.changes:
+            return f"{newer}, which it names, is no acceptable change"
+        if self._evidence.changes[newer].course != change.course:
+            return f"{newer}, which it names, is of another course"
+        if newer.partition != change.source.partition or newer.offset <= change.source.offset:
+            return f"{newer}, which it names, is not newer"
+        if self._evidence.was_rejected(newer):
+            return f"{newer}, which it names, was itself REJECTED"
+        if result.task_id is not None or result.attempts:
+            return f"it was submitted (task {result.task_id}, attempts {result.attempts})"
+        if change.digest not in self._not_superseded:
+            for submission in self._course.submissions:
+                if submission.item.digest == change.digest:
+                    return f"its content was submitted in the task {submission.task.task_id}"
+        return None
+
+    def _untrue_correction(self, change: Change, correction: ResultEvent) -> Iterator[str]:
+        result = self._evidence.results[change.source]
+        if correction.task_id != result.task_id:
+            yield f"it names the task {correction.task_id}, the result {result.task_id}"
+            return
+        doubt = self._doubt(change, correction)
+        if correction.status == "SUCCEEDED" and doubt is not None:
+            yield doubt
+        elif correction.status == "FAILED" and doubt is None:
+            yield f"the task {correction.task_id} reported it as succeeded"
+        elif correction.status not in ("SUCCEEDED", "FAILED"):
+            yield "that is no end of a task"
+
+    def _remember(self, change: Change, result: ResultEvent) -> None:
+        task = self._evidence.tasks.get(result.task_id or "")
+        if task is None:
+            return
+        self._ended_by.setdefault(task.task_id, change)
+        if self._latest is None or task.created_at > self._latest.created_at:
+            self._latest = task
+
+
+def _never_sent(evidence: Evidence, change: Change) -> bool:
+    """For all that its result says."""
+    result = evidence.results.get(change.source)
+    return result is not None and result.status in ("SUPERSEDED", "REJECTED")
+
+
+def _named(change: Change) -> str:
+    integration_id, origin_id = change.course
+    return f"({integration_id} {origin_id})"

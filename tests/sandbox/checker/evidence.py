@@ -1,0 +1,176 @@
+"""The raw records, sorted out: which change is where, what its result says, what was sent for its course.
+
+What can be judged while sorting is judged here: lost, duplicate and malformed results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from tests.sandbox.checker.history import (
+    CourseKey,
+    Digest,
+    HeldCourse,
+    LogRecord,
+    SentItem,
+    Source,
+    Task,
+)
+from tests.sandbox.checker.verdict import Kind, Verdict
+from tests.sandbox.checker.wire import (
+    CORRECTED,
+    RESOLVED,
+    NotAcceptableError,
+    NotAResultError,
+    ResultEvent,
+    read_change,
+    read_result,
+)
+
+STATUSES = frozenset(("SUCCEEDED", "FAILED", "TIMED_OUT", "SUPERSEDED", "REJECTED"))
+
+
+class Change(NamedTuple):
+    """An acceptable input record."""
+
+    source: Source
+    change_id: str
+    course: CourseKey
+    digest: Digest
+
+
+class Submission(NamedTuple):
+    """A course in a task."""
+
+    task: Task
+    item: SentItem
+
+
+@dataclass(slots=True)
+class Course:
+    """All that happened to one course."""
+
+    key: CourseKey
+    changes: list[Change] = field(default_factory=list)
+    """By partition and offset."""
+    submissions: list[Submission] = field(default_factory=list)
+    """By the API's time of creation."""
+
+    @property
+    def spread(self) -> bool:
+        """Whether its changes lie in more than one partition."""
+        return len({change.source.partition for change in self.changes}) > 1
+
+
+@dataclass(slots=True)
+class Evidence:
+    changes: dict[Source, Change] = field(default_factory=dict)
+    refusals: dict[Source, str] = field(default_factory=dict)
+    """Input records that are no change, and why."""
+    results: dict[Source, ResultEvent] = field(default_factory=dict)
+    """The first result of each input record."""
+    corrections: dict[Source, ResultEvent] = field(default_factory=dict)
+    tasks: dict[str, Task] = field(default_factory=dict)
+    courses: dict[CourseKey, Course] = field(default_factory=dict)
+    """Those that an acceptable change or a task speaks of."""
+    held: dict[CourseKey, HeldCourse] = field(default_factory=dict)
+
+    def was_rejected(self, source: Source) -> bool:
+        result = self.results.get(source)
+        return result is not None and result.status == "REJECTED"
+
+    def course(self, key: CourseKey) -> Course:
+        return self.courses.setdefault(key, Course(key))
+
+
+def gather(
+    inputs: Iterable[LogRecord],
+    results: Iterable[LogRecord],
+    tasks: Iterable[Task],
+    lms: Iterable[HeldCourse],
+    item_bytes_max: int,
+    verdict: Verdict,
+) -> Evidence:
+    """Sort it all out. The iterables are gone through once, and payloads are not kept."""
+    evidence = Evidence()
+    for record in inputs:
+        verdict.changes += 1
+        _take_input(evidence, record, item_bytes_max)
+    for record in results:
+        _take_result(evidence, record, verdict)
+    for source in sorted((evidence.changes.keys() | evidence.refusals.keys()) - evidence.results.keys()):
+        verdict.add(Kind.LOST, f"{source} has no result")
+    for task in sorted(tasks, key=lambda task: task.created_at):
+        evidence.tasks[task.task_id] = task
+        for item in task.items:
+            evidence.course((task.integration_id, item.origin_id)).submissions.append(Submission(task, item))
+    for course in evidence.courses.values():
+        course.changes.sort(key=lambda change: change.source)
+    for held in lms:
+        evidence.held[held.integration_id, held.origin_id] = held
+    return evidence
+
+
+def _take_input(evidence: Evidence, record: LogRecord, item_bytes_max: int) -> None:
+    source = Source(record.topic, record.partition, record.offset)
+    try:
+        content = read_change(record, item_bytes_max)
+    except NotAcceptableError as error:
+        evidence.refusals[source] = str(error)
+        return
+    key = (content.integration_id, content.origin_id)
+    change = Change(source, content.change_id, key, content.digest)
+    evidence.changes[source] = change
+    evidence.course(key).changes.append(change)
+
+
+def _take_result(evidence: Evidence, record: LogRecord, verdict: Verdict) -> None:
+    place = f"{record.topic}/{record.partition}/{record.offset}"
+    try:
+        event = read_result(record)
+    except NotAResultError as error:
+        verdict.add(Kind.MALFORMED, f"{place} is no result: {error}")
+        return
+    if event.event_type == RESOLVED:
+        if event.source not in evidence.changes and event.source not in evidence.refusals:
+            verdict.add(Kind.DUPLICATE, f"{event.source} has a result ({place}) and is not in the input")
+        elif event.source in evidence.results:
+            first = evidence.results[event.source].status
+            verdict.add(
+                Kind.DUPLICATE, f"{event.source} has another result ({place}): {first}, {event.status}"
+            )
+        else:
+            evidence.results[event.source] = event
+            verdict.results[event.status] += 1
+    elif event.event_type == CORRECTED:
+        if event.source in evidence.corrections:
+            verdict.add(Kind.CORRECTION, f"{event.source} has another correction ({place})")
+        else:
+            evidence.corrections[event.source] = event
+            verdict.corrected += 1
+    else:
+        verdict.add(Kind.MALFORMED, f"{place} is an event of the unknown type {event.event_type!r}")
+        return
+    for complaint in _malformed(evidence, event):
+        verdict.add(Kind.MALFORMED, f"{event.source}: {complaint} ({place})")
+
+
+def _malformed(evidence: Evidence, event: ResultEvent) -> Iterable[str]:
+    """Where the result does not say of itself and of its change what it must."""
+    corrected = event.event_type == CORRECTED
+    event_id = f"{event.source}/correction" if corrected else str(event.source)
+    if event.event_id != event_id:
+        yield f"the id is {event.event_id!r}, not {event_id!r}"
+    if event.status not in STATUSES:
+        yield f"the status is {event.status!r}"
+    key = [event.integration_id, event.origin_id, *(["correction"] if corrected else [])]
+    if event.key != key:
+        yield f"the key is {event.key!r}, not {key!r}"
+    change = evidence.changes.get(event.source)
+    if change is not None:
+        said = (event.integration_id, event.origin_id, event.change_id)
+        meant = (*change.course, change.change_id)
+        if said != meant:
+            yield f"it speaks of {said}, the change of {meant}"

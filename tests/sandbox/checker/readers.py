@@ -1,0 +1,108 @@
+"""Where the evidence comes from: two topics, read committed, and the simulator's own account over HTTP."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+from daemon.log.kafka.clients import KafkaConnection
+from daemon.log.plain import read_topic
+from tests.sandbox.checker.history import (
+    HeldCourse,
+    LogRecord,
+    SentItem,
+    Task,
+    TaskStatus,
+    content_digest,
+)
+from tests.sandbox.checker.judging import Limits, judge
+from tests.sandbox.checker.verdict import Verdict
+
+_TIMEOUT = 60.0
+"""Seconds that the simulator may be silent."""
+
+
+class EvidenceError(Exception):
+    """The simulator's account could not be read; the message says why."""
+
+
+def check_run(
+    connection: KafkaConnection,
+    changes_topic: str,
+    results_topic: str,
+    simulator_url: str,
+    limits: Limits | None = None,
+) -> Verdict:
+    """Judge a run by what lies in the topics and in the simulator now. Blocks.
+
+    `simulator_url` is its root, without ``/v1`` or ``/_sim``.
+
+    Raises:
+        EvidenceError: the simulator does not answer.
+        LogError: the broker does not answer, or a topic is missing.
+    """
+    return judge(
+        _records(connection, changes_topic),
+        _records(connection, results_topic),
+        read_tasks(simulator_url),
+        read_lms(simulator_url),
+        limits,
+    )
+
+
+def _records(connection: KafkaConnection, topic: str) -> Iterator[LogRecord]:
+    for r in read_topic(connection, topic):
+        yield LogRecord(r.topic, r.partition, r.offset, r.key, r.value, r.headers)
+
+
+def read_tasks(simulator_url: str) -> Iterator[Task]:
+    """Every task of the simulator, in order of creation. Raises EvidenceError."""
+    return (task_of(row) for row in _rows(f"{simulator_url}/_sim/tasks"))
+
+
+def read_lms(simulator_url: str) -> Iterator[HeldCourse]:
+    """What the simulated LMS holds. Raises EvidenceError."""
+    return (held_course_of(row) for row in _rows(f"{simulator_url}/_sim/lms"))
+
+
+def task_of(row: dict[str, Any]) -> Task:
+    """A row of /_sim/tasks."""
+    return Task(
+        task_id=row["task_id"],
+        integration_id=row["integration_id"],
+        created_at=row["created_at"],
+        completed_at=row["completed_at"],
+        applied_at=row["applied_at"],
+        status=TaskStatus(row["status"]),
+        error_code=row["code"],
+        items=[
+            SentItem(
+                origin_id=item["origin_id"],
+                digest=content_digest(item["course"]),
+                succeeded=item["outcome"] == "SUCCEEDED" if item["reported"] else None,
+                applied=item["applied"],
+            )
+            for item in row["items"]
+        ],
+    )
+
+
+def held_course_of(row: dict[str, Any]) -> HeldCourse:
+    """A row of /_sim/lms."""
+    return HeldCourse(row["integration_id"], row["origin_id"], content_digest(row["course"]), row["task_id"])
+
+
+# The environment may name a proxy, and the simulator is on this machine.
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def _rows(url: str) -> Iterator[dict[str, Any]]:
+    try:
+        with _direct.open(url, timeout=_TIMEOUT) as answer:
+            for line in answer:
+                if line.strip():
+                    yield json.loads(line)
+    except (OSError, ValueError) as error:
+        raise EvidenceError(f"The simulator cannot be asked at {url}: {error}") from error

@@ -1,0 +1,248 @@
+"""The public wire formats, decoded by the public description of the topics and by nothing of the daemon.
+
+This is a second opinion on which input records are acceptable: written against the README and the
+vendor's OpenAPI description, with the standard library's JSON, so that a mistake of the daemon's own
+decoding is seen as a difference instead of being shared.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from tests.sandbox.checker.history import COURSE_FIELDS, Digest, LogRecord, Source, content_digest
+
+CHANGE_TYPE = "course.upserted"
+RESOLVED = "course.sync.resolved"
+CORRECTED = "course.sync.corrected"
+
+STALE_REPLAY = "COURSESYNC.STALE_REPLAY"
+"""Error code: the API keeps answering with an old task."""
+
+BACKLOG_FULL = "COURSESYNC.BACKLOG_FULL"
+"""Error code: the one reason for which an acceptable record may be REJECTED."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_PRINTABLE_ASCII = re.compile(r"[!-~]+")
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Z]{2})?")
+_INT64_MAX = 2**63 - 1
+
+
+class NotAcceptableError(Exception):
+    """By the public description this record is no change; the message says why."""
+
+
+class NotAResultError(Exception):
+    """A record in the results topic that is not as the public description says."""
+
+
+class ChangeContent(NamedTuple):
+    """What an acceptable input record says."""
+
+    change_id: str
+    integration_id: str
+    origin_id: str
+    digest: Digest
+
+
+class ResultEvent(NamedTuple):
+    """What a record of the results topic says."""
+
+    event_type: str
+    event_id: str
+    key: Any
+    status: str
+    source: Source
+    integration_id: str | None
+    origin_id: str | None
+    change_id: str | None
+    superseded_by: Source | None
+    task_id: str | None
+    attempts: int
+    error_code: str | None
+
+
+# --- the input ------------------------------------------------------------------------------------
+
+
+def read_change(record: LogRecord, item_bytes_max: int) -> ChangeContent:
+    """The change in an input record: plain JSON, or a CloudEvent in structured or binary mode.
+
+    `item_bytes_max` is the size in bytes that one item of a request may have.
+
+    Raises:
+        NotAcceptableError: there is none.
+    """
+    if record.value is None:
+        raise NotAcceptableError("a tombstone")
+    body = _json_object(record.value)
+    envelope, data = _envelope_and_data(record, body)
+    change_id = _text("id", envelope.get("id"), 256)
+    _one_of("type", envelope.get("type"), (CHANGE_TYPE,))
+    _optional_text("time", envelope.get("time"))
+    if not isinstance(data, dict):
+        raise NotAcceptableError("data is not an object")
+    integration_id = _text("integration_id", data.get("integration_id"), 256)
+    if not _PRINTABLE_ASCII.fullmatch(integration_id):
+        raise NotAcceptableError("integration_id has a character that cannot travel in an HTTP header")
+    origin_id = _text("origin_id", data.get("origin_id"), 512)
+    course = data.get("course")
+    if not isinstance(course, dict):
+        raise NotAcceptableError("course is not an object")
+    _check_course(course)
+    size = _item_size(origin_id, course)
+    if size > item_bytes_max:
+        raise NotAcceptableError(f"larger than a request may be: {size} bytes")
+    return ChangeContent(change_id, integration_id, origin_id, content_digest(course))
+
+
+def _envelope_and_data(record: LogRecord, body: dict[str, Any]) -> tuple[Mapping[str, Any], Any]:
+    """In the plain form both are the same object."""
+    headers = {name.lower(): value or b"" for name, value in record.headers}
+    media_type = headers.get("content-type", b"").partition(b";")[0].strip().lower()
+    if media_type == b"application/cloudevents-batch+json":
+        raise NotAcceptableError("a batch of CloudEvents")
+    binary = "ce_specversion" in headers
+    structured = media_type == b"application/cloudevents+json" or (not binary and "specversion" in body)
+    if not structured and not binary:
+        return body, body
+    envelope = body if structured else _binary_attributes(headers)
+    _one_of("specversion", envelope.get("specversion"), ("1.0",))
+    if "source" in envelope and envelope["source"] is None:
+        raise NotAcceptableError("source is not a text")
+    _optional_text("source", envelope.get("source"))
+    return envelope, body.get("data") if structured else body
+
+
+def _json_object(value: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(value.decode("utf-8"), parse_constant=_refuse_constant)
+        if b"\\ud" in value.lower():
+            json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise NotAcceptableError("half of a surrogate pair, which is no text") from error
+    except UnicodeDecodeError as error:
+        raise NotAcceptableError("not UTF-8") from error
+    except RecursionError as error:
+        raise NotAcceptableError("nested too deep") from error
+    except ValueError as error:
+        raise NotAcceptableError(f"not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise NotAcceptableError("not a JSON object")
+    return body
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _binary_attributes(headers: Mapping[str, bytes]) -> dict[str, Any]:
+    try:
+        return {
+            name: headers[f"ce_{name}"].decode()
+            for name in ("specversion", "id", "type", "time")
+            if f"ce_{name}" in headers
+        }
+    except UnicodeDecodeError as error:
+        raise NotAcceptableError("a CloudEvents header that is not UTF-8") from error
+
+
+def _check_course(course: Mapping[str, Any]) -> None:
+    """The rules of the vendor's OpenAPI, and a title and URL that are not empty."""
+    _one_of("course.type", course.get("type"), ("EXTERNAL",))
+    for name in ("title", "course_url"):
+        if not isinstance(course.get(name), str) or not course[name]:
+            raise NotAcceptableError(f"course.{name} is not a text, or empty")
+    for name in ("description", "thumbnail_url"):
+        _optional_text(f"course.{name}", course.get(name))
+    duration = course.get("duration")
+    if duration is not None and (
+        not isinstance(duration, int) or isinstance(duration, bool) or not 0 < duration <= _INT64_MAX
+    ):
+        raise NotAcceptableError("course.duration is not a whole number of minutes above 0")
+    languages = course.get("languages")
+    if languages is not None and not (
+        isinstance(languages, list)
+        and all(isinstance(language, str) and _LANGUAGE.fullmatch(language) for language in languages)
+    ):
+        raise NotAcceptableError("course.languages is not a list of language tags")
+
+
+def _item_size(origin_id: str, course: Mapping[str, Any]) -> int:
+    item = {"origin_id": origin_id, "course": {k: course[k] for k in COURSE_FIELDS if k in course}}
+    return len(json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def _text(name: str, value: Any, length_max: int) -> str:
+    if not isinstance(value, str) or not value:
+        raise NotAcceptableError(f"{name} is not a text, or empty")
+    if len(value) > length_max:
+        raise NotAcceptableError(f"{name} is longer than {length_max} characters")
+    if _CONTROL.search(value):
+        raise NotAcceptableError(f"{name} has a control character")
+    return value
+
+
+def _optional_text(name: str, value: Any) -> None:
+    if value is not None and not isinstance(value, str):
+        raise NotAcceptableError(f"{name} is not a text")
+
+
+def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise NotAcceptableError(f"{name} is not {' or '.join(allowed)}")
+
+
+# --- the results ----------------------------------------------------------------------------------
+
+
+def read_result(record: LogRecord) -> ResultEvent:
+    """What a record of the results topic says.
+
+    Raises:
+        NotAResultError: the record is not a result event as publicly described.
+    """
+    content_type = next((v for name, v in record.headers if name.lower() == "content-type"), b"")
+    if not content_type.startswith(b"application/cloudevents+json"):
+        raise NotAResultError(f"its content-type is {content_type!r}")
+    try:
+        event = json.loads(record.value or b"")
+        data = event["data"]
+        key = json.loads(record.key or b"")
+        if event["specversion"] != "1.0":
+            raise NotAResultError(f"its specversion is {event['specversion']!r}")
+        error = data["error"]
+        for name in ("consumed_at", "resolved_at"):
+            _must_be_text(data[name])
+        return ResultEvent(
+            event_type=_must_be_text(event["type"]),
+            event_id=_must_be_text(event["id"]),
+            key=key,
+            status=_must_be_text(data["status"]),
+            source=_source(data["change"]),
+            integration_id=data["integration_id"],
+            origin_id=data["origin_id"],
+            change_id=data["change_id"],
+            superseded_by=None if data["superseded_by"] is None else _source(data["superseded_by"]),
+            task_id=data["task_id"],
+            attempts=data["attempts"],
+            error_code=None if error is None else error["code"],
+        )
+    except (ValueError, TypeError) as error:
+        raise NotAResultError(str(error)) from error
+    except KeyError as error:
+        raise NotAResultError(f"it has no {error}") from error
+
+
+def _must_be_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} stands where a text must be")
+    return value
+
+
+def _source(value: Any) -> Source:
+    if not (isinstance(value["partition"], int) and isinstance(value["offset"], int)):
+        raise TypeError(f"{value!r} names no record")
+    return Source(_must_be_text(value["topic"]), value["partition"], value["offset"])

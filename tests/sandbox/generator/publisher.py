@@ -1,0 +1,49 @@
+"""Generated records into a topic, at a steady rate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from daemon.log.kafka.clients import KafkaConnection
+from daemon.log.plain import Publisher
+from tests.sandbox.generator.records import GeneratedRecord
+
+_STEP_SECONDS_MIN = 0.005
+"""Sleeps shorter than this cost more than they even out; what is due meanwhile goes out together."""
+
+
+def publish_records(
+    records: Iterable[GeneratedRecord],
+    connection: KafkaConnection,
+    topic: str,
+    *,
+    rate: float | None = None,
+    head_start: int = 0,
+    on_sent: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Send all records and return how many the cluster has confirmed.
+
+    `rate` is records a second, None as fast as it goes. A pause of this process is made up for
+    afterwards: record n is due n / rate seconds after the first; the first `head_start` records are due
+    at once, and the others so much earlier. `on_sent` is told now and then how many were handed over so
+    far; it may raise to stop.
+
+    Raises:
+        LogError: the cluster does not answer or does not take a record.
+    """
+    with Publisher(connection, topic) as publisher:
+        began = time.monotonic()
+        count = 0
+        for count, record in enumerate(records, start=1):
+            if rate is not None:
+                ahead = began + (count - 1 - head_start) / rate - time.monotonic()
+                if ahead > _STEP_SECONDS_MIN:
+                    on_sent(count - 1)
+                    time.sleep(ahead)
+            publisher.send(record.key, record.value, record.headers)
+            if count % 1000 == 0:
+                on_sent(count)
+        publisher.flush()
+        on_sent(count)
+        return publisher.confirmed

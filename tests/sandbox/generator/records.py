@@ -1,0 +1,256 @@
+"""Input records from a seed: the same plan gives the same bytes, on every machine.
+
+How it works. Every integration has a catalogue of courses; the generator remembers what each course
+looked like last and, for a change, decides by dice
+
+* whether to send something that is no change at all (`invalid_share`, see `invalid.py`),
+* whether a course goes back to content that it had before, A → B → A (`return_share`),
+* whether to touch one of the courses that were touched last, so that changes of one course collide
+  (`repeat_share`), or else the next course of the catalogue,
+
+and wraps it in one of the three forms that the input topic accepts. Nothing here reads a clock.
+
+Going back hurts the daemon only when a whole request repeats byte for byte, and a request with many
+items hardly ever does. So the first `quiet_integrations` of them have a single course each, which
+flips between two contents: their batches are single items, and repeat.
+"""
+
+from __future__ import annotations
+
+import string
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from random import Random
+from typing import Any, NamedTuple
+
+import msgspec
+
+from tests.sandbox.generator.invalid import InvalidKind, spoil
+
+RECENT_COURSES = 12
+"""How many courses count as just touched: small enough that repeats meet in one batch window."""
+
+HISTORY_PER_COURSE = 4
+"""Earlier contents kept for going back."""
+
+
+class GeneratedRecord(NamedTuple):
+    """One record for the input topic. `invalid` says what is wrong with it, None for a good one."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+    invalid: InvalidKind | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to generate. Shares are 0 to 1; those of `invalid`, `return` and `repeat` are tried in
+    this order, each on what the one before has left."""
+
+    seed: int = 1
+    changes: int = 1000
+    """Records in all, bad ones included."""
+    integrations: int = 20
+    courses_per_integration: int = 50
+    quiet_integrations: int = 2
+    """How many of the integrations have one course that flips between two contents."""
+    repeat_share: float = 0.3
+    return_share: float = 0.05
+    invalid_share: float = 0.01
+    first_time_ms: int = 1_767_225_600_000
+    """`time` of the first record, milliseconds since the epoch; each later one is 1 ms younger. It
+    only informs."""
+
+    def __post_init__(self) -> None:
+        for name in ("repeat_share", "return_share", "invalid_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, which is not between 0 and 1")
+        for name, least in (("changes", 0), ("integrations", 1), ("courses_per_integration", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}, which is less than {least}")
+        if not 0 <= self.quiet_integrations < self.integrations:
+            raise ValueError(
+                f"quiet_integrations is {self.quiet_integrations}; of {self.integrations} integrations"
+                " at least one has to be an ordinary one"
+            )
+
+
+@dataclass(slots=True, eq=False)
+class _Course:
+    integration_id: str
+    origin_id: str
+    subject: str
+    history: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=HISTORY_PER_COURSE))
+    """Contents that were sent, newest last."""
+    revision: int = 0
+
+
+def generate_records(plan: Plan) -> Iterator[GeneratedRecord]:
+    """`plan.changes` records, lazily; equal plans yield equal records."""
+    rng = Random(plan.seed)
+    quiet, ordinary = _catalogue(rng, plan)
+    recent: deque[_Course] = deque(maxlen=RECENT_COURSES)
+    rng.shuffle(ordinary)
+    kinds = list(InvalidKind)
+    rng.shuffle(kinds)
+    turn = bad = 0
+    for number in range(plan.changes):
+        change_id = f"chg-{plan.seed}-{number}"
+        time = _rfc3339(plan.first_time_ms + number)
+        if rng.random() < plan.invalid_share:
+            victim = rng.choice(ordinary)
+            change = _change(change_id, time, victim, _new_content(rng, victim))
+            kind = kinds[bad % len(kinds)]  # in turns, so that even few bad records are of many kinds
+            bad += 1
+            yield GeneratedRecord(*spoil(kind, change), invalid=kind)
+            continue
+        course = content = None
+        if rng.random() < plan.return_share:
+            course, content = _going_back(rng, quiet, recent)
+        if course is None:
+            if recent and rng.random() < plan.repeat_share:
+                course = rng.choice(recent)
+            else:
+                course = ordinary[turn % len(ordinary)]
+                turn += 1
+        if content is None:
+            content = _new_content(rng, course)
+        course.history.append(content)
+        if course not in recent and course not in quiet:
+            recent.append(course)
+        yield _wrap(rng, _change(change_id, time, course, content))
+
+
+def _going_back(
+    rng: Random, quiet: list[_Course], recent: deque[_Course]
+) -> tuple[_Course | None, dict[str, Any] | None]:
+    """A course and the content before its last one; content None asks for a new one (there is no
+    earlier one yet), course None when no course has any past."""
+    with_past = [course for course in recent if len(course.history) > 1]
+    if quiet and (not with_past or rng.random() < 0.5):
+        course = rng.choice(quiet)
+        return course, course.history[-2] if len(course.history) > 1 else None
+    if not with_past:
+        return None, None
+    course = rng.choice(with_past)
+    return course, course.history[-2]
+
+
+# --- the catalogue --------------------------------------------------------------------------------
+
+_TOOLS = ("workday", "cornerstone", "successfactors", "docebo", "litmos")
+_SUBJECTS = (
+    "Introduction to Cybersecurity",
+    "Data Privacy Basics",
+    "Leadership Fundamentals",
+    "Workplace Safety",
+    "Französisch für Anfänger",
+    "Advanced Spreadsheets",
+    "Conflict Resolution",
+    "日本語 ビジネス会話",
+    "Statistics with Python",
+    "Public Speaking",
+)
+_SENTENCES = (
+    "Learn the fundamentals in an afternoon.",
+    "With exercises, a quiz and a certificate at the end.",
+    "Made for people who start in a new role.",
+    'Covers what the auditors call "reasonable measures".',
+    "Bring your own examples; we work through them together.",
+    "Übungen und Beispiele inbegriffen.",
+    "Updated for this year.\nPrevious participants need not repeat it.",
+)
+_LANGUAGES = ("en", "en-US", "de", "de-CH", "fr-FR", "pl-PL", "ja", "fil")
+
+
+def _catalogue(rng: Random, plan: Plan) -> tuple[list[_Course], list[_Course]]:
+    """Courses of the quiet integrations, and of all the others."""
+    quiet: list[_Course] = []
+    ordinary: list[_Course] = []
+    for index in range(plan.integrations):
+        letters = "".join(rng.choices(string.ascii_letters + string.digits, k=24))
+        integration_id = f"{_TOOLS[index % len(_TOOLS)]}:{letters}"
+        is_quiet = index < plan.quiet_integrations
+        for number in range(1 if is_quiet else plan.courses_per_integration):
+            subject = rng.choice(_SUBJECTS)
+            slug = "".join(c if c.isascii() and c.isalnum() else "-" for c in subject.lower()).strip("-")
+            course = _Course(integration_id, f"{slug or 'course'}-{number + 1}", subject)
+            (quiet if is_quiet else ordinary).append(course)
+    return quiet, ordinary
+
+
+def _new_content(rng: Random, course: _Course) -> dict[str, Any]:
+    """Content that this course never had: the revision stands in the title. Optional fields are there,
+    null or absent, as publishers send them."""
+    course.revision += 1
+    content: dict[str, Any] = {
+        "type": "EXTERNAL",
+        "title": f"{course.subject} (revision {course.revision})",
+        "course_url": f"https://learn.example.com/{course.integration_id[-6:]}/{course.origin_id}",
+    }
+    dice = rng.random()
+    if dice < 0.8:
+        content["description"] = " ".join(rng.sample(_SENTENCES, k=rng.randint(2, 5)))
+    elif dice < 0.9:
+        content["description"] = None
+    if rng.random() < 0.5:
+        content["thumbnail_url"] = f"https://img.example.com/{course.origin_id}.png"
+    if rng.random() < 0.7:
+        content["duration"] = rng.choice((None, 15, 30, 45, 60, 90, 480))
+    if rng.random() < 0.7:
+        content["languages"] = rng.sample(_LANGUAGES, k=rng.randint(1, 3))
+    return content
+
+
+# --- the three forms of a record ------------------------------------------------------------------
+
+
+def _change(change_id: str, time: str, course: _Course, content: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": change_id,
+        "type": "course.upserted",
+        "integration_id": course.integration_id,
+        "origin_id": course.origin_id,
+        "time": time,
+        "course": content,
+    }
+
+
+def _wrap(rng: Random, change: dict[str, Any]) -> GeneratedRecord:
+    """Six of ten plain, the others CloudEvents; some with fields that nobody asked for."""
+    dice = rng.random()
+    if rng.random() < 0.1:
+        change = {**change, "trace": {"publisher": "catalogue-service", "attempt": 1}}
+        change["course"] = {**change["course"], "internal_rating": 4.5}
+    key = change["integration_id"].encode()
+    data = {k: change[k] for k in ("integration_id", "origin_id", "course")}
+    if dice < 0.6:
+        return GeneratedRecord(key, msgspec.json.encode(change))
+    if dice < 0.8:
+        envelope = {
+            "specversion": "1.0",
+            "id": change["id"],
+            "source": "/catalogue",
+            "type": change["type"],
+            "time": change["time"],
+            "datacontenttype": "application/json",
+            "data": data,
+        }
+        structured = (("content-type", b"application/cloudevents+json; charset=UTF-8"),)
+        return GeneratedRecord(key, msgspec.json.encode(envelope), structured)
+    binary = (
+        ("content-type", b"application/json"),
+        ("ce_specversion", b"1.0"),
+        ("ce_id", change["id"].encode()),
+        ("ce_source", b"/catalogue"),
+        ("ce_type", change["type"].encode()),
+        ("ce_time", change["time"].encode()),
+    )
+    return GeneratedRecord(key, msgspec.json.encode(data), binary)
+
+
+def _rfc3339(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

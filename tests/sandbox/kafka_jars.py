@@ -1,0 +1,113 @@
+"""Apache Kafka's jars: fetched once by Maven, kept in the user's cache."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+from tests.sandbox.process import SandboxError
+
+POM = Path(__file__).with_name("kafka-pom.xml")
+JAVA_MIN = 17
+
+
+class MissingToolError(SandboxError):
+    """A program that the sandbox needs is not installed."""
+
+
+def kafka_version() -> str:
+    version = ET.parse(POM).getroot().findtext("{*}version")
+    assert version
+    return version
+
+
+def require_java() -> str:
+    """The path of a Java that can run the broker.
+
+    Raises:
+        MissingToolError: there is none, or it is too old.
+    """
+    java = _java_path()
+    shown = subprocess.run(
+        [java, "-XshowSettings:properties", "-version"], capture_output=True, text=True, check=False
+    )
+    for line in shown.stderr.splitlines():
+        name, _, value = line.strip().partition(" = ")
+        if name == "java.specification.version" and int(value.removeprefix("1.")) >= JAVA_MIN:
+            return java
+    raise MissingToolError(f"{java} is not Java {JAVA_MIN} or newer. {_HOW_TO_INSTALL}")
+
+
+def fetch_kafka() -> Path:
+    """The folder with all jars of the broker, fetched first if need be (44 MB, once).
+
+    Two processes at once are safe: one fetches, the other waits for it.
+
+    Raises:
+        MissingToolError: Maven is not installed, and the cache is empty.
+        SandboxError: Maven could not fetch them; the message has its last words.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "course-sync-daemon"
+    jars = cache / f"kafka-{kafka_version()}"
+    if _complete(jars):
+        return jars
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise MissingToolError(
+            f"Apache Kafka is fetched by Maven, and there is no mvn on the PATH. {_HOW_TO_INSTALL}"
+        )
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / f"{jars.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _complete(jars):
+            _fetch(maven, jars)
+    return jars
+
+
+def _java_path() -> str:
+    if home := os.environ.get("JAVA_HOME"):
+        java = Path(home) / "bin" / "java"
+        if java.is_file():
+            return str(java)
+    if path := shutil.which("java"):
+        return path
+    raise MissingToolError(
+        f"Apache Kafka needs Java {JAVA_MIN} or newer, and there is no java on the PATH. {_HOW_TO_INSTALL}"
+    )
+
+
+_HOW_TO_INSTALL = (
+    "Install both with your package manager (Debian and Ubuntu: apt install openjdk-17-jre-headless maven; "
+    "macOS: brew install openjdk@17 maven), or set KAFKA=host:port to use a Kafka that already runs."
+)
+
+
+def _complete(jars: Path) -> bool:
+    """The pom is moved in with the jars; another pom means other jars."""
+    kept = jars / POM.name
+    return kept.is_file() and kept.read_bytes() == POM.read_bytes()
+
+
+def _fetch(maven: str, jars: Path) -> None:
+    """Fetch beside the final place and rename, so that a broken fetch is never taken for a whole one."""
+    with tempfile.TemporaryDirectory(prefix=f"{jars.name}-", dir=jars.parent) as work:
+        fetched = Path(work) / "jars"
+        command = [maven, "--batch-mode", "--quiet", "--file", str(POM), "dependency:copy-dependencies"]
+        done = subprocess.run(
+            [*command, f"-DoutputDirectory={fetched}", "-DincludeScope=runtime"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            last_words = "\n".join(f"  {line}" for line in done.stdout.splitlines()[-15:])
+            raise SandboxError(f"Maven could not fetch Apache Kafka (is there a network?):\n{last_words}")
+        shutil.copyfile(POM, fetched / POM.name)
+        shutil.rmtree(jars, ignore_errors=True)
+        fetched.rename(jars)

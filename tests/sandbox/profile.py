@@ -1,0 +1,99 @@
+"""Where the sandbox differs from production: its times, in one place.
+
+Production waits hours for a task and a minute between polls; nobody wants to watch that. Everything
+that is a time is scaled down so that whatever can happen does happen within a minute. Numbers that
+are no times keep their defaults, so that the sandbox batches and limits as production does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from daemon.config.units import parse_duration
+from daemon.log.port import Topics
+from tests.sandbox.checker.judging import Limits
+
+TIMES: Mapping[str, str] = {
+    "batch.linger": "300ms",
+    "http.deadline": "2s",
+    "fence.lease": "2s",
+    "kafka.session_timeout": "6s",  # the least that a broker accepts by default
+    "poll.first_after": "300ms",
+    "poll.interval_max": "2s",
+    # Slow tasks of the simulator take up to 7 s and must not time out; endless ones that apply late
+    # do so within 2 s, and the API starts no request later than `http.deadline`.
+    "task.timeout": "10s",
+    "task.watch_after_timeout": "5s",
+    "retry.backoff_min": "100ms",
+    "retry.backoff_max": "2s",
+    "park.probe_min": "500ms",
+    "park.probe_max": "2s",
+    "drain.timeout": "4s",
+}
+
+PARTITIONS = 6
+TASK_SECONDS = 1.0
+"""What the simulator takes for an ordinary task, on average."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What `demo` does; the defaults are what `make demo` shows."""
+
+    changes: int = 5000
+    integrations: int = 20
+    courses_per_integration: int = 50
+    rate: float = 400.0
+    """Changes published a second."""
+    seed: int = 1
+    kill_at: float = 0.4
+    """The daemon is killed when this share of the changes has its result."""
+    deadline: float = 110.0
+    """Seconds from the first change to the last result; what has none by then counts as lost."""
+
+
+def check_limits() -> Limits:
+    """What the checker must know of the daemon's times."""
+    return Limits(
+        task_timeout_ms=round(parse_duration(TIMES["task.timeout"]) * 1000),
+        watch_ms=round(parse_duration(TIMES["task.watch_after_timeout"]) * 1000),
+    )
+
+
+def environment(
+    inherited: Mapping[str, str],
+    *,
+    bootstrap: str,
+    topics: Topics,
+    group: str,
+    base_url: str,
+    api_key_file: Path,
+    admin_port: int,
+    instance: int = 0,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, str]:
+    """The environment that `coursesyncd` is run with. `instance` numbers the replicas of one group;
+    `settings`, by name, go over the sandbox's times.
+    Settings of the user's own are left out: they were made for another cluster."""
+    settings = {
+        **TIMES,
+        **settings,
+        "kafka.bootstrap_servers": bootstrap,
+        "kafka.group_id": group,
+        "kafka.group_instance_id": f"{group}-{instance}",
+        "topics.changes": topics.changes,
+        "topics.journal": topics.journal,
+        "topics.results": topics.results,
+        "topics.dead_letters": topics.dead_letters,
+        "kombo.base_url": base_url,
+        "kombo.api_key_file": str(api_key_file.absolute()),
+        "admin.host": "127.0.0.1",
+        "admin.port": str(admin_port),
+    }
+    return {
+        **{name: value for name, value in inherited.items() if not name.startswith("COURSESYNC_")},
+        **{f"COURSESYNC_{name}".replace(".", "_").upper(): value for name, value in settings.items()},
+    }

@@ -1,0 +1,3 @@
+from tests.sandbox.simulator.command import simulator
+
+simulator()

@@ -1,0 +1,108 @@
+"""`make sandbox`: the parts, staying up to be played with."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from tests.sandbox.stack import Stack
+
+_LOOK_EVERY = 0.2
+_LIFE_MIN = 5.0
+"""Seconds that a daemon must have lived to be started again; one that dies at once would do so for ever."""
+
+_EXAMPLE = {
+    "id": "chg-1",
+    "type": "course.upserted",
+    "integration_id": "workday:HWUTwvyx2wLoSUHphiWVrp28",
+    "origin_id": "cybersecurity-101",
+    "time": "2026-11-23T10:00:00Z",
+    "course": {
+        "type": "EXTERNAL",
+        "title": "Introduction to Cybersecurity",
+        "course_url": "https://example.com/c/1",
+        "duration": 45,
+        "languages": ["en"],
+    },
+}
+
+
+def stay_up(directory: Path, *, faults: str, seed: int, console: Console) -> None:
+    """Start everything, say how to play with it, and start the daemon again when somebody kills it.
+
+    Returns never: Ctrl-C (KeyboardInterrupt) is the way out.
+
+    Raises:
+        SandboxError, LogError: a part did not work; everything has been ended.
+    """
+    with Stack(directory, faults=faults, seed=seed, say=console.print) as stack:
+        console.print("Starting coursesyncd …")
+        stack.start_daemon()
+        stack.await_ready()
+        console.print(_instructions(stack), highlight=False, markup=False, soft_wrap=True)
+        started = time.monotonic()
+        while True:
+            time.sleep(_LOOK_EVERY)
+            if not stack.daemon_running:
+                if time.monotonic() - started < _LIFE_MIN:
+                    stack.assert_running()
+                stack.start_daemon()
+                console.print(f"coursesyncd was gone; started again as process {stack.daemon_pid}.")
+                started = time.monotonic()
+            stack.assert_running()
+
+
+def _instructions(stack: Stack) -> str:
+    at, folder = stack.addresses, stack.directory
+    env = folder / "env"
+    env.write_text(_shell_environment(stack))
+    example = folder / "example.jsonl"
+    example.write_bytes(msgspec.json.encode(_EXAMPLE) + b"\n")
+    generate = (
+        f"python -m tests.sandbox generate --bootstrap-servers {at.bootstrap} --topic {at.topics.changes}"
+    )
+    return f"""
+All is up. In another terminal, first:
+
+  source {env}
+
+Publish a change, and watch the results:
+
+  coursesyncd publish {example}
+  coursesyncd results --follow
+
+Publish many, good and bad, 100 a second:
+
+  {generate} --changes 1000 --rate 100
+
+Look at the daemon, and at the learning systems and tasks of the simulated API:
+
+  curl -s {at.admin_url}/metrics
+  curl -s {at.simulator.url}/_sim/lms
+  curl -s {at.simulator.url}/_sim/tasks
+
+Kill the daemon (it is started again), and let the API misbehave:
+
+  kill -9 {stack.daemon_pid}
+  curl -d demo {at.simulator.url}/_sim/faults
+
+Give the API another key, publish something and look why nothing is ready; then give it to the daemon:
+
+  curl -d '{{"api_key": "another"}}' {at.simulator.url}/_sim/key
+  curl -s {at.admin_url}/readyz
+  echo another > {shlex.quote(str(stack.api_key_file))}
+
+Logs are in {folder}. Ctrl-C ends everything.
+"""
+
+
+def _shell_environment(stack: Stack) -> str:
+    """Lines for `source`: the settings of this sandbox, and `coursesyncd` on the PATH."""
+    settings = {name: value for name, value in stack.environment.items() if name.startswith("COURSESYNC_")}
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
+    return "\n".join([*lines, f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"', ""])
