@@ -37,10 +37,11 @@ USER 65532:65532
 
 
 FROM installed AS sandbox
-LABEL org.opencontainers.image.title="course-sync-daemon-sandbox"
+LABEL org.opencontainers.image.title="course-sync-sandbox"
 WORKDIR /opt/sandbox
 COPY tests/__init__.py tests/
 COPY tests/sandbox/ tests/sandbox/
+COPY tests/embedded_log/ tests/embedded_log/
 ENTRYPOINT ["python", "-m", "tests.sandbox"]
 CMD ["--help"]
 

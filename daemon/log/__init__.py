@@ -1,1 +1,1 @@
-"""The event log behind one small port: Kafka for everything real, embedded for simulation and tests."""
+"""The event log: one small port, and Kafka behind it."""

@@ -72,7 +72,7 @@ def test_the_sandbox_has_besides_the_daemon_only_what_it_is_made_of() -> None:
         rest for keyword, rest in daemon if keyword == "COPY"
     ]
     own = {rest.split()[0] for rest in copied if not rest.startswith("--from=")}
-    assert own == {"tests/__init__.py", "tests/sandbox/"}
+    assert own == {"tests/__init__.py", "tests/sandbox/", "tests/embedded_log/"}
 
 
 def test_dependencies_are_pinned_by_hash_and_installed_before_the_source_is_there() -> None:

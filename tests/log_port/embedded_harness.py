@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from daemon.log.embedded import EmbeddedCluster, EmbeddedLog, Producer
 from daemon.log.port import Message, Record, Topics
+from tests.embedded_log import EmbeddedCluster, EmbeddedLog, Producer
 
 from .harness import PARTITIONS
 

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from daemon.config import Topics
-from daemon.log.embedded import EmbeddedCluster, EmbeddedLog, EmbeddedShardLog, Notice, Session
 from daemon.log.port import CommitFailedError, Event, InputFacts, LogError, Record, Records, Transaction
+from tests.embedded_log import EmbeddedCluster, EmbeddedLog, EmbeddedShardLog, Notice, Session
 from tests.sim.manners import Manners
 from tests.sim.seen import Who
 from tests.sim.witness import Witness

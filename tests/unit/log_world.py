@@ -19,7 +19,6 @@ from daemon.core.journal import Fold
 from daemon.core.model import Now
 from daemon.kombo import wire
 from daemon.kombo.port import PollAnswer, SubmitAnswer
-from daemon.log.embedded import EmbeddedCluster, EmbeddedLog
 from daemon.log.port import Message
 from daemon.runtime.clock import SystemClock
 from daemon.runtime.engine import Engine
@@ -27,6 +26,7 @@ from daemon.runtime.ports import Ports
 from daemon.runtime.pulse import LOOPS
 from daemon.telemetry.health import Health, PartitionState
 from daemon.telemetry.metrics import Metrics
+from tests.embedded_log import EmbeddedCluster, EmbeddedLog
 from tests.sandbox.simulator.faults import NONE
 from tests.sandbox.simulator.state import Simulator
 

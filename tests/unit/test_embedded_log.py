@@ -11,7 +11,6 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from daemon.log.embedded import EmbeddedCluster, EmbeddedLog, Notice, Session
 from daemon.log.port import (
     Assigned,
     Event,
@@ -26,6 +25,7 @@ from daemon.log.port import (
     Topics,
     Transaction,
 )
+from tests.embedded_log import EmbeddedCluster, EmbeddedLog, Notice, Session
 
 PARTITIONS = 4
 ALL = frozenset(range(PARTITIONS))

@@ -6,8 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from daemon.log.embedded.storage import OffsetOutOfRangeError, Partition
 from daemon.log.port import Message
+from tests.embedded_log.storage import OffsetOutOfRangeError, Partition
 
 WRITERS = st.sampled_from(["w1", "w2", "w3"])
 KEYS = st.sampled_from([b"a", b"b", b"c"])

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-READ = ("daemon", "tests/sandbox")
+READ = ("daemon", "tests/sandbox", "tests/embedded_log")
 
 BELOW = {
     "config": set(),
@@ -59,6 +59,7 @@ PURE = {
 class `Random`, an argument that its caller has seeded."""
 
 SANDBOX_TAKES: dict[str, set[str]] = {
+    "tests.embedded_log": {"daemon.log.port"},
     "tests.sandbox": {
         "daemon.config.units",
         "daemon.core.model.Status",
@@ -80,6 +81,7 @@ SANDBOX_TAKES: dict[str, set[str]] = {
     },
 }
 """What the sandbox takes from the daemon, by the longest name that fits the module: it drives the daemon as a process.
+The log in memory takes the port that it stands behind.
 The checker and the simulator judge and stand in for others, so they must not think with the daemon's head: the checker's
 shell takes the way to a cluster, name by name, and what judges takes nothing."""
 
@@ -268,6 +270,8 @@ def test_the_test_sees_the_files():
         ("daemon.admin", "from daemon.runtime import ports", "admin does not stand above runtime"),
         ("tests.sandbox.broker", "from daemon.runtime import ports", "takes no more of the daemon"),
         ("tests.sandbox.broker", "from daemon.core.model import Change", "takes no more of the daemon"),
+        ("tests.embedded_log.group", "from daemon.log.kafka import log", "takes no more of the daemon"),
+        ("daemon.log.port", "from tests.embedded_log import EmbeddedLog", "production knows nothing"),
         ("tests.sandbox.broker", "from tests.unit import core_bench", "holds no other tests"),
         ("tests.sandbox.simulator.state", "from daemon.core.model import Status", "simulator takes no more"),
         ("tests.sandbox.checker.judging", "from daemon.log.plain import read_topic", "checker takes no more"),

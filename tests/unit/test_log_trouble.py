@@ -11,9 +11,9 @@ from log_world import LogWorld, now_ms, read, skip
 
 from daemon.commands.tending import TendingError, look, renew
 from daemon.core.journal import FORMAT, POSITION_KEY, batch_key, encode_value
-from daemon.log.embedded.client import EmbeddedShardLog
 from daemon.log.port import CommitFailedError, LogError, Message, RecordRefusedError, Transaction
 from daemon.runtime import inspection, partition
+from tests.embedded_log.client import EmbeddedShardLog
 
 
 @pytest.fixture(autouse=True)

@@ -11,14 +11,14 @@ from log_world import LogWorld, now_ms, read
 
 from daemon import config
 from daemon.core.waiting import WaitReason, Waits
-from daemon.log.embedded import EmbeddedLog
-from daemon.log.embedded import client as embedded
-from daemon.log.embedded.client import EmbeddedShardLog
 from daemon.log.port import Record
 from daemon.runtime.pulse import pulse
 from daemon.runtime.watchdog import Watchdog
 from daemon.telemetry.health import PartitionState
 from daemon.telemetry.labels import Lifecycle
+from tests.embedded_log import EmbeddedLog
+from tests.embedded_log import client as embedded
+from tests.embedded_log.client import EmbeddedShardLog
 from tests.sandbox.simulator.faults import NONE, FaultPlan, SubmitRefused
 
 RECORDS_MAX = 5

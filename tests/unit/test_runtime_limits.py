@@ -10,7 +10,6 @@ from core_bench import Bench, refused
 from log_world import LogWorld, now_ms, read
 
 from daemon.core.flow import Flow
-from daemon.log.embedded import EmbeddedLog
 from daemon.log.port import FatalLogError
 from daemon.runtime.halt import Halt
 from daemon.runtime.poller import Pending, Poller
@@ -18,6 +17,7 @@ from daemon.runtime.ports import Ports
 from daemon.runtime.waker import Waker
 from daemon.telemetry.health import Health
 from daemon.telemetry.metrics import Metrics
+from tests.embedded_log import EmbeddedLog
 from tests.sandbox.simulator.faults import FaultPlan, SubmitRefused
 
 

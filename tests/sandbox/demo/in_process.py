@@ -21,7 +21,6 @@ from daemon import __version__
 from daemon.config import Settings, load_settings
 from daemon.kombo.api_key import ApiKeyFile
 from daemon.kombo.client import KomboClient
-from daemon.log.embedded import EmbeddedCluster, EmbeddedLog
 from daemon.log.port import Message, Topics
 from daemon.runtime.clock import SystemClock
 from daemon.runtime.engine import Engine
@@ -31,6 +30,7 @@ from daemon.telemetry import logs
 from daemon.telemetry.health import Health
 from daemon.telemetry.labels import LogLevel
 from daemon.telemetry.metrics import Metrics
+from tests.embedded_log import EmbeddedCluster, EmbeddedLog
 from tests.sandbox import profile
 from tests.sandbox.checker import LogRecord, judge
 from tests.sandbox.checker.command import print_verdict

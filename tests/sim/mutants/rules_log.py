@@ -15,12 +15,12 @@ from daemon.core.memory import Memory
 from daemon.core.model import Now
 from daemon.core.shard import Shard
 from daemon.core.step import Batch, Draft, Step
-from daemon.log.embedded import EmbeddedLog, EmbeddedShardLog
 from daemon.log.port import Transaction
 from daemon.runtime import partition as partition_module
 from daemon.runtime import trouble
 from daemon.runtime.opening import Opened
 from daemon.runtime.partition import Partition
+from tests.embedded_log import EmbeddedLog, EmbeddedShardLog
 from tests.sim.mutants.registry import Patch, mutant
 from tests.sim.parameters import Kind
 

@@ -10,9 +10,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
-from daemon.log.embedded.cluster import EmbeddedCluster, Producer
-from daemon.log.embedded.group import Displaced, Expired, Notice, Session
-from daemon.log.embedded.storage import OffsetOutOfRangeError, Partition
 from daemon.log.port import (
     Assigned,
     CommitFailedError,
@@ -32,6 +29,9 @@ from daemon.log.port import (
     Topics,
     Transaction,
 )
+from tests.embedded_log.cluster import EmbeddedCluster, Producer
+from tests.embedded_log.group import Displaced, Expired, Notice, Session
+from tests.embedded_log.storage import OffsetOutOfRangeError, Partition
 
 RECORDS_MAX = 500
 """In one `Records` event or one batch of a restore; `max_poll_records` of the daemon's Kafka client."""

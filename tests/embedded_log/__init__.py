@@ -31,8 +31,8 @@ Where faults are put in:
 * what a cleaner does: `compact`, `delete_before`, `delete_topic`, `recreate_topic`, `add_partitions`.
 """
 
-from daemon.log.embedded.client import EmbeddedLog, EmbeddedShardLog
-from daemon.log.embedded.cluster import EmbeddedCluster, Producer
-from daemon.log.embedded.group import Notice, Session
+from tests.embedded_log.client import EmbeddedLog, EmbeddedShardLog
+from tests.embedded_log.cluster import EmbeddedCluster, Producer
+from tests.embedded_log.group import Notice, Session
 
 __all__ = ["EmbeddedCluster", "EmbeddedLog", "EmbeddedShardLog", "Notice", "Producer", "Session"]

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import structlog
 
-from daemon.log.embedded.group import Group, Notice, Session
-from daemon.log.embedded.storage import OffsetOutOfRangeError, Partition
 from daemon.log.port import FencedError, LogError, Message, Record
+from tests.embedded_log.group import Group, Notice, Session
+from tests.embedded_log.storage import OffsetOutOfRangeError, Partition
 
 RECORD_BYTES_MAX = 2 * 1024 * 1024
 """Of one record of a transaction; what the daemon's Kafka producer and its journal topic allow. What
@@ -192,7 +192,7 @@ class EmbeddedCluster:
         if not self._warned:
             self._warned = True
             _log.warning(
-                "log.embedded_started", note="all records are in memory only; never use it in production"
+                "embedded_log.started", note="all records are in memory only; never use it in production"
             )
 
     # --- inside -----------------------------------------------------------------------------------
