@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import random
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,22 +15,20 @@ import structlog
 from daemon import __version__
 from daemon.admin import AdminServer
 from daemon.allocator import keep_heap_compact
+from daemon.commands.assembly import Instruments, make_api, make_engine, make_instruments
 from daemon.commands.certificates import CertificateError, not_after
 from daemon.commands.connections import kafka_connection
 from daemon.commands.options import EXIT_CONFIGURATION, config_option, settings_or_exit
 from daemon.config import Settings
 from daemon.kombo.api_key import ApiKeyError, ApiKeyFile
-from daemon.kombo.client import KomboClient, KomboSetupError
+from daemon.kombo.client import KomboSetupError
 from daemon.log.kafka.log import KafkaLog
 from daemon.log.port import EventLog, FatalLogError, LogError
-from daemon.runtime.clock import SystemClock
 from daemon.runtime.engine import Engine
-from daemon.runtime.ports import Ports
-from daemon.runtime.pulse import LOOPS, pulse
+from daemon.runtime.pulse import pulse
 from daemon.runtime.watchdog import Watchdog
 from daemon.stop_signals import STOPS
 from daemon.telemetry import logs
-from daemon.telemetry.health import Health
 from daemon.telemetry.labels import CertificateUsage, LogLevel
 from daemon.telemetry.metrics import Metrics
 
@@ -98,14 +95,9 @@ class _Process:
         loop = asyncio.get_running_loop()
         for number in STOPS:  # from here on there is something to be ended in order
             loop.add_signal_handler(number, self._stop)
-        settings, clock = self._settings, SystemClock()
-        health = Health(LOOPS, clock.now)
-        metrics = Metrics(
-            health,
-            version=__version__,
-            input_topic=settings.topics.changes,
-            task_timeout_s=settings.task.timeout,
-        )
+        settings = self._settings
+        instruments = make_instruments(settings)
+        metrics, health = instruments.metrics, instruments.health
         logs.configure(logs.Style(settings.log.format), LogLevel(settings.log.level), metrics.log_message)
         admin = AdminServer(settings.admin.host, settings.admin.port, metrics=metrics, health=health)
         try:
@@ -114,12 +106,12 @@ class _Process:
             log.error("admin.failed", error=f"{error}; set admin.host and admin.port to a free address")
             return EXIT_FAILED
         try:
-            return await self._serve(metrics, health, clock, admin.port)
+            return await self._serve(instruments, admin.port)
         finally:
             await admin.stop()
 
-    async def _serve(self, metrics: Metrics, health: Health, clock: SystemClock, admin_port: int) -> int:
-        settings = self._settings
+    async def _serve(self, instruments: Instruments, admin_port: int) -> int:
+        settings, metrics, health = self._settings, instruments.metrics, instruments.health
         try:
             event_log = KafkaLog(
                 kafka_connection(settings.kafka),
@@ -128,20 +120,11 @@ class _Process:
                 settings.kafka.group_instance_id,
                 settings.kafka.session_timeout,
             )
-            api = KomboClient(
-                settings.kombo.base_url,
-                self._api_key,
-                settings.http.deadline,
-                settings.http.in_flight_max,
-                proxy=settings.kombo.proxy,
-                ca_file=settings.kombo.ca_file,
-                observe=metrics.http,
-            )
+            api = make_api(settings, self._api_key, metrics)
         except (LogError, KomboSetupError) as error:
             log.error("start.failed", error=str(error))
             return EXIT_FAILED
         self._tell_certificate(metrics)
-        ports = Ports(settings, event_log, api, clock, random.Random(), metrics, health)
         watchdog = Watchdog(settings.watchdog.silence_max)
         watchdog.watch("consumer of Kafka", event_log.silence)
         watchdog.watch("commit, restore or question to Kafka", event_log.longest_call)
@@ -154,7 +137,7 @@ class _Process:
             if not await self._connect(event_log):
                 return 0
             log.info("daemon.started", version=__version__, admin_port=admin_port)
-            self._engine = Engine(ports, self._key_changed)
+            self._engine = make_engine(settings, event_log, api, instruments, self._key_changed)
             if self._told_to_stop.is_set():
                 self._engine.stop()
             await self._engine.run()

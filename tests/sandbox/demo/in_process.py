@@ -17,19 +17,13 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from daemon import __version__
+from daemon.commands.assembly import make_api, make_engine, make_instruments
 from daemon.config import Settings, load_settings
 from daemon.kombo.api_key import ApiKeyFile
-from daemon.kombo.client import KomboClient
 from daemon.log.port import Message, Topics
-from daemon.runtime.clock import SystemClock
 from daemon.runtime.engine import Engine
-from daemon.runtime.ports import Ports
-from daemon.runtime.pulse import LOOPS
 from daemon.telemetry import logs
-from daemon.telemetry.health import Health
 from daemon.telemetry.labels import LogLevel
-from daemon.telemetry.metrics import Metrics
 from tests.embedded_log import EmbeddedCluster, EmbeddedLog
 from tests.sandbox import profile
 from tests.sandbox.checker import LogRecord, judge
@@ -140,27 +134,14 @@ class _Run:
         self._daemon = asyncio.create_task(self._live())
 
     async def _live(self) -> None:
-        settings, clock = self._settings, SystemClock()
-        health = Health(LOOPS, clock.now)
-        metrics = Metrics(
-            health,
-            version=__version__,
-            input_topic=self._topics.changes,
-            task_timeout_s=settings.task.timeout,
-        )
+        settings = self._settings
+        instruments = make_instruments(settings)
         event_log = EmbeddedLog(self._cluster, self._topics, "coursesyncd-0")
         key = ApiKeyFile(settings.kombo.api_key_file)
-        api = KomboClient(
-            settings.kombo.base_url,
-            key,
-            settings.http.deadline,
-            settings.http.in_flight_max,
-            observe=metrics.http,
-        )
+        api = make_api(settings, key, instruments.metrics)
         try:
             await event_log.start()
-            ports = Ports(settings, event_log, api, clock, random.Random(), metrics, health)
-            self._engine = Engine(ports, key.changed)
+            self._engine = make_engine(settings, event_log, api, instruments, key.changed)
             await self._engine.run()
         finally:
             await api.close()

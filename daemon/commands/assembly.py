@@ -1,0 +1,66 @@
+"""The parts of one replica, put together around whatever event log it is given."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+from daemon import __version__
+from daemon.config import Settings
+from daemon.kombo.api_key import ApiKeyFile
+from daemon.kombo.client import KomboClient
+from daemon.kombo.port import KomboApi
+from daemon.log.port import EventLog
+from daemon.runtime.clock import SystemClock
+from daemon.runtime.engine import Engine
+from daemon.runtime.ports import Ports
+from daemon.runtime.pulse import LOOPS
+from daemon.telemetry.health import Health
+from daemon.telemetry.metrics import Metrics
+
+
+class Instruments(NamedTuple):
+    """What there is from the start of the process on, before anything outside is reached."""
+
+    clock: SystemClock
+    health: Health
+    metrics: Metrics
+
+
+def make_instruments(settings: Settings) -> Instruments:
+    clock = SystemClock()
+    health = Health(LOOPS, clock.now)
+    metrics = Metrics(
+        health,
+        version=__version__,
+        input_topic=settings.topics.changes,
+        task_timeout_s=settings.task.timeout,
+    )
+    return Instruments(clock, health, metrics)
+
+
+def make_api(settings: Settings, api_key: ApiKeyFile, metrics: Metrics) -> KomboClient:
+    """Raises `KomboSetupError`."""
+    return KomboClient(
+        settings.kombo.base_url,
+        api_key,
+        settings.http.deadline,
+        settings.http.in_flight_max,
+        proxy=settings.kombo.proxy,
+        ca_file=settings.kombo.ca_file,
+        observe=metrics.http,
+    )
+
+
+def make_engine(
+    settings: Settings,
+    event_log: EventLog,
+    api: KomboApi,
+    instruments: Instruments,
+    key_changed: Callable[[], bool],
+) -> Engine:
+    """The log must have started before the engine runs. `key_changed` is what `Engine` takes by this name."""
+    clock, health, metrics = instruments
+    ports = Ports(settings, event_log, api, clock, random.Random(), metrics, health)
+    return Engine(ports, key_changed)
