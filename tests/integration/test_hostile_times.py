@@ -22,7 +22,7 @@ from daemon_world import (
     wait_until,
 )
 
-from daemon.sandbox.stack import Stack
+from tests.sandbox.stack import Stack
 
 pytestmark = pytest.mark.kafka
 
