@@ -17,7 +17,7 @@ import random
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, assert_never
 
 from daemon.config import Settings
 from daemon.core.answers import NoAnswer, Refused, SubmitAnswer
@@ -26,7 +26,7 @@ from daemon.core.concurrency import Window
 from daemon.core.model import Error
 from daemon.core.rate import BURST_SECONDS, Call, Rate
 from daemon.core.schedule import Schedule
-from daemon.core.verdict import OVERLOAD, Verdict, is_throttle
+from daemon.core.verdict import OVERLOAD, SubmitVerdict, is_throttle
 
 Ref = TypeVar("Ref")
 
@@ -128,10 +128,9 @@ class Flow(Generic[Ref]):
         return True
 
     def submission_done(
-        self, turn: Turn[Ref], answer: SubmitAnswer, verdict: Verdict | None, now: float
+        self, turn: Turn[Ref], answer: SubmitAnswer, verdict: SubmitVerdict, now: float
     ) -> float:
-        """A submission that had left has come back. `RETRY` and `PARK` make the integration stand back, `None`
-        (accepted) and what ended the batch by its content show it well; `HALT` says nothing of it.
+        """A submission that had left has come back, and this is the judge's verdict on its answer.
 
         Returns when the next submission of this integration may go out.
         """
@@ -141,15 +140,17 @@ class Flow(Generic[Ref]):
         else:
             state.window.answered(turn.number, answer.concurrency_limit, answer.concurrency_remaining)
         match verdict:
-            case Verdict.RETRY:
+            case SubmitVerdict.RETRY:
                 self._refused(turn, state, answer, now)
-            case Verdict.PARK:
+            case SubmitVerdict.PARK:
                 self.park(turn.integration_id, now)
-            case Verdict.HALT:
-                pass
-            case _:
+            case SubmitVerdict.HALT | SubmitVerdict.REKEYED:
+                pass  # it is about our key
+            case SubmitVerdict.ACCEPTED | SubmitVerdict.SPLIT | SubmitVerdict.FAIL:
                 state.window.good(turn.number)
                 state.breaker.well()
+            case _:
+                assert_never(verdict)
         self.released(turn, now)
         return state.breaker.until if state.breaker.until is not None else now
 

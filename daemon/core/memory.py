@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from enum import StrEnum
+from typing import assert_never
 
 import msgspec
 
@@ -20,8 +22,19 @@ from daemon.core.journal import Attempt
 from daemon.core.model import Error, Item, Now, Result, Status
 from daemon.core.rewording import next_wording
 from daemon.core.step import Batch, Draft, LateTask, Trigger
-from daemon.core.verdict import Verdict, of_task
+from daemon.core.verdict import SubmitVerdict, TaskVerdict, of_task
 from daemon.core.waiting import Held, Waiting, WaitReason, Waits, together
+
+
+class Retry(StrEnum):
+    """Why a change that was submitted is submitted again, and so how often and how long."""
+
+    COUNTED = "counted"
+    """A transient error: `retry.attempts_max` attempts."""
+    PARKED = "parked"
+    """The customer's side: for `wait.age_max`."""
+    HALTED = "halted"
+    """Our own fault: it ends no change, however long it lasts (contract 7)."""
 
 
 class Memory:
@@ -88,13 +101,22 @@ class Memory:
 
     # --- what waits -------------------------------------------------------------------------------
 
-    def heard(self, integration_id: str, verdict: Verdict | None) -> None:
-        """What an answer says of this integration: whether it waits for its customer (`PARK`), or not any more.
-        Retries and a halt say nothing about it.
-        """
+    def submission_judged(self, integration_id: str, verdict: SubmitVerdict) -> None:
+        """What the answer to a POST says of its integration: that it waits for its customer, or not any more."""
+        match verdict:
+            case SubmitVerdict.PARK:
+                self.park(integration_id)
+            case SubmitVerdict.ACCEPTED | SubmitVerdict.SPLIT | SubmitVerdict.FAIL:
+                self.park(integration_id, parked=False)
+            case SubmitVerdict.RETRY | SubmitVerdict.HALT | SubmitVerdict.REKEYED:
+                pass
+            case _:
+                assert_never(verdict)
+
+    def park(self, integration_id: str, *, parked: bool = True) -> None:
         lane = self.waiting.lanes.get(integration_id)
-        if lane is not None and verdict not in (Verdict.RETRY, Verdict.HALT):
-            self.waiting.park(lane, parked=verdict is Verdict.PARK)
+        if lane is not None:
+            self.waiting.park(lane, parked=parked)
 
     def waits(self) -> dict[WaitReason, Waits]:
         """What is held back, by reason. The submissions of a parked integration that the API has not accepted wait
@@ -238,20 +260,17 @@ class Memory:
         return old
 
     def retry(
-        self, integration_id: str, entry: tuple[Item, bytes], attempt: Attempt, verdict: Verdict, now: Now
+        self, integration_id: str, entry: tuple[Item, bytes], attempt: Attempt, why: Retry, now: Now
     ) -> None:
         """Hold a change that was submitted and failed for a reason that may pass, unless a newer one of
         its course waits already (R10) or its patience is over: then it ends with this failure. It is worded
         anew: equal bytes would find the task that has failed (R14).
-
-        `verdict`: `RESUBMIT` counts against `retry.attempts_max`; `PARK`, the customer's side, may last
-        `wait.age_max`; `HALT`, our own fault, ends nothing.
         """
         item, body = entry
-        counted = verdict is Verdict.RESUBMIT
+        counted = why is Retry.COUNTED
         failures = item.failures + counted
         newer = item.origin_id in self.waiting.lane(integration_id).held
-        if newer or self._is_over(item, failures, verdict, now):
+        if newer or self._is_over(item, failures, why, now):
             self.end(integration_id, item, Status.FAILED, now, attempt=attempt)
             return
         delay = self._backoff(failures) if counted else self._stand_back()
@@ -261,10 +280,16 @@ class Memory:
         self.hold(integration_id, held, now.mono + delay)
         self.draft.comes_back(len(body))
 
-    def _is_over(self, item: Item, failures: int, verdict: Verdict, now: Now) -> bool:
-        if verdict is Verdict.RESUBMIT:
-            return failures >= self.settings.retry.attempts_max
-        return verdict is Verdict.PARK and self.is_too_old(item, now)
+    def _is_over(self, item: Item, failures: int, why: Retry, now: Now) -> bool:
+        match why:
+            case Retry.COUNTED:
+                return failures >= self.settings.retry.attempts_max
+            case Retry.PARKED:
+                return self.is_too_old(item, now)
+            case Retry.HALTED:
+                return False
+            case _:
+                assert_never(why)
 
     def is_too_old(self, item: Item, now: Now) -> bool:
         """It has waited for its customer longer than anyone should."""
@@ -326,7 +351,7 @@ def _waits_for_customer(wait: journal.Wait) -> bool:
     return (
         wait.last is not None
         and wait.last.error is not None
-        and of_task(wait.last.error.code) is Verdict.PARK
+        and of_task(wait.last.error.code) is TaskVerdict.PARK
     )
 
 

@@ -1,20 +1,19 @@
-"""How answers end changes.
+"""Carries out rulings: how answers end changes.
 
-Every function here gives one verdict, and one verdict is one step: all its item results, the tombstones
-of batch and task, and every successor (a retry that waits, the halves of a split) go into the same draft
-(R2).
+Every function here carries out one ruling, and one ruling is one step: all its item results, the tombstones of batch
+and task, and every successor (a retry that waits, the halves of a split) go into the same draft (R2). What an answer
+means has been decided before, by `core.judge`.
 """
 
 from __future__ import annotations
 
+from typing import assert_never
+
 import msgspec
 
 from daemon.core import journal
-from daemon.core import verdict as table
 from daemon.core.answers import (
     Accepted,
-    ItemOutcome,
-    NoAnswer,
     PollAnswer,
     Refused,
     SubmitAnswer,
@@ -22,9 +21,9 @@ from daemon.core.answers import (
     TaskFailed,
     TaskPending,
 )
-from daemon.core.freshness import has_outlived, is_stale
 from daemon.core.journal import Attempt
-from daemon.core.memory import Memory, attempt_of, result_of
+from daemon.core.judge import ItemRuling, PollRuling, SubmitRuling
+from daemon.core.memory import Memory, Retry, attempt_of, result_of
 from daemon.core.model import Correction, Error, Item, Now, Status
 from daemon.core.rewording import REPLAYS_MAX, reword
 from daemon.core.step import (
@@ -37,7 +36,7 @@ from daemon.core.step import (
     TaskLost,
     Trigger,
 )
-from daemon.core.verdict import Verdict
+from daemon.core.verdict import ItemVerdict, PollVerdict, SubmitVerdict, TaskVerdict
 
 STALE_REPLAY = Error(
     "COURSESYNC.STALE_REPLAY",
@@ -45,16 +44,6 @@ STALE_REPLAY = Error(
     "before, and there is no other way left to say the same; whether the course has this content now is not "
     "known. Publish the change again with any difference in it.",
     "Answered by an earlier task",
-)
-OUTCOME_MISSING = Error(
-    "COURSESYNC.OUTCOME_MISSING",
-    "The task was completed and its result does not name this course.",
-    "No outcome for this item",
-)
-OUTCOME_CONTRADICTORY = Error(
-    "COURSESYNC.OUTCOME_CONTRADICTORY",
-    "The task was completed and its result names this course more than once, with different outcomes.",
-    "Contradictory outcomes for this item",
 )
 TASK_TIMED_OUT = Error(
     "COURSESYNC.TASK_TIMED_OUT",
@@ -75,77 +64,48 @@ def split_body(body: bytes) -> list[bytes]:
     return [bytes(item) for item in _decode_body(body).items]
 
 
-def needs_body(batch: Batch, answer: PollAnswer) -> bool:
-    """Whether judging this answer takes the payload, which was dropped when the API accepted the batch:
-    some of it may have to be sent again.
-    """
-    match answer:
-        case TaskPending() | TaskCompleted() | TaskFailed() if is_stale(batch.api_floor, answer.created_at):
-            return batch.replays + 1 < REPLAYS_MAX
-        case TaskCompleted():
-            outcomes = outcomes_by_course(answer.outcomes)
-            return any(_may_pass(outcomes.get(item.origin_id)) for item in batch.items)
-        case TaskFailed():
-            return table.of_task(answer.error.code) not in (Verdict.FAIL, Verdict.TIMED_OUT)
-        case Refused():
-            return table.of_poll(answer.error.code, answer.status) is Verdict.LOST
-        case TaskPending() | NoAnswer():
-            return False
-
-
 # --- submissions ----------------------------------------------------------------------------------
 
 
-def submit_answered(memory: Memory, batch: Batch, answer: SubmitAnswer, now: Now) -> Verdict | None:
+def submit_answered(
+    memory: Memory, batch: Batch, answer: SubmitAnswer, ruling: SubmitRuling, now: Now
+) -> None:
     assert batch.task_id is None
-    match answer:
-        case NoAnswer():
-            batch.fate_unknown = True
-            return Verdict.RETRY
-        case Accepted():
+    batch.fate_unknown = batch.fate_unknown or ruling.fate_unknown
+    match ruling.verdict:
+        case SubmitVerdict.ACCEPTED:
+            assert isinstance(answer, Accepted)
             memory.freshness.saw_date(batch.integration_id, answer.api_time, now)
             memory.accept(batch, answer.task_id, now)
             memory.draft.facts.append(TaskAccepted(batch))
-            return None
-        case Refused():
-            return _submit_refused(memory, batch, answer, now)
+        case SubmitVerdict.RETRY | SubmitVerdict.HALT | SubmitVerdict.REKEYED:
+            pass  # the same bytes, later
+        case SubmitVerdict.SPLIT:
+            assert batch.body is not None
+            _split(memory, batch, batch.body, _refusal(batch, answer), now)
+        case SubmitVerdict.FAIL:
+            attempt = _refusal(batch, answer)
+            memory.close(batch)
+            for item in batch.items:
+                memory.end(batch.integration_id, item, Status.FAILED, now, attempt=attempt)
+        case SubmitVerdict.PARK:
+            if not batch.fate_unknown and any(memory.is_too_old(item, now) for item in batch.items):
+                _give_up_the_old(memory, batch, _refusal(batch, answer), now)
+        case _:
+            assert_never(ruling.verdict)
 
 
-def verdict_of_submit(answer: SubmitAnswer) -> Verdict | None:
-    """What the answer to a POST means where nobody knows the batch any more."""
-    match answer:
-        case NoAnswer():
-            return Verdict.RETRY
-        case Accepted():
-            return None
-        case Refused():
-            return table.of_submit(answer.error.code, answer.status)
+def _refusal(batch: Batch, answer: SubmitAnswer) -> Attempt:
+    assert isinstance(answer, Refused)
+    return attempt_of(batch, answer.error)
 
 
-def _submit_refused(memory: Memory, batch: Batch, answer: Refused, now: Now) -> Verdict:
-    verdict = table.of_submit(answer.error.code, answer.status)
-    if not table.is_understood(answer.error.code, answer.status):
-        batch.fate_unknown = True
-    if verdict in (Verdict.RETRY, Verdict.HALT):
-        return verdict
-    if batch.fate_unknown and not table.is_conclusive(verdict):
-        # R13: an earlier POST may have made a task. Only the same bytes can find it.
-        return Verdict.PARK
+def _give_up_the_old(memory: Memory, batch: Batch, attempt: Attempt, now: Now) -> None:
+    """Parked for longer than anyone should wait: what is too old ends, the others go on waiting."""
     assert batch.body is not None
-    if verdict is Verdict.SPLIT:
-        _split(memory, batch, batch.body, attempt_of(batch, answer.error), now)
-    elif verdict is Verdict.FAIL:
-        attempt = attempt_of(batch, answer.error)
-        memory.close(batch)
-        for item in batch.items:
-            memory.end(batch.integration_id, item, Status.FAILED, now, attempt=attempt)
-    elif any(memory.is_too_old(item, now) for item in batch.items):
-        # Parked for longer than anyone should wait: what is too old ends, the others go on.
-        attempt = attempt_of(batch, answer.error)
-        memory.close(batch)
-        for entry in zip(batch.items, split_body(batch.body), strict=True):
-            memory.retry(batch.integration_id, entry, attempt, Verdict.PARK, now)
-    return verdict
+    memory.close(batch)
+    for entry in zip(batch.items, split_body(batch.body), strict=True):
+        memory.retry(batch.integration_id, entry, attempt, Retry.PARKED, now)
 
 
 def _split(memory: Memory, batch: Batch, body: bytes, attempt: Attempt, now: Now) -> None:
@@ -164,47 +124,36 @@ def _split(memory: Memory, batch: Batch, body: bytes, attempt: Attempt, now: Now
 
 
 def poll_answered(
-    memory: Memory, batch: Batch, answer: PollAnswer, body: bytes | None, now: Now
-) -> Verdict | None:
+    memory: Memory, batch: Batch, answer: PollAnswer, ruling: PollRuling, body: bytes | None, now: Now
+) -> None:
+    """`body` is the payload, where `ruling.needs_body`."""
     assert batch.task_id is not None
-    match answer:
-        case NoAnswer():
-            return Verdict.BLIND
-        case Refused():
-            return _poll_refused(memory, batch, answer, body)
-        case TaskPending() | TaskCompleted() | TaskFailed():
-            memory.saw_task(batch.integration_id, answer, now)
-            batch.created_at = answer.created_at
-            accepted_for = now.mono - batch.accepted_mono
-            if is_stale(batch.api_floor, answer.created_at):
-                if not isinstance(answer, TaskPending):
-                    _replayed(memory, batch, answer.completed_at, body, now)
-                elif has_outlived(_watched(memory), answer.created_at, answer.api_time, accepted_for):
-                    _replayed(memory, batch, None, body, now)
-                # Else it may be the task of this batch all the same, made while the API's clock was behind the floor:
-                # no other body goes out while it may still run (contract 2).
-                return None
-    match answer:
-        case TaskPending():
-            if has_outlived(memory.settings.task.timeout, answer.created_at, answer.api_time, accepted_for):
-                _time_out(memory, batch, answer.created_at, now)
-            return None
-        case TaskCompleted():
-            _completed(memory, batch, answer, body, now)
-            return None
-        case TaskFailed():
-            return _failed(memory, batch, answer, body, now)
-
-
-def _poll_refused(memory: Memory, batch: Batch, answer: Refused, body: bytes | None) -> Verdict:
-    verdict = table.of_poll(answer.error.code, answer.status)
-    if verdict is Verdict.LOST:
-        assert body is not None
-        # The API does not know the task: the same bytes find it again, or make it anew (API table, poll).
-        batch.fate_unknown = True
-        memory.lose_task(batch, body)
-        memory.draft.facts.append(TaskLost(batch))
-    return verdict
+    completed_at = None
+    if isinstance(answer, TaskPending | TaskCompleted | TaskFailed):
+        memory.saw_task(batch.integration_id, answer, now)
+        batch.created_at = answer.created_at
+        completed_at = None if isinstance(answer, TaskPending) else answer.completed_at
+    match ruling.verdict:
+        case PollVerdict.PENDING | PollVerdict.BLIND | PollVerdict.HALT | PollVerdict.REKEYED:
+            pass  # poll again
+        case PollVerdict.OVERDUE:
+            _time_out(memory, batch, now)
+        case PollVerdict.REPLAYED:
+            _replayed(memory, batch, completed_at, body, now)
+        case PollVerdict.COMPLETED:
+            _completed(memory, batch, completed_at, ruling.items, body, now)
+        case PollVerdict.FAILED:
+            assert isinstance(answer, TaskFailed)
+            assert ruling.task is not None
+            _failed(memory, batch, answer, ruling.task, body, now)
+        case PollVerdict.LOST:
+            assert body is not None
+            # The same bytes find the task again, or make it anew (API table, poll).
+            batch.fate_unknown = True
+            memory.lose_task(batch, body)
+            memory.draft.facts.append(TaskLost(batch))
+        case _:
+            assert_never(ruling.verdict)
 
 
 def _end_task(memory: Memory, batch: Batch, outcome: Outcome, completed_at: int | None) -> None:
@@ -236,139 +185,110 @@ def _replayed(memory: Memory, batch: Batch, completed_at: int | None, body: byte
     memory.seal(batch.integration_id, reworded, Trigger.ITEMS, now, replays=replays)
 
 
-def _time_out(memory: Memory, batch: Batch, created_at: int, now: Now) -> None:
+def _time_out(memory: Memory, batch: Batch, now: Now) -> None:
     """R12: the changes end, the courses stay busy: the task may still apply."""
     assert batch.task_id is not None
     assert batch.accepted_at is not None
+    assert batch.created_at is not None
     _end_all(memory, batch, Outcome.TIMED_OUT, attempt_of(batch, TASK_TIMED_OUT), now)
-    record = journal.Late(batch.id, batch.integration_id, batch.items, created_at, batch.accepted_at)
+    record = journal.Late(batch.id, batch.integration_id, batch.items, batch.created_at, batch.accepted_at)
     late = LateTask(batch.task_id, record, batch.accepted_mono)
     memory.watch_late(late)
     memory.draft.put(journal.late_key(late.task_id), record)
     memory.draft.facts.append(LateWatched(late))
 
 
-def _completed(memory: Memory, batch: Batch, answer: TaskCompleted, body: bytes | None, now: Now) -> None:
-    outcomes = outcomes_by_course(answer.outcomes)
+def _completed(
+    memory: Memory,
+    batch: Batch,
+    completed_at: int | None,
+    items: tuple[ItemRuling, ...],
+    body: bytes | None,
+    now: Now,
+) -> None:
     bodies = split_body(body) if body is not None else []
-    _end_task(memory, batch, Outcome.COMPLETED, answer.completed_at)
-    success = attempt_of(batch, None, answer.completed_at)
-    for index, item in enumerate(batch.items):
-        outcome = outcomes.get(item.origin_id)
-        if outcome is not None and outcome.succeeded:
-            memory.end(
-                batch.integration_id,
-                item,
-                Status.SUCCEEDED,
-                now,
-                attempt=success,
-                course_id=outcome.course_id,
-            )
-            continue
-        error = _failure(outcome)
-        attempt = attempt_of(batch, error, answer.completed_at)
-        if _may_pass(outcome):
-            entry = (item, bodies[index])
-            memory.retry(batch.integration_id, entry, attempt, Verdict.RESUBMIT, now)
-        else:
-            memory.end(batch.integration_id, item, Status.FAILED, now, attempt=attempt)
+    _end_task(memory, batch, Outcome.COMPLETED, completed_at)
+    integration_id = batch.integration_id
+    for index, (item, ruling) in enumerate(zip(batch.items, items, strict=True)):
+        attempt = attempt_of(batch, ruling.error, completed_at)
+        match ruling.verdict:
+            case ItemVerdict.SUCCEEDED:
+                course_id = ruling.course_id
+                memory.end(integration_id, item, Status.SUCCEEDED, now, attempt=attempt, course_id=course_id)
+            case ItemVerdict.RESUBMIT:
+                memory.retry(integration_id, (item, bodies[index]), attempt, Retry.COUNTED, now)
+            case ItemVerdict.FAIL:
+                memory.end(integration_id, item, Status.FAILED, now, attempt=attempt)
+            case _:
+                assert_never(ruling.verdict)
 
 
-def _may_pass(outcome: ItemOutcome | None) -> bool:
-    """Whether the item is to be sent again; one without an outcome is (API, trap 3)."""
-    if outcome is None:
-        return True
-    return not outcome.succeeded and table.of_item(_failure(outcome).code) is Verdict.RESUBMIT
-
-
-def _failure(outcome: ItemOutcome | None) -> Error:
-    if outcome is None:
-        return OUTCOME_MISSING
-    assert outcome.error is not None
-    return outcome.error
-
-
-def outcomes_by_course(outcomes: tuple[ItemOutcome, ...]) -> dict[str, ItemOutcome]:
-    """One outcome per course. A course that is named twice with different outcomes did not succeed:
-    only what the API reported as succeeded, and as nothing else, may be published as such.
-    """
-    found: dict[str, ItemOutcome] = {}
-    for outcome in outcomes:
-        earlier = found.get(outcome.origin_id)
-        if earlier is None:
-            found[outcome.origin_id] = outcome
-        elif earlier.succeeded != outcome.succeeded:
-            found[outcome.origin_id] = ItemOutcome(
-                outcome.origin_id, succeeded=False, course_id=None, error=OUTCOME_CONTRADICTORY
-            )
-    return found
-
-
-def _failed(memory: Memory, batch: Batch, answer: TaskFailed, body: bytes | None, now: Now) -> Verdict | None:
+def _failed(
+    memory: Memory, batch: Batch, answer: TaskFailed, verdict: TaskVerdict, body: bytes | None, now: Now
+) -> None:
     """The task ended without processing any item."""
-    verdict = table.of_task(answer.error.code)
     attempt = attempt_of(batch, answer.error, answer.completed_at)
-    if verdict in (Verdict.FAIL, Verdict.TIMED_OUT):
-        outcome = Outcome.TIMED_OUT if verdict is Verdict.TIMED_OUT else Outcome.FAILED
-        _end_all(memory, batch, outcome, attempt, now)
-        return None
+    match verdict:
+        case TaskVerdict.FAIL:
+            _end_all(memory, batch, Outcome.FAILED, attempt, now)
+        case TaskVerdict.TIMED_OUT:
+            _end_all(memory, batch, Outcome.TIMED_OUT, attempt, now)
+        case TaskVerdict.SPLIT:
+            assert body is not None
+            _split(memory, batch, body, attempt, now)
+            memory.draft.facts.append(TaskEnded(batch, Outcome.FAILED, answer.completed_at))
+        case TaskVerdict.RESUBMIT:
+            _retry_all(memory, batch, body, attempt, Retry.COUNTED, now)
+        case TaskVerdict.PARK:
+            _retry_all(memory, batch, body, attempt, Retry.PARKED, now)
+        case TaskVerdict.HALT:
+            _retry_all(memory, batch, body, attempt, Retry.HALTED, now)
+        case _:
+            assert_never(verdict)
+
+
+def _retry_all(
+    memory: Memory, batch: Batch, body: bytes | None, attempt: Attempt, why: Retry, now: Now
+) -> None:
     assert body is not None
-    if verdict is Verdict.SPLIT:
-        _split(memory, batch, body, attempt, now)
-        memory.draft.facts.append(TaskEnded(batch, Outcome.FAILED, answer.completed_at))
-        return None
-    _end_task(memory, batch, Outcome.FAILED, answer.completed_at)
+    _end_task(memory, batch, Outcome.FAILED, attempt.completed_at)
     for entry in zip(batch.items, split_body(body), strict=True):
-        memory.retry(batch.integration_id, entry, attempt, verdict, now)
-    return None if verdict is Verdict.RESUBMIT else verdict
+        memory.retry(batch.integration_id, entry, attempt, why, now)
 
 
 # --- tasks that were given up ---------------------------------------------------------------------
 
 
-def late_answered(memory: Memory, late: LateTask, answer: PollAnswer, now: Now) -> Verdict | None:
-    """R12: a late end is told as a correction; a watch that is over frees the courses."""
-    record = late.record
-    api_time = None
-    match answer:
-        case NoAnswer():
-            return Verdict.BLIND
-        case TaskCompleted():
-            memory.saw_task(record.integration_id, answer, now)
-            outcomes = outcomes_by_course(answer.outcomes)
+def late_answered(memory: Memory, late: LateTask, answer: PollAnswer, ruling: PollRuling, now: Now) -> None:
+    """R12: a late end is published as a correction; a watch that is over frees the courses."""
+    if isinstance(answer, TaskPending | TaskCompleted | TaskFailed):
+        memory.saw_task(late.record.integration_id, answer, now)
+    match ruling.verdict:
+        case PollVerdict.PENDING | PollVerdict.BLIND | PollVerdict.HALT | PollVerdict.REKEYED:
+            pass  # poll again
+        case PollVerdict.OVERDUE:
             memory.forget_late(late)
-            for item in record.items:
-                outcome = outcomes.get(item.origin_id)
-                if outcome is not None and outcome.succeeded:
-                    attempt = _late_attempt(late, None, answer.completed_at)
-                    _correct(memory, late, item, attempt, now, outcome.course_id)
-                else:
-                    attempt = _late_attempt(late, _failure(outcome), answer.completed_at)
-                    _correct(memory, late, item, attempt, now)
-            return None
-        case TaskFailed():
-            memory.saw_task(record.integration_id, answer, now)
-            attempt = _late_attempt(late, answer.error, answer.completed_at)
+        case PollVerdict.COMPLETED:
+            assert isinstance(answer, TaskCompleted)
             memory.forget_late(late)
-            for item in record.items:
-                _correct(memory, late, item, attempt, now)
-            return None
-        case TaskPending():
-            memory.saw_task(record.integration_id, answer, now)
-            api_time = answer.api_time
-        case Refused():
-            verdict = table.of_poll(answer.error.code, answer.status)
-            if verdict is Verdict.HALT:
-                return verdict
-            api_time = answer.api_time if verdict is Verdict.LOST else None
-    if has_outlived(_watched(memory), record.created_at, api_time, now.mono - late.accepted_mono):
-        memory.forget_late(late)
-    return None
-
-
-def _watched(memory: Memory) -> float:
-    """Seconds after which a task that is still pending is not waited for any more (R12)."""
-    return memory.settings.task.timeout + memory.settings.task.watch_after_timeout
+            for item, one in zip(late.record.items, ruling.items, strict=True):
+                _correct(
+                    memory,
+                    late,
+                    item,
+                    _late_attempt(late, one.error, answer.completed_at),
+                    now,
+                    one.course_id,
+                )
+        case PollVerdict.FAILED:
+            assert isinstance(answer, TaskFailed)
+            memory.forget_late(late)
+            for item in late.record.items:
+                _correct(memory, late, item, _late_attempt(late, answer.error, answer.completed_at), now)
+        case PollVerdict.LOST | PollVerdict.REPLAYED:
+            raise AssertionError(f"{ruling.verdict} is no ruling on a late task")
+        case _:
+            assert_never(ruling.verdict)
 
 
 def _late_attempt(late: LateTask, error: Error | None, completed_at: int | None) -> Attempt:

@@ -26,10 +26,11 @@ from daemon.config import Settings
 from daemon.core import journal, settle
 from daemon.core.answers import PollAnswer, SubmitAnswer
 from daemon.core.backlog import rejection_of
+from daemon.core.judge import PollRuling, SubmitRuling
 from daemon.core.memory import Memory
 from daemon.core.model import Change, Item, Now, Rejection, Result, Status
 from daemon.core.step import Batch, Draft, LateTask, Step, Trigger
-from daemon.core.verdict import Verdict
+from daemon.core.verdict import TaskVerdict
 from daemon.core.waiting import Held, Lane, WaitReason, Waits
 
 API_FLOOR_TOLERANCE_MS = 300_000
@@ -328,40 +329,34 @@ class Shard:
 
     # --- answers ----------------------------------------------------------------------------------
 
-    def submit_answered(self, batch_id: str, answer: SubmitAnswer, now: Now) -> Verdict | None:
-        """What the POST of this batch brought. None: the API has a task for it. `RETRY`, `PARK`,
-        `HALT`: the same bytes have to be POSTed again, later. `SPLIT`, `FAIL`: the batch is over.
+    def submit_answered(self, batch_id: str, answer: SubmitAnswer, ruling: SubmitRuling, now: Now) -> None:
+        """What the POST of this batch brought. `batches` tells afterwards whether it is still open, and whether it
+        has a task.
         """
         batch = self._memory.batches[batch_id]
-        verdict = settle.submit_answered(self._memory, batch, answer, now)
-        self._memory.heard(batch.integration_id, verdict)
-        self._verdict_done(batch.integration_id, now)
-        return verdict
+        settle.submit_answered(self._memory, batch, answer, ruling, now)
+        self._memory.submission_judged(batch.integration_id, ruling.verdict)
+        self._settled(batch.integration_id, now)
 
     def poll_answered(
-        self, batch_id: str, answer: PollAnswer, body: bytes | None, now: Now
-    ) -> Verdict | None:
-        """What the poll of this batch's task brought; `body` is its payload where `settle.needs_body`
-        says that judging takes it. `batches` tells afterwards whether the batch is still open.
-
-        None: answered. `BLIND`: nothing was learned, poll again. `LOST`: the same bytes have to be
-        POSTed again. `HALT`, `PARK`: the process, or this integration, has to stand back.
+        self, batch_id: str, answer: PollAnswer, ruling: PollRuling, body: bytes | None, now: Now
+    ) -> None:
+        """What the poll of this batch's task brought; `body` is its payload where `ruling.needs_body`. `batches` tells
+        afterwards whether the batch is still open.
         """
         batch = self._memory.batches[batch_id]
-        verdict = settle.poll_answered(self._memory, batch, answer, body, now)
-        if verdict is Verdict.PARK:
-            self._memory.heard(batch.integration_id, verdict)
-        self._verdict_done(batch.integration_id, now)
-        return verdict
+        settle.poll_answered(self._memory, batch, answer, ruling, body, now)
+        if ruling.task is TaskVerdict.PARK:
+            self._memory.park(batch.integration_id)
+        self._settled(batch.integration_id, now)
 
-    def late_answered(self, task_id: str, answer: PollAnswer, now: Now) -> Verdict | None:
+    def late_answered(self, task_id: str, answer: PollAnswer, ruling: PollRuling, now: Now) -> None:
         """What the poll of a timed-out task brought. `late` tells whether it is still to be watched."""
         late = self._memory.late[task_id]
-        verdict = settle.late_answered(self._memory, late, answer, now)
-        self._verdict_done(late.record.integration_id, now)
-        return verdict
+        settle.late_answered(self._memory, late, answer, ruling, now)
+        self._settled(late.record.integration_id, now)
 
-    def _verdict_done(self, integration_id: str, now: Now) -> None:
+    def _settled(self, integration_id: str, now: Now) -> None:
         """An answer may have freed courses and a place in the window: what waited for them may go."""
         self._memory.settled()
         if self._turned_away:

@@ -1,8 +1,11 @@
-"""What an error means: one table from `error.code` to a verdict.
+"""What an error of the API means, by the place where it comes: one table for each of the four places.
 
-Sources: the vendor's error guide and OpenAPI. The code decides; the HTTP status only where no code
-came; the text of a message never. An unknown code is read by its family (what stands before and after
-the dot), then by the status.
+Sources: the vendor's error guide and OpenAPI (`docs/kombo-api.md`). The code decides; the HTTP status only where no
+code came; the text of a message never. An unknown code is read by its family (what stands before and after the dot),
+then by the status. `docs/verdicts.md` is made from this module.
+
+These functions know the error alone. `core.judge` adds what depends on more: the key that the call was sent with, a
+POST of unknown fate, the age of a task. It gives each answer its one verdict.
 """
 
 from __future__ import annotations
@@ -10,16 +13,49 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class Verdict(StrEnum):
+class SubmitVerdict(StrEnum):
+    """What the answer to a POST means for the batch."""
+
+    ACCEPTED = "accepted"  # the API has a task for it
     RETRY = "retry"  # the same bytes again, after a back-off
+    SPLIT = "split"  # halve the batch, down to the item that is refused
+    PARK = "park"  # the same bytes again, at the slow pace of an integration that waits for its customer
+    FAIL = "fail"  # its changes end
+    HALT = "halt"  # our own key or address is refused: nothing is sent, for any integration
+    REKEYED = "rekeyed"  # refused for a key that is no longer in use: the same bytes again
+
+
+class TaskVerdict(StrEnum):
+    """What the error of a task means that ended `FAILED`: none of its items was processed."""
+
     RESUBMIT = "resubmit"  # the items again, in a fresh body, a limited number of times
-    SPLIT = "split"  # halve the batch down to the item that is refused
-    PARK = "park"  # this integration has to wait for its customer; probe slowly
+    SPLIT = "split"  # halve the batch, down to the item that is refused
+    PARK = "park"  # the items again, once the customer has repaired the integration
+    FAIL = "fail"  # its changes end
+    TIMED_OUT = "timed_out"  # its changes end: the API has given the task up itself
+    HALT = "halt"  # our own key or address was refused: the items again, once it is not
+
+
+class ItemVerdict(StrEnum):
+    """What the outcome of an item of a completed task means."""
+
+    SUCCEEDED = "succeeded"
+    RESUBMIT = "resubmit"  # the item again, in a fresh body, a limited number of times
     FAIL = "fail"  # the change ends
-    TIMED_OUT = "timed_out"  # the API gave the task up itself
-    HALT = "halt"  # our own key or address is refused: for every integration
+
+
+class PollVerdict(StrEnum):
+    """What the answer to a GET means for the task."""
+
+    PENDING = "pending"  # poll again later
+    OVERDUE = "overdue"  # pending for longer than it may be (R11)
+    COMPLETED = "completed"  # each item has an outcome
+    FAILED = "failed"  # the task has a `TaskVerdict`
+    REPLAYED = "replayed"  # an earlier task of equal bytes (R14): an equivalent body has to be sent
     LOST = "lost"  # the API does not know the task: POST the same bytes again
-    BLIND = "blind"  # says nothing about the task: poll again
+    BLIND = "blind"  # the answer says nothing about the task: poll again
+    HALT = "halt"  # our own key or address is refused: nothing is sent, for any integration
+    REKEYED = "rekeyed"  # refused for a key that is no longer in use: poll again
 
 
 OVERLOAD = "PLATFORM.CONCURRENCY_LIMIT_EXCEEDED"
@@ -38,7 +74,7 @@ THROTTLES = frozenset(
 
 def _is_customer_side(code: str) -> bool:
     """The whole family, known members or not: set-up, credentials, permissions, models and actions of one
-    integration. Asked after `_is_input` and `_may_pass`, whose codes come in every family.
+    integration. Asked after `_is_input` and `_is_transient`, whose codes come in every family.
     """
     return code.startswith("INTEGRATION.")
 
@@ -47,31 +83,36 @@ def _is_input(code: str) -> bool:
     return code.endswith(".INPUT_INVALID")
 
 
-def _may_pass(code: str) -> bool:
+def _is_transient(code: str) -> bool:
     return code in THROTTLES or code.endswith(".UNKNOWN_ERROR") or code == "REMOTE.UNKNOWN_HTTP_ERROR"
 
 
-def of_submit(code: str | None, status: int) -> Verdict:
+def of_submit(code: str | None, status: int) -> SubmitVerdict:
     """A refused POST (any understood non-2xx answer)."""
     if code is not None:
         if code in HALTING:
-            return Verdict.HALT
+            return SubmitVerdict.HALT
         if _is_input(code):
-            return Verdict.SPLIT
-        if _may_pass(code):
-            return Verdict.RETRY
+            return SubmitVerdict.SPLIT
+        if _is_transient(code):
+            return SubmitVerdict.RETRY
         if _is_customer_side(code):
-            return Verdict.PARK
+            return SubmitVerdict.PARK
         if code == "PLATFORM.INTEGRATION_NOT_FOUND" or code.startswith("LMS."):
-            return Verdict.FAIL
+            return SubmitVerdict.FAIL
     if status in (400, 413, 422):
-        return Verdict.SPLIT
+        return SubmitVerdict.SPLIT
     if status == 404:
-        return Verdict.FAIL
+        return SubmitVerdict.FAIL
     if status == 429 or status >= 500:
-        return Verdict.RETRY
-    # 401, 403 without a code; any other refusal: somebody has to look, and nothing ends meanwhile.
-    return Verdict.PARK
+        return SubmitVerdict.RETRY
+    # 401, 403 without a code; any other refusal: a person has to look, and nothing ends meanwhile.
+    return SubmitVerdict.PARK
+
+
+def is_denial(code: str | None, status: int) -> bool:
+    """Whether an answer denies access without saying whose fault it is: our key's, or the integration's."""
+    return code is None and status in (401, 403)
 
 
 def is_throttle(code: str | None, status: int) -> bool:
@@ -81,48 +122,48 @@ def is_throttle(code: str | None, status: int) -> bool:
 
 def is_understood(code: str | None, status: int) -> bool:
     """Whether a refused POST certainly made no task (R13). A server error, or a refusal without the API's
-    own code, may come from something between us and the API after it had accepted.
+    own code, may come from something between us and the API after the API had accepted.
     """
     return status < 500 and (code is not None or status in (400, 413, 422, 429))
 
 
-def is_conclusive(verdict: Verdict) -> bool:
+def is_conclusive(verdict: SubmitVerdict) -> bool:
     """Whether a refusal holds although an earlier POST of the same bytes may have made a task (R13):
     only what is a function of the bytes alone does.
     """
-    return verdict is Verdict.SPLIT
+    return verdict is SubmitVerdict.SPLIT
 
 
-def of_task(code: str | None) -> Verdict:
+def of_task(code: str | None) -> TaskVerdict:
     """A task that ended `FAILED`: no item was processed."""
     if code == "PLATFORM.TASK_TIMED_OUT":
-        return Verdict.TIMED_OUT
+        return TaskVerdict.TIMED_OUT
     if code is None:
-        return Verdict.RESUBMIT
+        return TaskVerdict.RESUBMIT
     if code in HALTING:
-        return Verdict.HALT
+        return TaskVerdict.HALT
     if _is_input(code):
-        return Verdict.SPLIT
-    if _may_pass(code):
-        return Verdict.RESUBMIT
+        return TaskVerdict.SPLIT
+    if _is_transient(code):
+        return TaskVerdict.RESUBMIT
     if _is_customer_side(code):
-        return Verdict.PARK
+        return TaskVerdict.PARK
     if code == "PLATFORM.INTEGRATION_NOT_FOUND" or code.startswith("LMS."):
-        return Verdict.FAIL
-    return Verdict.RESUBMIT
+        return TaskVerdict.FAIL
+    return TaskVerdict.RESUBMIT
 
 
-def of_item(code: str | None) -> Verdict:
+def of_item(code: str | None) -> ItemVerdict:
     """An item that ended `FAILED` inside a completed task."""
-    if code is None or _may_pass(code):
-        return Verdict.RESUBMIT
-    return Verdict.FAIL
+    if code is None or _is_transient(code):
+        return ItemVerdict.RESUBMIT
+    return ItemVerdict.FAIL
 
 
-def of_poll(code: str | None, status: int) -> Verdict:
+def of_poll(code: str | None, status: int) -> PollVerdict:
     """A refused GET: never a failed task."""
     if code in HALTING:
-        return Verdict.HALT
+        return PollVerdict.HALT
     if status == 404 and code != "PLATFORM.INTEGRATION_NOT_FOUND":
-        return Verdict.LOST
-    return Verdict.BLIND
+        return PollVerdict.LOST
+    return PollVerdict.BLIND

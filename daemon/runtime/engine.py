@@ -18,6 +18,7 @@ from typing import Any
 import structlog
 
 from daemon.core.flow import Flow
+from daemon.core.judge import Judge
 from daemon.core.shard import Shard
 from daemon.core.step import BatchSealed, Fact, LateWatched, TaskAccepted, TaskLost
 from daemon.log.port import Assigned, PositionLost, Records, Revoked
@@ -40,10 +41,11 @@ class Engine:
     def __init__(self, ports: Ports, key_changed: Callable[[], bool]) -> None:
         self._ports = ports
         self._flow: Flow[Claim] = Flow(ports.settings, ports.rng)
-        self._halt = Halt(ports, self._flow, key_changed, self._resumed)
+        judge = Judge(ports.settings)
+        self._halt = Halt(ports, self._flow, judge, key_changed, self._resumed)
         submissions, polls = Waker(), Waker()
-        self._submitter = Submitter(ports, self._flow, self._halt, submissions, polls)
-        self._poller = Poller(ports, self._flow, self._halt, polls, submissions)
+        self._submitter = Submitter(ports, self._flow, judge, self._halt, submissions, polls)
+        self._poller = Poller(ports, self._flow, judge, self._halt, polls, submissions)
         self._partitions: dict[int, tuple[Partition, asyncio.Task[None]]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []

@@ -1,16 +1,18 @@
-"""Our own key or address is refused: stop all calls, say so loudly, try again now and then."""
+"""Our own key or address is refused: no call goes out but a probe now and then, until the key works or another one
+is in the file (contract 7: a wrong key ends no change).
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import assert_never
 
 import structlog
 
-from daemon.core.answers import Refused
 from daemon.core.flow import Flow
+from daemon.core.judge import Judge, KeyEvidence
 from daemon.core.model import Error, Now
-from daemon.core.verdict import Verdict
 from daemon.runtime.partition import Claim
 from daemon.runtime.ports import Ports
 
@@ -23,54 +25,40 @@ REMIND_INTERVAL = 60.0
 
 
 class Halt:
-    """Contract 7: a wrong key ends no change. `key_changed` reads the key file again and tells whether it
-    holds another key; `on_resume` is told when calls may go out again.
+    """Carries out what the judge says of the key. `key_changed` reads the key file again and returns whether it holds
+    another key; `on_resume` is called when calls may go out again.
     """
 
     def __init__(
         self,
         ports: Ports,
         flow: Flow[Claim],
+        judge: Judge,
         key_changed: Callable[[], bool],
         on_resume: Callable[[], None],
     ) -> None:
         self._ports = ports
         self._flow = flow
+        self._judge = judge
         self._key_changed = key_changed
         self._on_resume = on_resume
         self._halted = asyncio.Event()
-        self._denied: set[str] = set()
-        """Integrations that have heard a 401 or 403 without a code since the key was last seen to work."""
-        self.key_number = 0
-        """Counts the keys that were in use. A call notes it when it starts: an answer may come when its key
-        is no longer the one in use, and then says nothing about that one.
-        """
 
-    def judge(
-        self, integration_id: str, answer: Refused, verdict: Verdict | None, sent_with: int, now: Now
-    ) -> Verdict | None:
-        """A refusal that names our key halts at once; a 401 or 403 without a code when a second
-        integration says the same (API table, submit), and no answer between the two has shown that the
-        key is known, as any other one does.
+    def follow(self, evidence: KeyEvidence, error: Error | None, now: Now) -> None:
+        """`error` is what came with a refusal of the key."""
+        match evidence:
+            case KeyEvidence.REFUSED:
+                assert error is not None
+                self._halt(error, now)
+            case KeyEvidence.WORKS:
+                if self._halted.is_set():
+                    self._resume("the API has accepted a call")
+            case KeyEvidence.NONE:
+                pass
+            case _:
+                assert_never(evidence)
 
-        A key of before (`sent_with`) that is refused halts nothing, and the integration need not stand
-        back: the call goes out again with the key of now.
-        """
-        denied = answer.error.code is None and answer.status in (401, 403)
-        if (verdict is Verdict.HALT or denied) and sent_with != self.key_number:
-            return Verdict.HALT
-        if verdict is Verdict.HALT or (denied and self._second_denial(integration_id)):
-            self.halt(answer.error, now)
-            return Verdict.HALT
-        if not denied and answer.error.code is not None:
-            self.key_works(sent_with)
-        return verdict
-
-    def _second_denial(self, integration_id: str) -> bool:
-        self._denied.add(integration_id)
-        return len(self._denied) > 1
-
-    def halt(self, error: Error, now: Now) -> None:
+    def _halt(self, error: Error, now: Now) -> None:
         self._flow.halt(error, now.mono)
         reason = f"{error.code or 'no code'}: {error.message}"
         if not self._halted.is_set():
@@ -78,16 +66,7 @@ class Halt:
         self._ports.health.halted(reason)
         self._halted.set()
 
-    def key_works(self, sent_with: int) -> None:
-        """The API has taken a call with this key."""
-        if sent_with != self.key_number:
-            return
-        self._denied.clear()
-        if self._halted.is_set():
-            self._resume("the API has taken a call")
-
     def _resume(self, why: str) -> None:
-        self._denied.clear()
         self._flow.resume()
         self._ports.health.halted(None)
         self._halted.clear()
@@ -95,14 +74,14 @@ class Halt:
         self._on_resume()
 
     async def run(self) -> None:
-        """Look for another key while halted, and remind once a minute."""
+        """Look for another key while halted, and log a reminder once a minute."""
         while True:
             await self._halted.wait()
             remind_at = self._ports.clock.now().mono + REMIND_INTERVAL
             while self._halted.is_set():
                 await asyncio.sleep(KEY_CHECK_INTERVAL)
                 if self._halted.is_set() and self._key_changed():
-                    self.key_number += 1
+                    self._judge.key_replaced()
                     self._resume("the key file holds another key")
                 elif self._halted.is_set() and self._ports.clock.now().mono >= remind_at:
                     remind_at += REMIND_INTERVAL

@@ -8,14 +8,13 @@ from typing import NamedTuple
 
 import structlog
 
-from daemon.core import settle
-from daemon.core.answers import NoAnswer, PollAnswer, Refused, TaskFailed
+from daemon.core.answers import NoAnswer, PollAnswer, Refused
 from daemon.core.flow import Flow
-from daemon.core.model import Now
+from daemon.core.judge import Judge, PollRuling
 from daemon.core.schedule import PollPolicy, Schedule, poll_seed
 from daemon.core.shard import Shard
 from daemon.core.step import Batch, LateTask
-from daemon.core.verdict import Verdict
+from daemon.core.verdict import PollVerdict, TaskVerdict
 from daemon.log.port import CorruptJournalError, LogError
 from daemon.runtime.halt import Halt
 from daemon.runtime.outbound import StepFailedError, describe
@@ -24,6 +23,10 @@ from daemon.runtime.ports import Ports
 from daemon.runtime.waker import Waker
 
 log = structlog.get_logger()
+
+
+BLINDNESS = frozenset({PollVerdict.BLIND, PollVerdict.HALT, PollVerdict.REKEYED})
+"""Verdicts after which nothing new is known of the task."""
 
 
 class Pending(NamedTuple):
@@ -37,11 +40,14 @@ class Pending(NamedTuple):
 
 
 class Poller:
-    def __init__(self, ports: Ports, flow: Flow[Claim], halt: Halt, waker: Waker, submissions: Waker) -> None:
+    def __init__(
+        self, ports: Ports, flow: Flow[Claim], judge: Judge, halt: Halt, waker: Waker, submissions: Waker
+    ) -> None:
         """`waker` wakes this, `submissions` the submitter."""
         poll = ports.settings.poll
         self._ports = ports
         self._flow = flow
+        self._judge = judge
         self._halt = halt
         self._waker = waker
         self._submissions = submissions
@@ -139,7 +145,7 @@ class Poller:
         else:
             integration_id, task_id = polled.record.integration_id, polled.task_id
         assert task_id is not None
-        sent_with = self._halt.key_number
+        sent_with = self._judge.key_number
         self.in_flight += 1
         try:
             answer = await self._ports.api.poll(integration_id, task_id)
@@ -147,31 +153,29 @@ class Poller:
             self.in_flight -= 1
         if _polled(pending) is not polled:
             return
+        now = self._ports.clock.now()
+        if isinstance(polled, Batch):
+            ruling = self._judge.poll(polled, answer, sent_with, now)
+        else:
+            ruling = self._judge.late(polled, answer, sent_with, now)
+        self._halt.follow(ruling.key, getattr(answer, "error", None), now)
         try:
-            await self._judge(pending, polled, integration_id, answer, sent_with)
+            await self._settle(pending, polled, answer, ruling)
         except Exception as error:
             log.exception("task.defect", partition=partition.number, task=task_id)
             if partition.shard is shard:
-                partition.fail(
-                    StepFailedError(
-                        f"the answer to a poll of task {task_id} cannot be judged ({describe(error)})"
-                    )
-                )
+                why = f"the answer to a poll of task {task_id} cannot be carried out ({describe(error)})"
+                partition.fail(StepFailedError(why))
 
-    async def _judge(
-        self,
-        pending: Pending,
-        polled: Batch | LateTask,
-        integration_id: str,
-        answer: PollAnswer,
-        sent_with: int,
+    async def _settle(
+        self, pending: Pending, polled: Batch | LateTask, answer: PollAnswer, ruling: PollRuling
     ) -> None:
         partition, shard = pending.partition, pending.shard
         body = None
-        if isinstance(polled, Batch) and settle.needs_body(polled, answer):
+        if isinstance(polled, Batch) and ruling.needs_body:
             body = await self._body(partition, polled)
             if body is None:
-                # The verdict has to wait: the answer will be the same at the next poll.
+                # Carrying it out has to wait: the answer will be the same at the next poll.
                 self._push(pending, polled.polls, polled)
                 return
         if _polled(pending) is not polled:
@@ -179,32 +183,13 @@ class Poller:
         polled.polls += 1
         now = self._ports.clock.now()
         if isinstance(polled, Batch):
-            verdict = shard.poll_answered(polled.id, answer, body, now)
+            shard.poll_answered(polled.id, answer, ruling, body, now)
         else:
-            verdict = shard.late_answered(polled.task_id, answer, now)
-        self._answered(pending, polled, integration_id, answer, verdict, sent_with, now)
-        partition.wake()
-
-    def _answered(
-        self,
-        pending: Pending,
-        polled: Batch | LateTask,
-        integration_id: str,
-        answer: PollAnswer,
-        verdict: Verdict | None,
-        sent_with: int,
-        now: Now,
-    ) -> None:
-        if isinstance(answer, Refused):
-            verdict = self._halt.judge(integration_id, answer, verdict, sent_with, now)
-        elif isinstance(answer, TaskFailed) and verdict is Verdict.HALT:
-            self._halt.halt(answer.error, now)
-        elif not isinstance(answer, NoAnswer):
-            self._halt.key_works(sent_with)
-        if verdict is Verdict.PARK:
-            self._flow.park(integration_id, now.mono)
+            shard.late_answered(polled.task_id, answer, ruling, now)
+        if ruling.task is TaskVerdict.PARK and isinstance(polled, Batch):
+            self._flow.park(polled.integration_id, now.mono)
             self._submissions.wake()  # it has another time to wait for now
-        if isinstance(answer, (NoAnswer, Refused)) and verdict is not Verdict.LOST:
+        if ruling.verdict in BLINDNESS:
             self.blind.setdefault(pending, now.wall)
             log.info("task.poll_failed", task=polled.task_id, answer=_describe(answer))
         else:
@@ -213,6 +198,7 @@ class Poller:
             self._push(pending, polled.polls, polled)
         else:
             self.blind.pop(pending, None)  # it has come to an end, if only that of its watch
+        partition.wake()
 
     async def _body(self, partition: Partition, batch: Batch) -> bytes | None:
         try:

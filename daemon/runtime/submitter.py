@@ -6,27 +6,31 @@ import asyncio
 
 import structlog
 
-from daemon.core import settle
 from daemon.core.answers import Accepted, NoAnswer, Refused, SubmitAnswer
 from daemon.core.flow import Flow, Turn
+from daemon.core.judge import Judge, SubmitRuling
 from daemon.core.model import Now
 from daemon.core.shard import Shard
 from daemon.core.step import Batch
-from daemon.core.verdict import Verdict
+from daemon.core.verdict import SubmitVerdict
 from daemon.runtime.halt import Halt
 from daemon.runtime.outbound import StepFailedError, describe
 from daemon.runtime.partition import Claim, Partition
 from daemon.runtime.ports import Ports
 from daemon.runtime.waker import Waker
+from daemon.telemetry.projection import resend_of
 
 log = structlog.get_logger()
 
 
 class Submitter:
-    def __init__(self, ports: Ports, flow: Flow[Claim], halt: Halt, waker: Waker, polls: Waker) -> None:
+    def __init__(
+        self, ports: Ports, flow: Flow[Claim], judge: Judge, halt: Halt, waker: Waker, polls: Waker
+    ) -> None:
         """`waker` wakes this, `polls` the poller."""
         self._ports = ports
         self._flow = flow
+        self._judge = judge
         self._halt = halt
         self._waker = waker
         self._polls = polls
@@ -114,7 +118,7 @@ class Submitter:
 
     async def _send(self, turn: Turn[Claim], batch: Batch, started: Now) -> None:
         assert batch.body is not None
-        sent_with = self._halt.key_number
+        sent_with = self._judge.key_number
         self.in_flight += 1
         try:
             answer = await self._ports.api.submit(turn.integration_id, batch.body)
@@ -122,48 +126,36 @@ class Submitter:
             self.in_flight -= 1
         now = self._ports.clock.now()
         partition, shard, batch_id = turn.ref
-        if turn.ref.valid:
-            try:
-                verdict = shard.submit_answered(batch_id, answer, now)
-            except Exception as error:
-                log.exception("batch.defect", partition=partition.number, batch=batch_id)
-                partition.fail(
-                    StepFailedError(f"the answer to batch {batch_id} cannot be judged ({describe(error)})")
-                )
-            else:
-                self._answered(turn, batch, answer, verdict, sent_with, started, now)
-                return
-        # The shard that asked has ended; what the answer says of the integration holds all the same.
-        self._flow.submission_done(turn, answer, settle.verdict_of_submit(answer), now.mono)
-
-    def _answered(
-        self,
-        turn: Turn[Claim],
-        batch: Batch,
-        answer: SubmitAnswer,
-        verdict: Verdict | None,
-        sent_with: int,
-        started: Now,
-        now: Now,
-    ) -> None:
-        claim, integration_id = turn.ref, turn.integration_id
-        partition, shard, batch_id = claim
-        if isinstance(answer, Refused):
-            verdict = self._halt.judge(integration_id, answer, verdict, sent_with, now)
-        elif isinstance(answer, Accepted):
-            self._halt.key_works(sent_with)
-        again = self._flow.submission_done(turn, answer, verdict, now.mono)
-        self._tell(claim, batch, answer, verdict)
+        ruling = self._judge.submit(turn.integration_id, answer, sent_with, fate_unknown=batch.fate_unknown)
+        self._halt.follow(ruling.key, answer.error if isinstance(answer, Refused) else None, now)
+        settled = turn.ref.valid and self._settle(turn.ref, answer, ruling, now)
+        # Though the shard that asked may have ended: what the answer says of the integration holds all the same.
+        again = self._flow.submission_done(turn, answer, ruling.verdict, now.mono)
+        if not settled:
+            return
+        self._tell(turn.ref, batch, answer, ruling.verdict)
         if batch_id in shard.batches and batch.task_id is None:
-            if verdict is not None:
-                self._ports.metrics.http_retry(verdict)
+            if (reason := resend_of(ruling.verdict)) is not None:
+                self._ports.metrics.http_retry(reason)
             if isinstance(answer, NoAnswer):
                 # The POST before may still be on its way until its deadline is over (R6).
                 again = max(again, started.mono + self._ports.settings.http.deadline)
-            self._flow.offer(integration_id, claim, again)
+            self._flow.offer(turn.integration_id, turn.ref, again)
         partition.wake()
 
-    def _tell(self, claim: Claim, batch: Batch, answer: SubmitAnswer, verdict: Verdict | None) -> None:
+    def _settle(self, claim: Claim, answer: SubmitAnswer, ruling: SubmitRuling, now: Now) -> bool:
+        """Have the shard carry out the ruling; False when it could not, and is to be given up."""
+        partition, shard, batch_id = claim
+        try:
+            shard.submit_answered(batch_id, answer, ruling, now)
+        except Exception as error:
+            log.exception("batch.defect", partition=partition.number, batch=batch_id)
+            why = f"the answer to batch {batch_id} cannot be carried out ({describe(error)})"
+            partition.fail(StepFailedError(why))
+            return False
+        return True
+
+    def _tell(self, claim: Claim, batch: Batch, answer: SubmitAnswer, verdict: SubmitVerdict) -> None:
         where = {"partition": claim.partition.number, "batch": batch.id, "integration": batch.integration_id}
         match answer:
             case Accepted():
@@ -176,7 +168,7 @@ class Submitter:
                     status=answer.status,
                     code=answer.error.code,
                     message=answer.error.message,
-                    verdict=verdict.value if verdict else None,
+                    verdict=verdict.value,
                     **where,
                 )
             case NoAnswer():

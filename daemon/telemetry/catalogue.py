@@ -16,7 +16,6 @@ from daemon.core.step import Outcome, Trigger
 from daemon.core.waiting import WaitReason
 from daemon.telemetry.labels import (
     ANSWERS,
-    RESENT,
     CertificateUsage,
     ChangeType,
     DropReason,
@@ -25,6 +24,7 @@ from daemon.telemetry.labels import (
     Lifecycle,
     LogLevel,
     Rebalance,
+    Resend,
     TaskSource,
 )
 
@@ -234,7 +234,7 @@ INTEGRATIONS = _gauge(
 HTTP_RETRIES = _counter(
     "http_retries_total",
     "Submissions sent again with the same bytes, by the verdict on the answer before.",
-    Label("reason", tuple(verdict.value for verdict in RESENT)),
+    Label.of("reason", Resend),
 )
 
 # --- the log --------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from daemon.core.answers import Trouble
-from daemon.core.verdict import Verdict
 
 
 class Lifecycle(StrEnum):
@@ -77,8 +76,14 @@ class LogLevel(StrEnum):
 ANSWERS = ("2xx", "3xx", "4xx", "429", "5xx", *(trouble.value for trouble in Trouble))
 """How a call to the API ended: 429 stands by itself (flow control), no understood answer by its trouble."""
 
-RESENT = (Verdict.RETRY, Verdict.PARK, Verdict.HALT, Verdict.LOST)
-"""The verdicts after which the same bytes are POSTed again."""
+
+class Resend(StrEnum):
+    """Why the same bytes are POSTed again."""
+
+    RETRY = "retry"  # refused or not answered, with a back-off
+    PARK = "park"  # the integration waits for its customer
+    HALT = "halt"  # our key or address was refused
+    LOST = "lost"  # the API no longer knows the task
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,6 @@ from daemon.core.answers import Trouble
 from daemon.core.breaker import IntegrationState
 from daemon.core.model import RejectReason, Status
 from daemon.core.step import Outcome, Trigger
-from daemon.core.verdict import Verdict
 from daemon.core.waiting import NOTHING_WAITS, WaitReason
 from daemon.telemetry import catalogue as c
 from daemon.telemetry.health import Health, PartitionState
@@ -44,6 +43,7 @@ from daemon.telemetry.labels import (
     Lifecycle,
     LogLevel,
     Rebalance,
+    Resend,
     TaskSource,
 )
 from daemon.telemetry.snapshot import Snapshot, SnapshotProvider, nothing_yet
@@ -144,9 +144,9 @@ class Metrics:
         self._http_requests[endpoint, known].inc()
         self._http_duration[endpoint].observe(seconds)
 
-    def http_retry(self, verdict: Verdict) -> None:
-        """The same bytes are POSTed again, after this verdict (one of `RESENT`) on the answer before."""
-        self._http_retries[verdict].inc()
+    def http_retry(self, reason: Resend) -> None:
+        """The same bytes are POSTed again."""
+        self._http_retries[reason].inc()
 
     # --- the log ----------------------------------------------------------------------------------
 

@@ -7,11 +7,12 @@ is counted twice after a restart.
 from __future__ import annotations
 
 from collections import Counter
+from typing import assert_never
 
 from daemon.core.model import Now, RejectReason, Status
 from daemon.core.step import BatchSealed, Step, TaskAccepted, TaskEnded, TaskLost
-from daemon.core.verdict import Verdict
-from daemon.telemetry.labels import ChangeType, TaskSource
+from daemon.core.verdict import SubmitVerdict
+from daemon.telemetry.labels import ChangeType, Resend, TaskSource
 from daemon.telemetry.metrics import Metrics
 
 _TYPE_UNTOLD = frozenset(
@@ -37,7 +38,22 @@ def count(metrics: Metrics, step: Step, now: Now) -> None:
         elif isinstance(fact, TaskEnded):
             _count_end(metrics, fact, now)
         elif isinstance(fact, TaskLost):
-            metrics.http_retry(Verdict.LOST)
+            metrics.http_retry(Resend.LOST)
+
+
+def resend_of(verdict: SubmitVerdict) -> Resend | None:
+    """Why the same bytes are POSTed again after this verdict; None when they are not."""
+    match verdict:
+        case SubmitVerdict.RETRY:
+            return Resend.RETRY
+        case SubmitVerdict.PARK:
+            return Resend.PARK
+        case SubmitVerdict.HALT | SubmitVerdict.REKEYED:
+            return Resend.HALT
+        case SubmitVerdict.ACCEPTED | SubmitVerdict.SPLIT | SubmitVerdict.FAIL:
+            return None
+        case _:
+            assert_never(verdict)
 
 
 def _count_input(metrics: Metrics, step: Step) -> None:

@@ -18,15 +18,20 @@ from pathlib import Path
 from daemon.config import Batch, Http, Settings, Window
 from daemon.core.answers import Accepted
 from daemon.core.flow import Flow
+from daemon.core.judge import SubmitRuling
 from daemon.core.model import Change, Now
 from daemon.core.schedule import PollPolicy, Schedule, poll_seed
 from daemon.core.shard import Shard, first_position
+from daemon.core.verdict import SubmitVerdict
 from daemon.runtime.poller import Pending
 
 TASKS = 1_000_000
 SUBMISSIONS = 200_000
 ITEMS_PER_BATCH = 100
 PAGE_BYTES = 4096
+
+
+ACCEPTED = SubmitRuling(SubmitVerdict.ACCEPTED)
 
 
 def resident_bytes() -> int:
@@ -83,7 +88,7 @@ def flow(submissions: int) -> dict[str, float]:
                 pace.offer(integration_id, number)
             while (turn := pace.next_submission(number)) is not None:
                 assert pace.leaves(turn, number)
-                pace.submission_done(turn, answer, None, number)
+                pace.submission_done(turn, answer, SubmitVerdict.ACCEPTED, number)
         assert not pace.queued
         figures[name] = round((time.perf_counter() - started) / submissions * 1e6, 2)
     return figures
@@ -111,7 +116,7 @@ def in_flight(courses: int) -> dict[str, float]:
         shard.tick(Now(now.wall, now.mono + 1.0))
         _commit(shard)
         for batch in [batch for batch in shard.batches.values() if batch.task_id is None]:
-            shard.submit_answered(batch.id, Accepted(f"task-{batch.id}-abcdefghijkl"), now)
+            shard.submit_answered(batch.id, Accepted(f"task-{batch.id}-abcdefghijkl"), ACCEPTED, now)
             pending = Pending(None, shard, batch.id, late=False)  # type: ignore[arg-type]
             schedule.push(policy.delay(0, len(batch.items), 7), pending)
         _commit(shard)

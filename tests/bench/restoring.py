@@ -19,8 +19,10 @@ from kafka import TopicPartition
 from daemon.config import Batch, Settings, Window
 from daemon.core.answers import Accepted
 from daemon.core.journal import Fold
+from daemon.core.judge import SubmitRuling
 from daemon.core.model import Now
 from daemon.core.shard import Shard, first_position
+from daemon.core.verdict import SubmitVerdict
 from daemon.log.kafka import admin
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.kafka.shard import KafkaShardLog
@@ -33,6 +35,9 @@ ITEMS_PER_BATCH = 100
 TIMEOUT = 120.0
 """Seconds."""
 _NOW = Now(1_790_000_000_000, 0.0)
+
+
+ACCEPTED = SubmitRuling(SubmitVerdict.ACCEPTED)
 
 
 def measure_restore(bootstrap: str, repetitions: int) -> dict[str, float]:
@@ -120,7 +125,7 @@ async def write(bootstrap: str, journal: str) -> dict[str, float]:
         shard.tick(Now(_NOW.wall, _NOW.mono + 1e6))
         await _commit(shard, log)
         for batch in [batch for batch in shard.batches.values() if batch.task_id is None]:
-            shard.submit_answered(batch.id, Accepted(f"task-{batch.id}-abcdefghijkl"), _NOW)
+            shard.submit_answered(batch.id, Accepted(f"task-{batch.id}-abcdefghijkl"), ACCEPTED, _NOW)
         await _commit(shard, log)
     await log.close()
     return {"mb": round((resident_bytes() - before) / 1e6, 1)}

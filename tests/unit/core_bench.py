@@ -12,7 +12,7 @@ import random
 import msgspec
 
 from daemon.config import Settings
-from daemon.core import journal, settle
+from daemon.core import journal
 from daemon.core.answers import (
     Accepted,
     ItemOutcome,
@@ -23,9 +23,11 @@ from daemon.core.answers import (
     TaskPending,
     Trouble,
 )
+from daemon.core.judge import Judge
 from daemon.core.model import Change, Error, Now, Rejection, RejectReason
 from daemon.core.shard import Shard, first_position
 from daemon.core.step import BatchSealed
+from daemon.core.verdict import SubmitVerdict
 
 START = Now(wall=1_795_428_000_000, mono=5_000.0)
 UNANSWERED = NoAnswer(Trouble.TIMEOUT, "no answer in time")
@@ -58,6 +60,7 @@ class Bench:
     def __init__(self, settings=None, seed=0):
         self.settings = settings or Settings()
         self.rng = random.Random(seed)
+        self.judge = Judge(self.settings)
         self.now = START
         self.records = []
         self.results = {}
@@ -140,16 +143,19 @@ class Bench:
     # --- answers ----------------------------------------------------------------------------------
 
     def submit_answer(self, batch, answer):
-        verdict = self.shard.submit_answered(batch.id, answer, self.now)
+        ruling = self.judge.submit(
+            batch.integration_id, answer, self.judge.key_number, fate_unknown=batch.fate_unknown
+        )
+        self.shard.submit_answered(batch.id, answer, ruling, self.now)
         self.commit()
-        return verdict
+        return ruling.verdict
 
     def accept(self, batch, task_id=None):
         """The API makes a task of the batch, at `created_at`, and the journal knows it then."""
         self.pass_time(0.05)
         self.created_at = self.now.wall
         self.tasks += 1
-        assert self.submit_answer(batch, Accepted(task_id or f"task-{self.tasks}")) is None
+        assert self.submit_answer(batch, Accepted(task_id or f"task-{self.tasks}")) is SubmitVerdict.ACCEPTED
 
     def accepted(self, *origin_ids, integration_id="hr:1"):
         batch = self.seal(*origin_ids, integration_id=integration_id)
@@ -157,15 +163,24 @@ class Bench:
         return batch
 
     def poll_answer(self, batch, answer):
-        body = self.body(batch) if settle.needs_body(batch, answer) else None
-        verdict = self.shard.poll_answered(batch.id, answer, body, self.now)
+        """Returns the verdict on the task that failed, if one did, or else the one on the poll."""
+        ruling = self.polled(batch, answer)
         self.commit()
-        return verdict
+        return ruling.task or ruling.verdict
+
+    def polled(self, batch, answer):
+        """As `poll_answer`, without a commit; returns the ruling."""
+        ruling = self.judge.poll(batch, answer, self.judge.key_number, self.now)
+        self.shard.poll_answered(
+            batch.id, answer, ruling, self.body(batch) if ruling.needs_body else None, self.now
+        )
+        return ruling
 
     def late_answer(self, late, answer):
-        verdict = self.shard.late_answered(late.task_id, answer, self.now)
+        ruling = self.judge.late(late, answer, self.judge.key_number, self.now)
+        self.shard.late_answered(late.task_id, answer, ruling, self.now)
         self.commit()
-        return verdict
+        return ruling.verdict
 
     def body(self, batch):
         """The payload, from where the shard believes it to be (R9)."""

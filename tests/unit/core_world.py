@@ -15,7 +15,7 @@ import json
 from core_bench import Bench, refused, settings_with
 
 from daemon.config import Backlog
-from daemon.core import journal, settle
+from daemon.core import journal
 from daemon.core.answers import (
     Accepted,
     ItemOutcome,
@@ -256,7 +256,9 @@ class World:
             answer = r.choice([LOST_ANSWER, refused(502)])
         else:
             answer = r.choice([LOST_ANSWER, *REFUSALS])
-        self.shard.submit_answered(batch.id, answer, self.bench.now)
+        judge = self.bench.judge
+        ruling = judge.submit(batch.integration_id, answer, judge.key_number, fate_unknown=batch.fate_unknown)
+        self.shard.submit_answered(batch.id, answer, ruling, self.bench.now)
         if batch.id not in self.shard.batches or batch.task_id is not None:
             self.may_post.discard(batch.id)
         if batch.id not in self.shard.batches:
@@ -364,8 +366,7 @@ class World:
 
     def ask(self, batch, r=None):
         answer = self.answer_of(batch.task_id, r)
-        body = self.bench.body(batch) if settle.needs_body(batch, answer) else None
-        self.shard.poll_answered(batch.id, answer, body, self.bench.now)
+        self.bench.polled(batch, answer)
         if batch.id not in self.shard.batches or batch.task_id is None:
             self.may_poll.discard(batch.id)
         self.note_sealed()
@@ -373,7 +374,7 @@ class World:
     def poll_late(self, r):
         if self.shard.late:
             late = self.shard.late[r.choice(sorted(self.shard.late))]
-            self.shard.late_answered(late.task_id, self.answer_of(late.task_id, r), self.bench.now)
+            self.late_answered(late, self.answer_of(late.task_id, r))
 
     def note_sealed(self):
         for batch in self.shard.batches.values():
@@ -555,6 +556,10 @@ class World:
         """The journal knows the end of a back-off to the millisecond, the memory more exactly."""
         return held.not_before is not None and abs(held.not_before - self.bench.now.wall) <= 2
 
+    def late_answered(self, late, answer):
+        ruling = self.bench.judge.late(late, answer, self.bench.judge.key_number, self.bench.now)
+        self.shard.late_answered(late.task_id, answer, ruling, self.bench.now)
+
     # --- what must come true at last --------------------------------------------------------------
 
     def heal(self):
@@ -592,7 +597,7 @@ class World:
         for batch_id in sorted(self.may_poll & self.shard.batches.keys()):
             self.ask(self.shard.batches[batch_id])
         for late in list(self.shard.late.values()):
-            self.shard.late_answered(late.task_id, self.answer_of(late.task_id), self.bench.now)
+            self.late_answered(late, self.answer_of(late.task_id))
         self.bench.pass_time(2.0)
         self.api_now += 2000
         self.tick(None)

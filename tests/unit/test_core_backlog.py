@@ -11,7 +11,7 @@ from daemon.codec import encode_dead_letter
 from daemon.core import step
 from daemon.core.backlog import RESUME_SHARE, Backlog
 from daemon.core.model import RejectReason
-from daemon.core.verdict import Verdict
+from daemon.core.verdict import SubmitVerdict
 
 FULL = ("REJECTED", "COURSESYNC.BACKLOG_FULL")
 
@@ -376,7 +376,7 @@ def test_who_finds_the_places_taken_when_its_course_comes_free_is_woken_too():
     (both,) = bench.linger()
     bench.publish("a", integration_id="hr:1")
     assert bench.linger() == []
-    assert bench.submit_answer(both, refused(422)) is Verdict.SPLIT
+    assert bench.submit_answer(both, refused(422)) is SubmitVerdict.SPLIT
     halves = list(bench.shard.batches.values())[1:]
     assert len(halves) == 2
     bench.poll_answer(first, bench.completed(succeeded("a")))
@@ -432,7 +432,7 @@ def test_no_more_calls_while_much_is_decided_and_not_committed(monkeypatch):
     while not bench.shard.congested:
         batch = batches.pop()
         outcomes = [succeeded(item.origin_id) for item in batch.items]
-        bench.shard.poll_answered(batch.id, bench.completed(*outcomes), None, bench.now)
+        bench.polled(batch, bench.completed(*outcomes))
         answered += len(outcomes)
     assert answered == 15
     bench.commit()
@@ -447,9 +447,8 @@ def test_bodies_that_come_back_count_in_the_size_of_a_step(monkeypatch):
     )
     (batch,) = bench.linger()
     bench.accept(batch)
-    body = bench.body(batch)
     answer = bench.task_failed("REMOTE.SERVICE_UNAVAILABLE")
-    bench.shard.poll_answered(batch.id, answer, body, bench.now)
+    bench.polled(batch, answer)
     assert bench.shard.congested
     bench.commit()
     assert not bench.shard.congested

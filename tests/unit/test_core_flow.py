@@ -9,12 +9,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from daemon.config import Settings
 from daemon.core.answers import Accepted
 from daemon.core.flow import KNOWN_SECONDS, Flow
+from daemon.core.judge import Judge
 from daemon.core.model import Error
 from daemon.core.rate import BURST_SECONDS, Call
-from daemon.core.settle import verdict_of_submit
-from daemon.core.verdict import OVERLOAD, Verdict
+from daemon.core.verdict import OVERLOAD, SubmitVerdict
 
 HALT = Error("PLATFORM.AUTHENTICATION_INVALID", "the key is wrong")
 GOOD = Accepted("task")
@@ -22,7 +23,7 @@ BROKEN = refused(503)
 DENIED = refused(403, "INTEGRATION.AUTHENTICATION_INVALID")
 ROOM = {"concurrency_limit": 8, "concurrency_remaining": 7}
 NOT_VALID = refused(400, "PLATFORM.INPUT_INVALID", **ROOM)
-NOT_KNOWN = refused(404, **ROOM)
+NOT_KNOWN = refused(404, "PLATFORM.INTEGRATION_NOT_FOUND", **ROOM)
 
 
 def later(seconds):
@@ -50,8 +51,12 @@ def refs(turns):
     return [turn.ref for turn in turns]
 
 
+def verdict_on(answer):
+    return Judge(Settings()).submit("tool:1", answer, 0, fate_unknown=False).verdict
+
+
 def done(flow, turn, answer=GOOD, now=0.0):
-    return flow.submission_done(turn, answer, verdict_of_submit(answer), now)
+    return flow.submission_done(turn, answer, verdict_on(answer), now)
 
 
 def offer(flow, integration_id, count):
@@ -438,7 +443,7 @@ def test_halted_lets_exactly_one_probe_go_at_a_time():
     assert flow.due(0.0) == flow.probe_due(0.0) == flow.poll_due(0.0) == 60.0
     (turn,) = take_all(flow, 60.0)
     assert not flow.may_poll(60.0)
-    flow.submission_done(turn, refused(401, HALT.code), Verdict.HALT, 61.0)
+    flow.submission_done(turn, refused(401, HALT.code), SubmitVerdict.HALT, 61.0)
     assert take_all(flow, 61.0) == []
     assert not flow.may_poll(61.0)
     assert flow.may_poll(120.0)
@@ -646,11 +651,11 @@ class FlowMachine(RuleBasedStateMachine):
     @rule(data=st.data(), answer=ANSWERS, again=st.booleans())
     def done(self, data, answer, again):
         turn = self.one_of(data, "left")
-        each, verdict = self.model[turn.integration_id], verdict_of_submit(answer)
+        each, verdict = self.model[turn.integration_id], verdict_on(answer)
         until = self.flow.submission_done(turn, answer, verdict, self.now)
         each.left.remove(turn)
-        if verdict in (Verdict.RETRY, Verdict.PARK):
-            longest = 60.0 if verdict is Verdict.RETRY else 1800.0 * 1.1
+        if verdict in (SubmitVerdict.RETRY, SubmitVerdict.PARK):
+            longest = 60.0 if verdict is SubmitVerdict.RETRY else 1800.0 * 1.1
             assert until >= max(self.now, each.blocked_until or 0), "a wait is never shortened"
             retry_after = getattr(answer, "retry_after", None) or 0
             assert until >= self.now + retry_after
@@ -757,7 +762,7 @@ class FlowMachine(RuleBasedStateMachine):
                 continue
             gone.add(turn.ref)
             assert self.flow.leaves(turn, self.now)
-            self.flow.submission_done(turn, GOOD, None, self.now)
+            self.flow.submission_done(turn, GOOD, SubmitVerdict.ACCEPTED, self.now)
         assert self.flow.next_submission(self.now) is None
         assert self.flow.due(self.now) is None
         assert self.flow.in_flight == self.flow.queued == 0

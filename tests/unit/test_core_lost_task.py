@@ -5,7 +5,7 @@ from core_bench import Bench, refused, succeeded
 
 from daemon.core import journal
 from daemon.core.step import BatchSealed, TaskAccepted, TaskLost
-from daemon.core.verdict import Verdict
+from daemon.core.verdict import PollVerdict, SubmitVerdict
 
 GONE = refused(404)
 
@@ -19,7 +19,7 @@ def lost(bench, *origin_ids):
     batch = bench.seal(*origin_ids)
     body = batch.body
     bench.accept(batch)
-    assert bench.poll_answer(batch, GONE) is Verdict.LOST
+    assert bench.poll_answer(batch, GONE) is PollVerdict.LOST
     return batch, body
 
 
@@ -47,7 +47,7 @@ def test_a_restart_after_the_loss_sends_the_same_bytes(bench):
 
 def test_a_restart_between_loss_and_commit_asks_again(bench):
     batch = bench.accepted("a")
-    bench.shard.poll_answered(batch.id, GONE, bench.body(batch), bench.now)
+    bench.polled(batch, GONE)
     bench.crash()
     assert bench.shard.batches[batch.id].task_id == "task-1"
 
@@ -90,8 +90,8 @@ def test_the_task_that_turns_up_again_after_it_was_seen_pending_is_fresh(bench):
 def test_only_validation_is_conclusive_now(bench):
     """The lost task may have been a balancer's mistake: fate is unknown again (R13)."""
     batch, _ = lost(bench, "a")
-    assert bench.submit_answer(batch, refused(404, "PLATFORM.INTEGRATION_NOT_FOUND")) is Verdict.PARK
+    assert bench.submit_answer(batch, refused(404, "PLATFORM.INTEGRATION_NOT_FOUND")) is SubmitVerdict.PARK
     assert bench.statuses() == {}
-    assert bench.submit_answer(batch, refused(400, "PLATFORM.INPUT_INVALID")) is Verdict.SPLIT
+    assert bench.submit_answer(batch, refused(400, "PLATFORM.INPUT_INVALID")) is SubmitVerdict.SPLIT
     assert bench.statuses() == {0: ("FAILED", "PLATFORM.INPUT_INVALID")}
     assert bench.journal_now().keys() == {journal.POSITION_KEY}

@@ -9,7 +9,7 @@ from daemon.core.answers import TaskFailed, TaskPending
 from daemon.core.model import Error
 from daemon.core.rewording import REPLAYS_MAX
 from daemon.core.step import BatchSealed, LateWatched, Outcome, TaskEnded
-from daemon.core.verdict import Verdict
+from daemon.core.verdict import PollVerdict, SubmitVerdict, TaskVerdict
 
 PASSING = "REMOTE.RATE_LIMIT_EXCEEDED"
 CUSTOMER = "INTEGRATION.PERMISSION_MISSING"
@@ -46,7 +46,7 @@ def only_the_position_is_left(bench):
 def test_each_item_of_a_completed_task_has_its_own_result(bench):
     batch = bench.accepted("a", "b")
     answer = bench.completed(succeeded("a"), failed("b", "LMS.COURSE_ARCHIVED"))
-    assert bench.poll_answer(batch, answer) is None
+    assert bench.poll_answer(batch, answer) is PollVerdict.COMPLETED
     assert bench.statuses() == {0: ("SUCCEEDED", None), 1: ("FAILED", "LMS.COURSE_ARCHIVED")}
     result = bench.results[0]
     assert (result.course_id, result.batch_id, result.task_id) == ("kombo-a", batch.id, "task-1")
@@ -59,7 +59,7 @@ def test_one_verdict_is_one_transaction(bench):
     """R2: results, both tombstones and the successor are in the same step."""
     batch = bench.accepted("a", "b")
     answer = bench.completed(succeeded("a"), failed("b", PASSING))
-    bench.shard.poll_answered(batch.id, answer, bench.body(batch), bench.now)
+    bench.polled(batch, answer)
     step = bench.shard.take_step()
     assert [result.offset for result in step.results] == [0]
     written = dict(step.journal)
@@ -72,7 +72,7 @@ def test_one_verdict_is_one_transaction(bench):
 def test_a_crash_before_the_verdict_is_committed_asks_again(bench):
     batch = bench.accepted("a")
     answer = bench.completed(succeeded("a"))
-    bench.shard.poll_answered(batch.id, answer, None, bench.now)
+    bench.polled(batch, answer)
     bench.crash()
     assert bench.statuses() == {}
     bench.poll_answer(bench.shard.batches[batch.id], answer)
@@ -391,7 +391,7 @@ def test_the_host_clock_takes_no_part(bench):
 )
 def test_a_failed_task_that_ends_its_changes(bench, code, status, outcome):
     batch = bench.accepted("a", "b")
-    assert bench.poll_answer(batch, bench.task_failed(code)) is None
+    assert bench.poll_answer(batch, bench.task_failed(code)) in (TaskVerdict.FAIL, TaskVerdict.TIMED_OUT)
     assert bench.statuses() == {0: (status, code), 1: (status, code)}
     assert [each for each, _ in ended(bench)] == [outcome]
     assert only_the_position_is_left(bench)
@@ -407,7 +407,7 @@ def test_the_apis_own_time_out_frees_the_course(bench):
 
 def test_a_failed_task_that_may_pass_sends_its_items_again(bench):
     batch = bench.accepted("a", "b")
-    assert bench.poll_answer(batch, bench.task_failed("REMOTE.SERVICE_UNAVAILABLE")) is None
+    assert bench.poll_answer(batch, bench.task_failed("REMOTE.SERVICE_UNAVAILABLE")) is TaskVerdict.RESUBMIT
     assert bench.statuses() == {}
     assert {item.failures for each in wait_and_seal(bench) for item in each.items} == {1}
 
@@ -429,7 +429,7 @@ def test_the_halves_of_a_failed_task_are_younger_than_it(bench):
     assert {half.api_floor for half in bench.shard.batches.values()} == {answer.created_at}
 
 
-@pytest.mark.parametrize(("code", "verdict"), [(CUSTOMER, Verdict.PARK), (OUR_KEY, Verdict.HALT)])
+@pytest.mark.parametrize(("code", "verdict"), [(CUSTOMER, TaskVerdict.PARK), (OUR_KEY, TaskVerdict.HALT)])
 def test_a_task_that_failed_for_our_or_the_customers_side_ends_no_change(bench, code, verdict):
     batch = bench.accepted("a", "b")
     assert bench.poll_answer(batch, bench.task_failed(code)) is verdict
@@ -455,7 +455,7 @@ def test_what_comes_back_from_parking_together_is_not_the_same_bytes_each_time()
 def test_a_change_that_waited_too_long_for_its_customer_fails_with_the_customers_code(bench):
     batch = bench.accepted("a")
     bench.pass_time(6 * DAY)
-    assert bench.poll_answer(batch, bench.task_failed(CUSTOMER)) is Verdict.PARK
+    assert bench.poll_answer(batch, bench.task_failed(CUSTOMER)) is TaskVerdict.PARK
     (batch,) = wait_and_seal(bench)
     bench.accept(batch)
     bench.pass_time(DAY)
@@ -467,9 +467,9 @@ def test_our_own_fault_ends_no_change_however_long_it_lasts(bench):
     batch = bench.accepted("a")
     for _ in range(20):
         bench.pass_time(7 * DAY)
-        assert bench.poll_answer(batch, bench.task_failed(OUR_KEY)) is Verdict.HALT
+        assert bench.poll_answer(batch, bench.task_failed(OUR_KEY)) is TaskVerdict.HALT
         (batch,) = wait_and_seal(bench)
-        assert bench.submit_answer(batch, refused(401, OUR_KEY)) is Verdict.HALT
+        assert bench.submit_answer(batch, refused(401, OUR_KEY)) is SubmitVerdict.HALT
         bench.accept(batch)
     assert bench.statuses() == {}
 
@@ -519,8 +519,8 @@ def test_blindness_is_never_a_time_out(bench):
     batch = bench.accepted("a")
     bench.pass_time(100 * DAY)
     for answer in (UNANSWERED, refused(500), refused(503, PASSING), refused(403)):
-        assert bench.poll_answer(batch, answer) is Verdict.BLIND
-    assert bench.poll_answer(batch, refused(401, OUR_KEY)) is Verdict.HALT
+        assert bench.poll_answer(batch, answer) is PollVerdict.BLIND
+    assert bench.poll_answer(batch, refused(401, OUR_KEY)) is PollVerdict.HALT
     assert bench.statuses() == {}
     assert batch.task_id == "task-1"
 
@@ -592,7 +592,9 @@ def test_a_late_task_that_the_api_has_forgotten_is_watched_to_the_end(bench):
     _, late = timed_out(bench, "a")
     bench.pass_time(DAY)
     created = late.record.created_at
-    assert bench.late_answer(late, refused(404, api_time=created + 2 * round(DAY * 1000))) is None
+    assert (
+        bench.late_answer(late, refused(404, api_time=created + 2 * round(DAY * 1000))) is PollVerdict.BLIND
+    )
     assert late.task_id in bench.shard.late
     bench.late_answer(late, refused(404, api_time=created + 2 * round(DAY * 1000) + 1))
     assert bench.shard.late == {}
@@ -601,9 +603,9 @@ def test_a_late_task_that_the_api_has_forgotten_is_watched_to_the_end(bench):
 def test_blindness_and_a_refused_key_end_no_watch(bench):
     _, late = timed_out(bench, "a")
     far = bench.now.wall + 100 * round(DAY * 1000)
-    assert bench.late_answer(late, UNANSWERED) is Verdict.BLIND
-    assert bench.late_answer(late, refused(401, OUR_KEY, api_time=far)) is Verdict.HALT
-    assert bench.late_answer(late, refused(500, api_time=far)) is None
+    assert bench.late_answer(late, UNANSWERED) is PollVerdict.BLIND
+    assert bench.late_answer(late, refused(401, OUR_KEY, api_time=far)) is PollVerdict.HALT
+    assert bench.late_answer(late, refused(500, api_time=far)) is PollVerdict.BLIND
     assert late.task_id in bench.shard.late
 
 
@@ -613,12 +615,12 @@ def test_blindness_and_a_refused_key_end_no_watch(bench):
 @pytest.mark.parametrize(
     ("answer", "verdict"),
     [
-        (UNANSWERED, Verdict.RETRY),
-        (refused(429, PASSING), Verdict.RETRY),
-        (refused(502), Verdict.RETRY),
-        (refused(401, OUR_KEY), Verdict.HALT),
-        (refused(409, "INTEGRATION.SETUP_SYNC_PENDING"), Verdict.PARK),
-        (refused(403), Verdict.PARK),
+        (UNANSWERED, SubmitVerdict.RETRY),
+        (refused(429, PASSING), SubmitVerdict.RETRY),
+        (refused(502), SubmitVerdict.RETRY),
+        (refused(401, OUR_KEY), SubmitVerdict.HALT),
+        (refused(409, "INTEGRATION.SETUP_SYNC_PENDING"), SubmitVerdict.PARK),
+        (refused(403), SubmitVerdict.PARK),
     ],
 )
 def test_a_refusal_that_may_pass_keeps_the_same_bytes(bench, answer, verdict):
@@ -638,7 +640,7 @@ def test_a_batch_refused_for_its_content_is_halved_down_to_the_item_to_blame(ben
         batch = next(iter(bench.shard.batches.values()))
         ids = [item.origin_id for item in batch.items]
         if bad in ids:
-            assert bench.submit_answer(batch, refused(422)) is Verdict.SPLIT
+            assert bench.submit_answer(batch, refused(422)) is SubmitVerdict.SPLIT
         else:
             bench.accept(batch)
             bench.poll_answer(batch, bench.completed(*map(succeeded, ids)))
@@ -665,7 +667,7 @@ def test_what_waits_for_a_course_waits_for_its_half_too(bench):
 
 def test_a_refusal_that_names_no_hope_fails_every_item(bench):
     batch = bench.seal("a", "b")
-    assert bench.submit_answer(batch, refused(404, "PLATFORM.INTEGRATION_NOT_FOUND")) is Verdict.FAIL
+    assert bench.submit_answer(batch, refused(404, "PLATFORM.INTEGRATION_NOT_FOUND")) is SubmitVerdict.FAIL
     code = "PLATFORM.INTEGRATION_NOT_FOUND"
     assert bench.statuses() == {0: ("FAILED", code), 1: ("FAILED", code)}
     assert only_the_position_is_left(bench)
@@ -675,11 +677,11 @@ def test_a_refusal_that_names_no_hope_fails_every_item(bench):
 @pytest.mark.parametrize(
     ("answer", "verdict"),
     [
-        (refused(404, "PLATFORM.INTEGRATION_NOT_FOUND"), Verdict.PARK),
-        (refused(409, "INTEGRATION.INACTIVE"), Verdict.PARK),
-        (refused(403), Verdict.PARK),
-        (refused(401, OUR_KEY), Verdict.HALT),
-        (refused(429), Verdict.RETRY),
+        (refused(404, "PLATFORM.INTEGRATION_NOT_FOUND"), SubmitVerdict.PARK),
+        (refused(409, "INTEGRATION.INACTIVE"), SubmitVerdict.PARK),
+        (refused(403), SubmitVerdict.PARK),
+        (refused(401, OUR_KEY), SubmitVerdict.HALT),
+        (refused(429), SubmitVerdict.RETRY),
     ],
 )
 def test_while_fate_is_unknown_no_refusal_but_validation_ends_anything(bench, before, answer, verdict):
@@ -694,7 +696,7 @@ def test_while_fate_is_unknown_no_refusal_but_validation_ends_anything(bench, be
     assert bench.submit_answer(batch, answer) is verdict
     assert bench.statuses() == {}
     assert batch.id in bench.shard.batches
-    assert bench.submit_answer(batch, refused(400, "PLATFORM.INPUT_INVALID")) is Verdict.SPLIT
+    assert bench.submit_answer(batch, refused(400, "PLATFORM.INPUT_INVALID")) is SubmitVerdict.SPLIT
     assert bench.statuses() == {0: ("FAILED", "PLATFORM.INPUT_INVALID")}
 
 
@@ -717,10 +719,10 @@ def test_a_submission_parked_longer_than_anyone_should_wait_ends_what_is_too_old
     bench.pass_time(5 * DAY)
     bench.publish("young")
     (batch,) = bench.linger()
-    assert bench.submit_answer(batch, refused(409, CUSTOMER)) is Verdict.PARK
+    assert bench.submit_answer(batch, refused(409, CUSTOMER)) is SubmitVerdict.PARK
     assert batch.id in bench.shard.batches
     bench.pass_time(2 * DAY + 1)
-    assert bench.submit_answer(batch, refused(409, CUSTOMER)) is Verdict.PARK
+    assert bench.submit_answer(batch, refused(409, CUSTOMER)) is SubmitVerdict.PARK
     assert bench.statuses() == {0: ("FAILED", CUSTOMER)}
     bench.crash()
     (again,) = wait_and_seal(bench)

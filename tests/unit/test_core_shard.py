@@ -236,7 +236,7 @@ def test_a_wait_that_replaces_one_in_the_journal_and_is_sealed_at_once_leaves_no
     first = bench.accepted("a")
     bench.publish("a")
     bench.linger()
-    bench.shard.poll_answered(first.id, bench.completed(succeeded("a")), None, bench.now)
+    bench.polled(first, bench.completed(succeeded("a")))
     bench.publish("a")
     bench.pass_time(1)
     bench.shard.tick(bench.now)

@@ -3,7 +3,7 @@
 import pytest
 
 from daemon.core import verdict
-from daemon.core.verdict import Verdict
+from daemon.core.verdict import ItemVerdict, PollVerdict, SubmitVerdict, TaskVerdict
 
 CUSTOMER = [
     "INTEGRATION.SETUP_SYNC_PENDING",
@@ -39,13 +39,13 @@ def every(codes, expected):
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        *every(CUSTOMER, Verdict.PARK),
-        *every(INPUT, Verdict.SPLIT),
-        *every(THROTTLES + UNCLEAR, Verdict.RETRY),
-        *every(OURS, Verdict.HALT),
-        *every(CONTENT, Verdict.FAIL),
-        ("PLATFORM.INTEGRATION_NOT_FOUND", Verdict.FAIL),
-        ("INTEGRATION.NEVER_HEARD_OF", Verdict.PARK),
+        *every(CUSTOMER, SubmitVerdict.PARK),
+        *every(INPUT, SubmitVerdict.SPLIT),
+        *every(THROTTLES + UNCLEAR, SubmitVerdict.RETRY),
+        *every(OURS, SubmitVerdict.HALT),
+        *every(CONTENT, SubmitVerdict.FAIL),
+        ("PLATFORM.INTEGRATION_NOT_FOUND", SubmitVerdict.FAIL),
+        ("INTEGRATION.NEVER_HEARD_OF", SubmitVerdict.PARK),
     ],
 )
 def test_submit_follows_the_code_whatever_the_status(code, status, expected):
@@ -56,10 +56,10 @@ def test_submit_follows_the_code_whatever_the_status(code, status, expected):
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
-        *[(status, Verdict.SPLIT) for status in (400, 413, 422)],
-        *[(status, Verdict.RETRY) for status in (429, 500, 502, 503, 504, 599)],
-        *[(status, Verdict.PARK) for status in (301, 401, 402, 403, 409, 418)],
-        (404, Verdict.FAIL),
+        *[(status, SubmitVerdict.SPLIT) for status in (400, 413, 422)],
+        *[(status, SubmitVerdict.RETRY) for status in (429, 500, 502, 503, 504, 599)],
+        *[(status, SubmitVerdict.PARK) for status in (301, 401, 402, 403, 409, 418)],
+        (404, SubmitVerdict.FAIL),
     ],
 )
 def test_submit_follows_the_status_where_the_code_says_nothing(code, status, expected):
@@ -88,23 +88,23 @@ def test_fate_is_known_only_from_the_api_itself(code, status, understood):
 
 
 def test_only_validation_is_a_function_of_the_bytes_alone():
-    assert [each for each in Verdict if verdict.is_conclusive(each)] == [Verdict.SPLIT]
+    assert [each for each in SubmitVerdict if verdict.is_conclusive(each)] == [SubmitVerdict.SPLIT]
 
 
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        *every(CUSTOMER, Verdict.PARK),
-        *every(INPUT, Verdict.SPLIT),
-        *every(THROTTLES + UNCLEAR, Verdict.RESUBMIT),
-        *every(OURS, Verdict.HALT),
-        *every(CONTENT, Verdict.FAIL),
-        ("PLATFORM.TASK_TIMED_OUT", Verdict.TIMED_OUT),
-        ("PLATFORM.INTEGRATION_NOT_FOUND", Verdict.FAIL),
-        ("INTEGRATION.NEVER_HEARD_OF", Verdict.PARK),
-        ("REMOTE.NEVER_HEARD_OF", Verdict.RESUBMIT),
-        ("", Verdict.RESUBMIT),
-        (None, Verdict.RESUBMIT),
+        *every(CUSTOMER, TaskVerdict.PARK),
+        *every(INPUT, TaskVerdict.SPLIT),
+        *every(THROTTLES + UNCLEAR, TaskVerdict.RESUBMIT),
+        *every(OURS, TaskVerdict.HALT),
+        *every(CONTENT, TaskVerdict.FAIL),
+        ("PLATFORM.TASK_TIMED_OUT", TaskVerdict.TIMED_OUT),
+        ("PLATFORM.INTEGRATION_NOT_FOUND", TaskVerdict.FAIL),
+        ("INTEGRATION.NEVER_HEARD_OF", TaskVerdict.PARK),
+        ("REMOTE.NEVER_HEARD_OF", TaskVerdict.RESUBMIT),
+        ("", TaskVerdict.RESUBMIT),
+        (None, TaskVerdict.RESUBMIT),
     ],
 )
 def test_failed_task(code, expected):
@@ -114,11 +114,11 @@ def test_failed_task(code, expected):
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        *every(INPUT + CONTENT, Verdict.FAIL),
-        *every(THROTTLES + UNCLEAR, Verdict.RESUBMIT),
-        *every(CUSTOMER, Verdict.FAIL),
-        ("REMOTE.NEVER_HEARD_OF", Verdict.FAIL),
-        (None, Verdict.RESUBMIT),
+        *every(INPUT + CONTENT, ItemVerdict.FAIL),
+        *every(THROTTLES + UNCLEAR, ItemVerdict.RESUBMIT),
+        *every(CUSTOMER, ItemVerdict.FAIL),
+        ("REMOTE.NEVER_HEARD_OF", ItemVerdict.FAIL),
+        (None, ItemVerdict.RESUBMIT),
     ],
 )
 def test_failed_item(code, expected):
@@ -127,20 +127,20 @@ def test_failed_item(code, expected):
 
 @pytest.mark.parametrize("status", ANY_STATUS)
 def test_poll_halts_for_our_key_alone(status):
-    assert {verdict.of_poll(code, status) for code in OURS} == {Verdict.HALT}
-    assert verdict.of_poll("INTEGRATION.AUTHENTICATION_INVALID", status) is not Verdict.HALT
+    assert {verdict.of_poll(code, status) for code in OURS} == {PollVerdict.HALT}
+    assert verdict.of_poll("INTEGRATION.AUTHENTICATION_INVALID", status) is not PollVerdict.HALT
 
 
 @pytest.mark.parametrize("code", [None, *CUSTOMER, *INPUT, *THROTTLES, *CONTENT])
 @pytest.mark.parametrize("status", [s for s in ANY_STATUS if s != 404])
 def test_a_poll_that_brings_no_task_is_blindness(code, status):
-    assert verdict.of_poll(code, status) is Verdict.BLIND
+    assert verdict.of_poll(code, status) is PollVerdict.BLIND
 
 
 def test_a_poll_that_does_not_find_the_task_has_lost_it():
-    assert verdict.of_poll(None, 404) is Verdict.LOST
-    assert verdict.of_poll("PLATFORM.NEVER_HEARD_OF", 404) is Verdict.LOST
+    assert verdict.of_poll(None, 404) is PollVerdict.LOST
+    assert verdict.of_poll("PLATFORM.NEVER_HEARD_OF", 404) is PollVerdict.LOST
 
 
 def test_a_poll_that_does_not_find_the_integration_has_not_lost_the_task():
-    assert verdict.of_poll("PLATFORM.INTEGRATION_NOT_FOUND", 404) is Verdict.BLIND
+    assert verdict.of_poll("PLATFORM.INTEGRATION_NOT_FOUND", 404) is PollVerdict.BLIND

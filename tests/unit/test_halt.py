@@ -11,10 +11,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.config import Settings
-from daemon.core.answers import Refused
+from daemon.core.answers import Accepted, Refused, SubmitAnswer
 from daemon.core.flow import Flow
+from daemon.core.judge import Judge
 from daemon.core.model import Error, Now
-from daemon.core.verdict import Verdict
+from daemon.core.verdict import SubmitVerdict
 from daemon.runtime import halt as module
 from daemon.runtime.halt import REMIND_INTERVAL, Halt
 from daemon.runtime.ports import Ports
@@ -22,6 +23,7 @@ from daemon.telemetry.health import Health
 
 KEY_REFUSED = Refused(401, Error("PLATFORM.AUTHENTICATION_INVALID", "no such key"))
 DENIED = Refused(403, Error(None, "Forbidden"))
+ACCEPTED = Accepted("task")
 
 
 class World:
@@ -38,7 +40,8 @@ class World:
         clock: Any = self
         no_part: Any = None
         ports = Ports(settings, no_part, no_part, clock, random.Random(1), no_part, self.health)
-        self.halt = Halt(ports, self.flow, self.key_changed, self.on_resume)
+        self.judge_of_answers = Judge(settings)
+        self.halt = Halt(ports, self.flow, self.judge_of_answers, self.key_changed, self.on_resume)
 
     def now(self) -> Now:
         return self.time
@@ -54,9 +57,15 @@ class World:
     def on_resume(self) -> None:
         self.resumed += 1
 
-    def judge(self, answer: Refused, sent_with: int, integration: str = "i") -> Verdict | None:
-        verdict = Verdict.HALT if answer is KEY_REFUSED else Verdict.PARK
-        return self.halt.judge(integration, answer, verdict, sent_with, self.time)
+    @property
+    def key_number(self) -> int:
+        return self.judge_of_answers.key_number
+
+    def judge(self, answer: SubmitAnswer, sent_with: int, integration: str = "i") -> SubmitVerdict:
+        """The answer to a POST, judged and followed."""
+        ruling = self.judge_of_answers.submit(integration, answer, sent_with, fate_unknown=False)
+        self.halt.follow(ruling.key, getattr(answer, "error", None), self.time)
+        return ruling.verdict
 
     async def looked(self) -> None:
         """The file has been looked at once more, and what that found is done."""
@@ -75,7 +84,7 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
 
 
 async def test_another_key_in_the_file_resumes(world):
-    assert world.judge(KEY_REFUSED, world.halt.key_number) is Verdict.HALT
+    assert world.judge(KEY_REFUSED, world.key_number) is SubmitVerdict.HALT
     assert world.health.halt_reason == "PLATFORM.AUTHENTICATION_INVALID: no such key"
     await world.looked()
     assert world.flow.halted is not None
@@ -90,56 +99,56 @@ async def test_another_key_in_the_file_resumes(world):
 
 @pytest.mark.parametrize("late", [KEY_REFUSED, DENIED])
 async def test_a_refusal_of_the_key_of_before_that_comes_late_halts_nothing(world, late):
-    old = world.halt.key_number
+    old = world.key_number
     world.judge(KEY_REFUSED, old)
     world.file = "new"
     await world.looked()
 
     for integration in ("i", "j", "k"):
         # Neither parked nor failed: it is sent again, with the new key.
-        assert world.judge(late, old, integration) is Verdict.HALT
+        assert world.judge(late, old, integration) is SubmitVerdict.REKEYED
 
     assert world.flow.halted is None
     assert world.health.halt_reason is None
-    assert world.judge(KEY_REFUSED, world.halt.key_number) is Verdict.HALT
+    assert world.judge(KEY_REFUSED, world.key_number) is SubmitVerdict.HALT
     assert world.flow.halted is not None
 
 
 async def test_what_was_taken_with_the_key_of_before_says_nothing_about_this_one(world):
-    old = world.halt.key_number
+    old = world.key_number
     world.judge(KEY_REFUSED, old)
     world.file = "new"
     await world.looked()
-    world.judge(KEY_REFUSED, world.halt.key_number)
+    world.judge(KEY_REFUSED, world.key_number)
 
-    world.halt.key_works(old)
+    world.judge(ACCEPTED, old)
     assert world.flow.halted is not None
 
-    world.halt.key_works(world.halt.key_number)
+    world.judge(ACCEPTED, world.key_number)
     assert world.flow.halted is None
 
 
 async def test_one_integration_that_is_denied_without_a_code_is_not_about_the_key(world):
-    assert world.judge(DENIED, world.halt.key_number, "i") is Verdict.PARK
-    assert world.judge(DENIED, world.halt.key_number, "i") is Verdict.PARK
+    assert world.judge(DENIED, world.key_number, "i") is SubmitVerdict.PARK
+    assert world.judge(DENIED, world.key_number, "i") is SubmitVerdict.PARK
     assert world.flow.halted is None
 
-    assert world.judge(DENIED, world.halt.key_number, "j") is Verdict.HALT
+    assert world.judge(DENIED, world.key_number, "j") is SubmitVerdict.HALT
     assert world.flow.halted is not None
 
 
 async def test_two_integrations_that_are_denied_are_not_about_a_key_that_works_for_others(world):
-    key = world.halt.key_number
+    key = world.key_number
     for integration in ("i", "j", "i", "k"):
-        assert world.judge(DENIED, key, integration) is Verdict.PARK
-        world.halt.key_works(key)
+        assert world.judge(DENIED, key, integration) is SubmitVerdict.PARK
+        world.judge(ACCEPTED, key)
     assert world.flow.halted is None
 
 
 async def test_said_at_once_and_then_once_a_minute_until_it_goes_on(world):
     with capture_logs() as lines:
-        world.judge(KEY_REFUSED, world.halt.key_number)
-        world.judge(KEY_REFUSED, world.halt.key_number)
+        world.judge(KEY_REFUSED, world.key_number)
+        world.judge(KEY_REFUSED, world.key_number)
         await world.looked()
         assert told(lines) == 1
 

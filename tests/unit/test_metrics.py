@@ -16,12 +16,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from daemon.core.answers import Trouble
 from daemon.core.model import Error, Item, Now, Rejection, RejectReason, Result, Status
 from daemon.core.step import Batch, BatchSealed, Outcome, Step, TaskAccepted, TaskEnded, TaskLost, Trigger
-from daemon.core.verdict import Verdict
 from daemon.core.waiting import WaitReason, Waits
 from daemon.telemetry import projection
 from daemon.telemetry.catalogue import CATALOGUE, PENDING_AGE, Kind
 from daemon.telemetry.health import Health
-from daemon.telemetry.labels import CertificateUsage, DropReason, LogLevel, Rebalance, TaskSource
+from daemon.telemetry.labels import CertificateUsage, DropReason, LogLevel, Rebalance, Resend, TaskSource
 from daemon.telemetry.metrics import Metrics, pending_ages
 from daemon.telemetry.reference import reference
 from daemon.telemetry.snapshot import Lag, Snapshot, nothing_yet
@@ -218,7 +217,7 @@ def test_no_label_value_from_outside_the_enums_is_taken():
     with pytest.raises(KeyError):
         metrics.result("course-17", 1.0)
     with pytest.raises(KeyError):
-        metrics.http_retry(Verdict.FAIL)
+        metrics.http_retry("course-17")
     with pytest.raises(KeyError):
         metrics.http("course-17", "2xx", 1.0)
     assert "course-17" not in metrics.exposition().decode()
@@ -300,7 +299,7 @@ def test_a_clock_that_was_set_back_makes_no_negative_durations():
 def test_what_the_runtime_tells_is_counted():
     metrics = make()
     metrics.task_created(TaskSource.RESTORE, 7)
-    metrics.http_retry(Verdict.RETRY)
+    metrics.http_retry(Resend.RETRY)
     metrics.commit(0.25)
     metrics.shard_dropped(DropReason.FENCED)
     metrics.restore_progress(500)

@@ -9,18 +9,19 @@ from typing import Any
 import msgspec
 
 from daemon.codec import encode_result
-from daemon.core import settle
+from daemon.core import judge, settle
 from daemon.core import shard as shard_module
 from daemon.core import verdict as table
-from daemon.core.answers import Accepted, ItemOutcome, NoAnswer, TaskCompleted
+from daemon.core.answers import Accepted, ItemOutcome, NoAnswer
 from daemon.core.backlog import Backlog, rejection_of
 from daemon.core.breaker import Breaker
 from daemon.core.flow import Flow
-from daemon.core.memory import Memory, attempt_of
+from daemon.core.judge import Judge, KeyEvidence, PollRuling, SubmitRuling
+from daemon.core.memory import Memory, Retry, attempt_of
 from daemon.core.model import Change, Error, Item, Now, Rejection, RejectReason, Status
 from daemon.core.shard import Shard
 from daemon.core.step import Batch, LateTask, Outcome
-from daemon.core.verdict import Verdict
+from daemon.core.verdict import SubmitVerdict
 from daemon.core.waiting import Held, Waiting
 from daemon.log.port import Records
 from daemon.runtime import outbound
@@ -156,12 +157,12 @@ class _AllSucceeded(dict[str, ItemOutcome]):
 
 @mutant("C3", "A completed task counts for all of its items, whatever it says of each.")
 def completed_means_succeeded(patch: Patch) -> None:
-    patch(settle, "outcomes_by_course", lambda outcomes: _AllSucceeded())
+    patch(judge, "outcomes_by_course", lambda outcomes: _AllSucceeded())
 
 
 @mutant("C3", "An item that the result of the task leaves out counts as succeeded.")
 def left_out_means_succeeded(patch: Patch) -> None:
-    by_course = settle.outcomes_by_course
+    by_course = judge.outcomes_by_course
 
     def outcomes_by_course(outcomes: tuple[ItemOutcome, ...]) -> Any:
         class LeftOutSucceeded(dict[str, ItemOutcome]):
@@ -170,37 +171,37 @@ def left_out_means_succeeded(patch: Patch) -> None:
 
         return LeftOutSucceeded(by_course(outcomes))
 
-    patch(settle, "outcomes_by_course", outcomes_by_course)
+    patch(judge, "outcomes_by_course", outcomes_by_course)
 
 
 @mutant("C3", "A change has succeeded as soon as the API has accepted its batch.")
 def accepted_means_succeeded(patch: Patch) -> None:
     submit_answered = settle.submit_answered
 
-    def answered(memory: Memory, batch: Batch, answer: Any, now: Now) -> Verdict | None:
+    def answered(memory: Memory, batch: Batch, answer: Any, ruling: SubmitRuling, now: Now) -> None:
         if not isinstance(answer, Accepted):
-            return submit_answered(memory, batch, answer, now)
+            submit_answered(memory, batch, answer, ruling, now)
+            return
         batch.task_id, batch.accepted_at = answer.task_id, now.wall
         memory.close(batch)
         for item in batch.items:
             memory.end(batch.integration_id, item, Status.SUCCEEDED, now, attempt=attempt_of(batch))
-        return None
 
     patch(settle, "submit_answered", answered)
 
 
 @mutant("C3", "Outcomes are told apart by their place in the answer, not by the course they name.")
 def outcomes_by_place(patch: Patch) -> None:
-    completed = settle._completed
+    rulings = judge._item_rulings
 
-    def by_place(memory: Memory, batch: Batch, answer: TaskCompleted, body: Any, now: Now) -> None:
+    def by_place(items: tuple[Item, ...], outcomes: tuple[ItemOutcome, ...]) -> Any:
         named = tuple(
             ItemOutcome(item.origin_id, outcome.succeeded, outcome.course_id, outcome.error)
-            for item, outcome in zip(batch.items, answer.outcomes, strict=False)
+            for item, outcome in zip(items, outcomes, strict=False)
         )
-        completed(memory, batch, TaskCompleted(answer.created_at, answer.completed_at, named), body, now)
+        return rulings(items, named)
 
-    patch(settle, "_completed", by_place)
+    patch(judge, "_item_rulings", by_place)
 
 
 # --- 4. One body per submission -------------------------------------------------------------------
@@ -210,12 +211,11 @@ def outcomes_by_place(patch: Patch) -> None:
 def body_is_not_frozen(patch: Patch) -> None:
     submit_answered = settle.submit_answered
 
-    def answered(memory: Memory, batch: Batch, answer: Any, now: Now) -> Verdict | None:
-        verdict = submit_answered(memory, batch, answer, now)
-        if verdict is Verdict.RETRY and batch.body is not None and batch.id in memory.batches:
+    def answered(memory: Memory, batch: Batch, answer: Any, ruling: SubmitRuling, now: Now) -> None:
+        submit_answered(memory, batch, answer, ruling, now)
+        if ruling.verdict is SubmitVerdict.RETRY and batch.body is not None and batch.id in memory.batches:
             items = settle.split_body(batch.body)
             batch.body = b'{"items": [' + b",".join(reversed(items)) + b"]}"
-        return verdict
 
     patch(settle, "submit_answered", answered)
 
@@ -251,7 +251,14 @@ def one_waits_for_all(patch: Patch) -> None:
 
 @mutant("C5", "A 403 without a code from one integration halts the process.", Kind.ISOLATION)
 def one_denial_halts(patch: Patch) -> None:
-    patch(Halt, "_second_denial", lambda halt, integration_id: True)
+    denied = Judge._evidence
+
+    def evidence(own: Judge, integration_id: str, answer: Any, sent_with: int) -> KeyEvidence:
+        if table.is_denial(answer.error.code, answer.status):
+            return KeyEvidence.REFUSED
+        return denied(own, integration_id, answer, sent_with)
+
+    patch(Judge, "_evidence", evidence)
 
 
 # --- 6. Bounded -----------------------------------------------------------------------------------
@@ -380,13 +387,13 @@ def no_places(patch: Patch) -> None:
 
 @mutant("C6", "A place that comes free wakes none of those who wait for one.")
 def freed_place_stays_idle(patch: Patch) -> None:
-    verdict_done = Shard._verdict_done
+    settled = Shard._settled
 
     def done(shard: Shard, integration_id: str, now: Now) -> None:
         shard._turned_away = False
-        verdict_done(shard, integration_id, now)
+        settled(shard, integration_id, now)
 
-    patch(Shard, "_verdict_done", done)
+    patch(Shard, "_settled", done)
 
 
 @mutant("C6", "What was accepted goes on counting as held in memory.")
@@ -423,21 +430,24 @@ def backoff_without_limit(patch: Patch) -> None:
 
 @mutant("C7", "A refused key fails the changes of the batch.")
 def wrong_key_fails(patch: Patch) -> None:
-    of_submit = table.of_submit
+    submit = Judge.submit
 
-    def verdict(code: str | None, status: int) -> Verdict:
-        found = of_submit(code, status)
-        return Verdict.FAIL if found is Verdict.HALT else found
+    def fail(
+        own: Judge, integration_id: str, answer: Any, sent_with: int, *, fate_unknown: bool
+    ) -> SubmitRuling:
+        ruling = submit(own, integration_id, answer, sent_with, fate_unknown=fate_unknown)
+        refused = ruling.verdict is SubmitVerdict.HALT
+        return replace(ruling, verdict=SubmitVerdict.FAIL) if refused else ruling
 
-    patch(table, "of_submit", verdict)
+    patch(Judge, "submit", fail)
 
 
 @mutant("C7", "A task that failed for our own key fails its changes.")
 def wrong_key_of_a_task_fails(patch: Patch) -> None:
     is_over = Memory._is_over
 
-    def over(memory: Memory, item: Item, failures: int, verdict: Verdict, now: Now) -> bool:
-        return verdict is Verdict.HALT or is_over(memory, item, failures, verdict, now)
+    def over(memory: Memory, item: Item, failures: int, why: Retry, now: Now) -> bool:
+        return why is Retry.HALTED or is_over(memory, item, failures, why, now)
 
     patch(Memory, "_is_over", over)
 
@@ -446,14 +456,14 @@ def wrong_key_of_a_task_fails(patch: Patch) -> None:
 def silence_fails(patch: Patch) -> None:
     submit_answered = settle.submit_answered
 
-    def answered(memory: Memory, batch: Batch, answer: Any, now: Now) -> Verdict | None:
+    def answered(memory: Memory, batch: Batch, answer: Any, ruling: SubmitRuling, now: Now) -> None:
         if not isinstance(answer, NoAnswer):
-            return submit_answered(memory, batch, answer, now)
+            submit_answered(memory, batch, answer, ruling, now)
+            return
         attempt = attempt_of(batch, Error(None, "no answer"))
         memory.close(batch)
         for item in batch.items:
             memory.end(batch.integration_id, item, Status.FAILED, now, attempt=attempt)
-        return Verdict.FAIL
 
     patch(settle, "submit_answered", answered)
 
@@ -462,19 +472,19 @@ def silence_fails(patch: Patch) -> None:
 def blind_poll_fails(patch: Patch) -> None:
     poll_answered = settle.poll_answered
 
-    def answered(memory: Memory, batch: Batch, answer: Any, body: Any, now: Now) -> Verdict | None:
+    def answered(memory: Memory, batch: Batch, answer: Any, ruling: PollRuling, body: Any, now: Now) -> None:
         if not isinstance(answer, NoAnswer):
-            return poll_answered(memory, batch, answer, body, now)
+            poll_answered(memory, batch, answer, ruling, body, now)
+            return
         attempt = attempt_of(batch, Error("REMOTE.SERVICE_UNAVAILABLE", "no answer"))
         settle._end_all(memory, batch, Outcome.FAILED, attempt, now)
-        return None
 
     patch(settle, "poll_answered", answered)
 
 
 @mutant("C7", "A failure that may pass ends the change at once.")
 def passing_failure_ends(patch: Patch) -> None:
-    patch(Memory, "_is_over", lambda memory, item, failures, verdict, now: True)
+    patch(Memory, "_is_over", lambda memory, item, failures, why, now: True)
 
 
 @mutant("C7", "While halted nothing looks for another key.")
@@ -483,7 +493,13 @@ def key_is_never_read_again(patch: Patch) -> None:
         await asyncio.Event().wait()
 
     patch(Halt, "run", run)
-    patch(Halt, "key_works", lambda halt, sent_with: None)
+    follow = Halt.follow
+
+    def deaf(halt: Halt, evidence: KeyEvidence, error: Any, now: Now) -> None:
+        if evidence is not KeyEvidence.WORKS:
+            follow(halt, evidence, error, now)
+
+    patch(Halt, "follow", deaf)
 
 
 # --- 8. Convergence -------------------------------------------------------------------------------

@@ -7,15 +7,17 @@ from typing import Any
 import msgspec
 
 from daemon.core import journal, settle
+from daemon.core import judge as judge_module
 from daemon.core import step as step_module
 from daemon.core import verdict as table
 from daemon.core.answers import NoAnswer, TaskPending
 from daemon.core.freshness import Freshness
+from daemon.core.judge import Judge, PollRuling, SubmitRuling
 from daemon.core.memory import Memory, attempt_of
 from daemon.core.model import Change, Item, Now, Rejection, Status
 from daemon.core.shard import API_FLOOR_TOLERANCE_MS, Shard
 from daemon.core.step import Batch, Draft, LateTask, Trigger
-from daemon.core.verdict import Verdict
+from daemon.core.verdict import PollVerdict, SubmitVerdict
 from daemon.kombo import wire
 from tests.sim.mutants.registry import Patch, mutant
 from tests.sim.parameters import WATCHED
@@ -112,33 +114,33 @@ def rejected_record_supersedes(patch: Patch) -> None:
 
 @mutant("R11", "A task times out by the host's clock, whatever the poll says.")
 def timed_out_by_host_clock(patch: Patch) -> None:
-    poll_answered = settle.poll_answered
+    poll = Judge.poll
 
-    def answered(memory: Memory, batch: Batch, answer: Any, body: Any, now: Now) -> Verdict | None:
+    def by_our_clock(judge: Judge, batch: Batch, answer: Any, sent_with: int, now: Now) -> PollRuling:
         accepted_at = batch.accepted_at or now.wall
-        if now.wall - accepted_at > memory.settings.task.timeout * 1000:
-            settle._time_out(memory, batch, batch.created_at or accepted_at, now)
-            return None
-        return poll_answered(memory, batch, answer, body, now)
+        if now.wall - accepted_at > judge._task.timeout * 1000:
+            batch.created_at = batch.created_at or accepted_at
+            return PollRuling(PollVerdict.OVERDUE)
+        return poll(judge, batch, answer, sent_with, now)
 
-    patch(settle, "poll_answered", answered)
+    patch(Judge, "poll", by_our_clock)
 
 
 @mutant("R11", "Where a poll tells no API time, the host's clock stands in for it.")
 def host_clock_for_api_time(patch: Patch) -> None:
-    poll_answered = settle.poll_answered
+    poll = Judge.poll
 
-    def answered(memory: Memory, batch: Batch, answer: Any, body: Any, now: Now) -> Verdict | None:
+    def by_our_clock(judge: Judge, batch: Batch, answer: Any, sent_with: int, now: Now) -> PollRuling:
         if isinstance(answer, TaskPending) and answer.api_time is None:
             answer = TaskPending(answer.created_at, now.wall)
-        return poll_answered(memory, batch, answer, body, now)
+        return poll(judge, batch, answer, sent_with, now)
 
-    patch(settle, "poll_answered", answered)
+    patch(Judge, "poll", by_our_clock)
 
 
 @mutant("R11", "A task times out by the API's clock, however short a time ago it was accepted.")
 def timed_out_by_the_apis_clock(patch: Patch) -> None:
-    outlived = settle.has_outlived
+    outlived = judge_module.has_outlived
     patch(
         settle,
         "has_outlived",
@@ -148,16 +150,16 @@ def timed_out_by_the_apis_clock(patch: Patch) -> None:
 
 @mutant("R11", "A task that was not answered for too long has timed out.")
 def blindness_times_out(patch: Patch) -> None:
-    poll_answered = settle.poll_answered
+    poll = Judge.poll
 
-    def answered(memory: Memory, batch: Batch, answer: Any, body: Any, now: Now) -> Verdict | None:
+    def impatient(judge: Judge, batch: Batch, answer: Any, sent_with: int, now: Now) -> PollRuling:
         accepted_at = batch.accepted_at or now.wall
-        if isinstance(answer, NoAnswer) and now.wall - accepted_at > memory.settings.task.timeout * 1000:
-            settle._time_out(memory, batch, batch.created_at or accepted_at, now)
-            return None
-        return poll_answered(memory, batch, answer, body, now)
+        if isinstance(answer, NoAnswer) and now.wall - accepted_at > judge._task.timeout * 1000:
+            batch.created_at = batch.created_at or accepted_at
+            return PollRuling(PollVerdict.OVERDUE)
+        return poll(judge, batch, answer, sent_with, now)
 
-    patch(settle, "poll_answered", answered)
+    patch(Judge, "poll", impatient)
 
 
 # --- R12 TIMED_OUT ends the change, not the course ------------------------------------------------
@@ -165,7 +167,7 @@ def blindness_times_out(patch: Patch) -> None:
 
 @mutant("R12", "A time-out frees the course.")
 def time_out_frees_the_course(patch: Patch) -> None:
-    def time_out(memory: Memory, batch: Batch, created_at: int, now: Now) -> None:
+    def time_out(memory: Memory, batch: Batch, now: Now) -> None:
         attempt = attempt_of(batch, settle.TASK_TIMED_OUT)
         settle._end_all(memory, batch, settle.Outcome.TIMED_OUT, attempt, now)
 
@@ -187,11 +189,10 @@ def watch_not_journalled(patch: Patch) -> None:
 def watch_is_short(patch: Patch) -> None:
     late_answered = settle.late_answered
 
-    def answered(memory: Memory, late: LateTask, answer: Any, now: Now) -> Verdict | None:
-        verdict = late_answered(memory, late, answer, now)
+    def answered(memory: Memory, late: LateTask, answer: Any, ruling: PollRuling, now: Now) -> None:
+        late_answered(memory, late, answer, ruling, now)
         if late.task_id in memory.late:
             memory.forget_late(late)
-        return verdict
 
     patch(settle, "late_answered", answered)
 
@@ -208,21 +209,21 @@ def late_end_is_not_told(patch: Patch) -> None:
 def new_body_after_silence(patch: Patch) -> None:
     submit_answered = settle.submit_answered
 
-    def answered(memory: Memory, batch: Batch, answer: Any, now: Now) -> Verdict | None:
+    def answered(memory: Memory, batch: Batch, answer: Any, ruling: SubmitRuling, now: Now) -> None:
         if not isinstance(answer, NoAnswer) or batch.body is None:
-            return submit_answered(memory, batch, answer, now)
+            submit_answered(memory, batch, answer, ruling, now)
+            return
         entries = list(zip(batch.items, settle.split_body(batch.body), strict=True))
         spaced = [(item, b" " + body) for item, body in reversed(entries)]
         memory.close(batch)
         memory.seal(batch.integration_id, spaced, Trigger.ITEMS, now)
-        return Verdict.SPLIT
 
     patch(settle, "submit_answered", answered)
 
 
 @mutant("R13", "A refusal is believed although an earlier POST may have made a task.")
 def refusal_is_believed(patch: Patch) -> None:
-    patch(table, "is_conclusive", lambda verdict: verdict in (Verdict.SPLIT, Verdict.FAIL))
+    patch(table, "is_conclusive", lambda verdict: verdict in (SubmitVerdict.SPLIT, SubmitVerdict.FAIL))
 
 
 @mutant("R13", "A restored batch counts as never POSTed.")
@@ -247,18 +248,20 @@ def server_error_is_understood(patch: Patch) -> None:
 
 @mutant("R14", "Whether a task is older than its batch is not looked at.")
 def no_floor(patch: Patch) -> None:
-    patch(settle, "is_stale", lambda api_floor, created_at: False)
+    patch(judge_module, "is_stale", lambda api_floor, created_at: False)
 
 
 @mutant("R14", "The floor is what is known when the answer comes, not what was known at sealing.")
 def floor_after_sealing(patch: Patch) -> None:
-    poll_answered = settle.poll_answered
+    saw_task = Memory.saw_task
 
-    def answered(memory: Memory, batch: Batch, answer: Any, body: Any, now: Now) -> Verdict | None:
-        batch.api_floor = memory.freshness.floor(batch.integration_id)
-        return poll_answered(memory, batch, answer, body, now)
+    def saw(memory: Memory, integration_id: str, answer: Any, now: Now) -> None:
+        saw_task(memory, integration_id, answer, now)
+        for batch in memory.batches.values():
+            if batch.integration_id == integration_id:
+                batch.api_floor = memory.freshness.floor(integration_id)
 
-    patch(settle, "poll_answered", answered)
+    patch(Memory, "saw_task", saw)
 
 
 @mutant("R14", "The floor is lost with the process, and begins anew at its start.")
@@ -290,12 +293,12 @@ def one_floor_for_all(patch: Patch) -> None:
 
 @mutant("R14", "A task that looks stale is followed by another body while it is still pending.")
 def overtaken_while_pending(patch: Patch) -> None:
-    outlived = settle.has_outlived
+    outlived = judge_module.has_outlived
 
     def at_once(limit: float, created_at: int, api_time: int | None, accepted_for: float) -> bool:
         return limit == WATCHED or outlived(limit, created_at, api_time, accepted_for)
 
-    patch(settle, "has_outlived", at_once)
+    patch(judge_module, "has_outlived", at_once)
 
 
 @mutant("R14", "A batch is sent although its floor is ahead of the API's clock.")
@@ -329,7 +332,7 @@ def floor_by_host_clock(patch: Patch) -> None:
 
 @mutant("R14", "A task as old as the floor counts as fresh.")
 def floor_itself_is_fresh(patch: Patch) -> None:
-    patch(settle, "is_stale", lambda api_floor, created_at: created_at < api_floor)
+    patch(judge_module, "is_stale", lambda api_floor, created_at: created_at < api_floor)
 
 
 @mutant("R14", "A stale task ends its changes although they could be said in another way.")

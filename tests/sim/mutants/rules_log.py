@@ -324,13 +324,12 @@ def first_value_stays(patch: Patch) -> None:
 def batch_is_written_again(patch: Patch) -> None:
     submit_answered = settle.submit_answered
 
-    def answered(memory: Memory, batch: Batch, answer: Any, now: Now) -> Any:
-        verdict = submit_answered(memory, batch, answer, now)
+    def answered(memory: Memory, batch: Batch, answer: Any, ruling: Any, now: Now) -> None:
+        submit_answered(memory, batch, answer, ruling, now)
         if isinstance(answer, Accepted):
             slim = journal.SealedBatch(
                 batch.integration_id, batch.sealed_at, batch.api_floor, batch.items, msgspec.Raw(b"{}")
             )
             memory.draft.put(journal.batch_key(batch.id), slim)
-        return verdict
 
     patch(settle, "submit_answered", answered)

@@ -1,0 +1,284 @@
+"""The one judge: what each answer of the API means, decided once, before anything acts on it.
+
+`core.verdict` says what an error means by itself. Three things can change that, and they are decided here:
+
+* **The key.** A refusal of our key concerns every integration, unless the call was sent with a key that has been
+  replaced since. A denial without a code (401, 403) is one integration's, until a second integration is denied and no
+  answer in between has shown that the key works.
+* **The fate of a POST.** While an earlier POST of the same bytes may have made a task, a refusal that is not a function
+  of the bytes alone is not believed (R13).
+* **Time.** An earlier task of equal bytes is not this batch's (R14), and a task may have been pending for too long (R11).
+
+One judge serves the whole process, because the key does. A ruling is a frozen value; `core.settle`, `core.flow` and
+the runtime carry it out and decide nothing anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import assert_never
+
+from daemon.config import Settings
+from daemon.core import verdict as table
+from daemon.core.answers import (
+    Accepted,
+    ItemOutcome,
+    NoAnswer,
+    PollAnswer,
+    Refused,
+    SubmitAnswer,
+    TaskCompleted,
+    TaskFailed,
+    TaskPending,
+)
+from daemon.core.freshness import has_outlived, is_stale
+from daemon.core.model import Error, Item, Now
+from daemon.core.step import Batch, LateTask
+from daemon.core.verdict import ItemVerdict, PollVerdict, SubmitVerdict, TaskVerdict
+
+OUTCOME_MISSING = Error(
+    "COURSESYNC.OUTCOME_MISSING",
+    "The task was completed and its result does not name this course.",
+    "No outcome for this item",
+)
+OUTCOME_CONTRADICTORY = Error(
+    "COURSESYNC.OUTCOME_CONTRADICTORY",
+    "The task was completed and its result names this course more than once, with different outcomes.",
+    "Contradictory outcomes for this item",
+)
+
+
+class KeyEvidence(StrEnum):
+    """What an answer says of the API key in use."""
+
+    NONE = "none"
+    WORKS = "works"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitRuling:
+    verdict: SubmitVerdict
+    key: KeyEvidence = KeyEvidence.NONE
+    fate_unknown: bool = False
+    """Whether a POST of these bytes may have made a task that we know nothing of (R13)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRuling:
+    verdict: ItemVerdict
+    course_id: str | None = None
+    error: Error | None = None
+    """Why it did not succeed; None exactly when it did."""
+
+
+@dataclass(frozen=True, slots=True)
+class PollRuling:
+    verdict: PollVerdict
+    key: KeyEvidence = KeyEvidence.NONE
+    task: TaskVerdict | None = None
+    """Present exactly when `verdict` is `FAILED`."""
+    items: tuple[ItemRuling, ...] = ()
+    """Of a `COMPLETED` task: one for each item of the batch, in its order."""
+
+    @property
+    def needs_body(self) -> bool:
+        """Whether carrying this out takes the payload, which was dropped when the API accepted the batch: some of it
+        has to be sent again.
+        """
+        match self.verdict:
+            case PollVerdict.LOST | PollVerdict.REPLAYED:
+                return True
+            case PollVerdict.COMPLETED:
+                return any(item.verdict is ItemVerdict.RESUBMIT for item in self.items)
+            case PollVerdict.FAILED:
+                return self.task not in (TaskVerdict.FAIL, TaskVerdict.TIMED_OUT)
+            case (
+                PollVerdict.PENDING
+                | PollVerdict.OVERDUE
+                | PollVerdict.BLIND
+                | PollVerdict.HALT
+                | PollVerdict.REKEYED
+            ):
+                return False
+            case _:
+                assert_never(self.verdict)
+
+
+class Judge:
+    """Remembers what the answers so far say of the key, and nothing else."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._task = settings.task
+        self._denied: set[str] = set()
+        """Integrations that were denied without a code since the key was last seen to work."""
+        self.key_number = 0
+        """Counts the keys that were in use. A call notes it when it starts: its answer may come when another key is in
+        use, and then says nothing about that one.
+        """
+
+    def key_replaced(self) -> None:
+        """Calls go out with another key from now on."""
+        self.key_number += 1
+        self._denied.clear()
+
+    def submit(
+        self, integration_id: str, answer: SubmitAnswer, sent_with: int, *, fate_unknown: bool
+    ) -> SubmitRuling:
+        """The answer to a POST. `fate_unknown`: whether an earlier POST of the same bytes may have made a task."""
+        match answer:
+            case NoAnswer():
+                return SubmitRuling(SubmitVerdict.RETRY, fate_unknown=True)
+            case Accepted():
+                return SubmitRuling(SubmitVerdict.ACCEPTED, self._works(sent_with))
+            case Refused():
+                code, status = answer.error.code, answer.status
+                unknown = fate_unknown or not table.is_understood(code, status)
+                key = self._evidence(integration_id, answer, sent_with)
+                verdict = table.of_submit(code, status)
+                if key is KeyEvidence.REFUSED:
+                    verdict = SubmitVerdict.HALT
+                elif self._concerns_key(answer) and sent_with != self.key_number:
+                    verdict = SubmitVerdict.REKEYED
+                elif unknown and not (verdict is SubmitVerdict.RETRY or table.is_conclusive(verdict)):
+                    verdict = SubmitVerdict.PARK  # only the same bytes can find the task that may exist
+                return SubmitRuling(verdict, key, unknown)
+            case _:
+                assert_never(answer)
+
+    def poll(self, batch: Batch, answer: PollAnswer, sent_with: int, now: Now) -> PollRuling:
+        """The answer to a GET for the task of a batch."""
+        match answer:
+            case NoAnswer():
+                return PollRuling(PollVerdict.BLIND)
+            case Refused():
+                return self._poll_refused(batch.integration_id, answer, sent_with)
+            case TaskPending() | TaskCompleted() | TaskFailed():
+                return self._task_answered(batch, answer, sent_with, now)
+            case _:
+                assert_never(answer)
+
+    def late(self, late: LateTask, answer: PollAnswer, sent_with: int, now: Now) -> PollRuling:
+        """The answer to a GET for a task that timed out and is still watched (R12). `OVERDUE`: its watch is over."""
+        record = late.record
+        watched = self._task.timeout + self._task.watch_after_timeout
+        accepted_for = now.mono - late.accepted_mono
+
+        def is_over(api_time: int | None) -> bool:
+            return has_outlived(watched, record.created_at, api_time, accepted_for)
+
+        match answer:
+            case NoAnswer():
+                return PollRuling(PollVerdict.BLIND)
+            case Refused():
+                ruling = self._poll_refused(record.integration_id, answer, sent_with)
+                if ruling.verdict is not PollVerdict.LOST:
+                    return ruling
+                # That the API does not know the task any more does not say that nothing of it is applied any more.
+                over = is_over(answer.api_time)
+                return PollRuling(PollVerdict.OVERDUE if over else PollVerdict.BLIND, ruling.key)
+            case TaskPending():
+                verdict = PollVerdict.OVERDUE if is_over(answer.api_time) else PollVerdict.PENDING
+                return PollRuling(verdict, self._works(sent_with))
+            case TaskCompleted():
+                items = tuple(_item_rulings(record.items, answer.outcomes))
+                return PollRuling(PollVerdict.COMPLETED, self._works(sent_with), items=items)
+            case TaskFailed():
+                return PollRuling(
+                    PollVerdict.FAILED, self._works(sent_with), table.of_task(answer.error.code)
+                )
+            case _:
+                assert_never(answer)
+
+    def _task_answered(
+        self, batch: Batch, answer: TaskPending | TaskCompleted | TaskFailed, sent_with: int, now: Now
+    ) -> PollRuling:
+        key = self._works(sent_with)
+        stale = is_stale(batch.api_floor, answer.created_at)
+        match answer:
+            case TaskPending():
+                # One that looks stale may be the batch's own, made while the API's clock was behind the floor: no other
+                # body goes out while it may still run (contract 2).
+                limit = self._task.timeout + (self._task.watch_after_timeout if stale else 0.0)
+                accepted_for = now.mono - batch.accepted_mono
+                if not has_outlived(limit, answer.created_at, answer.api_time, accepted_for):
+                    return PollRuling(PollVerdict.PENDING, key)
+                return PollRuling(PollVerdict.REPLAYED if stale else PollVerdict.OVERDUE, key)
+            case TaskCompleted() | TaskFailed() if stale:
+                return PollRuling(PollVerdict.REPLAYED, key)
+            case TaskCompleted():
+                items = tuple(_item_rulings(batch.items, answer.outcomes))
+                return PollRuling(PollVerdict.COMPLETED, key, items=items)
+            case TaskFailed():
+                verdict = table.of_task(answer.error.code)
+                if verdict is TaskVerdict.HALT:
+                    key = KeyEvidence.REFUSED
+                return PollRuling(PollVerdict.FAILED, key, verdict)
+            case _:
+                assert_never(answer)
+
+    def _poll_refused(self, integration_id: str, answer: Refused, sent_with: int) -> PollRuling:
+        key = self._evidence(integration_id, answer, sent_with)
+        if key is KeyEvidence.REFUSED:
+            return PollRuling(PollVerdict.HALT, key)
+        if self._concerns_key(answer) and sent_with != self.key_number:
+            return PollRuling(PollVerdict.REKEYED)
+        return PollRuling(table.of_poll(answer.error.code, answer.status), key)
+
+    # --- the key ----------------------------------------------------------------------------------
+
+    @staticmethod
+    def _concerns_key(answer: Refused) -> bool:
+        """Whether the answer may be about our key, or certainly is."""
+        code = answer.error.code
+        return code in table.HALTING or table.is_denial(code, answer.status)
+
+    def _evidence(self, integration_id: str, answer: Refused, sent_with: int) -> KeyEvidence:
+        code = answer.error.code
+        if self._concerns_key(answer):
+            if sent_with != self.key_number:
+                return KeyEvidence.NONE
+            if code in table.HALTING:
+                return KeyEvidence.REFUSED
+            self._denied.add(integration_id)
+            return KeyEvidence.REFUSED if len(self._denied) > 1 else KeyEvidence.NONE
+        return KeyEvidence.NONE if code is None else self._works(sent_with)
+
+    def _works(self, sent_with: int) -> KeyEvidence:
+        """The API has dealt with a call of ours: it knows the key that the call was sent with."""
+        if sent_with != self.key_number:
+            return KeyEvidence.NONE
+        self._denied.clear()
+        return KeyEvidence.WORKS
+
+
+def _item_rulings(items: tuple[Item, ...], outcomes: tuple[ItemOutcome, ...]) -> Iterator[ItemRuling]:
+    """One for each item; an outcome that is missing or contradicts another one is no success (API, trap 3)."""
+    found = outcomes_by_course(outcomes)
+    for item in items:
+        outcome = found.get(item.origin_id)
+        if outcome is None:
+            yield ItemRuling(ItemVerdict.RESUBMIT, error=OUTCOME_MISSING)
+        elif outcome.succeeded:
+            yield ItemRuling(ItemVerdict.SUCCEEDED, outcome.course_id)
+        else:
+            assert outcome.error is not None
+            yield ItemRuling(table.of_item(outcome.error.code), error=outcome.error)
+
+
+def outcomes_by_course(outcomes: tuple[ItemOutcome, ...]) -> dict[str, ItemOutcome]:
+    """One outcome per course. A course that is named twice with different outcomes did not succeed:
+    only what the API reported as succeeded, and as nothing else, may be published as such.
+    """
+    found: dict[str, ItemOutcome] = {}
+    for outcome in outcomes:
+        earlier = found.get(outcome.origin_id)
+        if earlier is None:
+            found[outcome.origin_id] = outcome
+        elif earlier.succeeded != outcome.succeeded:
+            found[outcome.origin_id] = ItemOutcome(
+                outcome.origin_id, succeeded=False, course_id=None, error=OUTCOME_CONTRADICTORY
+            )
+    return found
