@@ -63,6 +63,17 @@ class Backlog:
         self._at_limit -= after < self._limits.courses_max_per_integration <= before
         self._above_resume -= after < self._resume_lane <= before
 
+    def body_kept(self, body: bytes | None) -> None:
+        """The body of a batch is in memory from now on."""
+        self.bodies += len(body or b"")
+
+    def body_dropped(self, body: bytes | None) -> None:
+        self.bodies -= len(body or b"")
+
+    def replaced(self, old: bytes, new: bytes) -> None:
+        """A change waits in place of another one."""
+        self.bodies += len(new) - len(old)
+
     # --- asking -----------------------------------------------------------------------------------
 
     def must_pause(self, intake: int, intake_bytes: int, *, paused: bool) -> bool:

@@ -33,9 +33,9 @@ from daemon.core.answers import (
     TaskFailed,
     TaskPending,
 )
+from daemon.core.batch import LateTask, OpenTask
 from daemon.core.freshness import has_outlived, is_stale
 from daemon.core.model import Error, Item, Now
-from daemon.core.step import Batch, LateTask
 from daemon.core.verdict import ItemVerdict, PollVerdict, SubmitVerdict, TaskVerdict
 
 OUTCOME_MISSING = Error(
@@ -148,15 +148,15 @@ class Judge:
             case _:
                 assert_never(answer)
 
-    def poll(self, batch: Batch, answer: PollAnswer, sent_with: int, now: Now) -> PollRuling:
-        """The answer to a GET for the task of a batch."""
+    def poll(self, task: OpenTask, answer: PollAnswer, sent_with: int, now: Now) -> PollRuling:
+        """The answer to a GET for the task of an open batch."""
         match answer:
             case NoAnswer():
                 return PollRuling(PollVerdict.BLIND)
             case Refused():
-                return self._poll_refused(batch.integration_id, answer, sent_with)
+                return self._poll_refused(task.integration_id, answer, sent_with)
             case TaskPending() | TaskCompleted() | TaskFailed():
-                return self._task_answered(batch, answer, sent_with, now)
+                return self._task_answered(task, answer, sent_with, now)
             case _:
                 assert_never(answer)
 
@@ -193,23 +193,23 @@ class Judge:
                 assert_never(answer)
 
     def _task_answered(
-        self, batch: Batch, answer: TaskPending | TaskCompleted | TaskFailed, sent_with: int, now: Now
+        self, task: OpenTask, answer: TaskPending | TaskCompleted | TaskFailed, sent_with: int, now: Now
     ) -> PollRuling:
         key = self._works(sent_with)
-        stale = is_stale(batch.api_floor, answer.created_at)
+        stale = is_stale(task.api_floor, answer.created_at)
         match answer:
             case TaskPending():
                 # One that looks stale may be the batch's own, made while the API's clock was behind the floor: no other
                 # body goes out while it may still run (contract 2).
                 limit = self._task.timeout + (self._task.watch_after_timeout if stale else 0.0)
-                accepted_for = now.mono - batch.accepted_mono
+                accepted_for = now.mono - task.accepted_mono
                 if not has_outlived(limit, answer.created_at, answer.api_time, accepted_for):
                     return PollRuling(PollVerdict.PENDING, key)
                 return PollRuling(PollVerdict.REPLAYED if stale else PollVerdict.OVERDUE, key)
             case TaskCompleted() | TaskFailed() if stale:
                 return PollRuling(PollVerdict.REPLAYED, key)
             case TaskCompleted():
-                items = tuple(_item_rulings(batch.items, answer.outcomes))
+                items = tuple(_item_rulings(task.items, answer.outcomes))
                 return PollRuling(PollVerdict.COMPLETED, key, items=items)
             case TaskFailed():
                 verdict = table.of_task(answer.error.code)

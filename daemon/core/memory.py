@@ -17,11 +17,12 @@ from daemon.config import Settings
 from daemon.core import journal
 from daemon.core.answers import TaskCompleted, TaskFailed, TaskPending
 from daemon.core.backlog import Backlog
+from daemon.core.batch import Batch, LateTask
 from daemon.core.freshness import Freshness
 from daemon.core.journal import Attempt
 from daemon.core.model import Error, Item, Now, Result, Status
 from daemon.core.rewording import next_wording
-from daemon.core.step import Batch, Draft, LateTask, Trigger
+from daemon.core.step import BatchSealed, Draft, Trigger
 from daemon.core.verdict import SubmitVerdict, TaskVerdict, of_task
 from daemon.core.waiting import Held, Waiting, WaitReason, Waits, together
 
@@ -139,7 +140,7 @@ class Memory:
         return (
             sum(len(lane.held) for lane in self.waiting.lanes.values())
             + sum(len(batch.items) for batch in self.batches.values())
-            + len(self.draft.results)
+            + self.draft.ended
         )
 
     # --- batches ----------------------------------------------------------------------------------
@@ -153,7 +154,7 @@ class Memory:
         lane.open_batches += 1
         batch.consumed_at = min([item.consumed_at for item in batch.items])
         self.batches[batch.id] = batch
-        self.backlog.bodies += len(batch.body or b"")
+        self.backlog.body_kept(batch.body)
 
     def seal(
         self,
@@ -183,7 +184,11 @@ class Memory:
         )
         assert batch.id not in self.batches
         self.occupy(batch)
-        self.draft.seal(batch, body, trigger, self.delay(batch, now))
+        record = journal.SealedBatch(
+            integration_id, batch.sealed_at, batch.api_floor, items, msgspec.Raw(body), replays
+        )
+        sealed = BatchSealed(batch.id, integration_id, len(items), len(body), trigger, self.delay(batch, now))
+        self.draft.seal(batch.id, record, sealed)
 
     def delay(self, batch: Batch, now: Now) -> float:
         """Seconds until this batch may be submitted, as far as its floor is concerned (R14)."""
@@ -194,7 +199,7 @@ class Memory:
         before `settled`.
         """
         del self.batches[batch.id]
-        self.backlog.bodies -= len(batch.body or b"")
+        self.backlog.body_dropped(batch.body)
         self.waiting.lane(batch.integration_id).open_batches -= 1
         self._leave(batch.integration_id, batch.items)
         self.draft.erase(journal.batch_key(batch.id))
@@ -203,7 +208,7 @@ class Memory:
 
     def accept(self, batch: Batch, task_id: str, now: Now) -> None:
         """The API has a task for it. The payload goes; it lies in the journal (R9)."""
-        self.backlog.bodies -= len(batch.body or b"")
+        self.backlog.body_dropped(batch.body)
         batch.body = None
         batch.task_id, batch.accepted_at, batch.accepted_mono = task_id, now.wall, now.mono
         self.draft.put(journal.task_key(batch.id), journal.Task(task_id, now.wall))
@@ -211,7 +216,7 @@ class Memory:
     def lose_task(self, batch: Batch, body: bytes) -> None:
         """The API does not know the task any more; `body` is the payload, read back."""
         assert batch.body is None
-        self.backlog.bodies += len(body)
+        self.backlog.body_kept(body)
         batch.body = body
         batch.task_id = batch.accepted_at = None
         self.draft.erase(journal.task_key(batch.id))
@@ -278,7 +283,7 @@ class Memory:
         body = next_wording(body)
         held = Held(kept, body, now.wall + int(delay * 1000), attempt)
         self.hold(integration_id, held, now.mono + delay)
-        self.draft.comes_back(len(body))
+        self.draft.retry_held(len(body))
 
     def _is_over(self, item: Item, failures: int, why: Retry, now: Now) -> bool:
         match why:
@@ -329,8 +334,7 @@ class Memory:
             course_id=course_id,
             superseded_by=superseded_by,
         )
-        self.draft.results.append(result)
-        self.draft.wanted = True
+        self.draft.end(result)
 
     def saw_task(
         self, integration_id: str, answer: TaskPending | TaskCompleted | TaskFailed, now: Now

@@ -21,14 +21,13 @@ from daemon.core.answers import (
     TaskFailed,
     TaskPending,
 )
+from daemon.core.batch import Batch, LateTask
 from daemon.core.journal import Attempt
 from daemon.core.judge import ItemRuling, PollRuling, SubmitRuling
 from daemon.core.memory import Memory, Retry, attempt_of, result_of
 from daemon.core.model import Correction, Error, Item, Now, Status
 from daemon.core.rewording import REPLAYS_MAX, reword
 from daemon.core.step import (
-    Batch,
-    LateTask,
     LateWatched,
     Outcome,
     TaskAccepted,
@@ -77,7 +76,7 @@ def submit_answered(
             assert isinstance(answer, Accepted)
             memory.freshness.saw_date(batch.integration_id, answer.api_time, now)
             memory.accept(batch, answer.task_id, now)
-            memory.draft.facts.append(TaskAccepted(batch))
+            memory.draft.report(TaskAccepted(batch.id))
         case SubmitVerdict.RETRY | SubmitVerdict.HALT | SubmitVerdict.REKEYED:
             pass  # the same bytes, later
         case SubmitVerdict.SPLIT:
@@ -124,10 +123,17 @@ def _split(memory: Memory, batch: Batch, body: bytes, attempt: Attempt, now: Now
 
 
 def poll_answered(
-    memory: Memory, batch: Batch, answer: PollAnswer, ruling: PollRuling, body: bytes | None, now: Now
+    memory: Memory,
+    batch: Batch,
+    answer: PollAnswer,
+    ruling: PollRuling,
+    body: bytes | None,
+    polls: int,
+    now: Now,
 ) -> None:
-    """`body` is the payload, where `ruling.needs_body`."""
+    """`body` is the payload, where `ruling.needs_body`; `polls` how often the task was polled, this time included."""
     assert batch.task_id is not None
+    batch.polls = polls
     completed_at = None
     if isinstance(answer, TaskPending | TaskCompleted | TaskFailed):
         memory.saw_task(batch.integration_id, answer, now)
@@ -151,14 +157,19 @@ def poll_answered(
             # The same bytes find the task again, or make it anew (API table, poll).
             batch.fate_unknown = True
             memory.lose_task(batch, body)
-            memory.draft.facts.append(TaskLost(batch))
+            memory.draft.report(TaskLost(batch.id, batch.integration_id))
         case _:
             assert_never(ruling.verdict)
 
 
 def _end_task(memory: Memory, batch: Batch, outcome: Outcome, completed_at: int | None) -> None:
     memory.close(batch)
-    memory.draft.facts.append(TaskEnded(batch, outcome, completed_at))
+    memory.draft.report(_ended(batch, outcome, completed_at))
+
+
+def _ended(batch: Batch, outcome: Outcome, completed_at: int | None) -> TaskEnded:
+    begun_at = batch.created_at or batch.accepted_at or batch.sealed_at  # the best that is known
+    return TaskEnded(outcome, begun_at, completed_at, batch.polls)
 
 
 def _end_all(memory: Memory, batch: Batch, outcome: Outcome, attempt: Attempt, now: Now) -> None:
@@ -189,13 +200,13 @@ def _time_out(memory: Memory, batch: Batch, now: Now) -> None:
     """R12: the changes end, the courses stay busy: the task may still apply."""
     assert batch.task_id is not None
     assert batch.accepted_at is not None
-    assert batch.created_at is not None
+    created_at = batch.created_at or batch.accepted_at
     _end_all(memory, batch, Outcome.TIMED_OUT, attempt_of(batch, TASK_TIMED_OUT), now)
-    record = journal.Late(batch.id, batch.integration_id, batch.items, batch.created_at, batch.accepted_at)
+    record = journal.Late(batch.id, batch.integration_id, batch.items, created_at, batch.accepted_at)
     late = LateTask(batch.task_id, record, batch.accepted_mono)
     memory.watch_late(late)
     memory.draft.put(journal.late_key(late.task_id), record)
-    memory.draft.facts.append(LateWatched(late))
+    memory.draft.report(LateWatched(late.task_id))
 
 
 def _completed(
@@ -236,7 +247,7 @@ def _failed(
         case TaskVerdict.SPLIT:
             assert body is not None
             _split(memory, batch, body, attempt, now)
-            memory.draft.facts.append(TaskEnded(batch, Outcome.FAILED, answer.completed_at))
+            memory.draft.report(_ended(batch, Outcome.FAILED, answer.completed_at))
         case TaskVerdict.RESUBMIT:
             _retry_all(memory, batch, body, attempt, Retry.COUNTED, now)
         case TaskVerdict.PARK:
@@ -307,5 +318,4 @@ def _correct(
         attempt=attempt,
         course_id=course_id,
     )
-    memory.draft.corrections.append(Correction(result))
-    memory.draft.wanted = True
+    memory.draft.correct(Correction(result))

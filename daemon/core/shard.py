@@ -18,7 +18,7 @@ before it is in a result, a batch or a wait record of this or an earlier step".
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -26,10 +26,11 @@ from daemon.config import Settings
 from daemon.core import journal, settle
 from daemon.core.answers import PollAnswer, SubmitAnswer
 from daemon.core.backlog import rejection_of
+from daemon.core.batch import LateTask, OpenTask, Submission
 from daemon.core.judge import PollRuling, SubmitRuling
 from daemon.core.memory import Memory
 from daemon.core.model import Change, Item, Now, Rejection, Result, Status
-from daemon.core.step import Batch, Draft, LateTask, Step, Trigger
+from daemon.core.step import Draft, Step, Trigger
 from daemon.core.verdict import TaskVerdict
 from daemon.core.waiting import Held, Lane, WaitReason, Waits
 
@@ -79,20 +80,56 @@ class Shard:
         shard._arm(now.mono)
         return shard
 
+    # --- open submissions, as the runtime sees them -----------------------------------------------
+
+    def submission(self, batch_id: str) -> Submission | None:
+        """What is to be POSTed of this batch; None when it has a task, or is over."""
+        batch = self._memory.batches.get(batch_id)
+        return None if batch is None else batch.submission()
+
+    def submissions(self) -> list[Submission]:
+        found = (batch.submission() for batch in self._memory.batches.values())
+        return [submission for submission in found if submission is not None]
+
+    def task(self, batch_id: str) -> OpenTask | None:
+        """The task of this batch; None when it has none, or is over."""
+        batch = self._memory.batches.get(batch_id)
+        return None if batch is None else batch.task()
+
+    def tasks(self) -> list[OpenTask]:
+        found = (batch.task() for batch in self._memory.batches.values())
+        return [task for task in found if task is not None]
+
+    def late_task(self, task_id: str) -> LateTask | None:
+        """A task that timed out and is still watched; None when its watch is over."""
+        return self._memory.late.get(task_id)
+
+    def late_tasks(self) -> list[LateTask]:
+        return list(self._memory.late.values())
+
+    def delay(self, batch_id: str, now: Now) -> float:
+        """Seconds until this batch may be submitted, as far as its floor is concerned (R14)."""
+        return self._memory.delay(self._memory.batches[batch_id], now)
+
     # --- figures ----------------------------------------------------------------------------------
 
     @property
-    def batches(self) -> dict[str, Batch]:
-        """Open batches by id; with a task where the API has accepted them."""
-        return self._memory.batches
+    def open_batches(self) -> int:
+        """With a task or without."""
+        return len(self._memory.batches)
+
+    def created(self) -> Iterator[int]:
+        """When each open task was created (ms, API time), or accepted where no poll has told yet."""
+        for batch in self._memory.batches.values():
+            if batch.accepted_at is not None:
+                yield batch.created_at or batch.accepted_at
 
     @property
-    def late(self) -> dict[str, LateTask]:
-        return self._memory.late
-
-    def delay(self, batch: Batch, now: Now) -> float:
-        """Seconds until this batch may be submitted, as far as its floor is concerned (R14)."""
-        return self._memory.delay(batch, now)
+    def pending_items(self) -> int:
+        """Changes in open tasks."""
+        return sum(
+            [len(batch.items) for batch in self._memory.batches.values() if batch.accepted_at is not None]
+        )
 
     @property
     def next_read(self) -> int:
@@ -189,8 +226,7 @@ class Shard:
                 self._reject(entry, now)
         if self._next_read != memory.position.next_offset:
             memory.position = msgspec.structs.replace(memory.position, next_offset=self._next_read)
-            memory.draft.wanted = True
-            memory.draft.consumed += len(self._intake)
+            memory.draft.position_moved(len(self._intake))
         self._intake = []
         self._intake_sizes = {}
         self._intake_bytes = 0
@@ -230,9 +266,8 @@ class Shard:
             memory.end(integration_id, old.item, Status.FAILED, now, attempt=old.last)
 
     def _reject(self, rejection: Rejection, now: Now) -> None:
-        draft = self._memory.draft
-        draft.rejections.append(rejection)
-        draft.results.append(
+        self._memory.draft.reject(
+            rejection,
             Result(
                 offset=rejection.offset,
                 status=Status.REJECTED,
@@ -242,9 +277,8 @@ class Shard:
                 consumed_at=rejection.consumed_at,
                 resolved_at=now.wall,
                 error=rejection.error,
-            )
+            ),
         )
-        draft.wanted = True
 
     # --- sealing ----------------------------------------------------------------------------------
 
@@ -310,48 +344,52 @@ class Shard:
 
     def want_position(self) -> None:
         """Have a step made even if nothing happened: a commit proves that we still own the shard (R6)."""
-        self._memory.draft.wanted = True
+        self._memory.draft.want()
 
     def take_step(self) -> Step | None:
         """What has to be committed now, as one transaction; None when there is nothing. The next one is
         to be taken only after this one is committed (R2).
         """
         memory = self._memory
-        if not memory.draft.wanted:
+        if not memory.draft.is_wanted:
             return None
         draft, memory.draft = memory.draft, Draft()
         return draft.close(memory.waiting, memory.position)
 
     def committed(self, step: Step, offsets: Sequence[int]) -> None:
         """The step is in the log; `offsets` are those of its journal records."""
-        for index, batch in step.batches:
-            batch.offset = offsets[index]
+        for index, batch_id in step.batches:
+            self._memory.batches[batch_id].offset = offsets[index]
 
     # --- answers ----------------------------------------------------------------------------------
 
     def submit_answered(self, batch_id: str, answer: SubmitAnswer, ruling: SubmitRuling, now: Now) -> None:
-        """What the POST of this batch brought. `batches` tells afterwards whether it is still open, and whether it
-        has a task.
-        """
+        """What the POST of this batch brought. `submission` tells afterwards whether it has to be POSTed again."""
         batch = self._memory.batches[batch_id]
         settle.submit_answered(self._memory, batch, answer, ruling, now)
         self._memory.submission_judged(batch.integration_id, ruling.verdict)
         self._settled(batch.integration_id, now)
 
     def poll_answered(
-        self, batch_id: str, answer: PollAnswer, ruling: PollRuling, body: bytes | None, now: Now
+        self,
+        batch_id: str,
+        answer: PollAnswer,
+        ruling: PollRuling,
+        body: bytes | None,
+        polls: int,
+        now: Now,
     ) -> None:
-        """What the poll of this batch's task brought; `body` is its payload where `ruling.needs_body`. `batches` tells
-        afterwards whether the batch is still open.
+        """What the poll of this batch's task brought: the `polls`-th one. `body` is its payload where
+        `ruling.needs_body`. `task` tells afterwards whether it is still to be polled.
         """
         batch = self._memory.batches[batch_id]
-        settle.poll_answered(self._memory, batch, answer, ruling, body, now)
+        settle.poll_answered(self._memory, batch, answer, ruling, body, polls, now)
         if ruling.task is TaskVerdict.PARK:
             self._memory.park(batch.integration_id)
         self._settled(batch.integration_id, now)
 
     def late_answered(self, task_id: str, answer: PollAnswer, ruling: PollRuling, now: Now) -> None:
-        """What the poll of a timed-out task brought. `late` tells whether it is still to be watched."""
+        """What the poll of a timed-out task brought. `late_task` tells whether it is still to be watched."""
         late = self._memory.late[task_id]
         settle.late_answered(self._memory, late, answer, ruling, now)
         self._settled(late.record.integration_id, now)

@@ -7,13 +7,13 @@ of it. The facts of a step are what the runtime acts on, and telemetry projects,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
 
 from daemon.core import journal
-from daemon.core.model import Correction, Item, Rejection, Result
+from daemon.core.model import Correction, Rejection, Result
 from daemon.core.waiting import Waiting
 
 STEP_BYTES_MAX = 16 * 1024 * 1024
@@ -43,48 +43,12 @@ class Outcome(StrEnum):
     STALE = "stale"
 
 
-class Batch(msgspec.Struct, gc=False):
-    """A sealed bulk submission in memory. The body is dropped once the API has accepted it and read
-    back from the journal, at `offset`, when a retry needs it.
-    """
-
-    id: str
-    integration_id: str
-    items: tuple[Item, ...]
-    body: bytes | None
-    digest: bytes
-    api_floor: int
-    sealed_at: int
-    offset: int | None = None
-    """Where its record lies in the journal; None until it is committed."""
-    replays: int = 0
-    """As in `journal.SealedBatch`."""
-    fate_unknown: bool = False
-    """A POST of it may have made a task that we know nothing of (R13)."""
-    task_id: str | None = None
-    accepted_at: int | None = None
-    accepted_mono: float = 0.0
-    """As `accepted_at`, by the monotonic clock of this process; of a restored one, as far as the wall clock tells."""
-    created_at: int | None = None
-    """API time, once a poll has told it."""
-    polls: int = 0
-    consumed_at: int = 0
-    """When the oldest of its changes was consumed."""
-
-
-class LateTask(msgspec.Struct, gc=False):
-    """A task that was given up with `TIMED_OUT` and may still apply (R12)."""
-
-    task_id: str
-    record: journal.Late
-    accepted_mono: float
-    """As in `Batch`."""
-    polls: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class BatchSealed:
-    batch: Batch
+    batch_id: str
+    integration_id: str
+    items: int
+    body_bytes: int
     trigger: Trigger
     delay: float = 0.0
     """Seconds from sealing until it may be submitted, since its floor is ahead of the API's clock (R14)."""
@@ -92,26 +56,30 @@ class BatchSealed:
 
 @dataclass(frozen=True, slots=True)
 class TaskAccepted:
-    batch: Batch
+    batch_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class TaskEnded:
-    batch: Batch
     outcome: Outcome
+    begun_at: int
+    """When it was created (API time), or the best that is known of it; ms."""
     completed_at: int | None
+    """API time, ms."""
+    polls: int
 
 
 @dataclass(frozen=True, slots=True)
 class TaskLost:
     """The API no longer knows the task: the same bytes are to be POSTed again."""
 
-    batch: Batch
+    batch_id: str
+    integration_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class LateWatched:
-    late: LateTask
+    task_id: str
 
 
 Fact = BatchSealed | TaskAccepted | TaskEnded | TaskLost | LateWatched
@@ -127,23 +95,29 @@ class Step:
     next_offset: int
     consumed: int
     """Input records that this step's position moves past."""
-    batches: list[tuple[int, Batch]]
-    """Index into `journal` of each new batch record, so that its offset can be noted."""
+    batches: list[tuple[int, str]]
+    """Index into `journal` of the record of each new batch, and its id, so that its offset can be noted."""
 
 
-@dataclass(slots=True)
 class Draft:
-    results: list[Result] = field(default_factory=list)
-    corrections: list[Correction] = field(default_factory=list)
-    rejections: list[Rejection] = field(default_factory=list)
-    facts: list[Fact] = field(default_factory=list)
-    consumed: int = 0
-    wanted: bool = False
-    """Something has to be committed, if only the position."""
-    _values: dict[bytes, bytes | None] = field(default_factory=dict)
-    _batches: dict[bytes, Batch] = field(default_factory=dict)
-    _waits: dict[tuple[str, str], bool] = field(default_factory=dict)
-    _payloads: int = 0
+    """What has been decided since the last step. Its verbs are the only way to have something written."""
+
+    def __init__(self) -> None:
+        self._results: list[Result] = []
+        self._corrections: list[Correction] = []
+        self._rejections: list[Rejection] = []
+        self._facts: list[Fact] = []
+        self._consumed = 0
+        self._is_wanted = False
+        self._values: dict[bytes, bytes | None] = {}
+        self._batches: dict[bytes, str] = {}
+        self._waits: dict[tuple[str, str], bool] = {}
+        self._payloads = 0
+
+    @property
+    def is_wanted(self) -> bool:
+        """Something has to be committed, if only the position."""
+        return self._is_wanted
 
     @property
     def is_full(self) -> bool:
@@ -151,41 +125,61 @@ class Draft:
         are sealed within the step, and then not written. A draft that causes no commit is never full: what it carries
         would keep the shard from the calls that bring the next one.
         """
-        records = len(self.results) + len(self.corrections) + len(self._values)
-        return self.wanted and self._payloads + RECORD_BYTES * records >= STEP_BYTES_MAX
+        records = len(self._results) + len(self._corrections) + len(self._values)
+        return self._is_wanted and self._payloads + RECORD_BYTES * records >= STEP_BYTES_MAX
+
+    @property
+    def ended(self) -> int:
+        """Changes that have a result in it."""
+        return len(self._results)
+
+    def want(self) -> None:
+        """Have a step made, if only for the position."""
+        self._is_wanted = True
+
+    def position_moved(self, consumed: int) -> None:
+        """The position moves past so many records of the input."""
+        self._consumed += consumed
+        self._is_wanted = True
+
+    def end(self, result: Result) -> None:
+        self._results.append(result)
+        self._is_wanted = True
+
+    def reject(self, rejection: Rejection, result: Result) -> None:
+        self._rejections.append(rejection)
+        self.end(result)
+
+    def correct(self, correction: Correction) -> None:
+        self._corrections.append(correction)
+        self._is_wanted = True
+
+    def report(self, fact: Fact) -> None:
+        """Have the runtime told once this is committed. It causes no step by itself: what happened is journalled."""
+        self._facts.append(fact)
 
     def put(self, key: bytes, value: journal.Value) -> None:
-        encoded = self._values[key] = journal.encode_value(value)
-        self._payloads += len(encoded)
-        self.wanted = True
+        self.carry(key, value)
+        self._is_wanted = True
 
     def carry(self, key: bytes, value: journal.Value) -> None:
         """Write this with the next step, whatever causes that."""
-        wanted = self.wanted
-        self.put(key, value)
-        self.wanted = wanted
-
-    def comes_back(self, body: int) -> None:
-        """A change with a body of so many bytes waits for another attempt."""
-        self._payloads += body
+        encoded = self._values[key] = journal.encode_value(value)
+        self._payloads += len(encoded)
 
     def erase(self, key: bytes) -> None:
         self._values[key] = None
-        self.wanted = True
+        self._is_wanted = True
 
-    def seal(self, batch: Batch, body: bytes, trigger: Trigger, delay: float) -> None:
-        key = journal.batch_key(batch.id)
-        record = journal.SealedBatch(
-            batch.integration_id,
-            batch.sealed_at,
-            batch.api_floor,
-            batch.items,
-            msgspec.Raw(body),
-            batch.replays,
-        )
+    def retry_held(self, body: int) -> None:
+        """A change with a body of so many bytes waits for another attempt."""
+        self._payloads += body
+
+    def seal(self, batch_id: str, record: journal.SealedBatch, sealed: BatchSealed) -> None:
+        key = journal.batch_key(batch_id)
         self.put(key, record)
-        self._batches[key] = batch
-        self.facts.append(BatchSealed(batch, trigger, delay))
+        self._batches[key] = batch_id
+        self.report(sealed)
 
     def wait_changed(self, integration_id: str, origin_id: str, *, durable: bool) -> None:
         """The waiting change of this course is another one, or none, now. `durable`: the journal holds
@@ -193,7 +187,7 @@ class Draft:
         """
         course = (integration_id, origin_id)
         self._waits[course] = durable or self._waits.get(course, False)
-        self.wanted = True
+        self._is_wanted = True
 
     def close(self, waiting: Waiting, position: journal.Position) -> Step:
         """Make the step. What waits in it counts as durable from here: if its commit fails, the whole
@@ -201,17 +195,19 @@ class Draft:
         """
         self._write_waits(waiting)
         entries: list[tuple[bytes, bytes | None]] = [*self._values.items()]
-        places = {key: index for index, (key, _) in enumerate(entries) if key in self._batches}
+        places = [
+            (index, self._batches[key]) for index, (key, _) in enumerate(entries) if key in self._batches
+        ]
         entries.append((journal.POSITION_KEY, journal.encode_value(position)))
         return Step(
             journal=entries,
-            results=self.results,
-            corrections=self.corrections,
-            rejections=self.rejections,
-            facts=self.facts,
+            results=self._results,
+            corrections=self._corrections,
+            rejections=self._rejections,
+            facts=self._facts,
             next_offset=position.next_offset,
-            consumed=self.consumed,
-            batches=[(index, self._batches[key]) for key, index in places.items()],
+            consumed=self._consumed,
+            batches=places,
         )
 
     def _write_waits(self, waiting: Waiting) -> None:

@@ -161,7 +161,7 @@ class Waiting:
         if old is None:
             self.backlog.joined(len(lane.held), len(held.body))
         else:
-            self.backlog.bodies += len(held.body) - len(old.body)
+            self.backlog.replaced(old.body, held.body)
             self.backoff.discard((lane.integration_id, origin_id))
         if due is not None:
             assert not held.ready

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, assert_never
 
 import structlog
 
 from daemon.core.flow import Flow
 from daemon.core.judge import Judge
 from daemon.core.shard import Shard
-from daemon.core.step import BatchSealed, Fact, LateWatched, TaskAccepted, TaskLost
+from daemon.core.step import BatchSealed, Fact, LateWatched, TaskAccepted, TaskEnded, TaskLost
 from daemon.log.port import Assigned, PositionLost, Records, Revoked
 from daemon.runtime.halt import Halt
 from daemon.runtime.inspection import Inspection
@@ -188,25 +188,28 @@ class Engine:
     def _opened(self, partition: Partition, shard: Shard) -> None:
         self._submitter.restored(partition, shard)
         self._poller.restored(partition, shard)
-        tasks = sum(batch.task_id is not None for batch in shard.batches.values())
-        self._ports.metrics.task_created(TaskSource.RESTORE, tasks)
+        self._ports.metrics.task_created(TaskSource.RESTORE, len(shard.tasks()))
 
-    def _dropped(self, partition: Partition, shard: Shard) -> None:
+    def _dropped(self, shard: Shard) -> None:
         self._submitter.dropped()
-        self._poller.dropped(partition, shard)
+        self._poller.dropped(shard)
 
     def _act(self, partition: Partition, shard: Shard, facts: Sequence[Fact]) -> None:
         """R3: what a step decided leaves now that it is committed."""
         for fact in facts:
             match fact:
-                case BatchSealed(batch=batch, delay=delay):
-                    self._submitter.sealed(partition, shard, batch, delay)
-                case TaskAccepted(batch=batch):
-                    self._poller.accepted(partition, shard, batch)
-                case TaskLost(batch=batch):
-                    self._submitter.offer(partition, shard, batch)
-                case LateWatched(late=late):
-                    self._poller.late(partition, shard, late)
+                case BatchSealed():
+                    self._submitter.sealed(partition, shard, fact)
+                case TaskAccepted(batch_id=batch_id):
+                    self._poller.accepted(partition, shard, batch_id)
+                case TaskLost(batch_id=batch_id, integration_id=integration_id):
+                    self._submitter.offer(partition, shard, integration_id, batch_id)
+                case LateWatched(task_id=task_id):
+                    self._poller.late(partition, shard, task_id)
+                case TaskEnded():
+                    pass  # the poller has forgotten it already
+                case _:
+                    assert_never(fact)
 
     def _resumed(self) -> None:
         self._submitter.wake()

@@ -19,8 +19,9 @@ from typing import NamedTuple
 import structlog
 
 from daemon.core import journal
+from daemon.core.batch import OpenTask, Submission
 from daemon.core.shard import Shard
-from daemon.core.step import Batch, Fact, Step
+from daemon.core.step import Fact, Step
 from daemon.log.port import (
     CommitFailedError,
     CorruptJournalError,
@@ -73,6 +74,10 @@ class Claim(NamedTuple):
         """The answer to a request that was made under this claim may be told."""
         return self.partition.shard is self.shard
 
+    def submission(self) -> Submission | None:
+        """The batch, if it is still to be POSTed under this claim."""
+        return self.shard.submission(self.id) if self.valid else None
+
 
 class Partition:
     """`on_opened` is told the shard that starts to run, `on_dropped` the one that ended, `on_facts` what a
@@ -85,7 +90,7 @@ class Partition:
         ports: Ports,
         *,
         on_opened: Callable[[Partition, Shard], None],
-        on_dropped: Callable[[Partition, Shard], None],
+        on_dropped: Callable[[Shard], None],
         on_facts: Callable[[Partition, Shard, Sequence[Fact]], None],
     ) -> None:
         self.number = number
@@ -191,7 +196,7 @@ class Partition:
             "partition.restored",
             partition=number,
             offset=opened.shard.next_read,
-            batches=len(opened.shard.batches),
+            batches=opened.shard.open_batches,
             waiting=opened.shard.waiting,
         )
         self._on_opened(self, opened.shard)
@@ -319,7 +324,7 @@ class Partition:
         self._lease_from = None
         self.intake.stop()
         if shard is not None:
-            self._on_dropped(self, shard)
+            self._on_dropped(shard)
         self._release_leases()
         if shard_log is not None:
             await shard_log.close()
@@ -440,7 +445,7 @@ class Partition:
             if not future.done():
                 future.set_result(None)
 
-    async def body(self, batch: Batch) -> bytes:
+    async def body(self, task: OpenTask) -> bytes:
         """The payload of an accepted batch, from the journal; key and digest are asserted (R9).
 
         Raises:
@@ -448,11 +453,11 @@ class Partition:
             CorruptJournalError: it is not what was sealed.
         """
         assert self._shard_log is not None
-        assert batch.offset is not None
-        record = await self._shard_log.read_back(batch.offset)
+        assert task.offset is not None
+        record = await self._shard_log.read_back(task.offset)
         try:
-            return journal.payload(batch.id, batch.digest, record.key, record.value)
+            return journal.payload(task.batch_id, task.digest, record.key, record.value)
         except journal.JournalError as error:
             raise CorruptJournalError(
-                f"journal partition {self.number}, offset {batch.offset}: {error}"
+                f"journal partition {self.number}, offset {task.offset}: {error}"
             ) from error

@@ -1,19 +1,18 @@
-"""Asks for tasks: takes what is due from the heap, polls, tells the shard, schedules again."""
+"""Asks for tasks: takes what is due from the heap, polls, has the shard carry out the ruling, schedules again."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import structlog
 
 from daemon.core.answers import NoAnswer, PollAnswer, Refused
+from daemon.core.batch import LateTask, OpenTask
 from daemon.core.flow import Flow
 from daemon.core.judge import Judge, PollRuling
 from daemon.core.schedule import PollPolicy, Schedule, poll_seed
 from daemon.core.shard import Shard
-from daemon.core.step import Batch, LateTask
 from daemon.core.verdict import PollVerdict, TaskVerdict
 from daemon.log.port import CorruptJournalError, LogError
 from daemon.runtime.halt import Halt
@@ -23,7 +22,6 @@ from daemon.runtime.ports import Ports
 from daemon.runtime.waker import Waker
 
 log = structlog.get_logger()
-
 
 BLINDNESS = frozenset({PollVerdict.BLIND, PollVerdict.HALT, PollVerdict.REKEYED})
 """Verdicts after which nothing new is known of the task."""
@@ -37,6 +35,12 @@ class Pending(NamedTuple):
     id: str
     """Of the batch, or of the late task."""
     late: bool
+
+    def task(self) -> OpenTask | LateTask | None:
+        """What this poll is about; None when it has come to an end or the shard has."""
+        if self.partition.shard is not self.shard:
+            return None
+        return self.shard.late_task(self.id) if self.late else self.shard.task(self.id)
 
 
 class Poller:
@@ -53,6 +57,8 @@ class Poller:
         self._submissions = submissions
         self._policy = PollPolicy(poll.first_after, poll.factor, poll.interval_max)
         self._schedule: Schedule[Pending] = Schedule()
+        self._polls: dict[Pending, int] = {}
+        """How often each task was polled."""
         self._stopping = False
         self.blind: dict[Pending, int] = {}
         """Tasks whose last poll brought no answer, and since when (wall clock, ms)."""
@@ -60,35 +66,32 @@ class Poller:
 
     # --- what is to be polled ---------------------------------------------------------------------
 
-    def accepted(self, partition: Partition, shard: Shard, batch: Batch) -> None:
+    def accepted(self, partition: Partition, shard: Shard, batch_id: str) -> None:
         """The API has made a task of this batch, and the journal knows it."""
-        self._push(Pending(partition, shard, batch.id, late=False), batch.polls, batch)
+        self._begin(Pending(partition, shard, batch_id, late=False))
 
-    def late(self, partition: Partition, shard: Shard, task: LateTask) -> None:
-        self._push(Pending(partition, shard, task.task_id, late=True), task.polls, task)
+    def late(self, partition: Partition, shard: Shard, task_id: str) -> None:
+        """A task has timed out, and is watched from now on."""
+        self._begin(Pending(partition, shard, task_id, late=True))
 
     def restored(self, partition: Partition, shard: Shard) -> None:
         """Go on with the schedule that each task has had since it was accepted."""
         now = self._ports.clock.now()
-        for batch in shard.batches.values():
-            if batch.task_id is not None and batch.accepted_at is not None:
-                elapsed = max(0, now.wall - batch.accepted_at) / 1000
-                batch.polls, delay = self._policy.resume(elapsed, len(batch.items), poll_seed(batch.id))
-                pending = Pending(partition, shard, batch.id, late=False)
-                self._schedule.push(now.mono + delay, pending)
-        for task in shard.late.values():
-            elapsed = max(0, now.wall - task.record.accepted_at) / 1000
-            seed = poll_seed(task.record.batch_id)
-            task.polls, delay = self._policy.resume(elapsed, len(task.record.items), seed)
-            pending = Pending(partition, shard, task.task_id, late=True)
-            self._schedule.push(now.mono + delay, pending)
+        pending = [Pending(partition, shard, task.batch_id, late=False) for task in shard.tasks()]
+        pending += [Pending(partition, shard, late.task_id, late=True) for late in shard.late_tasks()]
+        for each in pending:
+            task = each.task()
+            assert task is not None
+            accepted_at, items, seed = _timing(task)
+            elapsed = max(0, now.wall - accepted_at) / 1000
+            self._polls[each], delay = self._policy.resume(elapsed, items, seed)
+            self._schedule.push(now.mono + delay, each)
         self._waker.wake()
 
-    def dropped(self, partition: Partition, shard: Shard) -> None:
+    def dropped(self, shard: Shard) -> None:
         """Forget everything of a shard that has ended."""
-        for pending in _all_of(partition, shard):
-            self._schedule.discard(pending)
-            self.blind.pop(pending, None)
+        for pending in [each for each in self._polls if each.shard is shard]:
+            self._forget(pending)
 
     def wake(self) -> None:
         self._waker.wake()
@@ -98,14 +101,22 @@ class Poller:
         self._stopping = True
         self._waker.wake()
 
-    def _push(self, pending: Pending, polls: int, polled: Batch | LateTask) -> None:
-        if isinstance(polled, Batch):
-            items, seed = len(polled.items), poll_seed(polled.id)
-        else:
-            items, seed = len(polled.record.items), poll_seed(polled.record.batch_id)
+    def _begin(self, pending: Pending) -> None:
+        task = pending.task()
+        if task is not None:  # else it has ended since, or the shard has
+            self._polls[pending] = 0
+            self._push(pending, 0, task)
+
+    def _push(self, pending: Pending, polls: int, task: OpenTask | LateTask) -> None:
+        _, items, seed = _timing(task)
         due = self._ports.clock.now().mono + self._policy.delay(polls, items, seed)
         self._schedule.push(due, pending)
         self._waker.wake()
+
+    def _forget(self, pending: Pending) -> None:
+        self._schedule.discard(pending)
+        self._polls.pop(pending, None)
+        self.blind.pop(pending, None)
 
     # --- polling ----------------------------------------------------------------------------------
 
@@ -133,81 +144,91 @@ class Poller:
 
     async def _ask(self, pending: Pending, delay: float) -> None:
         partition, shard = pending.partition, pending.shard
-        polled = _polled(pending)
-        if polled is None:
+        task = pending.task()
+        if task is None:
+            self._forget(pending)
             return
         if not partition.active:
-            self._push(pending, 0, polled)
+            self._push(pending, 0, task)
             return
         self._ports.metrics.poll_started(delay)
-        if isinstance(polled, Batch):
-            integration_id, task_id = polled.integration_id, polled.task_id
-        else:
-            integration_id, task_id = polled.record.integration_id, polled.task_id
-        assert task_id is not None
         sent_with = self._judge.key_number
         self.in_flight += 1
         try:
-            answer = await self._ports.api.poll(integration_id, task_id)
+            answer = await self._ports.api.poll(_integration(task), task.task_id)
         finally:
             self.in_flight -= 1
-        if _polled(pending) is not polled:
+        if pending.task() is None:
+            self._forget(pending)
             return
-        now = self._ports.clock.now()
-        if isinstance(polled, Batch):
-            ruling = self._judge.poll(polled, answer, sent_with, now)
-        else:
-            ruling = self._judge.late(polled, answer, sent_with, now)
-        self._halt.follow(ruling.key, getattr(answer, "error", None), now)
         try:
-            await self._settle(pending, polled, answer, ruling)
+            await self._answered(pending, task, answer, sent_with)
         except Exception as error:
-            log.exception("task.defect", partition=partition.number, task=task_id)
+            log.exception("task.defect", partition=partition.number, task=task.task_id)
             if partition.shard is shard:
-                why = f"the answer to a poll of task {task_id} cannot be carried out ({describe(error)})"
+                why = f"the answer to a poll of task {task.task_id} cannot be carried out ({describe(error)})"
                 partition.fail(StepFailedError(why))
 
-    async def _settle(
-        self, pending: Pending, polled: Batch | LateTask, answer: PollAnswer, ruling: PollRuling
+    async def _answered(
+        self, pending: Pending, task: OpenTask | LateTask, answer: PollAnswer, sent_with: int
     ) -> None:
-        partition, shard = pending.partition, pending.shard
+        now = self._ports.clock.now()
+        if isinstance(task, OpenTask):
+            ruling = self._judge.poll(task, answer, sent_with, now)
+        else:
+            ruling = self._judge.late(task, answer, sent_with, now)
+        self._halt.follow(ruling.key, getattr(answer, "error", None), now)
         body = None
-        if isinstance(polled, Batch) and ruling.needs_body:
-            body = await self._body(partition, polled)
+        if isinstance(task, OpenTask) and ruling.needs_body:
+            body = await self._body(pending.partition, task)
+            if pending.task() is None:
+                self._forget(pending)
+                return
             if body is None:
                 # Carrying it out has to wait: the answer will be the same at the next poll.
-                self._push(pending, polled.polls, polled)
+                self._push(pending, self._polls[pending], task)
                 return
-        if _polled(pending) is not polled:
-            return
-        polled.polls += 1
-        now = self._ports.clock.now()
-        if isinstance(polled, Batch):
-            shard.poll_answered(polled.id, answer, ruling, body, now)
+        self._settle(pending, task, answer, ruling, body)
+        pending.partition.wake()
+
+    def _settle(
+        self,
+        pending: Pending,
+        task: OpenTask | LateTask,
+        answer: PollAnswer,
+        ruling: PollRuling,
+        body: bytes | None,
+    ) -> None:
+        shard, now = pending.shard, self._ports.clock.now()
+        self._polls[pending] += 1
+        polls = self._polls[pending]
+        if isinstance(task, OpenTask):
+            shard.poll_answered(task.batch_id, answer, ruling, body, polls, now)
         else:
-            shard.late_answered(polled.task_id, answer, ruling, now)
-        if ruling.task is TaskVerdict.PARK and isinstance(polled, Batch):
-            self._flow.park(polled.integration_id, now.mono)
+            shard.late_answered(task.task_id, answer, ruling, now)
+        if ruling.task is TaskVerdict.PARK and isinstance(task, OpenTask):
+            self._flow.park(task.integration_id, now.mono)
             self._submissions.wake()  # it has another time to wait for now
         if ruling.verdict in BLINDNESS:
             self.blind.setdefault(pending, now.wall)
-            log.info("task.poll_failed", task=polled.task_id, answer=_describe(answer))
+            log.info("task.poll_failed", task=task.task_id, answer=_describe(answer))
         else:
             self.blind.pop(pending, None)
-        if _polled(pending) is polled and polled.task_id is not None:
-            self._push(pending, polled.polls, polled)
+        if pending.task() is not None:
+            self._push(pending, polls, task)
         else:
-            self.blind.pop(pending, None)  # it has come to an end, if only that of its watch
-        partition.wake()
+            self._forget(pending)  # it has come to an end, if only that of its watch
 
-    async def _body(self, partition: Partition, batch: Batch) -> bytes | None:
+    async def _body(self, partition: Partition, task: OpenTask) -> bytes | None:
         try:
-            return await partition.body(batch)
+            return await partition.body(task)
         except CorruptJournalError as error:
             partition.fail(error)
             return None
         except LogError as error:
-            log.warning("journal.unreadable", partition=partition.number, batch=batch.id, error=str(error))
+            log.warning(
+                "journal.unreadable", partition=partition.number, batch=task.batch_id, error=str(error)
+            )
             return None
 
     # --- figures ----------------------------------------------------------------------------------
@@ -216,22 +237,16 @@ class Poller:
         return len(self._schedule)
 
 
-def _polled(pending: Pending) -> Batch | LateTask | None:
-    """What this poll is about; None when it has come to an end or the shard has."""
-    shard = pending.shard
-    if pending.partition.shard is not shard:
-        return None
-    if pending.late:
-        return shard.late.get(pending.id)
-    batch = shard.batches.get(pending.id)
-    return batch if batch is not None and batch.task_id is not None else None
+def _timing(task: OpenTask | LateTask) -> tuple[int, int, int]:
+    """When it was accepted (wall clock, ms), how many items it has, and the seed of its intervals' jitter."""
+    if isinstance(task, OpenTask):
+        return task.accepted_at, len(task.items), poll_seed(task.batch_id)
+    record = task.record
+    return record.accepted_at, len(record.items), poll_seed(record.batch_id)
 
 
-def _all_of(partition: Partition, shard: Shard) -> Iterator[Pending]:
-    for batch_id in shard.batches:
-        yield Pending(partition, shard, batch_id, late=False)
-    for task_id in shard.late:
-        yield Pending(partition, shard, task_id, late=True)
+def _integration(task: OpenTask | LateTask) -> str:
+    return task.integration_id if isinstance(task, OpenTask) else task.record.integration_id
 
 
 def _describe(answer: PollAnswer) -> str:

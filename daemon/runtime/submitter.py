@@ -7,11 +7,12 @@ import asyncio
 import structlog
 
 from daemon.core.answers import Accepted, NoAnswer, Refused, SubmitAnswer
+from daemon.core.batch import Submission
 from daemon.core.flow import Flow, Turn
 from daemon.core.judge import Judge, SubmitRuling
 from daemon.core.model import Now
 from daemon.core.shard import Shard
-from daemon.core.step import Batch
+from daemon.core.step import BatchSealed
 from daemon.core.verdict import SubmitVerdict
 from daemon.runtime.halt import Halt
 from daemon.runtime.outbound import StepFailedError, describe
@@ -40,42 +41,49 @@ class Submitter:
     # --- what is to be sent -----------------------------------------------------------------------
 
     def offer(
-        self, partition: Partition, shard: Shard, batch: Batch, not_before: float | None = None
+        self,
+        partition: Partition,
+        shard: Shard,
+        integration_id: str,
+        batch_id: str,
+        not_before: float | None = None,
     ) -> None:
         """Queue a batch whose record is committed."""
-        self._flow.offer(batch.integration_id, Claim(partition, shard, batch.id), not_before)
+        self._flow.offer(integration_id, Claim(partition, shard, batch_id), not_before)
         self._waker.wake()
 
-    def sealed(self, partition: Partition, shard: Shard, batch: Batch, delay: float) -> None:
-        """Queue a new batch; `delay` as in `BatchSealed`."""
+    def sealed(self, partition: Partition, shard: Shard, sealed: BatchSealed) -> None:
+        """Queue a new batch."""
         now = self._ports.clock.now().mono
-        self.offer(partition, shard, batch, self._behind_the_floor(batch, delay, now))
+        not_before = self._behind_the_floor(sealed.integration_id, sealed.batch_id, sealed.delay, now)
+        self.offer(partition, shard, sealed.integration_id, sealed.batch_id, not_before)
 
-    def _behind_the_floor(self, batch: Batch, delay: float, now: float) -> float | None:
-        """When the API's clock will have passed the batch's floor; None when it has."""
+    def _behind_the_floor(self, integration_id: str, batch_id: str, delay: float, now: float) -> float | None:
+        """When the API's clock will have passed the batch's floor; None when it has (R14)."""
         if not delay:
             return None
         log.warning(
             "batch.waits_for_api_clock",
-            batch=batch.id,
-            integration=batch.integration_id,
+            batch=batch_id,
+            integration=integration_id,
             seconds=round(delay, 1),
             reason="created_at of an earlier task is ahead of the API's clock (Date)",
         )
         return now + delay
 
     def restored(self, partition: Partition, shard: Shard) -> None:
-        """Batches without a task, from the journal: a POST of the owner before us may still be on its
-        way, until fence + lease + D (R6).
+        """Batches without a task, from the journal: a POST of an earlier owner may still be on its way,
+        until fence + lease + D (R6).
         """
         settings = self._ports.settings
         fenced_ago = self._ports.clock.boot() - partition.fenced_at
-        wait = settings.fence.lease + settings.http.deadline - fenced_ago
         now = self._ports.clock.now()
-        for batch in shard.batches.values():
-            if batch.task_id is None:
-                passed_at = self._behind_the_floor(batch, shard.delay(batch, now), now.mono)
-                self.offer(partition, shard, batch, max(now.mono + wait, passed_at or 0.0))
+        posted_until = now.mono + settings.fence.lease + settings.http.deadline - fenced_ago
+        for batch in shard.submissions():
+            delay = shard.delay(batch.batch_id, now)
+            passed_at = self._behind_the_floor(batch.integration_id, batch.batch_id, delay, now.mono)
+            not_before = max(posted_until, passed_at or 0.0)
+            self.offer(partition, shard, batch.integration_id, batch.batch_id, not_before)
 
     def dropped(self) -> None:
         """Forget the batches of shards that have ended."""
@@ -103,9 +111,9 @@ class Submitter:
 
     async def _submit(self, turn: Turn[Claim]) -> None:
         claim = turn.ref
-        batch = claim.shard.batches.get(claim.id)
-        leased = batch is not None and await claim.partition.lease(claim.shard)
+        leased = claim.submission() is not None and await claim.partition.lease(claim.shard)
         started = self._ports.clock.now()
+        batch = claim.submission()
         if batch is None or not leased:
             self._flow.released(turn, started.mono)
         elif not self._flow.leaves(turn, started.mono):
@@ -116,8 +124,7 @@ class Submitter:
             self._polls.wake()
         self._waker.wake()
 
-    async def _send(self, turn: Turn[Claim], batch: Batch, started: Now) -> None:
-        assert batch.body is not None
+    async def _send(self, turn: Turn[Claim], batch: Submission, started: Now) -> None:
         sent_with = self._judge.key_number
         self.in_flight += 1
         try:
@@ -125,23 +132,23 @@ class Submitter:
         finally:
             self.in_flight -= 1
         now = self._ports.clock.now()
-        partition, shard, batch_id = turn.ref
+        claim = turn.ref
         ruling = self._judge.submit(turn.integration_id, answer, sent_with, fate_unknown=batch.fate_unknown)
         self._halt.follow(ruling.key, answer.error if isinstance(answer, Refused) else None, now)
-        settled = turn.ref.valid and self._settle(turn.ref, answer, ruling, now)
+        settled = claim.valid and self._settle(claim, answer, ruling, now)
         # Though the shard that asked may have ended: what the answer says of the integration holds all the same.
         again = self._flow.submission_done(turn, answer, ruling.verdict, now.mono)
         if not settled:
             return
-        self._tell(turn.ref, batch, answer, ruling.verdict)
-        if batch_id in shard.batches and batch.task_id is None:
+        self._tell(claim, batch, answer, ruling.verdict)
+        if claim.submission() is not None:
             if (reason := resend_of(ruling.verdict)) is not None:
                 self._ports.metrics.http_retry(reason)
             if isinstance(answer, NoAnswer):
                 # The POST before may still be on its way until its deadline is over (R6).
                 again = max(again, started.mono + self._ports.settings.http.deadline)
-            self._flow.offer(turn.integration_id, turn.ref, again)
-        partition.wake()
+            self._flow.offer(turn.integration_id, claim, again)
+        claim.partition.wake()
 
     def _settle(self, claim: Claim, answer: SubmitAnswer, ruling: SubmitRuling, now: Now) -> bool:
         """Have the shard carry out the ruling; False when it could not, and is to be given up."""
@@ -155,11 +162,15 @@ class Submitter:
             return False
         return True
 
-    def _tell(self, claim: Claim, batch: Batch, answer: SubmitAnswer, verdict: SubmitVerdict) -> None:
-        where = {"partition": claim.partition.number, "batch": batch.id, "integration": batch.integration_id}
+    def _tell(self, claim: Claim, batch: Submission, answer: SubmitAnswer, verdict: SubmitVerdict) -> None:
+        where = {
+            "partition": claim.partition.number,
+            "batch": batch.batch_id,
+            "integration": batch.integration_id,
+        }
         match answer:
             case Accepted():
-                log.debug("batch.accepted", task=answer.task_id, items=len(batch.items), **where)
+                log.debug("batch.accepted", task=answer.task_id, items=batch.items, **where)
                 for warning in answer.warnings:
                     log.warning("api.warning", message=warning, **where)
             case Refused():

@@ -50,19 +50,11 @@ class View:
 def _created(partitions: Sequence[Partition]) -> Iterator[int]:
     for partition in partitions:
         if partition.shard is not None:
-            for batch in partition.shard.batches.values():
-                if batch.accepted_at is not None:
-                    yield batch.created_at or batch.accepted_at
+            yield from partition.shard.created()
 
 
 def _items(partitions: Sequence[Partition]) -> int:
-    return sum(
-        len(batch.items)
-        for partition in partitions
-        if partition.shard is not None
-        for batch in partition.shard.batches.values()
-        if batch.accepted_at is not None
-    )
+    return sum(partition.shard.pending_items for partition in partitions if partition.shard is not None)
 
 
 def _waiting(partitions: Sequence[Partition]) -> dict[WaitReason, Waits]:

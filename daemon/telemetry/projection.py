@@ -10,7 +10,7 @@ from collections import Counter
 from typing import assert_never
 
 from daemon.core.model import Now, RejectReason, Status
-from daemon.core.step import BatchSealed, Step, TaskAccepted, TaskEnded, TaskLost
+from daemon.core.step import BatchSealed, LateWatched, Step, TaskAccepted, TaskEnded, TaskLost
 from daemon.core.verdict import SubmitVerdict
 from daemon.telemetry.labels import ChangeType, Resend, TaskSource
 from daemon.telemetry.metrics import Metrics
@@ -29,16 +29,19 @@ def count(metrics: Metrics, step: Step, now: Now) -> None:
         if result.status is Status.SUPERSEDED:
             metrics.superseded()
     for fact in step.facts:
-        if isinstance(fact, BatchSealed):
-            batch = fact.batch
-            assert batch.body is not None, "a body is there until its batch is accepted"
-            metrics.batch_sealed(fact.trigger, len(batch.items), len(batch.body))
-        elif isinstance(fact, TaskAccepted):
-            metrics.task_created(TaskSource.SUBMIT)
-        elif isinstance(fact, TaskEnded):
-            _count_end(metrics, fact, now)
-        elif isinstance(fact, TaskLost):
-            metrics.http_retry(Resend.LOST)
+        match fact:
+            case BatchSealed():
+                metrics.batch_sealed(fact.trigger, fact.items, fact.body_bytes)
+            case TaskAccepted():
+                metrics.task_created(TaskSource.SUBMIT)
+            case TaskEnded():
+                _count_end(metrics, fact, now)
+            case TaskLost():
+                metrics.http_retry(Resend.LOST)
+            case LateWatched():
+                pass  # its end is counted as a time-out
+            case _:
+                assert_never(fact)
 
 
 def resend_of(verdict: SubmitVerdict) -> Resend | None:
@@ -66,8 +69,6 @@ def _count_input(metrics: Metrics, step: Step) -> None:
 
 
 def _count_end(metrics: Metrics, fact: TaskEnded, now: Now) -> None:
-    batch = fact.batch
     ended_at = now.wall if fact.completed_at is None else fact.completed_at
-    begun_at = batch.created_at or batch.accepted_at or batch.sealed_at  # the best that is known
     lag_s = None if fact.completed_at is None else (now.wall - fact.completed_at) / 1000
-    metrics.task_finished(fact.outcome, (ended_at - begun_at) / 1000, batch.polls, lag_s)
+    metrics.task_finished(fact.outcome, (ended_at - fact.begun_at) / 1000, fact.polls, lag_s)

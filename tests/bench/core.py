@@ -115,13 +115,15 @@ def in_flight(courses: int) -> dict[str, float]:
         shard.read(changes, first + len(changes), now)
         shard.tick(Now(now.wall, now.mono + 1.0))
         _commit(shard)
-        for batch in [batch for batch in shard.batches.values() if batch.task_id is None]:
-            shard.submit_answered(batch.id, Accepted(f"task-{batch.id}-abcdefghijkl"), ACCEPTED, now)
-            pending = Pending(None, shard, batch.id, late=False)  # type: ignore[arg-type]
-            schedule.push(policy.delay(0, len(batch.items), 7), pending)
+        for batch in shard.submissions():
+            shard.submit_answered(
+                batch.batch_id, Accepted(f"task-{batch.batch_id}-abcdefghijkl"), ACCEPTED, now
+            )
+            pending = Pending(None, shard, batch.batch_id, late=False)  # type: ignore[arg-type]
+            schedule.push(policy.delay(0, batch.items, 7), pending)
         _commit(shard)
         spent += time.perf_counter() - started
-    assert sum(len(batch.items) for batch in shard.batches.values()) == courses
+    assert shard.pending_items == courses
     return {
         "tasks": len(schedule),
         "rss_mb": round(resident_bytes() / 1e6, 1),

@@ -124,8 +124,10 @@ async def write(bootstrap: str, journal: str) -> dict[str, float]:
         shard.read(changes, first + 5000, _NOW)
         shard.tick(Now(_NOW.wall, _NOW.mono + 1e6))
         await _commit(shard, log)
-        for batch in [batch for batch in shard.batches.values() if batch.task_id is None]:
-            shard.submit_answered(batch.id, Accepted(f"task-{batch.id}-abcdefghijkl"), ACCEPTED, _NOW)
+        for batch in shard.submissions():
+            shard.submit_answered(
+                batch.batch_id, Accepted(f"task-{batch.batch_id}-abcdefghijkl"), ACCEPTED, _NOW
+            )
         await _commit(shard, log)
     await log.close()
     return {"mb": round((resident_bytes() - before) / 1e6, 1)}
@@ -148,7 +150,7 @@ async def restore(bootstrap: str, journal: str) -> dict[str, float]:
         count += len(records)
     shard = Shard.restore(0, settings(), fold, random.Random(1), _NOW)
     seconds = time.perf_counter() - started
-    assert sum(len(batch.items) for batch in shard.batches.values()) == COURSES
+    assert shard.pending_items == COURSES
     del fold, records
     mb = round((resident_bytes() - before) / 1e6, 1)
     await log.close()

@@ -109,7 +109,7 @@ class Bench:
 
     def only(self):
         """The one open batch."""
-        (batch,) = self.shard.batches.values()
+        (batch,) = self.shard._memory.batches.values()
         return batch
 
     def seal(self, *origin_ids, integration_id="hr:1"):
@@ -138,7 +138,8 @@ class Bench:
         self.rejections += step.rejections
         self.facts += step.facts
         self.shard.committed(step, offsets)
-        return [fact.batch for fact in step.facts if isinstance(fact, BatchSealed)]
+        batches = self.shard._memory.batches
+        return [batches[fact.batch_id] for fact in step.facts if isinstance(fact, BatchSealed)]
 
     # --- answers ----------------------------------------------------------------------------------
 
@@ -170,10 +171,9 @@ class Bench:
 
     def polled(self, batch, answer):
         """As `poll_answer`, without a commit; returns the ruling."""
-        ruling = self.judge.poll(batch, answer, self.judge.key_number, self.now)
-        self.shard.poll_answered(
-            batch.id, answer, ruling, self.body(batch) if ruling.needs_body else None, self.now
-        )
+        ruling = self.judge.poll(batch.task(), answer, self.judge.key_number, self.now)
+        body = self.body(batch) if ruling.needs_body else None
+        self.shard.poll_answered(batch.id, answer, ruling, body, batch.polls + 1, self.now)
         return ruling
 
     def late_answer(self, late, answer):

@@ -146,15 +146,17 @@ class World:
         self.shard.read(entries, start + len(entries), self.bench.now)
 
     def tick(self, _r):
-        before = set(self.shard.batches)
+        before = set(self.shard._memory.batches)
         self.shard.tick(self.bench.now)
         self.note_sealed()
-        for batch_id in set(self.shard.batches) - before:
-            lane = self.memory.waiting.lanes[self.shard.batches[batch_id].integration_id]
+        for batch_id in set(self.shard._memory.batches) - before:
+            lane = self.memory.waiting.lanes[self.shard._memory.batches[batch_id].integration_id]
             assert lane.open_batches <= SETTINGS.window.batches_max, "the window is respected"
-        if set(self.shard.batches) - before:
+        if set(self.shard._memory.batches) - before:
             places = self.settings.window.batches_max_per_partition
-            assert len(self.shard.batches) + len(self.shard.late) <= places, "so are the shard's places"
+            assert len(self.shard._memory.batches) + len(self.shard._memory.late) <= places, (
+                "so are the shard's places"
+            )
 
     def take_step(self, _r):
         if self.step is None:
@@ -170,10 +172,10 @@ class World:
         """R3: what a step has decided may be done now that it is committed."""
         for fact in facts:
             match fact:
-                case BatchSealed(batch=batch) | TaskLost(batch=batch):
-                    self.may_post.add(batch.id)
-                case TaskAccepted(batch=batch):
-                    self.may_poll.add(batch.id)
+                case BatchSealed(batch_id=batch_id) | TaskLost(batch_id=batch_id):
+                    self.may_post.add(batch_id)
+                case TaskAccepted(batch_id=batch_id):
+                    self.may_poll.add(batch_id)
 
     def ask_for_position(self, _r):
         self.shard.want_position()
@@ -193,8 +195,10 @@ class World:
         records, bench.records = bench.records, self.left_by_compaction()
         bench.shard = bench.restored()
         bench.records = records
-        self.may_post = {batch.id for batch in self.shard.batches.values() if batch.task_id is None}
-        self.may_poll = {batch.id for batch in self.shard.batches.values() if batch.task_id is not None}
+        self.may_post = {batch.id for batch in self.shard._memory.batches.values() if batch.task_id is None}
+        self.may_poll = {
+            batch.id for batch in self.shard._memory.batches.values() if batch.task_id is not None
+        }
         longest = self.bench.now.wall + 8_000
         self.set_back = any(
             (held.not_before or 0) > longest
@@ -235,9 +239,9 @@ class World:
     # --- actions: the API -------------------------------------------------------------------------
 
     def submit(self, r):
-        ready = sorted(self.may_post & self.shard.batches.keys())
+        ready = sorted(self.may_post & self.shard._memory.batches.keys())
         if ready:
-            self.post(self.shard.batches[r.choice(ready)], r)
+            self.post(self.shard._memory.batches[r.choice(ready)], r)
 
     def post(self, batch, r=None):
         """One POST. Without `r` the API is well."""
@@ -259,9 +263,9 @@ class World:
         judge = self.bench.judge
         ruling = judge.submit(batch.integration_id, answer, judge.key_number, fate_unknown=batch.fate_unknown)
         self.shard.submit_answered(batch.id, answer, ruling, self.bench.now)
-        if batch.id not in self.shard.batches or batch.task_id is not None:
+        if batch.id not in self.shard._memory.batches or batch.task_id is not None:
             self.may_post.discard(batch.id)
-        if batch.id not in self.shard.batches:
+        if batch.id not in self.shard._memory.batches:
             made = [task.id for task in self.tasks.values() if task.made_by == batch.id]
             assert not made, "R13: what may have become a task is not given up"
         self.note_sealed()
@@ -360,24 +364,24 @@ class World:
         return TaskCompleted(task.created_at, task.completed_at, task.outcomes)
 
     def poll(self, r):
-        ready = sorted(self.may_poll & self.shard.batches.keys())
+        ready = sorted(self.may_poll & self.shard._memory.batches.keys())
         if ready:
-            self.ask(self.shard.batches[r.choice(ready)], r)
+            self.ask(self.shard._memory.batches[r.choice(ready)], r)
 
     def ask(self, batch, r=None):
         answer = self.answer_of(batch.task_id, r)
         self.bench.polled(batch, answer)
-        if batch.id not in self.shard.batches or batch.task_id is None:
+        if batch.id not in self.shard._memory.batches or batch.task_id is None:
             self.may_poll.discard(batch.id)
         self.note_sealed()
 
     def poll_late(self, r):
-        if self.shard.late:
-            late = self.shard.late[r.choice(sorted(self.shard.late))]
+        if self.shard._memory.late:
+            late = self.shard._memory.late[r.choice(sorted(self.shard._memory.late))]
             self.late_answered(late, self.answer_of(late.task_id, r))
 
     def note_sealed(self):
-        for batch in self.shard.batches.values():
+        for batch in self.shard._memory.batches.values():
             if batch.body is not None and (batch.offset is None or batch.id not in self.known_batches):
                 self.known_batches[batch.id] = batch.body
 
@@ -392,9 +396,9 @@ class World:
         """Every change below the position is in exactly one place."""
         memory = self.memory
         results = set(self.bench.results)
-        for pending in (self.step, memory.draft):
-            if pending is not None:
-                offsets = [result.offset for result in pending.results]
+        for pending in (self.step.results if self.step else [], memory.draft._results):
+            if pending:
+                offsets = [result.offset for result in pending]
                 assert len(set(offsets)) == len(offsets)
                 assert results.isdisjoint(offsets), "one result per change"
                 results.update(offsets)
@@ -435,7 +439,7 @@ class World:
             for course in lane.held:
                 reasons = [course in lane.busy, (name, course) in waiting.backoff, course in ready]
                 assert sum(reasons) == 1, "a change waits for exactly one reason"
-                if not self.memory.draft.wanted and self.step is None:
+                if not self.memory.draft.is_wanted and self.step is None:
                     assert lane.held[course].durable
         self.check_ages()
         assert self.shard.count_held() == (
@@ -519,13 +523,13 @@ class World:
         bench.records = records
         assert bench.journal_of(restored) == bench.journal_now()
         assert self.lanes_of(restored) == self.lanes_of(live)
-        assert {id_: each.offset for id_, each in restored.batches.items()} == {
-            id_: each.offset for id_, each in live.batches.items()
+        assert {id_: each.offset for id_, each in restored._memory.batches.items()} == {
+            id_: each.offset for id_, each in live._memory.batches.items()
         }
-        assert all(each.fate_unknown for each in restored.batches.values() if each.task_id is None)
+        assert all(each.fate_unknown for each in restored._memory.batches.values() if each.task_id is None)
         for one, other in zip(
-            sorted(restored.batches.values(), key=batch_id_of),
-            sorted(live.batches.values(), key=batch_id_of),
+            sorted(restored._memory.batches.values(), key=batch_id_of),
+            sorted(live._memory.batches.values(), key=batch_id_of),
             strict=True,
         ):
             for kept in ("body", "digest", "api_floor", "replays"):
@@ -575,7 +579,7 @@ class World:
         assert sorted(self.bench.results) == list(range(len(self.input))), "nothing is lost"
         for result in self.bench.results.values():
             self.check_result(result)
-        assert self.shard.batches == {}
+        assert self.shard._memory.batches == {}
         assert self.memory.waiting.lanes == {}
         left = [key for key in self.bench.journal_now() if not key.startswith(b'["floor"')]
         assert left == [journal.POSITION_KEY], "nothing but the floors stays in the journal"
@@ -583,7 +587,12 @@ class World:
 
     def is_over(self):
         everything = self.shard.next_read == len(self.input) == len(self.bench.results)
-        return everything and not self.shard.batches and not self.shard.late and self.step is None
+        return (
+            everything
+            and not self.shard._memory.batches
+            and not self.shard._memory.late
+            and self.step is None
+        )
 
     def heal_a_little(self):
         start = self.shard.next_read
@@ -592,11 +601,11 @@ class World:
         for task in self.tasks.values():
             if task.pending and not self.past_watch(task):
                 self.end_task(task)
-        for batch_id in sorted(self.may_post & self.shard.batches.keys()):
-            self.post(self.shard.batches[batch_id])
-        for batch_id in sorted(self.may_poll & self.shard.batches.keys()):
-            self.ask(self.shard.batches[batch_id])
-        for late in list(self.shard.late.values()):
+        for batch_id in sorted(self.may_post & self.shard._memory.batches.keys()):
+            self.post(self.shard._memory.batches[batch_id])
+        for batch_id in sorted(self.may_poll & self.shard._memory.batches.keys()):
+            self.ask(self.shard._memory.batches[batch_id])
+        for late in list(self.shard._memory.late.values()):
             self.late_answered(late, self.answer_of(late.task_id))
         self.bench.pass_time(2.0)
         self.api_now += 2000

@@ -38,7 +38,7 @@ def paused(bench, was=False):
 
 def drain(bench, integration_id="hr:1"):
     """The open batch of this integration ends, and what waits goes in its place."""
-    (batch,) = [b for b in bench.shard.batches.values() if b.integration_id == integration_id]
+    (batch,) = [b for b in bench.shard._memory.batches.values() if b.integration_id == integration_id]
     if batch.task_id is None:
         bench.accept(batch)
     bench.poll_answer(batch, bench.completed(*[succeeded(item.origin_id) for item in batch.items]))
@@ -328,7 +328,7 @@ def test_the_counts_say_what_counting_again_would_say():
 
 
 def open_of(bench, integration_id):
-    return sum(batch.integration_id == integration_id for batch in bench.shard.batches.values())
+    return sum(batch.integration_id == integration_id for batch in bench.shard._memory.batches.values())
 
 
 def test_the_second_half_of_the_places_is_for_integrations_that_have_none():
@@ -340,7 +340,7 @@ def test_the_second_half_of_the_places_is_for_integrations_that_have_none():
         bench.publish("x", "y", integration_id=f"modest:{number}")
     bench.linger()
     assert [open_of(bench, f"modest:{number}") for number in range(5)] == [1, 1, 1, 1, 0]
-    assert len(bench.shard.batches) == 8
+    assert len(bench.shard._memory.batches) == 8
 
 
 def test_every_integration_has_its_turn_when_places_are_few():
@@ -349,10 +349,10 @@ def test_every_integration_has_its_turn_when_places_are_few():
     for name in names:
         bench.publish("a", "b", "c", integration_id=name)
     served = [batch.integration_id for batch in bench.linger()]
-    while bench.shard.batches:
-        batch = next(iter(bench.shard.batches.values()))
+    while bench.shard._memory.batches:
+        batch = next(iter(bench.shard._memory.batches.values()))
         served += [sealed.integration_id for sealed in drain(bench, batch.integration_id)]
-        assert len(bench.shard.batches) <= 2
+        assert len(bench.shard._memory.batches) <= 2
     assert len(served) == 15
     for turn in (served[:5], served[5:10], served[10:]):
         assert sorted(turn) == names, "nobody is served a second time before all have been served"
@@ -377,7 +377,7 @@ def test_who_finds_the_places_taken_when_its_course_comes_free_is_woken_too():
     bench.publish("a", integration_id="hr:1")
     assert bench.linger() == []
     assert bench.submit_answer(both, refused(422)) is SubmitVerdict.SPLIT
-    halves = list(bench.shard.batches.values())[1:]
+    halves = list(bench.shard._memory.batches.values())[1:]
     assert len(halves) == 2
     bench.poll_answer(first, bench.completed(succeeded("a")))
     assert bench.linger() == []
@@ -392,7 +392,7 @@ def test_a_timed_out_task_that_is_watched_keeps_its_place():
     bench.poll_answer(batch, bench.pending(age=90_000))
     bench.publish("a", integration_id="hr:2")
     assert bench.linger() == []
-    (late,) = bench.shard.late.values()
+    (late,) = bench.shard._memory.late.values()
     bench.late_answer(late, bench.completed(succeeded("a")))
     assert len(bench.linger()) == 1
 

@@ -26,7 +26,7 @@ def lost(bench, *origin_ids):
 def test_the_very_same_bytes_are_sent_again(bench):
     batch, body = lost(bench, "a", "b")
     assert [type(fact) for fact in bench.facts] == [BatchSealed, TaskAccepted, TaskLost]
-    assert bench.shard.batches[batch.id].body == body
+    assert bench.shard._memory.batches[batch.id].body == body
     assert batch.task_id is None
     assert bench.statuses() == {}
 
@@ -41,15 +41,15 @@ def test_a_restart_after_the_loss_sends_the_same_bytes(bench):
     """The fold had dropped the body when it saw the task, and did not have it when the task was gone."""
     batch, body = lost(bench, "a", "b")
     bench.crash()
-    assert bench.shard.batches[batch.id].task_id is None
-    assert bench.shard.batches[batch.id].body == body
+    assert bench.shard._memory.batches[batch.id].task_id is None
+    assert bench.shard._memory.batches[batch.id].body == body
 
 
 def test_a_restart_between_loss_and_commit_asks_again(bench):
     batch = bench.accepted("a")
     bench.polled(batch, GONE)
     bench.crash()
-    assert bench.shard.batches[batch.id].task_id == "task-1"
+    assert bench.shard._memory.batches[batch.id].task_id == "task-1"
 
 
 def test_a_body_that_was_damaged_meanwhile_is_not_sent(bench):
@@ -81,7 +81,7 @@ def test_the_task_that_turns_up_again_after_it_was_seen_pending_is_fresh(bench):
     bench.poll_answer(batch, seen)
     bench.poll_answer(batch, GONE)
     bench.crash()
-    batch = bench.shard.batches[batch.id]
+    batch = bench.shard._memory.batches[batch.id]
     bench.accept(batch, "task-1")
     bench.poll_answer(batch, bench.completed(succeeded("a"), created_at=seen.created_at))
     assert bench.statuses() == {0: ("SUCCEEDED", None)}

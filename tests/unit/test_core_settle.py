@@ -75,7 +75,7 @@ def test_a_crash_before_the_verdict_is_committed_asks_again(bench):
     bench.polled(batch, answer)
     bench.crash()
     assert bench.statuses() == {}
-    bench.poll_answer(bench.shard.batches[batch.id], answer)
+    bench.poll_answer(bench.shard._memory.batches[batch.id], answer)
     assert bench.statuses() == {0: ("SUCCEEDED", None)}
 
 
@@ -219,7 +219,7 @@ def test_an_api_that_knows_every_body_is_not_asked_for_ever(bench):
     bodies = {bench.body(batch)}
     for _ in range(REPLAYS_MAX - 1):
         bench.crash()  # how often is in the journal
-        bench.poll_answer(bench.shard.batches[batch.id], first)
+        bench.poll_answer(bench.shard._memory.batches[batch.id], first)
         batch = bench.only()
         bodies.add(batch.body)
         bench.accept(batch, "task-1")
@@ -232,7 +232,7 @@ def test_an_api_that_knows_every_body_is_not_asked_for_ever(bench):
 def test_the_floor_outlives_a_restart(bench):
     batch, first = replayed(bench, ONE_WORDING)
     bench.crash()
-    bench.poll_answer(bench.shard.batches[batch.id], first)
+    bench.poll_answer(bench.shard._memory.batches[batch.id], first)
     assert bench.statuses()[1] == ("FAILED", "COURSESYNC.STALE_REPLAY")
 
 
@@ -312,7 +312,7 @@ def ahead_of_the_clock(bench, seconds):
 
 
 def delay_of(bench, batch):
-    (sealed,) = [fact for fact in bench.facts if isinstance(fact, BatchSealed) and fact.batch is batch]
+    (sealed,) = [fact for fact in bench.facts if isinstance(fact, BatchSealed) and fact.batch_id == batch.id]
     return sealed.delay
 
 
@@ -401,7 +401,7 @@ def test_the_apis_own_time_out_frees_the_course(bench):
     """It is terminal: nothing of it is applied any more."""
     batch = bench.accepted("a")
     bench.poll_answer(batch, bench.task_failed("PLATFORM.TASK_TIMED_OUT"))
-    assert bench.shard.late == {}
+    assert bench.shard._memory.late == {}
     assert len(bench.seal("a").items) == 1
 
 
@@ -416,7 +416,7 @@ def test_a_task_refused_for_its_content_is_halved(bench):
     batch = bench.accepted("a", "b", "c")
     body = bench.body(batch)
     bench.poll_answer(batch, bench.task_failed("REMOTE.INPUT_INVALID"))
-    halves = list(bench.shard.batches.values())
+    halves = list(bench.shard._memory.batches.values())
     assert [[item.origin_id for item in half.items] for half in halves] == [["a"], ["b", "c"]]
     assert [each for half in halves for each in settle.split_body(half.body)] == settle.split_body(body)
     assert [each for each, _ in ended(bench)] == [Outcome.FAILED]
@@ -426,7 +426,7 @@ def test_the_halves_of_a_failed_task_are_younger_than_it(bench):
     batch = bench.accepted("a", "b")
     answer = bench.task_failed("REMOTE.INPUT_INVALID")
     bench.poll_answer(batch, answer)
-    assert {half.api_floor for half in bench.shard.batches.values()} == {answer.created_at}
+    assert {half.api_floor for half in bench.shard._memory.batches.values()} == {answer.created_at}
 
 
 @pytest.mark.parametrize(("code", "verdict"), [(CUSTOMER, TaskVerdict.PARK), (OUR_KEY, TaskVerdict.HALT)])
@@ -480,7 +480,7 @@ def test_our_own_fault_ends_no_change_however_long_it_lasts(bench):
 def timed_out(bench, *origin_ids):
     batch = bench.accepted(*origin_ids)
     bench.poll_answer(batch, bench.pending(age=DAY + 0.001))
-    (late,) = bench.shard.late.values()
+    (late,) = bench.shard._memory.late.values()
     return batch, late
 
 
@@ -495,13 +495,13 @@ def test_the_apis_clock_alone_times_nothing_out(bench):
     bench.pass_time(0.001)
     bench.poll_answer(batch, absurd)
     assert bench.statuses() == {0: ("TIMED_OUT", "COURSESYNC.TASK_TIMED_OUT")}
-    (late,) = bench.shard.late.values()
+    (late,) = bench.shard._memory.late.values()
     bench.pass_time(DAY - 0.01)
     bench.late_answer(late, absurd)
-    assert bench.shard.late
+    assert bench.shard._memory.late
     bench.pass_time(0.02)
     bench.late_answer(late, absurd)
-    assert not bench.shard.late
+    assert not bench.shard._memory.late
 
 
 def test_our_own_clock_alone_times_nothing_out(bench):
@@ -527,9 +527,9 @@ def test_blindness_is_never_a_time_out(bench):
 
 def test_a_time_out_ends_the_change_and_not_the_course(bench):
     batch, late = timed_out(bench, "a")
-    assert bench.shard.batches == {}
+    assert bench.shard._memory.batches == {}
     assert late.record.items == batch.items
-    assert [fact.late for fact in bench.facts if isinstance(fact, LateWatched)] == [late]
+    assert [fact.task_id for fact in bench.facts if isinstance(fact, LateWatched)] == [late.task_id]
     bench.publish("a")
     assert bench.linger() == []
     bench.crash()
@@ -580,9 +580,9 @@ def test_the_watch_ends_by_the_apis_clock_and_frees_the_course(bench):
     created = late.record.created_at
     bench.late_answer(late, TaskPending(created, api_time=None))
     bench.late_answer(late, bench.pending(age=2 * DAY))
-    assert late.task_id in bench.shard.late
+    assert late.task_id in bench.shard._memory.late
     bench.late_answer(late, bench.pending(age=2 * DAY + 0.001))
-    assert bench.shard.late == {}
+    assert bench.shard._memory.late == {}
     assert bench.corrections == []
     assert len(bench.linger()) == 1
 
@@ -595,9 +595,9 @@ def test_a_late_task_that_the_api_has_forgotten_is_watched_to_the_end(bench):
     assert (
         bench.late_answer(late, refused(404, api_time=created + 2 * round(DAY * 1000))) is PollVerdict.BLIND
     )
-    assert late.task_id in bench.shard.late
+    assert late.task_id in bench.shard._memory.late
     bench.late_answer(late, refused(404, api_time=created + 2 * round(DAY * 1000) + 1))
-    assert bench.shard.late == {}
+    assert bench.shard._memory.late == {}
 
 
 def test_blindness_and_a_refused_key_end_no_watch(bench):
@@ -606,7 +606,7 @@ def test_blindness_and_a_refused_key_end_no_watch(bench):
     assert bench.late_answer(late, UNANSWERED) is PollVerdict.BLIND
     assert bench.late_answer(late, refused(401, OUR_KEY, api_time=far)) is PollVerdict.HALT
     assert bench.late_answer(late, refused(500, api_time=far)) is PollVerdict.BLIND
-    assert late.task_id in bench.shard.late
+    assert late.task_id in bench.shard._memory.late
 
 
 # --- refused submissions: R13 ---------------------------------------------------------------------
@@ -628,7 +628,7 @@ def test_a_refusal_that_may_pass_keeps_the_same_bytes(bench, answer, verdict):
     body = batch.body
     for _ in range(50):
         assert bench.submit_answer(batch, answer) is verdict
-    assert bench.shard.batches[batch.id].body == body
+    assert bench.shard._memory.batches[batch.id].body == body
     assert bench.statuses() == {}
 
 
@@ -636,8 +636,8 @@ def test_a_batch_refused_for_its_content_is_halved_down_to_the_item_to_blame(ben
     """The window does not hold back the halves: their place was the batch's."""
     bench.seal(*"abcdefgh")
     bad = "f"
-    while bench.shard.batches:
-        batch = next(iter(bench.shard.batches.values()))
+    while bench.shard._memory.batches:
+        batch = next(iter(bench.shard._memory.batches.values()))
         ids = [item.origin_id for item in batch.items]
         if bad in ids:
             assert bench.submit_answer(batch, refused(422)) is SubmitVerdict.SPLIT
@@ -658,11 +658,11 @@ def test_what_waits_for_a_course_waits_for_its_half_too(bench):
     bench.linger()
     bench.submit_answer(batch, refused(400))
     assert bench.linger() == []
-    first, second = bench.shard.batches.values()
+    first, second = bench.shard._memory.batches.values()
     bench.submit_answer(first, refused(400))
     (sealed,) = bench.linger()
     assert [item.offset for item in sealed.items] == [2]
-    assert second.id in bench.shard.batches
+    assert second.id in bench.shard._memory.batches
 
 
 def test_a_refusal_that_names_no_hope_fails_every_item(bench):
@@ -689,13 +689,13 @@ def test_while_fate_is_unknown_no_refusal_but_validation_ends_anything(bench, be
     batch = bench.seal("a")
     if before is None:
         bench.crash()
-        batch = bench.shard.batches[batch.id]
+        batch = bench.shard._memory.batches[batch.id]
     else:
         bench.submit_answer(batch, before)
     bench.pass_time(30 * DAY)
     assert bench.submit_answer(batch, answer) is verdict
     assert bench.statuses() == {}
-    assert batch.id in bench.shard.batches
+    assert batch.id in bench.shard._memory.batches
     assert bench.submit_answer(batch, refused(400, "PLATFORM.INPUT_INVALID")) is SubmitVerdict.SPLIT
     assert bench.statuses() == {0: ("FAILED", "PLATFORM.INPUT_INVALID")}
 
@@ -706,7 +706,7 @@ def test_trap_two_the_lost_answer_finds_the_same_task(bench):
     bench.submit_answer(batch, UNANSWERED)
     made = bench.now.wall - 5_000
     bench.crash()
-    batch = bench.shard.batches[batch.id]
+    batch = bench.shard._memory.batches[batch.id]
     assert batch.body == body
     bench.pass_time(60)
     bench.accept(batch)
@@ -720,7 +720,7 @@ def test_a_submission_parked_longer_than_anyone_should_wait_ends_what_is_too_old
     bench.publish("young")
     (batch,) = bench.linger()
     assert bench.submit_answer(batch, refused(409, CUSTOMER)) is SubmitVerdict.PARK
-    assert batch.id in bench.shard.batches
+    assert batch.id in bench.shard._memory.batches
     bench.pass_time(2 * DAY + 1)
     assert bench.submit_answer(batch, refused(409, CUSTOMER)) is SubmitVerdict.PARK
     assert bench.statuses() == {0: ("FAILED", CUSTOMER)}
@@ -768,7 +768,7 @@ def test_unknown_fate_is_never_superseded(bench):
     bench.publish("a", "a")
     assert bench.linger() == []
     assert bench.statuses() == {1: ("SUPERSEDED", None)}
-    assert batch.id in bench.shard.batches
+    assert batch.id in bench.shard._memory.batches
 
 
 def test_a_rejected_record_supersedes_nothing(bench):

@@ -99,7 +99,7 @@ def test_batch_ids_are_never_given_twice(bench):
         batch = bench.accepted("a", "b")
         seen.add(batch.id)
         bench.poll_answer(batch, bench.task_failed("REMOTE.INPUT_INVALID"))
-        halves = list(bench.shard.batches.values())
+        halves = list(bench.shard._memory.batches.values())
         assert seen.isdisjoint(half.id for half in halves)
         seen |= {half.id for half in halves}
         for half in halves:
@@ -127,7 +127,7 @@ def test_no_more_batches_than_the_window_are_open_and_the_rest_goes_on_collapsin
     bench.publish("i")
     assert bench.linger() == []
     assert bench.statuses() == {8: ("SUPERSEDED", None)}
-    batch = next(iter(bench.shard.batches.values()))
+    batch = next(iter(bench.shard._memory.batches.values()))
     bench.accept(batch)
     bench.poll_answer(batch, bench.completed(*map(succeeded, "abcd")))
     assert offsets(bench.linger()) == [[10, 9]], "a newer change inherits the place of the one it replaces"
@@ -197,7 +197,7 @@ def test_a_crash_before_the_commit_reads_the_same_changes_again(bench):
     assert lost.batches
     bench.crash()
     assert bench.shard.next_read == 0
-    assert bench.shard.batches == {}
+    assert bench.shard._memory.batches == {}
 
 
 def test_what_arrives_while_a_step_is_being_committed_joins_the_next(bench):
@@ -278,7 +278,7 @@ def test_the_payload_of_an_accepted_batch_is_not_held(bench):
     assert batch.body is None
     assert bench.body(batch) == body
     bench.crash()
-    restored = bench.shard.batches[batch.id]
+    restored = bench.shard._memory.batches[batch.id]
     assert restored.body is None
     assert bench.body(restored) == body
 

@@ -61,7 +61,7 @@ def break_sealing(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def ticked(shard: Shard, now: Any) -> None:
         tick(shard, now)
-        if any(item.origin_id == POISON for batch in shard.batches.values() for item in batch.items):
+        if any(item.origin_id == POISON for batch in shard._memory.batches.values() for item in batch.items):
             raise DefectError("nobody thought of this batch")
 
     monkeypatch.setattr(Shard, "tick", ticked)

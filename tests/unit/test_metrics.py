@@ -14,8 +14,17 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from daemon.core.answers import Trouble
-from daemon.core.model import Error, Item, Now, Rejection, RejectReason, Result, Status
-from daemon.core.step import Batch, BatchSealed, Outcome, Step, TaskAccepted, TaskEnded, TaskLost, Trigger
+from daemon.core.model import Error, Now, Rejection, RejectReason, Result, Status
+from daemon.core.step import (
+    BatchSealed,
+    LateWatched,
+    Outcome,
+    Step,
+    TaskAccepted,
+    TaskEnded,
+    TaskLost,
+    Trigger,
+)
 from daemon.core.waiting import WaitReason, Waits
 from daemon.telemetry import projection
 from daemon.telemetry.catalogue import CATALOGUE, PENDING_AGE, Kind
@@ -153,18 +162,8 @@ def rejection(reason: RejectReason, text: str = "x") -> Rejection:
     return Rejection(1, reason, Error("E", text), text, text, text, 0, text.encode(), text.encode(), ())
 
 
-def batch(name: str = "b", **fields: object) -> Batch:
-    item = Item(name, 1, name, NOW.wall, 1, 0)
-    values = {
-        "id": name,
-        "integration_id": name,
-        "items": (item, item, item),
-        "body": b"x" * 2000,
-        "digest": b"",
-        "api_floor": 0,
-        "sealed_at": NOW.wall,
-    }
-    return Batch(**{**values, **fields})
+def sealed(name: str = "b", trigger: Trigger = Trigger.LINGER) -> BatchSealed:
+    return BatchSealed(name, name, items=3, body_bytes=2000, trigger=trigger)
 
 
 def test_ten_thousand_ids_leave_no_trace_and_make_no_series():
@@ -190,9 +189,11 @@ def test_ten_thousand_ids_leave_no_trace_and_make_no_series():
         health.halted(id_)
         metrics.http("submit", id_, 0.1)
         facts = [
-            BatchSealed(batch(id_), Trigger.LINGER),
-            TaskAccepted(batch(id_, task_id=id_)),
-            TaskEnded(batch(id_, task_id=id_, created_at=NOW.wall), Outcome.FAILED, None),
+            sealed(id_),
+            TaskAccepted(id_),
+            TaskLost(id_, id_),
+            LateWatched(id_),
+            TaskEnded(Outcome.FAILED, begun_at=NOW.wall, completed_at=None, polls=1),
         ]
         projection.count(
             metrics,
@@ -228,8 +229,7 @@ def test_no_label_value_from_outside_the_enums_is_taken():
 
 def test_a_committed_step_is_counted():
     metrics = make()
-    sealed = batch()
-    ended = batch(created_at=NOW.wall - 90_000, polls=4)
+    ended = TaskEnded(Outcome.COMPLETED, NOW.wall - 90_000, NOW.wall - 20_000, polls=4)
     projection.count(
         metrics,
         step(
@@ -242,9 +242,9 @@ def test_a_committed_step_is_counted():
                 result(Status.REJECTED),
             ],
             facts=[
-                BatchSealed(sealed, Trigger.ITEMS),
-                TaskAccepted(sealed),
-                TaskEnded(ended, Outcome.COMPLETED, NOW.wall - 20_000),
+                sealed(trigger=Trigger.ITEMS),
+                TaskAccepted("b"),
+                ended,
             ],
         ),
         NOW,
@@ -270,8 +270,8 @@ def test_a_committed_step_is_counted():
 
 def test_a_time_out_has_no_detection_lag_and_lasts_until_it_was_seen():
     metrics = make()
-    ended = batch(created_at=NOW.wall - 90_000, polls=9)
-    projection.count(metrics, step(facts=[TaskEnded(ended, Outcome.TIMED_OUT, None)]), NOW)
+    ended = TaskEnded(Outcome.TIMED_OUT, NOW.wall - 90_000, completed_at=None, polls=9)
+    projection.count(metrics, step(facts=[ended]), NOW)
     found = series(metrics)
     assert found['coursesync_tasks_finished_total{outcome="timed_out"}'] == 1
     assert found['coursesync_task_duration_seconds_sum{outcome="timed_out"}'] == 90
@@ -280,7 +280,7 @@ def test_a_time_out_has_no_detection_lag_and_lasts_until_it_was_seen():
 
 def test_a_lost_task_is_a_submission_again():
     metrics = make()
-    projection.count(metrics, step(facts=[TaskLost(batch())]), NOW)
+    projection.count(metrics, step(facts=[TaskLost("b", "b")]), NOW)
     assert series(metrics)['coursesync_http_retries_total{reason="lost"}'] == 1
 
 

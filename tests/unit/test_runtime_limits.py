@@ -59,13 +59,13 @@ async def test_a_watch_that_ends_with_a_task_that_is_not_found_leaves_no_blind_t
 
     batch = bench.accepted("a")
     bench.poll_answer(batch, bench.pending(age=90_000))
-    (late,) = bench.shard.late.values()
+    (late,) = bench.shard._memory.late.values()
     pending = Pending(partition, bench.shard, late.task_id, late=True)
     for age_s, blind in ((100_000, 1), (400_000, 0)):
         partition.answer = refused(404, api_time=bench.created_at + age_s * 1000)
         await poller._ask(pending, 0.0)
         assert len(poller.blind) == blind
-    assert bench.shard.late == {}
+    assert bench.shard._memory.late == {}
 
 
 async def test_the_places_of_all_partitions_that_run_are_told() -> None:

@@ -14,13 +14,14 @@ from daemon.core import shard as shard_module
 from daemon.core import verdict as table
 from daemon.core.answers import Accepted, ItemOutcome, NoAnswer
 from daemon.core.backlog import Backlog, rejection_of
+from daemon.core.batch import Batch, LateTask
 from daemon.core.breaker import Breaker
 from daemon.core.flow import Flow
 from daemon.core.judge import Judge, KeyEvidence, PollRuling, SubmitRuling
 from daemon.core.memory import Memory, Retry, attempt_of
 from daemon.core.model import Change, Error, Item, Now, Rejection, RejectReason, Status
 from daemon.core.shard import Shard
-from daemon.core.step import Batch, LateTask, Outcome
+from daemon.core.step import Outcome
 from daemon.core.verdict import SubmitVerdict
 from daemon.core.waiting import Held, Waiting
 from daemon.log.port import Records
@@ -38,8 +39,8 @@ from tests.sim.parameters import Kind
 @mutant("C1", "A rejected record goes to the dead letters and gets no result.")
 def rejected_without_result(patch: Patch) -> None:
     def reject(shard: Shard, rejection: Rejection, _: Now) -> None:
-        shard._memory.draft.rejections.append(rejection)
-        shard._memory.draft.wanted = True
+        shard._memory.draft._rejections.append(rejection)
+        shard._memory.draft.want()
 
     patch(Shard, "_reject", reject)
 
@@ -367,7 +368,7 @@ def rejected_for_room_without_dead_letter(patch: Patch) -> None:
     def reject_and_forget(shard: Shard, rejection: Rejection, now: Now) -> None:
         reject(shard, rejection, now)
         if rejection.reason is RejectReason.BACKLOG:
-            shard._memory.draft.rejections.pop()
+            shard._memory.draft._rejections.pop()
 
     patch(Shard, "_reject", reject_and_forget)
 

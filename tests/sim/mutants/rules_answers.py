@@ -11,12 +11,13 @@ from daemon.core import judge as judge_module
 from daemon.core import step as step_module
 from daemon.core import verdict as table
 from daemon.core.answers import NoAnswer, TaskPending
+from daemon.core.batch import Batch, LateTask, OpenTask
 from daemon.core.freshness import Freshness
 from daemon.core.judge import Judge, PollRuling, SubmitRuling
 from daemon.core.memory import Memory, attempt_of
 from daemon.core.model import Change, Item, Now, Rejection, Status
 from daemon.core.shard import API_FLOOR_TOLERANCE_MS, Shard
-from daemon.core.step import Batch, Draft, LateTask, Trigger
+from daemon.core.step import Draft, Trigger
 from daemon.core.verdict import PollVerdict, SubmitVerdict
 from daemon.kombo import wire
 from tests.sim.mutants.registry import Patch, mutant
@@ -116,12 +117,10 @@ def rejected_record_supersedes(patch: Patch) -> None:
 def timed_out_by_host_clock(patch: Patch) -> None:
     poll = Judge.poll
 
-    def by_our_clock(judge: Judge, batch: Batch, answer: Any, sent_with: int, now: Now) -> PollRuling:
-        accepted_at = batch.accepted_at or now.wall
-        if now.wall - accepted_at > judge._task.timeout * 1000:
-            batch.created_at = batch.created_at or accepted_at
+    def by_our_clock(judge: Judge, task: OpenTask, answer: Any, sent_with: int, now: Now) -> PollRuling:
+        if now.wall - task.accepted_at > judge._task.timeout * 1000:
             return PollRuling(PollVerdict.OVERDUE)
-        return poll(judge, batch, answer, sent_with, now)
+        return poll(judge, task, answer, sent_with, now)
 
     patch(Judge, "poll", by_our_clock)
 
@@ -130,10 +129,10 @@ def timed_out_by_host_clock(patch: Patch) -> None:
 def host_clock_for_api_time(patch: Patch) -> None:
     poll = Judge.poll
 
-    def by_our_clock(judge: Judge, batch: Batch, answer: Any, sent_with: int, now: Now) -> PollRuling:
+    def by_our_clock(judge: Judge, task: OpenTask, answer: Any, sent_with: int, now: Now) -> PollRuling:
         if isinstance(answer, TaskPending) and answer.api_time is None:
             answer = TaskPending(answer.created_at, now.wall)
-        return poll(judge, batch, answer, sent_with, now)
+        return poll(judge, task, answer, sent_with, now)
 
     patch(Judge, "poll", by_our_clock)
 
@@ -152,12 +151,10 @@ def timed_out_by_the_apis_clock(patch: Patch) -> None:
 def blindness_times_out(patch: Patch) -> None:
     poll = Judge.poll
 
-    def impatient(judge: Judge, batch: Batch, answer: Any, sent_with: int, now: Now) -> PollRuling:
-        accepted_at = batch.accepted_at or now.wall
-        if isinstance(answer, NoAnswer) and now.wall - accepted_at > judge._task.timeout * 1000:
-            batch.created_at = batch.created_at or accepted_at
+    def impatient(judge: Judge, task: OpenTask, answer: Any, sent_with: int, now: Now) -> PollRuling:
+        if isinstance(answer, NoAnswer) and now.wall - task.accepted_at > judge._task.timeout * 1000:
             return PollRuling(PollVerdict.OVERDUE)
-        return poll(judge, batch, answer, sent_with, now)
+        return poll(judge, task, answer, sent_with, now)
 
     patch(Judge, "poll", impatient)
 

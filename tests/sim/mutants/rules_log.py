@@ -10,11 +10,12 @@ import msgspec
 
 from daemon.core import journal, settle
 from daemon.core.answers import Accepted
+from daemon.core.batch import Batch
 from daemon.core.journal import Fold, Position
 from daemon.core.memory import Memory
 from daemon.core.model import Now
 from daemon.core.shard import Shard
-from daemon.core.step import Batch, Draft, Step
+from daemon.core.step import Draft, Step
 from daemon.log.port import Transaction
 from daemon.runtime import partition as partition_module
 from daemon.runtime import trouble
@@ -92,7 +93,7 @@ def successors_afterwards(patch: Patch) -> None:
         if not closing or len(opening_) == 1:
             return step, None
         places = {key: index for index, (key, _) in enumerate(opening_)}
-        batches = [(places[journal.batch_key(batch.id)], batch) for _, batch in step.batches]
+        batches = [(places[journal.batch_key(batch_id)], batch_id) for _, batch_id in step.batches]
         first = dataclasses.replace(step, journal=closing, facts=[], batches=[])
         return first, dataclasses.replace(
             step, **{**_NOTHING, "journal": opening_, "facts": step.facts, "batches": batches}

@@ -53,9 +53,8 @@ def lease_from_the_end(patch: Patch) -> None:
 @mutant("R6", "A restored batch is POSTed at once, while the POST of the owner before may be on its way.")
 def restored_at_once(patch: Patch) -> None:
     def restored(submitter: Submitter, partition: Partition, shard: Shard) -> None:
-        for batch in shard.batches.values():
-            if batch.task_id is None:
-                submitter.offer(partition, shard, batch)
+        for batch in shard.submissions():
+            submitter.offer(partition, shard, batch.integration_id, batch.batch_id)
 
     patch(Submitter, "restored", restored)
 
