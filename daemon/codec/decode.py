@@ -39,6 +39,7 @@ from daemon.codec.diagnose import (
     salvaged_ids,
 )
 from daemon.core.model import Change, Error, Rejection, RejectReason
+from daemon.core.upsert import UPSERT
 
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
@@ -106,6 +107,7 @@ def decode_change(
             headers=tuple(headers),
         )
     return Change(
+        UPSERT,
         offset,
         change_id,
         data.integration_id,

@@ -8,6 +8,7 @@ import msgspec
 
 from daemon.core import journal
 from daemon.core.model import Item
+from daemon.core.operation import Operation
 
 
 class Batch(msgspec.Struct, gc=False):
@@ -16,6 +17,7 @@ class Batch(msgspec.Struct, gc=False):
     """
 
     id: str
+    operation: Operation
     integration_id: str
     items: tuple[Item, ...]
     body: bytes | None
@@ -44,7 +46,9 @@ class Batch(msgspec.Struct, gc=False):
         if self.task_id is not None:
             return None
         assert self.body is not None
-        return Submission(self.id, self.integration_id, self.body, len(self.items), self.fate_unknown)
+        return Submission(
+            self.id, self.operation, self.integration_id, self.body, len(self.items), self.fate_unknown
+        )
 
     def task(self) -> OpenTask | None:
         """What is to be polled; None while it has no task."""
@@ -69,6 +73,7 @@ class Submission:
     """A batch that the API has not accepted yet."""
 
     batch_id: str
+    operation: Operation
     integration_id: str
     body: bytes
     items: int

@@ -21,11 +21,18 @@ import hashlib
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from daemon.core.model import Error, Item
+from daemon.core.operation import Operation
+from daemon.core.operations import OPERATIONS
+from daemon.core.upsert import UPSERT
 
 FORMAT = 2
 """Version of this layout, in every position record. 2 has floors of their own for integrations. A higher one than ours blocks the partition (R8)."""
+
+
+DEFAULT_OPERATION = UPSERT.name
 
 
 class JournalError(Exception):
@@ -62,7 +69,9 @@ class Wait(msgspec.Struct, frozen=True):
     body: msgspec.Raw
     not_before: int | None = None
     last: Attempt | None = None
-    """Present exactly when the change was submitted and failed for a reason that may pass (R10)."""
+    """Present exactly when the change was submitted and failed for a transient reason (R10)."""
+    operation: str | UnsetType = UNSET
+    """Absent for `DEFAULT_OPERATION`, as in all records of earlier versions."""
 
 
 class SealedBatch(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -73,6 +82,8 @@ class SealedBatch(msgspec.Struct, frozen=True, omit_defaults=True):
     body: msgspec.Raw
     replays: int = 0
     """Bodies of these changes, right before this one, that the API answered with an earlier task (R14)."""
+    operation: str = DEFAULT_OPERATION
+    """Absent for the default."""
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -146,6 +157,27 @@ def floor_key(integration_id: str) -> bytes:
 
 def encode_value(value: Value) -> bytes:
     return _encoder.encode(value)
+
+
+def operation_name(operation: Operation) -> str | UnsetType:
+    """As a wait record has it."""
+    return UNSET if operation.name == DEFAULT_OPERATION else operation.name
+
+
+def operation_of(record: Wait | SealedBatch) -> Operation:
+    """What the record asks of the API.
+
+    Raises:
+        JournalError: an operation that this version does not know.
+    """
+    name = DEFAULT_OPERATION if record.operation is UNSET else record.operation
+    try:
+        return OPERATIONS[name]
+    except KeyError:
+        raise JournalError(
+            f"the journal has changes with the operation {name!r}, which this version does not know; "
+            "run the newer version of coursesyncd again"
+        ) from None
 
 
 def digest(body: bytes | memoryview) -> bytes:

@@ -21,7 +21,7 @@ from daemon.core.batch import Batch, LateTask
 from daemon.core.freshness import Freshness
 from daemon.core.journal import Attempt
 from daemon.core.model import Error, Item, Now, Result, Status
-from daemon.core.rewording import next_wording
+from daemon.core.operation import Operation
 from daemon.core.step import BatchSealed, Draft, Trigger
 from daemon.core.verdict import SubmitVerdict, TaskVerdict, of_task
 from daemon.core.waiting import Held, Waiting, WaitReason, Waits, together
@@ -69,6 +69,7 @@ class Memory:
             assert task is not None or kept.body is not None, "the fold's unread bodies come first"
             batch = Batch(
                 id=batch_id,
+                operation=journal.operation_of(sealed),
                 integration_id=sealed.integration_id,
                 items=sealed.items,
                 body=kept.body,
@@ -86,7 +87,7 @@ class Memory:
         for task_id, late in fold.late.items():
             self.watch_late(LateTask(task_id, late, _mono(late.accepted_at, now)))
         for (integration_id, _), wait in fold.waits.items():
-            held = Held(wait.item, bytes(wait.body), wait.not_before, wait.last)
+            held = Held(journal.operation_of(wait), wait.item, bytes(wait.body), wait.not_before, wait.last)
             lane = self.waiting.lane(integration_id)
             self.waiting.hold(lane, held, self._backoff_left(wait, now))
             self.waiting.journalled(lane, held)
@@ -158,6 +159,7 @@ class Memory:
 
     def seal(
         self,
+        operation: Operation,
         integration_id: str,
         entries: Sequence[tuple[Item, bytes]],
         trigger: Trigger,
@@ -170,10 +172,11 @@ class Memory:
             Item(i.origin_id, i.offset, i.change_id, i.consumed_at, i.seals + 1, i.failures)
             for i, _ in entries
         )
-        body = b'{"items":[' + b",".join([body for _, body in entries]) + b"]}"
+        body = operation.join([body for _, body in entries])
         batch = Batch(
             # A change is in one batch at a time and `seals` grows each time: never given twice.
             id=f"{self.partition}-{items[0].offset}-{items[0].seals}",
+            operation=operation,
             integration_id=integration_id,
             items=items,
             body=body,
@@ -185,7 +188,13 @@ class Memory:
         assert batch.id not in self.batches
         self.occupy(batch)
         record = journal.SealedBatch(
-            integration_id, batch.sealed_at, batch.api_floor, items, msgspec.Raw(body), replays
+            integration_id,
+            batch.sealed_at,
+            batch.api_floor,
+            items,
+            msgspec.Raw(body),
+            replays,
+            operation.name,
         )
         sealed = BatchSealed(batch.id, integration_id, len(items), len(body), trigger, self.delay(batch, now))
         self.draft.seal(batch.id, record, sealed)
@@ -265,11 +274,17 @@ class Memory:
         return old
 
     def retry(
-        self, integration_id: str, entry: tuple[Item, bytes], attempt: Attempt, why: Retry, now: Now
+        self,
+        operation: Operation,
+        integration_id: str,
+        entry: tuple[Item, bytes],
+        attempt: Attempt,
+        why: Retry,
+        now: Now,
     ) -> None:
         """Hold a change that was submitted and failed for a reason that may pass, unless a newer one of
-        its course waits already (R10) or its patience is over: then it ends with this failure. It is worded
-        anew: equal bytes would find the task that has failed (R14).
+        its course waits already (R10) or its patience is over: then it ends with this failure. It is
+        re-encoded: equal bytes would find the task that has failed (R14).
         """
         item, body = entry
         counted = why is Retry.COUNTED
@@ -280,8 +295,8 @@ class Memory:
             return
         delay = self._backoff(failures) if counted else self._stand_back()
         kept = msgspec.structs.replace(item, failures=failures)
-        body = next_wording(body)
-        held = Held(kept, body, now.wall + int(delay * 1000), attempt)
+        body = operation.next_encoding(body)
+        held = Held(operation, kept, body, now.wall + int(delay * 1000), attempt)
         self.hold(integration_id, held, now.mono + delay)
         self.draft.retry_held(len(body))
 

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from daemon.core.operation import Operation
+
 
 class Status(StrEnum):
     """The terminal outcome of a change, as published."""
@@ -51,14 +53,15 @@ class Error(msgspec.Struct, frozen=True, gc=False):
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
-    """A validated input record: one course of one integration shall look like this."""
+    """A validated input record: what one course of one integration shall be."""
 
+    operation: Operation
     offset: int
     change_id: str
     integration_id: str
     origin_id: str
     body: bytes
-    """The item as it goes into a request: ``{"origin_id":…,"course":{…}}``, known fields only."""
+    """The item as its operation puts it into a request, known fields only."""
     consumed_at: int
     key: bytes | None = None
     value: bytes | None = None

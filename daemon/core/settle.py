@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import assert_never
 
-import msgspec
-
 from daemon.core import journal
 from daemon.core.answers import (
     Accepted,
@@ -26,7 +24,7 @@ from daemon.core.journal import Attempt
 from daemon.core.judge import ItemRuling, PollRuling, SubmitRuling
 from daemon.core.memory import Memory, Retry, attempt_of, result_of
 from daemon.core.model import Correction, Error, Item, Now, Status
-from daemon.core.rewording import REPLAYS_MAX, reword
+from daemon.core.operation import REPLAYS_MAX
 from daemon.core.step import (
     LateWatched,
     Outcome,
@@ -49,18 +47,6 @@ TASK_TIMED_OUT = Error(
     "The task was still pending when its time was over. It may end later; a correction will tell.",
     "Task timed out",
 )
-
-
-class _Body(msgspec.Struct):
-    items: list[msgspec.Raw]
-
-
-_decode_body = msgspec.json.Decoder(_Body).decode
-
-
-def split_body(body: bytes) -> list[bytes]:
-    """The items of a frozen body, each as it was sealed."""
-    return [bytes(item) for item in _decode_body(body).items]
 
 
 # --- submissions ----------------------------------------------------------------------------------
@@ -103,8 +89,8 @@ def _give_up_the_old(memory: Memory, batch: Batch, attempt: Attempt, now: Now) -
     """Parked for longer than anyone should wait: what is too old ends, the others go on waiting."""
     assert batch.body is not None
     memory.close(batch)
-    for entry in zip(batch.items, split_body(batch.body), strict=True):
-        memory.retry(batch.integration_id, entry, attempt, Retry.PARKED, now)
+    for entry in zip(batch.items, batch.operation.split(batch.body), strict=True):
+        memory.retry(batch.operation, batch.integration_id, entry, attempt, Retry.PARKED, now)
 
 
 def _split(memory: Memory, batch: Batch, body: bytes, attempt: Attempt, now: Now) -> None:
@@ -113,10 +99,10 @@ def _split(memory: Memory, batch: Batch, body: bytes, attempt: Attempt, now: Now
     if len(batch.items) == 1:
         memory.end(batch.integration_id, batch.items[0], Status.FAILED, now, attempt=attempt)
         return
-    entries = list(zip(batch.items, split_body(body), strict=True))
+    entries = list(zip(batch.items, batch.operation.split(body), strict=True))
     middle = len(entries) // 2
     for half in (entries[:middle], entries[middle:]):
-        memory.seal(batch.integration_id, half, Trigger.ITEMS, now)
+        memory.seal(batch.operation, batch.integration_id, half, Trigger.ITEMS, now)
 
 
 # --- tasks ----------------------------------------------------------------------------------------
@@ -180,20 +166,27 @@ def _end_all(memory: Memory, batch: Batch, outcome: Outcome, attempt: Attempt, n
 
 
 def _replayed(memory: Memory, batch: Batch, completed_at: int | None, body: bytes | None, now: Now) -> None:
-    """R14: an earlier task says nothing of these changes. They are said in another way, and when none is
+    """R14: an earlier task says nothing of these changes. They are sent in an equivalent body, and when none is
     left they end: never a false success.
     """
     replays = batch.replays + 1
-    reworded = None
-    if replays < REPLAYS_MAX:
-        assert body is not None
-        entries = list(zip(batch.items, split_body(body), strict=True))
-        reworded = reword(entries, replays, memory.settings.batch.bytes_max, memory.rng)
-    if reworded is None:
+    assert body is not None
+    entries = _equivalent(memory, batch, batch.operation.split(body), replays)
+    if entries is None:
         _end_all(memory, batch, Outcome.STALE, attempt_of(batch, STALE_REPLAY, completed_at), now)
         return
     _end_task(memory, batch, Outcome.STALE, completed_at)
-    memory.seal(batch.integration_id, reworded, Trigger.ITEMS, now, replays=replays)
+    memory.seal(batch.operation, batch.integration_id, entries, Trigger.ITEMS, now, replays=replays)
+
+
+def _equivalent(
+    memory: Memory, batch: Batch, items: list[bytes], replays: int
+) -> list[tuple[Item, bytes]] | None:
+    """The changes of the batch as the items of an equivalent body; None when there is none left."""
+    if replays >= REPLAYS_MAX:
+        return None
+    reencoded = batch.operation.reencode(items, replays, memory.settings.batch.bytes_max, memory.rng)
+    return None if reencoded is None else [(batch.items[place], item) for place, item in reencoded]
 
 
 def _time_out(memory: Memory, batch: Batch, now: Now) -> None:
@@ -217,7 +210,7 @@ def _completed(
     body: bytes | None,
     now: Now,
 ) -> None:
-    bodies = split_body(body) if body is not None else []
+    bodies = batch.operation.split(body) if body is not None else []
     _end_task(memory, batch, Outcome.COMPLETED, completed_at)
     integration_id = batch.integration_id
     for index, (item, ruling) in enumerate(zip(batch.items, items, strict=True)):
@@ -227,7 +220,9 @@ def _completed(
                 course_id = ruling.course_id
                 memory.end(integration_id, item, Status.SUCCEEDED, now, attempt=attempt, course_id=course_id)
             case ItemVerdict.RESUBMIT:
-                memory.retry(integration_id, (item, bodies[index]), attempt, Retry.COUNTED, now)
+                memory.retry(
+                    batch.operation, integration_id, (item, bodies[index]), attempt, Retry.COUNTED, now
+                )
             case ItemVerdict.FAIL:
                 memory.end(integration_id, item, Status.FAILED, now, attempt=attempt)
             case _:
@@ -263,8 +258,8 @@ def _retry_all(
 ) -> None:
     assert body is not None
     _end_task(memory, batch, Outcome.FAILED, attempt.completed_at)
-    for entry in zip(batch.items, split_body(body), strict=True):
-        memory.retry(batch.integration_id, entry, attempt, why, now)
+    for entry in zip(batch.items, batch.operation.split(body), strict=True):
+        memory.retry(batch.operation, batch.integration_id, entry, attempt, why, now)
 
 
 # --- tasks that were given up ---------------------------------------------------------------------

@@ -257,7 +257,7 @@ class Shard:
         """
         memory, integration_id = self._memory, change.integration_id
         item = Item(change.origin_id, change.offset, change.change_id, change.consumed_at, 0, 0)
-        old = memory.hold(integration_id, Held(item, change.body), None)
+        old = memory.hold(integration_id, Held(change.operation, item, change.body), None)
         if old is None:
             return
         if old.last is None:
@@ -337,7 +337,8 @@ class Shard:
                 trigger = Trigger.BYTES
             for held in taken:
                 memory.draft.wait_changed(lane.integration_id, held.item.origin_id, durable=held.durable)
-            memory.seal(lane.integration_id, [(held.item, held.body) for held in taken], trigger, now)
+            entries = [(held.item, held.body) for held in taken]
+            memory.seal(taken[0].operation, lane.integration_id, entries, trigger, now)
             memory.waiting.to_the_end(lane)
 
     # --- steps ------------------------------------------------------------------------------------

@@ -219,6 +219,12 @@ class Draft:
                 if durable:
                     self._values[key] = None
             elif not held.durable:
-                record = journal.Wait(held.item, msgspec.Raw(held.body), held.not_before, held.last)
+                record = journal.Wait(
+                    held.item,
+                    msgspec.Raw(held.body),
+                    held.not_before,
+                    held.last,
+                    journal.operation_name(held.operation),
+                )
                 self._values[key] = journal.encode_value(record)
                 waiting.journalled(lane, held)

@@ -26,6 +26,7 @@ from daemon.core.ages import Ages
 from daemon.core.backlog import Backlog
 from daemon.core.journal import Attempt
 from daemon.core.model import Item
+from daemon.core.operation import Operation
 from daemon.core.schedule import Schedule
 
 ITEM_OVERHEAD = 128
@@ -52,6 +53,7 @@ class Waits(NamedTuple):
 class Held(msgspec.Struct, gc=False):
     """A change that waits."""
 
+    operation: Operation
     item: Item
     body: bytes
     not_before: int | None = None
@@ -117,14 +119,14 @@ class Lane:
         return old
 
     def take(self, items_max: int, bytes_max: int) -> list[Held]:
-        """Take out the next batch of ready changes: at least one, if any is ready."""
+        """Take out the next batch of ready changes: at least one, if any is ready. All of them have one operation."""
         taken: list[Held] = []
         total = 0
         while self._queue and len(taken) < items_max:
             origin_id = self._queue[0]
             held = self.held[origin_id]
             size = held.size()
-            if taken and total + size > bytes_max:
+            if taken and (total + size > bytes_max or held.operation is not taken[0].operation):
                 break
             self._queue.popleft()
             del self.held[origin_id]

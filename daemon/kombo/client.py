@@ -37,6 +37,8 @@ from httpx_aiohttp import AiohttpTransport
 
 from daemon import __version__
 from daemon.core.answers import NoAnswer, PollAnswer, Refused, SubmitAnswer, Trouble
+from daemon.core.operation import Operation
+from daemon.core.upsert import UPSERT
 from daemon.kombo import wire
 
 ANSWER_BYTES_MAX = 8 * 1024 * 1024
@@ -102,6 +104,7 @@ class KomboClient:
         observe: Observe | None = None,
     ) -> None:
         self._bulk_url = f"{base_url.rstrip('/')}/lms/courses/bulk"
+        self._url_of = {UPSERT.name: self._bulk_url}
         self._api_key = api_key_source
         self._deadline = deadline
         self._in_flight_max = in_flight_max
@@ -122,13 +125,15 @@ class KomboClient:
             trust_env=False,
         )
 
-    async def submit(self, integration_id: str, body: bytes) -> SubmitAnswer:
+    async def submit(self, operation: Operation, integration_id: str, body: bytes) -> SubmitAnswer:
         """POST exactly these bytes, once."""
 
         def understand(raw: _Raw) -> SubmitAnswer:
             return wire.parse_submit(*raw, now=_wall_clock())
 
-        return await self._call(_Call("submit", "POST", self._bulk_url, integration_id, body), understand)
+        return await self._call(
+            _Call("submit", "POST", self._url_of[operation.name], integration_id, body), understand
+        )
 
     async def poll(self, integration_id: str, task_id: str) -> PollAnswer:
         """GET the task; twice where a kept connection was closed under the first one."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Protocol
 
 from daemon.core.answers import PollAnswer, SubmitAnswer
+from daemon.core.operation import Operation
 
 
 class KomboApi(Protocol):
-    async def submit(self, integration_id: str, body: bytes) -> SubmitAnswer:
-        """POST /lms/courses/bulk with exactly these bytes; returns within the total deadline."""
+    async def submit(self, operation: Operation, integration_id: str, body: bytes) -> SubmitAnswer:
+        """The call that this operation is, with exactly these bytes; returns within the total deadline."""
         ...
 
     async def poll(self, integration_id: str, task_id: str) -> PollAnswer:

@@ -128,7 +128,7 @@ class Submitter:
         sent_with = self._judge.key_number
         self.in_flight += 1
         try:
-            answer = await self._ports.api.submit(turn.integration_id, batch.body)
+            answer = await self._ports.api.submit(batch.operation, batch.integration_id, batch.body)
         finally:
             self.in_flight -= 1
         now = self._ports.clock.now()

@@ -22,6 +22,7 @@ from daemon.core.judge import SubmitRuling
 from daemon.core.model import Change, Now
 from daemon.core.schedule import PollPolicy, Schedule, poll_seed
 from daemon.core.shard import Shard, first_position
+from daemon.core.upsert import UPSERT
 from daemon.core.verdict import SubmitVerdict
 from daemon.runtime.poller import Pending
 
@@ -146,6 +147,7 @@ def change(number: int) -> Change:
     )
     # 20 integrations, as the rates of the other measurements.
     return Change(
+        UPSERT,
         number,
         f"chg-1-{number}",
         f"tool:{number // ITEMS_PER_BATCH % 20}",

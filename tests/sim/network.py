@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import msgspec
 
 from daemon.core.answers import NoAnswer, PollAnswer, SubmitAnswer, Trouble
+from daemon.core.operation import Operation
+from daemon.core.upsert import UPSERT
 from daemon.kombo import wire
 from tests.sandbox.simulator.state import Simulator
 from tests.sandbox.simulator.wire import Delivery, Reply
@@ -159,7 +161,8 @@ class SimulatedApi:
         self._key = key
         self._deadline = deadline
 
-    async def submit(self, integration_id: str, body: bytes) -> SubmitAnswer:
+    async def submit(self, operation: Operation, integration_id: str, body: bytes) -> SubmitAnswer:
+        assert operation is UPSERT
         network = self._network
         started = network.witness.clock()
         number = network.witness.posted(self._who, integration_id, body)

@@ -27,6 +27,7 @@ from daemon.core.judge import Judge
 from daemon.core.model import Change, Error, Now, Rejection, RejectReason
 from daemon.core.shard import Shard, first_position
 from daemon.core.step import BatchSealed
+from daemon.core.upsert import UPSERT
 from daemon.core.verdict import SubmitVerdict
 
 START = Now(wall=1_795_428_000_000, mono=5_000.0)
@@ -87,7 +88,13 @@ class Bench:
         offset, self.published = self.published, self.published + 1
         course = f'{{"origin_id":"{origin_id}","course":{{"title":"version {offset}"}}}}'.encode()
         return Change(
-            offset, f"chg-{offset}", integration_id, origin_id, body or course, consumed_at=self.now.wall
+            UPSERT,
+            offset,
+            f"chg-{offset}",
+            integration_id,
+            origin_id,
+            body or course,
+            consumed_at=self.now.wall,
         )
 
     def rejection(self):

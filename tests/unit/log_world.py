@@ -17,6 +17,8 @@ from daemon.commands.tending import look, renew
 from daemon.config import Settings, Topics
 from daemon.core.journal import Fold
 from daemon.core.model import Now
+from daemon.core.operation import Operation
+from daemon.core.upsert import UPSERT
 from daemon.kombo import wire
 from daemon.kombo.port import PollAnswer, SubmitAnswer
 from daemon.log.port import Message
@@ -42,7 +44,8 @@ class Api:
         self.simulator = simulator
         self.posted: list[bytes] = []
 
-    async def submit(self, integration_id: str, body: bytes) -> SubmitAnswer:
+    async def submit(self, operation: Operation, integration_id: str, body: bytes) -> SubmitAnswer:
+        assert operation is UPSERT
         await asyncio.sleep(0)
         self.posted.append(body)
         now = now_ms()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from daemon.codec import decode_change
 from daemon.codec.schemas import schemas
 from daemon.core.model import Change, Rejection, RejectReason
+from daemon.core.upsert import UPSERT
 
 INTEGRATION = "workday:HWUTwvyx2wLoSUHphiWVrp28"
 COURSE = {
@@ -77,6 +78,7 @@ def body(decoded):
 )
 def test_every_form_gives_the_same_change(value, headers):
     assert decode(value, headers) == Change(
+        UPSERT,
         offset=7,
         change_id="chg-1",
         integration_id=INTEGRATION,

@@ -4,11 +4,12 @@ import msgspec
 import pytest
 from core_bench import START, UNANSWERED, Bench, failed, refused, settings_with, succeeded
 
-from daemon.core import journal, settle
+from daemon.core import journal
 from daemon.core.answers import TaskFailed, TaskPending
 from daemon.core.model import Error
-from daemon.core.rewording import REPLAYS_MAX
+from daemon.core.operation import REPLAYS_MAX
 from daemon.core.step import BatchSealed, LateWatched, Outcome, TaskEnded
+from daemon.core.upsert import split
 from daemon.core.verdict import PollVerdict, SubmitVerdict, TaskVerdict
 
 PASSING = "REMOTE.RATE_LIMIT_EXCEEDED"
@@ -418,7 +419,7 @@ def test_a_task_refused_for_its_content_is_halved(bench):
     bench.poll_answer(batch, bench.task_failed("REMOTE.INPUT_INVALID"))
     halves = list(bench.shard._memory.batches.values())
     assert [[item.origin_id for item in half.items] for half in halves] == [["a"], ["b", "c"]]
-    assert [each for half in halves for each in settle.split_body(half.body)] == settle.split_body(body)
+    assert [each for half in halves for each in split(half.body)] == split(body)
     assert [each for each, _ in ended(bench)] == [Outcome.FAILED]
 
 

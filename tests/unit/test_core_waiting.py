@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from daemon.config import Settings
 from daemon.core.backlog import Backlog
 from daemon.core.model import Item
+from daemon.core.upsert import UPSERT
 from daemon.core.waiting import ITEM_OVERHEAD, Held, Waiting
 
 INTEGRATIONS = st.sampled_from(["i", "j"])
@@ -40,7 +41,7 @@ class WaitingMachine(RuleBasedStateMachine):
             delay = None  # only what has just failed backs off, and then nothing newer waits
         self.offset += 1
         item = Item(course, self.offset, "chg", 0, 0, 0)
-        held = Held(item, b"x" * size)
+        held = Held(UPSERT, item, b"x" * size)
         due = None if delay is None else self.now + delay
         old = self.waiting.hold(self.waiting.lane(integration), held, due)
         assert old is self.held.get(key), "the one that is replaced is told, so that it can be ended"
@@ -122,7 +123,7 @@ TestWaitingAgainstModel = WaitingMachine.TestCase
 
 def test_the_bytes_that_sources_take_count_too():
     """R7: a batch record holds ids and numbers beside the bodies."""
-    held = Held(Item("origin", 5, "change", 0, 0, 0), b"x" * 100)
+    held = Held(UPSERT, Item("origin", 5, "change", 0, 0, 0), b"x" * 100)
     assert held.size() == 100 + len("origin") + len("change") + ITEM_OVERHEAD
 
 

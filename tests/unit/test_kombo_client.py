@@ -27,6 +27,7 @@ from misbehaving_server import (
 )
 
 from daemon.core.answers import Accepted, NoAnswer, Refused, TaskPending, Trouble
+from daemon.core.upsert import UPSERT
 from daemon.kombo.api_key import ApiKeyFile
 from daemon.kombo.client import ANSWER_BYTES_MAX, KomboClient, KomboSetupError
 from daemon.kombo.port import KomboApi
@@ -89,7 +90,9 @@ async def client(address: str, key: ApiKeyFile, **more: Any) -> AsyncIterator[Ko
 
 
 async def call(api: KomboApi, endpoint: str) -> Any:
-    return await (api.submit(INTEGRATION, BODY) if endpoint == "submit" else api.poll(INTEGRATION, TASK))
+    return await (
+        api.submit(UPSERT, INTEGRATION, BODY) if endpoint == "submit" else api.poll(INTEGRATION, TASK)
+    )
 
 
 def is_good(endpoint: str, said: object) -> bool:
@@ -187,7 +190,7 @@ async def test_a_host_without_an_address(key: ApiKeyFile) -> None:
 
 async def test_a_good_call_sends_exactly_what_was_given(key: ApiKeyFile) -> None:
     async with serving(GOOD) as server, client(server.address, key) as api:
-        assert is_good("submit", await api.submit(INTEGRATION, BODY))
+        assert is_good("submit", await api.submit(UPSERT, INTEGRATION, BODY))
         assert is_good("poll", await api.poll(INTEGRATION, TASK))
     post, get = server.requests
     assert (post.method, post.target, post.body) == ("POST", "/v1/lms/courses/bulk", BODY)
@@ -226,7 +229,7 @@ async def test_nothing_of_a_post_is_delivered_after_its_deadline(key: ApiKeyFile
         loop = asyncio.get_running_loop()
         clock = Clock()
         async with client(f"http://127.0.0.1:{listener.getsockname()[1]}", key) as api:
-            posting = asyncio.create_task(api.submit(INTEGRATION, body))
+            posting = asyncio.create_task(api.submit(UPSERT, INTEGRATION, body))
             peer, _ = await loop.sock_accept(listener)
             with peer:
                 received = len(await loop.sock_recv(peer, 1))
@@ -361,7 +364,7 @@ async def test_ids_that_cannot_be_are_answered_all_the_same(text: str, key: ApiK
         for said in (
             await api.poll(INTEGRATION, text),
             await api.poll(text, TASK),
-            await api.submit(text, BODY),
+            await api.submit(UPSERT, text, BODY),
         ):
             assert isinstance(said, Refused | NoAnswer)
         assert server.count("POST") <= 1

@@ -140,7 +140,7 @@ def older_change_wins(patch: Patch) -> None:
         item = Item(change.origin_id, change.offset, change.change_id, change.consumed_at, 0, 0)
         waiting = memory.waiting.lane(change.integration_id).held.get(change.origin_id)
         if waiting is None:
-            memory.hold(change.integration_id, Held(item, change.body), None)
+            memory.hold(change.integration_id, Held(change.operation, item, change.body), None)
         else:
             by = waiting.item.offset
             memory.end(change.integration_id, item, Status.SUPERSEDED, now, superseded_by=by)
@@ -215,7 +215,7 @@ def body_is_not_frozen(patch: Patch) -> None:
     def answered(memory: Memory, batch: Batch, answer: Any, ruling: SubmitRuling, now: Now) -> None:
         submit_answered(memory, batch, answer, ruling, now)
         if ruling.verdict is SubmitVerdict.RETRY and batch.body is not None and batch.id in memory.batches:
-            items = settle.split_body(batch.body)
+            items = batch.operation.split(batch.body)
             batch.body = b'{"items": [' + b",".join(reversed(items)) + b"]}"
 
     patch(settle, "submit_answered", answered)
@@ -542,7 +542,14 @@ def split_loses_a_half(patch: Patch) -> None:
         if len(batch.items) == 1:
             memory.end(batch.integration_id, batch.items[0], Status.FAILED, now, attempt=attempt)
             return
-        entries = list(zip(batch.items, settle.split_body(body), strict=True))
-        seal(memory, batch.integration_id, entries[: len(entries) // 2], settle.Trigger.ITEMS, now)
+        entries = list(zip(batch.items, batch.operation.split(body), strict=True))
+        seal(
+            memory,
+            batch.operation,
+            batch.integration_id,
+            entries[: len(entries) // 2],
+            settle.Trigger.ITEMS,
+            now,
+        )
 
     patch(settle, "_split", split)

@@ -210,10 +210,10 @@ def new_body_after_silence(patch: Patch) -> None:
         if not isinstance(answer, NoAnswer) or batch.body is None:
             submit_answered(memory, batch, answer, ruling, now)
             return
-        entries = list(zip(batch.items, settle.split_body(batch.body), strict=True))
+        entries = list(zip(batch.items, batch.operation.split(batch.body), strict=True))
         spaced = [(item, b" " + body) for item, body in reversed(entries)]
         memory.close(batch)
-        memory.seal(batch.integration_id, spaced, Trigger.ITEMS, now)
+        memory.seal(batch.operation, batch.integration_id, spaced, Trigger.ITEMS, now)
 
     patch(settle, "submit_answered", answered)
 
@@ -318,10 +318,16 @@ def floor_by_host_clock(patch: Patch) -> None:
     seal = Memory.seal
 
     def seal_now(
-        memory: Memory, integration_id: str, entries: Any, trigger: Trigger, now: Now, **more: Any
+        memory: Memory,
+        operation: Any,
+        integration_id: str,
+        entries: Any,
+        trigger: Trigger,
+        now: Now,
+        **more: Any,
     ) -> None:
         freshness, memory.freshness = memory.freshness, Freshness(now.wall)
-        seal(memory, integration_id, entries, trigger, now, **more)
+        seal(memory, operation, integration_id, entries, trigger, now, **more)
         memory.freshness = freshness
 
     patch(Memory, "seal", seal_now)
@@ -339,24 +345,24 @@ def given_up_at_the_first_replay(patch: Patch) -> None:
 
 @mutant("R14", "When there is no other way left to say it, the same is said once more, and so on.")
 def replayed_for_ever(patch: Patch) -> None:
-    reword = settle.reword
+    equivalent = settle._equivalent
 
-    def reword_or_repeat(entries: Any, replays: int, bytes_max: int, rng: Any) -> Any:
-        return reword(entries, 1, bytes_max, rng) or list(entries)
+    def equivalent_or_equal(memory: Memory, batch: Batch, items: list[bytes], replays: int) -> Any:
+        return equivalent(memory, batch, items, 1) or list(zip(batch.items, items, strict=True))
 
     patch(settle, "REPLAYS_MAX", 10**9)
-    patch(settle, "reword", reword_or_repeat)
+    patch(settle, "_equivalent", equivalent_or_equal)
 
 
-@mutant("R14", "Another way to say it leaves out what the course is about.")
-def reworded_less(patch: Patch) -> None:
-    reword = settle.reword
+@mutant("R14", "An equivalent body leaves out what the course is about.")
+def reencoded_with_less(patch: Patch) -> None:
+    equivalent = settle._equivalent
 
-    def reword_less(*args: Any) -> Any:
-        reworded = reword(*args)
-        return reworded and [(item, _without(body, "languages")) for item, body in reworded]
+    def with_less(*args: Any) -> Any:
+        entries = equivalent(*args)
+        return entries and [(item, _without(body, "languages")) for item, body in entries]
 
-    patch(settle, "reword", reword_less)
+    patch(settle, "_equivalent", with_less)
 
 
 def _without(body: bytes, name: str) -> bytes:
@@ -365,13 +371,12 @@ def _without(body: bytes, name: str) -> bytes:
     return msgspec.json.encode(item)
 
 
-@mutant("R14", "What is said in another way changes places, and its results do not.")
+@mutant("R14", "The items of an equivalent body change places, and their results do not.")
 def items_not_reordered(patch: Patch) -> None:
-    reword = settle.reword
+    equivalent = settle._equivalent
 
-    def reword_bodies_only(entries: Any, *args: Any) -> Any:
-        reworded = reword(entries, *args)
-        items = [item for item, _ in entries]
-        return reworded and [(item, body) for item, (_, body) in zip(items, reworded, strict=True)]
+    def bodies_only(memory: Memory, batch: Batch, items: list[bytes], replays: int) -> Any:
+        entries = equivalent(memory, batch, items, replays)
+        return entries and [(item, body) for item, (_, body) in zip(batch.items, entries, strict=True)]
 
-    patch(settle, "reword", reword_bodies_only)
+    patch(settle, "_equivalent", bodies_only)

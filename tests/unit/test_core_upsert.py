@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.codec.change import Course, SubmissionItem
-from daemon.core.model import Item
-from daemon.core.rewording import REPLAYS_MAX, next_wording, reword, wordings
+from daemon.core.upsert import REPLAYS_MAX, encodings, next_encoding, reencode
 from tests.sandbox.checker import content_digest
 
 TEXTS = st.text(alphabet=st.characters(exclude_categories=["C"]), min_size=1, max_size=5)
@@ -41,13 +40,13 @@ def item_of(course, origin_id="a"):
 
 
 def entry(origin_id, course=COURSE):
-    return Item(origin_id, 0, "chg", 0, 1, 0), item_of(course, origin_id)
+    return item_of(course, origin_id)
 
 
 def circle(item):
     seen = [item]
-    for _ in range(wordings(item) - 1):
-        seen.append(next_wording(seen[-1]))
+    for _ in range(encodings(item) - 1):
+        seen.append(next_encoding(seen[-1]))
     return seen
 
 
@@ -57,10 +56,10 @@ def as_json(item):
 
 
 @given(ITEMS)
-def test_the_wordings_of_an_item_form_a_circle_of_bodies_that_differ_and_mean_the_same(item):
+def test_the_encodings_of_an_item_form_a_circle_of_bodies_that_differ_and_mean_the_same(item):
     seen = circle(item)
-    assert len({as_json(each) for each in seen}) == wordings(item)
-    assert next_wording(seen[-1]) == item
+    assert len({as_json(each) for each in seen}) == encodings(item)
+    assert next_encoding(seen[-1]) == item
     assert len({content_digest(json.loads(each)["course"]) for each in seen}) == 1
     assert {json.loads(each)["origin_id"] for each in seen} == {json.loads(item)["origin_id"]}
 
@@ -83,7 +82,7 @@ def test_every_wording_is_what_the_api_takes(item):
     ],
 )
 def test_how_many_there_are(course, count):
-    assert wordings(item_of(course)) == count
+    assert encodings(item_of(course)) == count
 
 
 def test_fields_of_a_newer_version_stay():
@@ -96,37 +95,36 @@ def test_fields_of_a_newer_version_stay():
 # --- whole batches --------------------------------------------------------------------------------
 
 
-def test_a_single_change_goes_through_all_its_wordings_where_they_are_few():
+def test_a_single_change_goes_through_all_its_encodings_where_they_are_few():
     few = ALL | {"description": None, "duration": None}
     entries, rng, seen = [entry("a", few)], random.Random(1), []
     while entries is not None:
-        seen.append(entries[0][1])
-        entries = reword(entries, len(seen), 4096, rng)
+        seen.append(entries[0])
+        reencoded = reencode(entries, len(seen), 4096, rng)
+        entries = reencoded and [item for _, item in reencoded]
     assert len(set(seen)) == len(seen) == 4
 
 
 def test_where_there_are_many_ways_each_run_takes_others():
     """A course that is published unchanged every night would meet all bodies of the nights before otherwise."""
-    second = {reword([entry("a")], 1, 4096, random.Random(seed))[0][1] for seed in range(50)}
+    second = {reencode([entry("a")], 1, 4096, random.Random(seed))[0][1] for seed in range(50)}
     assert len(second) > 10
-    assert entry("a")[1] not in second
+    assert entry("a") not in second
 
 
 @pytest.mark.parametrize("count", [2, 3, 7, 100])
 def test_several_changes_change_places(count):
     entries = [entry(f"c{number}", ALL) for number in range(count)]
     for seed in range(20):
-        reworded = reword(entries, 1, 10**6, random.Random(seed))
-        assert reworded != entries
-        assert {item.origin_id: body for item, body in reworded} == {
-            item.origin_id: body for item, body in entries
-        }
+        reencoded = reencode(entries, 1, 10**6, random.Random(seed))
+        assert [item for _, item in reencoded] != entries
+        assert dict(reencoded) == dict(enumerate(entries))
 
 
 def test_a_body_that_would_grow_too_long_only_changes_places():
     entries = [entry("a"), entry("b")]
-    size = sum(len(body) for _, body in entries)
-    assert reword(entries, 1, size, random.Random(2)) == entries[::-1]
+    size = sum(len(item) for item in entries)
+    assert reencode(entries, 1, size, random.Random(2)) == [(1, entries[1]), (0, entries[0])]
 
 
 @pytest.mark.parametrize(
@@ -140,12 +138,12 @@ def test_a_body_that_would_grow_too_long_only_changes_places():
     ],
 )
 def test_there_is_an_end_to_it(entries, ways):
-    tries = [reword(entries, replays, 10**6, random.Random(3)) is not None for replays in range(1, 20)]
+    tries = [reencode(entries, replays, 10**6, random.Random(3)) is not None for replays in range(1, 20)]
     assert tries == [replays < ways for replays in range(1, 20)]
     assert all(before or not after for before, after in pairwise(tries))
 
 
 def test_many_languages_cost_nothing():
     course = COURSE | {"languages": [f"l{chr(97 + number)}" for number in range(20)]}
-    (_, body), *_ = reword([entry("a", course)], 1, 4096, random.Random(4))
-    assert body != entry("a", course)[1]
+    (_, body), *_ = reencode([entry("a", course)], 1, 4096, random.Random(4))
+    assert body != entry("a", course)

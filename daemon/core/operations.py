@@ -1,0 +1,8 @@
+"""All operations, by the name that they have in the journal."""
+
+from __future__ import annotations
+
+from daemon.core.operation import Operation
+from daemon.core.upsert import UPSERT
+
+OPERATIONS: dict[str, Operation] = {operation.name: operation for operation in (UPSERT,)}

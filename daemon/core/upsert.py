@@ -1,0 +1,165 @@
+"""The operation that creates a course or updates it: a bulk submission, answered with a task.
+
+Its bodies have equivalents: other bytes that mean the same, for when the API answers with an earlier task (R14). The
+API makes a task out of a body once and returns it whenever equal bytes come again; whether it compares bytes or parsed
+JSON is not documented. So equivalent bodies differ as JSON, and mean the same to a learning system:
+
+* an optional field that has no value may be null, or absent (vendor's OpenAPI: optional and nullable);
+* the languages of a course may stand in any order;
+* so may the items of a batch.
+
+All encodings of one item form a circle, and `next_encoding` goes one step on it: as many steps as there are encodings
+pass each of them once, without any memory of those that were used.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+
+from daemon.core.operation import REPLAYS_MAX, Operation
+
+_OPTIONAL = ("description", "thumbnail_url", "duration", "languages")
+_FIELDS = ("type", "title", "course_url", *_OPTIONAL)
+"""In the order in which they are sent first (`codec.change.Course`)."""
+
+_ENOUGH = 6
+"""Items that can change places in so many ways (720) that their encodings need not change too."""
+_STEPS_MAX = 64
+"""A step takes some microseconds."""
+_NULL = b"null"
+_COUNTED_MAX = 1_000_000
+"""Beyond it the number of encodings does not matter."""
+
+
+_Members = dict[str, msgspec.Raw]
+
+_decode = msgspec.json.Decoder(_Members).decode
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class _Body(msgspec.Struct):
+    items: list[msgspec.Raw]
+
+
+_decode_body = msgspec.json.Decoder(_Body).decode
+
+
+def join(items: Sequence[bytes]) -> bytes:
+    """The request body of these items (vendor's OpenAPI, PostLmsCoursesBulkRequestBody)."""
+    return b'{"items":[' + b",".join(items) + b"]}"
+
+
+def split(body: bytes) -> list[bytes]:
+    """The items of a frozen body, each as it was sealed."""
+    return [bytes(item) for item in _decode_body(body).items]
+
+
+def encodings(item: bytes) -> int:
+    """How many there are of this item, itself included."""
+    course = _decode(_decode(item)["course"])
+    free = sum(_is_empty(course, name) for name in _OPTIONAL)
+    return (1 << free) * _orders(_languages(course))
+
+
+def next_encoding(item: bytes) -> bytes:
+    """The next one on the circle; the same bytes when there is no other."""
+    members = _decode(item)
+    course = _decode(members["course"])
+    for name in _OPTIONAL:
+        if name not in course:
+            course[name] = msgspec.Raw(_NULL)
+            break
+        if bytes(course[name]) == _NULL:
+            del course[name]  # and carry on, as an odometer does
+    else:
+        languages = _languages(course)
+        if languages:
+            following = _next_permutation(languages)
+            course["languages"] = msgspec.Raw(b"[" + b",".join(following) + b"]")
+    ordered = {
+        name: course[name] for name in _FIELDS if name in course
+    } | course  # with fields of a newer version
+    return _encode(members | {"course": ordered})
+
+
+def reencode(
+    items: Sequence[bytes], replays: int, bytes_max: int, rng: random.Random
+) -> list[tuple[int, bytes]] | None:
+    """As `Operation.reencode`. A single item goes through all its encodings. Several change places, and each one its
+    encoding if the body then has at most `bytes_max` bytes. Where there are more bodies than may be tried, one is drawn
+    at random: what is published again and again need not pass all bodies of earlier times.
+    """
+    bodies = _equivalents(items)
+    if replays >= min(bodies, REPLAYS_MAX):
+        return None
+    if len(items) == 1:
+        steps = 1 if bodies <= REPLAYS_MAX else rng.randrange(1, min(bodies, _STEPS_MAX))
+        return [(0, _go(items[0], steps))]
+    order = list(range(len(items)))
+    rng.shuffle(order)
+    if order == sorted(order):
+        order.append(order.pop(0))
+    shuffled = [(place, items[place]) for place in order]
+    if len(shuffled) >= _ENOUGH:
+        return shuffled
+    reencoded = [
+        (place, _go(item, rng.randrange(min(encodings(item), _STEPS_MAX)))) for place, item in shuffled
+    ]
+    return reencoded if sum(len(item) for _, item in reencoded) <= bytes_max else shuffled
+
+
+def _equivalents(items: Sequence[bytes]) -> int:
+    """How many equivalent bodies there are, this one included; at most `_COUNTED_MAX`."""
+    count = 1
+    for number, item in enumerate(items, 1):
+        count *= number * encodings(item)
+        if count > _COUNTED_MAX:
+            break
+    return min(count, _COUNTED_MAX)
+
+
+def _go(item: bytes, steps: int) -> bytes:
+    for _ in range(steps):
+        item = next_encoding(item)
+    return item
+
+
+def _is_empty(course: _Members, name: str) -> bool:
+    return name not in course or bytes(course[name]) == _NULL
+
+
+def _languages(course: _Members) -> list[bytes]:
+    if _is_empty(course, "languages"):
+        return []
+    return [bytes(language) for language in _decode_list(course["languages"])]
+
+
+def _orders(values: Sequence[bytes]) -> int:
+    """In how many orders these can stand; equal ones cannot be told apart."""
+    repeated = math.prod(math.factorial(count) for count in Counter(values).values())
+    return math.factorial(len(values)) // repeated
+
+
+def _next_permutation(values: Sequence[bytes]) -> list[bytes]:
+    """In lexicographic order; after the last one comes the first."""
+    following = list(values)
+    pivot = len(following) - 2
+    while pivot >= 0 and following[pivot] >= following[pivot + 1]:
+        pivot -= 1
+    if pivot < 0:
+        return following[::-1]
+    other = len(following) - 1
+    while following[other] <= following[pivot]:
+        other -= 1
+    following[pivot], following[other] = following[other], following[pivot]
+    following[pivot + 1 :] = reversed(following[pivot + 1 :])
+    return following
+
+
+UPSERT = Operation("upsert", join, split, next_encoding, reencode)
