@@ -1,6 +1,7 @@
 """Frozen settings from one table: read with `load_settings`, described in ``docs/configuration.md``."""
 
 from daemon.config.load import ConfigError, load_settings
+from daemon.config.policy import Policies, Policy
 from daemon.config.table import (
     Admin,
     Backlog,
@@ -36,6 +37,8 @@ __all__ = [
     "Kombo",
     "Log",
     "Park",
+    "Policies",
+    "Policy",
     "Poll",
     "Retry",
     "Settings",

@@ -19,7 +19,7 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 
-from daemon.config import Settings
+from daemon.config import Retry, Settings
 
 DOUBLINGS_MAX = 30
 """Beyond it every wait is at its maximum; keeps the power of two a sane number."""
@@ -96,21 +96,20 @@ class BackOff:
     """How long to stand back, in seconds, after so many times in a row before. `rng` draws jitter."""
 
     def __init__(self, settings: Settings, rng: random.Random) -> None:
-        self._retry = settings.retry
         self._park = settings.park
         self._rng = rng
 
-    def after_failure(self, before: int, retry_after: float | None) -> float:
+    def after_failure(self, retry: Retry, before: int, retry_after: float | None) -> float:
         """Full jitter between nothing and an exponential bound; never less than the server asked for."""
-        bound = min(self._retry.backoff_max, self._retry.backoff_min * 2.0**before)
+        bound = min(retry.backoff_max, retry.backoff_min * 2.0**before)
         return max(retry_after or 0.0, bound * self._rng.random())
 
-    def after_overload(self, before: int, retry_after: float | None) -> float:
+    def after_overload(self, retry: Retry, before: int, retry_after: float | None) -> float:
         """The vendor asks for about a second and exponential back-off: a quarter more or less of it keeps
         two apart who were refused together, and leaves nobody without a pause.
         """
-        wait = self._retry.backoff_min * 2.0**before * (0.75 + 0.5 * self._rng.random())
-        return max(retry_after or 0.0, min(self._retry.backoff_max, wait))
+        wait = retry.backoff_min * 2.0**before * (0.75 + 0.5 * self._rng.random())
+        return max(retry_after or 0.0, min(retry.backoff_max, wait))
 
     def parked(self, before: int) -> float:
         """Ever more slowly."""

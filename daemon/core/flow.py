@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar, assert_never
 
-from daemon.config import Settings
+from daemon.config import Policies, Settings
 from daemon.core.answers import NoAnswer, Refused, SubmitAnswer
 from daemon.core.breaker import BackOff, Breaker, Census, IntegrationState
 from daemon.core.concurrency import Window
@@ -67,6 +67,7 @@ class Flow(Generic[Ref]):
     def __init__(self, settings: Settings, rng: random.Random) -> None:
         http = settings.http
         self._settings = settings
+        self._policy = Policies(settings)
         self._back_off = BackOff(settings, rng)
         self._rate = Rate(http.requests_per_second_max, http.poll_share)
         self._in_flight_max = http.in_flight_max
@@ -186,17 +187,18 @@ class Flow(Generic[Ref]):
 
     def _refused(self, turn: Turn[Ref], state: Integration[Ref], answer: SubmitAnswer, now: float) -> None:
         retry_after = answer.retry_after if isinstance(answer, Refused) else None
+        retry = self._policy(turn.integration_id).retry
         if isinstance(answer, Refused) and answer.error.code == OVERLOAD:
             state.window.overloaded(turn.number)
             before = state.breaker.strike(IntegrationState.THROTTLED)
-            wait = self._back_off.after_overload(before, retry_after)
+            wait = self._back_off.after_overload(retry, before, retry_after)
         else:
             throttled = isinstance(answer, Refused) and is_throttle(answer.error.code, answer.status)
             state.window.restart()
             before = state.breaker.strike(
                 IntegrationState.THROTTLED if throttled else IntegrationState.BREAKER_OPEN
             )
-            wait = self._back_off.after_failure(before, retry_after)
+            wait = self._back_off.after_failure(retry, before, retry_after)
         self._block(turn.integration_id, state, now + wait)
 
     def _block(self, integration_id: str, state: Integration[Ref], until: float) -> None:
@@ -209,7 +211,9 @@ class Flow(Generic[Ref]):
         self._idle.pop(integration_id, None)
         state = self._integrations.get(integration_id)
         if state is None:
-            state = Integration(Window(self._settings.window.batches_max), Breaker(self._census))
+            state = Integration(
+                Window(self._policy(integration_id).window.batches_max), Breaker(self._census)
+            )
             self._integrations[integration_id] = state
         return state
 

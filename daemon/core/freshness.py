@@ -17,13 +17,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from daemon.core.answers import TaskCompleted, TaskFailed, TaskPending
-from daemon.core.journal import Floor
+from daemon.core.journal import FORMAT, Floor, Position
 from daemon.core.model import Now
 
 DATE_RESOLUTION_MS = 1_000
 """The `Date` header has whole seconds (RFC 9110, 5.6.7), `created_at` has milliseconds: of one moment, the latter is
 up to this much ahead.
 """
+
+
+API_FLOOR_TOLERANCE_MS = 300_000
+"""Before any API time is known, the floor is the first start of the shard less this (R14): room for a
+host clock that is ahead of the API's. `coursesyncd check` warns at a larger difference."""
+
+
+def first_position(next_offset: int, topic_id: str, partitions: int, now: Now) -> Position:
+    """Where a shard begins that has no journal yet."""
+    floor = now.wall - API_FLOOR_TOLERANCE_MS
+    return Position(FORMAT, next_offset, topic_id, partitions, floor)
 
 
 class Freshness:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
 
-from daemon.config import Settings
+from daemon.config import Policies
 from daemon.core import verdict as table
 from daemon.core.answers import (
     Accepted,
@@ -110,8 +110,8 @@ class PollRuling:
 class Judge:
     """Remembers what the answers so far say of the key, and nothing else."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._task = settings.task
+    def __init__(self, policy: Policies) -> None:
+        self._policy = policy
         self._denied: set[str] = set()
         """Integrations that were denied without a code since the key was last seen to work."""
         self.key_number = 0
@@ -163,7 +163,8 @@ class Judge:
     def late(self, late: LateTask, answer: PollAnswer, sent_with: int, now: Now) -> PollRuling:
         """The answer to a GET for a task that timed out and is still watched (R12). `OVERDUE`: its watch is over."""
         record = late.record
-        watched = self._task.timeout + self._task.watch_after_timeout
+        limits = self._policy(record.integration_id).task
+        watched = limits.timeout + limits.watch_after_timeout
         accepted_for = now.mono - late.accepted_mono
 
         def is_over(api_time: int | None) -> bool:
@@ -201,7 +202,8 @@ class Judge:
             case TaskPending():
                 # One that looks stale may be the batch's own, made while the API's clock was behind the floor: no other
                 # body goes out while it may still run (contract 2).
-                limit = self._task.timeout + (self._task.watch_after_timeout if stale else 0.0)
+                limits = self._policy(task.integration_id).task
+                limit = limits.timeout + (limits.watch_after_timeout if stale else 0.0)
                 accepted_for = now.mono - task.accepted_mono
                 if not has_outlived(limit, answer.created_at, answer.api_time, accepted_for):
                     return PollRuling(PollVerdict.PENDING, key)

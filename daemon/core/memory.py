@@ -13,15 +13,17 @@ from typing import assert_never
 
 import msgspec
 
-from daemon.config import Settings
+from daemon import config
+from daemon.config import Policies, Settings
 from daemon.core import journal
 from daemon.core.answers import TaskCompleted, TaskFailed, TaskPending
 from daemon.core.backlog import Backlog
 from daemon.core.batch import Batch, LateTask
 from daemon.core.freshness import Freshness
 from daemon.core.journal import Attempt
-from daemon.core.model import Error, Item, Now, Result, Status
+from daemon.core.model import Item, Now, Status
 from daemon.core.operation import Operation
+from daemon.core.results import result_of
 from daemon.core.step import BatchSealed, Draft, Trigger
 from daemon.core.verdict import SubmitVerdict, TaskVerdict, of_task
 from daemon.core.waiting import Held, Waiting, WaitReason, Waits, together
@@ -48,6 +50,7 @@ class Memory:
     ) -> None:
         self.partition = partition
         self.settings = settings
+        self.policy = Policies(settings)
         self.rng = rng
         # A newer version writes its own format from the first commit on: an older one must find it (R8).
         self.position = msgspec.structs.replace(position, format=journal.FORMAT)
@@ -89,16 +92,17 @@ class Memory:
         for (integration_id, _), wait in fold.waits.items():
             held = Held(journal.operation_of(wait), wait.item, bytes(wait.body), wait.not_before, wait.last)
             lane = self.waiting.lane(integration_id)
-            self.waiting.hold(lane, held, self._backoff_left(wait, now))
+            self.waiting.hold(lane, held, self._backoff_left(integration_id, wait, now))
             self.waiting.journalled(lane, held)
             if _waits_for_customer(wait):
                 self.waiting.park(lane, parked=True)
 
-    def _backoff_left(self, wait: journal.Wait, now: Now) -> float | None:
+    def _backoff_left(self, integration_id: str, wait: journal.Wait, now: Now) -> float | None:
         if wait.not_before is None or wait.not_before <= now.wall:
             return None
         # A clock that was set back must not make a back-off longer than it can ever be.
-        limit = max(self.settings.retry.backoff_max, self.settings.park.probe_max)
+        backoff_max = self.policy(integration_id).retry.backoff_max
+        limit = max(backoff_max, self.settings.park.probe_max)
         return now.mono + min((wait.not_before - now.wall) / 1000, limit)
 
     # --- what waits -------------------------------------------------------------------------------
@@ -290,30 +294,30 @@ class Memory:
         counted = why is Retry.COUNTED
         failures = item.failures + counted
         newer = item.origin_id in self.waiting.lane(integration_id).held
-        if newer or self._is_over(item, failures, why, now):
+        if newer or self._is_over(integration_id, item, failures, why, now):
             self.end(integration_id, item, Status.FAILED, now, attempt=attempt)
             return
-        delay = self._backoff(failures) if counted else self._stand_back()
+        delay = self._backoff(self.policy(integration_id).retry, failures) if counted else self._stand_back()
         kept = msgspec.structs.replace(item, failures=failures)
         body = operation.next_encoding(body)
         held = Held(operation, kept, body, now.wall + int(delay * 1000), attempt)
         self.hold(integration_id, held, now.mono + delay)
         self.draft.retry_held(len(body))
 
-    def _is_over(self, item: Item, failures: int, why: Retry, now: Now) -> bool:
+    def _is_over(self, integration_id: str, item: Item, failures: int, why: Retry, now: Now) -> bool:
         match why:
             case Retry.COUNTED:
-                return failures >= self.settings.retry.attempts_max
+                return failures >= self.policy(integration_id).retry.attempts_max
             case Retry.PARKED:
-                return self.is_too_old(item, now)
+                return self.is_too_old(integration_id, item, now)
             case Retry.HALTED:
                 return False
             case _:
                 assert_never(why)
 
-    def is_too_old(self, item: Item, now: Now) -> bool:
+    def is_too_old(self, integration_id: str, item: Item, now: Now) -> bool:
         """It has waited for its customer longer than anyone should."""
-        return now.wall - item.consumed_at > self.settings.wait.age_max * 1000
+        return now.wall - item.consumed_at > self.policy(integration_id).wait.age_max * 1000
 
     def _stand_back(self) -> float:
         """Seconds until an item is offered again that waits for its customer, or for our own key. Jitter for
@@ -321,11 +325,11 @@ class Memory:
         """
         return self.settings.park.probe_min * (0.5 + 0.5 * self.rng.random())
 
-    def _backoff(self, failures: int) -> float:
+    def _backoff(self, retry: config.Retry, failures: int) -> float:
         """Seconds, with full jitter: what failed together does not come back together, and hardly in
         the same order, which would make the same bytes again (R14).
         """
-        low, high = self.settings.retry.backoff_min, self.settings.retry.backoff_max
+        low, high = retry.backoff_min, retry.backoff_max
         return low + self.rng.random() * (min(high, low * 2.0 ** min(failures, 30)) - low)
 
     def end(
@@ -371,41 +375,4 @@ def _waits_for_customer(wait: journal.Wait) -> bool:
         wait.last is not None
         and wait.last.error is not None
         and of_task(wait.last.error.code) is TaskVerdict.PARK
-    )
-
-
-def attempt_of(batch: Batch, error: Error | None = None, completed_at: int | None = None) -> Attempt:
-    return Attempt(batch.id, error, batch.task_id, batch.accepted_at, completed_at)
-
-
-NO_ATTEMPT = Attempt("")
-
-
-def result_of(
-    integration_id: str,
-    item: Item,
-    status: Status,
-    now: Now,
-    *,
-    attempt: Attempt | None = None,
-    course_id: str | None = None,
-    superseded_by: int | None = None,
-) -> Result:
-    deciding = attempt or NO_ATTEMPT
-    return Result(
-        offset=item.offset,
-        status=status,
-        integration_id=integration_id,
-        origin_id=item.origin_id,
-        change_id=item.change_id,
-        consumed_at=item.consumed_at,
-        resolved_at=now.wall,
-        attempts=item.seals,
-        course_id=course_id,
-        error=deciding.error,
-        superseded_by=superseded_by,
-        batch_id=deciding.batch_id or None,
-        task_id=deciding.task_id,
-        submitted_at=deciding.submitted_at,
-        completed_at=deciding.completed_at,
     )

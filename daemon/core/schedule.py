@@ -68,7 +68,7 @@ class Schedule(Generic[Key]):
 
 
 @dataclass(frozen=True, slots=True)
-class PollPolicy:
+class PollIntervals:
     """Intervals that grow; large batches start later and stay slower (API guide, "Polling")."""
 
     first_after: float

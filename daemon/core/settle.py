@@ -22,9 +22,10 @@ from daemon.core.answers import (
 from daemon.core.batch import Batch, LateTask
 from daemon.core.journal import Attempt
 from daemon.core.judge import ItemRuling, PollRuling, SubmitRuling
-from daemon.core.memory import Memory, Retry, attempt_of, result_of
+from daemon.core.memory import Memory, Retry
 from daemon.core.model import Correction, Error, Item, Now, Status
 from daemon.core.operation import REPLAYS_MAX
+from daemon.core.results import attempt_of, result_of
 from daemon.core.step import (
     LateWatched,
     Outcome,
@@ -74,7 +75,9 @@ def submit_answered(
             for item in batch.items:
                 memory.end(batch.integration_id, item, Status.FAILED, now, attempt=attempt)
         case SubmitVerdict.PARK:
-            if not batch.fate_unknown and any(memory.is_too_old(item, now) for item in batch.items):
+            if not batch.fate_unknown and any(
+                memory.is_too_old(batch.integration_id, item, now) for item in batch.items
+            ):
                 _give_up_the_old(memory, batch, _refusal(batch, answer), now)
         case _:
             assert_never(ruling.verdict)
@@ -185,7 +188,8 @@ def _equivalent(
     """The changes of the batch as the items of an equivalent body; None when there is none left."""
     if replays >= REPLAYS_MAX:
         return None
-    reencoded = batch.operation.reencode(items, replays, memory.settings.batch.bytes_max, memory.rng)
+    bytes_max = memory.policy(batch.integration_id).batch.bytes_max
+    reencoded = batch.operation.reencode(items, replays, bytes_max, memory.rng)
     return None if reencoded is None else [(batch.items[place], item) for place, item in reencoded]
 
 

@@ -34,16 +34,6 @@ from daemon.core.step import Draft, Step, Trigger
 from daemon.core.verdict import TaskVerdict
 from daemon.core.waiting import Held, Lane, WaitReason, Waits
 
-API_FLOOR_TOLERANCE_MS = 300_000
-"""Before any API time is known, the floor is the first start of the shard less this (R14): room for a
-host clock that is ahead of the API's. `coursesyncd check` warns at a larger difference."""
-
-
-def first_position(next_offset: int, topic_id: str, partitions: int, now: Now) -> journal.Position:
-    """Where a shard begins that has no journal yet."""
-    floor = now.wall - API_FLOOR_TOLERANCE_MS
-    return journal.Position(journal.FORMAT, next_offset, topic_id, partitions, floor)
-
 
 class Shard:
     """The state machine. `rng` draws jitter, nothing else."""
@@ -175,7 +165,6 @@ class Shard:
     def read(self, entries: Sequence[Change | Rejection], next_offset: int, now: Now) -> None:
         """Records of the input, in offset order; `next_offset` is the one after the last of them."""
         assert next_offset >= self._next_read
-        items_max, bytes_max = self._settings.batch.items_max, self._settings.batch.bytes_max
         size = 0
         for entry in entries:
             size += len(entry.value or b"") + len(entry.key or b"")
@@ -185,7 +174,8 @@ class Shard:
                 sizes = self._intake_sizes.setdefault(entry.integration_id, [0, 0])
                 sizes[0] += 1
                 sizes[1] += len(entry.body)
-                if sizes[0] >= items_max or sizes[1] >= bytes_max:
+                limits = self._memory.policy(entry.integration_id).batch
+                if sizes[0] >= limits.items_max or sizes[1] >= limits.bytes_max:
                     self._full = True
         self._intake.extend(entries)
         self._intake_bytes += size
@@ -193,9 +183,7 @@ class Shard:
         self._arm(now.mono + self._settings.batch.linger)
 
     def due(self) -> float | None:
-        """When `tick` has something to do, in monotonic seconds (the past: at once); None while nothing
-        waits for time.
-        """
+        """When `tick` has something to do, in monotonic seconds (the past: at once); None: not for time alone."""
         if self._full:
             return 0.0
         times = [time for time in (self._flush_at, self._memory.waiting.backoff.due()) if time is not None]
@@ -288,12 +276,10 @@ class Shard:
         of its changes. The others are journalled as waiting and go with the linger. What does not go into
         this step, since that is full, goes into the next one.
         """
-        half_items, half_bytes = self._settings.batch.items_max / 2, self._settings.batch.bytes_max / 2
         left = False
         self._turned_away = self._sealed_out = False
         for lane in list(self._memory.waiting.ready_lanes()):
-            full_enough = lane.ready_count >= half_items or lane.ready_bytes >= half_bytes
-            self._seal_lane(lane, now, partial=lingered or full_enough)
+            self._seal_lane(lane, now, partial=lingered or self._is_full(lane, 0.5))
             if lane.ready_count and self._window_open(lane):
                 has_place = self._has_place(lane)
                 left = left or has_place
@@ -307,7 +293,7 @@ class Shard:
             self._arm(now.mono + self._settings.batch.linger)
 
     def _window_open(self, lane: Lane) -> bool:
-        return lane.open_batches < self._settings.window.batches_max
+        return lane.open_batches < self._memory.policy(lane.integration_id).window.batches_max
 
     def _has_place(self, lane: Lane) -> bool:
         """Whether the shard's window has a place for a batch of this lane. The second half of the places is
@@ -316,22 +302,23 @@ class Shard:
         taken, places = self._memory.open_batches, self._settings.window.batches_max_per_partition
         return 2 * taken < places or (taken < places and lane.open_batches == 0)
 
-    def _is_full(self, lane: Lane) -> bool:
-        batch = self._settings.batch
-        return lane.ready_count >= batch.items_max or lane.ready_bytes >= batch.bytes_max
+    def _is_full(self, lane: Lane, share: float = 1.0) -> bool:
+        """Whether what is ready fills a batch, or this share of one."""
+        limits = self._memory.policy(lane.integration_id).batch
+        return lane.ready_count >= limits.items_max * share or lane.ready_bytes >= limits.bytes_max * share
 
     def _seal_lane(self, lane: Lane, now: Now, *, partial: bool) -> None:
         memory = self._memory
-        items_max, bytes_max = self._settings.batch.items_max, self._settings.batch.bytes_max
+        limits = memory.policy(lane.integration_id).batch
         while lane.ready_count and self._window_open(lane) and self._has_place(lane):
             if memory.draft.is_full:
                 return
             full = self._is_full(lane)
             if not (full or partial):
                 return
-            taken = memory.waiting.take(lane, items_max, bytes_max)
+            taken = memory.waiting.take(lane, limits.items_max, limits.bytes_max)
             trigger = Trigger.LINGER
-            if len(taken) == items_max:
+            if len(taken) == limits.items_max:
                 trigger = Trigger.ITEMS
             elif full:
                 trigger = Trigger.BYTES

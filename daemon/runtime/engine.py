@@ -17,6 +17,7 @@ from typing import Any, assert_never
 
 import structlog
 
+from daemon.config import Policies
 from daemon.core.flow import Flow
 from daemon.core.judge import Judge
 from daemon.core.shard import Shard
@@ -41,7 +42,7 @@ class Engine:
     def __init__(self, ports: Ports, key_changed: Callable[[], bool]) -> None:
         self._ports = ports
         self._flow: Flow[Claim] = Flow(ports.settings, ports.rng)
-        judge = Judge(ports.settings)
+        judge = Judge(Policies(ports.settings))
         self._halt = Halt(ports, self._flow, judge, key_changed, self._resumed)
         submissions, polls = Waker(), Waker()
         self._submitter = Submitter(ports, self._flow, judge, self._halt, submissions, polls)

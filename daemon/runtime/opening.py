@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from daemon.core.freshness import first_position
 from daemon.core.journal import Fold, JournalError, Position, payload
-from daemon.core.shard import Shard, first_position
+from daemon.core.shard import Shard
 from daemon.log.port import CorruptJournalError, InputFacts, ShardLog
 from daemon.runtime import trouble
 from daemon.runtime.ledger import Ledger

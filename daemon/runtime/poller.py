@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import structlog
 
+from daemon.config import Policies
 from daemon.core.answers import NoAnswer, PollAnswer, Refused
 from daemon.core.batch import LateTask, OpenTask
 from daemon.core.flow import Flow
 from daemon.core.judge import Judge, PollRuling
-from daemon.core.schedule import PollPolicy, Schedule, poll_seed
+from daemon.core.schedule import PollIntervals, Schedule, poll_seed
 from daemon.core.shard import Shard
 from daemon.core.verdict import PollVerdict, TaskVerdict
 from daemon.log.port import CorruptJournalError, LogError
@@ -48,14 +49,13 @@ class Poller:
         self, ports: Ports, flow: Flow[Claim], judge: Judge, halt: Halt, waker: Waker, submissions: Waker
     ) -> None:
         """`waker` wakes this, `submissions` the submitter."""
-        poll = ports.settings.poll
         self._ports = ports
+        self._policy = Policies(ports.settings)
         self._flow = flow
         self._judge = judge
         self._halt = halt
         self._waker = waker
         self._submissions = submissions
-        self._policy = PollPolicy(poll.first_after, poll.factor, poll.interval_max)
         self._schedule: Schedule[Pending] = Schedule()
         self._polls: dict[Pending, int] = {}
         """How often each task was polled."""
@@ -84,7 +84,7 @@ class Poller:
             assert task is not None
             accepted_at, items, seed = _timing(task)
             elapsed = max(0, now.wall - accepted_at) / 1000
-            self._polls[each], delay = self._policy.resume(elapsed, items, seed)
+            self._polls[each], delay = self._intervals(task).resume(elapsed, items, seed)
             self._schedule.push(now.mono + delay, each)
         self._waker.wake()
 
@@ -109,9 +109,13 @@ class Poller:
 
     def _push(self, pending: Pending, polls: int, task: OpenTask | LateTask) -> None:
         _, items, seed = _timing(task)
-        due = self._ports.clock.now().mono + self._policy.delay(polls, items, seed)
+        due = self._ports.clock.now().mono + self._intervals(task).delay(polls, items, seed)
         self._schedule.push(due, pending)
         self._waker.wake()
+
+    def _intervals(self, task: OpenTask | LateTask) -> PollIntervals:
+        poll = self._policy(_integration(task)).poll
+        return PollIntervals(poll.first_after, poll.factor, poll.interval_max)
 
     def _forget(self, pending: Pending) -> None:
         self._schedule.discard(pending)

@@ -18,10 +18,11 @@ from pathlib import Path
 from daemon.config import Batch, Http, Settings, Window
 from daemon.core.answers import Accepted
 from daemon.core.flow import Flow
+from daemon.core.freshness import first_position
 from daemon.core.judge import SubmitRuling
 from daemon.core.model import Change, Now
-from daemon.core.schedule import PollPolicy, Schedule, poll_seed
-from daemon.core.shard import Shard, first_position
+from daemon.core.schedule import PollIntervals, Schedule, poll_seed
+from daemon.core.shard import Shard
 from daemon.core.upsert import UPSERT
 from daemon.core.verdict import SubmitVerdict
 from daemon.runtime.poller import Pending
@@ -48,7 +49,7 @@ def heap(tasks: int) -> dict[str, float]:
     before = resident_bytes()
     schedule: Schedule[Pending] = Schedule()
     shard, partition = object(), object()
-    policy = PollPolicy(15.0, 1.6, 300.0)
+    policy = PollIntervals(15.0, 1.6, 300.0)
     for number in range(tasks):
         pending = Pending(partition, shard, f"3-{number}-1", late=False)  # type: ignore[arg-type]
         schedule.push(policy.delay(0, 100, number), pending)
@@ -106,7 +107,7 @@ def in_flight(courses: int) -> dict[str, float]:
     now = Now(1_790_000_000_000, 0.0)
     shard = Shard(3, settings, first_position(0, "topic", 6, now), random.Random(1))
     schedule: Schedule[Pending] = Schedule()
-    policy = PollPolicy(15.0, 1.6, 300.0)
+    policy = PollIntervals(15.0, 1.6, 300.0)
     spent = 0.0
     chunk = 5000
     for first in range(0, courses, chunk):

@@ -18,9 +18,9 @@ from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from permissions import PASSWORD, GuardedBroker, Right, Rights, granted, table
 
 from daemon.cli import main
+from daemon.core.freshness import first_position
 from daemon.core.journal import POSITION_KEY, encode_value
 from daemon.core.model import Now
-from daemon.core.shard import first_position
 from daemon.log.kafka.admin import topic_id
 from daemon.log.kafka.clients import KafkaConnection
 from daemon.log.kafka.partitioner import place

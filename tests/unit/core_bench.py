@@ -11,7 +11,7 @@ import random
 
 import msgspec
 
-from daemon.config import Settings
+from daemon.config import Policies, Settings
 from daemon.core import journal
 from daemon.core.answers import (
     Accepted,
@@ -23,9 +23,10 @@ from daemon.core.answers import (
     TaskPending,
     Trouble,
 )
+from daemon.core.freshness import first_position
 from daemon.core.judge import Judge
 from daemon.core.model import Change, Error, Now, Rejection, RejectReason
-from daemon.core.shard import Shard, first_position
+from daemon.core.shard import Shard
 from daemon.core.step import BatchSealed
 from daemon.core.upsert import UPSERT
 from daemon.core.verdict import SubmitVerdict
@@ -61,7 +62,7 @@ class Bench:
     def __init__(self, settings=None, seed=0):
         self.settings = settings or Settings()
         self.rng = random.Random(seed)
-        self.judge = Judge(self.settings)
+        self.judge = Judge(Policies(self.settings))
         self.now = START
         self.records = []
         self.results = {}

@@ -101,8 +101,10 @@ def test_the_census_is_what_counting_all_of_them_gives():
 
 def drawn(method, before, *arguments, **groups):
     settings = settings_with(**groups)
+    policy = () if method == "parked" else (settings.retry,)
     return [
-        getattr(BackOff(settings, random.Random(seed)), method)(before, *arguments) for seed in range(300)
+        getattr(BackOff(settings, random.Random(seed)), method)(*policy, before, *arguments)
+        for seed in range(300)
     ]
 
 

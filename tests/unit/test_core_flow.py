@@ -9,7 +9,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from daemon.config import Settings
+from daemon.config import Policies, Settings
 from daemon.core.answers import Accepted
 from daemon.core.flow import KNOWN_SECONDS, Flow
 from daemon.core.judge import Judge
@@ -52,7 +52,7 @@ def refs(turns):
 
 
 def verdict_on(answer):
-    return Judge(Settings()).submit("tool:1", answer, 0, fate_unknown=False).verdict
+    return Judge(Policies(Settings())).submit("tool:1", answer, 0, fate_unknown=False).verdict
 
 
 def done(flow, turn, answer=GOOD, now=0.0):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from daemon.core.schedule import REBUILD_MIN, PollPolicy, Schedule, poll_seed
+from daemon.core.schedule import REBUILD_MIN, PollIntervals, Schedule, poll_seed
 
 KEYS = st.integers(0, 8)
 TIMES = st.integers(0, 20).map(float)
@@ -96,7 +96,7 @@ def test_rescheduling_does_not_let_the_heap_grow():
 
 # --- intervals ------------------------------------------------------------------------------------
 
-POLICY = PollPolicy(first_after=15.0, factor=1.6, interval_max=300.0)
+POLICY = PollIntervals(first_after=15.0, factor=1.6, interval_max=300.0)
 SEEDS = st.integers(0, 2**32 - 1)
 
 
@@ -111,9 +111,9 @@ def test_large_batches_start_later_and_stay_slower_but_never_beyond_an_hour():
     assert POLICY.delay(0, 500, seed=1) == pytest.approx(75.0, rel=0.1001)
     assert POLICY.delay(0, 1, seed=1) == POLICY.delay(0, 100, seed=1)
     assert POLICY.delay(20, 1000, seed=1) == pytest.approx(3000.0, rel=0.1001)
-    slow = PollPolicy(first_after=15.0, factor=1.6, interval_max=1800.0)
+    slow = PollIntervals(first_after=15.0, factor=1.6, interval_max=1800.0)
     assert slow.delay(20, 1000, seed=1) == pytest.approx(3600.0, rel=0.1001)
-    slower = PollPolicy(first_after=15.0, factor=1.6, interval_max=7200.0)
+    slower = PollIntervals(first_after=15.0, factor=1.6, interval_max=7200.0)
     assert slower.delay(40, 1, seed=1) == pytest.approx(7200.0, rel=0.1001)
 
 
@@ -152,7 +152,7 @@ def test_a_restart_is_no_herd():
 
 def test_intervals_that_do_not_grow_cost_a_restart_no_more():
     """With a factor of 1 each interval since the acceptance was counted: millions of them for each task."""
-    flat = PollPolicy(first_after=0.1, factor=1.0, interval_max=300.0)
+    flat = PollIntervals(first_after=0.1, factor=1.0, interval_max=300.0)
     polls, wait = flat.resume(30 * 86_400.0, 100, seed=5)
     assert polls <= 64
     assert 0 <= wait <= 0.11

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.config import Settings
+from daemon.config import Policies, Settings
 from daemon.core.answers import Accepted, Refused, SubmitAnswer
 from daemon.core.flow import Flow
 from daemon.core.judge import Judge
@@ -40,7 +40,7 @@ class World:
         clock: Any = self
         no_part: Any = None
         ports = Ports(settings, no_part, no_part, clock, random.Random(1), no_part, self.health)
-        self.judge_of_answers = Judge(settings)
+        self.judge_of_answers = Judge(Policies(settings))
         self.halt = Halt(ports, self.flow, self.judge_of_answers, self.key_changed, self.on_resume)
 
     def now(self) -> Now:

@@ -18,8 +18,9 @@ from daemon.core.batch import Batch, LateTask
 from daemon.core.breaker import Breaker
 from daemon.core.flow import Flow
 from daemon.core.judge import Judge, KeyEvidence, PollRuling, SubmitRuling
-from daemon.core.memory import Memory, Retry, attempt_of
+from daemon.core.memory import Memory, Retry
 from daemon.core.model import Change, Error, Item, Now, Rejection, RejectReason, Status
+from daemon.core.results import attempt_of
 from daemon.core.shard import Shard
 from daemon.core.step import Outcome
 from daemon.core.verdict import SubmitVerdict
@@ -423,7 +424,7 @@ def full_step_is_the_last(patch: Patch) -> None:
 
 @mutant("C6", "The wait before another attempt has no upper limit.")
 def backoff_without_limit(patch: Patch) -> None:
-    patch(Memory, "_backoff", lambda memory, failures: 10.0 ** (failures + 2))
+    patch(Memory, "_backoff", lambda memory, retry, failures: 10.0 ** (failures + 2))
 
 
 # --- 7. Our own fault ends no change --------------------------------------------------------------
@@ -447,8 +448,8 @@ def wrong_key_fails(patch: Patch) -> None:
 def wrong_key_of_a_task_fails(patch: Patch) -> None:
     is_over = Memory._is_over
 
-    def over(memory: Memory, item: Item, failures: int, why: Retry, now: Now) -> bool:
-        return why is Retry.HALTED or is_over(memory, item, failures, why, now)
+    def over(memory: Memory, integration_id: str, item: Item, failures: int, why: Retry, now: Now) -> bool:
+        return why is Retry.HALTED or is_over(memory, integration_id, item, failures, why, now)
 
     patch(Memory, "_is_over", over)
 
@@ -485,7 +486,7 @@ def blind_poll_fails(patch: Patch) -> None:
 
 @mutant("C7", "A failure that may pass ends the change at once.")
 def passing_failure_ends(patch: Patch) -> None:
-    patch(Memory, "_is_over", lambda memory, item, failures, why, now: True)
+    patch(Memory, "_is_over", lambda memory, integration_id, item, failures, why, now: True)
 
 
 @mutant("C7", "While halted nothing looks for another key.")

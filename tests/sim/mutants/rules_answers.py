@@ -12,11 +12,12 @@ from daemon.core import step as step_module
 from daemon.core import verdict as table
 from daemon.core.answers import NoAnswer, TaskPending
 from daemon.core.batch import Batch, LateTask, OpenTask
-from daemon.core.freshness import Freshness
+from daemon.core.freshness import API_FLOOR_TOLERANCE_MS, Freshness
 from daemon.core.judge import Judge, PollRuling, SubmitRuling
-from daemon.core.memory import Memory, attempt_of
+from daemon.core.memory import Memory
 from daemon.core.model import Change, Item, Now, Rejection, Status
-from daemon.core.shard import API_FLOOR_TOLERANCE_MS, Shard
+from daemon.core.results import attempt_of
+from daemon.core.shard import Shard
 from daemon.core.step import Draft, Trigger
 from daemon.core.verdict import PollVerdict, SubmitVerdict
 from daemon.kombo import wire
@@ -118,7 +119,7 @@ def timed_out_by_host_clock(patch: Patch) -> None:
     poll = Judge.poll
 
     def by_our_clock(judge: Judge, task: OpenTask, answer: Any, sent_with: int, now: Now) -> PollRuling:
-        if now.wall - task.accepted_at > judge._task.timeout * 1000:
+        if now.wall - task.accepted_at > judge._policy(task.integration_id).task.timeout * 1000:
             return PollRuling(PollVerdict.OVERDUE)
         return poll(judge, task, answer, sent_with, now)
 
@@ -152,7 +153,10 @@ def blindness_times_out(patch: Patch) -> None:
     poll = Judge.poll
 
     def impatient(judge: Judge, task: OpenTask, answer: Any, sent_with: int, now: Now) -> PollRuling:
-        if isinstance(answer, NoAnswer) and now.wall - task.accepted_at > judge._task.timeout * 1000:
+        if (
+            isinstance(answer, NoAnswer)
+            and now.wall - task.accepted_at > judge._policy(task.integration_id).task.timeout * 1000
+        ):
             return PollRuling(PollVerdict.OVERDUE)
         return poll(judge, task, answer, sent_with, now)
 

@@ -1,0 +1,37 @@
+"""What may differ between integrations: asked as `policy(integration_id)`, and nowhere else read from the settings.
+
+One policy holds for all of them now.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from daemon.config.table import Batch, Poll, Retry, Settings, Task, Wait, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The settings of one integration, by their groups in the table."""
+
+    batch: Batch
+    """Less `batch.linger`, which is the shard's."""
+    window: Window
+    """Less `window.batches_max_per_partition`, which is the shard's."""
+    task: Task
+    poll: Poll
+    retry: Retry
+    wait: Wait
+
+
+class Policies:
+    """`policies(integration_id)` answers at once, without I/O, and always the same."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._default = Policy(
+            settings.batch, settings.window, settings.task, settings.poll, settings.retry, settings.wait
+        )
+
+    def __call__(self, integration_id: str) -> Policy:
+        del integration_id  # all have the same
+        return self._default

@@ -1,0 +1,43 @@
+"""How results are made of what is known of a change and of the submission that decided it."""
+
+from __future__ import annotations
+
+from daemon.core.batch import Batch
+from daemon.core.journal import Attempt
+from daemon.core.model import Error, Item, Now, Result, Status
+
+_NO_ATTEMPT = Attempt("")
+
+
+def attempt_of(batch: Batch, error: Error | None = None, completed_at: int | None = None) -> Attempt:
+    return Attempt(batch.id, error, batch.task_id, batch.accepted_at, completed_at)
+
+
+def result_of(
+    integration_id: str,
+    item: Item,
+    status: Status,
+    now: Now,
+    *,
+    attempt: Attempt | None = None,
+    course_id: str | None = None,
+    superseded_by: int | None = None,
+) -> Result:
+    deciding = attempt or _NO_ATTEMPT
+    return Result(
+        offset=item.offset,
+        status=status,
+        integration_id=integration_id,
+        origin_id=item.origin_id,
+        change_id=item.change_id,
+        consumed_at=item.consumed_at,
+        resolved_at=now.wall,
+        attempts=item.seals,
+        course_id=course_id,
+        error=deciding.error,
+        superseded_by=superseded_by,
+        batch_id=deciding.batch_id or None,
+        task_id=deciding.task_id,
+        submitted_at=deciding.submitted_at,
+        completed_at=deciding.completed_at,
+    )
