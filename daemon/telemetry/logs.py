@@ -14,8 +14,8 @@ from __future__ import annotations
 import logging
 import re
 import sys
-import time
 from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import nullcontext
 from enum import StrEnum
 from typing import Any, TextIO
 
@@ -23,12 +23,11 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from daemon.telemetry.labels import LogLevel
+from daemon.telemetry.repetition import Repetition
 
 VALUE_CHARS_MAX = 500
 TRACEBACK_CHARS_MAX = 8000
 """A traceback keeps its end, where the error is named."""
-REPEAT_INTERVAL = 30.0
-"""Seconds in which the same line of a library is written once."""
 ELEMENTS_MAX = 20
 """Elements of a list or mapping that are shown, and keys of a line."""
 DEPTH_MAX = 3
@@ -81,8 +80,7 @@ def configure(
         cache_logger_on_first_use=False,
     )
     stream = stream or sys.stderr
-    handler = logging.StreamHandler(stream)
-    handler.addFilter(OncePerWhile())
+    handler = _Handler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, _foreign_event],
@@ -102,25 +100,17 @@ def configure(
         logging.getLogger(name).setLevel(max(least, root.level))
 
 
-class OncePerWhile(logging.Filter):
-    """Lets the same line of a library through once in a while: while a broker is away its client repeats
-    itself several times a second, and the daemon has already said what matters.
-    """
+class _Handler(logging.StreamHandler[TextIO]):
+    """Leaves out what libraries repeat."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
-        self._clock = clock
-        self._last: dict[tuple[str, int], float] = {}
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._repetition = Repetition()
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """The place in the library's source stands for the line: bounded, whatever its text says."""
-        if record.name.partition(".")[0] not in _QUIET_LIBRARIES:
-            return True
-        place, now = (record.pathname, record.lineno), self._clock()
-        last = self._last.get(place)
-        if last is not None and now - last < REPEAT_INTERVAL:
-            return False
-        self._last[place] = now
+    def handle(self, record: logging.LogRecord) -> bool:
+        with self.lock or nullcontext():
+            for line in self._repetition.lines(record):
+                self.emit(line)
         return True
 
 
@@ -138,6 +128,8 @@ def _foreign_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     event["message"] = event["event"]
     event["event"] = f"library.{record.name.partition('.')[0]}"
     event["logger"] = record.name
+    if (left_out := getattr(record, "left_out", None)) is not None:
+        event["left_out"] = left_out
     return event
 
 

@@ -15,7 +15,7 @@ import pytest
 import structlog
 
 from daemon.telemetry.labels import LogLevel
-from daemon.telemetry.logs import VALUE_CHARS_MAX, WITHHELD, OncePerWhile, Style, configure
+from daemon.telemetry.logs import VALUE_CHARS_MAX, WITHHELD, Style, configure
 
 DAEMON = Path(__file__).parents[2] / "daemon"
 SECRET = "kombo-key-4f1d0c3e9b"
@@ -130,6 +130,16 @@ def test_libraries_do_not_narrate():
     assert written.text == ""
 
 
+def test_a_library_that_repeats_itself_is_written_once_whichever_it_is():
+    written = Written()
+    for _ in range(1000):
+        logging.getLogger("asyncio").error("socket.accept() out of system resource\nsocket: <fd=7>")
+        structlog.get_logger().info("a.b")
+    events = Counter(json.loads(line)["event"] for line in written.text.splitlines())
+    assert events == {"library.asyncio": 1, "a.b": 1000}
+    assert written.counted == {LogLevel.ERROR: 1, LogLevel.INFO: 1000}
+
+
 class Unprintable:
     def __str__(self) -> str:
         raise RuntimeError("no")
@@ -212,20 +222,3 @@ def test_events_of_the_daemon_are_fixed_names_with_dots():
 )
 def test_an_ill_named_event_is_found(call):
     assert ill_named(call)
-
-
-def test_a_library_does_not_repeat_itself_for_half_a_minute():
-    now = [0.0]
-    once = OncePerWhile(clock=lambda: now[0])
-
-    def written(name, line):
-        record = logging.LogRecord(name, logging.ERROR, "/lib/x.py", line, "connection lost", (), None)
-        return once.filter(record)
-
-    assert written("kafka.net", 7)
-    assert not written("kafka.net", 7)
-    assert written("kafka.net", 8)
-    now[0] = 31.0
-    assert written("kafka.net", 7)
-    assert written("daemon.runtime", 7)
-    assert written("daemon.runtime", 7), "the daemon's own lines are never held back"
