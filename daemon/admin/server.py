@@ -1,26 +1,37 @@
-"""The daemon's HTTP endpoints: metrics for Prometheus, probes for Kubernetes, the state for people.
+"""The endpoints.
 
 Served inside the daemon's own event loop, on purpose: a loop that hangs fails its liveness probe. Nothing
 here changes anything, nothing needs a secret and nothing shows one; ids of tasks, courses and
 integrations do not appear either.
+
+Whoever can reach the port may be broken or hostile, so a client cannot take much: `gate` bounds connections,
+`rendering` the expensive pages, and aiohttp's parser the size of a request. A body is never read.
 """
 
 from __future__ import annotations
 
+import asyncio
 import html
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from daemon import __version__
+from daemon.admin.gate import CONNECTION_SECONDS_MAX, CONNECTIONS_MAX, Gate
+from daemon.admin.rendering import Page
 from daemon.codec.times import iso_ms
 from daemon.telemetry.health import Health, Probe
 from daemon.telemetry.metrics import CONTENT_TYPE, Metrics
 
 STOP_TIMEOUT_S = 2.0
 """How long `AdminServer.stop` waits for answers that are under way."""
+LINE_BYTES_MAX = 2048
+"""The request line."""
+HEADER_BYTES_MAX = 4096
+"""One header field; a browser's cookies for other programs on the same host may come along."""
+HEADERS_MAX = 64
 
 ENDPOINTS = {
     "/metrics": "metrics in the Prometheus text format",
@@ -34,13 +45,26 @@ ENDPOINTS = {
 class AdminServer:
     """Serves `ENDPOINTS` and a page that lists them."""
 
-    def __init__(self, host: str, port: int, *, metrics: Metrics, health: Health) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        metrics: Metrics,
+        health: Health,
+        connections_max: int = CONNECTIONS_MAX,
+        connection_seconds_max: float = CONNECTION_SECONDS_MAX,
+    ) -> None:
         """Port 0 lets the system choose; see `port`."""
         self._host = host
         self._port = port
         self._metrics = metrics
         self._health = health
-        self._runner: web.AppRunner | None = None
+        self._connections_max = connections_max
+        self._connection_seconds_max = connection_seconds_max
+        self._metrics_text = Page(metrics.exposition)
+        self._state_text = Page(lambda: _encoded(state(health, metrics)))
+        self._running: tuple[web.AppRunner, Gate] | None = None
 
     async def start(self) -> None:
         """Listen.
@@ -55,14 +79,20 @@ class AdminServer:
         app.router.add_get("/readyz", _probe_handler(self._health.ready))
         app.router.add_get("/startupz", _probe_handler(self._health.startup))
         app.router.add_get("/state", self._state)
-        runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=STOP_TIMEOUT_S)
+        app.on_response_prepare.append(_last_of_its_connection)
+        runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=STOP_TIMEOUT_S)
         await runner.setup()
+        gate = Gate(
+            lambda: _Connection(runner, gate),
+            connections_max=self._connections_max,
+            seconds_max=self._connection_seconds_max,
+        )
         try:
-            await web.TCPSite(runner, self._host, self._port).start()
+            await gate.listen(self._host, self._port)
         except OSError:
             await runner.cleanup()
             raise
-        self._runner = runner
+        self._running = (runner, gate)
 
     @property
     def port(self) -> int:
@@ -71,16 +101,19 @@ class AdminServer:
         Raises:
             RuntimeError: not started.
         """
-        if self._runner is None:
+        if self._running is None:
             raise RuntimeError("the admin server has not been started")
-        port: int = self._runner.addresses[0][1]
-        return port
+        _, gate = self._running
+        return gate.port
 
     async def stop(self) -> None:
         """Stop listening. Idempotent."""
-        runner, self._runner = self._runner, None
-        if runner is not None:
+        running, self._running = self._running, None
+        if running is not None:
+            runner, gate = running
+            gate.stop_listening()
             await runner.cleanup()
+            gate.abort()
 
     async def _index(self, _: web.Request) -> web.Response:
         rows = "\n".join(
@@ -94,10 +127,60 @@ class AdminServer:
         return web.Response(text=text, content_type="text/html")
 
     async def _metrics_page(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(body=self._metrics_text(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _state(self, _: web.Request) -> web.Response:
-        return _json(state(self._health, self._metrics))
+        return _json(self._state_text())
+
+
+class _Connection(web.RequestHandler):
+    """aiohttp's protocol, known to the gate."""
+
+    def __init__(self, runner: web.AppRunner, gate: Gate) -> None:
+        assert runner.server is not None, "it has been set up"
+        super().__init__(
+            runner.server,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]  # none is written
+            max_line_size=LINE_BYTES_MAX,
+            max_field_size=HEADER_BYTES_MAX,
+            max_headers=HEADERS_MAX,
+            lingering_time=0.0,  # who sends a body does not get it read
+            auto_decompress=False,
+        )
+        self._gate = gate
+        self._made: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._made = transport
+        super().connection_made(transport)
+        self._gate.opened(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._made is not None:
+            self._gate.closed(self._made)
+        super().connection_lost(exc)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What is not HTTP (a port scan, TLS) is no error of ours, so nothing is logged."""
+        if status >= 500:
+            return super().handle_error(request, status, exc, message)
+        response = web.Response(status=status, text="This port speaks HTTP/1.1 without TLS.\n")
+        response.force_close()
+        return response
+
+
+async def _last_of_its_connection(_: web.BaseRequest, response: web.StreamResponse) -> None:
+    """One request per connection: see `gate`. aiohttp has made the headers before it asks."""
+    response.force_close()
+    response.headers[hdrs.CONNECTION] = "close"
 
 
 def state(health: Health, metrics: Metrics) -> dict[str, Any]:
@@ -141,13 +224,16 @@ def _probe_handler(ask: Callable[[], Probe]) -> Callable[[web.Request], Awaitabl
     async def handle(_: web.Request) -> web.Response:
         probe = ask()
         body = {"probe": probe.name, "passed": probe.passed, "reasons": probe.reasons}
-        return _json(body, status=200 if probe.passed else 503)
+        return _json(_encoded(body), status=200 if probe.passed else 503)
 
     return handle
 
 
-def _json(value: object, status: int = 200) -> web.Response:
-    body = msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+def _encoded(value: object) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
+def _json(body: bytes, status: int = 200) -> web.Response:
     return web.Response(
         body=body, status=status, content_type="application/json", headers={"Cache-Control": "no-store"}
     )

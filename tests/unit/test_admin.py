@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from daemon.core.model import Now
 from daemon.core.waiting import WaitReason, Waits
 from daemon.telemetry.health import SILENCE_MAX_S, Health
 from daemon.telemetry.metrics import Metrics
-from daemon.telemetry.snapshot import Lag, nothing_yet
+from daemon.telemetry.snapshot import Lag, Snapshot, nothing_yet
 
 WALL = 1_790_000_000_000
 
@@ -159,6 +160,23 @@ async def test_a_scrape_that_fails_says_so_and_the_probes_go_on(daemon):
     async with daemon.http.get("/metrics") as response:
         assert response.status == 500
     assert await probe(daemon, "/livez") == (200, [])
+
+
+@pytest.mark.parametrize("page", ["/metrics", "/state"])
+async def test_many_who_ask_at_once_share_one_rendering(daemon, page):
+    rendered = 0
+
+    def slow() -> Snapshot:
+        nonlocal rendered
+        rendered += 1
+        time.sleep(0.05)
+        return nothing_yet()
+
+    daemon.metrics.observe(slow)
+    for _ in range(30):
+        async with daemon.http.get(page) as response:
+            assert response.status == 200
+    assert rendered < 30
 
 
 async def test_a_port_that_is_taken_is_an_error_and_leaves_nothing_open(daemon):
