@@ -24,6 +24,7 @@ from daemon.kombo.api_key import ApiKeyError, ApiKeyFile
 from daemon.kombo.client import KomboSetupError
 from daemon.log.kafka.log import KafkaLog
 from daemon.log.port import EventLog, FatalLogError, LogError
+from daemon.open_files import OpenFiles, raise_limit, watch_open_files
 from daemon.runtime.engine import Engine
 from daemon.runtime.pulse import pulse
 from daemon.runtime.watchdog import Watchdog
@@ -62,10 +63,14 @@ def run(*, config_file: Path | None) -> None:
     except ApiKeyError as error:
         click.echo(str(error), err=True)
         sys.exit(EXIT_CONFIGURATION)
+    files = OpenFiles(raise_limit(), settings.http.in_flight_max)
+    if mistake := files.mistake():
+        click.echo(mistake, err=True)
+        sys.exit(EXIT_CONFIGURATION)
     keep_heap_compact()
     gc.freeze()  # what was imported stays
     gc.set_threshold(GARBAGE_THRESHOLD, *gc.get_threshold()[1:])
-    sys.exit(asyncio.run(_Process(settings, api_key).run()))
+    sys.exit(asyncio.run(_Process(settings, api_key, files).run()))
 
 
 async def collect_garbage() -> None:
@@ -84,9 +89,10 @@ async def _cancelled(*tasks: asyncio.Task[Any] | None) -> None:
 
 
 class _Process:
-    def __init__(self, settings: Settings, api_key: ApiKeyFile) -> None:
+    def __init__(self, settings: Settings, api_key: ApiKeyFile, files: OpenFiles) -> None:
         self._settings = settings
         self._api_key = api_key
+        self._files = files
         self._told_to_stop = asyncio.Event()
         self._engine: Engine | None = None
 
@@ -132,6 +138,7 @@ class _Process:
         background = [
             asyncio.create_task(pulse(health, event_log, watchdog)),
             asyncio.create_task(collect_garbage()),
+            asyncio.create_task(watch_open_files(self._files, health)),
         ]
         try:
             if not await self._connect(event_log):

@@ -187,7 +187,9 @@ class Window:
 class Http:
     """Calls to the API."""
 
-    in_flight_max: int = _integer(64, 2, 1000, "Calls in flight at most, over all integrations.")
+    in_flight_max: int = _integer(
+        64, 2, 1000, "Calls in flight at most, over all integrations. Each needs an open file."
+    )
     poll_share: float = _number(
         0.25, 0.01, 0.99, "Share of `http.in_flight_max` and of the rate that is kept free for polls."
     )
