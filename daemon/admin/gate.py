@@ -88,7 +88,9 @@ class Gate:
         found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         try:
             for family, address in dict.fromkeys((entry[0], entry[4]) for entry in found):
-                self._listening.append(_listen(family, address))
+                self._listening += _listen(family, address)
+            if not self._listening:
+                raise OSError(errno.EAFNOSUPPORT, f"this machine supports no address of {host}")
         except OSError:
             self.stop_listening()
             raise
@@ -229,10 +231,16 @@ class Gate:
         return True
 
 
-def _listen(family: int, address: Any) -> socket.socket:
-    listening = socket.create_server(address, family=family, backlog=LISTEN_BACKLOG)
+def _listen(family: int, address: Any) -> list[socket.socket]:
+    """None for a family that this machine does not support, as IPv6 where it is turned off."""
+    try:
+        listening = socket.create_server(address, family=family, backlog=LISTEN_BACKLOG)
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:
+            return []
+        raise
     listening.setblocking(False)
-    return listening
+    return [listening]
 
 
 def _is_gone(connection: socket.socket) -> bool:

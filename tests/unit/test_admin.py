@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -186,6 +188,26 @@ async def test_a_port_that_is_taken_is_an_error_and_leaves_nothing_open(daemon):
     with pytest.raises(RuntimeError, match="not been started"):
         _ = other.port
     await other.stop()
+
+
+@pytest.mark.parametrize(
+    ("others", "serves"), [([], False), ([(socket.AF_INET, 1, 6, "", ("127.0.0.1", 0))], True)]
+)
+async def test_an_address_of_a_family_that_the_machine_does_not_have_is_passed_over(
+    daemon, monkeypatch, others, serves
+):
+    async def found(*_: object, **__: object) -> list[object]:
+        return [(999, 1, 6, "", ("127.0.0.1", 0)), *others]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", found)
+    other = AdminServer("localhost", 0, metrics=daemon.metrics, health=daemon.health)
+    if serves:
+        await other.start()
+        assert other.port
+        await other.stop()
+    else:
+        with pytest.raises(OSError, match="no address of localhost"):
+            await other.start()
 
 
 async def test_after_stop_nobody_listens():
