@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.sandbox.stack import Stack
 from daemon_world import DEADLINE, UNHURRIED, await_results, good, log_lines, probe, publish, wait_until
 
 from daemon.admin.gate import CONNECTIONS_MAX
+from tests.sandbox.stack import Stack
 
 pytestmark = pytest.mark.kafka
 
