@@ -18,13 +18,13 @@ from daemon.allocator import keep_heap_compact
 from daemon.commands.assembly import Instruments, make_api, make_engine, make_instruments
 from daemon.commands.certificates import CertificateError, not_after
 from daemon.commands.connections import kafka_connection
+from daemon.commands.open_files import OpenFiles, raise_limit, watch_open_files
 from daemon.commands.options import EXIT_CONFIGURATION, config_option, settings_or_exit
 from daemon.config import Settings
 from daemon.kombo.api_key import ApiKeyError, ApiKeyFile
 from daemon.kombo.client import KomboSetupError
 from daemon.log.kafka.log import KafkaLog
 from daemon.log.port import EventLog, FatalLogError, LogError
-from daemon.open_files import OpenFiles, raise_limit, watch_open_files
 from daemon.runtime.engine import Engine
 from daemon.runtime.pulse import pulse
 from daemon.runtime.watchdog import Watchdog

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import structlog
 
+from daemon.commands.open_files import ADMIN_MAX, PARTITION_MAX, PROCESS_MAX, OpenFiles, watch_open_files
 from daemon.core.model import Now
-from daemon.open_files import ADMIN_MAX, PARTITION_MAX, PROCESS_MAX, OpenFiles, watch_open_files
 from daemon.telemetry.health import Health
 
 COURSESYNCD = str(Path(sys.executable).with_name("coursesyncd"))
@@ -35,7 +35,7 @@ def run_with_limits(soft: int, hard: int, *command: str, **env: str) -> subproce
 @pytest.mark.parametrize(("soft", "hard"), [(256, 900), (900, 900)])
 def test_the_soft_limit_is_raised_to_the_hard_one(soft, hard):
     code = (
-        "import resource; from daemon.open_files import raise_limit; "
+        "import resource; from daemon.commands.open_files import raise_limit; "
         "print(raise_limit(), *resource.getrlimit(resource.RLIMIT_NOFILE))"
     )
     assert run_with_limits(soft, hard, sys.executable, "-c", code).stdout.split() == [str(hard)] * 3
