@@ -85,9 +85,9 @@ async def test_an_answer_that_nobody_reads_does_not_keep_a_connection(monkeypatc
     monkeypatch.setattr(gates, "_LOOK_EVERY", 0.05)
     more_than_any_buffer = b"# \n" * 10_000_000
     async with serving(lambda: more_than_any_buffer, connection_seconds_max=BRIEF) as port:
-        for _ in range(3):
-            await port.connect(send=METRICS)
-        await until(lambda: port.open_connections == 3, "the connections")
+        held = [await port.connect(send=METRICS) for _ in range(3)]
+        for each in held:
+            await send_until_refused(each, b"x", every=0.05)
         await until(lambda: port.open_connections == 0, "their end")
 
 
