@@ -43,6 +43,10 @@ from daemon.core.upsert import UPSERT
 
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
+VALUE_BYTES_MAX = 8 * 1024 * 1024
+"""Eight times the largest item, for what is not submitted: other fields, and escapes, of which each takes six bytes for
+one. Brokers take more in compressed form only, and as objects in memory JSON may take 25 times its size."""
+
 _STRUCTURED = b"application/cloudevents+json"
 _STRUCTURED_BATCH = b"application/cloudevents-batch+json"
 
@@ -54,8 +58,11 @@ _encode = msgspec.json.Encoder().encode
 Headers = Sequence[tuple[str, bytes]]
 
 
+_ABSENT = msgspec.Raw()
+
+
 class _SpecVersion(msgspec.Struct):
-    specversion: Any = msgspec.UNSET
+    specversion: msgspec.Raw = _ABSENT
 
 
 _decode_spec_version = msgspec.json.Decoder(_SpecVersion).decode
@@ -78,6 +85,12 @@ def decode_change(
     try:
         if value is None:
             raise _RejectedError(Finding(RejectReason.TOMBSTONE, _TOMBSTONE), Ids())
+        if len(value) > VALUE_BYTES_MAX:
+            finding = Finding(
+                RejectReason.OVERSIZED,
+                f"the record's value has {len(value):,} bytes, more than are read of one: {VALUE_BYTES_MAX:,}",
+            )
+            raise _RejectedError(finding, salvaged_ids(value))
         if headers or b'"specversion"' in value:
             change_id, data = _decode_marked(value, headers)
         else:
@@ -181,7 +194,7 @@ def _names_spec_version(value: bytes) -> bool:
     if b'"specversion"' not in value:
         return False
     try:
-        return _decode_spec_version(value).specversion is not msgspec.UNSET
+        return _decode_spec_version(value).specversion != _ABSENT
     except DECODE_ERRORS:
         return False
 

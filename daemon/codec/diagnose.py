@@ -29,11 +29,15 @@ from daemon.core.model import RejectReason
 
 EXCERPT_MAX = 100
 MISTAKES_MAX = 5
+PARSED_BYTES_MAX = 1024 * 1024
+"""Size up to which a record is parsed a second time, with all its objects, to say better why it is no JSON."""
 
 _DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _ID_FIELDS = ("id", "integration_id", "origin_id", "data.integration_id", "data.origin_id", "ce_id")
 _CONFLUENT_PREFIX = 5
 """Magic byte 0 and a schema id of four bytes, as Confluent's serialisers write it."""
+
+_ABSENT = msgspec.Raw()
 
 _RawObject = dict[str, msgspec.Raw]
 _decode_object = msgspec.json.Decoder(_RawObject).decode
@@ -97,22 +101,33 @@ def examine_data(value: bytes, envelope: bytes, error: Exception) -> Finding:
     return _finding((*of_headers, *_mistakes(fields, CourseChangeData)), error)
 
 
+class _Members(msgspec.Struct):
+    """The members that may hold ids, unread. Others are skipped without an object for each: there may be millions."""
+
+    id: msgspec.Raw = _ABSENT
+    integration_id: msgspec.Raw = _ABSENT
+    origin_id: msgspec.Raw = _ABSENT
+    data: msgspec.Raw = _ABSENT
+
+
+_decode_members = msgspec.json.Decoder(_Members).decode
+
+
 def salvaged_ids(value: bytes) -> Ids:
     """The ids that can be read and would be valid; everything else of the record may be broken."""
     try:
-        fields = _decode_object(value)
+        members = inner = _decode_members(value)
     except _DECODE_ERRORS:
         return Ids()
-    inner: Mapping[str, msgspec.Raw] = fields
-    if "data" in fields and "integration_id" not in fields and "origin_id" not in fields:
+    if members.data != _ABSENT and members.integration_id == members.origin_id == _ABSENT:
         try:
-            inner = _decode_object(fields["data"])
+            inner = _decode_members(members.data)
         except _DECODE_ERRORS:
-            inner = {}
+            inner = _Members()
     return Ids(
-        _read(fields.get("id"), ChangeId),
-        _read(inner.get("integration_id"), IntegrationId),
-        _read(inner.get("origin_id"), OriginId),
+        _read(members.id, ChangeId),
+        _read(inner.integration_id, IntegrationId),
+        _read(inner.origin_id, OriginId),
     )
 
 
@@ -165,6 +180,8 @@ def _not_json(value: bytes, error: Exception) -> str:
     if value.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "the record looks like UTF-16; publish UTF-8"
     try:
+        if len(value) > PARSED_BYTES_MAX:
+            raise ValueError
         json.loads(value)
     except UnicodeDecodeError:
         return f"the record is not valid UTF-8: {excerpt(value)}"
@@ -270,7 +287,7 @@ def _expected(annotation: Any) -> str:
 
 def _read(raw: msgspec.Raw | None, annotation: Any) -> Any:
     """The value of a member, or None where it is absent or not valid."""
-    if raw is None:
+    if raw is None or raw == _ABSENT:
         return None
     try:
         return msgspec.json.decode(raw, type=annotation)

@@ -24,6 +24,7 @@ def kafka_connection(settings: config.Kafka) -> KafkaConnection:
         tls_ca_file=_text(settings.tls_ca_file),
         tls_certificate_file=_text(settings.tls_certificate_file),
         tls_key_file=_text(settings.tls_key_file),
+        record_batch_bytes_max=settings.record_batch_bytes_max,
     )
 
 

@@ -36,7 +36,7 @@ from daemon.log.kafka.admin import Admin
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.log import KafkaLog
 from daemon.log.kafka.topic_settings import add_partitions
-from daemon.log.port import Bystander, LogError, Topics
+from daemon.log.port import Bystander, LogError, Topics, UnreadableError
 
 VISIBLE_WITHIN = 30.0
 """Seconds after which all brokers know of new partitions."""
@@ -120,7 +120,10 @@ async def _unrest(log: Bystander, at: Look) -> str | None:
     if facts.stable < facts.latest:
         return "a transaction of a publisher is open"
     # The offsets alone do not tell: the end of a transaction takes one, and so does what was aborted.
-    unread = await log.next_record(at.partition, offset)
+    try:
+        unread = await log.next_record(at.partition, offset)
+    except UnreadableError as error:
+        return f"{error} (see `coursesyncd skip`)"
     return None if unread is None else f"records from offset {unread} on are not read yet"
 
 

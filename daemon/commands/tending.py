@@ -16,6 +16,7 @@ from daemon.core.journal import POSITION_KEY, Floor, Fold, JournalError, Positio
 from daemon.log.kafka.log import KafkaLog
 from daemon.log.port import (
     Bystander,
+    CorruptJournalError,
     FencedError,
     HeldBackError,
     InputFacts,
@@ -146,7 +147,7 @@ async def _folded(journal: AsyncIterator[Sequence[Record]], partition: int, topi
         async for records in journal:
             for record in records:
                 fold.apply(record.offset, record.key, record.value)
-    except JournalError as error:
+    except (JournalError, CorruptJournalError) as error:
         raise TendingError(trouble.unreadable_journal(partition, error, topics)) from error
     except HeldBackError as error:
         raise TendingError(trouble.held_back_journal(error)) from error

@@ -126,6 +126,14 @@ class Kafka:
     session_timeout: float = _duration(
         "45s", "6s", "30m", "A replica that is silent for so long loses its partitions to the others."
     )
+    record_batch_bytes_max: int = _size(
+        "32MiB",
+        "4MiB",
+        "1GiB",
+        "Size of a record batch (what a producer has sent at once) when it is decompressed. A larger one blocks its "
+        "partition. The default is 32 times what brokers accept by default, 1 MiB in compressed form. A process needs "
+        "this for each partition that it may hold.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

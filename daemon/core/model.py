@@ -9,6 +9,7 @@ and partition are added where a record leaves the shard.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -67,6 +68,15 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     value: bytes | None = None
     headers: tuple[tuple[str, bytes], ...] = ()
     """The record as it came: for the dead letter, should there be no room for the change."""
+
+
+HEADER_OVERHEAD = 150
+"""Bytes of memory that the objects of one header take, beside its name and its content."""
+
+
+def headers_size(headers: Sequence[tuple[str, bytes | None]]) -> int:
+    """Bytes of memory of a record's headers. A record of 1 MiB may have half a million of them."""
+    return sum([len(name) + len(content or b"") + HEADER_OVERHEAD for name, content in headers])
 
 
 class Rejection(msgspec.Struct, frozen=True, gc=False):

@@ -29,7 +29,7 @@ from daemon.core.backlog import rejection_of
 from daemon.core.batch import LateTask, OpenTask, Submission
 from daemon.core.judge import PollRuling, SubmitRuling
 from daemon.core.memory import Memory
-from daemon.core.model import Change, Item, Now, Rejection, Result, Status
+from daemon.core.model import Change, Item, Now, Rejection, Result, Status, headers_size
 from daemon.core.step import Draft, Step, Trigger
 from daemon.core.verdict import TaskVerdict
 from daemon.core.waiting import Held, Lane, WaitReason, Waits
@@ -169,7 +169,7 @@ class Shard:
         for entry in entries:
             size += len(entry.value or b"") + len(entry.key or b"")
             if entry.headers:
-                size += sum([len(name) + len(content) for name, content in entry.headers])
+                size += headers_size(entry.headers)
             if isinstance(entry, Change):
                 sizes = self._intake_sizes.setdefault(entry.integration_id, [0, 0])
                 sizes[0] += 1

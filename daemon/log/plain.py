@@ -16,8 +16,9 @@ from kafka.errors import KafkaError
 
 from daemon.log.kafka.admin import partition_count
 from daemon.log.kafka.clients import Clients, KafkaConnection
+from daemon.log.kafka.fetching import UnreadableBatchError
 from daemon.log.kafka.rights import words
-from daemon.log.port import LogError
+from daemon.log.port import LogError, UnreadableError
 
 OUTSTANDING_RECORDS_MAX = 20_000
 OUTSTANDING_BYTES_MAX = 64 * 1024 * 1024
@@ -150,6 +151,7 @@ def read_topic(
     Ends where the topic ended (its last stable offsets) when the reading began; with `follow`, never.
 
     Raises:
+        UnreadableError: some record is damaged or too large to be read.
         LogError: no broker answered, or the topic does not exist.
     """
     clients = Clients(connection)
@@ -174,6 +176,10 @@ def read_topic(
                         yield PlainRecord(
                             topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers)
                         )
+    except UnreadableBatchError as error:
+        raise UnreadableError(
+            topic, error.tp.partition, error.offset, error.next_offset, error.reason
+        ) from error
     except KafkaError as error:
         raise LogError(
             f"The topic {topic} could not be read: {words(error, 'Read', f'topic {topic}')}"

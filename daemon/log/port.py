@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from daemon.config import Topics as Topics  # noqa: PLC0414 - named here for those who speak to the log
+from daemon.core.model import headers_size
 
 
 class LogError(Exception):
@@ -56,6 +57,20 @@ class HeldBackError(LogError):
         self.topic, self.partition, self.offset = topic, partition, offset
 
 
+class UnreadableError(LogError):
+    """Records of a partition cannot be read, however often it is tried: they are damaged or too large.
+
+    They lie from `offset` up to `next_offset`; `reason` says what is wrong with them.
+    """
+
+    def __init__(self, topic: str, partition: int, offset: int, next_offset: int, reason: str) -> None:
+        super().__init__(
+            f"{topic} partition {partition} cannot be read at the offsets {offset} to {next_offset - 1}: {reason}"
+        )
+        self.topic, self.partition = topic, partition
+        self.offset, self.next_offset, self.reason = offset, next_offset, reason
+
+
 class CorruptJournalError(LogError):
     """A record that was read back is not what was written there."""
 
@@ -74,10 +89,10 @@ class Record(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of key, value and headers."""
+        """Bytes of memory, about."""
         size = len(self.value or b"") + len(self.key or b"")
         if self.headers:
-            size += sum([len(name) + len(content) for name, content in self.headers])
+            size += headers_size(self.headers)
         return size
 
 
@@ -143,7 +158,22 @@ class PositionLost:
     message: str
 
 
-Event = Assigned | Revoked | Records | PositionLost
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """The input cannot be read at `offset`, however often it is tried: what lies there is damaged or too large.
+    Every record before it has come, and no more will until the next `begin`.
+    """
+
+    partition: int
+    token: int
+    offset: int
+    next_offset: int
+    """Where reading can go on, as far as that is known."""
+    reason: str
+    """What is wrong, for people."""
+
+
+Event = Assigned | Revoked | Records | PositionLost | Unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +333,10 @@ class Bystander(Protocol):
     async def next_record(self, partition: int, offset: int) -> int | None:
         """The offset of the first committed record of the input at or after this one; None when there is
         none below the last stable offset.
+
+        Raises:
+            UnreadableError: what lies there cannot be read.
+            LogError: it cannot be read now.
         """
         ...
 

@@ -22,7 +22,7 @@ from daemon.core.flow import Flow
 from daemon.core.judge import Judge
 from daemon.core.shard import Shard
 from daemon.core.step import BatchSealed, Fact, LateWatched, TaskAccepted, TaskEnded, TaskLost
-from daemon.log.port import Assigned, PositionLost, Records, Revoked
+from daemon.log.port import Assigned, PositionLost, Records, Revoked, Unreadable
 from daemon.runtime.halt import Halt
 from daemon.runtime.inspection import Inspection
 from daemon.runtime.partition import Claim, Partition
@@ -145,6 +145,9 @@ class Engine:
                 case PositionLost(partition=number, token=token, message=message):
                     if number in self._partitions:
                         self._partitions[number][0].input_lost(token, message)
+                case Unreadable(partition=number) as found:
+                    if number in self._partitions:
+                        self._partitions[number][0].input_unreadable(found)
 
     def _revoked(self, numbers: frozenset[int]) -> None:
         log.info("partitions.revoked", partitions=sorted(numbers))

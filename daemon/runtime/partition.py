@@ -33,6 +33,7 @@ from daemon.log.port import (
     RecordRefusedError,
     Records,
     ShardLog,
+    Unreadable,
 )
 from daemon.runtime import trouble
 from daemon.runtime.intake import Intake
@@ -55,7 +56,7 @@ LOOK_INTERVAL = 5.0
 
 
 class InputLostError(LogError):
-    """The input can not be read from where we are."""
+    """The input can not be read on from where we are. The message says what gets the partition out."""
 
 
 class InputChangedError(LogError):
@@ -120,7 +121,9 @@ class Partition:
         self._facts: InputFacts | None = None
         """Of the input, when the shard was opened."""
         self._lost: str | None = None
-        """What the log said when it could not serve the input; the next opening has to explain it."""
+        """Why the input could not be read on; the next opening blocks for it unless it finds a better reason."""
+        self._unreadable: InputLostError | None = None
+        """What lies behind the records that were read last; raised when those are committed."""
         self._blocked: str | None = None
         self._warning: str | None = None
         """What keeps it from being restored though it is not blocked."""
@@ -173,7 +176,7 @@ class Partition:
         if self._failed:
             await self._wait_for_confirmation()
         self._rejoining = False  # a new producer is proof enough
-        self._fault = None
+        self._fault = self._unreadable = None
         self._tell_restoring()
         self._journal_end = None
         await look_first(ports, number)
@@ -182,7 +185,7 @@ class Partition:
         self._journal_end = await ports.log.journal_end(number)
         opened = await restore(ports, number, self._shard_log)
         if self._lost is not None:
-            raise BlockedError(trouble.unreadable_input(number, self._lost))
+            raise BlockedError(self._lost)
         self._lease_from = None
         self._blocked = self._warning = None
         self.shard, self._ledger = opened.shard, opened.ledger
@@ -238,6 +241,8 @@ class Partition:
                     # One has failed. Though nothing is left to be written, only a commit tells that they work again.
                     shard.want_position()
                     continue
+                if self._unreadable is not None and not shard.intake:
+                    raise self._unreadable  # every record before it is committed
                 await self._waker.wait(shard.due())
                 continue
             await self._commit(shard, shard_log, step)
@@ -338,6 +343,7 @@ class Partition:
         """The partition was revoked; it may come straight back. No new request goes out meanwhile."""
         self._suspended = True
         self._rejoining = False
+        self._unreadable = None  # found again when reading goes on
         self._revocations += 1
         self.intake.stop()
 
@@ -368,10 +374,22 @@ class Partition:
         self._fault = error
         self.wake()
 
-    def input_lost(self, token: int, sentence: str) -> None:
+    def input_lost(self, token: int, said: str) -> None:
         """The log can not serve this partition's input from where we are."""
         if token == self.intake.token:
-            self.fail(InputLostError(sentence))
+            self.fail(InputLostError(trouble.unreadable_input(self.number, said)))
+
+    def input_unreadable(self, found: Unreadable) -> None:
+        """The log has read what lies before this, and cannot read on. The partition is blocked when the records that
+        were read are committed: whoever skips the unreadable ones must not skip those too.
+        """
+        if found.token == self.intake.token:
+            topics = self._ports.settings.topics
+            self._unreadable = InputLostError(trouble.unreadable_records(found, topics))
+            log.warning(
+                "input.unreadable", partition=self.number, offset=found.offset, error=str(self._unreadable)
+            )
+            self.wake()
 
     def deliver(self, read: Records) -> None:
         """Records of the input; those of an earlier `begin` are ignored."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from daemon.config import Topics
 from daemon.core.journal import NewerJournalError, Position
-from daemon.log.port import HeldBackError, InputFacts
+from daemon.log.port import HeldBackError, InputFacts, Unreadable
 
 RUNBOOK = "docs/runbook.md"
 
@@ -70,6 +70,15 @@ def unreadable_input(partition: int, said: str) -> str:
     return (
         f"partition {partition}: {said}. Records may have been lost or replaced. "
         f"`coursesyncd skip --partition {partition} --to OFFSET` says where to go on; {RUNBOOK}#offset-beyond-the-end"
+    )
+
+
+def unreadable_records(found: Unreadable, topics: Topics) -> str:
+    """A record batch that is damaged or too large to be read."""
+    return (
+        f"partition {found.partition}: {topics.changes} cannot be read from offset {found.offset} on: {found.reason}. "
+        f"`coursesyncd skip --partition {found.partition} --to {found.next_offset}` continues behind it; its records then "
+        f"never get a result. {RUNBOOK}#unreadable-records"
     )
 
 

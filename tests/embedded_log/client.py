@@ -28,13 +28,17 @@ from daemon.log.port import (
     Revoked,
     Topics,
     Transaction,
+    Unreadable,
+    UnreadableError,
 )
 from tests.embedded_log.cluster import EmbeddedCluster, Producer
 from tests.embedded_log.group import Displaced, Expired, Notice, Session
-from tests.embedded_log.storage import OffsetOutOfRangeError, Partition
+from tests.embedded_log.storage import OffsetOutOfRangeError, Partition, UnreadableOffsetError
 
 RECORDS_MAX = 500
 """In one `Records` event or one batch of a restore; `max_poll_records` of the daemon's Kafka client."""
+
+UNREADABLE = "it was made unreadable"
 
 
 @dataclass(slots=True)
@@ -121,8 +125,15 @@ class EmbeddedLog:
 
     async def next_record(self, partition: int, offset: int) -> int | None:
         await asyncio.sleep(0)
-        records, _ = self._cluster.read_committed(self._topics.changes, partition, offset, 1)
-        return records[0].offset if records else None
+        topic = self._topics.changes
+        while True:
+            try:
+                records, following = self._cluster.read_committed(topic, partition, offset, 1)
+            except UnreadableOffsetError:
+                raise UnreadableError(topic, partition, offset, offset + 1, UNREADABLE) from None
+            if records or following == offset:
+                return records[0].offset if records else None
+            offset = following
 
     def begin(self, partition: int, offset: int, token: int) -> None:
         if partition in self._held:
@@ -216,6 +227,9 @@ class EmbeddedLog:
                 del self._flows[partition]
                 message = f"the log has the offsets from {log.start} to {log.end}"
                 return PositionLost(partition, flow.token, flow.offset, message)
+            except UnreadableOffsetError:
+                del self._flows[partition]
+                return Unreadable(partition, flow.token, flow.offset, flow.offset + 1, UNREADABLE)
             if position > flow.offset:
                 flow.offset = position
                 self._flows[partition] = self._flows.pop(partition)  # the others come first next time

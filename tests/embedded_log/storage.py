@@ -20,8 +20,12 @@ class OffsetOutOfRangeError(Exception):
     """The offset lies before the first or after the last that this partition has."""
 
 
+class UnreadableOffsetError(Exception):
+    """What lies at this offset cannot be read: see `Partition.unreadable`."""
+
+
 class Partition:
-    __slots__ = ("_records", "_undecided", "end", "start")
+    __slots__ = ("_records", "_undecided", "end", "start", "unreadable")
 
     def __init__(self) -> None:
         self.start = 0
@@ -29,6 +33,8 @@ class Partition:
         self.end = 0
         """The offset that is written next."""
         self._records: list[Record] = []
+        self.unreadable: set[int] = set()
+        """Offsets whose record no reader can read, as of a batch that is damaged or too large."""
         self._undecided: dict[str, list[int]] = {}
         """Offsets written by each open transaction, by transactional id."""
 
@@ -63,10 +69,14 @@ class Partition:
 
         Raises:
             OffsetOutOfRangeError: there is no such offset.
+            UnreadableOffsetError: it is unreadable.
         """
+        if offset in self.unreadable:
+            raise UnreadableOffsetError
         if not self.start <= offset <= self.end:
             raise OffsetOutOfRangeError
         limit = self.stable if before is None else min(before, self.stable)
+        limit = min((bad for bad in self.unreadable if offset <= bad < limit), default=limit)
         if offset >= limit:
             return [], offset
         first = self._index(offset)

@@ -50,6 +50,13 @@ class EmbeddedHarness:
         topic = self.topics.changes
         return [self.cluster.append(topic, Message(None, value), partition)[1] for value in values]
 
+    async def publish_unreadable(self, partition: int) -> int:
+        topic = self.topics.changes
+        offset = self.cluster.partition(topic, partition).end
+        self.cluster.partition(topic, partition).unreadable.add(offset)
+        self.cluster.append(topic, Message(None, b""), partition)
+        return offset
+
     async def publish_in_transaction(self, partition: int, values: Sequence[bytes]) -> _OpenTransaction:
         producer = self.cluster.producer(f"publisher-{next(self._publishers)}")
         topic = self.topics.changes

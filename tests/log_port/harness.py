@@ -50,6 +50,10 @@ class Harness(Protocol):
         """Write input records, key None, outside any transaction; returns their offsets."""
         ...
 
+    async def publish_unreadable(self, partition: int) -> int:
+        """Write one input record that nobody can read; returns its offset."""
+        ...
+
     async def publish_in_transaction(self, partition: int, values: Sequence[bytes]) -> OpenTransaction:
         """Write input records in a transaction and leave it open."""
         ...

@@ -9,10 +9,12 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+import record_batch
 from kafka import IsolationLevel, KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetSpec, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, MemberToRemove
 from kafka.errors import KafkaError, RetriableError, TopicAlreadyExistsError
 
+from daemon.config import Kafka
 from daemon.log.kafka import KafkaConnection, KafkaLog
 from daemon.log.kafka.admin import NewTopic, create_topics, partition_count
 from daemon.log.port import Record, Topics
@@ -20,6 +22,8 @@ from daemon.log.port import Record, Topics
 from .harness import PARTITIONS
 
 T = TypeVar("T")
+
+DEFAULT_LIMIT = Kafka().record_batch_bytes_max
 
 SESSION_TIMEOUT = 60.0
 """Seconds; longer than any machine stands still. Nothing waits for it: `expire` removes a member from the group by
@@ -91,6 +95,12 @@ class KafkaHarness:
 
     async def publish(self, partition: int, values: Sequence[bytes]) -> list[int]:
         return await asyncio.to_thread(self._publish, partition, values)
+
+    async def publish_unreadable(self, partition: int) -> int:
+        bomb = record_batch.bomb(record_batch.ZSTD, 2 * DEFAULT_LIMIT)
+        return await asyncio.to_thread(
+            record_batch.produce, self.bootstrap, self.topics.changes, partition, bomb
+        )
 
     async def publish_in_transaction(self, partition: int, values: Sequence[bytes]) -> _OpenTransaction:
         return await asyncio.to_thread(self._publish_in_transaction, partition, values)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from daemon.log.port import Transaction
+import pytest
+
+from daemon.log.port import Transaction, UnreadableError
 
 from .harness import PARTITIONS, Harness
 from .world import World, is_increasing
@@ -113,6 +115,47 @@ async def test_records_behind_an_open_transaction_come_when_it_ends(world: World
     await open_transaction.end(commit=True)
     await world.until(lambda: len(member.values(0)) >= 2, "the records behind the transaction")
     assert member.values(0) == [b"undecided", b"behind"]
+
+
+async def test_what_cannot_be_read_ends_the_flow_of_its_partition_alone(world: World, harness: Harness):
+    await harness.publish(0, [b"before"])
+    bad = await harness.publish_unreadable(0)
+    after = await harness.publish(0, [b"after"])
+    member = await world.join_alone()
+
+    member.log.begin(0, 0, token=1)
+    member.log.begin(1, 0, token=2)
+    await world.until(lambda: bool(member.unreadable()), "news of what cannot be read")
+
+    assert member.values(0) == [b"before"], "what lies before it has come"
+    (found,) = member.unreadable()
+    assert (found.partition, found.token, found.offset, found.next_offset) == (0, 1, bad, after[0])
+    assert found.reason
+
+    await harness.publish(1, [b"elsewhere"])
+    await world.until(lambda: member.values(1) == [b"elsewhere"], "the record of the other partition")
+    member.log.begin(0, found.next_offset, token=3)
+    await world.until(lambda: member.values(0, token=3) == [b"after"], "what lies behind it")
+    assert member.unreadable() == [found]
+
+
+async def test_what_cannot_be_read_is_found_again_by_the_next_begin(world: World, harness: Harness):
+    bad = await harness.publish_unreadable(0)
+    member = await world.join_alone()
+    for token in (1, 2):
+        member.log.begin(0, bad, token)
+        await world.until(lambda: len(member.unreadable()) == token, "news of what cannot be read")  # noqa: B023
+    assert [found.token for found in member.unreadable()] == [1, 2]
+
+
+async def test_a_bystander_does_not_take_what_cannot_be_read_for_nothing(world: World, harness: Harness):
+    bad = await harness.publish_unreadable(0)
+    after = await harness.publish(0, [b"after"])
+    bystander = harness.member("bystander")
+    with pytest.raises(UnreadableError) as caught:
+        await bystander.next_record(0, bad)
+    assert (caught.value.partition, caught.value.offset) == (0, bad)
+    assert await bystander.next_record(0, caught.value.next_offset) == after[0]
 
 
 async def test_a_paused_partition_rests_and_goes_on_where_it_was(world: World, harness: Harness):

@@ -17,6 +17,7 @@ from daemon.log.port import (
     Records,
     Revoked,
     ShardLog,
+    Unreadable,
 )
 
 from .harness import Harness
@@ -64,6 +65,9 @@ class Member:
 
     def lost(self) -> list[PositionLost]:
         return [event for event in self.events if isinstance(event, PositionLost)]
+
+    def unreadable(self) -> list[Unreadable]:
+        return [event for event in self.events if isinstance(event, Unreadable)]
 
     async def _read(self) -> None:
         try:

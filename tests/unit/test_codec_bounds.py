@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tracemalloc
 from datetime import datetime
 
 import pytest
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 
 from daemon.codec import DEAD_LETTER_BYTES_MAX, decode_change, encode_dead_letter, encode_result
 from daemon.codec.codes import CODE_OF_REASON
+from daemon.codec.decode import VALUE_BYTES_MAX
 from daemon.core.model import Error, Rejection, RejectReason, Result, Status
 
+MIB = 1024 * 1024
 TOPICS = {"changes_topic": "course-changes", "journal_topic": "course-sync-journal"}
 
 
@@ -148,3 +151,38 @@ def test_the_message_of_a_rejection_fits_into_its_dead_letter():
     _, value, headers = encode_dead_letter(rejected, 0, changes_topic="t")
     assert dict(headers)["coursesync-error-message"].decode() == rejected.error.message
     assert len(value) < DEAD_LETTER_BYTES_MAX
+
+
+def many(piece, size):
+    return b",".join([piece] * (size // (len(piece) + 1)))
+
+
+_LANGUAGES = (  # slow to be traced
+    lambda size: b'{"course":{"languages":[' + many(b'"aa"', size) + b"]}}",
+)
+_OTHERS = (
+    lambda size: b'{"specversion":[' + many(b"{}", size) + b"]}",
+    lambda size: b'{"x":[' + many(b"{}", size) + b",NaN]}",
+    lambda size: b"{" + b",".join(b'"%x":1' % key for key in range(size // 9)) + b"}",
+    lambda size: b'{"id":' + b"[" * size,
+)
+
+
+@pytest.mark.parametrize(
+    ("made", "size"),
+    [
+        *((made, VALUE_BYTES_MAX - MIB) for made in _OTHERS),
+        *((made, 4 * VALUE_BYTES_MAX) for made in (*_LANGUAGES, *_OTHERS)),
+    ],
+)
+def test_a_value_that_was_made_to_fill_memory_does_not(made, size):
+    """It comes in a few kB of compressed data, and as objects took 25 times its size."""
+    value = made(size)
+    tracemalloc.start()
+    try:
+        decoded = decode_change(0, None, value, (), consumed_at=0, item_bytes_max=524_288)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(decoded, Rejection)
+    assert peak < 160 * MIB

@@ -234,6 +234,11 @@ BAD = {
         "oversized",
         r"5,000,\d{3} bytes .*524,288 \(batch.bytes_max\)",
     ),
+    "10 MB": (
+        change(attachment="x" * 10_000_000),
+        "oversized",
+        r"value has 10,000,\d{3} bytes, .*: 8,388,608$",
+    ),
 }
 
 
@@ -297,6 +302,7 @@ def test_bad_cloud_event(value, headers, reason, message):
         (change(id=5), (), (None, INTEGRATION, "cybersecurity-101")),
         (BAD["5 MB"][0], (), ("chg-1", INTEGRATION, "cybersecurity-101")),
         (BAD["Latin-1"][0], (), ("chg-1", INTEGRATION, "cybersecurity-101")),
+        (BAD["10 MB"][0], (), ("chg-1", INTEGRATION, "cybersecurity-101")),
         (EVENT | {"data": DATA | {"course": 1}}, (), ("chg-1", INTEGRATION, "cybersecurity-101")),
         (DATA | {"course": 1}, BINARY, ("chg-1", INTEGRATION, "cybersecurity-101")),
         (b"nope", BINARY, ("chg-1", None, None)),

@@ -110,7 +110,7 @@ async def test_events_pass_in_order_and_records_are_counted_until_they_are_taken
     await asyncio.to_thread(put)
     assert await waiting == events[0]
     assert handover.records_waiting == 7
-    assert handover.bytes_waiting == 7 * len("keyvalue")
+    assert handover.bytes_waiting == sum(record.size for event in events[1:] for record in event.records)
     assert await handover.get() == events[1]
     assert handover.records_waiting == 4
     assert await handover.get() == events[2]

@@ -17,8 +17,9 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import KafkaConnectionError
 from kafka.net.compat import KafkaNetClient
 
+from daemon import config
 from daemon.log.kafka import coordinator
-from daemon.log.kafka.header_names import read_any_header_name
+from daemon.log.kafka.fetching import bound
 from daemon.log.kafka.parked import unpark_what_is_resumed
 from daemon.log.kafka.partitioner import KeyPartitioner
 from daemon.log.port import LogError
@@ -104,6 +105,8 @@ class KafkaConnection:
     """None: the system's certificate authorities."""
     tls_certificate_file: str | None = None
     tls_key_file: str | None = None
+    record_batch_bytes_max: int = config.Kafka().record_batch_bytes_max
+    """Bytes that a record batch may have when it is decompressed."""
 
 
 class _NetClient(KafkaNetClient):  # type: ignore[misc]
@@ -136,9 +139,9 @@ class Clients:
             )
         if not connection.bootstrap_servers:
             raise LogError("no Kafka bootstrap server is given")
-        read_any_header_name()
         self._settings = _EVERY_CLIENT | _security(connection)
         self._settings["bootstrap_servers"] = list(connection.bootstrap_servers)
+        self._record_batch_bytes_max = connection.record_batch_bytes_max
 
     def group_consumer(self, group_id: str, instance_id: str | None, session_timeout: float) -> KafkaConsumer:
         """A member of the consumer group, static if it has an instance id; `session_timeout` in seconds."""
@@ -156,6 +159,7 @@ class Clients:
             **_EVERY_CONSUMER,
         )
         coordinator.cure(consumer)
+        bound(consumer, self._record_batch_bytes_max)
         unpark_what_is_resumed(consumer)
         return consumer
 
@@ -163,7 +167,9 @@ class Clients:
         """A consumer outside any group, for partitions that are assigned by hand; with ``undecided`` also of
         what open and aborted transactions have written."""
         isolation = {"isolation_level": "read_uncommitted"} if undecided else {}
-        return self._make(KafkaConsumer, group_id=None, **_EVERY_CONSUMER | isolation)
+        consumer: KafkaConsumer = self._make(KafkaConsumer, group_id=None, **_EVERY_CONSUMER | isolation)
+        bound(consumer, self._record_batch_bytes_max)
+        return consumer
 
     def producer(self, transactional_id: str) -> KafkaProducer:
         return self._make(KafkaProducer, transactional_id=transactional_id, **_PRODUCER)

@@ -31,6 +31,7 @@ from kafka.errors import (
 
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.endurance import UNEXPLAINED_MAX, Streak, is_fatal
+from daemon.log.kafka.fetching import PartitionFetchError, UnreadableBatchError
 from daemon.log.kafka.flows import Flows
 from daemon.log.kafka.handover import Handover
 from daemon.log.kafka.membership import Membership
@@ -213,6 +214,12 @@ class InputConsumer:
         except LogTruncationError as error:
             cut = {tp: found.offset if found else None for tp, found in error.divergent_offsets.items()}
             self._flows.lose(cut, "the log was cut short below what had been read from it")
+        except UnreadableBatchError as error:
+            self._flows.unreadable(error)
+        except PartitionFetchError as error:
+            self._complain(error)
+            self._flows.unserved(error)
+            time.sleep(RETRY_PAUSE)
         except UnreleasedInstanceIdError as error:
             self._await_release(error)
         except FencedInstanceIdError as error:

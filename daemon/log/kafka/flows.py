@@ -12,8 +12,10 @@ from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 
+from daemon.log.kafka.endurance import UNEXPLAINED_MAX, Streak
+from daemon.log.kafka.fetching import PartitionFetchError, UnreadableBatchError
 from daemon.log.kafka.handover import Handover
-from daemon.log.port import PositionLost, Record, Records
+from daemon.log.port import PositionLost, Record, Records, Unreadable
 
 RECORDS_WAITING_MAX = 2_000
 """Records handed over and not yet taken at which reading stops; four polls."""
@@ -46,6 +48,9 @@ class Flows:
         self._told: dict[int, tuple[int, int | None]] = {}
         """How far each partition is read, and where it ends, as the loop has heard it."""
         self._progress_due = 0.0
+        self._unreadable: dict[int, int] = {}
+        """Where each partition could not be read when it was tried last."""
+        self._unserved: dict[int, Streak] = {}
 
     # --- the assignment ---------------------------------------------------------------------------
 
@@ -71,6 +76,8 @@ class Flows:
             self._tokens[partition] = token
             self._told.pop(partition, None)
             self._held.discard(partition)
+            self._unreadable.pop(partition, None)
+            self._unserved.pop(partition, None)
             self._apply([partition])
 
     def hold(self, partition: int) -> None:
@@ -122,10 +129,34 @@ class Flows:
             message = f"{tp.topic} partition {tp.partition} can not be read from offset {offset}: {why}"
             self._handover.put(PositionLost(tp.partition, token, offset, message))
 
+    def unreadable(self, error: UnreadableBatchError) -> None:
+        """What was fetched of a partition cannot be read. It is fetched once more: the network or this machine's memory
+        may have damaged it on its way. Then the flow ends.
+        """
+        partition = error.tp.partition
+        if self._unreadable.get(partition) != error.offset:
+            self._unreadable[partition] = error.offset
+            return
+        self._end(error.tp, error.offset, error.next_offset, error.reason)
+
+    def unserved(self, error: PartitionFetchError) -> None:
+        """The broker refuses to serve a partition. That passes as a rule; if it does not, the flow ends: what is wrong
+        with one partition is no reason to stop the others.
+        """
+        streak = self._unserved.setdefault(error.tp.partition, Streak())
+        if streak.note(time.monotonic()) > UNEXPLAINED_MAX:
+            self._end(error.tp, error.offset, error.offset + 1, error.reason)
+
     def lose_all(self, why: str) -> None:
         self.lose({self._place(partition): None for partition in self._tokens}, why)
 
     # --- inside -----------------------------------------------------------------------------------
+
+    def _end(self, tp: TopicPartition, offset: int, next_offset: int, reason: str) -> None:
+        token = self._tokens.pop(tp.partition, None)
+        if token is not None:
+            self._rest(tp)
+            self._handover.put(Unreadable(tp.partition, token, offset, next_offset, reason))
 
     def _tell(self, tp: TopicPartition, token: int, records: Sequence[Record]) -> None:
         # `position` of the consumer asks the coordinator first.

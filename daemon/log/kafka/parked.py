@@ -12,10 +12,11 @@ from __future__ import annotations
 from typing import Any
 
 from kafka import KafkaConsumer
-from kafka.consumer.fetcher import Fetcher
+
+from daemon.log.kafka.fetching import BoundedFetcher
 
 
-class _Fetcher(Fetcher):  # type: ignore[misc]
+class _Fetcher(BoundedFetcher):
     """`fetched_records` runs in the thread that polls, like everything else that sets what it looks at."""
 
     _next_partition_records: Any
@@ -27,5 +28,5 @@ class _Fetcher(Fetcher):  # type: ignore[misc]
 
 
 def unpark_what_is_resumed(consumer: KafkaConsumer) -> None:
-    """Cure a new consumer: the library has no place to put another fetcher."""
+    """Cure a consumer that is bound (`fetching.bound`) already."""
     consumer._fetcher.__class__ = _Fetcher  # noqa: SLF001

@@ -9,9 +9,10 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, OffsetOutOfRangeError, RetriableError
 
 from daemon.log.kafka.clients import Clients
+from daemon.log.kafka.fetching import UnreadableBatchError
 from daemon.log.kafka.rights import words
 from daemon.log.kafka.worker import breathe
-from daemon.log.port import CorruptJournalError, HeldBackError, LogError, Record
+from daemon.log.port import CorruptJournalError, HeldBackError, LogError, Record, UnreadableError
 
 PATIENCE = 60.0
 """Seconds without any progress after which a read is given up; a broker's restart takes less."""
@@ -43,6 +44,7 @@ class PartitionReader:
 
         Raises:
             HeldBackError: a transaction stayed open at this offset for `patience` seconds, by default `PATIENCE`.
+            UnreadableError: what lies at this offset is damaged or too large.
             CorruptJournalError: the partition does not reach to this offset, or no longer back to it.
             LogError: no progress within `patience` seconds, or the cluster refuses.
         """
@@ -52,16 +54,26 @@ class PartitionReader:
         except OffsetOutOfRangeError as error:
             self._position = None
             raise CorruptJournalError(f"{self._name} has no offset {offset}") from error
+        except UnreadableBatchError as error:
+            self._position = None
+            raise UnreadableError(
+                self._tp.topic, self._tp.partition, error.offset, error.next_offset, error.reason
+            ) from error
         except KafkaError as error:
-            self.close()  # after an error in a record, the client's next poll may spin for ever
+            self.close()
             why = words(error, "Read", f"topic {self._tp.topic}")
             raise LogError(f"{self._name} could not be read: {why}") from error
 
     def _read(self, consumer: KafkaConsumer, offset: int, records_max: int, deadline: float) -> Piece:
+        tried = False
         while True:
             breathe()
             try:
                 polled = consumer.poll(timeout_ms=POLL_MS, max_records=records_max)
+            except UnreadableBatchError:
+                if tried:
+                    raise
+                polled, tried = {}, True  # fetched once more: it may have been damaged on its way
             except RetriableError:
                 polled = {}
                 time.sleep(RETRY_PAUSE)

@@ -10,7 +10,15 @@ from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.producer import ShardProducer
 from daemon.log.kafka.reading import PartitionReader
 from daemon.log.kafka.worker import Crew, Worker
-from daemon.log.port import CommitFailedError, CorruptJournalError, LogError, Record, Topics, Transaction
+from daemon.log.port import (
+    CommitFailedError,
+    CorruptJournalError,
+    LogError,
+    Record,
+    Topics,
+    Transaction,
+    UnreadableError,
+)
 
 RESTORE_RECORDS_MAX = 500
 """Records of one batch of a restore."""
@@ -147,6 +155,8 @@ class KafkaShardLog:
         self._readers_now += 1
         try:
             return await worker.call(lambda: reader.read(offset, records_max, patience), READ_TIMEOUT)
+        except UnreadableError as error:
+            raise CorruptJournalError(str(error)) from error
         except TimeoutError:
             self._retire_reader()  # its thread ends when the call does
             raise LogError(f"reading the journal of partition {self._partition} hangs") from None
