@@ -131,7 +131,7 @@ async def _renew(
     shard_log: ShardLog, seen: Look, position: Position, topics: Topics, floors: Mapping[str, Floor]
 ) -> None:
     fold = await _folded(shard_log.restore(), seen.partition, topics)
-    if fold.position != seen.position:
+    if _read_up_to(fold.position) != _read_up_to(seen.position):
         raise TendingError(
             f"partition {seen.partition}: a replica has read on meanwhile, so it is not blocked; its journal was not "
             "changed"
@@ -139,6 +139,10 @@ async def _renew(
     records = [(floor_key(integration_id), encode_value(floor)) for integration_id, floor in floors.items()]
     records.append((POSITION_KEY, encode_value(position)))
     await shard_log.commit(Transaction(records, position=position.next_offset))
+
+
+def _read_up_to(position: Position | None) -> tuple[int, str, int] | None:
+    return None if position is None else (position.next_offset, position.topic_id, position.partitions)
 
 
 async def _folded(journal: AsyncIterator[Sequence[Record]], partition: int, topics: Topics) -> Fold:

@@ -63,6 +63,19 @@ class InputChangedError(LogError):
     """The input is not the topic any more that it was when the partition was opened."""
 
 
+class _Lost(NamedTuple):
+    """Why the input can not be read on. A partition that is opened anew is blocked for it, unless there is a better
+    reason."""
+
+    sentence: str
+    offset: int | None = None
+    """The first one that can not be read, where that is known."""
+
+    def holds(self, shard: Shard) -> bool:
+        """Nobody has skipped it."""
+        return self.offset is None or shard.next_read <= self.offset
+
+
 class Claim(NamedTuple):
     """What a piece of work belongs to: valid only while the partition still has this very shard."""
 
@@ -120,10 +133,7 @@ class Partition:
         self._fault: Exception | None = None
         self._facts: InputFacts | None = None
         """Of the input, when the shard was opened."""
-        self._lost: str | None = None
-        """Why the input could not be read on; the next opening blocks for it unless it finds a better reason."""
-        self._unreadable: InputLostError | None = None
-        """What lies behind the records that were read last; raised when those are committed."""
+        self._lost: _Lost | None = None
         self._blocked: str | None = None
         self._warning: str | None = None
         """What keeps it from being restored though it is not blocked."""
@@ -146,7 +156,7 @@ class Partition:
                         trouble.unreadable_journal(self.number, error, self._ports.settings.topics)
                     )
                 except InputLostError as error:
-                    self._lost = str(error)
+                    self._lost = _Lost(str(error))
                     await self._drop(DropReason.ERROR, str(error))
                 except RecordRefusedError as error:
                     await self._refused(error, trouble.refused_record(self.number, error))
@@ -176,7 +186,7 @@ class Partition:
         if self._failed:
             await self._wait_for_confirmation()
         self._rejoining = False  # a new producer is proof enough
-        self._fault = self._unreadable = None
+        self._fault = None
         self._tell_restoring()
         self._journal_end = None
         await look_first(ports, number)
@@ -184,10 +194,10 @@ class Partition:
         self.fenced_at = ports.clock.boot()
         self._journal_end = await ports.log.journal_end(number)
         opened = await restore(ports, number, self._shard_log)
-        if self._lost is not None:
-            raise BlockedError(self._lost)
+        if self._lost is not None and self._lost.holds(opened.shard):
+            raise BlockedError(self._lost.sentence)
         self._lease_from = None
-        self._blocked = self._warning = None
+        self._lost = self._blocked = self._warning = None
         self.shard, self._ledger = opened.shard, opened.ledger
         self._facts = opened.facts
         self.intake.opened(opened.shard)
@@ -223,6 +233,7 @@ class Partition:
         shard, shard_log = self.shard, self._shard_log
         assert shard is not None
         assert shard_log is not None
+        look_at = 0.0
         while True:
             if self._fault is not None:
                 fault, self._fault = self._fault, None
@@ -241,13 +252,23 @@ class Partition:
                     # One has failed. Though nothing is left to be written, only a commit tells that they work again.
                     shard.want_position()
                     continue
-                if self._unreadable is not None and not shard.intake:
-                    raise self._unreadable  # every record before it is committed
-                await self._waker.wait(shard.due())
+                due = shard.due()
+                if self._lost is not None and not shard.intake:
+                    self._tell_blocked(self._lost.sentence)
+                    now = self._ports.clock.now().mono
+                    if now >= look_at:
+                        look_at = now + LOOK_INTERVAL
+                        shard.want_position()  # fails when somebody has skipped what cannot be read
+                        continue
+                    due = look_at if due is None else min(due, look_at)
+                await self._waker.wait(due)
                 continue
             await self._commit(shard, shard_log, step)
             if rejoining and self._rejoining and self._revocations == revocations:
                 self._rejoining = False
+                if self._lost is not None:  # found again if it is still there
+                    self._lost = self._blocked = None
+                    self._ports.health.restored(self.number)
                 self.intake.begin(shard)
                 self._release_leases()
 
@@ -305,10 +326,7 @@ class Partition:
         self.commit_since_ms = None
         self._failed = True  # R4: the next producer is made when we know that the partition is ours
         if not self._rejoining:
-            if sentence != self._blocked:
-                log.error("partition.blocked", partition=self.number, error=sentence)
-            self._blocked = sentence
-            self._ports.health.blocked(self.number, sentence)
+            self._tell_blocked(sentence)
             while not (
                 self._rejoining or self._stopping or (watch and await self._journal_moved(journal_end))
             ):
@@ -316,6 +334,12 @@ class Partition:
         self._lost = None
         if not self._stopping:
             log.warning("partition.reopened", partition=self.number, reason=sentence)
+
+    def _tell_blocked(self, sentence: str) -> None:
+        if sentence != self._blocked:
+            log.error("partition.blocked", partition=self.number, error=sentence)
+        self._blocked = sentence
+        self._ports.health.blocked(self.number, sentence)
 
     async def _journal_moved(self, since: int | None) -> bool:
         try:
@@ -343,7 +367,6 @@ class Partition:
         """The partition was revoked; it may come straight back. No new request goes out meanwhile."""
         self._suspended = True
         self._rejoining = False
-        self._unreadable = None  # found again when reading goes on
         self._revocations += 1
         self.intake.stop()
 
@@ -380,15 +403,14 @@ class Partition:
             self.fail(InputLostError(trouble.unreadable_input(self.number, said)))
 
     def input_unreadable(self, found: Unreadable) -> None:
-        """The log has read what lies before this, and cannot read on. The partition is blocked when the records that
-        were read are committed: whoever skips the unreadable ones must not skip those too.
+        """The log has read what lies before this, and cannot read on. The partition is told to be blocked when all that
+        was read is committed: whoever skips the unreadable records must not skip those too. What is under way goes on;
+        only the shard that comes after this one, if it finds the same, stands still.
         """
         if found.token == self.intake.token:
-            topics = self._ports.settings.topics
-            self._unreadable = InputLostError(trouble.unreadable_records(found, topics))
-            log.warning(
-                "input.unreadable", partition=self.number, offset=found.offset, error=str(self._unreadable)
-            )
+            sentence = trouble.unreadable_records(found, self._ports.settings.topics)
+            log.warning("input.unreadable", partition=self.number, offset=found.offset, error=sentence)
+            self._lost = _Lost(sentence, found.offset)
             self.wake()
 
     def deliver(self, read: Records) -> None:
@@ -422,7 +444,7 @@ class Partition:
     @property
     def lag(self) -> int | None:
         """Records of the input that are not read yet; None when nothing is known."""
-        return None if self.shard is None else self.intake.lag
+        return None if self.shard is None or self._lost is not None else self.intake.lag
 
     @property
     def paused(self) -> bool:
