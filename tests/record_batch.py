@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -25,6 +26,8 @@ _HEADER = struct.Struct(">qiibIhiqqqhii")
 _AFTER_LENGTH = 12
 _CRC_OFFSET, _CRC_COVERS = 17, 21
 _PRODUCE, _PRODUCE_VERSION = 0, 7
+_NOT_YET = (3, 5, 6)
+"""Errors of a partition that was made a moment ago."""
 
 
 def record(
@@ -97,11 +100,21 @@ def bomb(codec: int, size: int) -> bytes:
 
 
 def produce(bootstrap: str, topic: str, partition: int, records: bytes, timeout: float = 60.0) -> int:
-    """Send a batch as it is to a broker that leads the partition; the offset that it got.
+    """Send a batch as it is to a cluster of one broker; the offset that it got. Blocks.
 
     Raises:
         AssertionError: the broker refused it.
     """
+    deadline = time.monotonic() + timeout
+    while True:
+        error, offset = _produce(bootstrap, topic, partition, records, timeout)
+        if error not in _NOT_YET or time.monotonic() > deadline:
+            assert error == 0, f"the broker refused the batch with error {error}"
+            return offset
+        time.sleep(0.05)
+
+
+def _produce(bootstrap: str, topic: str, partition: int, records: bytes, timeout: float) -> tuple[int, int]:
     host, _, port = bootstrap.rpartition(":")
     name = topic.encode()
     request = struct.pack(">hhih", _PRODUCE, _PRODUCE_VERSION, 1, -1)
@@ -113,8 +126,7 @@ def produce(bootstrap: str, topic: str, partition: int, records: bytes, timeout:
         answer = _receive(connection, struct.unpack(">i", _receive(connection, 4))[0])
     at = 4 + 4 + 2 + len(name) + 4  # correlation, topics, name, partitions
     _, error, offset = struct.unpack_from(">ihq", answer, at)
-    assert error == 0, f"the broker refused the batch with error {error}"
-    return int(offset)
+    return error, offset
 
 
 def _receive(connection: socket.socket, size: int) -> bytes:
