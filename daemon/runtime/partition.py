@@ -5,6 +5,7 @@ How it goes::
     open     fence earlier owners, restore, begin to read                  (opening)
     serve    tick → take a step → commit → act on its facts, for ever
     failed   drop memory and producer, wait for a heartbeat that confirms us, open again  (R4)
+    stuck    the input cannot be read on: blocked for people, and yet what is under way goes on
 
 `shard` is the assignment epoch: an answer that comes back is only told to the very shard object that
 asked. After a drop, or after the partition has gone, it finds another one, or none, and is ignored.
