@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import record_batch as wire
 from daemon_world import DEADLINE, UNHURRIED, change, log_lines, probe, results, wait_until
 
-from daemon.sandbox.profile import PARTITIONS
-from daemon.sandbox.stack import Stack
+from tests import record_batch as wire
+from tests.sandbox.profile import PARTITIONS
+from tests.sandbox.stack import Stack
 
 COURSESYNCD = str(Path(sys.executable).with_name("coursesyncd"))
 MIB = 1024 * 1024

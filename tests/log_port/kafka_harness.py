@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-import record_batch
 from kafka import IsolationLevel, KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetSpec, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, MemberToRemove
 from kafka.errors import KafkaError, RetriableError, TopicAlreadyExistsError
@@ -18,6 +17,7 @@ from daemon.config import Kafka
 from daemon.log.kafka import KafkaConnection, KafkaLog
 from daemon.log.kafka.admin import NewTopic, create_topics, partition_count
 from daemon.log.port import Record, Topics
+from tests import record_batch
 
 from .harness import PARTITIONS
 

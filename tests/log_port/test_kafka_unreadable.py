@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
-import record_batch as wire
 from kafka import TopicPartition
 
 from daemon.log.kafka import KafkaConnection, KafkaLog, flows
@@ -17,7 +16,8 @@ from daemon.log.kafka.fetching import POLL_BYTES_MAX
 from daemon.log.kafka.reading import PartitionReader
 from daemon.log.plain import read_topic
 from daemon.log.port import CorruptJournalError, Transaction, UnreadableError
-from daemon.sandbox.broker import Broker
+from tests import record_batch as wire
+from tests.sandbox.broker import Broker
 
 from .harness import PARTITIONS
 from .kafka_harness import KafkaHarness

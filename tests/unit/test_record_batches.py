@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-import record_batch as wire
 import snappy
 import zstandard
 from hypothesis import given
@@ -26,6 +25,7 @@ from daemon.log.kafka import decompression, record_batches
 from daemon.log.kafka.decompression import CHUNK, DamagedError, TooLargeError, decompress
 from daemon.log.kafka.fetching import UnreadableBatchError, _PartitionRecords
 from daemon.log.kafka.record_batches import HEADERS_MAX
+from tests import record_batch as wire
 
 MIB = 1024 * 1024
 LIMIT = 4 * MIB

@@ -6,9 +6,9 @@ import pytest
 from log_world import LogWorld, change, read, skip
 
 from daemon.commands import grow
-from daemon.log.embedded import EmbeddedLog
 from daemon.log.port import Message
 from daemon.runtime import partition
+from tests.embedded_log import EmbeddedLog
 
 
 @pytest.fixture(autouse=True)
