@@ -18,6 +18,7 @@ from daemon.runtime.ports import Ports
 from daemon.runtime.pulse import LOOPS
 from daemon.telemetry.health import Health
 from daemon.telemetry.metrics import Metrics
+from daemon.telemetry.subscribers import subscribed
 
 
 class Instruments(NamedTuple):
@@ -62,5 +63,7 @@ def make_engine(
 ) -> Engine:
     """The log must have started before the engine runs. `key_changed` is what `Engine` takes by this name."""
     clock, health, metrics = instruments
-    ports = Ports(settings, event_log, api, clock, random.Random(), metrics, health)
-    return Engine(ports, key_changed)
+    ports = Ports(settings, event_log, api, clock, random.Random(), subscribed(health, metrics))
+    engine = Engine(ports, key_changed)
+    metrics.observe(engine.snapshot)
+    return engine

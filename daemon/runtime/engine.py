@@ -15,25 +15,32 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, assert_never
 
-import structlog
-
 from daemon.config import Policies
 from daemon.core.flow import Flow
 from daemon.core.judge import Judge
 from daemon.core.shard import Shard
 from daemon.core.step import BatchSealed, Fact, LateWatched, TaskAccepted, TaskEnded, TaskLost
 from daemon.log.port import Assigned, PositionLost, Records, Revoked, Unreadable
+from daemon.runtime.claim import Claim
 from daemon.runtime.halt import Halt
 from daemon.runtime.inspection import Inspection
-from daemon.runtime.partition import Claim, Partition
+from daemon.runtime.partition import Partition
 from daemon.runtime.poller import Poller
 from daemon.runtime.ports import Ports
 from daemon.runtime.submitter import Submitter
 from daemon.runtime.view import View
 from daemon.runtime.waker import Waker
-from daemon.telemetry.labels import DropReason, Rebalance, TaskSource
-
-log = structlog.get_logger()
+from daemon.telemetry.events import (
+    DrainFinished,
+    DrainStarted,
+    DrainTimedOut,
+    Event,
+    PartitionDropped,
+    PartitionsAssigned,
+    PartitionsRevoked,
+)
+from daemon.telemetry.labels import DropReason
+from daemon.telemetry.snapshot import Snapshot
 
 
 class Engine:
@@ -54,8 +61,11 @@ class Engine:
         self._inspection = Inspection(
             ports, lambda: [partition for partition, _ in self._partitions.values()]
         )
-        view = View(ports, self._flow, self._poller, self._submitter)
-        ports.metrics.observe(lambda: view.snapshot([p for p, _ in self._partitions.values()]))
+        self._view = View(ports, self._flow, self._poller, self._submitter)
+
+    def snapshot(self) -> Snapshot:
+        """What the runtime holds now, for metrics and the state page."""
+        return self._view.snapshot([partition for partition, _ in self._partitions.values()])
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -79,6 +89,9 @@ class Engine:
         finally:
             stopping.cancel()
             await self._end()
+
+    def _notify(self, event: Event) -> None:
+        self._ports.observer.notify(event)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
@@ -104,8 +117,7 @@ class Engine:
     async def _drain(self, background: Sequence[asyncio.Task[None]]) -> None:
         """Input stops, no new calls, those in flight may end, what they brought is committed."""
         timeout = self._ports.settings.drain.timeout
-        log.info("drain.started", timeout_s=timeout)
-        self._ports.health.draining()
+        self._notify(DrainStarted(timeout))
         self._submitter.stop()
         self._poller.stop()
         for number in self._partitions:
@@ -120,8 +132,8 @@ class Engine:
                 for _, task in list(self._partitions.values()):
                     await asyncio.wait([task])
         except TimeoutError:
-            log.warning("drain.timed_out", timeout_s=timeout)
-        log.info("drain.finished")
+            self._notify(DrainTimedOut(timeout))
+        self._notify(DrainFinished())
 
     async def _end(self) -> None:
         tasks = [*self._tasks, *(task for _, task in self._partitions.values()), *self._leaving]
@@ -150,21 +162,17 @@ class Engine:
                         self._partitions[number][0].input_unreadable(found)
 
     def _revoked(self, numbers: frozenset[int]) -> None:
-        log.info("partitions.revoked", partitions=sorted(numbers))
-        self._ports.metrics.rebalance(Rebalance.REVOKED)
+        self._notify(PartitionsRevoked(numbers))
         for number in sorted(numbers):
             if number in self._partitions:
                 self._partitions[number][0].suspend()
 
     def _assigned(self, numbers: frozenset[int]) -> None:
-        log.info("partitions.assigned", partitions=sorted(numbers))
-        self._ports.metrics.rebalance(Rebalance.ASSIGNED)
         gone = [number for number in self._partitions if number not in numbers]
-        self._ports.health.revoked(gone)
-        self._ports.health.assigned(numbers)
+        self._notify(PartitionsAssigned(numbers, gone))
         for number in gone:
             _, task = self._partitions.pop(number)
-            self._ports.metrics.shard_dropped(DropReason.REVOKED)
+            self._notify(PartitionDropped(number, DropReason.REVOKED, None))
             task.remove_done_callback(self._note_death)
             task.cancel()
             self._leaving.add(task)
@@ -192,7 +200,6 @@ class Engine:
     def _opened(self, partition: Partition, shard: Shard) -> None:
         self._submitter.restored(partition, shard)
         self._poller.restored(partition, shard)
-        self._ports.metrics.task_created(TaskSource.RESTORE, len(shard.tasks()))
 
     def _dropped(self, shard: Shard) -> None:
         self._submitter.dropped()

@@ -8,15 +8,12 @@ import asyncio
 from collections.abc import Callable
 from typing import assert_never
 
-import structlog
-
 from daemon.core.flow import Flow
 from daemon.core.judge import Judge, KeyEvidence
 from daemon.core.model import Error, Now
-from daemon.runtime.partition import Claim
+from daemon.runtime.claim import Claim
 from daemon.runtime.ports import Ports
-
-log = structlog.get_logger()
+from daemon.telemetry.events import Halted, Resumed
 
 KEY_CHECK_INTERVAL = 1.0
 """Seconds between two looks at the key file while halted."""
@@ -43,6 +40,7 @@ class Halt:
         self._key_changed = key_changed
         self._on_resume = on_resume
         self._halted = asyncio.Event()
+        self._reason = ""
 
     def follow(self, evidence: KeyEvidence, error: Error | None, now: Now) -> None:
         """`error` is what came with a refusal of the key."""
@@ -60,17 +58,14 @@ class Halt:
 
     def _halt(self, error: Error, now: Now) -> None:
         self._flow.halt(error, now.mono)
-        reason = f"{error.code or 'no code'}: {error.message}"
-        if not self._halted.is_set():
-            log.error("api.halted", reason=reason, action="put the right API key into the key file")
-        self._ports.health.halted(reason)
+        self._reason = f"{error.code or 'no code'}: {error.message}"
+        self._ports.observer.notify(Halted(self._reason, is_news=not self._halted.is_set()))
         self._halted.set()
 
     def _resume(self, why: str) -> None:
         self._flow.resume()
-        self._ports.health.halted(None)
         self._halted.clear()
-        log.warning("api.resumed", reason=why)
+        self._ports.observer.notify(Resumed(why))
         self._on_resume()
 
     async def run(self) -> None:
@@ -85,8 +80,4 @@ class Halt:
                     self._resume("the key file holds another key")
                 elif self._halted.is_set() and self._ports.clock.now().mono >= remind_at:
                     remind_at += REMIND_INTERVAL
-                    log.error(
-                        "api.halted",
-                        reason=self._ports.health.halt_reason,
-                        action="put the right API key into the key file",
-                    )
+                    self._ports.observer.notify(Halted(self._reason, is_news=True))

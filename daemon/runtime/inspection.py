@@ -11,14 +11,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import structlog
-
 from daemon.log.port import InputFacts, LogError
 from daemon.runtime import trouble
 from daemon.runtime.partition import Partition
 from daemon.runtime.ports import Ports
-
-log = structlog.get_logger()
+from daemon.telemetry.events import InputHeldBack, InputReleased, InputUnseen
 
 INTERVAL = 30.0
 """Seconds between two looks; each asks the cluster a handful of questions for every partition."""
@@ -31,7 +28,7 @@ their time-out, after which the broker itself aborts it."""
 class _HeldBack:
     stable: int
     since: float
-    told: bool = False
+    reported: bool = False
 
 
 class Inspection:
@@ -55,7 +52,7 @@ class Inspection:
         try:
             facts = await self._ports.log.input_facts(partition.number)
         except LogError as error:
-            log.warning("input.unseen", partition=partition.number, error=str(error))
+            self._ports.observer.notify(InputUnseen(partition.number, str(error)))
             return
         partition.compare(facts)
         if partition.paused:
@@ -68,9 +65,8 @@ class Inspection:
         number, now = partition.number, self._ports.clock.now().mono
         held = self._held_back.get(number)
         if facts.latest == facts.stable or held is None or held.stable != facts.stable:
-            if held is not None and held.told:
-                log.info("input.released", partition=number, offset=facts.stable)
-            self._ports.health.warned(number, None)
+            was_reported = held is not None and held.reported
+            self._ports.observer.notify(InputReleased(number, facts.stable if was_reported else None))
             self._held_back.pop(number, None)
             if facts.latest > facts.stable:
                 self._held_back[number] = _HeldBack(facts.stable, now)
@@ -80,7 +76,5 @@ class Inspection:
         if seconds < HELD_BACK_AFTER:
             return
         sentence = trouble.held_back(number, facts, seconds, self._ports.settings.topics)
-        self._ports.health.warned(number, sentence)
-        if not held.told:
-            held.told = True
-            log.warning("partition.held_back", partition=number, error=sentence)
+        self._ports.observer.notify(InputHeldBack(number, sentence, is_news=not held.reported))
+        held.reported = True

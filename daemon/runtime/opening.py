@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from daemon.core.freshness import first_position
@@ -11,6 +12,10 @@ from daemon.log.port import CorruptJournalError, InputFacts, ShardLog
 from daemon.runtime import trouble
 from daemon.runtime.ledger import Ledger
 from daemon.runtime.ports import Ports
+from daemon.telemetry.events import PartitionUnconfirmed, RestoreFinished, RestoreProgressed
+
+RETRY_DELAY_MAX = 30.0
+"""Seconds between two attempts to open a partition while the log has problems."""
 
 
 class BlockedError(Exception):
@@ -25,6 +30,18 @@ class Opened:
     facts: InputFacts
     """What the log said of the input: it fits the journal."""
     ledger: Ledger
+
+
+async def wait_for_confirmation(ports: Ports, partition: int, failures: int) -> None:
+    """R4: only a heartbeat newer than the last error shows that the partition is still ours. Two owners that both made
+    new producers would fence each other for ever. `failures`: how often in a row it has failed.
+    """
+    delay = min(RETRY_DELAY_MAX, 0.1 * 2.0 ** min(failures, 20))
+    await asyncio.sleep(delay * ports.rng.random())
+    timeout = ports.settings.kafka.session_timeout
+    while not await ports.log.confirm_assignment(partition, timeout):
+        ports.observer.notify(PartitionUnconfirmed(partition))
+        await asyncio.sleep(1.0)
 
 
 async def look_first(ports: Ports, partition: int) -> None:
@@ -59,7 +76,7 @@ async def restore(ports: Ports, partition: int, shard_log: ShardLog) -> Opened:
         fold.position = _first_start(ports, partition, facts)
     elif sentence := trouble.of_position(partition, fold.position, facts, ports.settings.topics):
         raise BlockedError(sentence)
-    ports.metrics.restore_finished(now.mono - started)
+    ports.observer.notify(RestoreFinished(now.mono - started))
     ledger = Ledger(fold)
     shard = Shard.restore(partition, ports.settings, fold, ports.rng, now)
     return Opened(shard, is_new, facts, ledger)
@@ -70,7 +87,7 @@ async def _fold(ports: Ports, shard_log: ShardLog) -> Fold:
     async for records in shard_log.restore():
         for record in records:
             fold.apply(record.offset, record.key, record.value)
-        ports.metrics.restore_progress(len(records))
+        ports.observer.notify(RestoreProgressed(len(records)))
     for batch_id, batch in fold.unread():
         record = await shard_log.read_back(batch.offset)
         batch.body = payload(batch_id, batch.digest, record.key, record.value)

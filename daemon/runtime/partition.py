@@ -1,97 +1,39 @@
-"""One partition that we hold: opens its shard, commits its steps one by one, and hands out its lease.
+"""One partition that we hold: opens its shard, commits its steps one by one, and says when requests may leave.
 
-How it goes::
+How it works. `run` goes round: open the shard (fence earlier owners, restore, begin to read), then serve it (tick, take a
+step, commit it, act on its facts) until something fails. `failures` says what each failure leads to, and
+`partition_state` which states a partition can be in and what moves it.
 
-    open     fence earlier owners, restore, begin to read                  (opening)
-    serve    tick → take a step → commit → act on its facts, for ever
-    failed   drop memory and producer, wait for a heartbeat that confirms us, open again  (R4)
-    stuck    the input cannot be read on: blocked for people, and yet what is under way goes on
-
-`shard` is the assignment epoch: an answer that comes back is only told to the very shard object that
-asked. After a drop, or after the partition has gone, it finds another one, or none, and is ignored.
+`shard` is the assignment epoch: an answer that comes back is given only to the very shard object that asked. After a
+drop, or after the partition has gone, it finds another one, or none, and is ignored.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import assert_never
 
-import structlog
-
-from daemon.core import journal
-from daemon.core.batch import OpenTask, Submission
+from daemon.core.batch import OpenTask
 from daemon.core.shard import Shard
 from daemon.core.step import Fact, Step
-from daemon.log.port import (
-    CommitFailedError,
-    CorruptJournalError,
-    FatalLogError,
-    FencedError,
-    HeldBackError,
-    InputFacts,
-    LogError,
-    RecordRefusedError,
-    Records,
-    ShardLog,
-    Unreadable,
-)
+from daemon.log.port import InputFacts, LogError, Records, ShardLog, Unreadable
 from daemon.runtime import trouble
+from daemon.runtime.failures import Failure, InputChangedError, InputLostError, LostInput, Remedy, failure_of
 from daemon.runtime.intake import Intake
+from daemon.runtime.lease import Lease
 from daemon.runtime.ledger import Ledger
-from daemon.runtime.opening import BlockedError, look_first, restore
+from daemon.runtime.opening import BlockedError, Opened, look_first, restore, wait_for_confirmation
 from daemon.runtime.outbound import StepFailedError, describe, transaction
+from daemon.runtime.partition_state import Lifecycle, Trigger
+from daemon.runtime.payloads import read_payload
 from daemon.runtime.ports import Ports
+from daemon.runtime.reports import Reports
 from daemon.runtime.waker import Waker
-from daemon.telemetry.labels import DropReason
-from daemon.telemetry.projection import count
-
-log = structlog.get_logger()
 
 REFUSALS_MAX = 3
 """Steps that cannot be written, or not be decided, after which the partition is blocked."""
-RETRY_DELAY_MAX = 30.0
-"""Seconds between two attempts to open a partition while the log is in trouble."""
 LOOK_INTERVAL = 5.0
 """Seconds between two looks whether somebody has written to the journal of a blocked partition."""
-
-
-class InputLostError(LogError):
-    """The input can not be read on from where we are. The message says what gets the partition out."""
-
-
-class InputChangedError(LogError):
-    """The input is not the topic any more that it was when the partition was opened."""
-
-
-class _Lost(NamedTuple):
-    """Why the input can not be read on. A partition that is opened anew is blocked for it, unless there is a better
-    reason."""
-
-    sentence: str
-    offset: int | None = None
-    """The first one that can not be read, where that is known."""
-
-    def holds(self, shard: Shard) -> bool:
-        """Nobody has skipped it."""
-        return self.offset is None or shard.next_read <= self.offset
-
-
-class Claim(NamedTuple):
-    """What a piece of work belongs to: valid only while the partition still has this very shard."""
-
-    partition: Partition
-    shard: Shard
-    id: str
-
-    @property
-    def valid(self) -> bool:
-        """The answer to a request that was made under this claim may be told."""
-        return self.partition.shard is self.shard
-
-    def submission(self) -> Submission | None:
-        """The batch, if it is still to be POSTed under this claim."""
-        return self.shard.submission(self.id) if self.valid else None
 
 
 class Partition:
@@ -120,75 +62,72 @@ class Partition:
         self._shard_log: ShardLog | None = None
         self._ledger: Ledger | None = None
         self._waker = Waker()
-        self._suspended = False
-        self._rejoining = False
-        self._revocations = 0
-        """A commit proves nothing about a revocation that came while it was under way (R5)."""
-        self._stopping = False
-        self._lease_from: float | None = None
-        self._leases: list[asyncio.Future[None]] = []
+        self._life = Lifecycle()
+        self._reports = Reports(number, ports.observer)
+        self._lease = Lease(ports.settings.fence.lease)
         self._failures = 0
         self._failed = False
+        """A new producer is made only when we know that the partition is ours (R4)."""
         self._refusals = 0
         """Never reset: what else is written between two attempts at the same record proves nothing."""
         self._fault: Exception | None = None
         self._facts: InputFacts | None = None
         """Of the input, when the shard was opened."""
-        self._lost: _Lost | None = None
-        self._blocked: str | None = None
-        self._warning: str | None = None
-        """What keeps it from being restored though it is not blocked."""
+        self._lost: LostInput | None = None
         self._journal_end: int | None = None
         """When the partition was opened last: what moves it afterwards is not ours."""
 
     # --- life -------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Until cancelled, or stopped and everything is committed."""
+        """Until cancelled, or stopped and everything is committed.
+
+        Raises:
+            FatalLogError: the process has to end.
+        """
         try:
-            while not self._stopping:
+            while not self._life.stopping:
                 try:
                     await self._open()
                     await self._serve()
-                except BlockedError as error:
-                    await self._block(str(error), self._journal_end)
-                except (journal.JournalError, CorruptJournalError) as error:
-                    await self._block_here(
-                        trouble.unreadable_journal(self.number, error, self._ports.settings.topics)
-                    )
-                except InputLostError as error:
-                    self._lost = _Lost(str(error))
-                    await self._drop(DropReason.ERROR, str(error))
-                except RecordRefusedError as error:
-                    await self._refused(error, trouble.refused_record(self.number, error))
-                except StepFailedError as error:
-                    await self._refused(error, trouble.failed_step(self.number, error))
-                except CommitFailedError as error:
-                    fenced = isinstance(error, FencedError)
-                    await self._drop(DropReason.FENCED if fenced else DropReason.ERROR, str(error))
-                except FatalLogError:
-                    raise
-                except HeldBackError as error:
-                    self._warning = trouble.held_back_journal(error)
-                    await self._drop(DropReason.ERROR, self._warning)
-                except LogError as error:
-                    await self._drop(DropReason.ERROR, str(error))
-                except MemoryError:
-                    raise
                 except Exception as error:
-                    # A defect of ours: it concerns this partition, whose memory cannot be trusted any more (R4).
-                    log.exception("partition.defect", partition=self.number)
-                    await self._refused(error, trouble.failed_step(self.number, describe(error)))
+                    await self._recover(error)
         finally:
             await self._let_go()
+
+    async def _recover(self, error: Exception) -> None:
+        """Do what the failure calls for; return when the partition may be opened again."""
+        failure = failure_of(error, self.number, self._ports.settings.topics)
+        if failure.is_defect:
+            self._reports.defect(error)
+        if isinstance(error, InputLostError):
+            self._lost = LostInput(str(error))
+        match failure.remedy:
+            case Remedy.REOPEN:
+                await self._drop(failure)
+            case Remedy.REFUSED:
+                # R4: the others go on, whatever this partition's records and answers do.
+                self._refusals += 1
+                if self._refusals < REFUSALS_MAX:
+                    await self._drop(failure)
+                else:
+                    await self._block(failure.sentence, None, watch=False)
+            case Remedy.BLOCK:
+                await self._block(failure.sentence, self._journal_end, watch=True)
+            case Remedy.BLOCK_HERE:
+                await self._block(failure.sentence, None, watch=False)
+            case Remedy.DIE:
+                raise error
+            case _:
+                assert_never(failure.remedy)
 
     async def _open(self) -> None:
         number, ports = self.number, self._ports
         if self._failed:
-            await self._wait_for_confirmation()
-        self._rejoining = False  # a new producer is proof enough
+            await wait_for_confirmation(self._ports, self.number, self._failures)
+        self._life.new_producer()
         self._fault = None
-        self._tell_restoring()
+        self._reports.restoring()
         self._journal_end = None
         await look_first(ports, number)
         self._shard_log = await ports.log.open_shard(number)
@@ -197,41 +136,29 @@ class Partition:
         opened = await restore(ports, number, self._shard_log)
         if self._lost is not None and self._lost.holds(opened.shard):
             raise BlockedError(self._lost.sentence)
-        self._lease_from = None
-        self._lost = self._blocked = self._warning = None
-        self.shard, self._ledger = opened.shard, opened.ledger
+        self._begin(opened)
+
+    def _begin(self, opened: Opened) -> None:
+        """The shard is there: requests may leave for it, and unless it was revoked meanwhile its input is read."""
+        shard = opened.shard
+        self._lease.end()
+        self._lost = None
+        self.shard, self._ledger = shard, opened.ledger
         self._facts = opened.facts
-        self.intake.opened(opened.shard)
+        self.intake.opened(shard)
         self.topic_partitions = opened.facts.partitions
         if opened.is_new:
-            # Pin the start: `latest` must mean the same after a crash.
-            opened.shard.want_position()
-        log.info(
-            "partition.restored",
-            partition=number,
-            offset=opened.shard.next_read,
-            batches=opened.shard.open_batches,
-            waiting=opened.shard.waiting,
-        )
-        self._on_opened(self, opened.shard)
-        if not self._suspended and not self._rejoining:
-            self.intake.begin(opened.shard)
-        # Else it was revoked meanwhile: reading begins when it has come back and has proved itself.
-        ports.health.restored(number)
-
-    async def _wait_for_confirmation(self) -> None:
-        """R4: only a heartbeat newer than the error tells that the partition is still ours. Two owners
-        that both made new producers would fence each other for ever.
-        """
-        delay = min(RETRY_DELAY_MAX, 0.1 * 2.0 ** min(self._failures, 20))
-        await asyncio.sleep(delay * self._ports.rng.random())
-        timeout = self._ports.settings.kafka.session_timeout
-        while not await self._ports.log.confirm_assignment(self.number, timeout):
-            log.warning("partition.unconfirmed", partition=self.number)
-            await asyncio.sleep(1.0)
+            shard.want_position()  # pins the start: `latest` must mean the same after a crash
+        self._reports.restored(shard)
+        self._on_opened(self, shard)
+        self._life.restored()
+        if self._life.serving:
+            self.intake.begin(shard)
+        # Else reading begins when the partition has come back and has proved itself.
+        self._reports.running()
 
     async def _serve(self) -> None:
-        shard, shard_log = self.shard, self._shard_log
+        shard, shard_log, life = self.shard, self._shard_log, self._life
         assert shard is not None
         assert shard_log is not None
         look_at = 0.0
@@ -239,39 +166,48 @@ class Partition:
             if self._fault is not None:
                 fault, self._fault = self._fault, None
                 raise fault
-            if not self._stopping:
+            if not life.stopping:
                 shard.tick(self._ports.clock.now())
-            rejoining, revocations = self._rejoining, self._revocations
+            rejoining, revocations = life.rejoining, life.revocations
             if rejoining:
                 # R5: only a record that the old producer commits proves that nobody came in between.
                 shard.want_position()
             step = shard.take_step()
-            if step is None:
-                if self._stopping:
-                    return
-                if self.commit_since_ms is not None:
-                    # One has failed. Though nothing is left to be written, only a commit tells that they work again.
-                    shard.want_position()
-                    continue
-                due = shard.due()
-                if self._lost is not None and not shard.intake:
-                    self._tell_blocked(self._lost.sentence)
-                    now = self._ports.clock.now().mono
-                    if now >= look_at:
-                        look_at = now + LOOK_INTERVAL
-                        shard.want_position()  # fails when somebody has skipped what cannot be read
-                        continue
-                    due = look_at if due is None else min(due, look_at)
-                await self._waker.wait(due)
-                continue
-            await self._commit(shard, shard_log, step)
-            if rejoining and self._rejoining and self._revocations == revocations:
-                self._rejoining = False
-                if self._lost is not None:  # found again if it is still there
-                    self._lost = self._blocked = None
-                    self._ports.health.restored(self.number)
-                self.intake.begin(shard)
-                self._release_leases()
+            if step is not None:
+                await self._commit(shard, shard_log, step)
+                if rejoining and life.rejoining and life.revocations == revocations:
+                    self._rejoined(shard)
+            elif life.stopping:
+                return
+            elif self.commit_since_ms is not None:
+                # One has failed. Though nothing is left to be written, only a commit shows that they work again.
+                shard.want_position()
+            else:
+                look_at = await self._wait(shard, look_at)
+
+    async def _wait(self, shard: Shard, look_at: float) -> float:
+        """Until something happens or is due; while the input cannot be read on, at most until `look_at`. Returns the
+        next such time.
+        """
+        due = shard.due()
+        if self._lost is not None and not shard.intake:
+            self._reports.blocked(self._lost.sentence)
+            now = self._ports.clock.now().mono
+            if now >= look_at:
+                shard.want_position()  # its commit fails when somebody has skipped what cannot be read
+                return now + LOOK_INTERVAL
+            due = look_at if due is None else min(due, look_at)
+        await self._waker.wait(due)
+        return look_at
+
+    def _rejoined(self, shard: Shard) -> None:
+        """Nobody owned the partition while it was away: go on with the same memory."""
+        self._life.proven()
+        if self._lost is not None:  # found again if it is still there
+            self._lost = None
+            self._reports.running()
+        self.intake.begin(shard)
+        self._lease.wake()
 
     async def _commit(self, shard: Shard, shard_log: ShardLog, step: Step) -> None:
         clock = self._ports.clock
@@ -284,105 +220,77 @@ class Partition:
         self._ledger.committed()
         self.commit_since_ms = None
         self._failures, self._failed = 0, False
-        self._lease_from = began
+        self._lease.renew(began)
         shard.committed(step, offsets)
         now = clock.now()
-        self._ports.metrics.commit(now.mono - began_at.mono)
-        count(self._ports.metrics, step, now)
+        self._reports.committed(step, now, now.mono - began_at.mono)
         self._on_facts(self, shard, step.facts)
-        self._release_leases()
+        self._lease.wake()
         self.intake.adjust(shard)
 
-    async def _drop(self, reason: DropReason, why: str) -> None:
+    async def _drop(self, failure: Failure) -> None:
         self._failures += 1
         self._failed = True
-        log.warning("partition.dropped", partition=self.number, reason=reason.value, error=why)
-        self._ports.metrics.shard_dropped(reason)
-        self._tell_restoring()
+        self._life.on(Trigger.FAILED)
+        self._reports.dropped(failure)
         await self._let_go()
 
-    def _tell_restoring(self) -> None:
-        if self._blocked is None:  # else it stays so until this has worked
-            self._ports.health.restoring(self.number)
-            self._ports.health.warned(self.number, self._warning)
-
-    async def _refused(self, error: Exception, sentence: str) -> None:
-        """R4: after several refusals the partition is blocked and the record is named; the other partitions go on."""
-        self._refusals += 1
-        if self._refusals < REFUSALS_MAX:
-            await self._drop(DropReason.ERROR, describe(error))
-            return
-        await self._block_here(sentence)
-
-    async def _block_here(self, sentence: str) -> None:
-        """Blocked by what happened while it ran: until the process starts anew."""
-        await self._block(sentence, None, watch=False)
-
-    async def _block(self, sentence: str, journal_end: int | None, *, watch: bool = True) -> None:
-        """Stand still until a person acts: until the process starts anew, or somebody has written to the
-        journal (`coursesyncd skip`, `topics grow`) after its end was `journal_end`; or until the partition
-        has been away and is back: what blocked it may have been the view of an owner that had been replaced.
+    async def _block(self, sentence: str, journal_end: int | None, *, watch: bool) -> None:
+        """Wait until a person acts: until the process starts anew; if `watch`, until somebody has written to the journal
+        (`coursesyncd skip`, `topics grow`) after its end was `journal_end`; or until the partition has been away and is
+        back, since what blocked it may have been the view of an owner that had been replaced.
         """
+        life = self._life
+        life.on(Trigger.BLOCKED)
         await self._let_go()
         self.commit_since_ms = None
-        self._failed = True  # R4: the next producer is made when we know that the partition is ours
-        if not self._rejoining:
-            self._tell_blocked(sentence)
-            while not (
-                self._rejoining or self._stopping or (watch and await self._journal_moved(journal_end))
-            ):
+        self._failed = True
+        if not life.returned:
+            self._reports.blocked(sentence)
+            while not (life.returned or life.stopping or (watch and await self._journal_moved(journal_end))):
                 await self._waker.wait(self._ports.clock.now().mono + LOOK_INTERVAL if watch else None)
         self._lost = None
-        if not self._stopping:
-            log.warning("partition.reopened", partition=self.number, reason=sentence)
-
-    def _tell_blocked(self, sentence: str) -> None:
-        if sentence != self._blocked:
-            log.error("partition.blocked", partition=self.number, error=sentence)
-        self._blocked = sentence
-        self._ports.health.blocked(self.number, sentence)
+        life.on(Trigger.UNBLOCKED)
+        if not life.stopping:
+            self._reports.reopened(sentence)
 
     async def _journal_moved(self, since: int | None) -> bool:
         try:
-            return not self._suspended and await self._ports.log.journal_end(self.number) != since
+            return not self._life.revoked and await self._ports.log.journal_end(self.number) != since
         except LogError:
             return False  # it will answer some time
 
     async def _let_go(self) -> None:
         shard, self.shard, self._ledger = self.shard, None, None
         shard_log, self._shard_log = self._shard_log, None
-        self._lease_from = None
+        self._lease.end()
         self.intake.stop()
         if shard is not None:
             self._on_dropped(shard)
-        self._release_leases()
+        self._lease.wake()
         if shard_log is not None:
             await shard_log.close()
 
-    # --- told by the engine -----------------------------------------------------------------------
+    # --- called by the engine ---------------------------------------------------------------------
 
     def wake(self) -> None:
         self._waker.wake()
 
     def suspend(self) -> None:
         """The partition was revoked; it may come straight back. No new request goes out meanwhile."""
-        self._suspended = True
-        self._rejoining = False
-        self._revocations += 1
+        self._life.revoke()
         self.intake.stop()
 
     def rejoin(self) -> None:
         """It has come straight back: prove it, then go on with the same memory (R5)."""
-        if self._suspended:
-            self._suspended = False
-            self._rejoining = True
+        if self._life.give_back():
             self.wake()
 
     def stop(self) -> None:
-        """Commit what was decided, then end. What was read and not admitted is read again some day."""
-        self._stopping = True
+        """Commit what was decided, then end. What was read and not admitted is read again by the next owner."""
+        self._life.on(Trigger.STOPPED)
         self.intake.stop()
-        self._release_leases()
+        self._lease.wake()
         self.wake()
 
     def compare(self, facts: InputFacts) -> None:
@@ -410,8 +318,8 @@ class Partition:
         """
         if found.token == self.intake.token:
             sentence = trouble.unreadable_records(found, self._ports.settings.topics)
-            log.warning("input.unreadable", partition=self.number, offset=found.offset, error=sentence)
-            self._lost = _Lost(sentence, found.offset)
+            self._reports.unreadable(found.offset, sentence)
+            self._lost = LostInput(sentence, found.offset)
             self.wake()
 
     def deliver(self, read: Records) -> None:
@@ -421,7 +329,7 @@ class Partition:
             try:
                 self.intake.take(self.shard, read)
             except Exception as error:
-                log.exception("partition.defect", partition=self.number)
+                self._reports.defect(error)
                 end = read.next_offset
                 self.fail(
                     StepFailedError(f"records before offset {end} cannot be taken in ({describe(error)})")
@@ -457,48 +365,27 @@ class Partition:
     @property
     def active(self) -> bool:
         """Whether requests may go out for it."""
-        return (
-            self.shard is not None
-            and not self.shard.congested
-            and not (self._suspended or self._rejoining or self._stopping)
-        )
+        return self._life.serving and self.shard is not None and not self.shard.congested
 
     async def lease(self, shard: Shard) -> bool:
-        """R6: True when a POST may start this moment: our last commit began less than the lease ago. If
-        it did not, a position record is committed first; while the partition is revoked, this waits.
-        False when the shard has ended or is about to.
+        """R6: True when a POST may start this moment. If the lease is over, a position record is committed first; while
+        the partition is revoked, this waits. False when the shard has ended or is about to.
         """
-        while self.shard is shard and not self._stopping:
+        while self.shard is shard and not self._life.stopping:
             if self.active:
-                age = None if self._lease_from is None else self._ports.clock.boot() - self._lease_from
-                if age is not None and age < self._ports.settings.fence.lease:
+                if self._lease.holds(self._ports.clock.boot()):
                     return True
                 shard.want_position()
                 self.wake()
-            changed = asyncio.get_running_loop().create_future()
-            self._leases.append(changed)
-            await changed
+            await self._lease.changed()
         return False
 
-    def _release_leases(self) -> None:
-        waiting, self._leases = self._leases, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
-
     async def body(self, task: OpenTask) -> bytes:
-        """The payload of an accepted batch, from the journal; key and digest are asserted (R9).
+        """The payload of an accepted batch, from the journal.
 
         Raises:
-            LogError: it can not be read now.
+            LogError: it cannot be read now.
             CorruptJournalError: it is not what was sealed.
         """
         assert self._shard_log is not None
-        assert task.offset is not None
-        record = await self._shard_log.read_back(task.offset)
-        try:
-            return journal.payload(task.batch_id, task.digest, record.key, record.value)
-        except journal.JournalError as error:
-            raise CorruptJournalError(
-                f"journal partition {self.number}, offset {task.offset}: {error}"
-            ) from error
+        return await read_payload(self._shard_log, self.number, task)

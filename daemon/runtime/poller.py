@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
-import structlog
-
 from daemon.config import Policies
-from daemon.core.answers import NoAnswer, PollAnswer, Refused
+from daemon.core.answers import PollAnswer
 from daemon.core.batch import LateTask, OpenTask
 from daemon.core.flow import Flow
 from daemon.core.judge import Judge, PollRuling
@@ -16,13 +14,13 @@ from daemon.core.schedule import PollIntervals, Schedule, poll_seed
 from daemon.core.shard import Shard
 from daemon.core.verdict import PollVerdict, TaskVerdict
 from daemon.log.port import CorruptJournalError, LogError
+from daemon.runtime.claim import Claim
 from daemon.runtime.halt import Halt
 from daemon.runtime.outbound import StepFailedError, describe
-from daemon.runtime.partition import Claim, Partition
+from daemon.runtime.partition import Partition
 from daemon.runtime.ports import Ports
 from daemon.runtime.waker import Waker
-
-log = structlog.get_logger()
+from daemon.telemetry.events import DefectFound, JournalUnreadable, PollFailed, PollStarted
 
 BLINDNESS = frozenset({PollVerdict.BLIND, PollVerdict.HALT, PollVerdict.REKEYED})
 """Verdicts after which nothing new is known of the task."""
@@ -155,7 +153,7 @@ class Poller:
         if not partition.active:
             self._push(pending, 0, task)
             return
-        self._ports.metrics.poll_started(delay)
+        self._ports.observer.notify(PollStarted(delay))
         sent_with = self._judge.key_number
         self.in_flight += 1
         try:
@@ -168,7 +166,9 @@ class Poller:
         try:
             await self._answered(pending, task, answer, sent_with)
         except Exception as error:
-            log.exception("task.defect", partition=partition.number, task=task.task_id)
+            self._ports.observer.notify(
+                DefectFound("task.defect", partition.number, error, task=task.task_id)
+            )
             if partition.shard is shard:
                 why = f"the answer to a poll of task {task.task_id} cannot be carried out ({describe(error)})"
                 partition.fail(StepFailedError(why))
@@ -215,7 +215,7 @@ class Poller:
             self._submissions.wake()  # it has another time to wait for now
         if ruling.verdict in BLINDNESS:
             self.blind.setdefault(pending, now.wall)
-            log.info("task.poll_failed", task=task.task_id, answer=_describe(answer))
+            self._ports.observer.notify(PollFailed(task.task_id, answer))
         else:
             self.blind.pop(pending, None)
         if pending.task() is not None:
@@ -230,9 +230,7 @@ class Poller:
             partition.fail(error)
             return None
         except LogError as error:
-            log.warning(
-                "journal.unreadable", partition=partition.number, batch=task.batch_id, error=str(error)
-            )
+            self._ports.observer.notify(JournalUnreadable(partition.number, task.batch_id, str(error)))
             return None
 
     # --- figures ----------------------------------------------------------------------------------
@@ -251,13 +249,3 @@ def _timing(task: OpenTask | LateTask) -> tuple[int, int, int]:
 
 def _integration(task: OpenTask | LateTask) -> str:
     return task.integration_id if isinstance(task, OpenTask) else task.record.integration_id
-
-
-def _describe(answer: PollAnswer) -> str:
-    match answer:
-        case NoAnswer():
-            return f"{answer.trouble.value}: {answer.detail}"
-        case Refused():
-            return f"HTTP {answer.status} {answer.error.code or ''}: {answer.error.message}"
-        case _:
-            return type(answer).__name__

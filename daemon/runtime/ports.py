@@ -1,4 +1,4 @@
-"""What every part of the runtime is given: the ports to the outside, and who tells about it."""
+"""What every part of the runtime is given: the ports to the outside, and who is notified of what happens."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from daemon.config import Settings
 from daemon.kombo.port import KomboApi
 from daemon.log.port import EventLog
 from daemon.runtime.clock import Clock
-from daemon.telemetry.health import Health
-from daemon.telemetry.metrics import Metrics
+from daemon.telemetry.events import Observer
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,5 +19,4 @@ class Ports:
     api: KomboApi
     clock: Clock
     rng: random.Random
-    metrics: Metrics
-    health: Health
+    observer: Observer

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import asyncio
 
-import structlog
-
-from daemon.core.answers import Accepted, NoAnswer, Refused, SubmitAnswer
+from daemon.core.answers import NoAnswer, Refused, SubmitAnswer
 from daemon.core.batch import Submission
 from daemon.core.flow import Flow, Turn
 from daemon.core.judge import Judge, SubmitRuling
 from daemon.core.model import Now
 from daemon.core.shard import Shard
 from daemon.core.step import BatchSealed
-from daemon.core.verdict import SubmitVerdict
+from daemon.runtime.claim import Claim
 from daemon.runtime.halt import Halt
 from daemon.runtime.outbound import StepFailedError, describe
-from daemon.runtime.partition import Claim, Partition
+from daemon.runtime.partition import Partition
 from daemon.runtime.ports import Ports
 from daemon.runtime.waker import Waker
-from daemon.telemetry.projection import resend_of
-
-log = structlog.get_logger()
+from daemon.telemetry.events import BatchAnswered, BatchDelayed, DefectFound
 
 
 class Submitter:
@@ -62,13 +58,7 @@ class Submitter:
         """When the API's clock will have passed the batch's floor; None when it has (R14)."""
         if not delay:
             return None
-        log.warning(
-            "batch.waits_for_api_clock",
-            batch=batch_id,
-            integration=integration_id,
-            seconds=round(delay, 1),
-            reason="created_at of an earlier task is ahead of the API's clock (Date)",
-        )
+        self._ports.observer.notify(BatchDelayed(batch_id, integration_id, delay))
         return now + delay
 
     def restored(self, partition: Partition, shard: Shard) -> None:
@@ -140,10 +130,19 @@ class Submitter:
         again = self._flow.submission_done(turn, answer, ruling.verdict, now.mono)
         if not settled:
             return
-        self._tell(claim, batch, answer, ruling.verdict)
-        if claim.submission() is not None:
-            if (reason := resend_of(ruling.verdict)) is not None:
-                self._ports.metrics.http_retry(reason)
+        is_open = claim.submission() is not None
+        self._ports.observer.notify(
+            BatchAnswered(
+                claim.partition.number,
+                batch.batch_id,
+                batch.integration_id,
+                batch.items,
+                answer,
+                ruling.verdict,
+                is_open,
+            )
+        )
+        if is_open:
             if isinstance(answer, NoAnswer):
                 # The POST before may still be on its way until its deadline is over (R6).
                 again = max(again, started.mono + self._ports.settings.http.deadline)
@@ -156,31 +155,8 @@ class Submitter:
         try:
             shard.submit_answered(batch_id, answer, ruling, now)
         except Exception as error:
-            log.exception("batch.defect", partition=partition.number, batch=batch_id)
+            self._ports.observer.notify(DefectFound("batch.defect", partition.number, error, batch=batch_id))
             why = f"the answer to batch {batch_id} cannot be carried out ({describe(error)})"
             partition.fail(StepFailedError(why))
             return False
         return True
-
-    def _tell(self, claim: Claim, batch: Submission, answer: SubmitAnswer, verdict: SubmitVerdict) -> None:
-        where = {
-            "partition": claim.partition.number,
-            "batch": batch.batch_id,
-            "integration": batch.integration_id,
-        }
-        match answer:
-            case Accepted():
-                log.debug("batch.accepted", task=answer.task_id, items=batch.items, **where)
-                for warning in answer.warnings:
-                    log.warning("api.warning", message=warning, **where)
-            case Refused():
-                log.warning(
-                    "batch.refused",
-                    status=answer.status,
-                    code=answer.error.code,
-                    message=answer.error.message,
-                    verdict=verdict.value,
-                    **where,
-                )
-            case NoAnswer():
-                log.warning("batch.unanswered", trouble=answer.trouble.value, detail=answer.detail, **where)

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from daemon.core.flow import Flow
 from daemon.core.waiting import WaitReason, Waits, together
-from daemon.runtime.partition import Claim, Partition
+from daemon.runtime.claim import Claim
+from daemon.runtime.partition import Partition
 from daemon.runtime.poller import Poller
 from daemon.runtime.ports import Ports
 from daemon.runtime.submitter import Submitter

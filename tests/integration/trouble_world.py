@@ -32,6 +32,7 @@ from daemon.runtime.ports import Ports
 from daemon.runtime.pulse import LOOPS
 from daemon.telemetry.health import Health, PartitionState
 from daemon.telemetry.metrics import Metrics
+from daemon.telemetry.subscribers import subscribed
 
 PATIENCE = 60.0
 """Seconds. Only a failure waits so long."""
@@ -182,7 +183,9 @@ class Site:
         )
         await log.start()
         api = KomboClient(settings.kombo.base_url, ApiKeyFile(settings.kombo.api_key_file), 2.0, 8)
-        engine = Engine(Ports(settings, log, api, clock, random.Random(1), metrics, health), lambda: False)
+        ports = Ports(settings, log, api, clock, random.Random(1), subscribed(health, metrics))
+        engine = Engine(ports, lambda: False)
+        metrics.observe(engine.snapshot)
         running = asyncio.create_task(engine.run())
         try:
             yield Daemon(settings, health, engine, running)

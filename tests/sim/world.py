@@ -14,8 +14,8 @@ from daemon.core.model import Now
 from daemon.log.port import FatalLogError, LogError
 from daemon.runtime.engine import Engine
 from daemon.runtime.ports import Ports
-from daemon.runtime.pulse import LOOPS
-from daemon.telemetry.health import Health
+from daemon.telemetry.events import Event, Halted, Observers
+from daemon.telemetry.subscribers import LogSubscriber
 from tests.sim.faulty import FaultyCluster, FaultyLog
 from tests.sim.loop import SteppedLoop
 from tests.sim.network import Network, SimulatedApi
@@ -29,28 +29,15 @@ BUSY_MAX = 20_000
 """Steps at one moment of virtual time; a whole history takes a few thousand."""
 
 
-class NoMetrics:
-    """Takes every figure and keeps none: registries would cost more than the histories."""
+class Halts:
+    """Subscribes to the events of one process; `on_halt` is given the reason whenever it halts."""
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return _nothing
-
-
-def _nothing(*_: object, **__: object) -> None:
-    return None
-
-
-class HealthSeen(Health):
-    """Of one process; `on_halt` is told why whenever it halts."""
-
-    def __init__(self, clock: Callable[[], Now], on_halt: Callable[[str], None]) -> None:
-        super().__init__(LOOPS, clock)
+    def __init__(self, on_halt: Callable[[str], None]) -> None:
         self._on_halt = on_halt
 
-    def halted(self, reason: str | None) -> None:
-        super().halted(reason)
-        if reason is not None:
-            self._on_halt(reason)
+    def notify(self, event: Event) -> None:
+        if isinstance(event, Halted):
+            self._on_halt(event.reason)
 
 
 class ReplicaClock:
@@ -157,10 +144,9 @@ class World:
                 await asyncio.sleep(1.0)
         clock = ReplicaClock(self, replica)
         api = SimulatedApi(self.network, who, lambda: replica.key, self.settings.http.deadline)
-        metrics: Any = NoMetrics()
         rng = random.Random(self.rng.random())
-        health = HealthSeen(clock.now, lambda reason: self.witness.halted(who, reason))
-        ports = Ports(self.settings, log, api, clock, rng, metrics, health)
+        halts = Halts(lambda reason: self.witness.halted(who, reason))
+        ports = Ports(self.settings, log, api, clock, rng, Observers(halts, LogSubscriber()))
         replica.engine = Engine(ports, lambda: self._key_changed(replica))
         await replica.engine.run()
 

@@ -28,6 +28,7 @@ from daemon.runtime.ports import Ports
 from daemon.runtime.pulse import LOOPS
 from daemon.telemetry.health import Health, PartitionState
 from daemon.telemetry.metrics import Metrics
+from daemon.telemetry.subscribers import subscribed
 from tests.embedded_log import EmbeddedCluster, EmbeddedLog
 from tests.sandbox.simulator.faults import NONE
 from tests.sandbox.simulator.state import Simulator
@@ -95,8 +96,11 @@ class LogWorld:
         self.metrics = Metrics(self.health, version="0", input_topic=self.topics.changes, task_timeout_s=60.0)
         log = EmbeddedLog(self.cluster, self.topics, self.member)
         await log.start()
-        ports = Ports(self.settings, log, self.api, clock, random.Random(2), self.metrics, self.health)
+        ports = Ports(
+            self.settings, log, self.api, clock, random.Random(2), subscribed(self.health, self.metrics)
+        )
         engine = Engine(ports, lambda: False)
+        self.metrics.observe(engine.snapshot)
         self._running = engine, asyncio.create_task(engine.run())
 
     async def stop(self) -> None:

@@ -19,7 +19,9 @@ from daemon.core.verdict import SubmitVerdict
 from daemon.runtime import halt as module
 from daemon.runtime.halt import REMIND_INTERVAL, Halt
 from daemon.runtime.ports import Ports
+from daemon.telemetry.events import Observers
 from daemon.telemetry.health import Health
+from daemon.telemetry.subscribers import HealthSubscriber, LogSubscriber
 
 KEY_REFUSED = Refused(401, Error("PLATFORM.AUTHENTICATION_INVALID", "no such key"))
 DENIED = Refused(403, Error(None, "Forbidden"))
@@ -39,7 +41,8 @@ class World:
         self.flow: Flow[Any] = Flow(settings, random.Random(1))
         clock: Any = self
         no_part: Any = None
-        ports = Ports(settings, no_part, no_part, clock, random.Random(1), no_part, self.health)
+        observer = Observers(HealthSubscriber(self.health), LogSubscriber())
+        ports = Ports(settings, no_part, no_part, clock, random.Random(1), observer)
         self.judge_of_answers = Judge(Policies(settings))
         self.halt = Halt(ports, self.flow, self.judge_of_answers, self.key_changed, self.on_resume)
 

@@ -17,6 +17,7 @@ from daemon.runtime.ports import Ports
 from daemon.runtime.waker import Waker
 from daemon.telemetry.health import Health
 from daemon.telemetry.metrics import Metrics
+from daemon.telemetry.subscribers import subscribed
 from tests.embedded_log import EmbeddedLog
 from tests.sandbox.simulator.faults import FaultPlan, SubmitRefused
 
@@ -52,7 +53,7 @@ async def test_a_watch_that_ends_with_a_task_that_is_not_found_leaves_no_blind_t
     health = Health((), partition.now)
     metrics = Metrics(health, version="0", input_topic="t", task_timeout_s=1.0)
     settings, no_part = bench.settings, None
-    ports = Ports(settings, no_part, partition, partition, random.Random(1), metrics, health)  # type: ignore[arg-type]
+    ports = Ports(settings, no_part, partition, partition, random.Random(1), subscribed(health, metrics))  # type: ignore[arg-type]
     flow: Flow[Any] = Flow(settings, random.Random(1))
     halt = Halt(ports, flow, bench.judge, lambda: False, lambda: None)
     poller = Poller(ports, flow, bench.judge, halt, Waker(), Waker())

@@ -10,7 +10,7 @@ import msgspec
 
 from daemon.core import journal, settle
 from daemon.core.answers import Accepted
-from daemon.core.batch import Batch
+from daemon.core.batch import Batch, OpenTask
 from daemon.core.journal import Fold, Position
 from daemon.core.memory import Memory
 from daemon.core.model import Now
@@ -169,10 +169,10 @@ def memory_survives_failure(patch: Patch) -> None:
 
 @mutant("R4", "A new producer is made without asking whether the partition is still ours.")
 def unconfirmed_producer(patch: Patch) -> None:
-    async def do_not_wait(_: Partition) -> None:
+    async def do_not_wait(_ports: Any, _partition: int, _failures: int) -> None:
         return
 
-    patch(Partition, "_wait_for_confirmation", do_not_wait)
+    patch(partition_module, "wait_for_confirmation", do_not_wait)
 
 
 # --- R5 Memory is reused only after a committed position ------------------------------------------
@@ -181,11 +181,10 @@ def unconfirmed_producer(patch: Patch) -> None:
 @mutant("R5", "Reading goes on when the partition comes back, without a commit that proves anything.")
 def rejoin_without_proof(patch: Patch) -> None:
     def rejoin(partition: Partition) -> None:
-        if partition._suspended:
-            partition._suspended = False
-            if partition.shard is None:
-                partition._rejoining = True
-            else:
+        life = partition._life
+        if life.give_back():
+            if life.rejoining and partition.shard is not None:
+                life.proven()
                 partition.intake.begin(partition.shard)
             partition.wake()
 
@@ -198,11 +197,11 @@ def rejoin_renews_lease(patch: Patch) -> None:
 
     def renew(partition: Partition) -> None:
         rejoin(partition)
-        if partition.shard is not None and partition._rejoining:
-            partition._rejoining = False
-            partition._lease_from = partition._ports.clock.boot()
+        if partition.shard is not None and partition._life.rejoining:
+            partition._life.proven()
+            partition._lease.renew(partition._ports.clock.boot())
             partition.intake.begin(partition.shard)
-            partition._release_leases()
+            partition._lease.wake()
 
     patch(Partition, "rejoin", renew)
 
@@ -286,10 +285,10 @@ def position_as_delta(patch: Patch) -> None:
 
 @mutant("R9", "What is read back is taken for the batch, whatever it is.", Kind.MISREAD)
 def read_back_unverified(patch: Patch) -> None:
-    async def body(partition: Partition, batch: Batch) -> bytes:
+    async def body(partition: Partition, task: OpenTask) -> bytes:
         assert partition._shard_log is not None
-        assert batch.offset is not None
-        record = await partition._shard_log.read_back(batch.offset)
+        assert task.offset is not None
+        record = await partition._shard_log.read_back(task.offset)
         return bytes(msgspec.json.decode(record.value or b"", type=journal.SealedBatch).body)
 
     patch(Partition, "body", body)

@@ -25,7 +25,7 @@ from tests.sim.mutants.registry import Patch, mutant
 @mutant("R6", "A POST needs no lease: a process that was paused sends what another one has taken over.")
 def no_lease(patch: Patch) -> None:
     async def lease(partition: Partition, shard: Shard) -> bool:
-        return partition.shard is shard and not partition._stopping
+        return partition.shard is shard and not partition._life.stopping
 
     patch(Partition, "lease", lease)
 
@@ -38,7 +38,7 @@ def lease_from_the_end(patch: Patch) -> None:
         on_facts = partition._on_facts
 
         def renew(*a: Any) -> None:
-            partition._lease_from = partition._ports.clock.boot()
+            partition._lease.renew(partition._ports.clock.boot())
             on_facts(*a)
 
         partition._on_facts = renew

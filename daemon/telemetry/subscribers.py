@@ -1,0 +1,188 @@
+"""Who subscribes to the runtime's events: health, metrics, logs. What each makes of an event stands here alone."""
+
+from __future__ import annotations
+
+import structlog
+
+from daemon.core.answers import Accepted, NoAnswer, PollAnswer, Refused
+from daemon.telemetry import events as e
+from daemon.telemetry.health import Health
+from daemon.telemetry.labels import Rebalance, TaskSource
+from daemon.telemetry.metrics import Metrics
+from daemon.telemetry.projection import count, resend_of
+
+log = structlog.get_logger()
+
+
+def subscribed(health: Health, metrics: Metrics) -> e.Observers:
+    """All subscribers of a replica."""
+    return e.Observers(HealthSubscriber(health), MetricsSubscriber(metrics), LogSubscriber())
+
+
+class HealthSubscriber:
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    def notify(self, event: e.Event) -> None:
+        health = self._health
+        match event:
+            case e.DrainStarted():
+                health.draining()
+            case e.Halted():
+                health.halted(event.reason)
+            case e.Resumed():
+                health.halted(None)
+            case e.PartitionsAssigned():
+                health.revoked(event.gone)
+                health.assigned(event.partitions)
+            case e.PartitionRestoring():
+                health.restoring(event.partition)
+                health.warned(event.partition, event.warning)
+            case e.PartitionRunning():
+                health.restored(event.partition)
+            case e.PartitionBlocked():
+                health.blocked(event.partition, event.sentence)
+            case e.InputHeldBack():
+                health.warned(event.partition, event.sentence)
+            case e.InputReleased():
+                health.warned(event.partition, None)
+            case _:
+                pass  # no state of the process changes
+
+
+class MetricsSubscriber:
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def notify(self, event: e.Event) -> None:
+        metrics = self._metrics
+        match event:
+            case e.StepCommitted():
+                metrics.commit(event.seconds)
+                count(metrics, event.step, event.now)
+            case e.PollStarted():
+                metrics.poll_started(event.delay)
+            case e.BatchAnswered():
+                if event.is_open and (reason := resend_of(event.verdict)) is not None:
+                    metrics.http_retry(reason)
+            case e.PartitionsAssigned():
+                metrics.rebalance(Rebalance.ASSIGNED)
+            case e.PartitionsRevoked():
+                metrics.rebalance(Rebalance.REVOKED)
+            case e.PartitionDropped():
+                metrics.shard_dropped(event.reason)
+            case e.PartitionRestored():
+                metrics.task_created(TaskSource.RESTORE, event.tasks)
+            case e.RestoreProgressed():
+                metrics.restore_progress(event.records)
+            case e.RestoreFinished():
+                metrics.restore_finished(event.seconds)
+            case _:
+                pass  # nothing is counted
+
+
+class LogSubscriber:
+    """Event names and fields of the log lines are part of the interface: dashboards and people search for them."""
+
+    def notify(self, event: e.Event) -> None:
+        match event:
+            case e.BatchAnswered():
+                _log_answer(event)
+            case e.PollFailed():
+                log.info("task.poll_failed", task=event.task, answer=_describe(event.answer))
+            case e.BatchDelayed():
+                log.warning(
+                    "batch.waits_for_api_clock",
+                    batch=event.batch,
+                    integration=event.integration,
+                    seconds=round(event.seconds, 1),
+                    reason="created_at of an earlier task is ahead of the API's clock (Date)",
+                )
+            case e.DrainStarted():
+                log.info("drain.started", timeout_s=event.timeout)
+            case e.DrainTimedOut():
+                log.warning("drain.timed_out", timeout_s=event.timeout)
+            case e.DrainFinished():
+                log.info("drain.finished")
+            case e.Halted(is_news=True):
+                log.error("api.halted", reason=event.reason, action="put the right API key into the key file")
+            case e.Resumed():
+                log.warning("api.resumed", reason=event.reason)
+            case e.DefectFound():
+                named = {"batch": event.batch, "task": event.task}
+                fields = {name: value for name, value in named.items() if value is not None}
+                log.error(event.event, partition=event.partition, exc_info=event.error, **fields)
+            case e.JournalUnreadable():
+                log.warning(
+                    "journal.unreadable", partition=event.partition, batch=event.batch, error=event.error
+                )
+            case _:
+                _log_partition(event)
+
+
+def _log_partition(event: e.Event) -> None:
+    match event:
+        case e.PartitionsRevoked():
+            log.info("partitions.revoked", partitions=sorted(event.partitions))
+        case e.PartitionsAssigned():
+            log.info("partitions.assigned", partitions=sorted(event.partitions))
+        case e.PartitionRestored():
+            log.info(
+                "partition.restored",
+                partition=event.partition,
+                offset=event.offset,
+                batches=event.batches,
+                waiting=event.waiting,
+            )
+        case e.PartitionUnconfirmed():
+            log.warning("partition.unconfirmed", partition=event.partition)
+        case e.PartitionDropped(error=str(error)):
+            log.warning(
+                "partition.dropped", partition=event.partition, reason=event.reason.value, error=error
+            )
+        case e.PartitionBlocked(is_news=True):
+            log.error("partition.blocked", partition=event.partition, error=event.sentence)
+        case e.PartitionReopened():
+            log.warning("partition.reopened", partition=event.partition, reason=event.sentence)
+        case e.InputUnreadable():
+            log.warning(
+                "input.unreadable", partition=event.partition, offset=event.offset, error=event.sentence
+            )
+        case e.InputUnseen():
+            log.warning("input.unseen", partition=event.partition, error=event.error)
+        case e.InputHeldBack(is_news=True):
+            log.warning("partition.held_back", partition=event.partition, error=event.sentence)
+        case e.InputReleased(offset=int(offset)):
+            log.info("input.released", partition=event.partition, offset=offset)
+        case _:
+            pass  # too frequent, or nothing that a person would look for
+
+
+def _log_answer(event: e.BatchAnswered) -> None:
+    where = {"partition": event.partition, "batch": event.batch, "integration": event.integration}
+    match event.answer:
+        case Accepted() as answer:
+            log.debug("batch.accepted", task=answer.task_id, items=event.items, **where)
+            for warning in answer.warnings:
+                log.warning("api.warning", message=warning, **where)
+        case Refused() as answer:
+            log.warning(
+                "batch.refused",
+                status=answer.status,
+                code=answer.error.code,
+                message=answer.error.message,
+                verdict=event.verdict.value,
+                **where,
+            )
+        case NoAnswer() as answer:
+            log.warning("batch.unanswered", trouble=answer.trouble.value, detail=answer.detail, **where)
+
+
+def _describe(answer: PollAnswer) -> str:
+    match answer:
+        case NoAnswer():
+            return f"{answer.trouble.value}: {answer.detail}"
+        case Refused():
+            return f"HTTP {answer.status} {answer.error.code or ''}: {answer.error.message}"
+        case _:
+            return type(answer).__name__
