@@ -1,7 +1,7 @@
 """The states of a partition, and what moves it from one to the next.
 
 Every change of state goes through `Lifecycle.on`; a trigger that the table does not know for the present state raises.
-`docs/architecture.md` has a drawing that is made from the table.
+`docs/partition-states.md` has a drawing that is made from the table.
 
 A partition that is revoked may come straight back: whatever it is doing, no request leaves for it meanwhile. When it is
 back while its shard still runs, it has to prove with a committed record that nobody else owned it in between (R5).
