@@ -1,19 +1,19 @@
-# coursesyncd as an image: `docker build --tag course-sync-daemon:0.1.0 .` builds the last stage, the daemon alone.
+# coursesyncd as an image: `docker build --tag course-sync-daemon:0.1.0 .` builds the last stage, which has only the daemon.
 # `--target sandbox` adds the simulated API and the generator, for compose.yaml; never for production.
-# The interpreter is of the line that the tests run on. Debian with glibc, since the packages come as its wheels.
+# The Python version is the one that the tests run on. Debian, because the packages have wheels for glibc.
 ARG PYTHON=python:3.11-slim-bookworm
 
 FROM ${PYTHON} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 
-# The dependencies: a layer of their own, which only another pin makes anew. The environment gets no pip.
+# The dependencies are a layer of their own, rebuilt only when a pin changes. The environment has no pip.
 COPY requirements/runtime.txt requirements/build.txt requirements/
 RUN python -m venv --without-pip /opt/course-sync-daemon \
  && pip --python /opt/course-sync-daemon/bin/python install --require-hashes --only-binary :all: -r requirements/runtime.txt \
  && pip install --require-hashes --only-binary :all: -r requirements/build.txt
 
-# The daemon itself, made into a wheel without the network.
+# The daemon itself, built as a wheel without network access.
 COPY pyproject.toml README.md LICENSE ./
 COPY daemon/ daemon/
 RUN pip wheel --no-deps --no-index --no-build-isolation --wheel-dir dist . \
@@ -29,7 +29,7 @@ LABEL org.opencontainers.image.title="course-sync-daemon" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 
-# Owned by root and compiled already: the process can change nothing of itself.
+# Owned by root and already compiled: the process cannot modify its own code.
 COPY --from=build /opt/course-sync-daemon /opt/course-sync-daemon
 ENV PATH=/opt/course-sync-daemon/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 
@@ -48,6 +48,6 @@ CMD ["--help"]
 
 FROM installed AS daemon
 EXPOSE 8080
-# Process 1, without a shell in between: it gets SIGTERM. Probes ask by HTTP (/startupz, /livez, /readyz).
+# Process 1 without a shell, so that it receives SIGTERM. Probes use HTTP (/startupz, /livez, /readyz).
 ENTRYPOINT ["coursesyncd"]
 CMD ["run"]

@@ -1,8 +1,8 @@
-"""The one table of all metrics: kind, name, labels with all their values, buckets, meaning.
+"""The table of all metrics: kind, name, labels with all their values, buckets, meaning.
 
-`metrics.py` makes the instruments from it, `docs/metrics.md` is printed from it, and a test compares it
-with what a scrape returns, so that nothing is counted that is not described here, and nothing is
-described that is not there. Names are without the common prefix; times are in seconds, sizes in bytes.
+`metrics.py` makes the instruments from it, `docs/metrics.md` is generated from it, and a test compares it with a scrape:
+every metric is described here, and every description has a metric. Names are without the common prefix; times are in
+seconds, sizes in bytes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Kind(StrEnum):
     GAUGE = "gauge"
     HISTOGRAM = "histogram"
     GAUGE_HISTOGRAM = "gauge histogram"
-    """A distribution of what is there now. Its buckets go down too: query them without ``rate()``."""
+    """A distribution of current values. Its buckets also go down: query them without ``rate()``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,24 +86,24 @@ _PARTITION = Label("partition", None, "the partitions held now; a series ends wh
 
 BUILD_INFO = _gauge(
     "build_info",
-    "Always 1; the label says which version runs.",
+    "Always 1; the label is the running version.",
     Label("version", None, "the version of the program"),
 )
 PROCESS_START = _gauge("process_start_timestamp_seconds", "When the process started.")
 LIFECYCLE_STATE = _gauge(
     "lifecycle_state",
-    "1 for what the process is doing, 0 for the other states.",
+    "1 for the current state of the process, 0 for the other states.",
     Label.of("state", Lifecycle),
 )
 LOOP_LAST_TICK = _gauge(
     "loop_last_tick_timestamp_seconds",
-    "When each loop of the process last went round.",
+    "When each loop of the process last completed a round.",
     Label("loop", None, "the loops of the process"),
 )
 LOG_MESSAGES = _counter("log_messages_total", "Log lines written.", Label.of("level", LogLevel))
 CERTIFICATE_NOT_AFTER = _gauge(
     "tls_certificate_not_after_timestamp_seconds",
-    "When the certificate that this process presents ends, as it was read at the start; the earliest of its chain. "
+    "When the certificate that this process presents expires, as read at the start; the earliest of its chain. "
     "0 when there is none.",
     Label.of("usage", CertificateUsage),
 )
@@ -112,13 +112,13 @@ CERTIFICATE_NOT_AFTER = _gauge(
 
 CHANGES_CONSUMED = _counter(
     "changes_consumed_total",
-    "Records taken from the input topic, those that were rejected included.",
+    "Records taken from the input topic, including rejected ones.",
     Label.of("type", ChangeType),
 )
 CHANGES_REJECTED = _counter(
     "changes_rejected_total",
-    "Records that could not become a change, and changes for which the backlog had no room; each has a REJECTED "
-    "result and a dead letter.",
+    "Records that are not valid changes, and changes for which the backlog had no room; each has a REJECTED result "
+    "and a dead letter.",
     Label.of("reason", RejectReason),
 )
 CHANGES_SUPERSEDED = _counter(
@@ -126,19 +126,19 @@ CHANGES_SUPERSEDED = _counter(
 )
 CHANGES_WAITING = _gauge(
     "changes_waiting",
-    "Changes held back in their shard now. `parked`: all of an integration whose last answer here says that it waits "
-    "for its customer, with its submissions that the API has not accepted; none of them counts for another reason.",
+    "Changes held back now. `parked`: all changes of an integration whose last answer here says that it waits for its "
+    "customer, including submissions that the API has not accepted; none of them counts for another reason.",
     Label.of("reason", WaitReason),
 )
 WAITING_OLDEST = _gauge(
     "waiting_oldest_consumed_timestamp_seconds",
-    "When the oldest of these changes was consumed, to the second; 0 when none waits.",
+    "When the oldest of these changes was consumed, to the second; 0 when no change waits.",
     Label.of("reason", WaitReason),
 )
 CONTRACT_IMBALANCE = _gauge(
     "contract_imbalance",
-    "Changes that are lost or have a second end: consumed + restored - resolved - held, counted in different places "
-    "for each partition held here, and added up without their signs (`/state` has those). 0 unless something is "
+    "Changes that are lost or ended twice: consumed + restored - resolved - held, each counted in a different place. "
+    "The sum of the absolute values of the partitions held here (`/state` has the signs). 0 unless something is "
     "wrong.",
 )
 
@@ -150,7 +150,7 @@ BATCHES_SEALED = _counter(
 BATCH_ITEMS = _histogram("batch_items", "Changes in a sealed batch.", (1, 5, 10, 25, 50, 75, 100))
 BATCH_BYTES = _histogram(
     "batch_bytes",
-    "Size of a sealed batch as it is sent.",
+    "Size of the body of a sealed batch.",
     (1024, 4096, 16384, 65536, 131072, 262144, 524288),
 )
 PENDING_TASKS = _gauge(
@@ -158,54 +158,54 @@ PENDING_TASKS = _gauge(
 )
 PENDING_TASKS_MAX = _gauge(
     "pending_tasks_max",
-    "Tasks that may be pending at most in the partitions that run here, as configured; submissions that are not "
-    "accepted yet and timed-out tasks that are still watched take their places too.",
+    "The configured maximum of pending tasks in the partitions that run here. Submissions that are not accepted yet "
+    "and timed-out tasks that are still watched also count against it.",
 )
 PENDING_ITEMS = _gauge("pending_items", "Changes inside pending tasks.")
 PENDING_OLDEST_CREATED = _gauge(
     "pending_oldest_created_timestamp_seconds",
-    "When the oldest pending task was created, in the API's time once a poll has told it; 0 when none is pending.",
+    "When the oldest pending task was created, in the API's time once a poll has returned it; 0 when none is pending.",
 )
 PENDING_AGE = Metric(
     Kind.GAUGE_HISTOGRAM,
     "pending_age_seconds",
-    "Ages of the tasks that are pending now. Buckets are gauges: query them without rate().",
+    "Ages of the tasks that are pending now. The buckets are gauges: query them without rate().",
     buckets=(10, 60, 300, 900, 3600, 10800, 21600, 43200, 86400),
 )
-TASK_TIMEOUT = _gauge("task_timeout_seconds", "The age at which a pending task times out, as configured.")
+TASK_TIMEOUT = _gauge("task_timeout_seconds", "The configured age at which a pending task times out.")
 TASKS_CREATED = _counter(
-    "tasks_created_total", "Tasks taken into the schedule.", Label.of("source", TaskSource)
+    "tasks_created_total", "Tasks added to the poll schedule.", Label.of("source", TaskSource)
 )
-TASKS_FINISHED = _counter("tasks_finished_total", "Tasks that ended, or whose time was up.", _OUTCOME)
+TASKS_FINISHED = _counter("tasks_finished_total", "Tasks that ended or timed out.", _OUTCOME)
 TASK_DURATION = _histogram(
     "task_duration_seconds",
-    "From the creation of a task to its end, in the API's time.",
+    "Time from the creation of a task to its end, in the API's time.",
     (1, 10, 60, 300, 1800, 7200, 28800, 86400),
     _OUTCOME,
 )
-TASK_POLLS = _histogram("task_polls", "Polls that a finished task took.", (1, 2, 3, 5, 8, 13, 21, 50))
+TASK_POLLS = _histogram("task_polls", "Number of polls of a finished task.", (1, 2, 3, 5, 8, 13, 21, 50))
 DETECTION_LAG = _histogram(
     "detection_lag_seconds",
-    "From the completion of a task to the poll that saw it.",
+    "Time from the completion of a task to the poll that saw it.",
     (1, 5, 15, 60, 300, 900, 3600),
 )
 SCHEDULE_DELAY = _histogram(
     "schedule_delay_seconds",
-    "From when a poll was due to when it started.",
+    "Delay between the time a poll was due and its start.",
     (0.01, 0.05, 0.1, 0.5, 1, 5, 30, 120),
 )
-POLL_BLIND_TASKS = _gauge("poll_blind_tasks", "Pending tasks whose last poll brought no understood answer.")
+POLL_BLIND_TASKS = _gauge("poll_blind_tasks", "Pending tasks whose last poll got no understood answer.")
 POLL_BLIND_OLDEST = _gauge(
     "poll_blind_oldest_timestamp_seconds",
-    "Since when the task that has been blind longest has been so; 0 when none is.",
+    "Since when the task that has been poll-blind longest has been so; 0 when none is.",
 )
 
 # --- results --------------------------------------------------------------------------------------
 
-RESULTS = _counter("results_total", "Results published; one ends each change.", _STATUS)
+RESULTS = _counter("results_total", "Results published; each change has exactly one.", _STATUS)
 RESULT_LATENCY = _histogram(
     "result_latency_seconds",
-    "From a change's consumption to its result.",
+    "Time from the consumption of a change to its result.",
     (1, 10, 60, 300, 1800, 7200, 86400),
     _STATUS,
 )
@@ -214,26 +214,26 @@ RESULT_LATENCY = _histogram(
 
 HTTP_REQUESTS = _counter(
     "http_requests_total",
-    "Calls to the API by how they ended; the last three got no understood answer.",
+    "Calls to the API by outcome; the last three got no understood answer.",
     _ENDPOINT,
     Label("status", ANSWERS),
 )
 HTTP_DURATION = _histogram(
     "http_request_duration_seconds",
-    "How long a call to the API took, whatever came of it.",
+    "Duration of a call to the API, whatever the outcome.",
     (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 30),
     _ENDPOINT,
 )
-HTTP_IN_FLIGHT = _gauge("http_in_flight_requests", "Calls to the API that are under way.", _ENDPOINT)
+HTTP_IN_FLIGHT = _gauge("http_in_flight_requests", "Calls to the API in flight.", _ENDPOINT)
 INTEGRATIONS = _gauge(
     "integrations_by_state",
-    "Integrations that were sent to within the last minute or are not well: healthy; throttled, told to come later or "
-    "with fewer calls at a time; breaker_open, failing or not answering; parked, waiting for their customer.",
+    "Integrations that had a submission within the last minute or are not healthy, by state. throttled: the API asked for "
+    "later or fewer calls; breaker_open: failing or not answering; parked: waiting for their customer.",
     Label.of("state", IntegrationState),
 )
 HTTP_RETRIES = _counter(
     "http_retries_total",
-    "Submissions sent again with the same bytes, by the verdict on the answer before.",
+    "Submissions sent again with the same bytes, by the verdict on the previous answer.",
     Label.of("reason", Resend),
 )
 
@@ -242,53 +242,57 @@ HTTP_RETRIES = _counter(
 COMMITS = _counter("commits_total", "Transactions committed to the log.")
 COMMIT_DURATION = _histogram(
     "commit_duration_seconds",
-    "From the begin of a transaction to its confirmed commit.",
+    "Time from the start of a transaction to its confirmed commit.",
     (0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5),
 )
 COMMIT_OLDEST_PENDING = _gauge(
     "commit_oldest_pending_timestamp_seconds",
-    "When the oldest commit that is still under way began; 0 when none is.",
+    "When the oldest commit in flight began; 0 when none is.",
 )
 SHARD_DROPS = _counter(
     "shard_drops_total",
-    "Shards whose memory and producer were given up, to be restored from the journal by whoever holds them.",
+    "Shards whose memory and producer were discarded; the replica that holds the partition restores it from the journal.",
     Label.of("reason", DropReason),
 )
 PARTITIONS_BLOCKED = _gauge(
-    "partitions_blocked", "Partitions held here that stand still until a person acts; the log says why."
+    "partitions_blocked", "Partitions held here that are blocked until a person acts; the log says why."
 )
 PARTITIONS_PAUSED = _gauge(
     "partitions_paused",
-    "Partitions held here whose input stands still because a limit is reached; it goes on by itself below the limit.",
+    "Partitions held here whose input is paused because a limit is reached; it resumes automatically below the limit.",
 )
 RESTORE_RECORDS = _counter("restore_records_total", "Journal records read to restore shards.")
 RESTORE_REMAINING = _gauge(
     "restore_remaining_records",
-    "Journal records still to be read over all partitions that are being restored, by the offset to which each is "
-    "read: compaction leaves gaps, so it may be fewer. 0 when none is.",
+    "Journal records left to read in all partitions that are being restored, as a difference of offsets; compaction "
+    "leaves gaps, so there may be fewer records. 0 when none is being restored.",
 )
-RESTORE_DURATION = _gauge("restore_duration_seconds", "How long the restore that ended last took; 0 before.")
+RESTORE_DURATION = _gauge(
+    "restore_duration_seconds", "Duration of the restore that ended last; 0 before the first one."
+)
 ASSIGNED_PARTITIONS = _gauge(
     "kafka_assigned_partitions", "Partitions of the input topic that this process holds.", _TOPIC
 )
 TOPIC_PARTITIONS = _gauge(
-    "kafka_topic_partitions", "Partitions that the input topic has; 0 until it is known.", _TOPIC
+    "kafka_topic_partitions", "Number of partitions of the input topic; 0 until it is known.", _TOPIC
 )
 CONSUMER_LAG = _gauge(
     "kafka_consumer_lag_records",
-    "Records of the input that are not consumed yet, as known at the last read; while the partition is paused, at "
-    "the last of the looks that are taken every 30 s.",
+    "Records of the input that are not consumed yet, as of the last read; while the partition is paused, as of the "
+    "last check, every 30 s.",
     _TOPIC,
     _PARTITION,
 )
 LAST_RECORD = _gauge(
     "kafka_last_record_timestamp_seconds",
-    "The log's own time of the record that was consumed last.",
+    "Timestamp of the last consumed record, as set in the log.",
     _TOPIC,
     _PARTITION,
 )
 REBALANCES = _counter(
-    "kafka_rebalances_total", "What the consumer group told this member.", Label.of("event", Rebalance)
+    "kafka_rebalances_total",
+    "Assignments and revocations that the consumer group sent to this member.",
+    Label.of("event", Rebalance),
 )
 
 SECTIONS = (

@@ -1,4 +1,4 @@
-"""The reference page of the metrics, made from the catalogue."""
+"""The reference page of the metrics, generated from the catalogue."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ _HEADER = """\
 <!-- Made from daemon/telemetry/catalogue.py by `python -m daemon.telemetry`; do not edit here. -->
 # Metrics
 
-Served at `/metrics` in the Prometheus text format. Times are in seconds and sizes in bytes; a timestamp
-counts from the Unix epoch, and 0 stands for "none". Every label value listed here is a series from the
-start, at 0. No label ever holds the id of a task, course, integration or customer.
+Served at `/metrics` in the Prometheus text format. Times are in seconds and sizes in bytes. A timestamp counts
+from the Unix epoch, and 0 means "none". Every label value listed here is a series from the start, at 0. No
+label ever holds the id of a task, course, integration or customer.
 
-A **gauge histogram** shows what is there now. Prometheus sees it as a histogram with `_bucket`, `_gsum`
-and `_gcount`; its buckets go down too, so query them without `rate()`:
+A **gauge histogram** is a distribution of current values. Prometheus sees it as a histogram with `_bucket`,
+`_gsum` and `_gcount`. Its buckets also go down, so query them without `rate()`:
 `histogram_quantile(0.99, sum by (le) (coursesync_pending_age_seconds_bucket))`.
 """
 
