@@ -1,5 +1,5 @@
 """Our own key or address is refused: no call goes out but a probe now and then, until the key works or another one
-is in the file (contract 7: a wrong key ends no change).
+is in the file (C7: a wrong key ends no change).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Contract 6, the log's side: windows, the backlog at its limits, and the size of a record."""
+"""C6, the log's side: windows, the backlog at its limits, and the size of a record."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class Bounds:
             self._full.add((who, partition))
 
     def delivered(self, who: Who, partition: int) -> None:
-        """The log has handed out records of the input. Contract 6: at a full backlog the input pauses."""
+        """The log has handed out records of the input. C6: at a full backlog the input pauses."""
         if (who, partition) in self._full:
             self._accuse("unbounded", f"{who[0]} reads on in partition {partition}, whose backlog is full")
 
     def judge_window(
         self, partition: int, journal: JournalView, opened: list[Sealed], closed: list[Sealed]
     ) -> None:
-        """Contract 6. Splitting a batch may exceed the window, and so is not judged."""
+        """C6. Splitting a batch may exceed the window, and so is not judged."""
         most = self._settings.window.batches_max
         split = {sealed.record.integration_id for sealed in closed}
         for integration_id in {s.record.integration_id for s in opened} - split:
@@ -88,7 +88,7 @@ class Bounds:
         closed: list[Sealed],
         events: list[SeenEvent],
     ) -> None:
-        """Contract 6, at a full backlog: who is rejected, and who is taken in. In which order things happened
+        """C6, at a full backlog: who is rejected, and who is taken in. In which order things happened
         within a step nobody can see from here; what waited at any moment of it is all that it leaves, in wait
         records and in batches.
         """
@@ -103,7 +103,7 @@ class Bounds:
             course = (data.integration_id or "", data.origin_id or "")
             wait = waits.get(course)
             if wait and wait.offset < data.change.offset and (course in waited or not wait.seals):
-                self._accuse("unbounded", f"{place} was rejected, and one of its course waits (contract 6)")
+                self._accuse("unbounded", f"{place} was rejected, and one of its course waits (C6)")
             room = ever.total() < limits.courses_max
             room = room and ever[course[0]] < limits.courses_max_per_integration
             if room and limits.bytes_max > MUCH:

@@ -121,7 +121,7 @@ def judge_history(world: World, outcome: Outcome) -> None:
     for replica in world.replicas:
         if replica.engine is not None:
             for line in kept_in_memory(replica.engine):
-                outcome.add("leaks", f"{replica.name} has nothing left to do, and keeps {line} (contract 6)")
+                outcome.add("leaks", f"{replica.name} has nothing left to do, and keeps {line} (C6)")
 
 
 def judge_dead_letters(world: World, outcome: Outcome) -> None:
@@ -193,11 +193,11 @@ def conclude(world: World, outcome: Outcome) -> None:
 
 
 def judge_isolation(world: World, outcome: Outcome, broken: str) -> None:
-    """Contract 5: who is well does not wait for who is not. Whatever one integration does says nothing of
+    """C5: who is well does not wait for who is not. Whatever one integration does says nothing of
     our key.
     """
     for line in world.witness.halts:
-        outcome.add("halted", f"{line}, though the key is good (contract 5)")
+        outcome.add("halted", f"{line}, though the key is good (C5)")
     told = {(t.partition, t.offset): t.at for t in world.witness.told}
     for record in records(world, world.topics.changes):
         place = (record.partition, record.offset)
@@ -205,7 +205,7 @@ def judge_isolation(world: World, outcome: Outcome, broken: str) -> None:
             continue
         delay = told[place] - world.published[place]
         if delay > DELAY_MAX:
-            outcome.add("delayed", f"change {place} of {record.key!r} took {delay:.1f} s (contract 5)")
+            outcome.add("delayed", f"change {place} of {record.key!r} took {delay:.1f} s (C5)")
 
 
 def judge_alone(world: World, outcome: Outcome) -> None:
@@ -275,7 +275,7 @@ class Claims:
         # A change that waits for its retry ends with its failure when a newer one comes (R10).
         newer = self._newest[place[0], data["integration_id"], data["origin_id"]] > place[1]
         if code == OUR_OWN and not newer:
-            return f"{code} ends no change (contract 7)"
+            return f"{code} ends no change (C7)"
         if code in PARKED and not newer and not self._waited_long(place):
             return f"{code} ends no change before {self._world.settings.wait.age_max:g} s"
         if data["task_id"] is None:
@@ -308,7 +308,7 @@ class Claims:
             if refused is None or refused not in self._content[place]:
                 return "the API takes its content"
         elif code not in PARKED and code != NOT_FOUND:
-            return f"{code or 'an answer without a code'} is not about the change (contract 7)"
+            return f"{code or 'an answer without a code'} is not about the change (C7)"
         digest = hashlib.sha256(batch.record.body).digest()
         until = self._witness.sealed_again(batch)
         for task in self._tasks.values():

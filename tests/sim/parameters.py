@@ -39,7 +39,7 @@ class Kind(StrEnum):
     WILD = "wild"
     """Anything may fail, from hardly anything to everything at once; then it heals and must converge."""
     ISOLATION = "isolation"
-    """One integration is broken and nothing else: the others must not notice (contract 5)."""
+    """One integration is broken and nothing else: the others must not notice (C5)."""
     REPLACED = "replaced"
     """While all replicas are down, input or journal become others than they were: nothing may go on (R8)."""
     CROWDED = "crowded"
@@ -155,7 +155,7 @@ def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
     network_faults = faults.draw_network(rng, wild)
     if not plan.idempotency.return_finished:
         # A repeated request whose task is finished would run again after newer changes: that equal
-        # bytes run once, as long as a request may be on its way, is the API's promise (contract 4).
+        # bytes run once, as long as a request may be on its way, is the API's promise (C4).
         network_faults.request_twice = 0.0
     log_faults = faults.draw_log(rng, wild)
     strikes = faults.draw_strikes(rng, wild)
@@ -270,7 +270,7 @@ def draw_backlog(rng: random.Random) -> config.Backlog:
 
 def _isolation(rng: random.Random, drawn: Parameters) -> Parameters:
     """One integration is broken until the healing. The limits that all of them share, places in flight and
-    the backlog of a partition, are out of reach, as contract 5 has it.
+    the backlog of a partition, are out of reach, as C5 has it.
     """
     broken = drawn.names.integrations[0]
     how = msgspec.structs.replace(rng.choice(BREAKAGES), integrations=(broken,))

@@ -1,4 +1,4 @@
-"""Contract 5, measured: in virtual time it can be exact to the moment."""
+"""C5, measured: in virtual time it can be exact to the moment."""
 
 from __future__ import annotations
 

@@ -5,10 +5,10 @@ POST when it leaves and every answer that is heard. It asks the daemon nothing. 
 violation even where chance, or another rule, kept the contract this time::
 
     log side    R2 a verdict whole, in one transaction · no gap behind a position · R9 a batch is written once
-    bounds      contract 6 the windows, the backlog, and the size of a record · a dead letter with each
+    bounds      C6 the windows, the backlog, and the size of a record · a dead letter with each
                 rejection (`bounds`)
     manners     R4, R5 who may open a shard, and who may begin to read (`manners`)
-    API side    contract 2 one open submission per course · R3 nothing before its record · R6 who may POST,
+    API side    C2 one open submission per course · R3 nothing before its record · R6 who may POST,
                 and when · Retry-After is kept
     pace        how many POSTs of an integration at a time, how many calls a second (`pace`)
 """
@@ -345,7 +345,7 @@ class Witness:
             )
 
     def _judge_open(self, sealed: Sealed) -> None:
-        """Contract 2: everything else that the API was sent for these courses is seen terminal or past its
+        """C2: everything else that the API was sent for these courses is seen terminal or past its
         watch. Of a body that the API ran twice, the younger run speaks for both.
         """
         integration_id = sealed.record.integration_id
@@ -362,7 +362,7 @@ class Witness:
                 self.accuse(
                     "misordered",
                     f"batch {sealed.record.batch_id} is POSTed while the task {task.task_id} with other content "
-                    f"of {' '.join(sorted(courses))} is open, for all that anybody was told (contract 2)",
+                    f"of {' '.join(sorted(courses))} is open, for all that anybody was told (C2)",
                 )
 
     @property

@@ -272,17 +272,17 @@ class World:
 
     def sent_now(self, batch):
         frozen = self.known_batches[batch.id]
-        assert batch.body == frozen, "contract 4: the same bytes each time"
+        assert batch.body == frozen, "C4: the same bytes each time"
         for item in batch.items:
             course = (batch.integration_id, item.origin_id)
             sent = self.sent.setdefault(course, [])
-            assert not sent or item.offset >= sent[-1], "contract 2: order is offset order"
+            assert not sent or item.offset >= sent[-1], "C2: order is offset order"
             if not sent or sent[-1] != item.offset:
                 sent.append(item.offset)
             for task in self.tasks.values():
                 if task.pending and task.integration_id == batch.integration_id and task.made_by != batch.id:
                     under_way = item.origin_id in {origin_id for origin_id, _ in task.items}
-                    assert not under_way or self.past_watch(task), "contract 2: one open submission"
+                    assert not under_way or self.past_watch(task), "C2: one open submission"
 
     def past_watch(self, task):
         return self.api_now - task.created_at > 200_000
@@ -475,7 +475,7 @@ class World:
         course = (result.integration_id, result.origin_id)
         if result.status == "SUCCEEDED":
             task = self.tasks[result.task_id]
-            assert task.made_by == result.batch_id, "contract 3: by this very submission"
+            assert task.made_by == result.batch_id, "C3: by this very submission"
             assert (result.origin_id, result.offset) in task.items
             said = [outcome.succeeded for outcome in task.outcomes if outcome.origin_id == result.origin_id]
             assert all(said)
@@ -499,7 +499,7 @@ class World:
                 assert any(
                     (each.integration_id, each.origin_id) == course
                     for each in self.input[result.offset + 1 :]
-                ), "contract 7: our own fault ends no change, unless a newer one takes over (R10)"
+                ), "C7: our own fault ends no change, unless a newer one takes over (R10)"
 
     def tasks_ever_created_at(self, task_id):
         task = self.tasks.get(task_id)
@@ -615,7 +615,7 @@ class World:
         self.check()
 
     def check_convergence(self):
-        """Contract 8."""
+        """C8."""
         newest = {}
         for entry in self.input:
             if hasattr(entry, "body"):
