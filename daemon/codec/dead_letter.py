@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 
-from daemon.codec.result import CODE_MAX, Encoded, cut
-from daemon.core.model import Rejection
+from daemon.codec.result import Encoded, cut
+from daemon.core.model import ERROR_CODE_CHARS_MAX, Rejection
 
 DEAD_LETTER_BYTES_MAX = 900_000
 """Key, value and headers together; a topic with Kafka's default ``max.message.bytes`` of 1 MiB takes it."""
@@ -53,7 +53,7 @@ def encode_dead_letter(
     headers = [
         ("coursesync-source", f"{changes_topic}/{partition}/{rejection.offset}".encode()),
         ("coursesync-reason", rejection.reason.value.encode()),
-        ("coursesync-error-code", cut(rejection.error.code or "", CODE_MAX).encode()),
+        ("coursesync-error-code", cut(rejection.error.code or "", ERROR_CODE_CHARS_MAX).encode()),
         ("coursesync-error-message", cut(rejection.error.message, _REASON_MAX).encode("utf-8", "replace")),
     ]
     original, dropped = _fitting(rejection.headers, max_bytes // 4)
@@ -62,20 +62,20 @@ def encode_dead_letter(
 
     key = rejection.key
     if key is not None and len(key) > max_bytes // 4:
-        headers += _whole("key", key)
+        headers += _size_and_digest("key", key)
         key = key[: max_bytes // 4]
 
     value = rejection.value
     if value is not None:
         room = max_bytes - _size((*headers, *original)) - len(key or b"")
         if len(value) > room:
-            headers += _whole("value", value)
+            headers += _size_and_digest("value", value)
             room = max_bytes - _size((*headers, *original)) - len(key or b"")
             value = value[:room]
     return key, value, (*headers, *original)
 
 
-def _whole(part: str, content: bytes) -> list[tuple[str, bytes]]:
+def _size_and_digest(part: str, content: bytes) -> list[tuple[str, bytes]]:
     """What a cut part was, for the one who looks for the original."""
     return [
         (f"{PREFIX}{part}-size", str(len(content)).encode()),

@@ -30,7 +30,8 @@ from daemon.codec.change import (
 )
 from daemon.codec.codes import CODE_OF_REASON
 from daemon.codec.diagnose import (
-    Finding,
+    DECODE_ERRORS,
+    Diagnosis,
     Ids,
     examine_data,
     examine_event,
@@ -40,8 +41,6 @@ from daemon.codec.diagnose import (
 )
 from daemon.core.model import Change, Error, Rejection, RejectReason
 from daemon.core.upsert import UPSERT
-
-DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 VALUE_BYTES_MAX = 8 * 1024 * 1024
 """Eight times the largest item, for what is not submitted: other fields, and escapes, of which each takes six bytes for
@@ -84,13 +83,13 @@ def decode_change(
     """
     try:
         if value is None:
-            raise _RejectedError(Finding(RejectReason.TOMBSTONE, _TOMBSTONE), Ids())
+            raise _RejectedError(Diagnosis(RejectReason.TOMBSTONE, _TOMBSTONE), Ids())
         if len(value) > VALUE_BYTES_MAX:
-            finding = Finding(
+            diagnosis = Diagnosis(
                 RejectReason.OVERSIZED,
                 f"the record's value has {len(value):,} bytes, more than are read of one: {VALUE_BYTES_MAX:,}",
             )
-            raise _RejectedError(finding, salvaged_ids(value))
+            raise _RejectedError(diagnosis, salvaged_ids(value))
         if headers or b'"specversion"' in value:
             change_id, data = _decode_marked(value, headers)
         else:
@@ -99,18 +98,18 @@ def decode_change(
             _assert_utf8(value, Ids(change_id, data.integration_id, data.origin_id))
         body = _encode(SubmissionItem(data.origin_id, data.course))
         if len(body) > item_bytes_max:
-            finding = Finding(
+            diagnosis = Diagnosis(
                 RejectReason.OVERSIZED,
                 f"the course has {len(body):,} bytes as JSON, more than one submission may have: "
                 f"{item_bytes_max:,} (batch.bytes_max)",
             )
-            raise _RejectedError(finding, Ids(change_id, data.integration_id, data.origin_id))
+            raise _RejectedError(diagnosis, Ids(change_id, data.integration_id, data.origin_id))
     except _RejectedError as rejected:
-        finding, ids = rejected.finding, rejected.ids
+        diagnosis, ids = rejected.diagnosis, rejected.ids
         return Rejection(
             offset=offset,
-            reason=finding.reason,
-            error=Error(code=CODE_OF_REASON[finding.reason], message=finding.message),
+            reason=diagnosis.reason,
+            error=Error(code=CODE_OF_REASON[diagnosis.reason], message=diagnosis.message),
             change_id=ids.change_id,
             integration_id=ids.integration_id,
             origin_id=ids.origin_id,
@@ -142,9 +141,9 @@ _TOMBSTONE = (
 class _RejectedError(Exception):
     """Leaves the decoding of one record; never leaves this module."""
 
-    def __init__(self, finding: Finding, ids: Ids) -> None:
-        super().__init__(finding.message)
-        self.finding = finding
+    def __init__(self, diagnosis: Diagnosis, ids: Ids) -> None:
+        super().__init__(diagnosis.message)
+        self.diagnosis = diagnosis
         self.ids = ids
 
 
@@ -154,7 +153,7 @@ def _assert_utf8(value: bytes, ids: Ids) -> None:
         value.decode()
     except UnicodeDecodeError as error:
         message = f"the record is not valid UTF-8: {excerpt(value[max(0, error.start - 20) :])}"
-        raise _RejectedError(Finding(RejectReason.MALFORMED, message), ids) from None
+        raise _RejectedError(Diagnosis(RejectReason.MALFORMED, message), ids) from None
 
 
 def _decode_unmarked(value: bytes) -> tuple[str, CourseChange]:
@@ -178,7 +177,7 @@ def _decode_marked(value: bytes, headers: Headers) -> tuple[str, CourseChange | 
             attributes[folded[3:]] = content or b""
     if content_type == _STRUCTURED_BATCH:
         message = "CloudEvents in batched mode are not supported; publish one event per record"
-        raise _RejectedError(Finding(RejectReason.UNSUPPORTED, message), Ids())
+        raise _RejectedError(Diagnosis(RejectReason.UNSUPPORTED, message), Ids())
     if content_type == _STRUCTURED or ("specversion" not in attributes and _names_spec_version(value)):
         try:
             event = _decode_event(value)
@@ -208,7 +207,7 @@ def _decode_binary(value: bytes, attributes: dict[str, bytes]) -> tuple[str, Cou
             attributes.get(name, b"").decode()
         except UnicodeDecodeError:
             message = f"the header ce_{name} is not valid UTF-8: {excerpt(attributes[name])}"
-            raise _RejectedError(Finding(RejectReason.MALFORMED, message), salvaged_ids(value)) from None
+            raise _RejectedError(Diagnosis(RejectReason.MALFORMED, message), salvaged_ids(value)) from None
     envelope: dict[str, Any] = {name: text[name] for name in known if name in text}
     try:
         data = _decode_data(value)

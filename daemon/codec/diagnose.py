@@ -32,7 +32,7 @@ MISTAKES_MAX = 5
 PARSED_BYTES_MAX = 1024 * 1024
 """Size up to which a record is parsed a second time, with all its objects, to say better why it is no JSON."""
 
-_DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _ID_FIELDS = ("id", "integration_id", "origin_id", "data.integration_id", "data.origin_id", "ce_id")
 _CONFLUENT_PREFIX = 5
 """Magic byte 0 and a schema id of four bytes, as Confluent's serialisers write it."""
@@ -43,7 +43,7 @@ _RawObject = dict[str, msgspec.Raw]
 _decode_object = msgspec.json.Decoder(_RawObject).decode
 
 
-class Finding(NamedTuple):
+class Diagnosis(NamedTuple):
     reason: RejectReason
     message: str
 
@@ -62,43 +62,43 @@ class _Mistake(NamedTuple):
     reason: RejectReason
 
 
-def examine_plain(value: bytes, error: Exception) -> Finding:
+def examine_plain(value: bytes, error: Exception) -> Diagnosis:
     """Why ``value`` is no `CourseChange`; ``error`` is what the decoder said, for want of better."""
     fields = _object(value)
-    if isinstance(fields, Finding):
+    if isinstance(fields, Diagnosis):
         return fields
-    return _unsupported_type(fields.get("type"), "type") or _finding(_mistakes(fields, CourseChange), error)
+    return _unsupported_type(fields.get("type"), "type") or _diagnosis(_mistakes(fields, CourseChange), error)
 
 
-def examine_event(value: bytes, error: Exception) -> Finding:
+def examine_event(value: bytes, error: Exception) -> Diagnosis:
     """Why ``value`` is no CloudEvent in structured mode with a course change in it."""
     fields = _object(value)
-    if isinstance(fields, Finding):
+    if isinstance(fields, Diagnosis):
         return fields
     unsupported = _unsupported_type(fields.get("type"), "type")
     if unsupported is not None:
         return unsupported
     if "data_base64" in fields and "data" not in fields:
-        return Finding(
+        return Diagnosis(
             RejectReason.UNSUPPORTED, "data_base64: not supported; send the change as JSON in data"
         )
-    return _finding(_mistakes(fields, CourseChangeEvent), error)
+    return _diagnosis(_mistakes(fields, CourseChangeEvent), error)
 
 
-def examine_data(value: bytes, envelope: bytes, error: Exception) -> Finding:
+def examine_data(value: bytes, envelope: bytes, error: Exception) -> Diagnosis:
     """Why ``value`` is no data of a CloudEvent in binary mode, whose attributes are ``envelope``."""
     attributes = _decode_object(envelope)
     unsupported = _unsupported_type(attributes.get("type"), "header ce_type")
     if unsupported is not None:
         return unsupported
     fields = _object(value)
-    if isinstance(fields, Finding):
+    if isinstance(fields, Diagnosis):
         return fields
     of_headers = (
         mistake._replace(path=f"header ce_{mistake.path}")
         for mistake in _mistakes(attributes, EventAttributes)
     )
-    return _finding((*of_headers, *_mistakes(fields, CourseChangeData)), error)
+    return _diagnosis((*of_headers, *_mistakes(fields, CourseChangeData)), error)
 
 
 class _Members(msgspec.Struct):
@@ -117,12 +117,12 @@ def salvaged_ids(value: bytes) -> Ids:
     """The ids that can be read and would be valid; everything else of the record may be broken."""
     try:
         members = inner = _decode_members(value)
-    except _DECODE_ERRORS:
+    except DECODE_ERRORS:
         return Ids()
     if members.data != _ABSENT and members.integration_id == members.origin_id == _ABSENT:
         try:
             inner = _decode_members(members.data)
-        except _DECODE_ERRORS:
+        except DECODE_ERRORS:
             inner = _Members()
     return Ids(
         _read(members.id, ChangeId),
@@ -141,18 +141,18 @@ def excerpt(raw: bytes) -> str:
 # --- the record as a whole ------------------------------------------------------------------------
 
 
-def _object(value: bytes) -> _RawObject | Finding:
+def _object(value: bytes) -> _RawObject | Diagnosis:
     """The members of the JSON object that a record must be, unread; or why it is none."""
     try:
         return _decode_object(value)
     except msgspec.ValidationError:
-        return Finding(RejectReason.SCHEMA, f"the record is {_kind(value)}, expected a JSON object")
+        return Diagnosis(RejectReason.SCHEMA, f"the record is {_kind(value)}, expected a JSON object")
     except RecursionError:
-        return Finding(RejectReason.MALFORMED, "the record is nested too deep to be read as JSON")
+        return Diagnosis(RejectReason.MALFORMED, "the record is nested too deep to be read as JSON")
     except UnicodeDecodeError:
-        return Finding(RejectReason.MALFORMED, f"the record is not valid UTF-8: {excerpt(value)}")
+        return Diagnosis(RejectReason.MALFORMED, f"the record is not valid UTF-8: {excerpt(value)}")
     except msgspec.MsgspecError as error:
-        return Finding(RejectReason.MALFORMED, _not_json(value, error))
+        return Diagnosis(RejectReason.MALFORMED, _not_json(value, error))
 
 
 def _kind(value: bytes) -> str:
@@ -186,18 +186,18 @@ def _not_json(value: bytes, error: Exception) -> str:
     except UnicodeDecodeError:
         return f"the record is not valid UTF-8: {excerpt(value)}"
     except (ValueError, RecursionError):
-        return f"the record is not JSON: {_said(error)}; it begins with: {excerpt(value)}"
+        return f"the record is not JSON: {_decoder_message(error)}; it begins with: {excerpt(value)}"
     return (
         "the record holds something that not every reader of JSON accepts, such as NaN or half of a surrogate "
-        f"pair (\\ud800): {_said(error)}"
+        f"pair (\\ud800): {_decoder_message(error)}"
     )
 
 
-def _said(error: Exception) -> str:
+def _decoder_message(error: Exception) -> str:
     return str(error).removeprefix("JSON is malformed: ")[:EXCERPT_MAX]
 
 
-def _unsupported_type(raw: msgspec.Raw | None, path: str) -> Finding | None:
+def _unsupported_type(raw: msgspec.Raw | None, path: str) -> Diagnosis | None:
     """A type that is well written but not ours; everything else of such a record is of no interest."""
     found = _read(raw, str)
     if found is None or found == UPSERTED or not found:
@@ -209,13 +209,13 @@ def _unsupported_type(raw: msgspec.Raw | None, path: str) -> Finding | None:
         )
     else:
         message = f"{path}: found {excerpt(found.encode())}, expected {UPSERTED}"
-    return Finding(RejectReason.UNSUPPORTED, message)
+    return Diagnosis(RejectReason.UNSUPPORTED, message)
 
 
 # --- field by field -------------------------------------------------------------------------------
 
 
-def _finding(mistakes: Iterator[_Mistake] | tuple[_Mistake, ...], error: Exception) -> Finding:
+def _diagnosis(mistakes: Iterator[_Mistake] | tuple[_Mistake, ...], error: Exception) -> Diagnosis:
     found = list(mistakes)
     if not found:
         # The fast decoder refused what each field's own check accepts.
@@ -223,11 +223,11 @@ def _finding(mistakes: Iterator[_Mistake] | tuple[_Mistake, ...], error: Excepti
             isinstance(error, UnicodeDecodeError | RecursionError) or type(error) is msgspec.DecodeError
         )
         reason = RejectReason.MALFORMED if malformed else RejectReason.SCHEMA
-        return Finding(reason, f"the record cannot be read: {str(error)[: 2 * EXCERPT_MAX]}")
+        return Diagnosis(reason, f"the record cannot be read: {str(error)[: 2 * EXCERPT_MAX]}")
     told = [f"{mistake.path}: {mistake.message}" for mistake in found[:MISTAKES_MAX]]
     if len(found) > MISTAKES_MAX:
         told.append(f"and {len(found) - MISTAKES_MAX} more")
-    return Finding(found[0].reason, "; ".join(told))
+    return Diagnosis(found[0].reason, "; ".join(told))
 
 
 def _mistakes(fields: Mapping[str, msgspec.Raw], struct: type, prefix: str = "") -> Iterator[_Mistake]:
@@ -243,14 +243,14 @@ def _mistakes(fields: Mapping[str, msgspec.Raw], struct: type, prefix: str = "")
         elif nested:
             try:
                 inner = _decode_object(raw)
-            except _DECODE_ERRORS as error:
+            except DECODE_ERRORS as error:
                 yield _mistake(path, raw, error, expected)
             else:
                 yield from _mistakes(inner, field.type, f"{path}.")
         else:
             try:
                 msgspec.json.decode(raw, type=field.type)
-            except _DECODE_ERRORS as error:
+            except DECODE_ERRORS as error:
                 yield _mistake(path, raw, error, expected)
 
 
@@ -291,5 +291,5 @@ def _read(raw: msgspec.Raw | None, annotation: Any) -> Any:
         return None
     try:
         return msgspec.json.decode(raw, type=annotation)
-    except _DECODE_ERRORS:
+    except DECODE_ERRORS:
         return None

@@ -13,14 +13,19 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from daemon.codec.times import iso_ms
-from daemon.core.model import Correction, Error, Result, Status
+from daemon.core.model import (
+    API_ID_CHARS_MAX,
+    ERROR_CODE_CHARS_MAX,
+    LOG_URL_CHARS_MAX,
+    Correction,
+    Error,
+    Result,
+    Status,
+)
 
-CODE_MAX = 200
 TITLE_MAX = 300
 MESSAGE_MAX = 2000
-LOG_URL_MAX = 2000
-FOREIGN_ID_MAX = 512
-"""Characters. The ids of the API are some 24 long; a longer one is cut like any other text."""
+"""Characters."""
 
 CONTENT_TYPE = b"application/cloudevents+json"
 
@@ -176,11 +181,11 @@ def _data(result: Result, partition: int, changes_topic: str) -> SyncResult:
         origin_id=result.origin_id,
         change_id=result.change_id,
         change=Source(changes_topic, partition, result.offset),
-        course_id=_cut_optional(result.course_id, FOREIGN_ID_MAX),
+        course_id=_cut_optional(result.course_id, API_ID_CHARS_MAX),
         error=None if result.error is None else _error(result.error),
         superseded_by=None if superseded_by is None else Source(changes_topic, partition, superseded_by),
         batch_id=result.batch_id,
-        task_id=_cut_optional(result.task_id, FOREIGN_ID_MAX),
+        task_id=_cut_optional(result.task_id, API_ID_CHARS_MAX),
         attempts=result.attempts,
         consumed_at=iso_ms(result.consumed_at),
         submitted_at=None if result.submitted_at is None else iso_ms(result.submitted_at),
@@ -192,11 +197,11 @@ def _data(result: Result, partition: int, changes_topic: str) -> SyncResult:
 def _error(error: Error) -> SyncError:
     log_url = error.log_url
     return SyncError(
-        code=_cut_optional(error.code, CODE_MAX),
+        code=_cut_optional(error.code, ERROR_CODE_CHARS_MAX),
         title=_cut_optional(error.title, TITLE_MAX),
         message=cut(error.message, MESSAGE_MAX),
         # A link that was cut leads nowhere.
-        log_url=None if log_url is None or len(log_url) > LOG_URL_MAX else log_url,
+        log_url=None if log_url is None or len(log_url) > LOG_URL_CHARS_MAX else log_url,
     )
 
 

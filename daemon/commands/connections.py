@@ -9,7 +9,7 @@ from daemon.log.kafka.clients import KafkaConnection
 from daemon.log.port import LogError
 
 
-def kafka_connection(settings: config.Kafka) -> KafkaConnection:
+def kafka_connection(settings: config.KafkaSettings) -> KafkaConnection:
     """How to reach the cluster.
 
     Raises:

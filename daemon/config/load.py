@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon.config.rules import broken_rules
-from daemon.config.table import Kind, Setting, Settings, all_settings, groups
+from daemon.config.table import Setting, Settings, ValueKind, all_settings, groups
 from daemon.config.units import (
     format_duration,
     format_size,
@@ -145,20 +145,20 @@ def _unknown(name: str, known: list[str]) -> str:
 def _parse(setting: Setting, raw: Any) -> Any:
     """The value of a setting from what the user wrote; raises ValueError."""
     kind = setting.column.kind
-    if kind is Kind.DURATION:
+    if kind is ValueKind.DURATION:
         return _bounded(setting, parse_duration(raw), format_duration)
-    if kind is Kind.SIZE:
+    if kind is ValueKind.SIZE:
         return _bounded(setting, parse_size(raw), lambda size: format_size(int(size)))
-    if kind is Kind.INTEGER:
+    if kind is ValueKind.INTEGER:
         return _bounded(setting, parse_int(raw), lambda number: f"{number:.0f}")
-    if kind is Kind.NUMBER:
+    if kind is ValueKind.NUMBER:
         return _bounded(setting, parse_float(raw), lambda number: f"{number:g}")
     if not isinstance(raw, str) or not raw.strip():
         raise ValueError(f"{shown(raw)} is not a text; write it in quotes")
     text = raw.strip()
-    if kind is Kind.FILE:
+    if kind is ValueKind.FILE:
         return _readable_file(text)
-    if kind is Kind.CHOICE:
+    if kind is ValueKind.CHOICE:
         return _chosen(setting, text)
     return text.rstrip("/") if setting.name == "kombo.base_url" else text
 

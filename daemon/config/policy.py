@@ -7,21 +7,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from daemon.config.table import Batch, Poll, Retry, Settings, Task, Wait, Window
+from daemon.config.table import (
+    BatchSettings,
+    PollSettings,
+    RetrySettings,
+    Settings,
+    TaskSettings,
+    WaitSettings,
+    WindowSettings,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The settings of one integration, by their groups in the table."""
 
-    batch: Batch
+    batch: BatchSettings
     """Less `batch.linger`, which is the shard's."""
-    window: Window
+    window: WindowSettings
     """Less `window.batches_max_per_partition`, which is the shard's."""
-    task: Task
-    poll: Poll
-    retry: Retry
-    wait: Wait
+    task: TaskSettings
+    poll: PollSettings
+    retry: RetrySettings
+    wait: WaitSettings
 
 
 class Policies:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
-from daemon.config.table import Kind, Setting, all_settings
+from daemon.config.table import Setting, ValueKind, all_settings
 from daemon.config.units import format_duration, format_size
 
 _HEADER = """\
@@ -65,13 +65,13 @@ def _allowed(setting: Setting) -> str:
         return ", ".join(f"`{choice}`" for choice in column.choices)
     if column.low is not None:
         return f"`{_spelled(setting, column.low)}` to `{_spelled(setting, column.high)}`"
-    return "path of a file" if column.kind is Kind.FILE else "text"
+    return "path of a file" if column.kind is ValueKind.FILE else "text"
 
 
 def _spelled(setting: Setting, value: Any) -> str:
-    if setting.column.kind is Kind.DURATION:
+    if setting.column.kind is ValueKind.DURATION:
         return format_duration(value)
-    return format_size(value) if setting.column.kind is Kind.SIZE else str(value)
+    return format_size(value) if setting.column.kind is ValueKind.SIZE else str(value)
 
 
 def _relations() -> Iterator[str]:

@@ -24,7 +24,7 @@ from daemon.config.units import parse_duration, parse_size
 METADATA_KEY = "setting"
 
 
-class Kind(StrEnum):
+class ValueKind(StrEnum):
     TEXT = "text"
     CHOICE = "choice"
     FILE = "file"
@@ -38,7 +38,7 @@ class Kind(StrEnum):
 class Column:
     """What the table says of a setting besides its name and default."""
 
-    kind: Kind
+    kind: ValueKind
     meaning: str
     low: float | None = None
     high: float | None = None
@@ -67,38 +67,38 @@ class Setting:
 
 
 def _duration(default: str, low: str, high: str, meaning: str) -> Any:
-    column = Column(Kind.DURATION, meaning, parse_duration(low), parse_duration(high))
+    column = Column(ValueKind.DURATION, meaning, parse_duration(low), parse_duration(high))
     return field(default=parse_duration(default), metadata={METADATA_KEY: column})
 
 
 def _size(default: str, low: str, high: str, meaning: str) -> Any:
-    column = Column(Kind.SIZE, meaning, parse_size(low), parse_size(high))
+    column = Column(ValueKind.SIZE, meaning, parse_size(low), parse_size(high))
     return field(default=parse_size(default), metadata={METADATA_KEY: column})
 
 
 def _integer(default: int, low: int, high: int, meaning: str) -> Any:
-    return field(default=default, metadata={METADATA_KEY: Column(Kind.INTEGER, meaning, low, high)})
+    return field(default=default, metadata={METADATA_KEY: Column(ValueKind.INTEGER, meaning, low, high)})
 
 
 def _number(default: float | None, low: float, high: float, meaning: str) -> Any:
-    return field(default=default, metadata={METADATA_KEY: Column(Kind.NUMBER, meaning, low, high)})
+    return field(default=default, metadata={METADATA_KEY: Column(ValueKind.NUMBER, meaning, low, high)})
 
 
 def _text(default: str | None, meaning: str, *, required: bool = False) -> Any:
-    return field(default=default, metadata={METADATA_KEY: Column(Kind.TEXT, meaning, required=required)})
+    return field(default=default, metadata={METADATA_KEY: Column(ValueKind.TEXT, meaning, required=required)})
 
 
 def _choice(default: str | None, choices: tuple[str, ...], meaning: str) -> Any:
-    return field(default=default, metadata={METADATA_KEY: Column(Kind.CHOICE, meaning, choices=choices)})
+    return field(default=default, metadata={METADATA_KEY: Column(ValueKind.CHOICE, meaning, choices=choices)})
 
 
 def _file(meaning: str, *, required: bool = False) -> Any:
-    column = Column(Kind.FILE, meaning, required=required)
+    column = Column(ValueKind.FILE, meaning, required=required)
     return field(default=Path() if required else None, metadata={METADATA_KEY: column})
 
 
 @dataclass(frozen=True, slots=True)
-class Kafka:
+class KafkaSettings:
     """The connection to Kafka and the consumer group."""
 
     bootstrap_servers: str = _text(
@@ -151,7 +151,7 @@ class Topics:
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
+class InputSettings:
     start_at: str = _choice(
         "earliest",
         ("earliest", "latest"),
@@ -160,7 +160,7 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class BatchSettings:
     """When changes are sealed into one submission."""
 
     linger: float = _duration("1s", "0s", "5m", "The longest time that a change waits for company.")
@@ -175,7 +175,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class WindowSettings:
     """How many submissions may be open: sealed, and their end not known."""
 
     batches_max: int = _integer(
@@ -192,7 +192,7 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class Http:
+class HttpSettings:
     """Calls to the API."""
 
     in_flight_max: int = _integer(
@@ -212,7 +212,7 @@ class Http:
 
 
 @dataclass(frozen=True, slots=True)
-class Fence:
+class FenceSettings:
     lease: float = _duration(
         "15s",
         "1s",
@@ -223,7 +223,7 @@ class Fence:
 
 
 @dataclass(frozen=True, slots=True)
-class Poll:
+class PollSettings:
     """When a task is asked for."""
 
     first_after: float = _duration("15s", "100ms", "1h", "From acceptance to the first poll.")
@@ -234,7 +234,7 @@ class Poll:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class TaskSettings:
     """When a task is given up."""
 
     timeout: float = _duration(
@@ -252,7 +252,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class RetrySettings:
     """Attempts again after a failure that may pass."""
 
     backoff_min: float = _duration(
@@ -265,7 +265,7 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
-class Park:
+class ParkSettings:
     """Integrations that need their customer: they wait alone, and are probed now and then."""
 
     probe_min: float = _duration("1m", "100ms", "24h", "The first wait before a probe; doubles from there.")
@@ -273,7 +273,7 @@ class Park:
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class WaitSettings:
     age_max: float = _duration(
         "7d",
         "1s",
@@ -283,7 +283,7 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class Backlog:
+class BacklogSettings:
     """What is held back in memory and journal, and what happens when that is too much."""
 
     courses_max: int = _integer(1_000_000, 1, 100_000_000, "Waiting courses per partition at most.")
@@ -310,7 +310,7 @@ class Backlog:
 
 
 @dataclass(frozen=True, slots=True)
-class Drain:
+class DrainSettings:
     timeout: float = _duration(
         "20s",
         "0s",
@@ -320,7 +320,7 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True)
-class Watchdog:
+class WatchdogSettings:
     silence_max: float = _duration(
         "60s",
         "45s",
@@ -331,7 +331,7 @@ class Watchdog:
 
 
 @dataclass(frozen=True, slots=True)
-class Kombo:
+class KomboSettings:
     """The API."""
 
     base_url: str = _text(
@@ -347,7 +347,7 @@ class Kombo:
 
 
 @dataclass(frozen=True, slots=True)
-class Admin:
+class AdminSettings:
     """The HTTP port for probes and metrics."""
 
     host: str = _text("0.0.0.0", "Address to listen on.")
@@ -355,7 +355,7 @@ class Admin:
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
+class LogSettings:
     level: str = _choice("info", ("debug", "info", "warning", "error"), "The least severe messages to write.")
     format: str = _choice("json", ("json", "console"), "`json` for machines, `console` for people.")
 
@@ -364,24 +364,24 @@ class Log:
 class Settings:
     """All settings, grouped by the first word of their name."""
 
-    kafka: Kafka = field(default_factory=Kafka)
+    kafka: KafkaSettings = field(default_factory=KafkaSettings)
     topics: Topics = field(default_factory=Topics)
-    input: Input = field(default_factory=Input)
-    batch: Batch = field(default_factory=Batch)
-    window: Window = field(default_factory=Window)
-    http: Http = field(default_factory=Http)
-    fence: Fence = field(default_factory=Fence)
-    poll: Poll = field(default_factory=Poll)
-    task: Task = field(default_factory=Task)
-    retry: Retry = field(default_factory=Retry)
-    park: Park = field(default_factory=Park)
-    wait: Wait = field(default_factory=Wait)
-    backlog: Backlog = field(default_factory=Backlog)
-    drain: Drain = field(default_factory=Drain)
-    watchdog: Watchdog = field(default_factory=Watchdog)
-    kombo: Kombo = field(default_factory=Kombo)
-    admin: Admin = field(default_factory=Admin)
-    log: Log = field(default_factory=Log)
+    input: InputSettings = field(default_factory=InputSettings)
+    batch: BatchSettings = field(default_factory=BatchSettings)
+    window: WindowSettings = field(default_factory=WindowSettings)
+    http: HttpSettings = field(default_factory=HttpSettings)
+    fence: FenceSettings = field(default_factory=FenceSettings)
+    poll: PollSettings = field(default_factory=PollSettings)
+    task: TaskSettings = field(default_factory=TaskSettings)
+    retry: RetrySettings = field(default_factory=RetrySettings)
+    park: ParkSettings = field(default_factory=ParkSettings)
+    wait: WaitSettings = field(default_factory=WaitSettings)
+    backlog: BacklogSettings = field(default_factory=BacklogSettings)
+    drain: DrainSettings = field(default_factory=DrainSettings)
+    watchdog: WatchdogSettings = field(default_factory=WatchdogSettings)
+    kombo: KomboSettings = field(default_factory=KomboSettings)
+    admin: AdminSettings = field(default_factory=AdminSettings)
+    log: LogSettings = field(default_factory=LogSettings)
 
 
 def groups() -> dict[str, type]:

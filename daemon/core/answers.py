@@ -14,7 +14,7 @@ import msgspec
 from daemon.core.model import Error
 
 
-class Trouble(StrEnum):
+class NoAnswerReason(StrEnum):
     """Why a call brought no understood answer; also the metric label."""
 
     TIMEOUT = "timeout"
@@ -23,7 +23,7 @@ class Trouble(StrEnum):
 
 
 class NoAnswer(msgspec.Struct, frozen=True):
-    trouble: Trouble
+    reason: NoAnswerReason
     detail: str
     """For a log line: bounded, without secrets."""
 

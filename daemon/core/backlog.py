@@ -33,7 +33,7 @@ are never rejected. There the input pauses all the same: memory has an end.
 class Backlog:
     """The figures, kept by those who hold back and let go (`waiting`, `memory`). All in O(1)."""
 
-    def __init__(self, limits: config.Backlog) -> None:
+    def __init__(self, limits: config.BacklogSettings) -> None:
         self._limits = limits
         self._resume_lane = ceil(RESUME_SHARE * limits.courses_max_per_integration)
         self.rejects = limits.on_full == "reject"

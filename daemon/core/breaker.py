@@ -19,7 +19,7 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 
-from daemon.config import Retry, Settings
+from daemon.config import RetrySettings, Settings
 
 DOUBLINGS_MAX = 30
 """Beyond it every wait is at its maximum; keeps the power of two a sane number."""
@@ -50,7 +50,7 @@ class Breaker:
     def __post_init__(self) -> None:
         self.census[self.state] += 1
 
-    def forgotten(self) -> None:
+    def leave_census(self) -> None:
         """Nobody knows the integration any more."""
         self.census[self.state] -= 1
 
@@ -73,13 +73,13 @@ class Breaker:
         self.until = max(until, self.until or until)
         return self.until
 
-    def well(self) -> None:
+    def succeeded(self) -> None:
         """An answer was good. A time that it has to sit out holds all the same."""
         self.strikes = 0
         if self.until is None:
             self._become(IntegrationState.HEALTHY)
 
-    def rested(self) -> None:
+    def back_off_ended(self) -> None:
         """Its time is over."""
         self.until = None
         if not self.strikes:
@@ -99,12 +99,12 @@ class BackOff:
         self._park = settings.park
         self._rng = rng
 
-    def after_failure(self, retry: Retry, before: int, retry_after: float | None) -> float:
+    def after_failure(self, retry: RetrySettings, before: int, retry_after: float | None) -> float:
         """Full jitter between nothing and an exponential bound; never less than the server asked for."""
         bound = min(retry.backoff_max, retry.backoff_min * 2.0**before)
         return max(retry_after or 0.0, bound * self._rng.random())
 
-    def after_overload(self, retry: Retry, before: int, retry_after: float | None) -> float:
+    def after_overload(self, retry: RetrySettings, before: int, retry_after: float | None) -> float:
         """The vendor asks for about a second and exponential back-off: a quarter more or less of it keeps
         two apart who were refused together, and leaves nobody without a pause.
         """

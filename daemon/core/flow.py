@@ -149,7 +149,7 @@ class Flow(Generic[Ref]):
                 pass  # it is about our key
             case SubmitVerdict.ACCEPTED | SubmitVerdict.SPLIT | SubmitVerdict.FAIL:
                 state.window.good(turn.number)
-                state.breaker.well()
+                state.breaker.succeeded()
             case _:
                 assert_never(verdict)
         self.released(turn, now)
@@ -221,7 +221,7 @@ class Flow(Generic[Ref]):
         """Bring back what has stood back long enough, and forget what has been idle for long."""
         while (popped := self._blocked.pop_due(now)) is not None:
             state = self._integrations[popped[1]]
-            state.breaker.rested()
+            state.breaker.back_off_ended()
             self._settle(popped[1], state, now)
         while self._delayed and self._delayed[0][0] <= now:
             _, _, integration_id, ref = heapq.heappop(self._delayed)
@@ -235,7 +235,7 @@ class Flow(Generic[Ref]):
             if since + KNOWN_SECONDS > now:
                 return
             del self._idle[integration_id]
-            self._integrations.pop(integration_id).breaker.forgotten()
+            self._integrations.pop(integration_id).breaker.leave_census()
 
     def _settle(self, integration_id: str, state: Integration[Ref], now: float) -> None:
         """It may send more, or has no more to send."""
@@ -246,8 +246,8 @@ class Flow(Generic[Ref]):
 
     def _list(self, integration_id: str, state: Integration[Ref]) -> None:
         """In the round stand those that may send."""
-        well = state.breaker.until is None and state.in_flight < state.window.allowed
-        may_send = well and bool(state.queue)
+        may_send_now = state.breaker.until is None and state.in_flight < state.window.allowed
+        may_send = may_send_now and bool(state.queue)
         if may_send and not state.listed:
             self._round.append(integration_id)
         elif state.listed and not may_send:

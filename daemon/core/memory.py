@@ -19,6 +19,7 @@ from daemon.core import journal
 from daemon.core.answers import TaskCompleted, TaskFailed, TaskPending
 from daemon.core.backlog import Backlog
 from daemon.core.batch import Batch, LateTask
+from daemon.core.breaker import DOUBLINGS_MAX
 from daemon.core.freshness import Freshness
 from daemon.core.journal import Attempt
 from daemon.core.model import Item, Now, Status
@@ -26,7 +27,7 @@ from daemon.core.operation import Operation
 from daemon.core.results import result_of
 from daemon.core.step import BatchSealed, Draft, Trigger
 from daemon.core.verdict import SubmitVerdict, TaskVerdict, of_task
-from daemon.core.waiting import Held, Waiting, WaitReason, Waits, together
+from daemon.core.waiting import Held, Waiting, WaitReason, Waits, combined
 
 
 class Retry(StrEnum):
@@ -137,7 +138,7 @@ class Memory:
             ]
             items = sum([len(batch.items) for batch in unsent])
             oldest = min([batch.consumed_at for batch in unsent], default=None)
-            found[WaitReason.PARKED] = together(found[WaitReason.PARKED], Waits(items, oldest))
+            found[WaitReason.PARKED] = combined(found[WaitReason.PARKED], Waits(items, oldest))
         return found
 
     def count_held(self) -> int:
@@ -266,7 +267,7 @@ class Memory:
         for integration_id, origin_id in freed:
             self.waiting.free(integration_id, origin_id)
         for integration_id in {integration_id for integration_id, _ in freed}:
-            self.waiting.tidy(integration_id)
+            self.waiting.drop_if_idle(integration_id)
 
     # --- changes ----------------------------------------------------------------------------------
 
@@ -297,7 +298,9 @@ class Memory:
         if newer or self._is_over(integration_id, item, failures, why, now):
             self.end(integration_id, item, Status.FAILED, now, attempt=attempt)
             return
-        delay = self._backoff(self.policy(integration_id).retry, failures) if counted else self._stand_back()
+        delay = (
+            self._backoff(self.policy(integration_id).retry, failures) if counted else self._parked_delay()
+        )
         kept = msgspec.structs.replace(item, failures=failures)
         body = operation.next_encoding(body)
         held = Held(operation, kept, body, now.wall + int(delay * 1000), attempt)
@@ -319,18 +322,18 @@ class Memory:
         """It has waited for its customer longer than anyone should."""
         return now.wall - item.consumed_at > self.policy(integration_id).wait.age_max * 1000
 
-    def _stand_back(self) -> float:
+    def _parked_delay(self) -> float:
         """Seconds until an item is offered again that waits for its customer, or for our own key. Jitter for
         the same reason as in `_backoff`: equal bytes would find the task that failed.
         """
         return self.settings.park.probe_min * (0.5 + 0.5 * self.rng.random())
 
-    def _backoff(self, retry: config.Retry, failures: int) -> float:
+    def _backoff(self, retry: config.RetrySettings, failures: int) -> float:
         """Seconds, with full jitter: what failed together does not come back together, and hardly in
         the same order, which would make the same bytes again (R14).
         """
         low, high = retry.backoff_min, retry.backoff_max
-        return low + self.rng.random() * (min(high, low * 2.0 ** min(failures, 30)) - low)
+        return low + self.rng.random() * (min(high, low * 2.0 ** min(failures, DOUBLINGS_MAX)) - low)
 
     def end(
         self,

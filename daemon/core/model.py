@@ -17,6 +17,12 @@ import msgspec
 
 from daemon.core.operation import Operation
 
+API_ID_CHARS_MAX = 512
+"""Longest id of the API that is kept. The vendor's ids have 24 to 60 characters. Journal keys must stay small (R7)."""
+ERROR_CODE_CHARS_MAX = 200
+LOG_URL_CHARS_MAX = 2000
+"""A longer link is dropped: a truncated link does not work."""
+
 
 class Status(StrEnum):
     """The terminal outcome of a change, as published."""

@@ -28,10 +28,10 @@ from daemon.core.operation import REPLAYS_MAX
 from daemon.core.results import attempt_of, result_of
 from daemon.core.step import (
     LateWatched,
-    Outcome,
     TaskAccepted,
     TaskEnded,
     TaskLost,
+    TaskOutcome,
     Trigger,
 )
 from daemon.core.verdict import ItemVerdict, PollVerdict, SubmitVerdict, TaskVerdict
@@ -151,19 +151,19 @@ def poll_answered(
             assert_never(ruling.verdict)
 
 
-def _end_task(memory: Memory, batch: Batch, outcome: Outcome, completed_at: int | None) -> None:
+def _end_task(memory: Memory, batch: Batch, outcome: TaskOutcome, completed_at: int | None) -> None:
     memory.close(batch)
     memory.draft.report(_ended(batch, outcome, completed_at))
 
 
-def _ended(batch: Batch, outcome: Outcome, completed_at: int | None) -> TaskEnded:
+def _ended(batch: Batch, outcome: TaskOutcome, completed_at: int | None) -> TaskEnded:
     begun_at = batch.created_at or batch.accepted_at or batch.sealed_at  # the best that is known
     return TaskEnded(outcome, begun_at, completed_at, batch.polls)
 
 
-def _end_all(memory: Memory, batch: Batch, outcome: Outcome, attempt: Attempt, now: Now) -> None:
+def _end_all(memory: Memory, batch: Batch, outcome: TaskOutcome, attempt: Attempt, now: Now) -> None:
     _end_task(memory, batch, outcome, attempt.completed_at)
-    status = Status.TIMED_OUT if outcome is Outcome.TIMED_OUT else Status.FAILED
+    status = Status.TIMED_OUT if outcome is TaskOutcome.TIMED_OUT else Status.FAILED
     for item in batch.items:
         memory.end(batch.integration_id, item, status, now, attempt=attempt)
 
@@ -176,9 +176,9 @@ def _replayed(memory: Memory, batch: Batch, completed_at: int | None, body: byte
     assert body is not None
     entries = _equivalent(memory, batch, batch.operation.split(body), replays)
     if entries is None:
-        _end_all(memory, batch, Outcome.STALE, attempt_of(batch, STALE_REPLAY, completed_at), now)
+        _end_all(memory, batch, TaskOutcome.STALE, attempt_of(batch, STALE_REPLAY, completed_at), now)
         return
-    _end_task(memory, batch, Outcome.STALE, completed_at)
+    _end_task(memory, batch, TaskOutcome.STALE, completed_at)
     memory.seal(batch.operation, batch.integration_id, entries, Trigger.ITEMS, now, replays=replays)
 
 
@@ -198,7 +198,7 @@ def _time_out(memory: Memory, batch: Batch, now: Now) -> None:
     assert batch.task_id is not None
     assert batch.accepted_at is not None
     created_at = batch.created_at or batch.accepted_at
-    _end_all(memory, batch, Outcome.TIMED_OUT, attempt_of(batch, TASK_TIMED_OUT), now)
+    _end_all(memory, batch, TaskOutcome.TIMED_OUT, attempt_of(batch, TASK_TIMED_OUT), now)
     record = journal.Late(batch.id, batch.integration_id, batch.items, created_at, batch.accepted_at)
     late = LateTask(batch.task_id, record, batch.accepted_mono)
     memory.watch_late(late)
@@ -215,7 +215,7 @@ def _completed(
     now: Now,
 ) -> None:
     bodies = batch.operation.split(body) if body is not None else []
-    _end_task(memory, batch, Outcome.COMPLETED, completed_at)
+    _end_task(memory, batch, TaskOutcome.COMPLETED, completed_at)
     integration_id = batch.integration_id
     for index, (item, ruling) in enumerate(zip(batch.items, items, strict=True)):
         attempt = attempt_of(batch, ruling.error, completed_at)
@@ -240,13 +240,13 @@ def _failed(
     attempt = attempt_of(batch, answer.error, answer.completed_at)
     match verdict:
         case TaskVerdict.FAIL:
-            _end_all(memory, batch, Outcome.FAILED, attempt, now)
+            _end_all(memory, batch, TaskOutcome.FAILED, attempt, now)
         case TaskVerdict.TIMED_OUT:
-            _end_all(memory, batch, Outcome.TIMED_OUT, attempt, now)
+            _end_all(memory, batch, TaskOutcome.TIMED_OUT, attempt, now)
         case TaskVerdict.SPLIT:
             assert body is not None
             _split(memory, batch, body, attempt, now)
-            memory.draft.report(_ended(batch, Outcome.FAILED, answer.completed_at))
+            memory.draft.report(_ended(batch, TaskOutcome.FAILED, answer.completed_at))
         case TaskVerdict.RESUBMIT:
             _retry_all(memory, batch, body, attempt, Retry.COUNTED, now)
         case TaskVerdict.PARK:
@@ -261,7 +261,7 @@ def _retry_all(
     memory: Memory, batch: Batch, body: bytes | None, attempt: Attempt, why: Retry, now: Now
 ) -> None:
     assert body is not None
-    _end_task(memory, batch, Outcome.FAILED, attempt.completed_at)
+    _end_task(memory, batch, TaskOutcome.FAILED, attempt.completed_at)
     for entry in zip(batch.items, batch.operation.split(body), strict=True):
         memory.retry(batch.operation, batch.integration_id, entry, attempt, why, now)
 

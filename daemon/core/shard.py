@@ -54,9 +54,9 @@ class Shard:
         self._full = False
         self._next_read = position.next_offset
         self._flush_at: float | None = None
-        self._turned_away = False
+        self._window_was_full = False
         """Some lane had to wait for a place in the shard's window since that was last filled."""
-        self._sealed_out = False
+        self._nothing_to_seal = False
         """Since a course was last taken in, nothing that waits could be sealed."""
 
     @classmethod
@@ -229,14 +229,14 @@ class Shard:
         if lane is not None and change.origin_id in lane.held:
             return None
         why = waiting.backlog.lacks_room(len(lane.held) if lane else 0, len(change.body))
-        if why is not None and not self._sealed_out:
+        if why is not None and not self._nothing_to_seal:
             before = waiting.backlog.courses
             for each in list(waiting.ready_lanes()):
                 self._seal_lane(each, now, partial=True)
-            self._sealed_out = waiting.backlog.courses == before
+            self._nothing_to_seal = waiting.backlog.courses == before
             why = waiting.backlog.lacks_room(len(lane.held) if lane else 0, len(change.body))
         if why is None:
-            self._sealed_out = False
+            self._nothing_to_seal = False
         return why
 
     def _admit(self, change: Change, now: Now) -> None:
@@ -277,13 +277,13 @@ class Shard:
         this step, since that is full, goes into the next one.
         """
         left = False
-        self._turned_away = self._sealed_out = False
+        self._window_was_full = self._nothing_to_seal = False
         for lane in list(self._memory.waiting.ready_lanes()):
             self._seal_lane(lane, now, partial=lingered or self._is_full(lane, 0.5))
             if lane.ready_count and self._window_open(lane):
                 has_place = self._has_place(lane)
                 left = left or has_place
-                self._turned_away = self._turned_away or not has_place
+                self._window_was_full = self._window_was_full or not has_place
         if left and self._memory.draft.is_full:
             self._arm(now.mono)
             return
@@ -326,7 +326,7 @@ class Shard:
                 memory.draft.wait_changed(lane.integration_id, held.item.origin_id, durable=held.durable)
             entries = [(held.item, held.body) for held in taken]
             memory.seal(taken[0].operation, lane.integration_id, entries, trigger, now)
-            memory.waiting.to_the_end(lane)
+            memory.waiting.move_to_end(lane)
 
     # --- steps ------------------------------------------------------------------------------------
 
@@ -385,13 +385,13 @@ class Shard:
     def _settled(self, integration_id: str, now: Now) -> None:
         """An answer may have freed courses and a place in the window: what waited for them may go."""
         self._memory.settled()
-        if self._turned_away:
+        if self._window_was_full:
             self._arm(now.mono + self._settings.batch.linger)
         lane = self._memory.waiting.lanes.get(integration_id)
         if lane is None or not lane.ready_count or not self._window_open(lane):
             return
         if not self._has_place(lane):
-            self._turned_away = True  # the answer that frees a place may be about another integration
+            self._window_was_full = True  # the answer that frees a place may be about another integration
             return
         if self._is_full(lane):
             self._full = True

@@ -22,7 +22,7 @@ what comes next waits for the next step. A larger transaction might never be wri
 commit may take, not even after the restore. What calls that are in flight bring, and the records that were read
 (`runtime.partition` bounds both), comes on top.
 """
-RECORD_BYTES = 1024
+RECORD_OVERHEAD_BYTES = 1024
 """What a record takes at most, more or less, when its payload is counted apart."""
 
 
@@ -34,7 +34,7 @@ class Trigger(StrEnum):
     BYTES = "bytes"
 
 
-class Outcome(StrEnum):
+class TaskOutcome(StrEnum):
     """How a task ended; a metric label."""
 
     COMPLETED = "completed"
@@ -61,7 +61,7 @@ class TaskAccepted:
 
 @dataclass(frozen=True, slots=True)
 class TaskEnded:
-    outcome: Outcome
+    outcome: TaskOutcome
     begun_at: int
     """When it was created (API time), or the best that is known of it; ms."""
     completed_at: int | None
@@ -126,7 +126,7 @@ class Draft:
         would keep the shard from the calls that bring the next one.
         """
         records = len(self._results) + len(self._corrections) + len(self._values)
-        return self._is_wanted and self._payloads + RECORD_BYTES * records >= STEP_BYTES_MAX
+        return self._is_wanted and self._payloads + RECORD_OVERHEAD_BYTES * records >= STEP_BYTES_MAX
 
     @property
     def ended(self) -> int:

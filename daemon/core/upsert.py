@@ -27,12 +27,12 @@ _OPTIONAL = ("description", "thumbnail_url", "duration", "languages")
 _FIELDS = ("type", "title", "course_url", *_OPTIONAL)
 """In the order in which they are sent first (`codec.change.Course`)."""
 
-_ENOUGH = 6
+_SHUFFLE_ONLY_ITEMS_MIN = 6
 """Items that can change places in so many ways (720) that their encodings need not change too."""
 _STEPS_MAX = 64
 """A step takes some microseconds."""
 _NULL = b"null"
-_COUNTED_MAX = 1_000_000
+_ENCODINGS_COUNTED_MAX = 1_000_000
 """Beyond it the number of encodings does not matter."""
 
 
@@ -100,31 +100,31 @@ def reencode(
         return None
     if len(items) == 1:
         steps = 1 if bodies <= REPLAYS_MAX else rng.randrange(1, min(bodies, _STEPS_MAX))
-        return [(0, _go(items[0], steps))]
+        return [(0, _advance(items[0], steps))]
     order = list(range(len(items)))
     rng.shuffle(order)
     if order == sorted(order):
         order.append(order.pop(0))
     shuffled = [(place, items[place]) for place in order]
-    if len(shuffled) >= _ENOUGH:
+    if len(shuffled) >= _SHUFFLE_ONLY_ITEMS_MIN:
         return shuffled
     reencoded = [
-        (place, _go(item, rng.randrange(min(encodings(item), _STEPS_MAX)))) for place, item in shuffled
+        (place, _advance(item, rng.randrange(min(encodings(item), _STEPS_MAX)))) for place, item in shuffled
     ]
     return reencoded if sum(len(item) for _, item in reencoded) <= bytes_max else shuffled
 
 
 def _equivalents(items: Sequence[bytes]) -> int:
-    """How many equivalent bodies there are, this one included; at most `_COUNTED_MAX`."""
+    """How many equivalent bodies there are, this one included; at most `_ENCODINGS_COUNTED_MAX`."""
     count = 1
     for number, item in enumerate(items, 1):
         count *= number * encodings(item)
-        if count > _COUNTED_MAX:
+        if count > _ENCODINGS_COUNTED_MAX:
             break
-    return min(count, _COUNTED_MAX)
+    return min(count, _ENCODINGS_COUNTED_MAX)
 
 
-def _go(item: bytes, steps: int) -> bytes:
+def _advance(item: bytes, steps: int) -> bytes:
     for _ in range(steps):
         item = next_encoding(item)
     return item

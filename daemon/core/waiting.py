@@ -232,11 +232,11 @@ class Waiting:
         self.backlog.left(before, len(lane.held), sum([len(held.body) for held in taken]))
         return taken
 
-    def to_the_end(self, lane: Lane) -> None:
+    def move_to_end(self, lane: Lane) -> None:
         """It has had its turn: the other lanes come first from now on."""
         self.lanes[lane.integration_id] = self.lanes.pop(lane.integration_id)
 
-    def tidy(self, integration_id: str) -> None:
+    def drop_if_idle(self, integration_id: str) -> None:
         """Forget a lane in which nothing is left, so that lanes do not grow with every integration
         that ever was.
         """
@@ -255,6 +255,6 @@ class Waiting:
 NOTHING_WAITS = Waits(0, None)
 
 
-def together(*waits: Waits) -> Waits:
+def combined(*waits: Waits) -> Waits:
     oldest = [each.oldest for each in waits if each.oldest is not None]
     return Waits(sum([each.changes for each in waits]), min(oldest, default=None))

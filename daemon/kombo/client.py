@@ -36,7 +36,7 @@ from aiohttp.connector import Connection
 from httpx_aiohttp import AiohttpTransport
 
 from daemon import __version__
-from daemon.core.answers import NoAnswer, PollAnswer, Refused, SubmitAnswer, Trouble
+from daemon.core.answers import NoAnswer, NoAnswerReason, PollAnswer, Refused, SubmitAnswer
 from daemon.core.operation import Operation
 from daemon.core.upsert import UPSERT
 from daemon.kombo import wire
@@ -52,7 +52,7 @@ _SECRET_CHARS_MIN = 8
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 Observe = Callable[[str, str, float], None]
-"""Endpoint (``submit``, ``poll``), status (``2xx`` … ``5xx``, ``429`` or a `Trouble`), seconds."""
+"""Endpoint (``submit``, ``poll``), status (``2xx`` … ``5xx``, ``429`` or a `NoAnswerReason`), seconds."""
 
 _Answer = TypeVar("_Answer", SubmitAnswer, PollAnswer)
 _Raw = tuple[int, Mapping[str, str], bytes]
@@ -156,10 +156,10 @@ class KomboClient:
         try:
             answer = understand(await self._exchange(call, key))
         except TimeoutError:
-            answer = NoAnswer(Trouble.TIMEOUT, f"no whole answer within {self._deadline:g} s")
+            answer = NoAnswer(NoAnswerReason.TIMEOUT, f"no whole answer within {self._deadline:g} s")
         except Exception as error:
             # Whatever it was, there is no answer; nobody above could make more of the exception.
-            answer = NoAnswer(_trouble(error), self._without_secrets(_describe(error), key))
+            answer = NoAnswer(_no_answer_reason(error), self._without_secrets(_describe(error), key))
         if self._observe is not None:
             self._observe(call.endpoint, _status_label(answer), time.monotonic() - started)
         return answer
@@ -289,13 +289,13 @@ def _cause(error: BaseException) -> BaseException:
     return cause if isinstance(error, httpx.HTTPError) and cause is not None else error
 
 
-def _trouble(error: BaseException) -> Trouble:
+def _no_answer_reason(error: BaseException) -> NoAnswerReason:
     cause = _cause(error)
     if isinstance(cause, TimeoutError):
-        return Trouble.TIMEOUT
+        return NoAnswerReason.TIMEOUT
     if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError):
-        return Trouble.CONNECT_ERROR
-    return Trouble.PROTOCOL_ERROR
+        return NoAnswerReason.CONNECT_ERROR
+    return NoAnswerReason.PROTOCOL_ERROR
 
 
 def _describe(error: BaseException) -> str:
@@ -307,8 +307,8 @@ def _describe(error: BaseException) -> str:
 
 def _status_label(answer: SubmitAnswer | PollAnswer) -> str:
     match answer:
-        case NoAnswer(trouble=trouble):
-            return trouble.value
+        case NoAnswer(reason=reason):
+            return reason.value
         case Refused(status=429):
             return "429"
         case Refused(status=status):

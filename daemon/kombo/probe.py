@@ -17,7 +17,7 @@ from daemon.kombo.port import KomboApi
 INTEGRATION_ID = "coursesyncd:check"
 TASK_ID = "coursesyncd-check"
 
-_OUR_FAULT = {
+_REFUSED_BECAUSE = {
     "PLATFORM.AUTHENTICATION_INVALID": "the API refuses the API key; put a valid one into its file",
     "PLATFORM.IP_NOT_WHITELISTED": "the API refuses our address; add it to the allowed ones of the API key",
 }
@@ -47,7 +47,7 @@ async def check_key(api: KomboApi, wall_clock: Callable[[], int]) -> KeyCheck:
     if isinstance(answer, NoAnswer):
         return KeyCheck(
             KeyState.UNKNOWN,
-            f"no answer ({answer.trouble}: {answer.detail}); look at kombo.base_url, kombo.proxy, kombo.ca_file and the network",
+            f"no answer ({answer.reason}: {answer.detail}); look at kombo.base_url, kombo.proxy, kombo.ca_file and the network",
             None,
         )
     if not isinstance(answer, Refused):
@@ -62,8 +62,8 @@ async def check_key(api: KomboApi, wall_clock: Callable[[], int]) -> KeyCheck:
 
 def _judge(answer: Refused) -> tuple[KeyState, str]:
     code, status = answer.error.code, answer.status
-    if code in _OUR_FAULT:
-        return KeyState.REFUSED, f"{_OUR_FAULT[code]} ({code}, HTTP {status})"
+    if code in _REFUSED_BECAUSE:
+        return KeyState.REFUSED, f"{_REFUSED_BECAUSE[code]} ({code}, HTTP {status})"
     if code is None and status in (401, 403):
         return KeyState.REFUSED, f"HTTP {status} without an error code: the API key or our address is refused"
     if status == 429 or status >= 500:

@@ -38,22 +38,18 @@ from daemon.core.answers import (
     Accepted,
     ItemOutcome,
     NoAnswer,
+    NoAnswerReason,
     PollAnswer,
     Refused,
     SubmitAnswer,
     TaskCompleted,
     TaskFailed,
     TaskPending,
-    Trouble,
 )
-from daemon.core.model import Error
+from daemon.core.model import API_ID_CHARS_MAX, ERROR_CODE_CHARS_MAX, LOG_URL_CHARS_MAX, Error
 
-ID_CHARS_MAX = 512
-"""Longest id taken from an answer. The vendor's have 24 to 60 characters; a journal key must stay small."""
-CODE_CHARS_MAX = 200
 MESSAGE_CHARS_MAX = 1000
 """Messages may quote a whole answer of the connected system; a person needs its beginning."""
-URL_CHARS_MAX = 2000
 WARNINGS_MAX = 20
 DETAIL_CHARS_MAX = 300
 RETRY_AFTER_SECONDS_MAX = 86_400.0
@@ -106,7 +102,7 @@ _Body = TypeVar("_Body", _SubmitBody, _PollBody)
 _JSON = msgspec.json.Decoder()
 
 # Invalid UTF-8 and deep nesting are no MsgspecError.
-_NOT_OF_THAT_FORM = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def parse_submit(status: int, headers: Mapping[str, str], body: bytes, now: int) -> SubmitAnswer:
@@ -119,11 +115,11 @@ def parse_submit(status: int, headers: Mapping[str, str], body: bytes, now: int)
         return early
     try:
         answer = _documented(body, _SubmitBody)
-    except _NOT_OF_THAT_FORM as error:
+    except _DECODE_ERRORS as error:
         return _undocumented(status, str(error))
     task_id = answer.data.task_id
     # A dot segment would vanish from the address that the task is polled at.
-    if not 0 < len(task_id) <= ID_CHARS_MAX or task_id in (".", ".."):
+    if not 0 < len(task_id) <= API_ID_CHARS_MAX or task_id in (".", ".."):
         return _undocumented(status, f"a task_id of {len(task_id)} characters that cannot be one")
     return Accepted(
         task_id=task_id,
@@ -143,7 +139,7 @@ def parse_poll(task_id: str, status: int, headers: Mapping[str, str], body: byte
         return early
     try:
         task = _documented(body, _PollBody).data
-    except _NOT_OF_THAT_FORM as error:
+    except _DECODE_ERRORS as error:
         return _undocumented(status, str(error))
     if task.task_id != task_id:
         return _undocumented(status, "it speaks of another task than the one asked for")
@@ -205,7 +201,7 @@ def _course_id(data: Any) -> str | None:
         return None
     for name in ("id", "course_id"):
         value = data.get(name)
-        if isinstance(value, str) and 0 < len(value) <= ID_CHARS_MAX:
+        if isinstance(value, str) and 0 < len(value) <= API_ID_CHARS_MAX:
             return value
     return None
 
@@ -215,11 +211,13 @@ def _not_a_success(
 ) -> Refused | NoAnswer | None:
     """What a call brought when it did not bring a readable 2xx; None when it did."""
     if not 200 <= status <= 599:
-        return NoAnswer(Trouble.PROTOCOL_ERROR, f"HTTP status {status}, which ends no request")
+        return NoAnswer(NoAnswerReason.PROTOCOL_ERROR, f"HTTP status {status}, which ends no request")
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         # We asked for none. The error code, if any, is in there: the status alone must not decide.
-        return NoAnswer(Trouble.PROTOCOL_ERROR, _cut(f"HTTP {status} in content encoding {encoding!r}"))
+        return NoAnswer(
+            NoAnswerReason.PROTOCOL_ERROR, _cut(f"HTTP {status} in content encoding {encoding!r}")
+        )
     if status <= 299:
         return None
     api_time = _http_date(headers.get("date"))
@@ -236,7 +234,7 @@ def _not_a_success(
 def _error_object(body: bytes) -> Any:
     try:
         answer = _JSON.decode(body)
-    except _NOT_OF_THAT_FORM:
+    except _DECODE_ERRORS:
         return None
     return answer.get("error") if isinstance(answer, dict) else None
 
@@ -246,7 +244,7 @@ def _error(value: Any, otherwise: str) -> Error:
     if not isinstance(value, dict):
         return Error(None, otherwise)
     return Error(
-        code=_text(value.get("code"), CODE_CHARS_MAX),
+        code=_text(value.get("code"), ERROR_CODE_CHARS_MAX),
         message=_text(value.get("message"), MESSAGE_CHARS_MAX) or otherwise,
         title=_text(value.get("title"), MESSAGE_CHARS_MAX),
         log_url=_address(value.get("log_url")),
@@ -260,7 +258,7 @@ def _warnings(value: Any) -> tuple[str, ...]:
 
 
 def _undocumented(status: int, why: str) -> NoAnswer:
-    return NoAnswer(Trouble.PROTOCOL_ERROR, _cut(f"HTTP {status}, but not as documented: {why}"))
+    return NoAnswer(NoAnswerReason.PROTOCOL_ERROR, _cut(f"HTTP {status}, but not as documented: {why}"))
 
 
 # --- header fields and texts ----------------------------------------------------------------------
@@ -331,7 +329,7 @@ def _text(value: Any, chars_max: int) -> str | None:
 
 def _address(value: Any) -> str | None:
     """Whole or not at all: half an address leads nowhere."""
-    return value if isinstance(value, str) and 0 < len(value) <= URL_CHARS_MAX else None
+    return value if isinstance(value, str) and 0 < len(value) <= LOG_URL_CHARS_MAX else None
 
 
 def _cut(text: str, chars_max: int = DETAIL_CHARS_MAX) -> str:

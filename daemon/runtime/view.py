@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from daemon.core.flow import Flow
-from daemon.core.waiting import WaitReason, Waits, together
+from daemon.core.waiting import WaitReason, Waits, combined
 from daemon.runtime.claim import Claim
 from daemon.runtime.partition import Partition
 from daemon.runtime.poller import Poller
@@ -60,4 +60,4 @@ def _items(partitions: Sequence[Partition]) -> int:
 
 def _waiting(partitions: Sequence[Partition]) -> dict[WaitReason, Waits]:
     waits = [partition.shard.waits() for partition in partitions if partition.shard is not None]
-    return {reason: together(*(each[reason] for each in waits)) for reason in WaitReason}
+    return {reason: combined(*(each[reason] for each in waits)) for reason in WaitReason}

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from daemon.core.breaker import IntegrationState
 from daemon.core.model import RejectReason, Status
-from daemon.core.step import Outcome, Trigger
+from daemon.core.step import TaskOutcome, Trigger
 from daemon.core.waiting import WaitReason
 from daemon.telemetry.labels import (
     ANSWERS,
@@ -77,7 +77,7 @@ def _histogram(name: str, help_: str, buckets: tuple[float, ...], *labels: Label
 
 
 _STATUS = Label.of("status", Status)
-_OUTCOME = Label.of("outcome", Outcome)
+_OUTCOME = Label.of("outcome", TaskOutcome)
 _ENDPOINT = Label.of("endpoint", Endpoint)
 _TOPIC = Label("topic", None, "the input topic")
 _PARTITION = Label("partition", None, "the partitions held now; a series ends when its partition is revoked")

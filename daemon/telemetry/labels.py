@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from daemon.core.answers import Trouble
+from daemon.core.answers import NoAnswerReason
 
 
 class Lifecycle(StrEnum):
@@ -73,7 +73,7 @@ class LogLevel(StrEnum):
     CRITICAL = "critical"
 
 
-ANSWERS = ("2xx", "3xx", "4xx", "429", "5xx", *(trouble.value for trouble in Trouble))
+ANSWERS = ("2xx", "3xx", "4xx", "429", "5xx", *(reason.value for reason in NoAnswerReason))
 """How a call to the API ended: 429 stands by itself (flow control), no understood answer by its trouble."""
 
 

@@ -27,10 +27,10 @@ from prometheus_client.core import GaugeHistogramMetricFamily, GaugeMetricFamily
 from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
 
-from daemon.core.answers import Trouble
+from daemon.core.answers import NoAnswerReason
 from daemon.core.breaker import IntegrationState
 from daemon.core.model import RejectReason, Status
-from daemon.core.step import Outcome, Trigger
+from daemon.core.step import TaskOutcome, Trigger
 from daemon.core.waiting import NOTHING_WAITS, WaitReason
 from daemon.telemetry import catalogue as c
 from daemon.telemetry.health import Health, PartitionState
@@ -121,7 +121,7 @@ class Metrics:
         self._tasks_created[source].inc(n)
 
     def task_finished(
-        self, outcome: Outcome, duration_s: float, polls: int, detection_lag_s: float | None
+        self, outcome: TaskOutcome, duration_s: float, polls: int, detection_lag_s: float | None
     ) -> None:
         """`duration_s` is in the API's time; `detection_lag_s` is None where the API gave no time of
         completion, as for a time-out of ours."""
@@ -140,7 +140,7 @@ class Metrics:
     def http(self, endpoint: str, status: str, seconds: float) -> None:
         """A call to the API ended: `endpoint` is one of `Endpoint`, `status` one of `ANSWERS`. A class
         of statuses that HTTP does not have counts as a protocol error."""
-        known = status if status in ANSWERS else Trouble.PROTOCOL_ERROR
+        known = status if status in ANSWERS else NoAnswerReason.PROTOCOL_ERROR
         self._http_requests[endpoint, known].inc()
         self._http_duration[endpoint].observe(seconds)
 

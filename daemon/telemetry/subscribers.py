@@ -175,13 +175,13 @@ def _log_answer(event: e.BatchAnswered) -> None:
                 **where,
             )
         case NoAnswer() as answer:
-            log.warning("batch.unanswered", trouble=answer.trouble.value, detail=answer.detail, **where)
+            log.warning("batch.unanswered", trouble=answer.reason.value, detail=answer.detail, **where)
 
 
 def _describe(answer: PollAnswer) -> str:
     match answer:
         case NoAnswer():
-            return f"{answer.trouble.value}: {answer.detail}"
+            return f"{answer.reason.value}: {answer.detail}"
         case Refused():
             return f"HTTP {answer.status} {answer.error.code or ''}: {answer.error.message}"
         case _:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from daemon.config import Batch, Http, Settings, Window
+from daemon.config import BatchSettings, HttpSettings, Settings, WindowSettings
 from daemon.core.answers import Accepted
 from daemon.core.flow import Flow
 from daemon.core.freshness import first_position
@@ -80,7 +80,7 @@ def flow(submissions: int) -> dict[str, float]:
     """
     figures = {}
     for name, rate in (("flow_us_per_submission", None), ("flow_us_per_submission_with_rate", 10_000)):
-        settings = Settings(http=Http(requests_per_second_max=rate))
+        settings = Settings(http=HttpSettings(requests_per_second_max=rate))
         pace: Flow[int] = Flow(settings, random.Random(1))
         answer = Accepted("task", concurrency_limit=30, concurrency_remaining=29)
         integrations = [f"tool:{number}" for number in range(20)]
@@ -101,8 +101,8 @@ def in_flight(courses: int) -> dict[str, float]:
     and the microseconds a change takes through the core until it is accepted.
     """
     settings = Settings(
-        batch=Batch(items_max=ITEMS_PER_BATCH),
-        window=Window(batches_max=1000, batches_max_per_partition=20_000),
+        batch=BatchSettings(items_max=ITEMS_PER_BATCH),
+        window=WindowSettings(batches_max=1000, batches_max_per_partition=20_000),
     )
     now = Now(1_790_000_000_000, 0.0)
     shard = Shard(3, settings, first_position(0, "topic", 6, now), random.Random(1))

@@ -16,7 +16,7 @@ import uuid
 
 from kafka import TopicPartition
 
-from daemon.config import Batch, Settings, Window
+from daemon.config import BatchSettings, Settings, WindowSettings
 from daemon.core.answers import Accepted
 from daemon.core.freshness import first_position
 from daemon.core.journal import Fold
@@ -95,7 +95,7 @@ def _program(what: str, bootstrap: str, journal: str) -> dict[str, float]:
 
 
 def settings() -> Settings:
-    return Settings(batch=Batch(items_max=ITEMS_PER_BATCH), window=Window(batches_max=1000))
+    return Settings(batch=BatchSettings(items_max=ITEMS_PER_BATCH), window=WindowSettings(batches_max=1000))
 
 
 async def shard_log(bootstrap: str, journal: str) -> KafkaShardLog:

@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from daemon.config.table import Kind, Setting, all_settings
+from daemon.config.table import Setting, ValueKind, all_settings
 from daemon.config.units import format_duration, format_size
 
 SCHEMA = Path(__file__).parents[2] / "helm" / "course-sync-daemon" / "values.schema.json"
@@ -52,7 +52,7 @@ def _described(setting: Setting) -> str:
         return f"Required. {setting.column.meaning}"
     if default is None:
         return setting.column.meaning
-    spelled = {Kind.DURATION: format_duration, Kind.SIZE: format_size}.get(kind, str)(default)
+    spelled = {ValueKind.DURATION: format_duration, ValueKind.SIZE: format_size}.get(kind, str)(default)
     return f"{setting.column.meaning} Default of the daemon: {spelled}."
 
 
@@ -60,24 +60,24 @@ def _allowed(setting: Setting) -> dict[str, Any]:
     column = setting.column
     bounds = {"minimum": _LOW.get(setting.name, column.low), "maximum": column.high}
     match column.kind:
-        case Kind.TEXT:
+        case ValueKind.TEXT:
             return dict(_NAME)
-        case Kind.CHOICE:
+        case ValueKind.CHOICE:
             return {"enum": list(column.choices)}
-        case Kind.INTEGER:
+        case ValueKind.INTEGER:
             return {"type": "integer", **bounds}
-        case Kind.NUMBER:
+        case ValueKind.NUMBER:
             return {"type": "number", **bounds}
-        case Kind.DURATION:
+        case ValueKind.DURATION:
             return {"type": "string", "pattern": f"^{_NUMBER}(ms|s|m|h|d)$"}
-        case Kind.SIZE:
+        case ValueKind.SIZE:
             return {
                 "anyOf": [
                     {"type": "string", "pattern": f"^{_NUMBER}(B|KiB|MiB|GiB)?$"},
                     {"type": "integer", **bounds},
                 ]
             }
-        case Kind.FILE:
+        case ValueKind.FILE:
             sources = [
                 _closed({source: dict(_NAME), "key": dict(_NAME)}, required=[source])
                 for source in ("secret", "configMap")

@@ -12,14 +12,14 @@ import pytest
 import yaml
 
 from daemon.config import Settings, load_settings
-from daemon.config.table import Kind, Setting, all_settings
+from daemon.config.table import Setting, ValueKind, all_settings
 from daemon.config.units import format_duration, format_size
 
 from .config_schema import SCHEMA, document
 from .rendering import CHART, EXAMPLES, MINIMAL, Helm, Rendered, objects_of
 
 SETTINGS = {setting.name: setting for setting in all_settings()}
-FILES = [name for name, setting in SETTINGS.items() if setting.column.kind is Kind.FILE]
+FILES = [name for name, setting in SETTINGS.items() if setting.column.kind is ValueKind.FILE]
 USER = {
     "kafka": {
         "security_protocol": "SASL_SSL",
@@ -41,15 +41,15 @@ def other_value(setting: Setting) -> Any:
     if given is not None:
         return given
     match column.kind:
-        case Kind.FILE:
+        case ValueKind.FILE:
             return {"secret": f"secret-of-{setting.attribute.replace('_', '-')}"}
-        case Kind.CHOICE:
+        case ValueKind.CHOICE:
             return next(choice for choice in column.choices if choice != default)
-        case Kind.TEXT:
+        case ValueKind.TEXT:
             return f"other-{setting.attribute}"
-        case Kind.DURATION:
+        case ValueKind.DURATION:
             return format_duration(default + 1)
-        case Kind.SIZE:
+        case ValueKind.SIZE:
             return format_size(default - 1)
         case _ if default is None:
             return column.high
@@ -91,11 +91,11 @@ def test_every_setting_arrives_in_the_daemon(helm: Helm, tmp_path: Path) -> None
         value = getattr(getattr(settings, setting.group), setting.attribute)
         assert value != setting.default, f"{setting.name} was not set"
         given = values[setting.group][setting.attribute]
-        if setting.column.kind is Kind.FILE:
+        if setting.column.kind is ValueKind.FILE:
             assert value == tmp_path / setting.name
         elif setting.name == "kafka.group_instance_id":
             assert value == "mine-sync-0"
-        elif isinstance(given, int | float) or setting.column.kind in (Kind.TEXT, Kind.CHOICE):
+        elif isinstance(given, int | float) or setting.column.kind in (ValueKind.TEXT, ValueKind.CHOICE):
             assert value == given
 
 

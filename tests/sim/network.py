@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from daemon.core.answers import NoAnswer, PollAnswer, SubmitAnswer, Trouble
+from daemon.core.answers import NoAnswer, NoAnswerReason, PollAnswer, SubmitAnswer
 from daemon.core.operation import Operation
 from daemon.core.upsert import UPSERT
 from daemon.kombo import wire
@@ -194,11 +194,11 @@ class SimulatedApi:
             async with asyncio.timeout(self._deadline):
                 reply = await future
         except TimeoutError:
-            return NoAnswer(Trouble.TIMEOUT, "no answer within the deadline")
+            return NoAnswer(NoAnswerReason.TIMEOUT, "no answer within the deadline")
         if reply.delivery is Delivery.CUT:
-            return NoAnswer(Trouble.CONNECT_ERROR, "cut")
+            return NoAnswer(NoAnswerReason.CONNECT_ERROR, "cut")
         if reply.delivery is Delivery.TRUNCATED:
-            return NoAnswer(Trouble.PROTOCOL_ERROR, "truncated")
+            return NoAnswer(NoAnswerReason.PROTOCOL_ERROR, "truncated")
         return reply
 
     async def close(self) -> None:

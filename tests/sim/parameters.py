@@ -225,42 +225,42 @@ def draw_settings(rng: random.Random, *, small: bool) -> Settings:
     patient = rng.random() < 0.5
     timeout = rng.choice((6.0, 10.0))
     return Settings(
-        kafka=config.Kafka(session_timeout=6.0),
+        kafka=config.KafkaSettings(session_timeout=6.0),
         topics=config.Topics(TOPICS.changes, TOPICS.journal, TOPICS.results, TOPICS.dead_letters),
-        batch=config.Batch(
+        batch=config.BatchSettings(
             linger=rng.choice((0.0, 0.1, 0.5)),
             items_max=100 if small else items_max,
             bytes_max=4096 if small else 512 * 1024,
         ),
-        window=config.Window(
+        window=config.WindowSettings(
             batches_max=rng.choice((1, 2, 8)),
             batches_max_per_partition=rng.choice((1, 2, 3, 10_000, 10_000, 10_000)),
         ),
-        http=config.Http(
+        http=config.HttpSettings(
             in_flight_max=rng.choice((2, 8, 64)),
             deadline=2.0,
             requests_per_second_max=rng.choice((None, None, None, None, 8.0)),
         ),
-        fence=config.Fence(lease=2.0),
-        poll=config.Poll(first_after=0.3, factor=1.6, interval_max=2.0),
-        task=config.Task(timeout=timeout, watch_after_timeout=WATCHED - timeout),
-        retry=config.Retry(
+        fence=config.FenceSettings(lease=2.0),
+        poll=config.PollSettings(first_after=0.3, factor=1.6, interval_max=2.0),
+        task=config.TaskSettings(timeout=timeout, watch_after_timeout=WATCHED - timeout),
+        retry=config.RetrySettings(
             backoff_min=0.1 if patient else 2.0,
             backoff_max=1.0 if patient else 5.0,
             attempts_max=rng.choice((2, 5)),
         ),
-        park=config.Park(probe_min=0.5, probe_max=2.0),
-        wait=config.Wait(age_max=rng.choice((5.0, 604_800.0))),
+        park=config.ParkSettings(probe_min=0.5, probe_max=2.0),
+        wait=config.WaitSettings(age_max=rng.choice((5.0, 604_800.0))),
         backlog=draw_backlog(rng),
-        drain=config.Drain(timeout=2.0),
+        drain=config.DrainSettings(timeout=2.0),
     )
 
 
-def draw_backlog(rng: random.Random) -> config.Backlog:
+def draw_backlog(rng: random.Random) -> config.BacklogSettings:
     """Half of them are out of reach."""
     if rng.random() < 0.5:
-        return config.Backlog()
-    return config.Backlog(
+        return config.BacklogSettings()
+    return config.BacklogSettings(
         courses_max=rng.choice((1, 2, 4, 1_000_000)),
         courses_max_per_integration=rng.choice((1, 2, 200_000)),
         bytes_max=rng.choice((200, 2**28, 2**28)),
@@ -276,10 +276,10 @@ def _isolation(rng: random.Random, drawn: Parameters) -> Parameters:
     how = msgspec.structs.replace(rng.choice(BREAKAGES), integrations=(broken,))
     settings = dataclasses.replace(
         drawn.settings,
-        batch=config.Batch(linger=drawn.settings.batch.linger),
-        window=config.Window(),
-        http=config.Http(in_flight_max=64, deadline=2.0),
-        backlog=config.Backlog(),
+        batch=config.BatchSettings(linger=drawn.settings.batch.linger),
+        window=config.WindowSettings(),
+        http=config.HttpSettings(in_flight_max=64, deadline=2.0),
+        backlog=config.BacklogSettings(),
     )
     return dataclasses.replace(
         drawn,
@@ -297,12 +297,12 @@ def _isolation(rng: random.Random, drawn: Parameters) -> Parameters:
 def _crowded(rng: random.Random, drawn: Parameters) -> Parameters:
     settings = dataclasses.replace(
         drawn.settings,
-        batch=config.Batch(linger=drawn.settings.batch.linger, items_max=rng.choice((1, 1, 2))),
-        window=config.Window(batches_max=rng.choice((4, 8))),
-        http=config.Http(
+        batch=config.BatchSettings(linger=drawn.settings.batch.linger, items_max=rng.choice((1, 1, 2))),
+        window=config.WindowSettings(batches_max=rng.choice((4, 8))),
+        http=config.HttpSettings(
             in_flight_max=64, deadline=2.0, requests_per_second_max=rng.choice((None, None, 4.0, 12.0))
         ),
-        backlog=config.Backlog(),
+        backlog=config.BacklogSettings(),
     )
     alone = rng.random() < 0.4
     return dataclasses.replace(

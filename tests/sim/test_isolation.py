@@ -39,12 +39,12 @@ class Steady(random.Random):
 
 def world_with(plan: FaultPlan) -> World:
     settings = Settings(
-        kafka=config.Kafka(session_timeout=6.0),
+        kafka=config.KafkaSettings(session_timeout=6.0),
         topics=TOPICS,
-        batch=config.Batch(linger=0.1, items_max=1),
-        http=config.Http(deadline=2.0),
-        fence=config.Fence(lease=2.0),
-        poll=config.Poll(first_after=0.3, interval_max=2.0),
+        batch=config.BatchSettings(linger=0.1, items_max=1),
+        http=config.HttpSettings(deadline=2.0),
+        fence=config.FenceSettings(lease=2.0),
+        poll=config.PollSettings(first_after=0.3, interval_max=2.0),
     )
     world = history.build(
         random.Random(1),

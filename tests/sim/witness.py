@@ -417,4 +417,4 @@ def _describe(answer: SubmitAnswer) -> str:
         case Refused():
             return f"HTTP {answer.status} {answer.error.code or ''}"
         case NoAnswer():
-            return f"nothing ({answer.trouble.value})"
+            return f"nothing ({answer.reason.value})"

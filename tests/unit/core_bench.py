@@ -17,11 +17,11 @@ from daemon.core.answers import (
     Accepted,
     ItemOutcome,
     NoAnswer,
+    NoAnswerReason,
     Refused,
     TaskCompleted,
     TaskFailed,
     TaskPending,
-    Trouble,
 )
 from daemon.core.freshness import first_position
 from daemon.core.judge import Judge
@@ -32,7 +32,7 @@ from daemon.core.upsert import UPSERT
 from daemon.core.verdict import SubmitVerdict
 
 START = Now(wall=1_795_428_000_000, mono=5_000.0)
-UNANSWERED = NoAnswer(Trouble.TIMEOUT, "no answer in time")
+UNANSWERED = NoAnswer(NoAnswerReason.TIMEOUT, "no answer in time")
 
 
 def settings_with(**groups):

@@ -14,16 +14,16 @@ import json
 
 from core_bench import Bench, refused, settings_with
 
-from daemon.config import Backlog
+from daemon.config import BacklogSettings
 from daemon.core import journal
 from daemon.core.answers import (
     Accepted,
     ItemOutcome,
     NoAnswer,
+    NoAnswerReason,
     TaskCompleted,
     TaskFailed,
     TaskPending,
-    Trouble,
 )
 from daemon.core.model import Error, Now
 from daemon.core.step import BatchSealed, TaskAccepted, TaskLost
@@ -40,7 +40,7 @@ SETTINGS = settings_with(
 FULL = dataclasses.replace(
     SETTINGS,
     window=dataclasses.replace(SETTINGS.window, batches_max_per_partition=3),
-    backlog=Backlog(courses_max=3, courses_max_per_integration=2, bytes_max=300, on_full="reject"),
+    backlog=BacklogSettings(courses_max=3, courses_max_per_integration=2, bytes_max=300, on_full="reject"),
 )
 """Limits that are reached all the time."""
 INTEGRATIONS = ["i", "j"]
@@ -51,7 +51,7 @@ BAD = b'"bad"'
 OTHER_FIELDS = {"a": {"description": "d", "thumbnail_url": "t", "duration": 1, "languages": ["en"]}}
 """This course can be said in one way only."""
 
-LOST_ANSWER = NoAnswer(Trouble.TIMEOUT, "cut")
+LOST_ANSWER = NoAnswer(NoAnswerReason.TIMEOUT, "cut")
 OUR_KEY = "PLATFORM.AUTHENTICATION_INVALID"
 REFUSALS = [
     refused(429, "PLATFORM.CONCURRENCY_LIMIT_EXCEEDED"),

@@ -68,12 +68,12 @@ class LogWorld:
 
     def __init__(self, partitions: int = 2, *, task_seconds: float = 0.0, start_at: str = "earliest") -> None:
         self.settings = Settings(
-            kafka=config.Kafka(session_timeout=600.0),
-            input=config.Input(start_at=start_at),
-            batch=config.Batch(linger=0.02),
-            fence=config.Fence(lease=2.0),
-            poll=config.Poll(first_after=0.05, interval_max=0.1),
-            drain=config.Drain(timeout=PATIENCE),
+            kafka=config.KafkaSettings(session_timeout=600.0),
+            input=config.InputSettings(start_at=start_at),
+            batch=config.BatchSettings(linger=0.02),
+            fence=config.FenceSettings(lease=2.0),
+            poll=config.PollSettings(first_after=0.05, interval_max=0.1),
+            drain=config.DrainSettings(timeout=PATIENCE),
         )
         self.topics: Topics = self.settings.topics
         self.member = "replica"

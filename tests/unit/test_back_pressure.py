@@ -19,10 +19,10 @@ async def test_a_paused_partition_shows_itself_and_what_piles_up_and_goes_on_whe
     async with LogWorld() as world:
         world.settings = replace(
             world.settings,
-            window=config.Window(batches_max=1),
-            batch=config.Batch(linger=0.02, items_max=1),
-            backlog=config.Backlog(courses_max=3),
-            retry=config.Retry(backoff_min=0.01, backoff_max=0.05),
+            window=config.WindowSettings(batches_max=1),
+            batch=config.BatchSettings(linger=0.02, items_max=1),
+            backlog=config.BacklogSettings(courses_max=3),
+            retry=config.RetrySettings(backoff_min=0.01, backoff_max=0.05),
         )
         world.api.simulator.set_outage(now_ms(), 3600, "error")
         await world.start()
@@ -46,9 +46,9 @@ async def test_what_was_read_and_not_yet_admitted_counts_against_the_backlog() -
     async with LogWorld() as world:
         world.settings = replace(
             world.settings,
-            window=config.Window(batches_max=1),
-            batch=config.Batch(linger=3600.0, items_max=1000),
-            backlog=config.Backlog(courses_max=courses_max),
+            window=config.WindowSettings(batches_max=1),
+            batch=config.BatchSettings(linger=3600.0, items_max=1000),
+            backlog=config.BacklogSettings(courses_max=courses_max),
         )
         world.publish(0, [f"course-{number}" for number in range(published)])
         await world.start()

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.config import Batch, ConfigError, Settings, load_settings
+from daemon.config import BatchSettings, ConfigError, Settings, load_settings
 from daemon.config.reference import reference
 from daemon.config.rules import broken_rules
-from daemon.config.table import Kind, all_settings
+from daemon.config.table import ValueKind, all_settings
 from daemon.config.units import format_duration, format_size, parse_duration, parse_size
 from tests.sandbox import profile
 
@@ -48,7 +48,7 @@ def test_environment_wins_over_the_file(required, tmp_path):
         tmp_path, '[batch]\nlinger = "5s"\nitems_max = 50\nbytes_max = 65536\n[http]\npoll_share = 0.5\n'
     )
     loaded = load_settings(required | {"COURSESYNC_BATCH_LINGER": "250ms", "COURSESYNC_CONFIG": str(file)})
-    assert loaded.batch == Batch(linger=0.25, items_max=50, bytes_max=65_536)
+    assert loaded.batch == BatchSettings(linger=0.25, items_max=50, bytes_max=65_536)
     assert loaded.http.poll_share == 0.5
 
 
@@ -218,7 +218,7 @@ def test_a_default_is_within_its_own_bounds(setting):
     column = setting.column
     if column.low is not None and setting.default is not None:
         assert column.low <= setting.default <= column.high
-    if column.kind is Kind.CHOICE and setting.default is not None:
+    if column.kind is ValueKind.CHOICE and setting.default is not None:
         assert setting.default in column.choices
     assert column.meaning.endswith(".")
 

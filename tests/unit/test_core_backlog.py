@@ -302,7 +302,7 @@ def test_the_counts_say_what_counting_again_would_say():
     for _ in range(300):
         per_integration, courses_max = r.randint(1, 6), r.randint(1, 12)
         backlog = Backlog(
-            config.Backlog(
+            config.BacklogSettings(
                 courses_max=courses_max, courses_max_per_integration=per_integration, bytes_max=100
             )
         )

@@ -20,9 +20,9 @@ def test_a_refusal_opens_it_and_a_good_answer_closes_it():
     assert breaker.state is HEALTHY
     breaker.strike(BREAKER_OPEN)
     breaker.open(10.0)
-    breaker.rested()
+    breaker.back_off_ended()
     assert breaker.state is BREAKER_OPEN, "the probe has not come back"
-    breaker.well()
+    breaker.succeeded()
     assert breaker.state is HEALTHY
 
 
@@ -30,9 +30,9 @@ def test_a_good_answer_shortens_no_wait():
     breaker = Breaker(Census())
     breaker.strike(THROTTLED)
     breaker.open(10.0)
-    breaker.well()
+    breaker.succeeded()
     assert (breaker.state, breaker.until) == (THROTTLED, 10.0)
-    breaker.rested()
+    breaker.back_off_ended()
     assert breaker.state is HEALTHY
 
 
@@ -52,9 +52,9 @@ def test_the_last_refusal_tells_the_state_but_only_a_good_answer_ends_parking():
     ):
         breaker.strike(state)
         breaker.open(1.0)
-        breaker.rested()
+        breaker.back_off_ended()
         assert breaker.state is shown
-    breaker.well()
+    breaker.succeeded()
     breaker.strike(BREAKER_OPEN)
     assert breaker.state is BREAKER_OPEN
 
@@ -64,7 +64,7 @@ def test_what_was_under_way_together_counts_once():
     for _ in range(8):
         assert breaker.strike(BREAKER_OPEN) == 0
         breaker.open(1.0)
-    breaker.rested()
+    breaker.back_off_ended()
     assert breaker.strike(BREAKER_OPEN) == 1
 
 
@@ -86,11 +86,11 @@ def test_the_census_is_what_counting_all_of_them_gives():
                 breaker.strike(rng.choice([THROTTLED, BREAKER_OPEN, PARKED]))
                 breaker.open(step + 5.0)
             case 2:
-                breaker.rested()
+                breaker.back_off_ended()
             case 3:
-                breaker.well()
+                breaker.succeeded()
             case 4:
-                breaker.forgotten()
+                breaker.leave_census()
                 breakers.remove(breaker)
                 breakers.append(Breaker(census))
         assert +census == Counter(each.state for each in breakers)

@@ -8,7 +8,7 @@ from daemon.core import journal
 from daemon.core.answers import TaskFailed, TaskPending
 from daemon.core.model import Error
 from daemon.core.operation import REPLAYS_MAX
-from daemon.core.step import BatchSealed, LateWatched, Outcome, TaskEnded
+from daemon.core.step import BatchSealed, LateWatched, TaskEnded, TaskOutcome
 from daemon.core.upsert import split
 from daemon.core.verdict import PollVerdict, SubmitVerdict, TaskVerdict
 
@@ -52,7 +52,7 @@ def test_each_item_of_a_completed_task_has_its_own_result(bench):
     result = bench.results[0]
     assert (result.course_id, result.batch_id, result.task_id) == ("kombo-a", batch.id, "task-1")
     assert (result.attempts, result.completed_at) == (1, answer.completed_at)
-    assert ended(bench) == [(Outcome.COMPLETED, answer.completed_at)]
+    assert ended(bench) == [(TaskOutcome.COMPLETED, answer.completed_at)]
     assert only_the_position_is_left(bench)
 
 
@@ -187,7 +187,7 @@ def test_trap_one_a_task_from_before_the_batch_is_no_success_and_the_change_is_s
     said = bench.body(batch)
     bench.poll_answer(batch, first)
     assert bench.statuses() == {0: ("SUCCEEDED", None)}
-    assert ended(bench)[-1] == (Outcome.STALE, first.completed_at)
+    assert ended(bench)[-1] == (TaskOutcome.STALE, first.completed_at)
     again = bench.only()
     assert again.body != said
     assert (again.items[0].offset, again.items[0].seals, again.replays) == (1, 2, 1)
@@ -211,7 +211,7 @@ def test_what_can_not_be_said_in_another_way_ends_as_a_stale_replay(bench):
     batch, first = replayed(bench, ONE_WORDING)
     bench.poll_answer(batch, first)
     assert bench.statuses()[1] == ("FAILED", "COURSESYNC.STALE_REPLAY")
-    assert ended(bench)[-1] == (Outcome.STALE, first.completed_at)
+    assert ended(bench)[-1] == (TaskOutcome.STALE, first.completed_at)
     assert only_the_position_is_left(bench)
 
 
@@ -268,7 +268,7 @@ def test_a_retry_of_a_single_change_is_not_the_same_bytes(bench):
 
 
 def test_a_task_as_old_as_the_floor_is_stale_and_one_a_millisecond_younger_is_fresh(bench):
-    for age, outcome in ((0, Outcome.STALE), (1, Outcome.COMPLETED)):
+    for age, outcome in ((0, TaskOutcome.STALE), (1, TaskOutcome.COMPLETED)):
         batch = bench.accepted(f"course {age}")
         answer = bench.completed(succeeded(f"course {age}"), created_at=batch.api_floor + age)
         bench.poll_answer(batch, answer)
@@ -385,9 +385,9 @@ def test_the_host_clock_takes_no_part(bench):
 @pytest.mark.parametrize(
     ("code", "status", "outcome"),
     [
-        ("LMS.COURSE_UPDATE_NOT_SUPPORTED", "FAILED", Outcome.FAILED),
-        ("PLATFORM.INTEGRATION_NOT_FOUND", "FAILED", Outcome.FAILED),
-        ("PLATFORM.TASK_TIMED_OUT", "TIMED_OUT", Outcome.TIMED_OUT),
+        ("LMS.COURSE_UPDATE_NOT_SUPPORTED", "FAILED", TaskOutcome.FAILED),
+        ("PLATFORM.INTEGRATION_NOT_FOUND", "FAILED", TaskOutcome.FAILED),
+        ("PLATFORM.TASK_TIMED_OUT", "TIMED_OUT", TaskOutcome.TIMED_OUT),
     ],
 )
 def test_a_failed_task_that_ends_its_changes(bench, code, status, outcome):
@@ -420,7 +420,7 @@ def test_a_task_refused_for_its_content_is_halved(bench):
     halves = list(bench.shard._memory.batches.values())
     assert [[item.origin_id for item in half.items] for half in halves] == [["a"], ["b", "c"]]
     assert [each for half in halves for each in split(half.body)] == split(body)
-    assert [each for each, _ in ended(bench)] == [Outcome.FAILED]
+    assert [each for each, _ in ended(bench)] == [TaskOutcome.FAILED]
 
 
 def test_the_halves_of_a_failed_task_are_younger_than_it(bench):

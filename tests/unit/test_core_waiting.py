@@ -91,13 +91,13 @@ class WaitingMachine(RuleBasedStateMachine):
         self.busy.remove((integration, course))
         del self.waiting.lanes[integration].busy[course]
         self.waiting.free(integration, course)
-        self.waiting.tidy(integration)
+        self.waiting.drop_if_idle(integration)
         if (integration, course) in self.held:
             self.ready[integration].append(course)
 
     @rule(integration=INTEGRATIONS)
-    def tidy(self, integration):
-        self.waiting.tidy(integration)
+    def drop_if_idle(self, integration):
+        self.waiting.drop_if_idle(integration)
 
     @invariant()
     def counts_are_those_of_the_model(self):

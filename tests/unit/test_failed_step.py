@@ -82,7 +82,7 @@ async def test_a_defect_blocks_the_partition_that_meets_it_and_is_gone_after_a_r
     break_it: Any, named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with LogWorld() as world:
-        world.settings = dataclasses.replace(world.settings, http=config.Http(deadline=1.0))
+        world.settings = dataclasses.replace(world.settings, http=config.HttpSettings(deadline=1.0))
         with monkeypatch.context() as broken:
             break_it(broken)
             await world.start()

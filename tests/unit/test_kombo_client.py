@@ -26,7 +26,7 @@ from misbehaving_server import (
     serving,
 )
 
-from daemon.core.answers import Accepted, NoAnswer, Refused, TaskPending, Trouble
+from daemon.core.answers import Accepted, NoAnswer, NoAnswerReason, Refused, TaskPending
 from daemon.core.upsert import UPSERT
 from daemon.kombo.api_key import ApiKeyFile
 from daemon.kombo.client import ANSWER_BYTES_MAX, KomboClient, KomboSetupError
@@ -102,7 +102,7 @@ def is_good(endpoint: str, said: object) -> bool:
 class Row(NamedTuple):
     name: str
     behaviour: Behaviour
-    trouble: Trouble
+    trouble: NoAnswerReason
     says: str = ""
 
 
@@ -116,32 +116,32 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 SIZE = f"{0x10000:x}\r\n".encode()
 
 MISBEHAVIOUR = [
-    Row("closes after the request", sends(b"", then="close"), Trouble.PROTOCOL_ERROR),
-    Row("resets after the request", sends(b"", then="reset"), Trouble.PROTOCOL_ERROR),
-    Row("cuts the headers", sends(OK + b"Content-Le", then="close"), Trouble.PROTOCOL_ERROR),
-    Row("cuts the body", sends(OK + b"Content-Length: 900\r\n\r\n{", then="close"), Trouble.PROTOCOL_ERROR),
-    Row("resets in the body", sends(OK + b"Content-Length: 900\r\n\r\n{", then="reset"), Trouble.PROTOCOL_ERROR),
-    Row("garbage for a status line", sends(b"\x00\xff nonsense\r\n\r\n"), Trouble.PROTOCOL_ERROR),
-    Row("status that is no number", sends(b"HTTP/1.1 OK 200\r\n\r\n"), Trouble.PROTOCOL_ERROR),
-    Row("status beyond HTTP", answers(999, TASK_ANSWER), Trouble.PROTOCOL_ERROR),
+    Row("closes after the request", sends(b"", then="close"), NoAnswerReason.PROTOCOL_ERROR),
+    Row("resets after the request", sends(b"", then="reset"), NoAnswerReason.PROTOCOL_ERROR),
+    Row("cuts the headers", sends(OK + b"Content-Le", then="close"), NoAnswerReason.PROTOCOL_ERROR),
+    Row("cuts the body", sends(OK + b"Content-Length: 900\r\n\r\n{", then="close"), NoAnswerReason.PROTOCOL_ERROR),
+    Row("resets in the body", sends(OK + b"Content-Length: 900\r\n\r\n{", then="reset"), NoAnswerReason.PROTOCOL_ERROR),
+    Row("garbage for a status line", sends(b"\x00\xff nonsense\r\n\r\n"), NoAnswerReason.PROTOCOL_ERROR),
+    Row("status that is no number", sends(b"HTTP/1.1 OK 200\r\n\r\n"), NoAnswerReason.PROTOCOL_ERROR),
+    Row("status beyond HTTP", answers(999, TASK_ANSWER), NoAnswerReason.PROTOCOL_ERROR),
     Row("switches protocols", sends(b"HTTP/1.1 101 Up\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", then="close"),
-        Trouble.PROTOCOL_ERROR),
-    Row("reason that is no text", sends(b"HTTP/1.1 200 \xff\xfe\r\nContent-Length: 2\r\n\r\n{}"), Trouble.PROTOCOL_ERROR),
-    Row("bad chunk", sends(CHUNKED + b"zz\r\n{}\r\n0\r\n\r\n"), Trouble.PROTOCOL_ERROR),
-    Row("cut chunk", sends(CHUNKED + b"ff\r\n{", then="close"), Trouble.PROTOCOL_ERROR),
-    Row("huge header", sends(OK + b"X: " + b"x" * 20_000 + b"\r\nContent-Length: 2\r\n\r\n{}"), Trouble.PROTOCOL_ERROR),
-    Row("two lengths", sends(OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}"), Trouble.PROTOCOL_ERROR),
-    Row("never answers", is_silent, Trouble.TIMEOUT),
-    Row("drips the headers", repeats(OK, b"X: x\r\n", 0.02), Trouble.TIMEOUT),
-    Row("drips the body", repeats(CHUNKED, b"1\r\n \r\n", 0.02), Trouble.TIMEOUT),
-    Row("body without end", repeats(CHUNKED, SIZE + b" " * 0x10000 + b"\r\n"), Trouble.PROTOCOL_ERROR,
+        NoAnswerReason.PROTOCOL_ERROR),
+    Row("reason that is no text", sends(b"HTTP/1.1 200 \xff\xfe\r\nContent-Length: 2\r\n\r\n{}"), NoAnswerReason.PROTOCOL_ERROR),
+    Row("bad chunk", sends(CHUNKED + b"zz\r\n{}\r\n0\r\n\r\n"), NoAnswerReason.PROTOCOL_ERROR),
+    Row("cut chunk", sends(CHUNKED + b"ff\r\n{", then="close"), NoAnswerReason.PROTOCOL_ERROR),
+    Row("huge header", sends(OK + b"X: " + b"x" * 20_000 + b"\r\nContent-Length: 2\r\n\r\n{}"), NoAnswerReason.PROTOCOL_ERROR),
+    Row("two lengths", sends(OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}"), NoAnswerReason.PROTOCOL_ERROR),
+    Row("never answers", is_silent, NoAnswerReason.TIMEOUT),
+    Row("drips the headers", repeats(OK, b"X: x\r\n", 0.02), NoAnswerReason.TIMEOUT),
+    Row("drips the body", repeats(CHUNKED, b"1\r\n \r\n", 0.02), NoAnswerReason.TIMEOUT),
+    Row("body without end", repeats(CHUNKED, SIZE + b" " * 0x10000 + b"\r\n"), NoAnswerReason.PROTOCOL_ERROR,
         says="more than"),
-    Row("large body", repeats(OK + b"Content-Length: 999999999\r\n\r\n", b" " * 0x10000), Trouble.PROTOCOL_ERROR,
+    Row("large body", repeats(OK + b"Content-Length: 999999999\r\n\r\n", b" " * 0x10000), NoAnswerReason.PROTOCOL_ERROR,
         says="more than"),
-    Row("gzip bomb", answers(200, bomb(), Content_Encoding="gzip"), Trouble.PROTOCOL_ERROR, says="content encoding"),
-    Row("page instead of JSON", answers(200, b"<html>Log in to the hotel's network</html>"), Trouble.PROTOCOL_ERROR),
+    Row("gzip bomb", answers(200, bomb(), Content_Encoding="gzip"), NoAnswerReason.PROTOCOL_ERROR, says="content encoding"),
+    Row("page instead of JSON", answers(200, b"<html>Log in to the hotel's network</html>"), NoAnswerReason.PROTOCOL_ERROR),
     Row("error in a 200", answers(200, {"status": "error", "error": {"code": None, "message": "no"}}),
-        Trouble.PROTOCOL_ERROR),
+        NoAnswerReason.PROTOCOL_ERROR),
 ]  # fmt: skip
 
 
@@ -154,14 +154,14 @@ async def test_misbehaviour_is_no_answer_and_no_second_post(row: Row, endpoint: 
         client(server.address, key, observe=lambda *seen: told.append(seen)) as api,
     ):
         calling = asyncio.create_task(call(api, endpoint))
-        if row.trouble is Trouble.TIMEOUT:
+        if row.trouble is NoAnswerReason.TIMEOUT:
             clock = Clock()
             await server.until_requests(1)
             await clock.run_on(calling)
         said = await calling
 
         assert isinstance(said, NoAnswer), said
-        assert said.trouble is row.trouble, said
+        assert said.reason is row.trouble, said
         assert row.says in said.detail
         assert CANARY not in said.detail
         assert [(e, status) for e, status, _ in told] == [(endpoint, row.trouble)]
@@ -178,7 +178,7 @@ async def test_nobody_listens(endpoint: str, key: ApiKeyFile) -> None:
         async with client(f"http://127.0.0.1:{bound.getsockname()[1]}", key) as api:
             said = await call(api, endpoint)
     assert isinstance(said, NoAnswer)
-    assert said.trouble is Trouble.CONNECT_ERROR
+    assert said.reason is NoAnswerReason.CONNECT_ERROR
 
 
 async def test_a_host_without_an_address(key: ApiKeyFile) -> None:
@@ -236,7 +236,7 @@ async def test_nothing_of_a_post_is_delivered_after_its_deadline(key: ApiKeyFile
                 await clock.run_on(posting)
                 said = await posting
                 assert isinstance(said, NoAnswer)
-                assert said.trouble is Trouble.TIMEOUT
+                assert said.reason is NoAnswerReason.TIMEOUT
                 with contextlib.suppress(ConnectionResetError):
                     async with asyncio.timeout(60):
                         while data := await loop.sock_recv(peer, 1 << 20):
@@ -294,7 +294,7 @@ async def test_a_call_that_gets_no_connection_within_its_deadline(key: ApiKeyFil
         await clock.run_on(first, second)
         for said in await asyncio.gather(first, second):
             assert isinstance(said, NoAnswer)
-            assert said.trouble is Trouble.TIMEOUT
+            assert said.reason is NoAnswerReason.TIMEOUT
 
 
 async def test_calls_share_the_connections_that_the_settings_allow(key: ApiKeyFile) -> None:
@@ -413,7 +413,7 @@ async def test_a_proxy_that_refuses_the_tunnel(key: ApiKeyFile) -> None:
     ):
         said = await call(api, "submit")
     assert isinstance(said, NoAnswer)
-    assert said.trouble is Trouble.CONNECT_ERROR
+    assert said.reason is NoAnswerReason.CONNECT_ERROR
     assert [request.method for request in proxy.requests] == ["CONNECT"]
     assert CANARY not in str(proxy.requests)
 
@@ -438,7 +438,7 @@ async def test_tls_trusts_the_given_authority_only(key: ApiKeyFile, certificate:
         async with client(server.address, key) as api:
             said = await call(api, "submit")
             assert isinstance(said, NoAnswer)
-            assert said.trouble is Trouble.CONNECT_ERROR
+            assert said.reason is NoAnswerReason.CONNECT_ERROR
         assert not server.requests
         async with client(server.address, key, ca_file=certificate[0]) as api:
             assert is_good("submit", await call(api, "submit"))

@@ -15,11 +15,11 @@ from daemon.core.answers import (
     Accepted,
     ItemOutcome,
     NoAnswer,
+    NoAnswerReason,
     Refused,
     TaskCompleted,
     TaskFailed,
     TaskPending,
-    Trouble,
 )
 from daemon.core.model import Error
 from daemon.kombo import wire
@@ -230,7 +230,7 @@ def test_a_code_counts_whatever_else_is_missing() -> None:
 def test_no_task_is_accepted_out_of_an_undocumented_answer(path: str, value: Any) -> None:
     said = submit(changed(OPENAPI_SUBMITTED, path, value))
     assert isinstance(said, NoAnswer)
-    assert said.trouble is Trouble.PROTOCOL_ERROR
+    assert said.reason is NoAnswerReason.PROTOCOL_ERROR
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_no_state_of_a_task_out_of_an_undocumented_answer(
 ) -> None:
     said = poll(changed(answer, path, value))
     assert isinstance(said, NoAnswer)
-    assert said.trouble is Trouble.PROTOCOL_ERROR
+    assert said.reason is NoAnswerReason.PROTOCOL_ERROR
 
 
 @pytest.mark.parametrize("data", [..., None, {}, "x"])

@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from daemon.core.answers import Trouble
+from daemon.core.answers import NoAnswerReason
 from daemon.core.model import Error, Now, Rejection, RejectReason, Result, Status
 from daemon.core.step import (
     BatchSealed,
     LateWatched,
-    Outcome,
     Step,
     TaskAccepted,
     TaskEnded,
     TaskLost,
+    TaskOutcome,
     Trigger,
 )
 from daemon.core.waiting import WaitReason, Waits
@@ -193,7 +193,7 @@ def test_ten_thousand_ids_leave_no_trace_and_make_no_series():
             TaskAccepted(id_),
             TaskLost(id_, id_),
             LateWatched(id_),
-            TaskEnded(Outcome.FAILED, begun_at=NOW.wall, completed_at=None, polls=1),
+            TaskEnded(TaskOutcome.FAILED, begun_at=NOW.wall, completed_at=None, polls=1),
         ]
         projection.count(
             metrics,
@@ -229,7 +229,7 @@ def test_no_label_value_from_outside_the_enums_is_taken():
 
 def test_a_committed_step_is_counted():
     metrics = make()
-    ended = TaskEnded(Outcome.COMPLETED, NOW.wall - 90_000, NOW.wall - 20_000, polls=4)
+    ended = TaskEnded(TaskOutcome.COMPLETED, NOW.wall - 90_000, NOW.wall - 20_000, polls=4)
     projection.count(
         metrics,
         step(
@@ -270,7 +270,7 @@ def test_a_committed_step_is_counted():
 
 def test_a_time_out_has_no_detection_lag_and_lasts_until_it_was_seen():
     metrics = make()
-    ended = TaskEnded(Outcome.TIMED_OUT, NOW.wall - 90_000, completed_at=None, polls=9)
+    ended = TaskEnded(TaskOutcome.TIMED_OUT, NOW.wall - 90_000, completed_at=None, polls=9)
     projection.count(metrics, step(facts=[ended]), NOW)
     found = series(metrics)
     assert found['coursesync_tasks_finished_total{outcome="timed_out"}'] == 1
@@ -287,7 +287,7 @@ def test_a_lost_task_is_a_submission_again():
 def test_a_clock_that_was_set_back_makes_no_negative_durations():
     metrics = make()
     metrics.result(Status.SUCCEEDED, -5.0)
-    metrics.task_finished(Outcome.COMPLETED, -5.0, 1, -5.0)
+    metrics.task_finished(TaskOutcome.COMPLETED, -5.0, 1, -5.0)
     metrics.poll_started(-0.5)
     found = series(metrics)
     assert found['coursesync_result_latency_seconds_sum{status="SUCCEEDED"}'] == 0
@@ -323,7 +323,7 @@ def test_what_the_runtime_tells_is_counted():
     )
 
 
-@pytest.mark.parametrize("status", ["2xx", "3xx", "4xx", "429", "5xx", *Trouble])
+@pytest.mark.parametrize("status", ["2xx", "3xx", "4xx", "429", "5xx", *NoAnswerReason])
 def test_calls_are_counted_by_how_they_ended(status):
     metrics = make()
     metrics.http("poll", status, 0.2)

@@ -144,9 +144,9 @@ async def test_a_customer_who_has_to_act_is_seen_and_how_long_already() -> None:
         world.api.simulator.set_plan(now_ms(), FaultPlan(rules=(pending,)))
         world.settings = replace(
             world.settings,
-            batch=config.Batch(linger=0.02, items_max=2),
-            window=config.Window(batches_max=1),
-            park=config.Park(probe_min=0.05, probe_max=0.1),
+            batch=config.BatchSettings(linger=0.02, items_max=2),
+            window=config.WindowSettings(batches_max=1),
+            park=config.ParkSettings(probe_min=0.05, probe_max=0.1),
         )
         await world.start()
         before = now_ms()

@@ -105,7 +105,7 @@ class KafkaConnection:
     """None: the system's certificate authorities."""
     tls_certificate_file: str | None = None
     tls_key_file: str | None = None
-    record_batch_bytes_max: int = config.Kafka().record_batch_bytes_max
+    record_batch_bytes_max: int = config.KafkaSettings().record_batch_bytes_max
     """Bytes that a record batch may have when it is decompressed."""
 
 

@@ -22,7 +22,7 @@ from daemon.core.memory import Memory, Retry
 from daemon.core.model import Change, Error, Item, Now, Rejection, RejectReason, Status
 from daemon.core.results import attempt_of
 from daemon.core.shard import Shard
-from daemon.core.step import Outcome
+from daemon.core.step import TaskOutcome
 from daemon.core.verdict import SubmitVerdict
 from daemon.core.waiting import Held, Waiting
 from daemon.log.port import Records
@@ -392,7 +392,7 @@ def freed_place_stays_idle(patch: Patch) -> None:
     settled = Shard._settled
 
     def done(shard: Shard, integration_id: str, now: Now) -> None:
-        shard._turned_away = False
+        shard._window_was_full = False
         settled(shard, integration_id, now)
 
     patch(Shard, "_settled", done)
@@ -479,7 +479,7 @@ def blind_poll_fails(patch: Patch) -> None:
             poll_answered(memory, batch, answer, ruling, body, now)
             return
         attempt = attempt_of(batch, Error("REMOTE.SERVICE_UNAVAILABLE", "no answer"))
-        settle._end_all(memory, batch, Outcome.FAILED, attempt, now)
+        settle._end_all(memory, batch, TaskOutcome.FAILED, attempt, now)
 
     patch(settle, "poll_answered", answered)
 

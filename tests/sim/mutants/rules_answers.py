@@ -170,7 +170,7 @@ def blindness_times_out(patch: Patch) -> None:
 def time_out_frees_the_course(patch: Patch) -> None:
     def time_out(memory: Memory, batch: Batch, now: Now) -> None:
         attempt = attempt_of(batch, settle.TASK_TIMED_OUT)
-        settle._end_all(memory, batch, settle.Outcome.TIMED_OUT, attempt, now)
+        settle._end_all(memory, batch, settle.TaskOutcome.TIMED_OUT, attempt, now)
 
     patch(settle, "_time_out", time_out)
 
