@@ -1,6 +1,6 @@
-"""Settings from the environment and an optional TOML file; the environment wins.
+"""Loads the settings from the environment and an optional TOML file; the environment takes precedence.
 
-The whole configuration is looked at before anything is said: one `ConfigError` lists every mistake.
+The whole configuration is checked before anything is reported: one `ConfigError` lists every mistake.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _SECRETS = {
     "kombo.api_key": "kombo.api_key_file",
     "kafka.sasl_password": "kafka.sasl_password_file",
 }
-"""What people write who expect to give a secret itself."""
+"""Names that users try when they expect to pass the secret itself."""
 
 
 class ConfigError(Exception):
-    """Everything that is wrong with the configuration, in one message for people."""
+    """All mistakes in the configuration, in one message."""
 
     def __init__(self, mistakes: list[str]) -> None:
         self.mistakes = mistakes
@@ -53,8 +53,8 @@ def load_settings(
 ) -> Settings:
     """Read, check and return the settings.
 
-    ``config_file`` defaults to what ``COURSESYNC_CONFIG`` names. An empty variable counts as not set.
-    ``unneeded`` names groups whose required settings may be missing: not every command calls the API.
+    `config_file` defaults to the file that `COURSESYNC_CONFIG` names. An empty variable counts as not set.
+    `unneeded` lists groups whose required settings may be missing, because not every command calls the API.
 
     Raises:
         ConfigError: with every mistake found.
@@ -82,8 +82,8 @@ def load_settings(
     ]
 
     settings = Settings(**{group: cls(**values[group]) for group, cls in groups().items()})
-    # A value that could not be read has left its default behind, so a relation that is broken now
-    # may be no mistake of the user's: those that name such a setting are left for the next run.
+    # A value that could not be parsed was replaced by its default, so a broken relation may not be the user's
+    # mistake. Relations that name such a setting are checked in the next run.
     unread = tuple(name for name in given if any(m.startswith(f"{name} (") for m in mistakes))
     mistakes += [rule for rule in broken_rules(settings) if not any(name in rule for name in unread)]
     if mistakes:
@@ -135,7 +135,7 @@ def _from_environment(
 
 
 def _unknown(name: str, known: list[str]) -> str:
-    """Never quotes the value: it may be a secret that was put in the wrong place."""
+    """The message never quotes the value, which may be a misplaced secret."""
     if name in _SECRETS:
         return f"is not a setting: secrets are read from files only; set {_SECRETS[name]} to the file's path"
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
@@ -143,7 +143,7 @@ def _unknown(name: str, known: list[str]) -> str:
 
 
 def _parse(setting: Setting, raw: Any) -> Any:
-    """The value of a setting from what the user wrote; raises ValueError."""
+    """Parse what the user wrote for a setting; raises ValueError."""
     kind = setting.column.kind
     if kind is ValueKind.DURATION:
         return _bounded(setting, parse_duration(raw), format_duration)
@@ -154,7 +154,7 @@ def _parse(setting: Setting, raw: Any) -> Any:
     if kind is ValueKind.NUMBER:
         return _bounded(setting, parse_float(raw), lambda number: f"{number:g}")
     if not isinstance(raw, str) or not raw.strip():
-        raise ValueError(f"{shown(raw)} is not a text; write it in quotes")
+        raise ValueError(f"{shown(raw)} is not text; write it in quotes")
     text = raw.strip()
     if kind is ValueKind.FILE:
         return _readable_file(text)
@@ -166,7 +166,9 @@ def _parse(setting: Setting, raw: Any) -> Any:
 def _bounded(setting: Setting, value: Any, spell: Any) -> Any:
     low, high = setting.column.low, setting.column.high
     if (low is not None and value < low) or (high is not None and value > high):
-        raise ValueError(f"{spell(value)} is out of range; at least {spell(low)} and at most {spell(high)}")
+        raise ValueError(
+            f"{spell(value)} is out of range: it must be at least {spell(low)} and at most {spell(high)}"
+        )
     return value
 
 
@@ -174,7 +176,7 @@ def _chosen(setting: Setting, text: str) -> str:
     for choice in setting.column.choices:
         if text.casefold() == choice.casefold():
             return choice
-    raise ValueError(f"{shown(text)} is none of {', '.join(setting.column.choices)}")
+    raise ValueError(f"{shown(text)} is not one of {', '.join(setting.column.choices)}")
 
 
 def _readable_file(text: str) -> Path:

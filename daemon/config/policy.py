@@ -1,6 +1,7 @@
-"""What may differ between integrations: asked as `policy(integration_id)`, and nowhere else read from the settings.
+"""The settings that may differ between integrations. Callers read them as `policy(integration_id)`, never
+from the settings directly.
 
-One policy holds for all of them now.
+At present one policy applies to all integrations.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from daemon.config.table import (
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The settings of one integration, by their groups in the table."""
+    """The settings of one integration, by their group in the table."""
 
     batch: BatchSettings
-    """Less `batch.linger`, which is the shard's."""
+    """Without `batch.linger`, which applies to the shard."""
     window: WindowSettings
-    """Less `window.batches_max_per_partition`, which is the shard's."""
+    """Without `window.batches_max_per_partition`, which applies to the shard."""
     task: TaskSettings
     poll: PollSettings
     retry: RetrySettings
@@ -33,7 +34,7 @@ class Policy:
 
 
 class Policies:
-    """`policies(integration_id)` answers at once, without I/O, and always the same."""
+    """`policies(integration_id)` returns immediately, does no I/O, and always returns the same policy."""
 
     def __init__(self, settings: Settings) -> None:
         self._default = Policy(
@@ -41,5 +42,5 @@ class Policies:
         )
 
     def __call__(self, integration_id: str) -> Policy:
-        del integration_id  # all have the same
+        del integration_id  # one policy applies to all
         return self._default

@@ -1,4 +1,4 @@
-"""The reference page of the settings, made from the table."""
+"""Generates the reference page of the settings from the table and the rules."""
 
 from __future__ import annotations
 
@@ -6,34 +6,35 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
+from daemon.config.rules import RULES
 from daemon.config.table import Setting, ValueKind, all_settings
 from daemon.config.units import format_duration, format_size
 
 _HEADER = """\
-<!-- Made from daemon/config/table.py by `python -m daemon.config`; do not edit here. -->
+<!-- Generated from daemon/config by `python -m daemon.config`; do not edit. -->
 # Configuration
 
-Every setting can be given in the environment or in a TOML file; the environment wins.
+Every setting can be given as an environment variable or in a TOML file. The environment takes precedence.
 
-* **Environment**: `COURSESYNC_` and the name in capitals, with `_` for the point:
+* **Environment**: `COURSESYNC_` plus the name in capitals, with `_` in place of the dot:
   `batch.linger` is `COURSESYNC_BATCH_LINGER`. An empty variable counts as not set. A variable that
-  begins with `COURSESYNC_` and belongs to no setting is a mistake.
-* **File**: named by `--config` or `COURSESYNC_CONFIG`; the first word of a name is a table:
+  starts with `COURSESYNC_` and does not belong to a setting is reported as a mistake.
+* **File**: given by `--config` or `COURSESYNC_CONFIG`. The first part of a name is a table:
 
   ```toml
   [batch]
   linger = "500ms"
   items_max = 50
   ```
-* **Helm**: `config` of the chart's values has the same names, `config.batch.linger`; see
-  [its page](../helm/course-sync-daemon/README.md#settings).
+* **Helm**: the values of the chart use the same names under `config`, for example `config.batch.linger`; see
+  [the chart's page](../helm/course-sync-daemon/README.md#settings).
 * **Durations** carry their unit: `500ms`, `15s`, `5m`, `24h`, `7d`. **Sizes**: `512KiB`, `1MiB`, or a
   plain number of bytes.
-* **Secrets** are only read from files, never from the environment, the command line or this file.
+* **Secrets** are read from files only, never from the environment, the command line or this file.
 
-All mistakes are told in one message, and the command ends with exit code 2. `coursesyncd check` goes
-further and looks at the broker, the topics and the API. What `kafka.sasl_username`, or the name in the client's
-certificate, must be allowed in Kafka is in [permissions.md](permissions.md).
+One message reports all mistakes, and the command exits with code 2. `coursesyncd check` also checks the broker,
+the topics and the API. [permissions.md](permissions.md) lists the Kafka permissions that the principal
+(`kafka.sasl_username`, or the name in the client certificate) needs.
 """
 
 
@@ -65,7 +66,7 @@ def _allowed(setting: Setting) -> str:
         return ", ".join(f"`{choice}`" for choice in column.choices)
     if column.low is not None:
         return f"`{_spelled(setting, column.low)}` to `{_spelled(setting, column.high)}`"
-    return "path of a file" if column.kind is ValueKind.FILE else "text"
+    return "file path" if column.kind is ValueKind.FILE else "text"
 
 
 def _spelled(setting: Setting, value: Any) -> str:
@@ -75,12 +76,8 @@ def _spelled(setting: Setting, value: Any) -> str:
 
 
 def _relations() -> Iterator[str]:
-    yield "## What must hold between them\n"
-    yield "Checked at start, each with a sentence that says why:\n"
-    yield "* `fence.lease` < `kafka.session_timeout` and `drain.timeout` < `kafka.session_timeout`"
-    yield "* `http.deadline` < `task.timeout`"
-    yield "* `poll.first_after` ≤ `poll.interval_max` ≤ `task.timeout`"
-    yield "* `retry.backoff_min` ≤ `retry.backoff_max`; `park.probe_min` ≤ `park.probe_max` ≤ `wait.age_max`"
-    yield "* `http.poll_share` leaves at least one call to polls and one to submissions"
-    yield "* the four topics have four names; SASL and TLS settings fit `kafka.security_protocol`"
-    yield "* `kombo.base_url` is https, except on 127.0.0.1\n"
+    yield "## Relations between settings\n"
+    yield "These rules are checked at start. A broken rule is reported with its reason.\n"
+    for rule in RULES:
+        yield f"* {rule.description}"
+    yield ""

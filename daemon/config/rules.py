@@ -1,80 +1,87 @@
-"""What must hold between settings, beyond each one's own bounds. Each broken rule is one sentence."""
+"""Relations between settings, beyond the bounds of each single setting.
+
+Each rule describes itself for the reference page, and yields one sentence for each way in which it is broken.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import astuple, fields
+from collections.abc import Callable, Iterator
+from dataclasses import astuple, dataclass, fields
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from daemon.config.table import Settings
+from daemon.config.table import Settings, ValueKind, all_settings
 from daemon.config.units import format_duration, shown
 
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})", re.ASCII)
 _TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_KINDS = {setting.name: setting.column.kind for setting in all_settings()}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    description: str
+    """What must hold, in Markdown, for the reference page."""
+    broken: Callable[[Settings], Iterator[str]]
+    """Sentences, each starting with the name of the setting to change; none if the rule holds."""
 
 
 def broken_rules(settings: Settings) -> Iterator[str]:
-    """Sentences, each beginning with the name of the setting to change."""
-    yield from _times(settings)
-    yield from _numbers(settings)
-    yield from _kafka(settings)
-    yield from _topics(settings)
-    yield from _kombo(settings)
+    """Sentences, each starting with the name of the setting to change."""
+    for rule in RULES:
+        yield from rule.broken(settings)
 
 
-def _times(settings: Settings) -> Iterator[str]:
-    """Pairs (smaller, larger, may they be equal, why)."""
-    s = settings
-    pairs = (
-        ("fence.lease", s.fence.lease, "kafka.session_timeout", s.kafka.session_timeout, False,
-         "a replica must stop sending before another one may take over"),
-        ("drain.timeout", s.drain.timeout, "kafka.session_timeout", s.kafka.session_timeout, False,
-         "a replica that drains longer loses its partitions before it is back"),
-        ("http.deadline", s.http.deadline, "task.timeout", s.task.timeout, False,
-         "a task would be given up before a poll of it can end"),
-        ("poll.first_after", s.poll.first_after, "poll.interval_max", s.poll.interval_max, True,
-         "intervals grow from the first to the largest"),
-        ("poll.interval_max", s.poll.interval_max, "task.timeout", s.task.timeout, True,
-         "a time-out is told by a poll's answer, so polls must come more often"),
-        ("retry.backoff_min", s.retry.backoff_min, "retry.backoff_max", s.retry.backoff_max, True,
-         "waits grow from the first to the largest"),
-        ("park.probe_min", s.park.probe_min, "park.probe_max", s.park.probe_max, True,
-         "waits grow from the first to the largest"),
-        ("park.probe_max", s.park.probe_max, "wait.age_max", s.wait.age_max, True,
-         "changes of a parked integration would fail without a probe"),
-    )  # fmt: skip
-    for small_name, small, large_name, large, may_equal, why in pairs:
-        if small > large or (small == large and not may_equal):
-            relation = "at most" if may_equal else "less than"
+def _less(smaller: str, larger: str, reason: str) -> Rule:
+    return _ordered(smaller, larger, "<", "less than", reason)
+
+
+def _at_most(smaller: str, larger: str, reason: str) -> Rule:
+    return _ordered(smaller, larger, "≤", "at most", reason)
+
+
+def _ordered(smaller: str, larger: str, sign: str, relation: str, reason: str) -> Rule:
+    def broken(settings: Settings) -> Iterator[str]:
+        low, high = _value(settings, smaller), _value(settings, larger)
+        if low > high or (low == high and sign == "<"):
             yield (
-                f"{small_name}: {format_duration(small)} must be {relation} {large_name}, "
-                f"which is {format_duration(large)}: {why}"
+                f"{smaller}: {_spelled(smaller, low)} must be {relation} {larger}, "
+                f"which is {_spelled(larger, high)}: {reason}"
             )
 
+    return Rule(f"`{smaller}` {sign} `{larger}`: {reason}", broken)
 
-def _numbers(settings: Settings) -> Iterator[str]:
-    kept = int(settings.http.in_flight_max * settings.http.poll_share)
-    if not 1 <= kept < settings.http.in_flight_max:
+
+def _value(settings: Settings, name: str) -> Any:
+    group, attribute = name.split(".")
+    return getattr(getattr(settings, group), attribute)
+
+
+def _spelled(name: str, value: Any) -> str:
+    return format_duration(value) if _KINDS[name] is ValueKind.DURATION else str(value)
+
+
+def _poll_share(settings: Settings) -> Iterator[str]:
+    reserved = int(settings.http.in_flight_max * settings.http.poll_share)
+    if not 1 <= reserved < settings.http.in_flight_max:
         yield (
             f"http.poll_share: {settings.http.poll_share:g} of http.in_flight_max ({settings.http.in_flight_max}) "
-            f"keeps {kept} calls for polls; at least one must be for polls and one for submissions"
-        )
-    window = settings.window
-    if window.batches_max > window.batches_max_per_partition:
-        yield (
-            f"window.batches_max: {window.batches_max} must be at most window.batches_max_per_partition, which is "
-            f"{window.batches_max_per_partition}: one integration can not have more than all of them together"
+            f"reserves {reserved} calls for polls; polls and submissions need at least one call each"
         )
 
 
-def _kafka(settings: Settings) -> Iterator[str]:
+def _brokers(settings: Settings) -> Iterator[str]:
     kafka = settings.kafka
     for server in kafka.bootstrap_servers.split(",") if kafka.bootstrap_servers else ():
         match = _HOST_AND_PORT.fullmatch(server.strip())
         if match is None or not 1 <= int(match[2]) <= 65535:
             yield f"kafka.bootstrap_servers: {shown(server)} is not host:port"
+
+
+def _sasl(settings: Settings) -> Iterator[str]:
+    kafka = settings.kafka
     sasl = {
         "kafka.sasl_mechanism": kafka.sasl_mechanism,
         "kafka.sasl_username": kafka.sasl_username,
@@ -83,12 +90,16 @@ def _kafka(settings: Settings) -> Iterator[str]:
     uses_sasl = kafka.security_protocol.startswith("SASL_")
     for name, value in sasl.items():
         if uses_sasl and value is None:
-            yield f"{name}: must be set, since kafka.security_protocol is {kafka.security_protocol}"
+            yield f"{name}: must be set because kafka.security_protocol is {kafka.security_protocol}"
         if not uses_sasl and value is not None:
             yield (
                 f"{name}: is set, but kafka.security_protocol is {kafka.security_protocol}, which does not log in; "
                 "SASL_SSL does"
             )
+
+
+def _tls(settings: Settings) -> Iterator[str]:
+    kafka = settings.kafka
     tls = {
         "kafka.tls_ca_file": kafka.tls_ca_file,
         "kafka.tls_certificate_file": kafka.tls_certificate_file,
@@ -100,42 +111,57 @@ def _kafka(settings: Settings) -> Iterator[str]:
                 f"{name}: is set, but kafka.security_protocol is {kafka.security_protocol}, which does not encrypt; "
                 "SSL and SASL_SSL do"
             )
+
+
+def _key_pair(settings: Settings) -> Iterator[str]:
+    kafka = settings.kafka
     if (kafka.tls_certificate_file is None) != (kafka.tls_key_file is None):
         missing = "tls_key_file" if kafka.tls_key_file is None else "tls_certificate_file"
-        yield f"kafka.{missing}: must be set too: a certificate and its key belong together"
+        yield f"kafka.{missing}: must be set as well: a certificate needs its private key"
 
 
-def _topics(settings: Settings) -> Iterator[str]:
-    names = dict(zip((f.name for f in fields(settings.topics)), astuple(settings.topics), strict=True))
+def _valid_topic_names(settings: Settings) -> Iterator[str]:
+    names = _topic_names(settings)
     for attribute, topic in names.items():
         if not _TOPIC_NAME.fullmatch(topic) or topic in (".", ".."):
             yield (
-                f"topics.{attribute}: {shown(topic)} is not a topic's name: 1 to 249 of letters, digits, "
-                "point, underscore and hyphen"
+                f"topics.{attribute}: {shown(topic)} is not a valid topic name; use 1 to 249 letters, digits, "
+                "dots, underscores and hyphens"
             )
+
+
+def _distinct_topics(settings: Settings) -> Iterator[str]:
+    names = _topic_names(settings)
     first_use: dict[str, str] = {}
     for attribute, topic in names.items():
         if topic in first_use:
-            yield f"topics.{attribute}: {shown(topic)} is the name of topics.{first_use[topic]} too"
+            yield f"topics.{attribute}: {shown(topic)} is also the name of topics.{first_use[topic]}; the four topics need different names"
         first_use.setdefault(topic, attribute)
 
 
-def _kombo(settings: Settings) -> Iterator[str]:
+def _topic_names(settings: Settings) -> dict[str, str]:
+    return dict(zip((f.name for f in fields(settings.topics)), astuple(settings.topics), strict=True))
+
+
+def _base_url(settings: Settings) -> Iterator[str]:
     url = _split_url(settings.kombo.base_url)
     if url is None or url.scheme not in ("http", "https") or url.username or url.query or url.fragment:
         yield (
-            f"kombo.base_url: {shown(settings.kombo.base_url)} is not an address such as https://api.kombo.dev/v1 "
-            "(no user name, no query)"
+            f"kombo.base_url: {shown(settings.kombo.base_url)} is not a URL such as https://api.kombo.dev/v1 "
+            "(without user name and query)"
         )
     elif url.scheme == "http" and url.hostname not in _LOOPBACK:
         yield (
             f"kombo.base_url: {shown(settings.kombo.base_url)} would send the API key in clear text; use https "
-            "(plain http is for 127.0.0.1 only)"
+            "(plain http is allowed for 127.0.0.1 only)"
         )
+
+
+def _proxy(settings: Settings) -> Iterator[str]:
     if settings.kombo.proxy is not None:
         proxy = _split_url(settings.kombo.proxy)
         if proxy is None or proxy.scheme != "http" or proxy.port is None:
-            yield "kombo.proxy: is not an address such as http://proxy.example:3128"
+            yield "kombo.proxy: is not a URL such as http://proxy.example:3128"
 
 
 def _split_url(text: str) -> SplitResult | None:
@@ -145,3 +171,63 @@ def _split_url(text: str) -> SplitResult | None:
     except ValueError:
         return None
     return url if url.hostname and port != 0 else None
+
+
+RULES = (
+    _less(
+        "fence.lease",
+        "kafka.session_timeout",
+        "a replica must stop sending before another replica can take over its partitions",
+    ),
+    _less(
+        "drain.timeout",
+        "kafka.session_timeout",
+        "a replica that drains for longer loses its partitions before it has restarted",
+    ),
+    _less("http.deadline", "task.timeout", "otherwise a task could time out before a poll of it can end"),
+    _at_most("poll.first_after", "poll.interval_max", "intervals grow from the first to the maximum"),
+    _at_most(
+        "poll.interval_max",
+        "task.timeout",
+        "only the answer to a poll can time a task out, so polls must be more frequent",
+    ),
+    _at_most("retry.backoff_min", "retry.backoff_max", "waits grow from the minimum to the maximum"),
+    _at_most("park.probe_min", "park.probe_max", "waits grow from the minimum to the maximum"),
+    _at_most(
+        "park.probe_max",
+        "wait.age_max",
+        "otherwise changes of a parked integration would fail without a probe",
+    ),
+    Rule(
+        "`http.poll_share` of `http.in_flight_max` leaves at least one call for polls and one for submissions",
+        _poll_share,
+    ),
+    _at_most(
+        "window.batches_max",
+        "window.batches_max_per_partition",
+        "one integration cannot have more open submissions than all integrations together",
+    ),
+    Rule("each entry of `kafka.bootstrap_servers` is `host:port`", _brokers),
+    Rule(
+        "`kafka.sasl_mechanism`, `kafka.sasl_username` and `kafka.sasl_password_file` are set if and only if "
+        "`kafka.security_protocol` is `SASL_PLAINTEXT` or `SASL_SSL`",
+        _sasl,
+    ),
+    Rule(
+        "`kafka.tls_ca_file`, `kafka.tls_certificate_file` and `kafka.tls_key_file` are set only if "
+        "`kafka.security_protocol` is `SSL` or `SASL_SSL`",
+        _tls,
+    ),
+    Rule("`kafka.tls_certificate_file` and `kafka.tls_key_file` are set together", _key_pair),
+    Rule(
+        "names of topics have 1 to 249 letters, digits, dots, underscores and hyphens",
+        _valid_topic_names,
+    ),
+    Rule("the four topics have different names", _distinct_topics),
+    Rule(
+        "`kombo.base_url` is an https URL without user name and query; http is allowed for 127.0.0.1 only",
+        _base_url,
+    ),
+    Rule("`kombo.proxy` is `http://host:port`", _proxy),
+)
+"""All rules, in the order in which broken ones are reported."""

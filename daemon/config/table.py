@@ -1,12 +1,12 @@
-"""The one table of settings: name, unit, default, bounds, meaning.
+"""The table of settings: name, unit, default, bounds, meaning.
 
-The dataclasses *are* the table. A field ``linger`` of the group ``batch`` is the setting
-``batch.linger``, read as ``settings.batch.linger``; the column helpers below put its unit, bounds and
-meaning into the field's metadata, from where the loader, the error messages and the reference page
-take them. Durations are seconds (float), sizes are bytes (int), an absent value is ``None``.
+The dataclasses are the table. A field `linger` of the group `batch` is the setting `batch.linger` and is read
+as `settings.batch.linger`. The column helpers below store its unit, bounds and meaning in the metadata of the
+field. The loader, the error messages and the reference page read them from there. Durations are seconds
+(float), sizes are bytes (int), an absent value is `None`.
 
-``Settings()`` holds the defaults and is what tests start from; the *required* settings are then
-empty, which only `load_settings` objects to.
+`Settings()` holds the defaults; tests start from it. Its *required* settings are empty, which only
+`load_settings` reports.
 """
 
 # ruff: noqa: RUF009 - the column helpers return dataclasses.field(), as attrs' and pydantic's do
@@ -36,7 +36,7 @@ class ValueKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What the table says of a setting besides its name and default."""
+    """What the table says about a setting besides its name and default."""
 
     kind: ValueKind
     meaning: str
@@ -101,38 +101,43 @@ def _file(meaning: str, *, required: bool = False) -> Any:
 class KafkaSettings:
     """The connection to Kafka and the consumer group."""
 
-    bootstrap_servers: str = _text(
-        "", "Brokers to start from, `host:port` separated by commas.", required=True
-    )
+    bootstrap_servers: str = _text("", "Bootstrap brokers: `host:port`, separated by commas.", required=True)
     security_protocol: str = _choice(
-        "PLAINTEXT", ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"), "How to talk to the brokers."
+        "PLAINTEXT",
+        ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
+        "Protocol of the connections to the brokers.",
     )
     sasl_mechanism: str | None = _choice(
-        None, ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"), "With a `SASL_…` protocol: how to log in."
+        None, ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"), "With a `SASL_…` protocol: the SASL mechanism."
     )
-    sasl_username: str | None = _text(None, "With a `SASL_…` protocol: the user's name.")
-    sasl_password_file: Path | None = _file("With a `SASL_…` protocol: file that holds the password.")
+    sasl_username: str | None = _text(None, "With a `SASL_…` protocol: the user name.")
+    sasl_password_file: Path | None = _file("With a `SASL_…` protocol: file that contains the password.")
     tls_ca_file: Path | None = _file(
-        "With `SSL` or `SASL_SSL`: PEM file of the authorities that are trusted instead of the system's own."
+        "With `SSL` or `SASL_SSL`: PEM file of the certificate authorities to trust instead of those of the "
+        "system."
     )
-    tls_certificate_file: Path | None = _file("PEM file of the client's certificate chain, for mutual TLS.")
+    tls_certificate_file: Path | None = _file("PEM file of the client certificate chain, for mutual TLS.")
     tls_key_file: Path | None = _file("PEM file of the client's private key, for mutual TLS.")
     group_id: str = _text("course-sync-daemon", "The consumer group that all replicas join.")
     group_instance_id: str | None = _text(
         None,
-        "Name of this replica that outlives its restarts (static membership): within `kafka.session_timeout` "
-        "a restarted replica has its partitions back and the others notice nothing. Each replica needs its own.",
+        "Name of this replica that stays the same across restarts (static membership). A replica that "
+        "restarts within `kafka.session_timeout` gets its partitions back without a rebalance. Each replica "
+        "needs its own name.",
     )
     session_timeout: float = _duration(
-        "45s", "6s", "30m", "A replica that is silent for so long loses its partitions to the others."
+        "45s",
+        "6s",
+        "30m",
+        "A replica that sends no heartbeat for this long loses its partitions to the other replicas.",
     )
     record_batch_bytes_max: int = _size(
         "32MiB",
         "4MiB",
         "1GiB",
-        "Size of a record batch (what a producer has sent at once) when it is decompressed. A larger one blocks its "
-        "partition. The default is 32 times what brokers accept by default, 1 MiB in compressed form. A process needs "
-        "this for each partition that it may hold.",
+        "Maximum decompressed size of a record batch (the records that a producer sent together). A larger batch "
+        "blocks its partition. The default is 32 times the default limit of brokers, 1 MiB compressed. A process "
+        "needs this much memory for each partition that it may hold.",
     )
 
 
@@ -143,8 +148,8 @@ class Topics:
     changes: str = _text("course-changes", "Input: course changes.")
     journal: str = _text(
         "course-sync-journal",
-        "The daemon's own state; as many partitions as the input. Its name is part of what fences replicas: "
-        "never change it while changes are under way.",
+        "State of the daemon. It must have as many partitions as the input. Its name is part of the "
+        "transactional ids that fence replicas: never change it while changes are in progress.",
     )
     results: str = _text("course-sync-results", "Output: one result per change.")
     dead_letters: str = _text("course-sync-dead-letters", "Output: the original bytes of rejected records.")
@@ -155,7 +160,7 @@ class InputSettings:
     start_at: str = _choice(
         "earliest",
         ("earliest", "latest"),
-        "Where to begin in a partition that this daemon has never read. Without effect afterwards.",
+        "Where to start reading a partition that this daemon has never read. It has no effect afterwards.",
     )
 
 
@@ -163,31 +168,34 @@ class InputSettings:
 class BatchSettings:
     """When changes are sealed into one submission."""
 
-    linger: float = _duration("1s", "0s", "5m", "The longest time that a change waits for company.")
-    items_max: int = _integer(100, 1, 1000, "Changes in one submission at most.")
+    linger: float = _duration(
+        "1s", "0s", "5m", "Maximum time that a change waits for other changes to share its batch."
+    )
+    items_max: int = _integer(100, 1, 1000, "Maximum number of changes in one submission.")
     bytes_max: int = _size(
         "512KiB",
         "4KiB",
         "1MiB",
-        "Size of one submission at most, its bookkeeping included; also of one change. Bounded by the journal's "
-        "`max.message.bytes` of 2 MiB, of which it may use half.",
+        "Maximum size of one submission, including its bookkeeping; also the maximum size of one change. "
+        "The upper bound is half of the journal's `max.message.bytes` of 2 MiB.",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class WindowSettings:
-    """How many submissions may be open: sealed, and their end not known."""
+    """How many submissions may be open, that is, sealed and without a known outcome."""
 
     batches_max: int = _integer(
-        8, 1, 1000, "Submissions of one integration per partition that may be open at the same time."
+        8, 1, 1000, "Maximum number of open submissions per integration and partition."
     )
     batches_max_per_partition: int = _integer(
         10_000,
         1,
         1_000_000,
-        "Submissions of all integrations together per partition that may be open at the same time, timed-out tasks "
-        "that are still watched included. From half of it on each integration has one at most, so that many slow "
-        "ones leave places to the others. With full submissions the default is a million changes under way.",
+        "Maximum number of open submissions per partition, over all integrations. Timed-out tasks that are "
+        "still watched count as well. Once half of the places are taken, each integration may have at most one open "
+        "submission, so that many slow integrations leave places to the others. With full submissions the "
+        "default corresponds to one million changes in progress.",
     )
 
 
@@ -196,18 +204,20 @@ class HttpSettings:
     """Calls to the API."""
 
     in_flight_max: int = _integer(
-        64, 2, 1000, "Calls in flight at most, over all integrations. Each needs an open file."
+        64, 2, 1000, "Maximum number of calls in flight, over all integrations. Each call needs an open file."
     )
     poll_share: float = _number(
-        0.25, 0.01, 0.99, "Share of `http.in_flight_max` and of the rate that is kept free for polls."
+        0.25, 0.01, 0.99, "Share of `http.in_flight_max` and of the rate that is reserved for polls."
     )
-    deadline: float = _duration("30s", "1s", "5m", "The whole of one call, from connecting to the last byte.")
+    deadline: float = _duration(
+        "30s", "1s", "5m", "Deadline of one call, from opening the connection to the last byte of the answer."
+    )
     requests_per_second_max: float | None = _number(
         None,
         0.1,
         10_000,
-        "Calls a second at most, submissions and polls of all integrations together, of which polls have "
-        "`http.poll_share` while there is more to do; for each process. Not set: no limit.",
+        "Maximum number of calls per second and process: submissions and polls of all integrations. Polls "
+        "get the share `http.poll_share` of it while submissions are waiting too. Not set: no limit.",
     )
 
 
@@ -217,20 +227,22 @@ class FenceSettings:
         "15s",
         "1s",
         "5m",
-        "A submission is only sent while the last commit began less than this ago; keeps a replica that was paused "
-        "from sending what another one has taken over.",
+        "A submission is sent only if the last commit began less than this long ago. This prevents a "
+        "replica that was paused from sending what another replica has taken over.",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class PollSettings:
-    """When a task is asked for."""
+    """When a task is polled."""
 
-    first_after: float = _duration("15s", "100ms", "1h", "From acceptance to the first poll.")
-    factor: float = _number(1.6, 1.0, 10.0, "Each interval is so many times the one before.")
-    interval_max: float = _duration(
-        "5m", "100ms", "24h", "The longest interval between two polls of one task."
+    first_after: float = _duration(
+        "15s", "100ms", "1h", "Time from acceptance of a submission to the first poll of its task."
     )
+    factor: float = _number(
+        1.6, 1.0, 10.0, "Each poll interval is the previous one multiplied by this factor."
+    )
+    interval_max: float = _duration("5m", "100ms", "24h", "Maximum interval between two polls of one task.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,35 +253,38 @@ class TaskSettings:
         "24h",
         "1s",
         "30d",
-        "A task that still is pending at this age, in API time, ends its changes as `TIMED_OUT`.",
+        "If a task is still pending at this age, in API time, its changes end as `TIMED_OUT`.",
     )
     watch_after_timeout: float = _duration(
         "24h",
         "0s",
         "30d",
-        "For so long a timed-out task is still watched, and its courses stay busy: it may apply its content late.",
+        "How long a timed-out task is still watched. Its courses stay busy for that time, because the task "
+        "may apply its content late.",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class RetrySettings:
-    """Attempts again after a failure that may pass."""
+    """Retries after a transient failure."""
 
     backoff_min: float = _duration(
-        "1s", "10ms", "1h", "The first wait before an attempt; doubles from there."
+        "1s", "10ms", "1h", "Wait before the first retry; it doubles with each further retry."
     )
-    backoff_max: float = _duration("60s", "10ms", "24h", "The longest wait between two attempts.")
+    backoff_max: float = _duration("60s", "10ms", "24h", "Maximum wait between two attempts.")
     attempts_max: int = _integer(
-        5, 1, 100, "Submissions of one change at most, when each failed for a passing reason."
+        5, 1, 100, "Maximum number of submissions of one change if each of them fails with a transient error."
     )
 
 
 @dataclass(frozen=True, slots=True)
 class ParkSettings:
-    """Integrations that need their customer: they wait alone, and are probed now and then."""
+    """Integrations that need action by their customer: they wait alone and are probed at growing intervals."""
 
-    probe_min: float = _duration("1m", "100ms", "24h", "The first wait before a probe; doubles from there.")
-    probe_max: float = _duration("30m", "100ms", "24h", "The longest wait between two probes.")
+    probe_min: float = _duration(
+        "1m", "100ms", "24h", "Wait before the first probe; it doubles with each further probe."
+    )
+    probe_max: float = _duration("30m", "100ms", "24h", "Maximum wait between two probes.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,34 +293,37 @@ class WaitSettings:
         "7d",
         "1s",
         "365d",
-        "A change that waited longer for a parked integration fails with the reason of the parking.",
+        "A change that has waited longer than this for a parked integration fails with the error that "
+        "parked the integration.",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class BacklogSettings:
-    """What is held back in memory and journal, and what happens when that is too much."""
+    """How many changes may wait in memory and journal, and what happens at the limit."""
 
-    courses_max: int = _integer(1_000_000, 1, 100_000_000, "Waiting courses per partition at most.")
+    courses_max: int = _integer(1_000_000, 1, 100_000_000, "Maximum number of waiting courses per partition.")
     courses_max_per_integration: int = _integer(
-        200_000, 1, 100_000_000, "Waiting courses of one integration per partition at most."
+        200_000, 1, 100_000_000, "Maximum number of waiting courses per integration and partition."
     )
     bytes_max: int = _size(
         "256MiB",
         "1MiB",
         "64GiB",
-        "Size of the courses in memory per partition at most: of those that wait, and of submissions that the API "
-        "has not accepted yet. A process needs this for each partition that it may hold, and about half a KiB for "
-        "each waiting course beside it. A low limit costs nothing but collapsing: what is not read stays in Kafka.",
+        "Maximum size of the courses in memory per partition: waiting courses, and submissions that the API "
+        "has not accepted yet. A process needs this much memory for each partition that it may hold, plus "
+        "about half a KiB for each waiting course. A low limit has one cost: fewer changes of a course "
+        "collapse into one. Records that are not read yet stay in Kafka.",
     )
     on_full: str = _choice(
         "pause",
         ("pause", "reject"),
-        "At a limit of the backlog. `pause`: the partition, with all of its integrations, is not read on until a tenth "
-        "of the limit is free. `reject`: it is read on, and a change whose course does not wait already ends "
-        "`REJECTED` with `COURSESYNC.BACKLOG_FULL` and a dead letter; only where newer versions of waiting courses "
-        "have grown to twice `backlog.bytes_max` the partition pauses too. In both cases a newer change takes the "
-        "place of one that waits, and nothing that was taken in before is given up.",
+        "What happens at a limit of the backlog. `pause`: reading of the partition, with all its "
+        "integrations, pauses until a tenth of the limit is free. `reject`: reading continues, and a change "
+        "of a course that is not waiting already ends `REJECTED` with `COURSESYNC.BACKLOG_FULL` and a dead "
+        "letter; the partition pauses only if newer versions of waiting courses have grown to twice "
+        "`backlog.bytes_max`. In both modes a newer change replaces the waiting change of its course, and "
+        "no change that was accepted before is dropped.",
     )
 
 
@@ -315,7 +333,7 @@ class DrainSettings:
         "20s",
         "0s",
         "10m",
-        "After SIGTERM: the time to finish the calls in flight. What remains is in the journal.",
+        "After SIGTERM: maximum time to finish the calls in flight. All other work is in the journal.",
     )
 
 
@@ -325,8 +343,9 @@ class WatchdogSettings:
         "60s",
         "45s",
         "10m",
-        "A process one of whose loops, or of whose calls to Kafka, is silent for so long writes the stacks of its "
-        "threads and ends. What Kafka's client does in good order takes up to 30 s.",
+        "If one of the loops of a process, or one of its calls to Kafka, makes no progress for this long, "
+        "the process writes the stacks of its threads and exits. Normal operations of the Kafka client take "
+        "up to 30 s.",
     )
 
 
@@ -335,15 +354,18 @@ class KomboSettings:
     """The API."""
 
     base_url: str = _text(
-        "https://api.kombo.dev/v1", "Where the API lives; `https://api.us.kombo.dev/v1` for the US region."
+        "https://api.kombo.dev/v1", "Base URL of the API; `https://api.us.kombo.dev/v1` for the US region."
     )
     api_key_file: Path = _file(
-        "File that holds the API key. Read again when the key is refused.", required=True
+        "File that contains the API key. The daemon reads it again when the API refuses the key.",
+        required=True,
     )
     proxy: str | None = _text(
-        None, "HTTP proxy, `http://host:port`. Proxy variables of the environment are not looked at."
+        None, "HTTP proxy, `http://host:port`. Proxy variables of the environment are ignored."
     )
-    ca_file: Path | None = _file("PEM file of the authorities that are trusted instead of the system's own.")
+    ca_file: Path | None = _file(
+        "PEM file of the certificate authorities to trust instead of those of the system."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,18 +373,22 @@ class AdminSettings:
     """The HTTP port for probes and metrics."""
 
     host: str = _text("0.0.0.0", "Address to listen on.")
-    port: int = _integer(8080, 0, 65535, "Port to listen on; 0 takes any free one, which the log then names.")
+    port: int = _integer(8080, 0, 65535, "Port to listen on. 0 picks a free port, which is logged.")
 
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    level: str = _choice("info", ("debug", "info", "warning", "error"), "The least severe messages to write.")
-    format: str = _choice("json", ("json", "console"), "`json` for machines, `console` for people.")
+    level: str = _choice(
+        "info", ("debug", "info", "warning", "error"), "Minimum severity of the messages to write."
+    )
+    format: str = _choice(
+        "json", ("json", "console"), "Format of the log lines: `json` for machines, `console` for people."
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings, grouped by the first word of their name."""
+    """All settings, grouped by the first part of their name."""
 
     kafka: KafkaSettings = field(default_factory=KafkaSettings)
     topics: Topics = field(default_factory=Topics)

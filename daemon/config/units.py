@@ -1,7 +1,7 @@
-"""Units of settings: text with a unit in, plain numbers out, and back again for the reference page.
+"""Units of settings: converts text with a unit to plain numbers, and back for the reference page.
 
-A duration is a number of seconds (float), a size a number of bytes (int). Every parser raises
-``ValueError`` whose message continues the sentence "the setting …".
+A duration is a number of seconds (float), a size a number of bytes (int). Every parser raises `ValueError`
+with a message that continues the sentence "the setting …".
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ _SHOWN_MAX = 100
 
 
 def shown(value: object) -> str:
-    """The value as an error message quotes it: bounded, and without anything that moves a terminal's cursor."""
+    """The value as an error message quotes it: bounded, and without control characters."""
     text = repr(value)
     return text if len(text) <= _SHOWN_MAX else text[: _SHOWN_MAX - 1] + "…"
 
 
 def parse_duration(value: object) -> float:
     """``"500ms"``, ``"15s"``, ``"5m"``, ``"24h"`` or ``"7d"`` in seconds."""
-    number, unit = _split(value, "a duration", "write for example 500ms, 15s, 5m, 24h or 7d")
+    number, unit = _split(value, "a duration", "for example, write 500ms, 15s, 5m, 24h or 7d")
     if unit not in DURATION_UNITS:
-        raise ValueError(f"{shown(value)} has no unit that is known; write one of ms, s, m, h, d, as in 15s")
+        raise ValueError(f"{shown(value)} has no known unit; use one of ms, s, m, h, d, for example 15s")
     return float(number) * DURATION_UNITS[unit]
 
 
@@ -33,11 +33,9 @@ def parse_size(value: object) -> int:
     """``"512KiB"``, ``"64MiB"`` or a plain number of bytes, in bytes."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    number, unit = _split(value, "a size", "write for example 512KiB, 1MiB or a number of bytes")
+    number, unit = _split(value, "a size", "for example, write 512KiB, 1MiB or a number of bytes")
     if unit not in SIZE_UNITS and unit != "":
-        raise ValueError(
-            f"{shown(value)} has no unit that is known; write one of B, KiB, MiB, GiB, as in 512KiB"
-        )
+        raise ValueError(f"{shown(value)} has no known unit; use one of B, KiB, MiB, GiB, for example 512KiB")
     size = float(number) * SIZE_UNITS.get(unit, 1)
     if not size.is_integer():
         raise ValueError(f"{shown(value)} is not a whole number of bytes")

@@ -166,7 +166,7 @@ def test_mistakes_in_the_configuration_end_with_code_2(environ):
     environ["COURSESYNC_BATCH_LINGER"] = "1"
     for command in (run(check, environ=environ), run(topics_group, "create", environ=environ)):
         assert command.exit_code == 2
-        assert "batch.linger (COURSESYNC_BATCH_LINGER): '1' has no unit" in command.output
+        assert "batch.linger (COURSESYNC_BATCH_LINGER): '1' has no known unit" in command.output
 
 
 def test_topics_can_be_made_without_an_api_key(environ):

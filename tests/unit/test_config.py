@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from daemon.config import BatchSettings, ConfigError, Settings, load_settings
 from daemon.config.reference import reference
-from daemon.config.rules import broken_rules
+from daemon.config.rules import RULES, broken_rules
 from daemon.config.table import ValueKind, all_settings
 from daemon.config.units import format_duration, format_size, parse_duration, parse_size
 from tests.sandbox import profile
@@ -80,7 +80,7 @@ def test_every_mistake_is_told_at_once(tmp_path):
         "did you mean poll.first_after?",
         "did you mean COURSESYNC_BATCH_LINGER?",
         "poll.factor",
-        "'30' has no unit",
+        "'30' has no known unit",
         "fence.lease: 50s must be less than kafka.session_timeout, which is 45s",
         "kafka.bootstrap_servers: must be set (COURSESYNC_KAFKA_BOOTSTRAP_SERVERS)",
         "kombo.api_key_file: must be set",
@@ -91,26 +91,26 @@ def test_every_mistake_is_told_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("variable", "value", "expected"),
     [
-        ("BATCH_LINGER", "1", "has no unit"),
-        ("BATCH_LINGER", "1 parsec", "has no unit that is known"),
+        ("BATCH_LINGER", "1", "has no known unit"),
+        ("BATCH_LINGER", "1 parsec", "has no known unit"),
         ("BATCH_LINGER", "-1s", "is not a duration"),
-        ("BATCH_LINGER", "6m", "6m is out of range; at least 0s and at most 5m"),
-        ("BATCH_BYTES_MAX", "2MiB", "2MiB is out of range; at least 4KiB and at most 1MiB"),
-        ("BATCH_BYTES_MAX", "512KB", "has no unit that is known; write one of B, KiB"),
+        ("BATCH_LINGER", "6m", "6m is out of range: it must be at least 0s and at most 5m"),
+        ("BATCH_BYTES_MAX", "2MiB", "2MiB is out of range: it must be at least 4KiB and at most 1MiB"),
+        ("BATCH_BYTES_MAX", "512KB", "has no known unit; use one of B, KiB"),
         ("BATCH_BYTES_MAX", "0.3B", "not a whole number of bytes"),
         ("BATCH_ITEMS_MAX", "1.5", "is not a whole number"),
         ("BATCH_ITEMS_MAX", "0", "0 is out of range"),
         ("HTTP_POLL_SHARE", "nan", "is not a number"),
-        ("LOG_LEVEL", "loud", "'loud' is none of debug, info, warning, error"),
+        ("LOG_LEVEL", "loud", "'loud' is not one of debug, info, warning, error"),
         ("KOMBO_CA_FILE", "/nowhere/ca.pem", "cannot be read: No such file"),
         ("KAFKA_BOOTSTRAP_SERVERS", "broker", "'broker' is not host:port"),
         ("KAFKA_BOOTSTRAP_SERVERS", "a:9092,b:99999", "'b:99999' is not host:port"),
-        ("KOMBO_BASE_URL", "api.kombo.dev/v1", "is not an address such as https"),
+        ("KOMBO_BASE_URL", "api.kombo.dev/v1", "is not a URL such as https"),
         ("KOMBO_BASE_URL", "http://api.kombo.dev/v1", "would send the API key in clear text"),
-        ("KOMBO_PROXY", "proxy:3128", "kombo.proxy: is not an address"),
-        ("TOPICS_RESULTS", "course-changes", "is the name of topics.changes too"),
-        ("TOPICS_RESULTS", "a b", "is not a topic's name"),
-        ("HTTP_IN_FLIGHT_MAX", "2", "keeps 0 calls for polls"),
+        ("KOMBO_PROXY", "proxy:3128", "kombo.proxy: is not a URL"),
+        ("TOPICS_RESULTS", "course-changes", "is also the name of topics.changes"),
+        ("TOPICS_RESULTS", "a b", "is not a valid topic name"),
+        ("HTTP_IN_FLIGHT_MAX", "2", "reserves 0 calls for polls"),
         ("POLL_FIRST_AFTER", "10m", "must be at most poll.interval_max, which is 5m"),
         ("POLL_INTERVAL_MAX", "24h", None),
         ("RETRY_BACKOFF_MIN", "2m", "must be at most retry.backoff_max"),
@@ -122,10 +122,10 @@ def test_every_mistake_is_told_at_once(tmp_path):
             "window.batches_max: 8 must be at most window.batches_max_per_",
         ),
         ("BACKLOG_COURSES_MAX", "1000", None),  # below the limit of one integration, which then says nothing
-        ("BACKLOG_ON_FULL", "drop", "'drop' is none of pause, reject"),
+        ("BACKLOG_ON_FULL", "drop", "'drop' is not one of pause, reject"),
         ("TASK_TIMEOUT", "20s", "http.deadline: 30s must be less than task.timeout"),
         ("DRAIN_TIMEOUT", "45s", "drain.timeout: 45s must be less than kafka.session_timeout"),
-        ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL", "kafka.sasl_username: must be set, since"),
+        ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL", "kafka.sasl_username: must be set because"),
         ("KAFKA_SASL_USERNAME", "me", "which does not log in; SASL_SSL does"),
     ],
 )
@@ -144,7 +144,7 @@ def test_certificate_and_key_belong_together(required, name):
         "COURSESYNC_KAFKA_SECURITY_PROTOCOL": "SSL",
     }
     (mistake,) = mistakes(environ)
-    assert "belong together" in mistake
+    assert "a certificate needs its private key" in mistake
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_certificate_and_key_belong_together(required, name):
     [
         ("[batch]\nlinger = 5\n", "5 is not a duration"),
         ("[batch]\nitems_max = true\n", "True is not a whole number"),
-        ("[log]\nlevel = 3\n", "3 is not a text"),
+        ("[log]\nlevel = 3\n", "3 is not text"),
         ("linger = '1s'\n", "is not a setting"),
         ("[batch]\nlinger = '1s\n", "is not TOML"),
     ],
@@ -189,7 +189,9 @@ def test_a_relation_is_not_reported_for_a_value_that_was_not_read(required):
     (mistake,) = mistakes(
         required | {"COURSESYNC_FENCE_LEASE": "50s", "COURSESYNC_KAFKA_SESSION_TIMEOUT": "60"}
     )
-    assert mistake.startswith("kafka.session_timeout (COURSESYNC_KAFKA_SESSION_TIMEOUT): '60' has no unit")
+    assert mistake.startswith(
+        "kafka.session_timeout (COURSESYNC_KAFKA_SESSION_TIMEOUT): '60' has no known unit"
+    )
 
 
 def test_what_a_command_does_not_need_may_be_missing(required):
@@ -252,3 +254,9 @@ def test_durations_survive_writing_and_reading(ms):
 @given(st.integers(0, 2**40))
 def test_sizes_survive_writing_and_reading(size):
     assert parse_size(format_size(size)) == size
+
+
+def test_the_page_lists_every_relation_that_is_checked():
+    listed = (DOCS / "configuration.md").read_text(encoding="utf-8").split("## Relations between settings")[1]
+    assert "`window.batches_max` ≤ `window.batches_max_per_partition`" in listed
+    assert listed.count("\n* ") == len(RULES)
