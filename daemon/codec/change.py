@@ -1,14 +1,14 @@
-r"""The wire format of the input: what publishers write, as msgspec structs.
+r"""The wire format of the input: the records of publishers, as msgspec structs.
 
-These structs are the validation *and* the published JSON Schema. A ``Meta`` carries the API's rule
-(source: the vendor's OpenAPI description, PostLmsCoursesBulkRequestBody), its description goes into
-the schema, and ``extra["expected"]`` completes the sentence "found …, expected …" of a rejection.
+These structs are the validation *and* the published JSON Schema. A ``Meta`` holds a rule of the API (source:
+the vendor's OpenAPI description, PostLmsCoursesBulkRequestBody). Its description goes into the schema, and
+``extra["expected"]`` completes the sentence "found …, expected …" of a rejection.
 
-Unknown fields are allowed everywhere and dropped. An optional field that is absent stays absent
-(``UNSET``), one that is null stays null: to the API these are two bodies.
+Unknown fields are allowed everywhere and dropped. An optional field that is absent stays absent (``UNSET``),
+and one that is null stays null: to the API these are two different bodies.
 
-Patterns end in ``$(?!\n)``: in Python a bare ``$`` accepts a trailing newline, and ``\Z`` is not known
-to the regular expressions of JSON Schema.
+Patterns end in ``$(?!\n)``, because in Python a plain ``$`` accepts a trailing newline, and the regular
+expressions of JSON Schema do not support ``\Z``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from msgspec import UNSET, Meta, UnsetType
 INTEGRATION_ID_MAX = 256
 ORIGIN_ID_MAX = 512
 CHANGE_ID_MAX = 256
-"""Characters. The ids travel in keys, headers and the journal, where everything is bounded (R7)."""
+"""Characters. The ids are part of keys, headers and the journal, which are all bounded (R7)."""
 
 UPSERTED = "course.upserted"
 DEACTIVATED = "course.deactivated"
@@ -35,9 +35,9 @@ IntegrationId = Annotated[
         min_length=1,
         max_length=INTEGRATION_ID_MAX,
         pattern=r"^[!-~]*$(?!\n)",
-        description="The Kombo integration to write to. It travels in an HTTP header.",
+        description="The Kombo integration to write to. It is sent in an HTTP header.",
         examples=["workday:HWUTwvyx2wLoSUHphiWVrp28"],
-        extra={"expected": f"1 to {INTEGRATION_ID_MAX} printable ASCII characters without a space"},
+        extra={"expected": f"1 to {INTEGRATION_ID_MAX} printable ASCII characters, no spaces"},
     ),
 ]
 OriginId = Annotated[
@@ -46,9 +46,9 @@ OriginId = Annotated[
         min_length=1,
         max_length=ORIGIN_ID_MAX,
         pattern=_NO_CONTROLS,
-        description="The publisher's own id of the course.",
+        description="The publisher's id of the course.",
         examples=["cybersecurity-101"],
-        extra={"expected": f"1 to {ORIGIN_ID_MAX} characters, none of them a control character"},
+        extra={"expected": f"1 to {ORIGIN_ID_MAX} characters, no control characters"},
     ),
 ]
 ChangeId = Annotated[
@@ -57,8 +57,9 @@ ChangeId = Annotated[
         min_length=1,
         max_length=CHANGE_ID_MAX,
         pattern=_NO_CONTROLS,
-        description="The publisher's own id of this change; comes back in the result. Equal ids are not deduplicated.",
-        extra={"expected": f"1 to {CHANGE_ID_MAX} characters, none of them a control character"},
+        description="The publisher's id of this change. The result repeats it. Changes with equal ids are "
+        "not deduplicated.",
+        extra={"expected": f"1 to {CHANGE_ID_MAX} characters, no control characters"},
     ),
 ]
 EventType = Annotated[
@@ -68,53 +69,54 @@ EventType = Annotated[
 EventTime = Annotated[
     str,
     Meta(
-        description="When it happened, ISO 8601. It informs and never orders: order is that of the records.",
+        description="When it happened, ISO 8601. For information only: changes are ordered by their "
+        "records, not by this time.",
         examples=["2026-11-23T10:00:00Z"],
-        extra={"expected": "a text such as 2026-11-23T10:00:00Z"},
+        extra={"expected": "text such as 2026-11-23T10:00:00Z"},
     ),
 ]
 CourseType = Annotated[
     Literal["EXTERNAL"],
     Meta(
-        description="The content stays with the publisher; the learning system links to `course_url`.",
+        description="The content stays with the publisher. The learning system links to `course_url`.",
         extra={"expected": '"EXTERNAL"'},
     ),
 ]
 Title = Annotated[
     str,
-    Meta(min_length=1, description="The course's title.", extra={"expected": "a text that is not empty"}),
+    Meta(min_length=1, description="The course's title.", extra={"expected": "text that is not empty"}),
 ]
 CourseUrl = Annotated[
     str,
     Meta(
         min_length=1,
         description="Link to the course itself.",
-        extra={"expected": "a URL (a text that is not empty)"},
+        extra={"expected": "a URL (text that is not empty)"},
     ),
 ]
-Description = Annotated[str, Meta(description="What the course is about.", extra={"expected": "a text"})]
-ThumbnailUrl = Annotated[str, Meta(description="Link to a picture.", extra={"expected": "a URL (a text)"})]
+Description = Annotated[str, Meta(description="What the course is about.", extra={"expected": "text"})]
+ThumbnailUrl = Annotated[str, Meta(description="Link to a picture.", extra={"expected": "a URL (text)"})]
 Duration = Annotated[
     int,
     Meta(
         gt=0,
         le=_INT64_MAX,
         description="Minutes.",
-        extra={"expected": "a whole number of minutes greater than 0 (64 bits at most)"},
+        extra={"expected": "a whole number of minutes greater than 0, at most 64 bits"},
     ),
 ]
 Language = Annotated[str, Meta(pattern=r"^[a-z]{2,3}(-[A-Z]{2})?$(?!\n)", examples=["en", "de-CH"])]
 Languages = Annotated[
     list[Language],
     Meta(
-        description="IETF language tags, the main one first.",
+        description="IETF language tags, the main language first.",
         extra={"expected": 'a list of language tags such as "en" or "de-CH"'},
     ),
 ]
 
 
 class Course(msgspec.Struct, frozen=True, gc=False):
-    """A course as the API takes it."""
+    """A course as the API accepts it."""
 
     type: CourseType
     title: Title
@@ -128,7 +130,7 @@ class Course(msgspec.Struct, frozen=True, gc=False):
 class CourseChange(msgspec.Struct, frozen=True, gc=False):
     """One change of one course, as plain JSON. Unknown fields are allowed and ignored.
 
-    All changes of one course must be in one partition: `integration_id` is the best key.
+    All changes of one course must be in one partition: `integration_id` is the best record key.
     """
 
     id: ChangeId
@@ -140,7 +142,7 @@ class CourseChange(msgspec.Struct, frozen=True, gc=False):
 
 
 class CourseChangeData(msgspec.Struct, frozen=True, gc=False):
-    """The data of a CloudEvent: the change without what the envelope says."""
+    """The data of a CloudEvent: the change without the attributes of the envelope."""
 
     integration_id: IntegrationId
     origin_id: OriginId
@@ -148,12 +150,14 @@ class CourseChangeData(msgspec.Struct, frozen=True, gc=False):
 
 
 class EventAttributes(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The attributes of a CloudEvent that matter here; in binary mode they are headers with ``ce_`` before."""
+    """The attributes of a CloudEvent that the daemon reads. In binary mode they are headers with the prefix
+    ``ce_``.
+    """
 
     specversion: Annotated[Literal["1.0"], Meta(extra={"expected": '"1.0"'})]
     id: ChangeId
     type: EventType
-    source: Annotated[str, Meta(extra={"expected": "a text"})] | UnsetType = UNSET
+    source: Annotated[str, Meta(extra={"expected": "text"})] | UnsetType = UNSET
     time: EventTime | UnsetType | None = UNSET
 
 
@@ -161,8 +165,8 @@ class CourseChangeEvent(EventAttributes, frozen=True, gc=False, kw_only=True):
     """One change of one course as a CloudEvent in structured mode, content type
     `application/cloudevents+json`.
 
-    In binary mode the attributes are the headers `ce_specversion`, `ce_id` and `ce_type`, and the
-    record's value is `data` alone. `source` is required by CloudEvents, but nothing here depends on it.
+    In binary mode the attributes are the headers `ce_specversion`, `ce_id` and `ce_type`, and the value of
+    the record is `data` alone. CloudEvents requires `source`; the daemon does not use it.
     """
 
     data: CourseChangeData

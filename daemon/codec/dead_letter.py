@@ -1,9 +1,9 @@
-"""The wire format of the dead letters: the rejected record as it came, and why, in headers.
+"""The wire format of the dead letters: the rejected record unchanged, with the reason in headers.
 
-Key, value and headers stay the publisher's own bytes, so that a repaired record can be published
-again from here. Ours come first and begin with ``coursesync-``. A record that would be too large for
-the topic is cut (R7); size and SHA-256 of the whole then stand in the headers beside its source, from
-where the original can be fetched while the input topic still has it.
+Key, value and headers keep the publisher's bytes, so that a repaired record can be published again from here.
+The daemon's headers come first and start with ``coursesync-``. A record that is too large for the topic is
+truncated (R7). Headers then give the size and the SHA-256 of the complete key or value, beside the position
+of the original, which can be fetched while the input topic retains it.
 """
 
 from __future__ import annotations
@@ -14,25 +14,26 @@ from daemon.codec.result import Encoded, cut
 from daemon.core.model import ERROR_CODE_CHARS_MAX, Rejection
 
 DEAD_LETTER_BYTES_MAX = 900_000
-"""Key, value and headers together; a topic with Kafka's default ``max.message.bytes`` of 1 MiB takes it."""
+"""Key, value and headers together. It fits a topic with Kafka's default ``max.message.bytes`` of 1 MiB."""
 
 PREFIX = "coursesync-"
 _REASON_MAX = 1000
 _PER_HEADER = 16
-"""Bytes of framing that a header costs, generously."""
+"""Upper bound of the framing bytes of one header."""
 
 HEADERS = {
     "coursesync-source": "`<topic>/<partition>/<offset>` of the rejected record; also the id of its result.",
-    "coursesync-reason": "The kind of mistake, one word of a closed list.",
+    "coursesync-reason": "The kind of mistake: one of a closed list of words.",
     "coursesync-error-code": "The `COURSESYNC.*` code of the result.",
-    "coursesync-error-message": "What is wrong, for people.",
-    "coursesync-value-size": "Only when the value was cut: its size in bytes.",
-    "coursesync-value-sha256": "Only when the value was cut: SHA-256 of the whole value, in hex.",
-    "coursesync-key-size": "Only when the key was cut: its size in bytes.",
-    "coursesync-key-sha256": "Only when the key was cut: SHA-256 of the whole key, in hex.",
-    "coursesync-headers-dropped": "Only when headers of the record did not fit: how many.",
+    "coursesync-error-message": "What is wrong, as text for people.",
+    "coursesync-value-size": "Present only if the value was truncated: its full size in bytes.",
+    "coursesync-value-sha256": "Present only if the value was truncated: SHA-256 of the full value, in hex.",
+    "coursesync-key-size": "Present only if the key was truncated: its full size in bytes.",
+    "coursesync-key-sha256": "Present only if the key was truncated: SHA-256 of the full key, in hex.",
+    "coursesync-headers-dropped": "Present only if headers of the record did not fit: the number of dropped "
+    "headers.",
 }
-"""Every header of ours, with its meaning; the schema of the headers is made from this."""
+"""Every header that the daemon adds, with its meaning. The schema of the headers is generated from it."""
 
 HEADERS_ALWAYS = (
     "coursesync-source",
@@ -45,11 +46,11 @@ HEADERS_ALWAYS = (
 def encode_dead_letter(
     rejection: Rejection, partition: int, *, changes_topic: str, max_bytes: int = DEAD_LETTER_BYTES_MAX
 ) -> Encoded:
-    """The record for the dead letters, at most ``max_bytes`` (at least 16 KiB) with all that is in it.
+    """The record for the dead letters, at most ``max_bytes`` in total (at least 16 KiB).
 
-    A quarter at most goes to the key and a quarter to the publisher's headers, the rest to the value.
+    At most a quarter goes to the key and a quarter to the publisher's headers; the rest goes to the value.
     """
-    assert max_bytes >= 16 * 1024, "no room for the headers that tell what was cut"
+    assert max_bytes >= 16 * 1024, "no room for the headers that describe what was truncated"
     headers = [
         ("coursesync-source", f"{changes_topic}/{partition}/{rejection.offset}".encode()),
         ("coursesync-reason", rejection.reason.value.encode()),
@@ -76,7 +77,7 @@ def encode_dead_letter(
 
 
 def _size_and_digest(part: str, content: bytes) -> list[tuple[str, bytes]]:
-    """What a cut part was, for the one who looks for the original."""
+    """Full size and digest of a truncated part, so that the original can be identified."""
     return [
         (f"{PREFIX}{part}-size", str(len(content)).encode()),
         (f"{PREFIX}{part}-sha256", hashlib.sha256(content).hexdigest().encode()),
@@ -86,10 +87,10 @@ def _size_and_digest(part: str, content: bytes) -> list[tuple[str, bytes]]:
 def _fitting(
     headers: tuple[tuple[str, bytes], ...], bytes_max: int
 ) -> tuple[tuple[tuple[str, bytes], ...], int]:
-    """The publisher's headers in order as long as they fit, and how many do not.
+    """The publisher's headers in order, as many as fit, and the number of those that do not fit.
 
-    A dead letter that was published again by hand carries our headers of the first time: those go,
-    or the new reason would stand beside the old one.
+    A dead letter that was published again by hand still has the daemon's headers of the first time. They are
+    removed, because otherwise both the old and the new reason would be present.
     """
     own = [header for header in headers if not header[0].startswith(PREFIX)]
     size = 0

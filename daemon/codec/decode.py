@@ -1,17 +1,17 @@
-"""Input records → changes, or rejections with a reason that a person understands.
+"""Decodes input records to changes, or to rejections with a reason for people.
 
-How it works: the good path is one pass of a msgspec decoder over the bytes, which validates, and one
-encoding of what was known (about 4 µs). Only when that fails are the same bytes looked at again,
-slowly and field by field, to say what is wrong and to save the ids for the result (`diagnose`).
+How it works: the fast path is one pass of a msgspec decoder over the bytes, which validates, and one encoding
+of the known fields (about 4 µs). Only if that fails does `diagnose` read the same bytes again, slowly and
+field by field, to describe the mistake and to recover the ids for the result.
 
-Three forms are told apart without parsing twice:
+Three forms are recognised without parsing twice:
 
 * CloudEvents in binary mode: a header ``ce_specversion``; the value is the data alone.
 * CloudEvents in structured mode: content type ``application/cloudevents+json``, or a member
-  ``specversion`` where a publisher sent no content type.
+  ``specversion`` if the publisher sent no content type.
 * Plain JSON: everything else.
 
-msgspec raises `UnicodeDecodeError` and `RecursionError` as well, which are no `MsgspecError`.
+msgspec also raises `UnicodeDecodeError` and `RecursionError`, which are not subclasses of `MsgspecError`.
 """
 
 from __future__ import annotations
@@ -43,8 +43,10 @@ from daemon.core.model import Change, Error, Rejection, RejectReason
 from daemon.core.upsert import UPSERT
 
 VALUE_BYTES_MAX = 8 * 1024 * 1024
-"""Eight times the largest item, for what is not submitted: other fields, and escapes, of which each takes six bytes for
-one. Brokers take more in compressed form only, and as objects in memory JSON may take 25 times its size."""
+"""Eight times the largest item. This leaves space for parts that are not submitted: other fields, and escapes of six
+bytes each. Brokers accept larger records in compressed form only. As objects in memory, JSON may take 25 times its
+size.
+"""
 
 _STRUCTURED = b"application/cloudevents+json"
 _STRUCTURED_BATCH = b"application/cloudevents-batch+json"
@@ -76,9 +78,9 @@ def decode_change(
     consumed_at: int,
     item_bytes_max: int,
 ) -> Change | Rejection:
-    """What one input record says. Never raises for anything that a record may hold.
+    """Decode one input record. Never raises, whatever the record contains.
 
-    ``consumed_at`` is the wall clock in ms; ``item_bytes_max`` the size of the largest item
+    ``consumed_at`` is the wall clock in ms. ``item_bytes_max`` is the size of the largest item
     (`Change.body`) that can be submitted, ``batch.bytes_max``.
     """
     try:
@@ -87,7 +89,7 @@ def decode_change(
         if len(value) > VALUE_BYTES_MAX:
             diagnosis = Diagnosis(
                 RejectReason.OVERSIZED,
-                f"the record's value has {len(value):,} bytes, more than are read of one: {VALUE_BYTES_MAX:,}",
+                f"the record's value has {len(value):,} bytes, but at most {VALUE_BYTES_MAX:,} bytes are read",
             )
             raise _RejectedError(diagnosis, salvaged_ids(value))
         if headers or b'"specversion"' in value:
@@ -100,8 +102,8 @@ def decode_change(
         if len(body) > item_bytes_max:
             diagnosis = Diagnosis(
                 RejectReason.OVERSIZED,
-                f"the course has {len(body):,} bytes as JSON, more than one submission may have: "
-                f"{item_bytes_max:,} (batch.bytes_max)",
+                f"the course has {len(body):,} bytes as JSON, but one submission may have at most "
+                f"{item_bytes_max:,} bytes (batch.bytes_max)",
             )
             raise _RejectedError(diagnosis, Ids(change_id, data.integration_id, data.origin_id))
     except _RejectedError as rejected:
@@ -133,13 +135,13 @@ def decode_change(
 
 
 _TOMBSTONE = (
-    "the record has no value (a tombstone), so it says nothing about a course; "
-    "publish a change with type course.upserted"
+    "the record has no value (a tombstone), so it contains no course; publish a change with type "
+    "course.upserted"
 )
 
 
 class _RejectedError(Exception):
-    """Leaves the decoding of one record; never leaves this module."""
+    """Ends the decoding of one record. It never leaves this module."""
 
     def __init__(self, diagnosis: Diagnosis, ids: Ids) -> None:
         super().__init__(diagnosis.message)
@@ -148,7 +150,7 @@ class _RejectedError(Exception):
 
 
 def _assert_utf8(value: bytes, ids: Ids) -> None:
-    """The JSON decoder does not look into the text of fields that it skips."""
+    """The JSON decoder does not check the text of fields that it skips."""
     try:
         value.decode()
     except UnicodeDecodeError as error:
@@ -166,7 +168,7 @@ def _decode_unmarked(value: bytes) -> tuple[str, CourseChange]:
 
 
 def _decode_marked(value: bytes, headers: Headers) -> tuple[str, CourseChange | CourseChangeData]:
-    """A record that has headers, or the word ``specversion`` somewhere: change id and data."""
+    """A record that has headers, or contains the text ``specversion``: change id and data."""
     content_type = b""
     attributes: dict[str, bytes] = {}
     for name, content in headers:
@@ -199,7 +201,7 @@ def _names_spec_version(value: bytes) -> bool:
 
 
 def _decode_binary(value: bytes, attributes: dict[str, bytes]) -> tuple[str, CourseChangeData]:
-    """CloudEvents in binary mode. The attributes go through the struct that a whole event has too."""
+    """CloudEvents in binary mode. The same struct validates the attributes as in a complete event."""
     text = {name: content.decode("utf-8", "backslashreplace") for name, content in attributes.items()}
     known = ("specversion", "id", "type", "source", "time")
     for name in known:

@@ -1,8 +1,8 @@
-"""What is wrong with a record that could not be decoded, in words for the person who published it.
+"""Describes what is wrong with a record that could not be decoded, for the person who published it.
 
-Slow on purpose, and only run on records that are rejected anyway. Each field is put through the same
-annotation that the fast decoder used, so the two cannot disagree; what is quoted of the record is cut
-to about a hundred characters.
+This code is deliberately slow: it runs only on records that are rejected. Each field is checked with the same
+annotation that the fast decoder used, so the two cannot disagree. Excerpts of the record are limited to about
+a hundred characters.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from daemon.core.model import RejectReason
 EXCERPT_MAX = 100
 MISTAKES_MAX = 5
 PARSED_BYTES_MAX = 1024 * 1024
-"""Size up to which a record is parsed a second time, with all its objects, to say better why it is no JSON."""
+"""Maximum size of a record that is parsed a second time, with all its objects, to describe better why it is not JSON."""
 
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _ID_FIELDS = ("id", "integration_id", "origin_id", "data.integration_id", "data.origin_id", "ce_id")
 _CONFLUENT_PREFIX = 5
-"""Magic byte 0 and a schema id of four bytes, as Confluent's serialisers write it."""
+"""Magic byte 0 and a schema id of four bytes, as written by Confluent's serialisers."""
 
 _ABSENT = msgspec.Raw()
 
@@ -49,7 +49,7 @@ class Diagnosis(NamedTuple):
 
 
 class Ids(NamedTuple):
-    """What is known of who a rejected record was about."""
+    """The ids that could be read from a rejected record."""
 
     change_id: str | None = None
     integration_id: str | None = None
@@ -63,7 +63,7 @@ class _Mistake(NamedTuple):
 
 
 def examine_plain(value: bytes, error: Exception) -> Diagnosis:
-    """Why ``value`` is no `CourseChange`; ``error`` is what the decoder said, for want of better."""
+    """Why ``value`` is not a `CourseChange`. ``error`` is the decoder's error, used if no mistake is found."""
     fields = _object(value)
     if isinstance(fields, Diagnosis):
         return fields
@@ -71,7 +71,7 @@ def examine_plain(value: bytes, error: Exception) -> Diagnosis:
 
 
 def examine_event(value: bytes, error: Exception) -> Diagnosis:
-    """Why ``value`` is no CloudEvent in structured mode with a course change in it."""
+    """Why ``value`` is not a CloudEvent in structured mode with a course change."""
     fields = _object(value)
     if isinstance(fields, Diagnosis):
         return fields
@@ -86,7 +86,7 @@ def examine_event(value: bytes, error: Exception) -> Diagnosis:
 
 
 def examine_data(value: bytes, envelope: bytes, error: Exception) -> Diagnosis:
-    """Why ``value`` is no data of a CloudEvent in binary mode, whose attributes are ``envelope``."""
+    """Why ``value`` is not the data of a CloudEvent in binary mode. ``envelope`` holds its attributes."""
     attributes = _decode_object(envelope)
     unsupported = _unsupported_type(attributes.get("type"), "header ce_type")
     if unsupported is not None:
@@ -102,7 +102,9 @@ def examine_data(value: bytes, envelope: bytes, error: Exception) -> Diagnosis:
 
 
 class _Members(msgspec.Struct):
-    """The members that may hold ids, unread. Others are skipped without an object for each: there may be millions."""
+    """The members that may contain ids, undecoded. Other members are skipped without creating an object for each,
+    because there may be millions.
+    """
 
     id: msgspec.Raw = _ABSENT
     integration_id: msgspec.Raw = _ABSENT
@@ -114,7 +116,7 @@ _decode_members = msgspec.json.Decoder(_Members).decode
 
 
 def salvaged_ids(value: bytes) -> Ids:
-    """The ids that can be read and would be valid; everything else of the record may be broken."""
+    """The ids that can be read and are valid. All other parts of the record may be broken."""
     try:
         members = inner = _decode_members(value)
     except DECODE_ERRORS:
@@ -132,7 +134,7 @@ def salvaged_ids(value: bytes) -> Ids:
 
 
 def excerpt(raw: bytes) -> str:
-    """What stands there, for a message: bounded, on one line."""
+    """The content for a message: bounded, on one line."""
     text = raw[: EXCERPT_MAX * 4].decode("utf-8", "backslashreplace")
     shown = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
     return shown if len(shown) <= EXCERPT_MAX else shown[: EXCERPT_MAX - 1] + "…"
@@ -142,13 +144,13 @@ def excerpt(raw: bytes) -> str:
 
 
 def _object(value: bytes) -> _RawObject | Diagnosis:
-    """The members of the JSON object that a record must be, unread; or why it is none."""
+    """The undecoded members of the JSON object that a record must be, or why it is not one."""
     try:
         return _decode_object(value)
     except msgspec.ValidationError:
         return Diagnosis(RejectReason.SCHEMA, f"the record is {_kind(value)}, expected a JSON object")
     except RecursionError:
-        return Diagnosis(RejectReason.MALFORMED, "the record is nested too deep to be read as JSON")
+        return Diagnosis(RejectReason.MALFORMED, "the record is nested too deeply to be read as JSON")
     except UnicodeDecodeError:
         return Diagnosis(RejectReason.MALFORMED, f"the record is not valid UTF-8: {excerpt(value)}")
     except msgspec.MsgspecError as error:
@@ -159,24 +161,24 @@ def _kind(value: bytes) -> str:
     content = value.lstrip()
     if content.startswith(b'"'):
         twice = content[1:2] == b"{"
-        return "a JSON string" + (" that holds JSON itself (serialised twice)" if twice else "")
+        return "a JSON string" + (" that contains JSON (serialised twice)" if twice else "")
     if content.startswith(b"["):
         return "a JSON array"
-    return f"JSON but no object: {excerpt(content)}"
+    return f"JSON, but not an object: {excerpt(content)}"
 
 
 def _not_json(value: bytes, error: Exception) -> str:
-    """The usual ways of not being JSON by name; the rest with the decoder's words and an excerpt."""
+    """Names the common ways of not being JSON. For others it quotes the decoder and an excerpt."""
     if not value.strip():
         return "the record's value is empty, expected a JSON object"
     if value[0] == 0 and len(value) >= _CONFLUENT_PREFIX:
         schema_id = int.from_bytes(value[1:_CONFLUENT_PREFIX], "big")
         return (
-            f"the record is in Confluent's wire format (magic byte 0, schema id {schema_id}), which a schema "
-            "registry's serialiser writes; publish plain JSON instead"
+            f"the record is in Confluent's wire format (magic byte 0, schema id {schema_id}), as written by the "
+            "serialiser of a schema registry; publish plain JSON instead"
         )
     if value.startswith(b"\xef\xbb\xbf"):
-        return "the record begins with a byte order mark; publish UTF-8 without one"
+        return "the record starts with a byte order mark; publish UTF-8 without one"
     if value.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "the record looks like UTF-16; publish UTF-8"
     try:
@@ -186,9 +188,9 @@ def _not_json(value: bytes, error: Exception) -> str:
     except UnicodeDecodeError:
         return f"the record is not valid UTF-8: {excerpt(value)}"
     except (ValueError, RecursionError):
-        return f"the record is not JSON: {_decoder_message(error)}; it begins with: {excerpt(value)}"
+        return f"the record is not JSON: {_decoder_message(error)}; it starts with: {excerpt(value)}"
     return (
-        "the record holds something that not every reader of JSON accepts, such as NaN or half of a surrogate "
+        "the record contains something that not every JSON parser accepts, such as NaN or half of a surrogate "
         f"pair (\\ud800): {_decoder_message(error)}"
     )
 
@@ -198,7 +200,7 @@ def _decoder_message(error: Exception) -> str:
 
 
 def _unsupported_type(raw: msgspec.Raw | None, path: str) -> Diagnosis | None:
-    """A type that is well written but not ours; everything else of such a record is of no interest."""
+    """A well-formed type that is not supported. The other fields of such a record are not examined."""
     found = _read(raw, str)
     if found is None or found == UPSERTED or not found:
         return None
@@ -218,7 +220,7 @@ def _unsupported_type(raw: msgspec.Raw | None, path: str) -> Diagnosis | None:
 def _diagnosis(mistakes: Iterator[_Mistake] | tuple[_Mistake, ...], error: Exception) -> Diagnosis:
     found = list(mistakes)
     if not found:
-        # The fast decoder refused what each field's own check accepts.
+        # The fast decoder rejected a record although the check of each field accepts it.
         malformed = (
             isinstance(error, UnicodeDecodeError | RecursionError) or type(error) is msgspec.DecodeError
         )
@@ -259,7 +261,7 @@ def _mistake(path: str, raw: msgspec.Raw, error: Exception, expected: str) -> _M
     if isinstance(error, UnicodeDecodeError):
         return _Mistake(path, f"is not valid UTF-8: {excerpt(content)}", RejectReason.MALFORMED)
     if isinstance(error, RecursionError):
-        return _Mistake(path, "is nested too deep", RejectReason.MALFORMED)
+        return _Mistake(path, "is nested too deeply", RejectReason.MALFORMED)
     length = ""
     if content.startswith(b'"') and len(content) > EXCERPT_MAX:
         text = _read(raw, str)
@@ -276,17 +278,17 @@ def _reason(path: str, content: bytes) -> RejectReason:
 
 
 def _expected(annotation: Any) -> str:
-    """The ``expected`` of the annotation's ``Meta``, wherever in it that stands."""
+    """The ``expected`` text of the annotation's ``Meta``, at any level of the annotation."""
     for part in (annotation, *typing.get_args(annotation)):
         for meta in getattr(part, "__metadata__", ()):
             if meta.extra and "expected" in meta.extra:
                 optional = type(None) in typing.get_args(annotation)
                 return str(meta.extra["expected"]) + (" or null" if optional else "")
-    raise LookupError(f"{annotation} says nothing of what is expected")
+    raise LookupError(f"{annotation} does not say what is expected")
 
 
 def _read(raw: msgspec.Raw | None, annotation: Any) -> Any:
-    """The value of a member, or None where it is absent or not valid."""
+    """The value of a member, or None if it is absent or not valid."""
     if raw is None or raw == _ABSENT:
         return None
     try:

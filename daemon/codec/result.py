@@ -1,8 +1,8 @@
 """The wire format of the output: results and corrections as CloudEvents in structured mode.
 
-One ``content-type`` header instead of seven ``ce_*`` headers, which cost as much again as the whole
-encoding. Everything that came from outside is bounded here (R7): one text that does not fit into a
-record would fail its transaction for ever.
+Structured mode needs one ``content-type`` header. Binary mode would need seven ``ce_*`` headers, which cost
+as much again as the whole encoding. All text from outside is bounded here (R7), because one text that does
+not fit into a record would make its transaction fail forever.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class Source(msgspec.Struct, frozen=True, gc=False):
 
 
 class SyncError(msgspec.Struct, frozen=True, gc=False):
-    """Why. The API's error object, or one of the daemon's own (codes `COURSESYNC.*`)."""
+    """The error: the API's error object, or one of the daemon's own (codes `COURSESYNC.*`)."""
 
-    code: Annotated[str | None, Meta(description="Stable; decide by this one, never by the text.")]
+    code: Annotated[str | None, Meta(description="Stable. Base decisions on the code, never on the text.")]
     title: str | None
-    message: Annotated[str, Meta(description=f"For people; cut at {MESSAGE_MAX} characters.")]
-    log_url: Annotated[str | None, Meta(description="Where the vendor shows more.")]
+    message: Annotated[str, Meta(description=f"Text for people, at most {MESSAGE_MAX} characters.")]
+    log_url: Annotated[str | None, Meta(description="Link to details at the vendor.")]
 
 
 class SyncResult(msgspec.Struct, frozen=True, gc=False):
@@ -61,38 +61,37 @@ class SyncResult(msgspec.Struct, frozen=True, gc=False):
     status: Annotated[
         Status,
         Meta(
-            description="SUCCEEDED: the API reported the course as written. FAILED: it did not take it. TIMED_OUT: the "
-            "task was still pending at its time-out; a correction may follow. SUPERSEDED: never sent, a newer change "
-            "of the course took its place. REJECTED: the record was no acceptable change; its bytes are in the dead "
+            description="SUCCEEDED: the API reported the course as written. FAILED: the course was not "
+            "accepted. TIMED_OUT: the task was still pending at its time-out; a correction may "
+            "follow. SUPERSEDED: never sent, because a newer change of the course replaced it. "
+            "REJECTED: the record was not an acceptable change; its bytes are in the dead "
             "letters."
         ),
     ]
-    integration_id: Annotated[str | None, Meta(description="Null where a rejected record told none.")]
-    origin_id: Annotated[str | None, Meta(description="Null where a rejected record told none.")]
+    integration_id: Annotated[str | None, Meta(description="Null if a rejected record had no valid one.")]
+    origin_id: Annotated[str | None, Meta(description="Null if a rejected record had no valid one.")]
     change_id: Annotated[
-        str | None, Meta(description="The `id` of the change; null where a rejected record had none.")
+        str | None, Meta(description="The `id` of the change; null if a rejected record had no valid one.")
     ]
-    change: Annotated[
-        Source, Meta(description="The input record that ends here: the identity of the change.")
-    ]
-    course_id: Annotated[str | None, Meta(description="Kombo's id of the course, when it succeeded.")]
+    change: Annotated[Source, Meta(description="The input record of the change: its identity.")]
+    course_id: Annotated[str | None, Meta(description="Kombo's id of the course, if the change succeeded.")]
     error: SyncError | None
-    superseded_by: Annotated[Source | None, Meta(description="The input record with the newer change.")]
+    superseded_by: Annotated[Source | None, Meta(description="The input record of the newer change.")]
     batch_id: str | None
-    task_id: Annotated[str | None, Meta(description="The API's task.")]
-    attempts: Annotated[int, Meta(ge=0, description="Submissions that this change was part of.")]
+    task_id: Annotated[str | None, Meta(description="The id of the API's task.")]
+    attempts: Annotated[int, Meta(ge=0, description="Number of submissions that this change was part of.")]
     consumed_at: _Time
     submitted_at: Annotated[_Time | None, Meta(description="When the API accepted the submission.")]
-    completed_at: Annotated[_Time | None, Meta(description="The API's own time of completion.")]
+    completed_at: Annotated[_Time | None, Meta(description="When the task completed, by the API's clock.")]
     resolved_at: _Time
 
 
 class SyncResultEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The one record that ends a change, as a CloudEvent in structured mode.
 
-    READ THE RESULTS WITH `isolation.level=read_committed`. Results are written in Kafka transactions: a consumer
-    with `read_uncommitted`, which is the default of the Java client and of kafka-python, also sees results of aborted
-    transactions, which never happened, and counts changes twice.
+    READ THE RESULTS WITH `isolation.level=read_committed`. Results are written in Kafka transactions. A
+    consumer with `read_uncommitted`, which is the default of the Java client and of kafka-python, also sees
+    results of aborted transactions, which are not valid, and counts changes twice.
     """
 
     specversion: Literal["1.0"]
@@ -103,7 +102,7 @@ class SyncResultEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     source: Annotated[str, Meta(examples=["/course-sync-daemon/course-sync-journal"])]
     type: Literal["course.sync.resolved"]
     subject: Annotated[
-        str | UnsetType, Meta(description="The origin id; absent where a rejected record told none.")
+        str | UnsetType, Meta(description="The origin id; absent if a rejected record had no valid one.")
     ] = UNSET
     time: _Time
     datacontenttype: Literal["application/json"]
@@ -111,17 +110,17 @@ class SyncResultEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class SyncCorrectionEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The late truth about a change that ended as `TIMED_OUT`: its task came to an end after all. The result that
-    was published stays what it is; this record has another type, another id and another key.
+    """The final outcome of a change that ended as `TIMED_OUT`, published when its task ended later. The
+    published result remains unchanged; this record has another type, another id and another key.
 
-    READ IT WITH `isolation.level=read_committed`, as the results.
+    READ IT WITH `isolation.level=read_committed`, like the results.
     """
 
     specversion: Literal["1.0"]
     id: Annotated[
         str,
         Meta(
-            description="The id of the result and `/correction`.",
+            description="The id of the result, followed by `/correction`.",
             examples=["course-changes/3/1042/correction"],
         ),
     ]
@@ -134,7 +133,7 @@ class SyncCorrectionEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 def encode_result(result: Result, partition: int, *, changes_topic: str, journal_topic: str) -> Encoded:
-    """The record for the results topic; key ``[integration_id, origin_id]``, with nulls when not known."""
+    """The record for the results topic. Key: ``[integration_id, origin_id]``, null where not known."""
     data = _data(result, partition, changes_topic)
     event = SyncResultEvent(
         specversion="1.0",
@@ -152,7 +151,7 @@ def encode_result(result: Result, partition: int, *, changes_topic: str, journal
 def encode_correction(
     correction: Correction, partition: int, *, changes_topic: str, journal_topic: str
 ) -> Encoded:
-    """The record for the results topic; key ``[integration_id, origin_id, "correction"]``."""
+    """The record for the results topic. Key: ``[integration_id, origin_id, "correction"]``."""
     result = correction.result
     data = _data(result, partition, changes_topic)
     event = SyncCorrectionEvent(
@@ -169,7 +168,7 @@ def encode_correction(
 
 
 def cut(text: str, length: int) -> str:
-    """At most ``length`` characters, the last one an ellipsis where something is missing."""
+    """At most ``length`` characters. The last one is an ellipsis if the text was truncated."""
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
@@ -200,7 +199,7 @@ def _error(error: Error) -> SyncError:
         code=_cut_optional(error.code, ERROR_CODE_CHARS_MAX),
         title=_cut_optional(error.title, TITLE_MAX),
         message=cut(error.message, MESSAGE_MAX),
-        # A link that was cut leads nowhere.
+        # A truncated link does not work.
         log_url=None if log_url is None or len(log_url) > LOG_URL_CHARS_MAX else log_url,
     )
 

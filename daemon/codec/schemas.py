@@ -1,7 +1,7 @@
-"""The JSON Schemas of the wire formats, made from the structs that the daemon itself uses.
+"""Generates the JSON Schemas of the wire formats from the structs that the daemon uses.
 
-``python -m daemon.codec.schemas schemas`` writes them into the folder of that name; a test fails when
-the published files and the code differ.
+``python -m daemon.codec.schemas schemas`` writes them into the folder of that name. A test fails if the
+published files and the code differ.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STRUCTS: dict[str, type] = {
 
 
 def schemas() -> dict[str, bytes]:
-    """File name → content of every schema."""
+    """Maps the file name of every schema to its content."""
     documents = {name: msgspec.json.schema(struct) for name, struct in STRUCTS.items()}
     documents["dead-letter-headers"] = _dead_letter_headers()
     return {f"{name}.schema.json": _rendered(name, document) for name, document in documents.items()}
@@ -49,9 +49,9 @@ def _dead_letter_headers() -> dict[str, Any]:
     return {
         "title": "DeadLetterHeaders",
         "description": (
-            "The headers that the daemon adds to a rejected record in the dead letters, as one object of name and "
-            "text (UTF-8). Key, value and the record's own headers are the publisher's bytes.\n\nREAD THE DEAD LETTERS "
-            "WITH `isolation.level=read_committed`, as the results."
+            "The headers that the daemon adds to a rejected record in the dead letters, as one object of names and "
+            "texts (UTF-8). Key, value and the record's own headers are the publisher's bytes.\n\nREAD THE DEAD LETTERS "
+            "WITH `isolation.level=read_committed`, like the results."
         ),
         "type": "object",
         "properties": properties,
@@ -69,7 +69,9 @@ def _rendered(name: str, document: dict[str, Any]) -> bytes:
 
 
 def _with_plain_text(node: Any) -> Any:
-    """The same document with each description's line breaks as paragraphs only, not as the source wraps."""
+    """The same document. In descriptions, line breaks remain only between paragraphs, not where the source
+    wraps.
+    """
     if isinstance(node, list):
         return [_with_plain_text(entry) for entry in node]
     if not isinstance(node, dict):

@@ -1,4 +1,4 @@
-"""Times as the topics carry them: ISO 8601, UTC, milliseconds."""
+"""Times in the topics: ISO 8601, UTC, milliseconds."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from functools import lru_cache
 
 _FIRST_MS = -62_135_596_800_000
 _LAST_MS = 253_402_300_799_999
-"""What ISO 8601 can say with four digits for the year."""
+"""The range of ISO 8601 with four digits for the year."""
 
 
 def iso_ms(epoch_ms: int) -> str:
-    """1764000000123 → ``2025-11-24T16:00:00.123Z``; a time outside the years 1 to 9999 becomes the nearest one that
-    can be written, since no time that comes in from outside may fail the transaction that it goes out with (R7).
+    """1764000000123 → ``2025-11-24T16:00:00.123Z``. A time outside the years 1 to 9999 becomes the nearest
+    one that can be written, because no time from outside may make the transaction fail that publishes it
+    (R7).
 
-    Results of one second share most of the work.
+    The conversion of each second is cached for the results of that second.
     """
     seconds, ms = divmod(min(max(epoch_ms, _FIRST_MS), _LAST_MS), 1000)
     return f"{_second(seconds)}.{ms:03d}Z"
