@@ -1,1 +1,3 @@
-"""The Kombo API: an httpx client and its wire formats; every quirk of the client lives in this room."""
+"""The client of the Kombo API: an httpx client and its wire formats. All workarounds for that client are in
+this package.
+"""

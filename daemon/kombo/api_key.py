@@ -1,22 +1,22 @@
-"""The API key, from a mounted file. It is in no log, error or repr."""
+"""The API key, read from a mounted file. It never appears in a log, an error or a repr."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 _BYTES_MAX = 4096
-"""A key has some 40 characters; a file that is larger is the wrong file."""
+"""A key has about 40 characters; a larger file is the wrong file."""
 
 
 class ApiKeyError(Exception):
-    """There is no usable key in the file. The message names the file and says what to do."""
+    """The file contains no usable key. The message names the file and the remedy."""
 
 
 class ApiKeyFile:
-    """The key as the file had it when it was last read; `changed` reads it again.
+    """The key as of the last time the file was read; `changed` reads the file again.
 
     Raises:
-        ApiKeyError: at construction, when the file holds no usable key.
+        ApiKeyError: at construction, if the file contains no usable key.
     """
 
     __slots__ = ("_key", "path", "problem")
@@ -25,16 +25,16 @@ class ApiKeyFile:
         self.path = path
         self._key = _read(path)
         self.problem: str | None = None
-        """Why the last `changed` could not read a key; None when it could."""
+        """Why the last `changed` could not read a key; None if it could."""
 
     def current(self) -> str:
         return self._key
 
     def changed(self) -> bool:
-        """Read the file again; True when it holds another key than before, which is used from now on.
+        """Read the file again. Returns True if it contains a different key, which is used from now on.
 
-        A file that is missing or half written keeps the key in use: secrets are replaced under a
-        running process. Then `problem` says what is wrong.
+        If the file is missing or incomplete, the current key stays in use, because secrets are replaced while
+        the process runs. `problem` then describes the error.
         """
         try:
             key = _read(self.path)
@@ -57,15 +57,15 @@ def _read(path: Path) -> str:
             content = file.read(_BYTES_MAX + 1)
     except OSError as error:
         raise ApiKeyError(
-            f"{path}: the API key cannot be read ({error.strerror}); mount the secret there, readable for "
-            "this user, or name another file"
+            f"{path}: cannot read the API key ({error.strerror}); mount the secret there, readable by "
+            "this user, or set kombo.api_key_file to another file"
         ) from None
     key = content.strip()
     if not key:
-        raise ApiKeyError(f"{path}: the file is empty; put the API key into it, and nothing else")
+        raise ApiKeyError(f"{path}: the file is empty; write the API key into it, and nothing else")
     if len(content) > _BYTES_MAX or not all(0x21 <= byte <= 0x7E for byte in key):
         raise ApiKeyError(
             f"{path}: this is not an API key (one line of visible ASCII characters without spaces); "
-            "put the key into the file, and nothing else"
+            "write the key into the file, and nothing else"
         )
     return key.decode("ascii")

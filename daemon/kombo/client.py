@@ -1,17 +1,18 @@
-"""The client of the Kombo API: httpx on aiohttp's transport, with every quirk of that pair kept in here.
+"""The client of the Kombo API: httpx on the transport of aiohttp. All workarounds for these two libraries are
+here.
 
-What the layers below do, and what this module makes of it:
+What the libraries do, and how this module handles it:
 
-* Exceptions are named by chance (a connection that was reset after the request is a ``ConnectTimeout``,
-  a garbled status line a bare aiohttp error). So no exception type means "not sent", all of them become
-  a `NoAnswer`, and the trouble in it is for logs and metrics only (R13).
-* No time-out of theirs bounds a reply that drips or a peer that stops reading. One deadline holds for the
-  whole call, from waiting for a connection to the last byte.
-* A connection that is closed goes on sending what is buffered, so a POST could arrive long after its
-  deadline. A call that failed or was cancelled resets its connection instead (R6).
-* Cookies are kept and replayed by both layers, redirects followed, proxies taken from the environment,
-  bodies decompressed without a bound. All of that is switched off.
-* A GET is silently sent again by aiohttp when a kept connection turns out to be closed. A POST is not.
+* The type of an exception is not reliable: a connection that is reset after the request raises
+  ``ConnectTimeout``, a garbled status line raises a bare aiohttp error. No exception type proves that the
+  request was not sent. All of them become a `NoAnswer`; its `reason` is for logs and metrics only (R13).
+* None of their time-outs bounds a reply that arrives in small pieces, or a peer that stops reading. One
+  deadline bounds the whole call, from waiting for a connection to the last byte.
+* A closed connection goes on sending its buffer, so a POST could arrive long after its deadline. A call that
+  failed or was cancelled resets its connection instead (R6).
+* Both libraries keep and replay cookies, follow redirects, take proxies from the environment, and decompress
+  bodies without a bound. All of that is disabled.
+* aiohttp silently repeats a GET if a pooled connection turns out to be closed. It does not repeat a POST.
 """
 
 from __future__ import annotations
@@ -42,24 +43,28 @@ from daemon.core.upsert import UPSERT
 from daemon.kombo import wire
 
 ANSWER_BYTES_MAX = 8 * 1024 * 1024
-"""Largest body read. 16 times the largest submission, so that each of its items may fail at length."""
+"""Maximum size of a body. It is 16 times the largest submission, so that each of its items may fail with a
+long message.
+"""
 KEEP_ALIVE_SECONDS = 15.0
-"""Shorter than any usual server's, so that it is we who close an idle connection: a POST into one that the
-server is just closing has unknown fate.
+"""Shorter than the keep-alive of common servers, so that this client closes idle connections. A POST on a
+connection that the server is closing at that moment has unknown fate.
 """
 _SECRET_CHARS_MIN = 8
-"""A shorter key is a developer's; cutting it out of answers would cut out words."""
+"""A shorter key is a test key. Replacing it in answers would also replace ordinary words."""
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 Observe = Callable[[str, str, float], None]
-"""Endpoint (``submit``, ``poll``), status (``2xx`` … ``5xx``, ``429`` or a `NoAnswerReason`), seconds."""
+"""Arguments: endpoint (``submit``, ``poll``), status (``2xx`` … ``5xx``, ``429`` or a `NoAnswerReason`),
+seconds.
+"""
 
 _Answer = TypeVar("_Answer", SubmitAnswer, PollAnswer)
 _Raw = tuple[int, Mapping[str, str], bytes]
 
 
 class KomboSetupError(Exception):
-    """The client cannot be made from these settings. The message says which, and what to do."""
+    """The client cannot be created from these settings. The message names the setting and the remedy."""
 
 
 class _Call(NamedTuple):
@@ -72,21 +77,21 @@ class _Call(NamedTuple):
 
 class ApiKeySource(Protocol):
     def current(self) -> str:
-        """The key to use from now on."""
+        """The key for the next call."""
         ...
 
 
 class KomboClient:
-    """`KomboApi` over HTTP. Use it inside one event loop; `close` it in the end.
+    """`KomboApi` over HTTP. Use it inside one event loop; `close` it at the end.
 
     Args:
         base_url: with the version, for example ``https://api.kombo.dev/v1``.
-        api_key_source: asked before each call.
+        api_key_source: read before each call.
         deadline: seconds for a whole call.
-        in_flight_max: connections at most; a call beyond waits for one, within its deadline.
-        proxy: ``http://[user:password@]host:port``. Those of the environment are ignored.
-        ca_file: PEM file of the authorities to trust instead of the bundled ones.
-        observe: told about every call that ended (not about one that was cancelled).
+        in_flight_max: maximum number of connections. A further call waits for one, within its deadline.
+        proxy: ``http://[user:password@]host:port``. Proxies of the environment are ignored.
+        ca_file: PEM file of the certificate authorities to trust instead of the bundled ones.
+        observe: called after every call that ended, but not after a call that was cancelled.
 
     Raises:
         KomboSetupError: `ca_file` cannot be used.
@@ -120,7 +125,7 @@ class KomboClient:
                 "User-Agent": f"course-sync-daemon/{__version__}",
             },
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            timeout=None,  # noqa: S113 - the deadline of `_exchange` holds for the whole call
+            timeout=None,  # noqa: S113 - the deadline in `_exchange` bounds the whole call
             follow_redirects=False,
             trust_env=False,
         )
@@ -136,17 +141,18 @@ class KomboClient:
         )
 
     async def poll(self, integration_id: str, task_id: str) -> PollAnswer:
-        """GET the task; twice where a kept connection was closed under the first one."""
+        """GET the task. The GET is sent twice if a pooled connection was closed during the first one."""
 
         def understand(raw: _Raw) -> PollAnswer:
             return wire.parse_poll(task_id, *raw, now=_wall_clock())
 
-        # What is no Unicode text (a lone surrogate) cannot be a task's id: let the API say so.
+        # A text that is not valid Unicode (a lone surrogate) cannot be the id of a task: the API answers
+        # that.
         url = f"{self._bulk_url}/{quote(task_id, safe='', errors='replace')}"
         return await self._call(_Call("poll", "GET", url, integration_id, None), understand)
 
     async def close(self) -> None:
-        """Close all connections; calls in flight end with `NoAnswer`. Idempotent."""
+        """Close all connections. Calls in flight end with `NoAnswer`. Idempotent."""
         await self._http.aclose()
 
     async def _call(self, call: _Call, understand: Callable[[_Raw], _Answer]) -> _Answer | NoAnswer:
@@ -156,9 +162,9 @@ class KomboClient:
         try:
             answer = understand(await self._exchange(call, key))
         except TimeoutError:
-            answer = NoAnswer(NoAnswerReason.TIMEOUT, f"no whole answer within {self._deadline:g} s")
+            answer = NoAnswer(NoAnswerReason.TIMEOUT, f"no complete answer within {self._deadline:g} s")
         except Exception as error:
-            # Whatever it was, there is no answer; nobody above could make more of the exception.
+            # Whatever failed, there is no answer, and no caller could use the exception.
             answer = NoAnswer(_no_answer_reason(error), self._without_secrets(_describe(error), key))
         if self._observe is not None:
             self._observe(call.endpoint, _status_label(answer), time.monotonic() - started)
@@ -179,12 +185,13 @@ class KomboClient:
                     body = await _read(response)
                 finally:
                     await response.aclose()
-                    # It and its stream know each other: without this they wait for the collector of garbage.
+                    # The response and its stream reference each other; without this they wait for the garbage
+                    # collector.
                     del response.stream
         return response.status_code, response.headers, self._without_key(body, key)
 
     def _open_session(self) -> aiohttp.ClientSession:
-        """Called by the transport at the first request, inside the loop."""
+        """The transport calls this at the first request, inside the event loop."""
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=self._in_flight_max,
@@ -198,7 +205,7 @@ class KomboClient:
         )
 
     def _without_key(self, body: bytes, key: str) -> bytes:
-        """A proxy's error page may quote our header; what we read of it is logged and published."""
+        """The error page of a proxy may quote our header, and answers are logged and published."""
         return body.replace(key.encode("ascii"), b"[key]") if len(key) >= _SECRET_CHARS_MIN else body
 
     def _without_secrets(self, text: str, key: str) -> str:
@@ -216,7 +223,7 @@ class AnswerTooLargeError(Exception):
 
 
 async def _read(response: httpx.Response) -> bytes:
-    """The body as it came over the wire: not decompressed, so the bound is on what memory it takes."""
+    """The body as received. It is not decompressed, so the bound applies to the memory that it takes."""
     parts: list[bytes] = []
     size = 0
     async for part in response.aiter_raw():
@@ -232,11 +239,11 @@ async def _read(response: httpx.Response) -> bytes:
 # --- connections ----------------------------------------------------------------------------------
 
 _used: ContextVar[list[tuple[Connection, asyncio.Transport]]] = ContextVar("used")
-"""The connections that the current call has been written to."""
+"""The connections that the current call was written to."""
 
 
 class _NotedRequest(ClientRequest):
-    """Notes which connection a request goes out on; aiohttp itself tells only once it was answered."""
+    """Records the connection of a request. aiohttp itself exposes it only after the answer."""
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         if isinstance(conn.transport, asyncio.Transport):
@@ -246,7 +253,9 @@ class _NotedRequest(ClientRequest):
 
 @contextlib.contextmanager
 def _reset_on_failure() -> Iterator[None]:
-    """Whatever ends the call early drops its connection, with all that is buffered here and in the kernel."""
+    """If the call ends early for any reason, drop its connection with everything buffered here and in the
+    kernel.
+    """
     used: list[tuple[Connection, asyncio.Transport]] = []
     token = _used.set(used)
     try:
@@ -275,16 +284,16 @@ def _tls(ca_file: Path | None) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(ca_file))
     except (OSError, ssl.SSLError) as error:
         raise KomboSetupError(
-            f"kombo.ca_file: {ca_file} cannot be used as a bundle of certificates ({error}); "
-            "name a PEM file with the certificate of your authority"
+            f"kombo.ca_file: {ca_file} cannot be used as a certificate bundle ({error}); "
+            "set it to a PEM file with the certificate of your certificate authority"
         ) from None
 
 
-# --- what went wrong, for logs and metrics --------------------------------------------------------
+# --- reasons, for logs and metrics ----------------------------------------------------------------
 
 
 def _cause(error: BaseException) -> BaseException:
-    """The exception of aiohttp where the transport has put httpx's nearest one around it."""
+    """The exception of aiohttp that the transport has wrapped into the nearest one of httpx."""
     cause = error.__cause__
     return cause if isinstance(error, httpx.HTTPError) and cause is not None else error
 
@@ -299,7 +308,7 @@ def _no_answer_reason(error: BaseException) -> NoAnswerReason:
 
 
 def _describe(error: BaseException) -> str:
-    """Never the repr: aiohttp's shows the request's headers."""
+    """Never uses the repr, because aiohttp's shows the headers of the request."""
     cause = _cause(error)
     text = f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
     return text[: wire.DETAIL_CHARS_MAX]

@@ -1,4 +1,4 @@
-"""The port to the API: two calls, answers as data. They never raise for what the network does."""
+"""The port to the API: two calls that return answers as data. They never raise because of network errors."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from daemon.core.operation import Operation
 
 class KomboApi(Protocol):
     async def submit(self, operation: Operation, integration_id: str, body: bytes) -> SubmitAnswer:
-        """The call that this operation is, with exactly these bytes; returns within the total deadline."""
+        """Make the call of this operation with exactly these bytes. Returns within the total deadline."""
         ...
 
     async def poll(self, integration_id: str, task_id: str) -> PollAnswer:
-        """GET /lms/courses/bulk/{task_id}; returns within the total deadline."""
+        """GET /lms/courses/bulk/{task_id}. Returns within the total deadline."""
         ...
 
     async def close(self) -> None: ...

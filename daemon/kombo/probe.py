@@ -1,8 +1,9 @@
-"""Whether the API takes our key, and whether our clock agrees with its: for ``coursesyncd check``.
+"""Checks whether the API accepts the API key, and whether the local clock agrees with the API's: for
+``coursesyncd check``.
 
-The question asked does no harm: the status of a task that cannot exist, for an integration that cannot
-exist. The API looks at the key first, so any refusal of its own but that of the key or of our address
-means that the key is good.
+The request has no side effects: it asks for the status of a task that cannot exist, for an integration that
+cannot exist. The API checks the key first. Any refusal by the API other than that of the key or of our
+address means that the key is valid.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ INTEGRATION_ID = "coursesyncd:check"
 TASK_ID = "coursesyncd-check"
 
 _REFUSED_BECAUSE = {
-    "PLATFORM.AUTHENTICATION_INVALID": "the API refuses the API key; put a valid one into its file",
-    "PLATFORM.IP_NOT_WHITELISTED": "the API refuses our address; add it to the allowed ones of the API key",
+    "PLATFORM.AUTHENTICATION_INVALID": "the API refuses the API key; write a valid key into the file kombo.api_key_file",
+    "PLATFORM.IP_NOT_WHITELISTED": "the API refuses our IP address; add it to the allowed addresses of the API key",
 }
 
 
@@ -27,35 +28,37 @@ class KeyState(StrEnum):
     ACCEPTED = "accepted"
     REFUSED = "refused"
     UNKNOWN = "unknown"
-    """The API could not be asked, or the answer says nothing about the key."""
+    """The API could not be reached, or its answer says nothing about the key."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyCheck:
     key: KeyState
     message: str
-    """For people: what was found, and what to do."""
+    """Text for people: the finding and the remedy."""
     clock_ahead: float | None
-    """Seconds by which our clock is ahead of the API's, to about a second; None where it told no time."""
+    """Seconds by which the local clock is ahead of the API's, to about a second; None if the answer had no
+    time.
+    """
 
 
 async def check_key(api: KomboApi, wall_clock: Callable[[], int]) -> KeyCheck:
-    """Ask once; `wall_clock` tells ms since the epoch. Never raises for what the network does."""
+    """Make one call. `wall_clock` returns ms since the epoch. Never raises because of network errors."""
     asked = wall_clock()
     answer = await api.poll(INTEGRATION_ID, TASK_ID)
     halfway = (asked + wall_clock()) / 2
     if isinstance(answer, NoAnswer):
         return KeyCheck(
             KeyState.UNKNOWN,
-            f"no answer ({answer.reason}: {answer.detail}); look at kombo.base_url, kombo.proxy, kombo.ca_file and the network",
+            f"no answer ({answer.reason}: {answer.detail}); check kombo.base_url, kombo.proxy, kombo.ca_file and the network",
             None,
         )
     if not isinstance(answer, Refused):
         return KeyCheck(
-            KeyState.UNKNOWN, "the API knows a task that cannot exist; look at kombo.base_url", None
+            KeyState.UNKNOWN, "the API returned a task that cannot exist; check kombo.base_url", None
         )
     key, message = _judge(answer)
-    # The Date header is cut to the second; half a second later is the best guess.
+    # The Date header has whole seconds; adding half a second is the best estimate.
     ahead = None if answer.api_time is None else (halfway - answer.api_time - 500) / 1000
     return KeyCheck(key, message, ahead)
 
@@ -65,17 +68,20 @@ def _judge(answer: Refused) -> tuple[KeyState, str]:
     if code in _REFUSED_BECAUSE:
         return KeyState.REFUSED, f"{_REFUSED_BECAUSE[code]} ({code}, HTTP {status})"
     if code is None and status in (401, 403):
-        return KeyState.REFUSED, f"HTTP {status} without an error code: the API key or our address is refused"
+        return (
+            KeyState.REFUSED,
+            f"HTTP {status} without an error code: the API refuses the API key or our IP address",
+        )
     if status == 429 or status >= 500:
         return KeyState.UNKNOWN, f"the API is busy or down (HTTP {status}); try again"
     if code is None and status != 404:
         return (
             KeyState.UNKNOWN,
-            f"HTTP {status} without an error code; look at kombo.base_url and kombo.proxy",
+            f"HTTP {status} without an error code; check kombo.base_url and kombo.proxy",
         )
     if code is None:
         return KeyState.ACCEPTED, (
-            "the API accepts the API key (it told no error code, HTTP 404: if submissions are refused like that, "
-            "look at kombo.base_url)"
+            "the API accepts the API key (HTTP 404 without an error code; if submissions get the same answer, "
+            "check kombo.base_url)"
         )
     return KeyState.ACCEPTED, "the API accepts the API key"

@@ -1,26 +1,26 @@
-"""What an HTTP answer of the API means, as a pure function of its status, header fields and bytes.
+"""Parses HTTP answers of the API. The result is a pure function of status, header fields and bytes.
 
-How it works. Anything but 2xx is a refusal, and `error.code` is taken from it where there is one. A 2xx
-must be in the form that the vendor documents, in one of the two spellings that his guide and his OpenAPI
-description use; otherwise it is no answer at all. So a captive portal's 200, a cut-off body or a status
-that this version does not know can delay a change, but never end one::
+How it works: any status other than 2xx is a refusal, with its `error.code` if it has one. A 2xx must have the
+documented form, in one of the two variants that the vendor's guide and OpenAPI description use
+(`docs/kombo-api.md`). Otherwise it is not understood. So the 200 of a captive portal, a truncated body, or a
+status that this version does not know can delay a change, but never end one::
 
     2xx, documented form  → Accepted · TaskPending · TaskCompleted · TaskFailed
     2xx, anything else    → NoAnswer(protocol_error)
-    3xx, 4xx, 5xx         → Refused, `error.code` None where no error object came
+    3xx, 4xx, 5xx         → Refused, `error.code` None if there is no error object
     1xx, 6xx and above    → NoAnswer(protocol_error)
 
-An answer whose times cannot be true is not understood either (R14). They decide what is fresh and what has timed
-out, and one wrong time must not decide that for later tasks. `created_at` and `completed_at` must lie in the years
-2000 to 2099 and not more than `AHEAD_MAX_MS` after the answer's own `Date`. A `Date` that is a day or more away from
-our own clock is ignored; then, and where there is none, our own clock stands in for it.
+An answer with implausible times is not understood either (R14). These times decide which task is fresh and
+which has timed out, so one wrong time must not affect later tasks. `created_at` and `completed_at` must be in
+the years 2000 to 2099 and at most `AHEAD_MAX_MS` after the answer's own `Date`. A `Date` that differs from
+the local clock by a day or more is ignored. If the `Date` is ignored or missing, the local clock is used
+instead.
 
-Inside a completed task the doubt stays with the entry that gives rise to it: one entry that can not be
-understood is a failure without a code, which the verdicts send again, and its 99 neighbours keep their
-outcomes. Which items are missing, repeated or foreign is for the core to find: all entries that name an
-item are passed on, in order.
+In a completed task, one entry that is not understood affects only that item: it becomes a failure without a
+code, which is resubmitted, and the other 99 items keep their outcomes. The core detects items that are
+missing, repeated or unknown: all entries that name an item are passed on, in order.
 
-Nothing here raises, whatever the bytes are. Every text that leaves is bounded (R7).
+Nothing here raises, whatever the bytes are. All returned text is bounded (R7).
 """
 
 from __future__ import annotations
@@ -49,19 +49,23 @@ from daemon.core.answers import (
 from daemon.core.model import API_ID_CHARS_MAX, ERROR_CODE_CHARS_MAX, LOG_URL_CHARS_MAX, Error
 
 MESSAGE_CHARS_MAX = 1000
-"""Messages may quote a whole answer of the connected system; a person needs its beginning."""
+"""A message may quote a whole answer of the connected system. Its beginning is enough for a person."""
 WARNINGS_MAX = 20
 DETAIL_CHARS_MAX = 300
 RETRY_AFTER_SECONDS_MAX = 86_400.0
-"""A longer wait is a misconfigured proxy's, or a date read with a wrong clock."""
+"""A longer wait comes from a misconfigured proxy, or from a date that was read with a wrong clock."""
 
 AHEAD_MAX_MS = 300_000
-"""How far a task's times may be after the answer's `Date`: clocks of one API's servers differ by less."""
+"""Maximum time by which the times of a task may be after the `Date` of the answer. The clocks of one API's
+servers differ by less.
+"""
 DATE_OFF_MAX_MS = 86_400_000
-"""How far a `Date` may be from our own clock: more than a wrong time zone, on either side."""
+"""Maximum difference between a `Date` and the local clock. It is more than a wrong time zone on either side
+explains.
+"""
 TIME_MIN_MS = 946_684_800_000
 TIME_END_MS = 4_102_444_800_000
-"""Start of the years 2000 and 2100."""
+"""Start of the year 2000 and of the year 2100."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -82,7 +86,7 @@ class _SubmitBody(msgspec.Struct):
 
 
 class _Task(msgspec.Struct):
-    """All three forms of a task; what each of them must have is checked by `_task_answer`."""
+    """All three forms of a task. `_task_answer` checks the fields that each form requires."""
 
     task_id: str
     status: Literal["PENDING", "COMPLETED", "FAILED"]
@@ -101,15 +105,15 @@ _Body = TypeVar("_Body", _SubmitBody, _PollBody)
 
 _JSON = msgspec.json.Decoder()
 
-# Invalid UTF-8 and deep nesting are no MsgspecError.
+# Invalid UTF-8 and deep nesting do not raise MsgspecError.
 _DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def parse_submit(status: int, headers: Mapping[str, str], body: bytes, now: int) -> SubmitAnswer:
-    """The answer to ``POST /lms/courses/bulk``.
+    """Parse the answer to ``POST /lms/courses/bulk``.
 
-    `headers` is looked up with lower-case names. `now` is the wall clock in ms; it stands in for a ``Date`` that
-    is missing or absurd.
+    `headers` is read with lower-case names. `now` is the wall clock in ms. It replaces a ``Date`` that is
+    missing or implausible.
     """
     if (early := _not_a_success(status, headers, body, now)) is not None:
         return early
@@ -118,9 +122,9 @@ def parse_submit(status: int, headers: Mapping[str, str], body: bytes, now: int)
     except _DECODE_ERRORS as error:
         return _undocumented(status, str(error))
     task_id = answer.data.task_id
-    # A dot segment would vanish from the address that the task is polled at.
+    # A dot segment would be removed from the URL that polls the task.
     if not 0 < len(task_id) <= API_ID_CHARS_MAX or task_id in (".", ".."):
-        return _undocumented(status, f"a task_id of {len(task_id)} characters that cannot be one")
+        return _undocumented(status, f"task_id has {len(task_id)} characters and is not a valid id")
     return Accepted(
         task_id=task_id,
         warnings=_warnings(answer.warnings),
@@ -131,9 +135,9 @@ def parse_submit(status: int, headers: Mapping[str, str], body: bytes, now: int)
 
 
 def parse_poll(task_id: str, status: int, headers: Mapping[str, str], body: bytes, now: int) -> PollAnswer:
-    """The answer to ``GET /lms/courses/bulk/{task_id}``; arguments as for `parse_submit`.
+    """Parse the answer to ``GET /lms/courses/bulk/{task_id}``; arguments as in `parse_submit`.
 
-    An answer that speaks of another task than the one asked for is none.
+    An answer about another task than the requested one is not understood.
     """
     if (early := _not_a_success(status, headers, body, now)) is not None:
         return early
@@ -142,13 +146,13 @@ def parse_poll(task_id: str, status: int, headers: Mapping[str, str], body: byte
     except _DECODE_ERRORS as error:
         return _undocumented(status, str(error))
     if task.task_id != task_id:
-        return _undocumented(status, "it speaks of another task than the one asked for")
+        return _undocumented(status, "it describes another task than the requested one")
     api_time = _api_time(headers, now)
     latest = (now if api_time is None else api_time) + AHEAD_MAX_MS
     created_at = _timestamp(task.created_at)
     if created_at is None:
         return _undocumented(status, "created_at is not an ISO 8601 time")
-    completed_at = _timestamp(task.completed_at)  # it only informs: one that cannot be read is absent
+    completed_at = _timestamp(task.completed_at)  # informational only: an unreadable time counts as absent
     for name, moment in (("created_at", created_at), ("completed_at", completed_at)):
         if moment is not None and (why := _implausible(moment, latest)):
             return _undocumented(status, f"{name} {getattr(task, name)} is {why}")
@@ -156,7 +160,7 @@ def parse_poll(task_id: str, status: int, headers: Mapping[str, str], body: byte
 
 
 def _documented(body: bytes, form: type[_Body]) -> _Body:
-    """In two steps: a decoder for the form would skip unknown fields without looking at their text."""
+    """Decodes in two steps, because a decoder for the form would not validate the text of unknown fields."""
     return msgspec.convert(_JSON.decode(body), form)
 
 
@@ -169,15 +173,15 @@ def _task_answer(
         error = _error(task.error, "The task failed; the API gave no reason.")
         return TaskFailed(created_at, completed_at, error, api_time)
     if not isinstance(task.data, list):
-        return _undocumented(status, "a COMPLETED task without a list of results")
+        return _undocumented(status, "a COMPLETED task has no list of results")
     outcomes = (_outcome(entry) for entry in task.data)
     return TaskCompleted(created_at, completed_at, tuple(o for o in outcomes if o is not None), api_time)
 
 
 def _outcome(entry: Any) -> ItemOutcome | None:
-    """One entry of a completed task's ``data``; None where it does not say which item it is about.
+    """One entry of a completed task's ``data``; None if it does not name its item.
 
-    Success is the one documented word and nothing that speaks against it.
+    It is a success only with the documented status and without an error.
     """
     if not isinstance(entry, dict):
         return None
@@ -196,7 +200,7 @@ def _outcome(entry: Any) -> ItemOutcome | None:
 
 
 def _course_id(data: Any) -> str | None:
-    """`id` in the OpenAPI description, `course_id` in the guide."""
+    """`id` in the vendor's OpenAPI description, `course_id` in the vendor's guide (`docs/kombo-api.md`)."""
     if not isinstance(data, dict):
         return None
     for name in ("id", "course_id"):
@@ -209,12 +213,12 @@ def _course_id(data: Any) -> str | None:
 def _not_a_success(
     status: int, headers: Mapping[str, str], body: bytes, now: int
 ) -> Refused | NoAnswer | None:
-    """What a call brought when it did not bring a readable 2xx; None when it did."""
+    """The answer if it is not a readable 2xx; None if it is."""
     if not 200 <= status <= 599:
-        return NoAnswer(NoAnswerReason.PROTOCOL_ERROR, f"HTTP status {status}, which ends no request")
+        return NoAnswer(NoAnswerReason.PROTOCOL_ERROR, f"HTTP status {status}, which is not a final status")
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
-        # We asked for none. The error code, if any, is in there: the status alone must not decide.
+        # We accept no content encoding. The error code, if any, is inside: the status alone must not decide.
         return NoAnswer(
             NoAnswerReason.PROTOCOL_ERROR, _cut(f"HTTP {status} in content encoding {encoding!r}")
         )
@@ -240,7 +244,7 @@ def _error_object(body: bytes) -> Any:
 
 
 def _error(value: Any, otherwise: str) -> Error:
-    """The error object in the guide's form, the OpenAPI's, or what can be read of it."""
+    """The error object in the form of the vendor's guide or OpenAPI description, or the readable part of it."""
     if not isinstance(value, dict):
         return Error(None, otherwise)
     return Error(
@@ -258,14 +262,18 @@ def _warnings(value: Any) -> tuple[str, ...]:
 
 
 def _undocumented(status: int, why: str) -> NoAnswer:
-    return NoAnswer(NoAnswerReason.PROTOCOL_ERROR, _cut(f"HTTP {status}, but not as documented: {why}"))
+    return NoAnswer(
+        NoAnswerReason.PROTOCOL_ERROR, _cut(f"HTTP {status}, but the answer is not as documented: {why}")
+    )
 
 
 # --- header fields and texts ----------------------------------------------------------------------
 
 
 def _timestamp(value: Any) -> int | None:
-    """ISO 8601 in ms since the epoch, rounded down; without a zone it is UTC, as the vendor says."""
+    """Converts ISO 8601 to ms since the epoch, rounded down. A time without a zone is UTC, as the vendor
+    documents.
+    """
     if not isinstance(value, str) or not _TIMESTAMP.fullmatch(value):
         return None
     try:
@@ -275,7 +283,7 @@ def _timestamp(value: Any) -> int | None:
 
 
 def _implausible(moment: int, latest: int) -> str | None:
-    """Why this cannot be the time of a task; `latest` is the last moment at which it can."""
+    """Why this cannot be the time of a task; `latest` is the latest plausible time."""
     if not TIME_MIN_MS <= moment < TIME_END_MS:
         return "not in the years 2000 to 2099"
     if moment > latest:
@@ -284,14 +292,16 @@ def _implausible(moment: int, latest: int) -> str | None:
 
 
 def _api_time(headers: Mapping[str, str], now: int) -> int | None:
-    """The `Date` of an answer, unless it is absurd."""
+    """The `Date` of an answer; None if it is missing or implausible."""
     date = _http_date(headers.get("date"))
     return date if date is not None and abs(date - now) < DATE_OFF_MAX_MS else None
 
 
 @lru_cache(maxsize=8)
 def _http_date(value: str | None) -> int | None:
-    """An HTTP date in any of the forms of RFC 9110 (5.6.7), in ms. Cached: it changes once a second."""
+    """Converts an HTTP date in any of the forms of RFC 9110 (5.6.7) to ms. Cached, because it changes once a
+    second.
+    """
     if value is None or len(value) > _DATE_CHARS_MAX:
         return None
     try:
@@ -307,7 +317,7 @@ def _milliseconds(moment: datetime) -> int:
 
 
 def _retry_after(value: str | None, now: int) -> float | None:
-    """Seconds from `now` (ms), for both forms of the field; 0 for a moment that has passed."""
+    """Seconds from `now` (ms), for both forms of the field; 0 for a time in the past."""
     if value is None:
         return None
     value = value.strip()
@@ -328,7 +338,7 @@ def _text(value: Any, chars_max: int) -> str | None:
 
 
 def _address(value: Any) -> str | None:
-    """Whole or not at all: half an address leads nowhere."""
+    """Returned complete or not at all: a truncated URL does not work."""
     return value if isinstance(value, str) and 0 < len(value) <= LOG_URL_CHARS_MAX else None
 
 

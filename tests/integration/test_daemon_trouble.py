@@ -86,7 +86,7 @@ TOLD = {
     InvalidKind.OVERSIZED: "batch.bytes_max",
     InvalidKind.MISSING_ID: "id: missing",
     InvalidKind.EMPTY_ORIGIN: "origin_id",
-    InvalidKind.INTEGRATION_NEWLINE: "without a space",
+    InvalidKind.INTEGRATION_NEWLINE: "no spaces",
     InvalidKind.TITLE_NUMBER: "course.title: found 7",
     InvalidKind.DURATION_ZERO: "course.duration: found 0",
     InvalidKind.DEACTIVATED: "course.deactivated is not supported",

@@ -43,7 +43,7 @@ def test_what_is_wrong_is_said_without_the_key(tmp_path: Path, content: bytes, s
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     for path in (tmp_path / "missing", tmp_path):
-        with pytest.raises(ApiKeyError, match=f"^{path}: .*cannot be read"):
+        with pytest.raises(ApiKeyError, match=f"^{path}: .*cannot read the API key"):
             ApiKeyFile(path)
 
 

@@ -33,8 +33,8 @@ async def check(tmp_path: Path, *behaviour: Any, now: int = DATE_MS) -> tuple[Ke
 @pytest.mark.parametrize(
     ("status", "body", "state", "says"),
     [
-        (401, error("PLATFORM.AUTHENTICATION_INVALID"), KeyState.REFUSED, "put a valid one into its file"),
-        (403, error("PLATFORM.IP_NOT_WHITELISTED"), KeyState.REFUSED, "our address"),
+        (401, error("PLATFORM.AUTHENTICATION_INVALID"), KeyState.REFUSED, "write a valid key into the file"),
+        (403, error("PLATFORM.IP_NOT_WHITELISTED"), KeyState.REFUSED, "our IP address"),
         (401, b"", KeyState.REFUSED, "401"),
         (404, error("PLATFORM.INTEGRATION_NOT_FOUND"), KeyState.ACCEPTED, "accepts"),
         (404, error(None), KeyState.ACCEPTED, "kombo.base_url"),
