@@ -1,1 +1,1 @@
-"""The pure core: no I/O, no clock, no threads, no logging, no randomness of its own."""
+"""The pure core: no I/O, no clock, no threads, no logging, no source of randomness."""

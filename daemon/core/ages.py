@@ -1,10 +1,10 @@
-"""When the oldest of many changes was consumed, though they leave in any order.
+"""Tracks when the oldest of many changes was consumed; changes can leave in any order.
 
-A heap would have to be cleaned of what has left, all at once when its oldest goes; a search would look at all.
-Here changes are counted by the second in which they were consumed: joining and leaving are a step each, and
-the oldest is the least of the seconds that are left. There are as many of them as lie between the oldest and the
-newest, at most: of a million changes that come in at 10,000 a second a hundred, 600,000 if one a second has waited
-for a week.
+A heap would have to drop its stale entries, all at once when the oldest change leaves. A search would visit
+every change. This module counts changes by the second in which they were consumed. Adding and removing a
+change takes one step each, and the oldest change is in the smallest remaining second. There are at most as
+many entries as seconds between the oldest and the newest change: 100 for a million changes that arrive at
+10,000 per second, 600,000 if one change per second has been waiting for a week.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ class Ages:
         self._changes = 0
 
     def __len__(self) -> int:
-        """Changes that are counted here."""
+        """The number of changes."""
         return self._changes
 
     @property
     def oldest(self) -> int | None:
-        """The second in which the oldest was consumed, in ms since the epoch; None when there is none."""
+        """The second in which the oldest change was consumed, in ms since the epoch; None if there is no
+        change.
+        """
         second = min(self._by_second, default=None)
         return None if second is None else second * 1000
 
@@ -33,7 +35,7 @@ class Ages:
         self._changes += 1
 
     def left(self, consumed_at: int) -> None:
-        """Of a change that had joined."""
+        """Remove a change that was added with `joined`."""
         second = consumed_at // 1000
         remaining = self._by_second[second] - 1
         if remaining:

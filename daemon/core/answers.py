@@ -1,8 +1,7 @@
-"""What the API answered, as data. The client makes these; the verdict table reads them.
+"""Answers of the API, as data. The client creates them; the judge reads them.
 
-An answer is *understood* when it is the API's own word in a documented form. Everything else is
-``NoAnswer``: a POST without an understood answer has unknown fate (R13), a GET without one is poll
-blindness.
+An answer is *understood* if it comes from the API in a documented form. Anything else is `NoAnswer`: a POST
+without an understood answer has unknown fate (R13), and a GET without one is poll blindness.
 """
 
 from __future__ import annotations
@@ -15,11 +14,13 @@ from daemon.core.model import Error
 
 
 class NoAnswerReason(StrEnum):
-    """Why a call brought no understood answer; also the metric label."""
+    """Why a call returned no understood answer; also the metric label."""
 
     TIMEOUT = "timeout"
     CONNECT_ERROR = "connect_error"
-    PROTOCOL_ERROR = "protocol_error"  # cut short, garbled, too large, 2xx that is not the API's
+    PROTOCOL_ERROR = (
+        "protocol_error"  # truncated, garbled, too large, or a 2xx that does not come from the API
+    )
 
 
 class NoAnswer(msgspec.Struct, frozen=True):
@@ -29,28 +30,30 @@ class NoAnswer(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """A non-2xx answer, with the API's error object or (a load balancer's) without."""
+    """A non-2xx answer. The error object may be missing, for example in the answer of a load balancer."""
 
     status: int
     error: Error
-    """``error.code`` is None where the answer carried none."""
+    """`error.code` is None if the answer had none."""
     retry_after: float | None = None
     """Seconds, from ``Retry-After`` (delta or date form), never negative."""
     concurrency_limit: int | None = None
     concurrency_remaining: int | None = None
     api_time: int | None = None
-    """The ``Date`` header as it came, however absurd; `coursesyncd check` compares clocks by it."""
+    """The ``Date`` header as received, even if implausible; `coursesyncd check` compares clocks with it."""
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """The POST made, or found, a task. Whether it is fresh only its ``created_at`` tells (R14)."""
+    """The POST created a task, or returned an existing one. Only the `created_at` of the task shows which
+    (R14).
+    """
 
     task_id: str
     warnings: tuple[str, ...] = ()
     concurrency_limit: int | None = None
     concurrency_remaining: int | None = None
     api_time: int | None = None
-    """The ``Date`` header, unless it is absurd (`kombo.wire`)."""
+    """The ``Date`` header; None if it is missing or implausible (`kombo.wire`)."""
 
 
 class ItemOutcome(msgspec.Struct, frozen=True, gc=False):
@@ -65,7 +68,7 @@ class ItemOutcome(msgspec.Struct, frozen=True, gc=False):
 class TaskPending(msgspec.Struct, frozen=True):
     created_at: int
     api_time: int | None
-    """As in `Accepted`; without it nothing times out (R11)."""
+    """As in `Accepted`. Without it nothing times out (R11)."""
 
 
 class TaskCompleted(msgspec.Struct, frozen=True):

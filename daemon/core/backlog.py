@@ -1,16 +1,16 @@
-"""How much a shard may hold back, and what happens when that much waits.
+"""Limits of what a shard may hold back, and what happens at a limit.
 
-Counted are *waiting courses*, of the shard and of each integration in it, and the *bodies* in memory: those
-of waiting changes, and of batches that the API has not accepted yet, so that sealing makes no room by itself.
+The limits count *waiting courses*, per shard and per integration in it, and the *bodies* in memory: those of
+waiting changes, and of batches that the API has not accepted yet. Sealing therefore frees no space by itself.
 
-``backlog.on_full`` decides what a limit means:
+`backlog.on_full` decides what happens at a limit:
 
-    pause   the input pauses at any of the limits, and goes on when all of them are undershot by a tenth
-    reject  the input goes on; a change whose course does not wait already, and for which there is no room,
-            ends here: `REJECTED` with a dead letter
+    pause   the input pauses at any limit, and continues when every count is at least a tenth below its limit
+    reject  the input continues; a change whose course is not waiting already, and that does not fit, ends here:
+            `REJECTED` with a dead letter
 
-Whatever the mode, a newer change takes the place of one that waits; and what was committed to earlier
-(restored, or coming back for another attempt) is taken in over the limits.
+In both modes a newer change replaces the waiting change of its course. Changes that were accepted before
+(restored, or waiting for another attempt) are admitted over the limits.
 """
 
 from __future__ import annotations
@@ -23,15 +23,17 @@ from daemon.core.model import Change, Error, Rejection, RejectReason
 
 BACKLOG_FULL: Final = "COURSESYNC.BACKLOG_FULL"
 RESUME_SHARE = 0.9
-"""Of each limit, below which a paused input goes on: a pause and its end cost a command to the client each."""
+"""Share of each limit below which a paused input continues. The margin exists because each pause and each
+resumption costs a command to the client.
+"""
 GROWTH_MAX = 2
-"""With `reject`: so many times `backlog.bytes_max` the bodies may grow by replacing and by new attempts, which
-are never rejected. There the input pauses all the same: memory has an end.
+"""With `reject`: the multiple of `backlog.bytes_max` to which the bodies may grow by replacements and new
+attempts, which are never rejected. At this size the input pauses nevertheless, because memory is finite.
 """
 
 
 class Backlog:
-    """The figures, kept by those who hold back and let go (`waiting`, `memory`). All in O(1)."""
+    """The counts, updated by `waiting` and `memory`. All operations are O(1)."""
 
     def __init__(self, limits: config.BacklogSettings) -> None:
         self._limits = limits
@@ -41,14 +43,16 @@ class Backlog:
         self.bodies = 0
         """Bytes."""
         self._at_limit = 0
-        """Integrations that have as many waiting courses as they may, or more."""
+        """Integrations that have reached the maximum number of waiting courses."""
         self._above_resume = 0
-        """Integrations that alone would keep a paused input from going on."""
+        """Integrations that by themselves would keep a paused input paused."""
 
-    # --- keeping count ----------------------------------------------------------------------------
+    # --- updates ----------------------------------------------------------------------------------
 
     def joined(self, courses: int, body: int) -> None:
-        """One more course waits, with a body of so many bytes; with it `courses` of its integration do."""
+        """One more course waits, with a body of `body` bytes. Its integration now has `courses` waiting
+        courses.
+        """
         self.courses += 1
         self.bodies += body
         if courses == self._limits.courses_max_per_integration:
@@ -57,28 +61,30 @@ class Backlog:
             self._above_resume += 1
 
     def left(self, before: int, after: int, bodies: int) -> None:
-        """`before` courses of an integration waited, `after` still do; the others' bodies had so many bytes."""
+        """The waiting courses of an integration went from `before` to `after`. The removed ones had `bodies`
+        bytes of bodies.
+        """
         self.courses -= before - after
         self.bodies -= bodies
         self._at_limit -= after < self._limits.courses_max_per_integration <= before
         self._above_resume -= after < self._resume_lane <= before
 
     def body_kept(self, body: bytes | None) -> None:
-        """The body of a batch is in memory from now on."""
+        """The body of a batch is now in memory."""
         self.bodies += len(body or b"")
 
     def body_dropped(self, body: bytes | None) -> None:
         self.bodies -= len(body or b"")
 
     def replaced(self, old: bytes, new: bytes) -> None:
-        """A change waits in place of another one."""
+        """A waiting change was replaced by another one."""
         self.bodies += len(new) - len(old)
 
-    # --- asking -----------------------------------------------------------------------------------
+    # --- queries ----------------------------------------------------------------------------------
 
     def must_pause(self, intake: int, intake_bytes: int, *, paused: bool) -> bool:
-        """Whether the input has to pause; when it is `paused`, whether it has to stay so. `intake` records of
-        so many bytes were read and are not admitted yet: they count as if each of them had to wait.
+        """Whether the input has to pause or, if it is `paused`, has to stay paused. `intake` records of
+        `intake_bytes` bytes were read and are not admitted yet; they count as if each of them had to wait.
         """
         limits, share = self._limits, RESUME_SHARE if paused else 1.0
         if self.rejects:
@@ -91,25 +97,27 @@ class Backlog:
         )
 
     def lacks_room(self, courses: int, body: int) -> str | None:
-        """Why one more course can not wait, in an integration of which `courses` wait; None when it can."""
+        """Why one more course cannot wait in an integration that has `courses` waiting courses; None if it
+        can.
+        """
         limits = self._limits
         if courses >= limits.courses_max_per_integration:
             return (
-                f"{courses:,} courses of this integration wait in this partition already "
+                f"{courses:,} courses of this integration are already waiting in this partition "
                 "(backlog.courses_max_per_integration)"
             )
         if self.courses >= limits.courses_max:
-            return f"{self.courses:,} courses wait in this partition already (backlog.courses_max)"
+            return f"{self.courses:,} courses are already waiting in this partition (backlog.courses_max)"
         if self.bodies + body > limits.bytes_max:
             return (
-                f"courses of {self.bodies:,} bytes wait in this partition already, and this one has {body:,} "
-                "(backlog.bytes_max)"
+                f"courses of {self.bodies:,} bytes are already waiting in this partition, and this one has {body:,} "
+                "bytes (backlog.bytes_max)"
             )
         return None
 
 
 def rejection_of(change: Change, why: str) -> Rejection:
-    """The end of a change for which there is no room."""
+    """The rejection of a change that does not fit into the backlog."""
     return Rejection(
         offset=change.offset,
         reason=RejectReason.BACKLOG,

@@ -1,4 +1,4 @@
-"""Open submissions: a batch as the core changes it, and the frozen views of it that the runtime works with."""
+"""Open submissions: the mutable batch of the core, and the frozen views of it that the runtime uses."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from daemon.core.operation import Operation
 
 
 class Batch(msgspec.Struct, gc=False):
-    """A sealed bulk submission in memory; it does not leave the core. The body is dropped once the API has accepted it
-    and read back from the journal, at `offset`, when a retry needs it.
+    """A sealed bulk submission in memory. It never leaves the core. Once the API has accepted it, the body is
+    dropped. If a retry needs the body, it is read back from the journal at `offset`.
     """
 
     id: str
@@ -25,24 +25,26 @@ class Batch(msgspec.Struct, gc=False):
     api_floor: int
     sealed_at: int
     offset: int | None = None
-    """Where its record lies in the journal; None until it is committed."""
+    """Offset of its record in the journal; None until the record is committed."""
     replays: int = 0
     """As in `journal.SealedBatch`."""
     fate_unknown: bool = False
-    """A POST of it may have made a task that we know nothing of (R13)."""
+    """A POST of this batch may have created a task whose id is not known (R13)."""
     task_id: str | None = None
     accepted_at: int | None = None
     accepted_mono: float = 0.0
-    """As `accepted_at`, by the monotonic clock of this process; of a restored one, as far as the wall clock tells."""
+    """Like `accepted_at`, by the monotonic clock of this process. For a restored batch it is estimated from
+    the wall clock.
+    """
     created_at: int | None = None
-    """API time, once a poll has told it."""
+    """API time; known once a poll has been answered."""
     polls: int = 0
-    """How often its task was polled, when it last was."""
+    """The number of polls of its task, as of the last one."""
     consumed_at: int = 0
     """When the oldest of its changes was consumed."""
 
     def submission(self) -> Submission | None:
-        """What is to be POSTed; None once it has a task."""
+        """The submission to POST; None once the batch has a task."""
         if self.task_id is not None:
             return None
         assert self.body is not None
@@ -51,7 +53,7 @@ class Batch(msgspec.Struct, gc=False):
         )
 
     def task(self) -> OpenTask | None:
-        """What is to be polled; None while it has no task."""
+        """The task to poll; None while the batch has no task."""
         if self.task_id is None:
             return None
         assert self.accepted_at is not None
@@ -83,7 +85,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class OpenTask:
-    """A batch that the API has made a task of."""
+    """A batch for which the API has created a task."""
 
     batch_id: str
     task_id: str
@@ -95,12 +97,12 @@ class OpenTask:
     """As in `Batch`."""
     offset: int | None
     digest: bytes
-    """Where the payload lies in the journal, and what it is recognised by (R9)."""
+    """The position of the payload in the journal, and the digest that verifies it (R9)."""
 
 
 @dataclass(frozen=True, slots=True)
 class LateTask:
-    """A task that was given up with `TIMED_OUT` and may still apply (R12)."""
+    """A task that ended with `TIMED_OUT` and may still apply its content (R12)."""
 
     task_id: str
     record: journal.Late

@@ -1,15 +1,17 @@
-"""When an integration that was refused is sent to again.
+"""Decides when to send again to an integration after a refusal.
 
-Each integration has a breaker. Closed, it is *healthy*. A refusal or a missing answer opens it for a while;
-then one submission goes, and what comes back closes it or opens it for longer. Why it is open is its state::
+Each integration has a breaker. A closed breaker is *healthy*. A refusal or a missing answer opens it for a
+time. Then one submission goes out as a probe, and its answer closes the breaker or opens it for a longer
+time. The state of an open breaker is its reason::
 
-    throttled      we were told to come later or with fewer at a time (429)
-    breaker_open   it fails, or does not answer
-    parked         it waits for its customer: wrong credentials, a set-up that is not finished
+    throttled      the API asked to retry later, or with fewer concurrent requests (429)
+    breaker_open   the integration fails or does not answer
+    parked         it needs action by its customer: wrong credentials, an incomplete set-up
 
-A refusal for too many at a time is no sickness. The pause is the vendor's, about a second and twice as long
-each time in a row; but afterwards no single probe goes: the integration goes on with half of the submissions
-that it had in flight (`concurrency`), which after some refusals in a row is one as well.
+A refusal because of too many concurrent requests is not a failure. The vendor asks for a pause of about a
+second, which doubles with each consecutive refusal. After this pause there is no single probe: the
+integration continues with half of the submissions that it had in flight (`concurrency`). After several
+refusals that is one as well.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from enum import StrEnum
 from daemon.config import RetrySettings, Settings
 
 DOUBLINGS_MAX = 30
-"""Beyond it every wait is at its maximum; keeps the power of two a sane number."""
+"""With more doublings every wait is at its maximum anyway. The limit bounds the power of two."""
 
 
 class IntegrationState(StrEnum):
@@ -33,31 +35,31 @@ class IntegrationState(StrEnum):
 
 
 Census = Counter[IntegrationState]
-"""How many integrations are in which state."""
+"""The number of integrations in each state."""
 
 
 @dataclass(slots=True)
 class Breaker:
-    """Of one integration; it keeps the census up to date."""
+    """The breaker of one integration. It updates the census."""
 
     census: Census
     state: IntegrationState = IntegrationState.HEALTHY
     strikes: int = 0
-    """How often in a row it had to stand back."""
+    """The number of consecutive back-offs."""
     until: float | None = None
-    """It stands back until then."""
+    """End of the current back-off; None if there is none."""
 
     def __post_init__(self) -> None:
         self.census[self.state] += 1
 
     def leave_census(self) -> None:
-        """Nobody knows the integration any more."""
+        """The integration was removed: it leaves the census."""
         self.census[self.state] -= 1
 
     def strike(self, state: IntegrationState) -> int:
-        """It has to stand back; returns how often in a row it had before. What was under way together is
-        refused together, and counts once. Only a good answer ends parking, which begins slowly whatever
-        went before.
+        """Start a back-off. Returns the number of consecutive back-offs before it. Requests that were in
+        flight together are refused together and count once. Only a good answer ends the parked state. Parking
+        always starts at the shortest probe interval, regardless of previous back-offs.
         """
         stays_parked = self.state is IntegrationState.PARKED and self.strikes > 0
         if state is IntegrationState.PARKED and not stays_parked:
@@ -69,18 +71,18 @@ class Breaker:
         return min(self.strikes - 1, DOUBLINGS_MAX)
 
     def open(self, until: float) -> float:
-        """Stand back until then; never for less than was said before. Returns the time that holds."""
+        """Back off until then; never for less than before. Returns the time that applies."""
         self.until = max(until, self.until or until)
         return self.until
 
     def succeeded(self) -> None:
-        """An answer was good. A time that it has to sit out holds all the same."""
+        """A good answer arrived. A back-off that has not ended still applies."""
         self.strikes = 0
         if self.until is None:
             self._become(IntegrationState.HEALTHY)
 
     def back_off_ended(self) -> None:
-        """Its time is over."""
+        """The back-off is over."""
         self.until = None
         if not self.strikes:
             self._become(IntegrationState.HEALTHY)
@@ -93,25 +95,27 @@ class Breaker:
 
 
 class BackOff:
-    """How long to stand back, in seconds, after so many times in a row before. `rng` draws jitter."""
+    """Computes the length of a back-off in seconds from the number of consecutive ones before it. `rng` draws
+    jitter.
+    """
 
     def __init__(self, settings: Settings, rng: random.Random) -> None:
         self._park = settings.park
         self._rng = rng
 
     def after_failure(self, retry: RetrySettings, before: int, retry_after: float | None) -> float:
-        """Full jitter between nothing and an exponential bound; never less than the server asked for."""
+        """Full jitter between zero and an exponential bound; never less than the server asked for."""
         bound = min(retry.backoff_max, retry.backoff_min * 2.0**before)
         return max(retry_after or 0.0, bound * self._rng.random())
 
     def after_overload(self, retry: RetrySettings, before: int, retry_after: float | None) -> float:
-        """The vendor asks for about a second and exponential back-off: a quarter more or less of it keeps
-        two apart who were refused together, and leaves nobody without a pause.
+        """The vendor asks for about one second and exponential back-off. Jitter of a quarter separates two
+        clients that were refused together, and still leaves each of them a pause.
         """
         wait = retry.backoff_min * 2.0**before * (0.75 + 0.5 * self._rng.random())
         return max(retry_after or 0.0, min(retry.backoff_max, wait))
 
     def parked(self, before: int) -> float:
-        """Ever more slowly."""
+        """The probe interval, which doubles up to its maximum."""
         wait = min(self._park.probe_max, self._park.probe_min * 2.0**before)
         return wait * (0.9 + 0.2 * self._rng.random())

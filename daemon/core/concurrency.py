@@ -1,23 +1,24 @@
-"""How many submissions of one integration may be in flight: what the API allows, approached with care.
+"""Limits the number of submissions of one integration in flight, by the limit that the API reports.
 
-The API takes a limited number of action requests of an integration at a time, 30 by default and fewer for
-some, and refuses more with ``PLATFORM.CONCURRENCY_LIMIT_EXCEEDED`` (the vendor's guide "Concurrency
-limiting"). Submissions are such requests; polls are not: they read what the API itself knows, and the guide
-counts only POSTs that reach the connected tool. Others draw on the same limit, be it another replica or
-another program of the customer's; answers tell the limit and what remains of it.
+The API accepts a limited number of concurrent action requests per integration, 30 by default and fewer for
+some. It refuses further ones with ``PLATFORM.CONCURRENCY_LIMIT_EXCEEDED`` (the vendor's guide "Concurrency
+limiting"; `docs/kombo-api.md`, "Limits"). Submissions are action requests. Polls are not: they read data of
+the API itself, and the guide counts only POSTs that reach the connected tool. Other clients share the same
+limit: other replicas, or other programs of the customer. Answers report the limit and how much of it remains.
 
-How it works: additive increase, multiplicative decrease, below what the last answer left::
+How it works: additive increase, multiplicative decrease, within what the last answer allows::
 
-    nothing known yet    one submission, alone, finds out
-    first good answer    half of what the API has for us, so that two who begin together fit; if none has told
-                         what it has, still one
+    no answer yet        one submission, to find out
+    first good answer    half of what the API offers, so that two clients that start together fit; if the answer
+                         does not report it, still one
     a round of them      one more, if all places were in use and each answer had room for one more
-    too many             half of those that were in flight; once for all that had left by then
-    any answer           at most its limit, and at most ours in flight plus what remains
+    too many             half of those that were in flight; once for all that were sent before this refusal
+    any answer           at most its limit, and at most our requests in flight plus what remains
 
-How many of ours were in flight when the API counted what remains nobody tells; at most the most that were
-under way at any time while that request was. So others are never blamed for what may be our own, and who has
-the limit alone is never refused; that there is less room than an answer seems to tell, others may tell.
+The API does not report how many of our requests it had counted when it computed `Concurrency-Remaining`. The
+upper bound is the maximum number in flight at any time while that request was. With this bound our own
+requests are never attributed to other clients, and a client that has the limit to itself is never refused. If
+other clients leave less room than an answer seems to show, further answers show it.
 """
 
 from __future__ import annotations
@@ -28,37 +29,37 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Window:
-    """Of one integration in this process. Requests are known by their number in order of leaving."""
+    """The window of one integration in this process. A request is identified by its number, in sending order."""
 
     most: int
-    """What is never exceeded, whatever the API allows."""
+    """Upper limit of the window, regardless of what the API allows."""
     _size: int = 1
     _room: int | None = None
-    """What the last answer that told it left for us."""
+    """The room for this process according to the last answer that reported it."""
     _started: bool = False
-    """A good answer has come since it began, or began again."""
+    """A good answer has arrived since the start or the last `restart`."""
     _good: int = 0
-    """Good answers of this round."""
+    """The number of good answers in this round."""
     _left: int = 0
-    """The number of the request that left last."""
+    """The number of the request that was sent last."""
     _under_way: int = 0
     _peaks: deque[tuple[int, int]] = field(default_factory=deque)
-    """Number of a request and how many were under way when it had left, less those that a later one tops:
-    the second ones fall, so there are no more of them than places.
+    """The number of a request, and how many were in flight after it was sent. Entries that a later one
+    exceeds are removed. So the counts decrease, and there are at most as many entries as places.
     """
     _reduced_at: int = 0
-    """Requests up to this number are reason for no further reduction."""
+    """Refusals of requests up to this number cause no further reduction."""
 
     def __post_init__(self) -> None:
         assert self.most >= 1
 
     @property
     def allowed(self) -> int:
-        """How many may be in flight; at least one, or nothing more would ever be learned."""
+        """How many may be in flight; at least one, because otherwise no further answer would arrive."""
         return max(1, min(self._size, self._limit))
 
     def leaves(self) -> int:
-        """A request leaves now; returns its number."""
+        """A request is sent now. Returns its number."""
         self._left += 1
         self._under_way += 1
         while self._peaks and self._peaks[-1][1] <= self._under_way:
@@ -67,19 +68,19 @@ class Window:
         return self._left
 
     def answered(self, number: int, limit: int | None, remaining: int | None) -> None:
-        """The request is back, for good or ill; the last two are the answer's headers, None where it had
-        none.
+        """The request has ended, whatever its answer. `limit` and `remaining` are headers of the answer, None
+        if missing.
         """
         self._under_way -= 1
-        told = [limit] if limit is not None else []
+        reported = [limit] if limit is not None else []
         if remaining is not None:
-            told.append(self._peak(number) + remaining)
-        if told:
-            self._room = min(told)
+            reported.append(self._peak(number) + remaining)
+        if reported:
+            self._room = min(reported)
             self._size = min(self._size, max(1, self._room))
 
     def good(self, number: int) -> None:
-        """What came back shows that one more may be tried."""
+        """The answer was good: one more request may be tried."""
         if not self._started:
             self._started, self._good = True, 0
             self._size = 1 if self._room is None else max(1, min(self._room // 2, self.most))
@@ -91,13 +92,13 @@ class Window:
                 self._size, self._good = self._size + 1, 0
 
     def overloaded(self, number: int) -> None:
-        """The API had too many in flight when it refused this one."""
+        """The API refused this request because too many were in flight."""
         if number > self._reduced_at:
             self._size, self._good = max(1, min(self._size, self._peak(number)) // 2), 0
             self._reduced_at = self._left
 
     def restart(self) -> None:
-        """The integration is not well: one at a time, until an answer is good again."""
+        """The integration failed: one request at a time, until there is a good answer."""
         self._size, self._good, self._started = 1, 0, False
 
     @property
@@ -105,5 +106,5 @@ class Window:
         return self.most if self._room is None else min(self._room, self.most)
 
     def _peak(self, number: int) -> int:
-        """The most that were under way at a time since this request left, itself included."""
+        """The maximum number of requests in flight at a time since this one was sent, itself included."""
         return next(under_way for left, under_way in self._peaks if left >= number)

@@ -1,13 +1,13 @@
-"""Which request may go out next: one for the whole process, over all shards.
+"""Decides which request goes out next: one instance per process, over all shards.
 
-Submissions queue per integration and are served round robin, so that a slow, throttled or parked
-integration delays no other one. How many of an integration may be in flight follows from what the API
-answers (`concurrency`); one that is refused or not answered stands back (`breaker`). Submissions and polls
-each have a share of all requests in flight, and of the rate where there is one (`rate`); what one of them
-leaves idle the other may borrow until it is wanted back, so that a flood of submissions never makes finished
-tasks wait, nor the other way round.
+Submissions queue per integration and are served round robin, so that a slow, throttled or parked integration
+does not delay another one. The answers of the API determine how many submissions of an integration may be in
+flight (`concurrency`). An integration that is refused, or that does not answer, backs off (`breaker`).
+Submissions and polls each have a share of all requests in flight, and of the rate if one is set (`rate`).
+Each kind may use the idle share of the other until that kind needs it. So a flood of submissions does not
+make finished tasks wait, and a flood of polls does not delay submissions.
 
-Nothing here is durable, and nothing here knows what a submission is: a `ref` is the caller's.
+Nothing here is durable, and nothing here depends on what a submission is: a `ref` belongs to the caller.
 """
 
 from __future__ import annotations
@@ -31,38 +31,38 @@ from daemon.core.verdict import OVERLOAD, SubmitVerdict, is_throttle
 Ref = TypeVar("Ref")
 
 KNOWN_SECONDS = 60.0
-"""For so long an integration is known that has nothing to send: longer than any linger, so that what its
-answers have taught lasts from one batch to the next, and not so long that it is out of date.
+"""How long an idle integration is remembered. It is longer than any linger, so that what its answers have
+shown lasts from one batch to the next. It is short enough that this does not become outdated.
 """
 
 
 @dataclass(slots=True)
 class Turn(Generic[Ref]):
-    """A submission whose turn it is: it counts as in flight until it is `released` or done."""
+    """A submission that was taken from the queue. It counts as in flight until it is `released` or done."""
 
     integration_id: str
     ref: Ref
     taken_at: float
     number: int = 0
-    """Among those of its integration that have left; 0 while it has not."""
+    """Its number among the sent submissions of its integration; 0 until it is sent."""
 
 
 @dataclass(slots=True)
 class Integration(Generic[Ref]):
-    """What the process knows of one integration right now."""
+    """What the process currently knows about one integration."""
 
     window: Window
     breaker: Breaker
     queue: deque[Ref] = field(default_factory=deque)
     delayed: int = 0
-    """Submissions that each wait for a time of their own."""
+    """The number of submissions that each wait for their own time."""
     in_flight: int = 0
     listed: bool = False
-    """Stands in the round."""
+    """It is in the round robin."""
 
 
 class Flow(Generic[Ref]):
-    """All times are monotonic seconds. `rng` draws jitter, nothing else."""
+    """All times are monotonic seconds. `rng` only draws jitter."""
 
     def __init__(self, settings: Settings, rng: random.Random) -> None:
         http = settings.http
@@ -76,7 +76,7 @@ class Flow(Generic[Ref]):
         self._integrations: dict[str, Integration[Ref]] = {}
         self._census: Census = Census()
         self._idle: OrderedDict[str, float] = OrderedDict()
-        """Integrations without anything to send or to sit out, and since when; the first one for longest."""
+        """Integrations with nothing to send and no back-off, and since when; the longest idle one is first."""
         self._round: deque[str] = deque()
         self._blocked: Schedule[str] = Schedule()
         self._delayed: list[tuple[float, int, str, Ref]] = []
@@ -89,7 +89,7 @@ class Flow(Generic[Ref]):
     # --- submissions ------------------------------------------------------------------------------
 
     def offer(self, integration_id: str, ref: Ref, not_before: float | None = None) -> None:
-        """Queue a submission; `not_before` holds back this one alone."""
+        """Queue a submission. `not_before` delays only this one."""
         state = self._known(integration_id)
         if not_before is not None:
             self._sequence += 1
@@ -100,7 +100,7 @@ class Flow(Generic[Ref]):
         self._list(integration_id, state)
 
     def next_submission(self, now: float) -> Turn[Ref] | None:
-        """Take the next submission that may go out now; it counts as in flight until `submission_done` or
+        """Take the next submission that may go out now. It counts as in flight until `submission_done` or
         `released`.
         """
         self._wake(now)
@@ -116,22 +116,23 @@ class Flow(Generic[Ref]):
         return turn
 
     def leaves(self, turn: Turn[Ref], now: float) -> bool:
-        """Whether a submission that was taken may leave this moment: while it waited for its lease, an answer
-        may have come that says later, or fewer at a time. If not, it is to be released.
+        """Whether a submission that was taken may be sent at this moment. While it waited for its lease, an
+        answer may have asked for a pause or for fewer concurrent requests. If the result is False, the caller
+        must release it.
         """
         state = self._integrations[turn.integration_id]
         until = state.breaker.until
         if (until is not None and until > now) or state.in_flight > state.window.allowed:
             return False
         if now - turn.taken_at > BURST_SECONDS and not self._rate.take(Call.SUBMIT, now):
-            return False  # its place in the rate is long past, and others came after it
+            return False  # its token is outdated: other calls have used the rate since
         turn.number = state.window.leaves()
         return True
 
     def submission_done(
         self, turn: Turn[Ref], answer: SubmitAnswer, verdict: SubmitVerdict, now: float
     ) -> float:
-        """A submission that had left has come back, and this is the judge's verdict on its answer.
+        """A submission that was sent has ended. `verdict` is the judge's verdict on its answer.
 
         Returns when the next submission of this integration may go out.
         """
@@ -146,7 +147,7 @@ class Flow(Generic[Ref]):
             case SubmitVerdict.PARK:
                 self.park(turn.integration_id, now)
             case SubmitVerdict.HALT | SubmitVerdict.REKEYED:
-                pass  # it is about our key
+                pass  # it concerns our key, not this integration
             case SubmitVerdict.ACCEPTED | SubmitVerdict.SPLIT | SubmitVerdict.FAIL:
                 state.window.good(turn.number)
                 state.breaker.succeeded()
@@ -156,14 +157,14 @@ class Flow(Generic[Ref]):
         return state.breaker.until if state.breaker.until is not None else now
 
     def released(self, turn: Turn[Ref], now: float) -> None:
-        """A submission that was taken does not count as in flight any more."""
+        """A submission that was taken no longer counts as in flight."""
         state = self._integrations[turn.integration_id]
         state.in_flight -= 1
         self._submissions -= 1
         self._settle(turn.integration_id, state, now)
 
     def drop(self, keep: Callable[[Ref], bool], now: float) -> None:
-        """Forget the queued submissions that are not to be kept."""
+        """Drop the queued submissions for which `keep` is false."""
         kept = []
         for entry in self._delayed:
             if keep(entry[3]):
@@ -176,10 +177,10 @@ class Flow(Generic[Ref]):
             state.queue = deque(ref for ref in state.queue if keep(ref))
             self._settle(integration_id, state, now)
 
-    # --- standing back ----------------------------------------------------------------------------
+    # --- back-offs --------------------------------------------------------------------------------
 
     def park(self, integration_id: str, now: float) -> None:
-        """The integration waits for its customer; it is probed ever more slowly."""
+        """The integration waits for its customer. It is probed at growing intervals."""
         state = self._known(integration_id)
         state.window.restart()
         before = state.breaker.strike(IntegrationState.PARKED)
@@ -205,7 +206,7 @@ class Flow(Generic[Ref]):
         self._blocked.push(state.breaker.open(until), integration_id)
         self._list(integration_id, state)
 
-    # --- what is known of integrations ------------------------------------------------------------
+    # --- known integrations -----------------------------------------------------------------------
 
     def _known(self, integration_id: str) -> Integration[Ref]:
         self._idle.pop(integration_id, None)
@@ -218,7 +219,9 @@ class Flow(Generic[Ref]):
         return state
 
     def _wake(self, now: float) -> None:
-        """Bring back what has stood back long enough, and forget what has been idle for long."""
+        """End the back-offs and delays that are over, and forget integrations that have been idle for long
+        enough.
+        """
         while (popped := self._blocked.pop_due(now)) is not None:
             state = self._integrations[popped[1]]
             state.breaker.back_off_ended()
@@ -238,14 +241,14 @@ class Flow(Generic[Ref]):
             self._integrations.pop(integration_id).breaker.leave_census()
 
     def _settle(self, integration_id: str, state: Integration[Ref], now: float) -> None:
-        """It may send more, or has no more to send."""
+        """Update the round robin and the idle list after an update of this integration."""
         self._list(integration_id, state)
         has_work = state.queue or state.delayed or state.in_flight
         if not has_work and state.breaker.until is None and integration_id not in self._idle:
             self._idle[integration_id] = now
 
     def _list(self, integration_id: str, state: Integration[Ref]) -> None:
-        """In the round stand those that may send."""
+        """The round robin contains the integrations that may send."""
         may_send_now = state.breaker.until is None and state.in_flight < state.window.allowed
         may_send = may_send_now and bool(state.queue)
         if may_send and not state.listed:
@@ -257,18 +260,18 @@ class Flow(Generic[Ref]):
     # --- polls ------------------------------------------------------------------------------------
 
     def may_poll(self, now: float) -> bool:
-        """Whether a poll may start; it then counts as in flight until `poll_done`."""
+        """Whether a poll may start. If so it counts as in flight until `poll_done`."""
         if not self._polls_have_room or not self._may_start(Call.POLL, now):
             return False
         self._polls += 1
         return True
 
     def poll_done(self) -> None:
-        """A poll has come back; a submission may have waited for its place."""
+        """A poll has ended. A submission may have waited for its place."""
         self._polls -= 1
 
     def poll_due(self, now: float) -> float | None:
-        """When the passing of time next lets a poll go, if places are free; to be asked when none may."""
+        """The next time at which a poll may start, if places are free. Call it when no poll may start now."""
         times = (self.probe_due(now), self._rate.due(Call.POLL, now))
         return max((time for time in times if time is not None), default=None)
 
@@ -280,8 +283,8 @@ class Flow(Generic[Ref]):
 
     @property
     def _polls_have_room(self) -> bool:
-        """Polls beyond their share stand on the submissions' places: no more of them while one of those
-        waits to go.
+        """Polls beyond their share use places of submissions. No further such poll starts while a submission
+        waits for one of these places.
         """
         wanted_back = bool(self._round) and self._submissions < self._submissions_max
         return self.in_flight < self._in_flight_max and not (self._polls >= self._polls_min and wanted_back)
@@ -289,16 +292,16 @@ class Flow(Generic[Ref]):
     # --- the whole process ------------------------------------------------------------------------
 
     def halt(self, error: Error, now: float) -> None:
-        """Our own key or address is refused: nothing goes out but a probe now and then."""
+        """The API refuses our own key or address: nothing goes out except an occasional probe."""
         self.halted = error
         self._probe_at = now + self._settings.park.probe_min
 
     def resume(self) -> None:
-        """The API has taken our key again, or it is a new key."""
+        """The API has accepted our key again, or the key was replaced."""
         self.halted = None
 
     def _may_start(self, call: Call, now: float) -> bool:
-        """Whether such a call may go; it then counts for the rate, and as the probe of a halted process."""
+        """Whether such a call may start. If so it counts for the rate, and as the probe of a halted process."""
         if self.halted is None:
             return self._rate.take(call, now)
         if now < self._probe_at or self.in_flight or not self._rate.take(call, now):
@@ -307,19 +310,19 @@ class Flow(Generic[Ref]):
         return True
 
     def due(self, now: float) -> float | None:
-        """When the passing of time next lets a submission go; to be asked after `next_submission`."""
+        """The next time at which a submission may start. Call it after `next_submission`."""
         times = [self._blocked.due(), self._delayed[0][0] if self._delayed else None, self.probe_due(now)]
         if self._round and self._submissions_have_room:
             times.append(self._rate.due(Call.SUBMIT, now))
         return min((time for time in times if time is not None), default=None)
 
     def probe_due(self, now: float) -> float | None:
-        """When, after now, a call may go out although the process is halted. None: it is not halted, or a
-        probe may go as soon as no other call is in flight.
+        """The next time at which a probe may start in a halted process. None if the process is not halted, or
+        if a probe may start as soon as no other call is in flight.
         """
         return self._probe_at if self.halted is not None and self._probe_at > now else None
 
-    # --- figures ----------------------------------------------------------------------------------
+    # --- counts -----------------------------------------------------------------------------------
 
     @property
     def in_flight(self) -> int:
@@ -330,8 +333,8 @@ class Flow(Generic[Ref]):
         return len(self._delayed) + sum(len(state.queue) for state in self._integrations.values())
 
     def states(self, now: float) -> dict[str, int]:
-        """How many integrations are in which state, of those that have anything to send, are not well, or
-        were sent to within the last minute.
+        """The number of integrations in each state, counting those that have something to send, that are not
+        healthy, or that were sent to within the last minute.
         """
         self._forget(now)
         return {state: self._census[state] for state in IntegrationState}

@@ -1,15 +1,15 @@
-"""Whether a task is younger than the submission that it answers (R14), and whether it is too old (R11).
+"""Decides whether a task is newer than the submission that it answers (R14), and whether it is too old (R11).
 
-The API makes a task out of a body once, and returns that task whenever the same body comes again. What it compares
-is body and integration, so each integration has a *floor* of its own: the largest `created_at` that this shard has
-seen in a task of the integration. A batch carries the floor that was known when it was sealed. An older task with the
-same bytes held the same courses in this shard and was seen before sealing, so its `created_at` is at or below that
-floor; a task that was made for the batch lies above it.
+The API creates one task from a body, and returns that task whenever the same body comes again. It compares
+body and integration, so each integration has its own *floor*: the largest `created_at` that this shard has
+seen in a task of the integration. A batch carries the floor that was known when it was sealed. An older task
+with the same bytes contained the same courses in this shard and was seen before sealing, so its `created_at`
+is at or below that floor. A task that was created for the batch is above it.
 
-Only the API's own times are compared. A wrong clock of the API can therefore put a floor ahead of the API's clock,
-and every task made before that clock has passed the floor would look stale. So a batch whose floor is ahead of the
-clock waits until it is not: a wrong clock delays the integration whose times it stamped, and fails nothing. Other
-integrations have other floors.
+Only times of the API are compared. A wrong clock of the API can therefore set a floor ahead of the API's
+clock, and every task created before that clock has passed the floor would look stale. So a batch whose floor
+is ahead of the clock waits until the clock has passed it. A wrong clock delays the integration whose times it
+stamped, and fails nothing. Other integrations have other floors.
 """
 
 from __future__ import annotations
@@ -21,58 +21,61 @@ from daemon.core.journal import FORMAT, Floor, Position
 from daemon.core.model import Now
 
 DATE_RESOLUTION_MS = 1_000
-"""The `Date` header has whole seconds (RFC 9110, 5.6.7), `created_at` has milliseconds: of one moment, the latter is
-up to this much ahead.
+"""The `Date` header has whole seconds (RFC 9110, 5.6.7), `created_at` has milliseconds. At the same moment,
+`created_at` can be ahead by up to this much.
 """
 
 
 API_FLOOR_TOLERANCE_MS = 300_000
-"""Before any API time is known, the floor is the first start of the shard less this (R14): room for a
-host clock that is ahead of the API's. `coursesyncd check` warns at a larger difference."""
+"""Until an API time is known, the floor is the first start of the shard minus this (R14): tolerance for a
+host clock that is ahead of the API's. `coursesyncd check` warns at a larger difference.
+"""
 
 
 def first_position(next_offset: int, topic_id: str, partitions: int, now: Now) -> Position:
-    """Where a shard begins that has no journal yet."""
+    """The initial position of a shard that has no journal yet."""
     floor = now.wall - API_FLOOR_TOLERANCE_MS
     return Position(FORMAT, next_offset, topic_id, partitions, floor)
 
 
 class Freshness:
-    """`base` is the floor of an integration of which no task was seen yet: it keeps tasks out that were made before
-    the shard began. It never changes.
+    """`base` is the floor of an integration of which no task has been seen yet. It excludes tasks that were
+    created before the shard started. It never changes.
     """
 
     def __init__(self, base: int) -> None:
         self._base = base
         self.floors: dict[str, Floor] = {}
-        """By integration, as the journal has them or is about to."""
+        """By integration; each one is in the journal or in the next step."""
         self._clocks: dict[str, tuple[int, float]] = {}
-        """The API's clock as last read, and the monotonic time at which it was."""
+        """The API's clock when last read, and the monotonic time of reading it."""
 
     def load(self, floors: Mapping[str, Floor], now: Now) -> None:
-        """From the journal. The API's clock is not known yet; but by how much a floor was ahead of it, and since when,
-        so that a restart does not end a wait.
+        """Load the floors from the journal. The API's clock is not known yet. The journal holds by how much a
+        floor was ahead of it, and since when, so a restart does not end a wait.
         """
         for integration_id, floor in floors.items():
             self.floors[integration_id] = floor
             if floor.seen_at is not None:
-                elapsed = max(0, now.wall - floor.seen_at)  # a clock that was set back makes no wait longer
+                elapsed = max(
+                    0, now.wall - floor.seen_at
+                )  # a clock that was set back does not make a wait longer
                 self._clocks[integration_id] = (floor.created_at - floor.ahead_ms + elapsed, now.mono)
 
     def floor(self, integration_id: str) -> int:
-        """API time in ms: tasks up to it are older than a batch that is sealed now."""
+        """The floor in API time, ms. Tasks created up to it are older than a batch that is sealed now."""
         own = self.floors.get(integration_id)
         return self._base if own is None else max(self._base, own.created_at)
 
     def saw_date(self, integration_id: str, date: int | None, now: Now) -> None:
-        """The `Date` of an answer that shows that the API serves this integration."""
+        """The `Date` of an answer which shows that the API serves this integration."""
         if date is not None:
             self._clocks[integration_id] = (date, now.mono)
 
     def saw_task(
         self, integration_id: str, answer: TaskPending | TaskCompleted | TaskFailed, now: Now
     ) -> Floor | None:
-        """Take note of a task's times. Returns what the journal has to hold when they raise the floor."""
+        """Record the times of a task. Returns the floor to journal if they raise it."""
         self.saw_date(integration_id, answer.api_time, now)
         if answer.created_at <= self.floor(integration_id):
             return None
@@ -82,14 +85,16 @@ class Freshness:
         return raised
 
     def delay(self, integration_id: str, floor: int, now: Now) -> float:
-        """Seconds until a batch with this floor may be submitted; 0 where the API's clock has passed the floor, or is
-        not known.
+        """Seconds until a batch with this floor may be submitted; 0 if the API's clock has passed the floor,
+        or is not known.
         """
         ahead = self._ahead(integration_id, floor, now)
         return 0.0 if ahead is None else ahead / 1000
 
     def _ahead(self, integration_id: str, floor: int, now: Now) -> int | None:
-        """Milliseconds by which the floor is ahead of the API's clock; None when it is not, or not known to be."""
+        """Milliseconds by which the floor is ahead of the API's clock; None if it is not ahead, or if the
+        clock is not known.
+        """
         read = self._clocks.get(integration_id)
         if read is None:
             return None
@@ -99,15 +104,15 @@ class Freshness:
 
 
 def is_stale(api_floor: int, created_at: int) -> bool:
-    """R14: a task is fresh if the API made it after every task that was known when the batch was sealed."""
+    """R14: a task is fresh if the API created it after every task that was known when the batch was sealed."""
     return created_at <= api_floor
 
 
 def has_outlived(limit: float, created_at: int, api_time: int | None, accepted_for: float) -> bool:
-    """R11: whether a task that is still pending is older than `limit` seconds, by the API's clock and by ours: neither
-    a wrong `Date` nor a wrong clock of this host is enough.
+    """R11: whether a task that is still pending is older than `limit` seconds, both by the API's clock and by
+    ours. Neither a wrong `Date` nor a wrong clock of this host is sufficient.
 
-    `accepted_for`: seconds since the answer to the POST was in. The API had made the task before, so the task is at
-    least as old, whatever its own times say.
+    `accepted_for`: seconds since the answer to the POST arrived. The API created the task before that, so the
+    task is at least as old, regardless of its own times.
     """
     return api_time is not None and api_time - created_at > limit * 1000 and accepted_for > limit

@@ -1,18 +1,18 @@
-"""The journal: everything a shard knows, as records; and the fold that makes its memory of them.
+"""The journal: everything a shard knows, as records, and the fold that rebuilds its memory from them.
 
-The fold is *last value per key* (R9): a record replaces the one before it under the same key, a
-tombstone removes it. No deltas, so compaction and repeated reading change nothing. Keys are JSON
-arrays, so that ids with any character cannot collide.
+The fold keeps the *last value per key* (R9): a record replaces the previous one with the same key, and a
+tombstone removes it. There are no deltas, so compaction and repeated reading do not alter the outcome. Keys
+are JSON arrays, so that ids with arbitrary characters cannot collide.
 
-    ["position"]                    next input offset, and what the shard knows of topic and API time
-    ["wait", integration, origin]   a change that is held back
+    ["position"]                    next input offset, and what the shard knows about the topic and the API time
+    ["wait", integration, origin]   a waiting change
     ["batch", id]                   a sealed batch: frozen body and its items; written once
     ["task", batch id]              the API's task of that batch
     ["late", task id]               a timed-out task that is still watched
     ["floor", integration]          the newest task of an integration that was ever seen (R14)
 
-Values are JSON objects, so that a person with a console consumer can read them. `Body` bytes stand in
-them verbatim: what is read back is byte for byte what was sealed.
+Values are JSON objects, so that a person with a console consumer can read them. `body` bytes are embedded
+verbatim: what is read back is byte for byte what was sealed.
 """
 
 from __future__ import annotations
@@ -29,18 +29,20 @@ from daemon.core.operations import OPERATIONS
 from daemon.core.upsert import UPSERT
 
 FORMAT = 2
-"""Version of this layout, in every position record. 2 has floors of their own for integrations. A higher one than ours blocks the partition (R8)."""
+"""Version of this layout, stored in every position record. Version 2 has one floor per integration. A version
+higher than this one blocks the partition (R8).
+"""
 
 
 DEFAULT_OPERATION = UPSERT.name
 
 
 class JournalError(Exception):
-    """A journal record that this version can not read: the partition must not go on (R8)."""
+    """A journal record that this version cannot read: the partition must not continue (R8)."""
 
 
 class NewerJournalError(JournalError):
-    """The journal's format is newer than this version's: the version that wrote it must run again."""
+    """The format of the journal is newer than this version supports: run the version that wrote it again."""
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False):
@@ -59,8 +61,8 @@ class Position(msgspec.Struct, frozen=True):
     topic_id: str
     partitions: int
     api_floor: int
-    """The floor of integrations that have none of their own, ms (R14): the first start of the shard. In format 1 it
-    was the largest API time that the shard had seen, of whatever integration.
+    """The floor of integrations that have no floor record, ms (R14): the first start of the shard. In format
+    1 it was the largest API time that the shard had seen, of any integration.
     """
 
 
@@ -69,7 +71,7 @@ class Wait(msgspec.Struct, frozen=True):
     body: msgspec.Raw
     not_before: int | None = None
     last: Attempt | None = None
-    """Present exactly when the change was submitted and failed for a transient reason (R10)."""
+    """Present exactly if the change was submitted and failed for a transient reason (R10)."""
     operation: str | UnsetType = UNSET
     """Absent for `DEFAULT_OPERATION`, as in all records of earlier versions."""
 
@@ -81,7 +83,9 @@ class SealedBatch(msgspec.Struct, frozen=True, omit_defaults=True):
     items: tuple[Item, ...]
     body: msgspec.Raw
     replays: int = 0
-    """Bodies of these changes, right before this one, that the API answered with an earlier task (R14)."""
+    """How many consecutive bodies of these changes, right before this one, the API answered with an earlier
+    task (R14).
+    """
     operation: str = DEFAULT_OPERATION
     """Absent for the default."""
 
@@ -100,14 +104,16 @@ class Late(msgspec.Struct, frozen=True):
 
 
 class Floor(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Of one integration (R14). Written with the steps that its tasks bring about, and never erased."""
+    """The floor of one integration (R14). Written with the steps that its tasks cause, and never erased."""
 
     created_at: int
-    """The largest one of any task of it that this shard has seen; API time, ms."""
+    """The largest `created_at` of any of its tasks that this shard has seen; API time, ms."""
     ahead_ms: int = 0
-    """By how much it was ahead of the API's clock when it was seen; 0 where that is no more than clocks differ by."""
+    """How far it was ahead of the API's clock when it was seen; 0 if the difference is within normal clock
+    differences.
+    """
     seen_at: int | None = None
-    """When that was, by our wall clock; None where it was not ahead."""
+    """When it was seen, by our wall clock; None if it was not ahead."""
 
 
 Value = Position | Wait | SealedBatch | Task | Late | Floor
@@ -116,7 +122,7 @@ _encoder = msgspec.json.Encoder()
 
 
 class _Format(msgspec.Struct):
-    """What every position record of every version has."""
+    """The fields that position records of every version have."""
 
     format: int
 
@@ -160,70 +166,72 @@ def encode_value(value: Value) -> bytes:
 
 
 def operation_name(operation: Operation) -> str | UnsetType:
-    """As a wait record has it."""
+    """The operation as stored in a wait record."""
     return UNSET if operation.name == DEFAULT_OPERATION else operation.name
 
 
 def operation_of(record: Wait | SealedBatch) -> Operation:
-    """What the record asks of the API.
+    """The operation of the record.
 
     Raises:
-        JournalError: an operation that this version does not know.
+        JournalError: this version does not know the operation.
     """
     name = DEFAULT_OPERATION if record.operation is UNSET else record.operation
     try:
         return OPERATIONS[name]
     except KeyError:
         raise JournalError(
-            f"the journal has changes with the operation {name!r}, which this version does not know; "
+            f"the journal contains changes with the operation {name!r}, which this version does not know; "
             "run the newer version of coursesyncd again"
         ) from None
 
 
 def digest(body: bytes | memoryview) -> bytes:
-    """Eight bytes that tell whether a body read back later is the one that was sealed (R9)."""
+    """Eight bytes that verify that a body read back later is the one that was sealed (R9)."""
     return hashlib.blake2b(body, digest_size=8).digest()
 
 
 def decode(key: bytes | None, value: bytes | None) -> tuple[list[str], Value | None]:
-    """One journal record.
+    """Decode one journal record.
 
     Raises:
-        JournalError: the key or the value is none of ours.
-        NewerJournalError: a position record says that a newer version has written this journal.
+        JournalError: the key or the value is not valid.
+        NewerJournalError: a newer version has written this journal, according to its position record.
     """
     try:
         parts = _decode_key(key or b"")
         if key == POSITION_KEY and value is not None:
-            _refuse_newer(_decode_format(value).format)  # before its other fields, which may be others
+            _refuse_newer(
+                _decode_format(value).format
+            )  # checked before the other fields, whose format may differ
         size, decoder = _decoders[parts[0]]
         if len(parts) != size:
             raise JournalError(f"journal key {key!r} has {len(parts)} parts, expected {size}")
         return parts, None if value is None else decoder.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, LookupError) as error:
         raise JournalError(
-            f"journal record with key {key!r:.200} is not readable by this version ({error}); "
-            "it was written by a newer version or damaged"
+            f"journal record with key {key!r:.200} cannot be read by this version ({error}); "
+            "a newer version wrote it, or it is damaged"
         ) from error
 
 
 def _refuse_newer(version: int) -> None:
     if version > FORMAT:
         raise NewerJournalError(
-            f"the journal has format {version}, this version reads up to {FORMAT}: "
+            f"the journal has format {version}, but this version reads formats up to {FORMAT}; "
             "run the newer version of coursesyncd again"
         )
 
 
 def payload(batch_id: str, digest_expected: bytes, key: bytes | None, value: bytes | None) -> bytes:
-    """The body of a batch, from a record that was read back from where it should lie (R9).
+    """The body of a batch, from the record that was read back from its offset (R9).
 
     Raises:
-        JournalError: something else lies there.
+        JournalError: the record is not the expected one.
     """
     _, record = decode(key, value)
     if key != batch_key(batch_id) or not isinstance(record, SealedBatch):
-        raise JournalError(f"where the journal should hold batch {batch_id} it holds {key!r:.200}")
+        raise JournalError(f"the journal contains {key!r:.200} at the offset of batch {batch_id}")
     body = bytes(record.body)
     if digest(body) != digest_expected:
         raise JournalError(f"the body of batch {batch_id} in the journal is not the one that was sealed")
@@ -231,7 +239,7 @@ def payload(batch_id: str, digest_expected: bytes, key: bytes | None, value: byt
 
 
 class RestoredBatch(msgspec.Struct):
-    """A batch as the fold leaves it. The body is dropped once there is a task, as in memory."""
+    """A batch as restored by the fold. As in memory, the body is dropped once there is a task."""
 
     offset: int
     sealed: SealedBatch
@@ -241,7 +249,7 @@ class RestoredBatch(msgspec.Struct):
 
 
 class Fold:
-    """Journal records in, the shard's memory out."""
+    """Folds journal records into the memory of the shard."""
 
     def __init__(self) -> None:
         self.position: Position | None = None
@@ -255,7 +263,7 @@ class Fold:
         """Fold one record in.
 
         Raises:
-            JournalError: it is not one of ours, or a newer format.
+            JournalError: it is not a valid record, or its format is newer.
         """
         parts, record = decode(key, value)
         match record:
@@ -282,8 +290,9 @@ class Fold:
                 self.floors[parts[1]] = record
 
     def unread(self) -> list[tuple[str, RestoredBatch]]:
-        """Batches whose body was dropped and is needed again, since their task was lost: it has to be read
-        back, at `offset`, before they are sent. Keeping it in any case would hold every open payload.
+        """Batches whose body was dropped but is needed, because their task was lost. The body must be read
+        back, at `offset`, before they are sent. Keeping all bodies instead would hold the payload of every
+        open batch.
         """
         return [
             (id_, batch) for id_, batch in self.batches.items() if batch.task is None and batch.body is None

@@ -1,16 +1,18 @@
-"""The one judge: what each answer of the API means, decided once, before anything acts on it.
+"""The judge: decides once what each answer of the API means, before anything acts on it.
 
-`core.verdict` says what an error means by itself. Three things can change that, and they are decided here:
+`core.verdict` defines what an error means by itself. Three things can change that meaning, and they are
+decided here:
 
 * **The key.** A refusal of our key concerns every integration, unless the call was sent with a key that has been
-  replaced since. A denial without a code (401, 403) is one integration's, until a second integration is denied and no
-  answer in between has shown that the key works.
-* **The fate of a POST.** While an earlier POST of the same bytes may have made a task, a refusal that is not a function
-  of the bytes alone is not believed (R13).
-* **Time.** An earlier task of equal bytes is not this batch's (R14), and a task may have been pending for too long (R11).
+  replaced since. A denial without a code (401, 403) concerns one integration, until a second integration is denied
+  and no answer in between has shown that the key works.
+* **The fate of a POST.** While an earlier POST of the same bytes may have created a task, a refusal is accepted only
+  if it is a function of the bytes alone (R13).
+* **Time.** An earlier task of equal bytes does not belong to this batch (R14), and a task may have been pending for
+  too long (R11).
 
-One judge serves the whole process, because the key does. A ruling is a frozen value; `core.settle`, `core.flow` and
-the runtime carry it out and decide nothing anew.
+The whole process has one judge, because it has one key. A ruling is a frozen value. `core.settle`,
+`core.flow` and the runtime carry it out and decide nothing again.
 """
 
 from __future__ import annotations
@@ -40,18 +42,18 @@ from daemon.core.verdict import ItemVerdict, PollVerdict, SubmitVerdict, TaskVer
 
 OUTCOME_MISSING = Error(
     "COURSESYNC.OUTCOME_MISSING",
-    "The task was completed and its result does not name this course.",
+    "The task completed, but its result does not contain this course.",
     "No outcome for this item",
 )
 OUTCOME_CONTRADICTORY = Error(
     "COURSESYNC.OUTCOME_CONTRADICTORY",
-    "The task was completed and its result names this course more than once, with different outcomes.",
+    "The task completed, but its result contains this course more than once, with different outcomes.",
     "Contradictory outcomes for this item",
 )
 
 
 class KeyEvidence(StrEnum):
-    """What an answer says of the API key in use."""
+    """What an answer shows about the API key in use."""
 
     NONE = "none"
     WORKS = "works"
@@ -63,7 +65,7 @@ class SubmitRuling:
     verdict: SubmitVerdict
     key: KeyEvidence = KeyEvidence.NONE
     fate_unknown: bool = False
-    """Whether a POST of these bytes may have made a task that we know nothing of (R13)."""
+    """Whether a POST of these bytes may have created a task whose id is not known (R13)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class ItemRuling:
     verdict: ItemVerdict
     course_id: str | None = None
     error: Error | None = None
-    """Why it did not succeed; None exactly when it did."""
+    """Why the item did not succeed; None exactly if it succeeded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +81,14 @@ class PollRuling:
     verdict: PollVerdict
     key: KeyEvidence = KeyEvidence.NONE
     task: TaskVerdict | None = None
-    """Present exactly when `verdict` is `FAILED`."""
+    """Present exactly if `verdict` is `FAILED`."""
     items: tuple[ItemRuling, ...] = ()
-    """Of a `COMPLETED` task: one for each item of the batch, in its order."""
+    """For a `COMPLETED` task: one ruling for each item of the batch, in its order."""
 
     @property
     def needs_body(self) -> bool:
-        """Whether carrying this out takes the payload, which was dropped when the API accepted the batch: some of it
-        has to be sent again.
+        """Whether the ruling requires the payload, because some of it must be sent again. The payload was
+        dropped when the API accepted the batch.
         """
         match self.verdict:
             case PollVerdict.LOST | PollVerdict.REPLAYED:
@@ -108,26 +110,28 @@ class PollRuling:
 
 
 class Judge:
-    """Remembers what the answers so far say of the key, and nothing else."""
+    """Its only state is what the answers so far show about the key."""
 
     def __init__(self, policy: Policies) -> None:
         self._policy = policy
         self._denied: set[str] = set()
-        """Integrations that were denied without a code since the key was last seen to work."""
+        """Integrations that were denied without a code since the key last worked."""
         self.key_number = 0
-        """Counts the keys that were in use. A call notes it when it starts: its answer may come when another key is in
-        use, and then says nothing about that one.
+        """Counts the keys that were in use. A call records this number when it starts. If its answer arrives
+        after the key was replaced, the answer says nothing about the new key.
         """
 
     def key_replaced(self) -> None:
-        """Calls go out with another key from now on."""
+        """From now on, calls use another key."""
         self.key_number += 1
         self._denied.clear()
 
     def submit(
         self, integration_id: str, answer: SubmitAnswer, sent_with: int, *, fate_unknown: bool
     ) -> SubmitRuling:
-        """The answer to a POST. `fate_unknown`: whether an earlier POST of the same bytes may have made a task."""
+        """Judge the answer to a POST. `fate_unknown`: whether an earlier POST of the same bytes may have
+        created a task.
+        """
         match answer:
             case NoAnswer():
                 return SubmitRuling(SubmitVerdict.RETRY, fate_unknown=True)
@@ -143,13 +147,13 @@ class Judge:
                 elif self._concerns_key(answer) and sent_with != self.key_number:
                     verdict = SubmitVerdict.REKEYED
                 elif unknown and not (verdict is SubmitVerdict.RETRY or table.is_conclusive(verdict)):
-                    verdict = SubmitVerdict.PARK  # only the same bytes can find the task that may exist
+                    verdict = SubmitVerdict.PARK  # only the same bytes find the task that may exist
                 return SubmitRuling(verdict, key, unknown)
             case _:
                 assert_never(answer)
 
     def poll(self, task: OpenTask, answer: PollAnswer, sent_with: int, now: Now) -> PollRuling:
-        """The answer to a GET for the task of an open batch."""
+        """Judge the answer to a GET for the task of an open batch."""
         match answer:
             case NoAnswer():
                 return PollRuling(PollVerdict.BLIND)
@@ -161,7 +165,9 @@ class Judge:
                 assert_never(answer)
 
     def late(self, late: LateTask, answer: PollAnswer, sent_with: int, now: Now) -> PollRuling:
-        """The answer to a GET for a task that timed out and is still watched (R12). `OVERDUE`: its watch is over."""
+        """Judge the answer to a GET for a task that timed out and is still watched (R12). `OVERDUE`: its
+        watch is over.
+        """
         record = late.record
         limits = self._policy(record.integration_id).task
         watched = limits.timeout + limits.watch_after_timeout
@@ -177,7 +183,7 @@ class Judge:
                 ruling = self._poll_refused(record.integration_id, answer, sent_with)
                 if ruling.verdict is not PollVerdict.LOST:
                     return ruling
-                # That the API does not know the task any more does not say that nothing of it is applied any more.
+                # A task that the API no longer knows may still apply its content.
                 over = is_over(answer.api_time)
                 return PollRuling(PollVerdict.OVERDUE if over else PollVerdict.BLIND, ruling.key)
             case TaskPending():
@@ -200,8 +206,8 @@ class Judge:
         stale = is_stale(task.api_floor, answer.created_at)
         match answer:
             case TaskPending():
-                # One that looks stale may be the batch's own, made while the API's clock was behind the floor: no other
-                # body goes out while it may still run (contract 2).
+                # A task that looks stale may belong to this batch, created while the API's clock was behind
+                # the floor. No other body is sent while it may still run (contract C2).
                 limits = self._policy(task.integration_id).task
                 limit = limits.timeout + (limits.watch_after_timeout if stale else 0.0)
                 accepted_for = now.mono - task.accepted_mono
@@ -233,7 +239,7 @@ class Judge:
 
     @staticmethod
     def _concerns_key(answer: Refused) -> bool:
-        """Whether the answer may be about our key, or certainly is."""
+        """Whether the answer concerns our key, or may concern it."""
         code = answer.error.code
         return code in table.HALTING or table.is_denial(code, answer.status)
 
@@ -249,7 +255,7 @@ class Judge:
         return KeyEvidence.NONE if code is None else self._works(sent_with)
 
     def _works(self, sent_with: int) -> KeyEvidence:
-        """The API has dealt with a call of ours: it knows the key that the call was sent with."""
+        """The API processed one of our calls, so it accepts the key that the call was sent with."""
         if sent_with != self.key_number:
             return KeyEvidence.NONE
         self._denied.clear()
@@ -257,7 +263,9 @@ class Judge:
 
 
 def _item_rulings(items: tuple[Item, ...], outcomes: tuple[ItemOutcome, ...]) -> Iterator[ItemRuling]:
-    """One for each item; an outcome that is missing or contradicts another one is no success (API, trap 3)."""
+    """One ruling for each item. An outcome that is missing or contradicts another one is not a success
+    (`docs/kombo-api.md`, "Idempotency and the three traps").
+    """
     found = outcomes_by_course(outcomes)
     for item in items:
         outcome = found.get(item.origin_id)
@@ -271,8 +279,8 @@ def _item_rulings(items: tuple[Item, ...], outcomes: tuple[ItemOutcome, ...]) ->
 
 
 def outcomes_by_course(outcomes: tuple[ItemOutcome, ...]) -> dict[str, ItemOutcome]:
-    """One outcome per course. A course that is named twice with different outcomes did not succeed:
-    only what the API reported as succeeded, and as nothing else, may be published as such.
+    """One outcome per course. A course with several different outcomes did not succeed: only a course that
+    the API reported as succeeded, and with no other outcome, may be published as such.
     """
     found: dict[str, ItemOutcome] = {}
     for outcome in outcomes:

@@ -1,7 +1,7 @@
-"""What a shard remembers, and the few elementary changes of it that all decisions are made of.
+"""The memory of a shard, and the elementary operations on it of which all decisions consist.
 
-`shard` decides about changes that come in, `settle` about answers; both act through this. Every
-elementary change writes to the draft of the next step what the journal has to hold for it.
+`shard` decides about incoming changes, `settle` about answers. Both act through these operations. Every
+operation also writes to the draft of the next step what the journal has to hold for it.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from daemon.core.waiting import Held, Waiting, WaitReason, Waits, combined
 
 
 class Retry(StrEnum):
-    """Why a change that was submitted is submitted again, and so how often and how long."""
+    """Why a submitted change is submitted again. This determines how often and for how long."""
 
     COUNTED = "counted"
-    """A transient error: `retry.attempts_max` attempts."""
+    """A transient error: up to `retry.attempts_max` attempts."""
     PARKED = "parked"
-    """The customer's side: for `wait.age_max`."""
+    """A problem on the customer's side: for up to `wait.age_max`."""
     HALTED = "halted"
-    """Our own fault: it ends no change, however long it lasts (contract 7)."""
+    """A fault on our side: it ends no change, however long it lasts (contract C7)."""
 
 
 class Memory:
-    """Memory is changed at once and the commit follows; if a commit fails the whole object is thrown
-    away and restored from the journal (R4). Nothing in it is ever undone.
+    """The memory is updated immediately and the commit follows. If a commit fails, the whole object is
+    discarded and restored from the journal (R4). Nothing in it is ever undone.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Memory:
         self.settings = settings
         self.policy = Policies(settings)
         self.rng = rng
-        # A newer version writes its own format from the first commit on: an older one must find it (R8).
+        # A version writes its own format from the first commit on, so that an older version detects it (R8).
         self.position = msgspec.structs.replace(position, format=journal.FORMAT)
         self.backlog = Backlog(settings.backlog)
         self.waiting = Waiting(self.backlog)
@@ -63,14 +63,14 @@ class Memory:
         self.draft = Draft()
         self._freed: list[tuple[str, str]] = []
 
-    # --- the journal, back ------------------------------------------------------------------------
+    # --- restoring the memory --------------------------------------------------------------------
 
     def load(self, fold: journal.Fold, now: Now) -> None:
         """Fill the empty memory from the journal. Batches without a task have unknown fate (R13)."""
         self.freshness.load(fold.floors, now)
         for batch_id, kept in fold.batches.items():
             sealed, task = kept.sealed, kept.task
-            assert task is not None or kept.body is not None, "the fold's unread bodies come first"
+            assert task is not None or kept.body is not None, "unread bodies must be read before loading"
             batch = Batch(
                 id=batch_id,
                 operation=journal.operation_of(sealed),
@@ -101,15 +101,15 @@ class Memory:
     def _backoff_left(self, integration_id: str, wait: journal.Wait, now: Now) -> float | None:
         if wait.not_before is None or wait.not_before <= now.wall:
             return None
-        # A clock that was set back must not make a back-off longer than it can ever be.
+        # A clock that was set back must not make a back-off longer than its maximum.
         backoff_max = self.policy(integration_id).retry.backoff_max
         limit = max(backoff_max, self.settings.park.probe_max)
         return now.mono + min((wait.not_before - now.wall) / 1000, limit)
 
-    # --- what waits -------------------------------------------------------------------------------
+    # --- waiting changes --------------------------------------------------------------------------
 
     def submission_judged(self, integration_id: str, verdict: SubmitVerdict) -> None:
-        """What the answer to a POST says of its integration: that it waits for its customer, or not any more."""
+        """Record what the answer to a POST shows about its integration: whether it waits for its customer."""
         match verdict:
             case SubmitVerdict.PARK:
                 self.park(integration_id)
@@ -126,8 +126,8 @@ class Memory:
             self.waiting.park(lane, parked=parked)
 
     def waits(self) -> dict[WaitReason, Waits]:
-        """What is held back, by reason. The submissions of a parked integration that the API has not accepted wait
-        for its customer as well.
+        """The waiting changes, by reason. The submissions of a parked integration that the API has not
+        accepted also wait for its customer.
         """
         found, lanes = self.waiting.by_reason(), self.waiting.lanes
         if any(lane.parked for lane in lanes.values()):
@@ -142,7 +142,9 @@ class Memory:
         return found
 
     def count_held(self) -> int:
-        """Changes that have come in and not gone out in a step, counted by looking at each place where one may be."""
+        """The number of changes that have come in and have not left with a step, counted at each place where a
+        change can be.
+        """
         return (
             sum(len(lane.held) for lane in self.waiting.lanes.values())
             + sum(len(batch.items) for batch in self.batches.values())
@@ -152,7 +154,7 @@ class Memory:
     # --- batches ----------------------------------------------------------------------------------
 
     def occupy(self, batch: Batch) -> None:
-        """The batch is open: its courses are busy, and it takes a place in the window."""
+        """Open the batch: its courses are busy, and it takes a place in the window."""
         lane = self.waiting.lane(batch.integration_id)
         for item in batch.items:
             assert item.origin_id not in lane.busy, "one open submission per course"
@@ -172,14 +174,14 @@ class Memory:
         *,
         replays: int = 0,
     ) -> None:
-        """Make a batch of these changes. Its body is frozen from here on (R13)."""
+        """Seal these changes into a batch. From here on its body is frozen (R13)."""
         items = tuple(
             Item(i.origin_id, i.offset, i.change_id, i.consumed_at, i.seals + 1, i.failures)
             for i, _ in entries
         )
         body = operation.join([body for _, body in entries])
         batch = Batch(
-            # A change is in one batch at a time and `seals` grows each time: never given twice.
+            # A change is in one batch at a time, and `seals` grows each time, so an id is never used twice.
             id=f"{self.partition}-{items[0].offset}-{items[0].seals}",
             operation=operation,
             integration_id=integration_id,
@@ -205,11 +207,11 @@ class Memory:
         self.draft.seal(batch.id, record, sealed)
 
     def delay(self, batch: Batch, now: Now) -> float:
-        """Seconds until this batch may be submitted, as far as its floor is concerned (R14)."""
+        """Seconds until this batch may be submitted, considering its floor (R14)."""
         return self.freshness.delay(batch.integration_id, batch.api_floor, now)
 
     def close(self, batch: Batch) -> None:
-        """The batch is over, with whatever verdict: its courses are free, unless a successor takes them
+        """Close the batch, whatever its verdict. Its courses become free, unless a successor occupies them
         before `settled`.
         """
         del self.batches[batch.id]
@@ -221,14 +223,14 @@ class Memory:
             self.draft.erase(journal.task_key(batch.id))
 
     def accept(self, batch: Batch, task_id: str, now: Now) -> None:
-        """The API has a task for it. The payload goes; it lies in the journal (R9)."""
+        """The API has created a task for the batch. The payload is dropped; it is in the journal (R9)."""
         self.backlog.body_dropped(batch.body)
         batch.body = None
         batch.task_id, batch.accepted_at, batch.accepted_mono = task_id, now.wall, now.mono
         self.draft.put(journal.task_key(batch.id), journal.Task(task_id, now.wall))
 
     def lose_task(self, batch: Batch, body: bytes) -> None:
-        """The API does not know the task any more; `body` is the payload, read back."""
+        """The API no longer knows the task. `body` is the payload, read back."""
         assert batch.body is None
         self.backlog.body_kept(body)
         batch.body = body
@@ -237,11 +239,13 @@ class Memory:
 
     @property
     def open_batches(self) -> int:
-        """What counts against `window.batches_max_per_partition`."""
+        """The number that counts against `window.batches_max_per_partition`."""
         return len(self.batches) + len(self.late)
 
     def watch_late(self, late: LateTask) -> None:
-        """A task that timed out keeps its courses busy until it is terminal or its watch is over (R12)."""
+        """Watch a task that timed out. It keeps its courses busy until it is terminal or its watch is over
+        (R12).
+        """
         lane = self.waiting.lane(late.record.integration_id)
         for item in late.record.items:
             assert item.origin_id not in lane.busy, "one open submission per course"
@@ -260,8 +264,8 @@ class Memory:
             self._freed.append((integration_id, item.origin_id))
 
     def settled(self) -> None:
-        """A verdict is complete. Only now what waited for the courses that it has left free may go: a
-        successor (the half of a split, the watch of a late task) comes first.
+        """A verdict is complete. Only now the changes that waited for its free courses may go: a successor
+        (the half of a split, the watch of a late task) takes precedence.
         """
         freed, self._freed = self._freed, []
         for integration_id, origin_id in freed:
@@ -272,7 +276,7 @@ class Memory:
     # --- changes ----------------------------------------------------------------------------------
 
     def hold(self, integration_id: str, held: Held, due: float | None) -> Held | None:
-        """Hold a change back; returns the one whose place it takes, which the caller has to end."""
+        """Hold a change. Returns the change that it replaces, which the caller has to end."""
         lane = self.waiting.lane(integration_id)
         old = self.waiting.hold(lane, held, due)
         self.draft.wait_changed(integration_id, held.item.origin_id, durable=old is not None and old.durable)
@@ -287,9 +291,9 @@ class Memory:
         why: Retry,
         now: Now,
     ) -> None:
-        """Hold a change that was submitted and failed for a reason that may pass, unless a newer one of
-        its course waits already (R10) or its patience is over: then it ends with this failure. It is
-        re-encoded: equal bytes would find the task that has failed (R14).
+        """Hold a change that was submitted and failed for a transient reason. If a newer change of its course
+        is waiting (R10), or if its attempts or its time are used up, it ends with this failure instead. It is
+        re-encoded, because equal bytes would return the failed task (R14).
         """
         item, body = entry
         counted = why is Retry.COUNTED
@@ -319,18 +323,18 @@ class Memory:
                 assert_never(why)
 
     def is_too_old(self, integration_id: str, item: Item, now: Now) -> bool:
-        """It has waited for its customer longer than anyone should."""
+        """Whether it has waited for its customer for longer than `wait.age_max`."""
         return now.wall - item.consumed_at > self.policy(integration_id).wait.age_max * 1000
 
     def _parked_delay(self) -> float:
-        """Seconds until an item is offered again that waits for its customer, or for our own key. Jitter for
-        the same reason as in `_backoff`: equal bytes would find the task that failed.
+        """Seconds until an item is offered again that waits for its customer, or for our own key. The jitter
+        has the same reason as in `_backoff`: equal bytes would return the failed task.
         """
         return self.settings.park.probe_min * (0.5 + 0.5 * self.rng.random())
 
     def _backoff(self, retry: config.RetrySettings, failures: int) -> float:
-        """Seconds, with full jitter: what failed together does not come back together, and hardly in
-        the same order, which would make the same bytes again (R14).
+        """Seconds, with full jitter. Changes that failed together do not come back together, and hardly ever
+        in the same order, which would produce the same bytes again (R14).
         """
         low, high = retry.backoff_min, retry.backoff_max
         return low + self.rng.random() * (min(high, low * 2.0 ** min(failures, DOUBLINGS_MAX)) - low)
@@ -346,7 +350,7 @@ class Memory:
         course_id: str | None = None,
         superseded_by: int | None = None,
     ) -> None:
-        """Give a change its one result. `attempt` is the submission that decided it, if any did."""
+        """Give a change its one result. `attempt` is the submission that decided it, if any."""
         result = result_of(
             integration_id,
             item,
@@ -361,19 +365,19 @@ class Memory:
     def saw_task(
         self, integration_id: str, answer: TaskPending | TaskCompleted | TaskFailed, now: Now
     ) -> None:
-        """Take note of a task's times; a floor that they raise is written with the next step (R14)."""
+        """Record the times of a task. If they raise a floor, it is written with the next step (R14)."""
         raised = self.freshness.saw_task(integration_id, answer, now)
         if raised is not None:
             self.draft.carry(journal.floor_key(integration_id), raised)
 
 
 def _mono(wall: int, now: Now) -> float:
-    """A moment of the past by the monotonic clock, as far as the wall clock tells."""
+    """Converts a past wall clock time to the monotonic clock, as exactly as the wall clock allows."""
     return now.mono - max(0, now.wall - wall) / 1000
 
 
 def _waits_for_customer(wait: journal.Wait) -> bool:
-    """Whether it waits because of its customer, as far as the journal tells."""
+    """Whether it waits for its customer, according to the journal."""
     return (
         wait.last is not None
         and wait.last.error is not None

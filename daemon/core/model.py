@@ -1,10 +1,10 @@
-"""The words of the domain as values: change, item, batch, task, result.
+"""The terms of the domain as values: change, item, batch, task, result.
 
-Times are whole milliseconds since the Unix epoch (wall clock or API time, as named); a duration is
-in seconds and says so. Absent is ``None``, never 0 or -1.
+Times are whole milliseconds since the Unix epoch (wall clock or API time, as named). Durations are in
+seconds, and their documentation says so. Absent is ``None``, never 0 or -1.
 
-A shard owns one input partition, so inside it the *source* of a change is its offset alone; topic
-and partition are added where a record leaves the shard.
+A shard owns one input partition, so inside it the offset alone identifies the *source* of a change. Topic and
+partition are added when a record leaves the shard.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ class Status(StrEnum):
 
 
 class RejectReason(StrEnum):
-    """Why a record was not accepted; a metric label, so a short and closed list."""
+    """Why a record was rejected. A metric label, so the list is short and closed."""
 
-    MALFORMED = "malformed"  # not JSON, not UTF-8, nested too deep, a foreign framing
-    SCHEMA = "schema"  # JSON of the wrong shape: a missing field, a wrong type, an empty value
-    COURSE = "course"  # a course that breaks the API's own rules
-    IDENTIFIER = "identifier"  # an id that cannot travel: control characters, too long
-    UNSUPPORTED = "unsupported"  # an event type this version does not handle
-    OVERSIZED = "oversized"  # larger than a batch may ever be
+    MALFORMED = "malformed"  # not JSON, not UTF-8, nested too deeply, or another framing
+    SCHEMA = "schema"  # JSON with the wrong structure: a missing field, a wrong type, an empty value
+    COURSE = "course"  # a course that breaks a rule of the API
+    IDENTIFIER = "identifier"  # an id that is not valid in keys and headers: control characters, too long
+    UNSUPPORTED = "unsupported"  # an event type that this version does not support
+    OVERSIZED = "oversized"  # larger than the maximum size of a batch
     TOMBSTONE = "tombstone"  # no value at all
-    BACKLOG = "backlog"  # the backlog is full and the configuration says to reject
+    BACKLOG = "backlog"  # the backlog is full and `backlog.on_full` is `reject`
 
 
 class Error(msgspec.Struct, frozen=True, gc=False):
-    """The API's error object, or one of ours (codes ``COURSESYNC.*``).
+    """The API's error object, or one of the daemon's own (codes ``COURSESYNC.*``).
 
-    Only ``message`` is always there (vendor's OpenAPI, ErrorResponseGeneral).
+    Only ``message`` is always present (vendor's OpenAPI description, ErrorResponseGeneral).
     """
 
     code: str | None
@@ -60,7 +60,7 @@ class Error(msgspec.Struct, frozen=True, gc=False):
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
-    """A validated input record: what one course of one integration shall be."""
+    """A validated input record: the intended state of one course in one integration."""
 
     operation: Operation
     offset: int
@@ -68,12 +68,14 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     integration_id: str
     origin_id: str
     body: bytes
-    """The item as its operation puts it into a request, known fields only."""
+    """The item as its operation encodes it for a request, known fields only."""
     consumed_at: int
     key: bytes | None = None
     value: bytes | None = None
     headers: tuple[tuple[str, bytes], ...] = ()
-    """The record as it came: for the dead letter, should there be no room for the change."""
+    """The original record, kept for the dead letter that is needed if the change does not fit into the
+    backlog.
+    """
 
 
 HEADER_OVERHEAD = 150
@@ -86,7 +88,7 @@ def headers_size(headers: Sequence[tuple[str, bytes | None]]) -> int:
 
 
 class Rejection(msgspec.Struct, frozen=True, gc=False):
-    """An input record that is not accepted; what is known of it is kept for the result."""
+    """A rejected input record, with the ids that could be read, for the result."""
 
     offset: int
     reason: RejectReason
@@ -101,9 +103,9 @@ class Rejection(msgspec.Struct, frozen=True, gc=False):
 
 
 class Item(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One change inside a batch, without its payload: what is needed to end it.
+    """One change in a batch, without its payload: what is needed to end it.
 
-    Journalled as an array, in this order; append fields only, with a default.
+    Journalled as an array, in this order. New fields may only be appended, with a default.
     """
 
     origin_id: str
@@ -111,9 +113,9 @@ class Item(msgspec.Struct, frozen=True, gc=False, array_like=True):
     change_id: str
     consumed_at: int
     seals: int
-    """How many batches this change was sealed into, this one included; makes batch ids unique."""
+    """The number of batches that this change was sealed into, this one included; makes batch ids unique."""
     failures: int
-    """How often a submission of it ended for a reason that may pass."""
+    """The number of its submissions that failed for a transient reason."""
 
 
 class Result(msgspec.Struct, frozen=True, gc=False):
@@ -127,7 +129,7 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     consumed_at: int
     resolved_at: int
     attempts: int = 0
-    """Batches that this change was submitted in; 0 when it never was."""
+    """The number of batches in which this change was submitted; 0 if it never was."""
     course_id: str | None = None
     error: Error | None = None
     superseded_by: int | None = None
@@ -135,21 +137,21 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     batch_id: str | None = None
     task_id: str | None = None
     submitted_at: int | None = None
-    """When the API accepted the batch (wall clock of the daemon)."""
+    """When the API accepted the batch, by the wall clock of the daemon."""
     completed_at: int | None = None
-    """The API's own time of completion."""
+    """When the task completed, by the API's clock."""
 
 
 class Correction(msgspec.Struct, frozen=True, gc=False):
-    """The late truth about a change that was published as ``TIMED_OUT``."""
+    """The final outcome of a change that was published as ``TIMED_OUT``."""
 
     result: Result
 
 
 class Now(NamedTuple):
-    """The time as the core is told it."""
+    """The current time, as passed to the core."""
 
     wall: int
-    """Milliseconds since the epoch; for what is durable or published. May jump."""
+    """Milliseconds since the epoch, for values that are stored or published. It may jump."""
     mono: float
-    """Seconds of a clock that never goes back; for delays inside one process."""
+    """Seconds of a clock that never goes back, for delays inside one process."""

@@ -1,11 +1,11 @@
-"""What a change asks of the API: one value that travels with it from the input record to the call.
+"""The operation that a change requests from the API: one value, passed from the input record to the call.
 
-Everything that depends on the kind of a change is a member of its operation, or is looked up by it. There is no other
-`if` on the kind. To add an operation:
+Everything that depends on the kind of a change is a member of its operation, or is looked up by it. There is
+no other `if` on the kind. To add an operation:
 
-    core      a module with its `Operation`, and an entry in `core.operations`
-    codec     the event type that means it, and how its item is encoded (`codec.decode`)
-    kombo     the call that it is (`kombo.client`)
+    core      add a module with its `Operation`, and an entry in `core.operations`
+    codec     add its event type, and the encoding of its item (`codec.decode`)
+    kombo     add its call (`kombo.client`)
 """
 
 from __future__ import annotations
@@ -15,25 +15,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 REPLAYS_MAX = 8
-"""Bodies of one batch that may turn out to be known to the API, one after the other, before its changes end. A
-catalogue that is published unchanged every night needs one more each night until the API forgets.
+"""Maximum number of consecutive bodies of one batch that the API answers with an earlier task, before its
+changes end. A catalogue that is published unchanged every night needs one more each night until the API
+forgets the earlier ones.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """How bodies of one kind are made, taken apart and varied. All functions are pure."""
+    """How the bodies of one operation are built, split and re-encoded. All functions are pure."""
 
     name: str
-    """In the journal: never to be changed."""
+    """Stored in the journal, so it never changes."""
     join: Callable[[Sequence[bytes]], bytes]
-    """The body of a request, from its items."""
+    """Builds the body of a request from its items."""
     split: Callable[[bytes], list[bytes]]
-    """The items of a body, each as it was joined."""
+    """Splits a body into its items, each as it was joined."""
     next_encoding: Callable[[bytes], bytes]
-    """An equivalent item: other bytes with the same meaning. The same bytes when there is no other encoding."""
+    """Returns an equivalent item: different bytes with the same meaning. Returns the same bytes if there is
+    no other encoding.
+    """
     reencode: Callable[[Sequence[bytes], int, int, random.Random], list[tuple[int, bytes]] | None]
-    """The items of an equivalent body: `(items, replays, bytes_max, rng)`, where `replays` bodies, the last one included,
-    were known to the API. For each place of the new body, which of `items` stands there and its bytes. None when there
-    is nothing left to try (R14).
+    """Returns the items of an equivalent body. Arguments: `(items, replays, bytes_max, rng)`. The API
+    answered `replays` bodies, including the last one, with an earlier task. For each place of the new body
+    the result has the index into `items` and the new bytes. None if no equivalent body is left to try (R14).
     """

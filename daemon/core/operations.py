@@ -1,4 +1,4 @@
-"""All operations, by the name that they have in the journal."""
+"""All operations, by their name in the journal."""
 
 from __future__ import annotations
 

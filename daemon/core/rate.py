@@ -1,9 +1,10 @@
-"""Calls a second, over all integrations: two token buckets, one for submissions and one for polls.
+"""Limits the calls per second over all integrations, with two token buckets: one for submissions and one for
+polls.
 
-Each bucket fills at its share of the rate. What does not fit into a full one goes to the other, so either
-kind has the whole rate while the other rests, and no more than its share while both want more: a flood of
-submissions never makes finished tasks wait. Both begin full. So in any time T at most ``per_second · T``
-calls leave, and beyond it what two full buckets hold: a tenth of a second's calls, one each at least.
+Each bucket fills at its share of the rate. Tokens that do not fit into a full bucket go to the other one. So
+each kind has the whole rate while the other is idle, and only its share while both are busy: a flood of
+submissions never delays finished tasks. Both buckets start full. So in any time T at most ``per_second · T``
+calls are sent, plus the content of two full buckets: the calls of a tenth of a second, at least one each.
 """
 
 from __future__ import annotations
@@ -12,9 +13,13 @@ from dataclasses import dataclass
 from enum import Enum
 
 BURST_SECONDS = 0.1
-"""A bucket holds what it is filled with in so long: what is late by less, a timer or a lease, costs no rate."""
+"""The capacity of a bucket is what fills it in this time. A delay that is shorter than this, of a timer or a
+lease, costs no rate.
+"""
 TOLERANCE = 1e-6
-"""A token that lacks so much is whole: when one is due, rounding must not make it due again at once."""
+"""A token that lacks no more than this counts as whole. When a token is due, rounding must not make it due
+again immediately.
+"""
 
 
 class Call(Enum):
@@ -33,19 +38,19 @@ class _Bucket:
         return self.tokens >= 1 - TOLERANCE
 
     def pour(self, tokens: float) -> float:
-        """Returns what does not fit."""
+        """Add tokens. Returns those that do not fit."""
         self.tokens += tokens
         over = max(0.0, self.tokens - self.capacity)
         self.tokens -= over
         return over
 
     def seconds_to(self, tokens: float) -> float:
-        """Until it holds so many, by its own share."""
+        """Seconds until it holds this many tokens, from its own share."""
         return max(0.0, tokens - self.tokens) / self.per_second
 
 
 class Rate:
-    """Times are monotonic seconds. Without a limit (None) every call may go."""
+    """Times are monotonic seconds. Without a limit (None) every call may be sent."""
 
     def __init__(self, per_second: float | None, poll_share: float) -> None:
         self._buckets: dict[Call, _Bucket] | None = None
@@ -58,7 +63,7 @@ class Rate:
         return self._buckets is None or self._filled(self._buckets, now)[call].has_one
 
     def take(self, call: Call, now: float) -> bool:
-        """Whether the call may go now; if so it is counted."""
+        """Whether the call may be sent now. If so it is counted."""
         if self._buckets is None:
             return True
         bucket = self._filled(self._buckets, now)[call]
@@ -68,7 +73,7 @@ class Rate:
         return True
 
     def due(self, call: Call, now: float) -> float | None:
-        """When, after now, such a call may go, at the earliest. None: it may already."""
+        """The earliest time after now at which such a call may be sent. None if it may be sent now."""
         if self._buckets is None or self.has_room(call, now):
             return None
         submit, poll = self._buckets[Call.SUBMIT], self._buckets[Call.POLL]
@@ -77,7 +82,7 @@ class Rate:
         shared = other.seconds_to(other.capacity)
         if alone <= shared:
             return now + alone
-        # From `shared` on, what the other one does not hold comes too.
+        # From `shared` on, the overflow of the other bucket is added.
         return now + (1 - mine.tokens + shared * other.per_second) / (mine.per_second + other.per_second)
 
     def _filled(self, buckets: dict[Call, _Bucket], now: float) -> dict[Call, _Bucket]:

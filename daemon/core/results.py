@@ -1,4 +1,4 @@
-"""How results are made of what is known of a change and of the submission that decided it."""
+"""Builds results from what is known about a change and about the submission that decided it."""
 
 from __future__ import annotations
 

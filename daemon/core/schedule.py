@@ -1,8 +1,9 @@
-"""When to poll what: the heap over all pending tasks of the process, and the policy of intervals.
+"""Schedules the polls: the heap over all pending tasks of the process, and the policy of the intervals.
 
-The heap holds `(due, sequence, key)`. Scheduling a key again, or removing it, leaves its old entry
-behind; a stale entry is known by its sequence and skipped when it comes up. So both cost O(log n) or
-less, and a million tasks need no search. When more than half of a large heap is stale it is rebuilt.
+The heap holds `(due, sequence, key)`. Scheduling a key again, or removing it, leaves its old entry in the
+heap. A stale entry is recognised by its sequence and skipped when it reaches the top. So both operations cost
+O(log n) or less, and a million tasks need no search. When more than half of a large heap is stale, the heap
+is rebuilt.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from typing import Generic, TypeVar
 Key = TypeVar("Key", bound=Hashable)
 
 REBUILD_MIN = 1024
-"""Smaller heaps are not worth rebuilding."""
+"""Smaller heaps are not rebuilt: it would save nothing."""
 GROWING_POLLS_MAX = 64
-"""Intervals grow no further; bounds the power, and what a restore computes for each task."""
+"""Intervals stop growing after this many polls. This bounds the power, and the computation per task during a
+restore.
+"""
 
 
 class Schedule(Generic[Key]):
-    """A priority queue of keys by due time, in seconds of a monotonic clock; each key at most once."""
+    """A priority queue of keys by due time, in seconds of a monotonic clock. Each key occurs at most once."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Key]] = []
@@ -39,7 +42,7 @@ class Schedule(Generic[Key]):
         return iter(self._live)
 
     def push(self, due: float, key: Key) -> None:
-        """Schedule the key, in place of any earlier time it had."""
+        """Schedule the key. This replaces its earlier time, if any."""
         self._sequence += 1
         self._live[key] = self._sequence
         heapq.heappush(self._heap, (due, self._sequence, key))
@@ -51,14 +54,14 @@ class Schedule(Generic[Key]):
         self._live.pop(key, None)
 
     def due(self) -> float | None:
-        """When the first key is due; None when nothing is scheduled."""
+        """When the first key is due; None if nothing is scheduled."""
         heap, live = self._heap, self._live
         while heap and live.get(heap[0][2]) != heap[0][1]:
             heapq.heappop(heap)
         return heap[0][0] if heap else None
 
     def pop_due(self, now: float) -> tuple[float, Key] | None:
-        """Take out the earliest key that is due by now, with the time it was due at."""
+        """Remove and return the earliest key that is due by now, with its due time."""
         due = self.due()
         if due is None or due > now:
             return None
@@ -69,7 +72,7 @@ class Schedule(Generic[Key]):
 
 @dataclass(frozen=True, slots=True)
 class PollIntervals:
-    """Intervals that grow; large batches start later and stay slower (API guide, "Polling")."""
+    """Growing intervals. Large batches are polled later and less often (`docs/kombo-api.md`, "Polling")."""
 
     first_after: float
     """Seconds from acceptance to the first poll of a batch of up to `items_per_unit` items."""
@@ -77,11 +80,11 @@ class PollIntervals:
     interval_max: float
     items_per_unit: int = 100
     interval_limit: float = 3600.0
-    """No batch, however large, is polled less often: the guide says 30 to 60 minutes for very large ones."""
+    """Maximum interval of any batch: the vendor recommends 30 to 60 minutes for very large ones."""
 
     def delay(self, polls: int, items: int, seed: int) -> float:
-        """Seconds to wait before poll number `polls` (0 is the first). Jitter of ±10 %, drawn from
-        the seed, spreads what was submitted together or restored together.
+        """Seconds to wait before poll number `polls` (0 is the first). Jitter of ±10 %, derived from the
+        seed, spreads tasks that were submitted or restored together.
         """
         scale = max(1.0, items / self.items_per_unit)
         growth = self.factor ** min(polls, GROWING_POLLS_MAX)
@@ -90,8 +93,8 @@ class PollIntervals:
         return min(interval, max(self.interval_limit, self.interval_max)) * spread
 
     def resume(self, elapsed: float, items: int, seed: int) -> tuple[int, float]:
-        """For a task accepted `elapsed` seconds ago: the number of the next poll by the same schedule
-        and the seconds until it. Nothing of it is journalled.
+        """For a task that was accepted `elapsed` seconds ago: the number of its next poll by the same
+        schedule, and the seconds until that poll. None of this is journalled.
         """
         polls, at = 0, self.delay(0, items, seed)
         while (
@@ -103,11 +106,12 @@ class PollIntervals:
             at += self.delay(polls, items, seed)
         if at >= elapsed:
             return polls, at - elapsed
-        # Long past the growing part: somewhere within one interval, by the seed, no herd.
+        # Long after the growing phase: a point within one interval, derived from the seed, so that polls do
+        # not cluster.
         interval = self.delay(polls, items, seed)
         return polls, interval * (seed & 0xFFFF) / 0xFFFF
 
 
 def poll_seed(batch_id: str) -> int:
-    """The jitter seed of a batch: the same in every process."""
+    """The jitter seed of a batch, which is the same in every process."""
     return zlib.crc32(batch_id.encode())

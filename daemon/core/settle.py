@@ -1,8 +1,8 @@
 """Carries out rulings: how answers end changes.
 
-Every function here carries out one ruling, and one ruling is one step: all its item results, the tombstones of batch
-and task, and every successor (a retry that waits, the halves of a split) go into the same draft (R2). What an answer
-means has been decided before, by `core.judge`.
+Every function here carries out one ruling, and one ruling is one step. All its item results, the tombstones
+of batch and task, and every successor (a waiting retry, the halves of a split) go into the same draft (R2).
+`core.judge` has already decided what the answer means.
 """
 
 from __future__ import annotations
@@ -38,14 +38,15 @@ from daemon.core.verdict import ItemVerdict, PollVerdict, SubmitVerdict, TaskVer
 
 STALE_REPLAY = Error(
     "COURSESYNC.STALE_REPLAY",
-    "The API answered with a task that is older than this submission, since an equal one was made "
-    "before, and there is no other way left to say the same; whether the course has this content now is not "
-    "known. Publish the change again with any difference in it.",
+    "The API answered with a task that is older than this submission, because an equal one was made before, "
+    "and no equivalent encoding of this change is left to try. It is not known whether the course has this "
+    "content now. Publish the change again with any difference in it.",
     "Answered by an earlier task",
 )
 TASK_TIMED_OUT = Error(
     "COURSESYNC.TASK_TIMED_OUT",
-    "The task was still pending when its time was over. It may end later; a correction will tell.",
+    "The task was still pending when its time-out was reached. It may end later; a correction will report "
+    "that.",
     "Task timed out",
 )
 
@@ -65,7 +66,7 @@ def submit_answered(
             memory.accept(batch, answer.task_id, now)
             memory.draft.report(TaskAccepted(batch.id))
         case SubmitVerdict.RETRY | SubmitVerdict.HALT | SubmitVerdict.REKEYED:
-            pass  # the same bytes, later
+            pass  # the same bytes are sent again later
         case SubmitVerdict.SPLIT:
             assert batch.body is not None
             _split(memory, batch, batch.body, _refusal(batch, answer), now)
@@ -89,7 +90,7 @@ def _refusal(batch: Batch, answer: SubmitAnswer) -> Attempt:
 
 
 def _give_up_the_old(memory: Memory, batch: Batch, attempt: Attempt, now: Now) -> None:
-    """Parked for longer than anyone should wait: what is too old ends, the others go on waiting."""
+    """The integration has been parked for too long: changes that are too old end, the others keep waiting."""
     assert batch.body is not None
     memory.close(batch)
     for entry in zip(batch.items, batch.operation.split(batch.body), strict=True):
@@ -97,7 +98,7 @@ def _give_up_the_old(memory: Memory, batch: Batch, attempt: Attempt, now: Now) -
 
 
 def _split(memory: Memory, batch: Batch, body: bytes, attempt: Attempt, now: Now) -> None:
-    """Halve a batch that was refused for its content, down to the item that is to blame."""
+    """Halve a batch that was refused because of its content, down to the item that causes the refusal."""
     memory.close(batch)
     if len(batch.items) == 1:
         memory.end(batch.integration_id, batch.items[0], Status.FAILED, now, attempt=attempt)
@@ -120,7 +121,9 @@ def poll_answered(
     polls: int,
     now: Now,
 ) -> None:
-    """`body` is the payload, where `ruling.needs_body`; `polls` how often the task was polled, this time included."""
+    """`body` is the payload if `ruling.needs_body`. `polls` is the number of polls of the task, including
+    this one.
+    """
     assert batch.task_id is not None
     batch.polls = polls
     completed_at = None
@@ -143,7 +146,8 @@ def poll_answered(
             _failed(memory, batch, answer, ruling.task, body, now)
         case PollVerdict.LOST:
             assert body is not None
-            # The same bytes find the task again, or make it anew (API table, poll).
+            # The same bytes return the existing task, or create it again (`docs/kombo-api.md`, "Idempotency
+            # and the three traps").
             batch.fate_unknown = True
             memory.lose_task(batch, body)
             memory.draft.report(TaskLost(batch.id, batch.integration_id))
@@ -157,7 +161,7 @@ def _end_task(memory: Memory, batch: Batch, outcome: TaskOutcome, completed_at: 
 
 
 def _ended(batch: Batch, outcome: TaskOutcome, completed_at: int | None) -> TaskEnded:
-    begun_at = batch.created_at or batch.accepted_at or batch.sealed_at  # the best that is known
+    begun_at = batch.created_at or batch.accepted_at or batch.sealed_at  # the best known start
     return TaskEnded(outcome, begun_at, completed_at, batch.polls)
 
 
@@ -169,8 +173,8 @@ def _end_all(memory: Memory, batch: Batch, outcome: TaskOutcome, attempt: Attemp
 
 
 def _replayed(memory: Memory, batch: Batch, completed_at: int | None, body: bytes | None, now: Now) -> None:
-    """R14: an earlier task says nothing of these changes. They are sent in an equivalent body, and when none is
-    left they end: never a false success.
+    """R14: an earlier task says nothing about these changes. They are sent in an equivalent body. If none is
+    left they end, and are never reported as succeeded.
     """
     replays = batch.replays + 1
     assert body is not None
@@ -185,7 +189,7 @@ def _replayed(memory: Memory, batch: Batch, completed_at: int | None, body: byte
 def _equivalent(
     memory: Memory, batch: Batch, items: list[bytes], replays: int
 ) -> list[tuple[Item, bytes]] | None:
-    """The changes of the batch as the items of an equivalent body; None when there is none left."""
+    """The changes of the batch as the items of an equivalent body; None if there is none left."""
     if replays >= REPLAYS_MAX:
         return None
     bytes_max = memory.policy(batch.integration_id).batch.bytes_max
@@ -194,7 +198,7 @@ def _equivalent(
 
 
 def _time_out(memory: Memory, batch: Batch, now: Now) -> None:
-    """R12: the changes end, the courses stay busy: the task may still apply."""
+    """R12: the changes end, but the courses stay busy, because the task may still apply its content."""
     assert batch.task_id is not None
     assert batch.accepted_at is not None
     created_at = batch.created_at or batch.accepted_at
@@ -236,7 +240,7 @@ def _completed(
 def _failed(
     memory: Memory, batch: Batch, answer: TaskFailed, verdict: TaskVerdict, body: bytes | None, now: Now
 ) -> None:
-    """The task ended without processing any item."""
+    """The task failed as a whole: no item was processed."""
     attempt = attempt_of(batch, answer.error, answer.completed_at)
     match verdict:
         case TaskVerdict.FAIL:
@@ -266,11 +270,11 @@ def _retry_all(
         memory.retry(batch.operation, batch.integration_id, entry, attempt, why, now)
 
 
-# --- tasks that were given up ---------------------------------------------------------------------
+# --- tasks that timed out -------------------------------------------------------------------------
 
 
 def late_answered(memory: Memory, late: LateTask, answer: PollAnswer, ruling: PollRuling, now: Now) -> None:
-    """R12: a late end is published as a correction; a watch that is over frees the courses."""
+    """R12: a late end is published as a correction. A watch that is over frees the courses."""
     if isinstance(answer, TaskPending | TaskCompleted | TaskFailed):
         memory.saw_task(late.record.integration_id, answer, now)
     match ruling.verdict:
@@ -296,7 +300,7 @@ def late_answered(memory: Memory, late: LateTask, answer: PollAnswer, ruling: Po
             for item in late.record.items:
                 _correct(memory, late, item, _late_attempt(late, answer.error, answer.completed_at), now)
         case PollVerdict.LOST | PollVerdict.REPLAYED:
-            raise AssertionError(f"{ruling.verdict} is no ruling on a late task")
+            raise AssertionError(f"{ruling.verdict} is not a ruling for a late task")
         case _:
             assert_never(ruling.verdict)
 

@@ -1,18 +1,18 @@
-"""One input partition as a state machine: changes and answers in, steps out.
+"""One input partition as a state machine: changes and answers go in, steps come out.
 
 How it works::
 
     read(records)            → intake: nothing is decided yet, the position does not move
-                               (`backlog_is_full`, `intake` tell the caller when to pause)
-    tick(now), linger over,  → intake is admitted in offset order: a newer change takes the place of one
-      or a lane is full        that waits; lanes are sealed into batches; what is left over waits
+                               (`backlog_is_full` and `intake` show the caller when to pause)
+    tick(now), linger over,  → the intake is admitted in offset order: a newer change replaces the waiting
+      or a lane is full        change of its course; lanes are sealed into batches; the rest waits
     take_step()              → everything since the last step, to be committed as one transaction (R2)
     committed(step, offsets) → now its facts may be acted on (R3)
     submit_answered(…)       → a task, or a verdict on the refusal
     poll_answered(…)         → a verdict on the task: results and successors in one step
 
-Admission and sealing happen together, so offsets never have gaps: a position stands for "every change
-before it is in a result, a batch or a wait record of this or an earlier step".
+Admission and sealing happen together, so offsets never have gaps: a position means "every change before it is
+in a result, a batch or a wait record of this or an earlier step".
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from daemon.core.waiting import Held, Lane, WaitReason, Waits
 
 
 class Shard:
-    """The state machine. `rng` draws jitter, nothing else."""
+    """The state machine. `rng` only draws jitter."""
 
     def __init__(
         self,
@@ -55,25 +55,25 @@ class Shard:
         self._next_read = position.next_offset
         self._flush_at: float | None = None
         self._window_was_full = False
-        """Some lane had to wait for a place in the shard's window since that was last filled."""
+        """A lane had to wait for a place in the shard's window since the window was last filled."""
         self._nothing_to_seal = False
-        """Since a course was last taken in, nothing that waits could be sealed."""
+        """No waiting change could be sealed, and no course has been admitted since."""
 
     @classmethod
     def restore(
         cls, partition: int, settings: Settings, fold: journal.Fold, rng: random.Random, now: Now
     ) -> Shard:
-        """The shard as its journal tells it."""
+        """The shard, restored from its journal."""
         assert fold.position is not None
         shard = cls(partition, settings, fold.position, rng)
         shard._memory.load(fold, now)
         shard._arm(now.mono)
         return shard
 
-    # --- open submissions, as the runtime sees them -----------------------------------------------
+    # --- open submissions, as frozen views --------------------------------------------------------
 
     def submission(self, batch_id: str) -> Submission | None:
-        """What is to be POSTed of this batch; None when it has a task, or is over."""
+        """The submission of this batch to POST; None if the batch has a task, or is closed."""
         batch = self._memory.batches.get(batch_id)
         return None if batch is None else batch.submission()
 
@@ -82,7 +82,7 @@ class Shard:
         return [submission for submission in found if submission is not None]
 
     def task(self, batch_id: str) -> OpenTask | None:
-        """The task of this batch; None when it has none, or is over."""
+        """The task of this batch; None if it has none, or is closed."""
         batch = self._memory.batches.get(batch_id)
         return None if batch is None else batch.task()
 
@@ -91,32 +91,32 @@ class Shard:
         return [task for task in found if task is not None]
 
     def late_task(self, task_id: str) -> LateTask | None:
-        """A task that timed out and is still watched; None when its watch is over."""
+        """A task that timed out and is still watched; None if its watch is over."""
         return self._memory.late.get(task_id)
 
     def late_tasks(self) -> list[LateTask]:
         return list(self._memory.late.values())
 
     def delay(self, batch_id: str, now: Now) -> float:
-        """Seconds until this batch may be submitted, as far as its floor is concerned (R14)."""
+        """Seconds until this batch may be submitted, considering its floor (R14)."""
         return self._memory.delay(self._memory.batches[batch_id], now)
 
-    # --- figures ----------------------------------------------------------------------------------
+    # --- counts -----------------------------------------------------------------------------------
 
     @property
     def open_batches(self) -> int:
-        """With a task or without."""
+        """The number of open batches, with or without a task."""
         return len(self._memory.batches)
 
     def created(self) -> Iterator[int]:
-        """When each open task was created (ms, API time), or accepted where no poll has told yet."""
+        """When each open task was created (ms, API time), or accepted if no poll has been answered yet."""
         for batch in self._memory.batches.values():
             if batch.accepted_at is not None:
                 yield batch.created_at or batch.accepted_at
 
     @property
     def pending_items(self) -> int:
-        """Changes in open tasks."""
+        """The number of changes in open tasks."""
         return sum(
             [len(batch.items) for batch in self._memory.batches.values() if batch.accepted_at is not None]
         )
@@ -128,42 +128,46 @@ class Shard:
 
     @property
     def intake(self) -> int:
-        """Records that were read and are not yet admitted."""
+        """The number of records that were read and are not admitted yet."""
         return len(self._intake)
 
     @property
     def intake_bytes(self) -> int:
-        """Size of those records."""
+        """Size of those records in bytes."""
         return self._intake_bytes
 
     @property
     def waiting(self) -> int:
-        """Changes that are held back."""
+        """The number of waiting changes."""
         return self._memory.backlog.courses
 
     def backlog_is_full(self, *, paused: bool) -> bool:
-        """Whether the input has to pause for what waits; when it is `paused`, whether it has to stay so."""
+        """Whether the input has to pause because of the waiting changes or, if it is `paused`, has to stay
+        paused.
+        """
         return self._memory.backlog.must_pause(len(self._intake), self._intake_bytes, paused=paused)
 
     @property
     def congested(self) -> bool:
-        """So much is decided and not committed that no call is to be started that would bring more."""
+        """So much is decided and not committed that no call may start whose answer would add more."""
         return self._memory.draft.is_full
 
     def waits(self) -> dict[WaitReason, Waits]:
-        """What is held back, by reason, and how long. The submissions of a parked integration that the API has not
-        accepted are among it: they wait for its customer too.
+        """The waiting changes, by reason, with their age. This includes the submissions of a parked
+        integration that the API has not accepted, because they also wait for its customer.
         """
         return self._memory.waits()
 
     def count_held(self) -> int:
-        """Changes that were read and are in no step yet, counted by looking at every place where one may be."""
+        """The number of changes that were read and are in no step yet, counted at every place where a change
+        can be.
+        """
         return len(self._intake) + self._memory.count_held()
 
     # --- input ------------------------------------------------------------------------------------
 
     def read(self, entries: Sequence[Change | Rejection], next_offset: int, now: Now) -> None:
-        """Records of the input, in offset order; `next_offset` is the one after the last of them."""
+        """Add records of the input, in offset order. `next_offset` is the offset after the last of them."""
         assert next_offset >= self._next_read
         size = 0
         for entry in entries:
@@ -183,14 +187,16 @@ class Shard:
         self._arm(now.mono + self._settings.batch.linger)
 
     def due(self) -> float | None:
-        """When `tick` has something to do, in monotonic seconds (the past: at once); None: not for time alone."""
+        """When `tick` has something to do, in monotonic seconds (the past means immediately); None if nothing
+        is due by time.
+        """
         if self._full:
             return 0.0
         times = [time for time in (self._flush_at, self._memory.waiting.backoff.due()) if time is not None]
         return min(times, default=None)
 
     def tick(self, now: Now) -> None:
-        """Do what time or a full lane has made due."""
+        """Do what is due by time, or because a lane is full."""
         if self._memory.waiting.release(now.mono):
             self._arm(now.mono + self._settings.batch.linger)
         lingered = self._flush_at is not None and now.mono >= self._flush_at
@@ -221,8 +227,8 @@ class Shard:
         self._full = False
 
     def _lacks_room(self, change: Change, now: Now) -> str | None:
-        """Why this change can not be held back; None when it can. What may leave the backlog leaves it first:
-        nothing is rejected for company that only waits to be sealed.
+        """Why this change cannot be held; None if it can. Changes that may be sealed leave the backlog first,
+        so no change is rejected because of changes that only wait to be sealed.
         """
         waiting, integration_id = self._memory.waiting, change.integration_id
         lane = waiting.lanes.get(integration_id)
@@ -240,8 +246,8 @@ class Shard:
         return why
 
     def _admit(self, change: Change, now: Now) -> None:
-        """R10: the newest change of a course waits. The one before it ends here: as `SUPERSEDED` if it
-        was never sent, else as `FAILED` with what it failed for.
+        """R10: the newest change of a course waits. The previous one ends here: as `SUPERSEDED` if it was
+        never sent, otherwise as `FAILED` with the error of its last attempt.
         """
         memory, integration_id = self._memory, change.integration_id
         item = Item(change.origin_id, change.offset, change.change_id, change.consumed_at, 0, 0)
@@ -271,10 +277,10 @@ class Shard:
     # --- sealing ----------------------------------------------------------------------------------
 
     def _seal(self, now: Now, *, lingered: bool) -> None:
-        """Seal what is ready. When the linger is over every lane goes; when one lane is full, so do
-        those that are at least half full, since a smaller batch is cheaper than a wait record for each
-        of its changes. The others are journalled as waiting and go with the linger. What does not go into
-        this step, since that is full, goes into the next one.
+        """Seal the ready changes. When the linger is over, every lane is sealed. When one lane is full, lanes
+        that are at least half full are sealed as well, because a smaller batch is cheaper than a wait record
+        for each of its changes. Changes in other lanes are journalled as waiting and sealed when the linger
+        is over. Changes that do not fit into this step go into the next one.
         """
         left = False
         self._window_was_full = self._nothing_to_seal = False
@@ -297,13 +303,14 @@ class Shard:
 
     def _has_place(self, lane: Lane) -> bool:
         """Whether the shard's window has a place for a batch of this lane. The second half of the places is
-        for lanes that have none: however many are slow, the others go on with one each.
+        reserved for lanes without an open batch: however many lanes are slow, the others continue with one
+        batch each.
         """
         taken, places = self._memory.open_batches, self._settings.window.batches_max_per_partition
         return 2 * taken < places or (taken < places and lane.open_batches == 0)
 
     def _is_full(self, lane: Lane, share: float = 1.0) -> bool:
-        """Whether what is ready fills a batch, or this share of one."""
+        """Whether the ready changes fill a batch, or this share of one."""
         limits = self._memory.policy(lane.integration_id).batch
         return lane.ready_count >= limits.items_max * share or lane.ready_bytes >= limits.bytes_max * share
 
@@ -331,12 +338,14 @@ class Shard:
     # --- steps ------------------------------------------------------------------------------------
 
     def want_position(self) -> None:
-        """Have a step made even if nothing happened: a commit proves that we still own the shard (R6)."""
+        """Request a step even if nothing happened: a commit proves that this replica still owns the shard
+        (R6).
+        """
         self._memory.draft.want()
 
     def take_step(self) -> Step | None:
-        """What has to be committed now, as one transaction; None when there is nothing. The next one is
-        to be taken only after this one is committed (R2).
+        """The step to commit now, as one transaction; None if there is nothing to commit. Take the next step
+        only after this one is committed (R2).
         """
         memory = self._memory
         if not memory.draft.is_wanted:
@@ -345,14 +354,16 @@ class Shard:
         return draft.close(memory.waiting, memory.position)
 
     def committed(self, step: Step, offsets: Sequence[int]) -> None:
-        """The step is in the log; `offsets` are those of its journal records."""
+        """The step is committed. `offsets` are the offsets of its journal records."""
         for index, batch_id in step.batches:
             self._memory.batches[batch_id].offset = offsets[index]
 
     # --- answers ----------------------------------------------------------------------------------
 
     def submit_answered(self, batch_id: str, answer: SubmitAnswer, ruling: SubmitRuling, now: Now) -> None:
-        """What the POST of this batch brought. `submission` tells afterwards whether it has to be POSTed again."""
+        """Process the answer to the POST of this batch. Afterwards `submission` shows whether it must be
+        POSTed again.
+        """
         batch = self._memory.batches[batch_id]
         settle.submit_answered(self._memory, batch, answer, ruling, now)
         self._memory.submission_judged(batch.integration_id, ruling.verdict)
@@ -367,8 +378,8 @@ class Shard:
         polls: int,
         now: Now,
     ) -> None:
-        """What the poll of this batch's task brought: the `polls`-th one. `body` is its payload where
-        `ruling.needs_body`. `task` tells afterwards whether it is still to be polled.
+        """Process the answer to poll number `polls` of this batch's task. `body` is its payload if
+        `ruling.needs_body`. Afterwards `task` shows whether it must still be polled.
         """
         batch = self._memory.batches[batch_id]
         settle.poll_answered(self._memory, batch, answer, ruling, body, polls, now)
@@ -377,13 +388,17 @@ class Shard:
         self._settled(batch.integration_id, now)
 
     def late_answered(self, task_id: str, answer: PollAnswer, ruling: PollRuling, now: Now) -> None:
-        """What the poll of a timed-out task brought. `late_task` tells whether it is still to be watched."""
+        """Process the answer to the poll of a timed-out task. Afterwards `late_task` shows whether it is
+        still watched.
+        """
         late = self._memory.late[task_id]
         settle.late_answered(self._memory, late, answer, ruling, now)
         self._settled(late.record.integration_id, now)
 
     def _settled(self, integration_id: str, now: Now) -> None:
-        """An answer may have freed courses and a place in the window: what waited for them may go."""
+        """An answer may have freed courses and a place in the window: changes that waited for them may be
+        sealed.
+        """
         self._memory.settled()
         if self._window_was_full:
             self._arm(now.mono + self._settings.batch.linger)
@@ -391,7 +406,7 @@ class Shard:
         if lane is None or not lane.ready_count or not self._window_open(lane):
             return
         if not self._has_place(lane):
-            self._window_was_full = True  # the answer that frees a place may be about another integration
+            self._window_was_full = True  # the answer that frees a place may concern another integration
             return
         if self._is_full(lane):
             self._full = True

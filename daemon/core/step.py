@@ -1,8 +1,8 @@
-"""What a shard wants written, together: one step is one transaction (R2).
+"""What a shard writes together: one step is one transaction (R2).
 
-A `Draft` gathers what happens until the log is free for the next commit; `Draft.close` makes a `Step`
-of it. The facts of a step are what the runtime acts on, and telemetry projects, once it is committed
-(R3: nothing leaves before its record is).
+A `Draft` collects what happens until the log is free for the next commit; `Draft.close` turns it into a
+`Step`. The runtime acts on the facts of a step, and telemetry projects them, once the step is committed (R3:
+nothing is sent before its record is committed).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from daemon.core.model import Correction, Rejection, Result
 from daemon.core.waiting import Waiting
 
 STEP_BYTES_MAX = 16 * 1024 * 1024
-"""About the size of a transaction at which nothing more is sealed into it, and its shard starts no more calls:
-what comes next waits for the next step. A larger transaction might never be written within the time that a
-commit may take, not even after the restore. What calls that are in flight bring, and the records that were read
-(`runtime.partition` bounds both), comes on top.
+"""Approximate size of a transaction at which nothing more is sealed into it, and its shard starts no more
+calls. Further changes wait for the next step. A larger transaction might never be written within the time
+limit of a commit, not even after a restore. The answers of calls in flight, and the records that were read
+(`runtime.partition` bounds both), are added on top.
 """
 RECORD_OVERHEAD_BYTES = 1024
-"""What a record takes at most, more or less, when its payload is counted apart."""
+"""Approximate maximum size of a record without its payload, which is counted separately."""
 
 
 class Trigger(StrEnum):
@@ -51,7 +51,7 @@ class BatchSealed:
     body_bytes: int
     trigger: Trigger
     delay: float = 0.0
-    """Seconds from sealing until it may be submitted, since its floor is ahead of the API's clock (R14)."""
+    """Seconds from sealing until it may be submitted, because its floor is ahead of the API's clock (R14)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class TaskAccepted:
 class TaskEnded:
     outcome: TaskOutcome
     begun_at: int
-    """When it was created (API time), or the best that is known of it; ms."""
+    """When it was created (API time), or the best known approximation; ms."""
     completed_at: int | None
     """API time, ms."""
     polls: int
@@ -71,7 +71,7 @@ class TaskEnded:
 
 @dataclass(frozen=True, slots=True)
 class TaskLost:
-    """The API no longer knows the task: the same bytes are to be POSTed again."""
+    """The API no longer knows the task: the same bytes must be POSTed again."""
 
     batch_id: str
     integration_id: str
@@ -94,13 +94,15 @@ class Step:
     facts: list[Fact]
     next_offset: int
     consumed: int
-    """Input records that this step's position moves past."""
+    """The number of input records that this step's position moves past."""
     batches: list[tuple[int, str]]
-    """Index into `journal` of the record of each new batch, and its id, so that its offset can be noted."""
+    """Index into `journal` of the record of each new batch, and the id of the batch, so that its offset can
+    be recorded.
+    """
 
 
 class Draft:
-    """What has been decided since the last step. Its verbs are the only way to have something written."""
+    """What has been decided since the last step. Only its methods cause something to be written."""
 
     def __init__(self) -> None:
         self._results: list[Result] = []
@@ -116,29 +118,29 @@ class Draft:
 
     @property
     def is_wanted(self) -> bool:
-        """Something has to be committed, if only the position."""
+        """Something has to be committed, even if it is only the position."""
         return self._is_wanted
 
     @property
     def is_full(self) -> bool:
-        """It will be a transaction of `STEP_BYTES_MAX`, or more. Waits of new changes do not count: most of them
-        are sealed within the step, and then not written. A draft that causes no commit is never full: what it carries
-        would keep the shard from the calls that bring the next one.
+        """The transaction has reached `STEP_BYTES_MAX`. Waits of new changes do not count, because most of
+        them are sealed within the step and then not written. A draft that causes no commit is never full: its
+        contents would otherwise keep the shard from the calls that cause the next commit.
         """
         records = len(self._results) + len(self._corrections) + len(self._values)
         return self._is_wanted and self._payloads + RECORD_OVERHEAD_BYTES * records >= STEP_BYTES_MAX
 
     @property
     def ended(self) -> int:
-        """Changes that have a result in it."""
+        """The number of changes that have a result in it."""
         return len(self._results)
 
     def want(self) -> None:
-        """Have a step made, if only for the position."""
+        """Request a step, even if it is only for the position."""
         self._is_wanted = True
 
     def position_moved(self, consumed: int) -> None:
-        """The position moves past so many records of the input."""
+        """The position moves past `consumed` records of the input."""
         self._consumed += consumed
         self._is_wanted = True
 
@@ -155,7 +157,9 @@ class Draft:
         self._is_wanted = True
 
     def report(self, fact: Fact) -> None:
-        """Have the runtime told once this is committed. It causes no step by itself: what happened is journalled."""
+        """Report a fact to the runtime once this is committed. It causes no step by itself, because the event
+        is journalled.
+        """
         self._facts.append(fact)
 
     def put(self, key: bytes, value: journal.Value) -> None:
@@ -163,7 +167,7 @@ class Draft:
         self._is_wanted = True
 
     def carry(self, key: bytes, value: journal.Value) -> None:
-        """Write this with the next step, whatever causes that."""
+        """Write this with the next step, whatever causes that step."""
         encoded = self._values[key] = journal.encode_value(value)
         self._payloads += len(encoded)
 
@@ -172,7 +176,7 @@ class Draft:
         self._is_wanted = True
 
     def retry_held(self, body: int) -> None:
-        """A change with a body of so many bytes waits for another attempt."""
+        """A change with a body of `body` bytes waits for another attempt."""
         self._payloads += body
 
     def seal(self, batch_id: str, record: journal.SealedBatch, sealed: BatchSealed) -> None:
@@ -182,16 +186,16 @@ class Draft:
         self.report(sealed)
 
     def wait_changed(self, integration_id: str, origin_id: str, *, durable: bool) -> None:
-        """The waiting change of this course is another one, or none, now. `durable`: the journal holds
-        a record under its key. What is written is the state at the end of the step.
+        """The waiting change of this course was replaced or removed. `durable`: the journal holds a record
+        under its key. The state at the end of the step is what gets written.
         """
         course = (integration_id, origin_id)
         self._waits[course] = durable or self._waits.get(course, False)
         self._is_wanted = True
 
     def close(self, waiting: Waiting, position: journal.Position) -> Step:
-        """Make the step. What waits in it counts as durable from here: if its commit fails, the whole
-        memory goes (R4).
+        """Build the step. From here on its waiting changes count as durable: if its commit fails, the whole
+        memory is discarded (R4).
         """
         self._write_waits(waiting)
         entries: list[tuple[bytes, bytes | None]] = [*self._values.items()]

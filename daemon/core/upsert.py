@@ -1,15 +1,16 @@
-"""The operation that creates a course or updates it: a bulk submission, answered with a task.
+"""The operation that creates or updates a course: a bulk submission, answered with a task.
 
-Its bodies have equivalents: other bytes that mean the same, for when the API answers with an earlier task (R14). The
-API makes a task out of a body once and returns it whenever equal bytes come again; whether it compares bytes or parsed
-JSON is not documented. So equivalent bodies differ as JSON, and mean the same to a learning system:
+Its bodies have equivalents: other bytes with the same meaning, for the case that the API answers with an
+earlier task (R14). The API creates one task from a body and returns it whenever equal bytes come again. The
+vendor does not document whether it compares bytes or parsed JSON. So equivalent bodies differ as JSON, but
+mean the same to a learning system:
 
-* an optional field that has no value may be null, or absent (vendor's OpenAPI: optional and nullable);
-* the languages of a course may stand in any order;
-* so may the items of a batch.
+* an optional field without a value may be null, or absent (vendor's OpenAPI description: optional and nullable);
+* the languages of a course may be in any order;
+* the items of a batch may be in any order.
 
-All encodings of one item form a circle, and `next_encoding` goes one step on it: as many steps as there are encodings
-pass each of them once, without any memory of those that were used.
+The encodings of one item form a cycle, and `next_encoding` advances it by one. Advancing it as many times as
+there are encodings produces each of them once, without remembering those that were used.
 """
 
 from __future__ import annotations
@@ -25,15 +26,17 @@ from daemon.core.operation import REPLAYS_MAX, Operation
 
 _OPTIONAL = ("description", "thumbnail_url", "duration", "languages")
 _FIELDS = ("type", "title", "course_url", *_OPTIONAL)
-"""In the order in which they are sent first (`codec.change.Course`)."""
+"""In the order of the first encoding (`codec.change.Course`)."""
 
 _SHUFFLE_ONLY_ITEMS_MIN = 6
-"""Items that can change places in so many ways (720) that their encodings need not change too."""
+"""From this number of items on, their order alone gives enough bodies (720), and their encodings stay the
+same.
+"""
 _STEPS_MAX = 64
-"""A step takes some microseconds."""
+"""Each step takes some microseconds."""
 _NULL = b"null"
 _ENCODINGS_COUNTED_MAX = 1_000_000
-"""Beyond it the number of encodings does not matter."""
+"""Larger numbers of encodings are not distinguished."""
 
 
 _Members = dict[str, msgspec.Raw]
@@ -51,7 +54,7 @@ _decode_body = msgspec.json.Decoder(_Body).decode
 
 
 def join(items: Sequence[bytes]) -> bytes:
-    """The request body of these items (vendor's OpenAPI, PostLmsCoursesBulkRequestBody)."""
+    """The request body of these items (vendor's OpenAPI description, PostLmsCoursesBulkRequestBody)."""
     return b'{"items":[' + b",".join(items) + b"]}"
 
 
@@ -61,14 +64,14 @@ def split(body: bytes) -> list[bytes]:
 
 
 def encodings(item: bytes) -> int:
-    """How many there are of this item, itself included."""
+    """The number of encodings of this item, itself included."""
     course = _decode(_decode(item)["course"])
     free = sum(_is_empty(course, name) for name in _OPTIONAL)
     return (1 << free) * _orders(_languages(course))
 
 
 def next_encoding(item: bytes) -> bytes:
-    """The next one on the circle; the same bytes when there is no other."""
+    """The next encoding in the cycle; the same bytes if there is no other encoding."""
     members = _decode(item)
     course = _decode(members["course"])
     for name in _OPTIONAL:
@@ -76,7 +79,7 @@ def next_encoding(item: bytes) -> bytes:
             course[name] = msgspec.Raw(_NULL)
             break
         if bytes(course[name]) == _NULL:
-            del course[name]  # and carry on, as an odometer does
+            del course[name]  # carry over, like an odometer
     else:
         languages = _languages(course)
         if languages:
@@ -84,16 +87,17 @@ def next_encoding(item: bytes) -> bytes:
             course["languages"] = msgspec.Raw(b"[" + b",".join(following) + b"]")
     ordered = {
         name: course[name] for name in _FIELDS if name in course
-    } | course  # with fields of a newer version
+    } | course  # keeps the fields of a newer version
     return _encode(members | {"course": ordered})
 
 
 def reencode(
     items: Sequence[bytes], replays: int, bytes_max: int, rng: random.Random
 ) -> list[tuple[int, bytes]] | None:
-    """As `Operation.reencode`. A single item goes through all its encodings. Several change places, and each one its
-    encoding if the body then has at most `bytes_max` bytes. Where there are more bodies than may be tried, one is drawn
-    at random: what is published again and again need not pass all bodies of earlier times.
+    """As `Operation.reencode`. A single item goes through all its encodings. Several items change their
+    order, and each one its encoding if the body then has at most `bytes_max` bytes. If there are more bodies
+    than may be tried, one is drawn at random, so that a body that is published again and again need not pass
+    all bodies of earlier times.
     """
     bodies = _equivalents(items)
     if replays >= min(bodies, REPLAYS_MAX):
@@ -115,7 +119,7 @@ def reencode(
 
 
 def _equivalents(items: Sequence[bytes]) -> int:
-    """How many equivalent bodies there are, this one included; at most `_ENCODINGS_COUNTED_MAX`."""
+    """The number of equivalent bodies, this one included; at most `_ENCODINGS_COUNTED_MAX`."""
     count = 1
     for number, item in enumerate(items, 1):
         count *= number * encodings(item)
@@ -141,13 +145,13 @@ def _languages(course: _Members) -> list[bytes]:
 
 
 def _orders(values: Sequence[bytes]) -> int:
-    """In how many orders these can stand; equal ones cannot be told apart."""
+    """The number of different orders of these values; equal values are not distinguished."""
     repeated = math.prod(math.factorial(count) for count in Counter(values).values())
     return math.factorial(len(values)) // repeated
 
 
 def _next_permutation(values: Sequence[bytes]) -> list[bytes]:
-    """In lexicographic order; after the last one comes the first."""
+    """The next permutation in lexicographic order; the first one follows the last one."""
     following = list(values)
     pivot = len(following) - 2
     while pivot >= 0 and following[pivot] >= following[pivot + 1]:

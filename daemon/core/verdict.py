@@ -1,11 +1,12 @@
-"""What an error of the API means, by the place where it comes: one table for each of the four places.
+"""What an error of the API means: one table for each of the four places where it can occur.
 
-Sources: the vendor's error guide and OpenAPI (`docs/kombo-api.md`). The code decides; the HTTP status only where no
-code came; the text of a message never. An unknown code is read by its family (what stands before and after the dot),
-then by the status. `docs/verdicts.md` is made from this module.
+Sources: the vendor's error guide and OpenAPI description (`docs/kombo-api.md`, "Error codes"). The code
+decides. The HTTP status decides only if there is no code. The text of a message never decides. The family of
+an unknown code (the part before or after the dot) decides, then the status. `docs/verdicts.md` is generated
+from this module.
 
-These functions know the error alone. `core.judge` adds what depends on more: the key that the call was sent with, a
-POST of unknown fate, the age of a task. It gives each answer its one verdict.
+These functions see only the error. `core.judge` adds what depends on more: the key of the call, a POST of
+unknown fate, the age of a task. It gives each answer its one verdict.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ class SubmitVerdict(StrEnum):
 
 
 class TaskVerdict(StrEnum):
-    """What the error of a task means that ended `FAILED`: none of its items was processed."""
+    """What the error of a task that ended `FAILED` means: none of its items was processed."""
 
     RESUBMIT = "resubmit"  # the items again, in a fresh body, a limited number of times
     SPLIT = "split"  # halve the batch, down to the item that is refused
-    PARK = "park"  # the items again, once the customer has repaired the integration
+    PARK = "park"  # the items again, once the customer has fixed the integration
     FAIL = "fail"  # its changes end
-    TIMED_OUT = "timed_out"  # its changes end: the API has given the task up itself
-    HALT = "halt"  # our own key or address was refused: the items again, once it is not
+    TIMED_OUT = "timed_out"  # its changes end: the API itself timed the task out
+    HALT = "halt"  # our own key or address was refused: the items again, once it is accepted
 
 
 class ItemVerdict(StrEnum):
@@ -48,10 +49,10 @@ class PollVerdict(StrEnum):
     """What the answer to a GET means for the task."""
 
     PENDING = "pending"  # poll again later
-    OVERDUE = "overdue"  # pending for longer than it may be (R11)
+    OVERDUE = "overdue"  # pending for longer than the limit (R11)
     COMPLETED = "completed"  # each item has an outcome
     FAILED = "failed"  # the task has a `TaskVerdict`
-    REPLAYED = "replayed"  # an earlier task of equal bytes (R14): an equivalent body has to be sent
+    REPLAYED = "replayed"  # an earlier task of equal bytes (R14): an equivalent body must be sent
     LOST = "lost"  # the API does not know the task: POST the same bytes again
     BLIND = "blind"  # the answer says nothing about the task: poll again
     HALT = "halt"  # our own key or address is refused: nothing is sent, for any integration
@@ -73,8 +74,8 @@ THROTTLES = frozenset(
 
 
 def _is_customer_side(code: str) -> bool:
-    """The whole family, known members or not: set-up, credentials, permissions, models and actions of one
-    integration. Asked after `_is_input` and `_is_transient`, whose codes come in every family.
+    """The whole family, including unknown members: set-up, credentials, permissions, models and actions of
+    one integration. Checked after `_is_input` and `_is_transient`, whose codes occur in every family.
     """
     return code.startswith("INTEGRATION.")
 
@@ -88,7 +89,7 @@ def _is_transient(code: str) -> bool:
 
 
 def of_submit(code: str | None, status: int) -> SubmitVerdict:
-    """A refused POST (any understood non-2xx answer)."""
+    """The verdict on a refused POST (any understood non-2xx answer)."""
     if code is not None:
         if code in HALTING:
             return SubmitVerdict.HALT
@@ -106,36 +107,36 @@ def of_submit(code: str | None, status: int) -> SubmitVerdict:
         return SubmitVerdict.FAIL
     if status == 429 or status >= 500:
         return SubmitVerdict.RETRY
-    # 401, 403 without a code; any other refusal: a person has to look, and nothing ends meanwhile.
+    # 401 and 403 without a code, and any other refusal: a person has to act, and no change ends meanwhile.
     return SubmitVerdict.PARK
 
 
 def is_denial(code: str | None, status: int) -> bool:
-    """Whether an answer denies access without saying whose fault it is: our key's, or the integration's."""
+    """Whether an answer denies access without naming the cause: our key, or the integration."""
     return code is None and status in (401, 403)
 
 
 def is_throttle(code: str | None, status: int) -> bool:
-    """Whether a refused POST says no more than to come later or with fewer at a time."""
+    """Whether a refused POST only asks to retry later or with fewer concurrent requests."""
     return status == 429 or code in THROTTLES - {"REMOTE.SERVICE_UNAVAILABLE"}
 
 
 def is_understood(code: str | None, status: int) -> bool:
-    """Whether a refused POST certainly made no task (R13). A server error, or a refusal without the API's
-    own code, may come from something between us and the API after the API had accepted.
+    """Whether a refused POST certainly created no task (R13). A server error, or a refusal without the API's
+    own code, may come from a component between us and the API, after the API had accepted.
     """
     return status < 500 and (code is not None or status in (400, 413, 422, 429))
 
 
 def is_conclusive(verdict: SubmitVerdict) -> bool:
-    """Whether a refusal holds although an earlier POST of the same bytes may have made a task (R13):
-    only what is a function of the bytes alone does.
+    """Whether a refusal is final although an earlier POST of the same bytes may have created a task (R13).
+    Only a refusal that is a function of the bytes alone is.
     """
     return verdict is SubmitVerdict.SPLIT
 
 
 def of_task(code: str | None) -> TaskVerdict:
-    """A task that ended `FAILED`: no item was processed."""
+    """The verdict on a task that ended `FAILED`: no item was processed."""
     if code == "PLATFORM.TASK_TIMED_OUT":
         return TaskVerdict.TIMED_OUT
     if code is None:
@@ -154,14 +155,14 @@ def of_task(code: str | None) -> TaskVerdict:
 
 
 def of_item(code: str | None) -> ItemVerdict:
-    """An item that ended `FAILED` inside a completed task."""
+    """The verdict on an item that ended `FAILED` in a completed task."""
     if code is None or _is_transient(code):
         return ItemVerdict.RESUBMIT
     return ItemVerdict.FAIL
 
 
 def of_poll(code: str | None, status: int) -> PollVerdict:
-    """A refused GET: never a failed task."""
+    """The verdict on a refused GET, which is never a failed task."""
     if code in HALTING:
         return PollVerdict.HALT
     if status == 404 and code != "PLATFORM.INTEGRATION_NOT_FOUND":

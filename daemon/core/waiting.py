@@ -1,16 +1,17 @@
-"""What a shard holds back: at most one change per course, in lanes of one integration each.
+"""The waiting changes of a shard: at most one per course, in lanes of one integration each.
 
-A course is *busy* while a submission of it is open; until then its newest change waits here, and a
-newer one takes its place. A change that waits is in exactly one of three conditions:
+A course is *busy* while a submission of it is open. Until the submission ends, the newest change of the
+course waits here, and a newer one replaces it. A waiting change is in exactly one of three conditions:
 
     busy      its course has an open submission
-    back-off  it was submitted, failed for a reason that may pass, and its time has not come
-    ready     it may be sealed; in the lane's queue, first come first served
+    back-off  it was submitted, failed for a transient reason, and its back-off is not over
+    ready     it may be sealed; in the queue of its lane, first come, first served
 
-and in a lane whose integration is parked all of them wait for its customer, whatever else may hold them.
+In a lane whose integration is parked, all changes wait for the customer, whatever else holds them.
 
-The ages of what waits are kept by reason, so that the oldest is known without a search. Counted is what is journalled
-as waiting, or in back-off; most changes are sealed in the step that admits them, and never get there.
+The ages of waiting changes are tracked by reason, so that the oldest is known without a search. A change
+counts if it is journalled as waiting, or in back-off. Most changes are sealed in the step that admits them
+and never count.
 """
 
 from __future__ import annotations
@@ -30,43 +31,43 @@ from daemon.core.operation import Operation
 from daemon.core.schedule import Schedule
 
 ITEM_OVERHEAD = 128
-"""Bytes that an item adds to a batch record beside its body and ids: numbers and punctuation."""
+"""Bytes that an item adds to a batch record besides its body and ids: numbers and punctuation."""
 
 
 class WaitReason(StrEnum):
-    """Why a change is held back; a metric label."""
+    """Why a change waits; a metric label."""
 
     COURSE_BUSY = "course_busy"  # an earlier submission of the same course is open
     WINDOW = "window"  # it waits for a place among the open submissions, or for the linger
     BACKOFF = "backoff"  # it waits for its next attempt
-    PARKED = "parked"  # its integration waits for its customer, whatever else may hold it
+    PARKED = "parked"  # its integration waits for its customer, whatever else holds the change
 
 
 class Waits(NamedTuple):
-    """What waits for one reason."""
+    """The changes that wait for one reason."""
 
     changes: int
     oldest: int | None
-    """When the oldest of them was consumed (ms, to the second); None when there is none."""
+    """When the oldest of them was consumed (ms, rounded down to the second); None if there is none."""
 
 
 class Held(msgspec.Struct, gc=False):
-    """A change that waits."""
+    """A waiting change."""
 
     operation: Operation
     item: Item
     body: bytes
     not_before: int | None = None
-    """Wall clock, ms; present while in back-off and kept for the journal."""
+    """End of the back-off, wall clock, ms; set while in back-off, and journalled."""
     last: Attempt | None = None
     durable: bool = False
-    """Whether the journal holds it, as of the last commit or the one in flight."""
+    """Whether the journal holds it, as of the last commit or the commit in flight."""
     ready: bool = False
     ages: Ages | None = None
-    """Where its age counts."""
+    """The ages that include it."""
 
     def count_in(self, ages: Ages | None) -> None:
-        """Its age counts there from now on, and nowhere else."""
+        """Move its age to `ages`."""
         if self.ages is not None:
             self.ages.left(self.item.consumed_at)
         if ages is not None:
@@ -74,7 +75,7 @@ class Held(msgspec.Struct, gc=False):
         self.ages = ages
 
     def size(self) -> int:
-        """Bytes that it takes in a batch record (R7: sources count)."""
+        """Bytes that it takes in a batch record (R7: its source counts as well)."""
         return len(self.body) + len(self.item.origin_id) + len(self.item.change_id) + ITEM_OVERHEAD
 
 
@@ -84,11 +85,11 @@ class Lane:
     def __init__(self, integration_id: str) -> None:
         self.integration_id = integration_id
         self.busy: dict[str, str] = {}
-        """Course → what occupies it: a batch id, or ``late:`` and a task id."""
+        """Course → what occupies it: a batch id or the id of a watched task."""
         self.held: dict[str, Held] = {}
         self.open_batches = 0
         self.parked = False
-        """It waits for its customer, by the last answer that said anything about that."""
+        """The integration waits for its customer, according to the last answer about that."""
         self.ready_count = 0
         self.ready_bytes = 0
         self._queue: deque[str] = deque()
@@ -98,7 +99,7 @@ class Lane:
         return not (self.held or self.busy or self.open_batches)
 
     def queue(self, origin_id: str) -> None:
-        """The held change of this course may be sealed from now on."""
+        """The waiting change of this course may be sealed from now on."""
         held = self.held[origin_id]
         assert not held.ready
         assert origin_id not in self.busy
@@ -108,7 +109,9 @@ class Lane:
         self._queue.append(origin_id)
 
     def put(self, origin_id: str, held: Held) -> Held | None:
-        """Hold this change; returns the one whose place it takes. It inherits the place in the queue."""
+        """Hold this change, which takes over the place of the replaced change in the queue. Returns the
+        replaced change.
+        """
         old = self.held.get(origin_id)
         if old is not None:
             old.count_in(None)
@@ -119,7 +122,9 @@ class Lane:
         return old
 
     def take(self, items_max: int, bytes_max: int) -> list[Held]:
-        """Take out the next batch of ready changes: at least one, if any is ready. All of them have one operation."""
+        """Remove and return the next batch of ready changes: at least one, if any is ready. All of them have
+        the same operation.
+        """
         taken: list[Held] = []
         total = 0
         while self._queue and len(taken) < items_max:
@@ -140,7 +145,7 @@ class Lane:
 
 
 class Waiting:
-    """All lanes of a shard, the back-offs in them, and why what waits does so."""
+    """All lanes of a shard, their back-offs, and the reasons of waiting."""
 
     def __init__(self, backlog: Backlog) -> None:
         self.lanes: dict[str, Lane] = {}
@@ -155,8 +160,8 @@ class Waiting:
         return lane
 
     def hold(self, lane: Lane, held: Held, due: float | None) -> Held | None:
-        """Hold a change until its course is free and `due` (monotonic seconds, None: at once) has
-        come; returns the change that it replaces.
+        """Hold a change until its course is free and `due` has come (monotonic seconds; None means
+        immediately). Returns the change that it replaces.
         """
         origin_id = held.item.origin_id
         old = lane.put(origin_id, held)
@@ -174,7 +179,7 @@ class Waiting:
         return old
 
     def free(self, integration_id: str, origin_id: str) -> None:
-        """Nothing occupies this course any more: what waited for it may be sealed."""
+        """The course is no longer occupied: its waiting change may be sealed."""
         lane = self.lanes.get(integration_id)
         if lane is None or origin_id in lane.busy:
             return
@@ -185,14 +190,14 @@ class Waiting:
                 self._count(lane, held)
 
     def journalled(self, lane: Lane, held: Held) -> None:
-        """From here on the journal holds that this change waits."""
+        """From here on the journal records that this change waits."""
         held.durable = True
         if held.ages is None:
             self._count(lane, held)
 
     def park(self, lane: Lane, *, parked: bool) -> None:
-        """The integration waits for its customer, or not any more. A step for each change that waits in it, when it
-        is the one and was the other.
+        """Record whether the integration waits for its customer. If that changes, it costs one step for each
+        of its waiting changes.
         """
         if lane.parked != parked:
             lane.parked = parked
@@ -201,7 +206,7 @@ class Waiting:
                     self._count(lane, held)
 
     def _count(self, lane: Lane, held: Held) -> None:
-        """Its age counts for the reason for which it waits now."""
+        """Count its age under its current reason of waiting."""
         if lane.parked:
             reason = WaitReason.PARKED
         elif held.ready:
@@ -213,7 +218,7 @@ class Waiting:
         held.count_in(self.ages[reason])
 
     def release(self, now: float) -> bool:
-        """Make ready what has sat out its back-off by now; tells whether there was any."""
+        """Make the changes ready whose back-off is over. Returns whether there was any."""
         found = False
         while (popped := self.backoff.pop_due(now)) is not None:
             integration_id, origin_id = popped[1]
@@ -233,12 +238,12 @@ class Waiting:
         return taken
 
     def move_to_end(self, lane: Lane) -> None:
-        """It has had its turn: the other lanes come first from now on."""
+        """It has had its turn: the other lanes take precedence from now on."""
         self.lanes[lane.integration_id] = self.lanes.pop(lane.integration_id)
 
     def drop_if_idle(self, integration_id: str) -> None:
-        """Forget a lane in which nothing is left, so that lanes do not grow with every integration
-        that ever was.
+        """Remove a lane that is empty, so that the number of lanes does not grow with every integration ever
+        seen.
         """
         lane = self.lanes.get(integration_id)
         if lane is not None and lane.idle:
@@ -248,7 +253,7 @@ class Waiting:
         return (lane for lane in self.lanes.values() if lane.ready_count)
 
     def by_reason(self) -> dict[WaitReason, Waits]:
-        """Between steps: every change that waits, for one reason."""
+        """Between steps, every waiting change has exactly one reason."""
         return {reason: Waits(len(ages), ages.oldest) for reason, ages in self.ages.items()}
 
 

@@ -249,7 +249,7 @@ NEWER = b'{"format": %d, "next": "other fields, some day"}' % (FORMAT + 1)
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        (POSITION_KEY, NEWER, f"the journal has format {FORMAT + 1}, this version reads up to {FORMAT}"),
+        (POSITION_KEY, NEWER, f"the journal has format {FORMAT + 1}, but this version reads formats up to {FORMAT}"),
         (b'["group","g1"]', b"{}", "was written by a newer version or damaged"),
         (batch_key("0-1-0"), b'{"integration', "was written by a newer version or damaged"),
         (b"\xff", b"{}", "was written by a newer version or damaged"),
