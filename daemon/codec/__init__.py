@@ -1,6 +1,4 @@
-"""Converts between the wire formats of the topics and the values of the core. Pure functions on bytes and
-values.
-"""
+"""Converts between the wire formats of the topics and the values of the core. Pure functions on bytes and values."""
 
 from daemon.codec.dead_letter import DEAD_LETTER_BYTES_MAX, encode_dead_letter
 from daemon.codec.decode import decode_change

@@ -1,14 +1,14 @@
 r"""The wire format of the input: the records of publishers, as msgspec structs.
 
-These structs are the validation *and* the published JSON Schema. A ``Meta`` holds a rule of the API (source:
-the vendor's OpenAPI description, PostLmsCoursesBulkRequestBody). Its description goes into the schema, and
+These structs are the validation *and* the published JSON Schema. A ``Meta`` holds a rule of the API (source: the
+vendor's OpenAPI description, PostLmsCoursesBulkRequestBody). Its description goes into the schema, and
 ``extra["expected"]`` completes the sentence "found …, expected …" of a rejection.
 
-Unknown fields are allowed everywhere and dropped. An optional field that is absent stays absent (``UNSET``),
-and one that is null stays null: to the API these are two different bodies.
+Unknown fields are allowed everywhere and dropped. An optional field that is absent stays absent (``UNSET``), and one
+that is null stays null: to the API these are two different bodies.
 
-Patterns end in ``$(?!\n)``, because in Python a plain ``$`` accepts a trailing newline, and the regular
-expressions of JSON Schema do not support ``\Z``.
+Patterns end in ``$(?!\n)``, because in Python a plain ``$`` accepts a trailing newline, and the regular expressions
+of JSON Schema do not support ``\Z``.
 """
 
 from __future__ import annotations
@@ -150,9 +150,7 @@ class CourseChangeData(msgspec.Struct, frozen=True, gc=False):
 
 
 class EventAttributes(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The attributes of a CloudEvent that the daemon reads. In binary mode they are headers with the prefix
-    ``ce_``.
-    """
+    """The attributes of a CloudEvent that the daemon reads. In binary mode they are headers with the prefix ``ce_``."""
 
     specversion: Annotated[Literal["1.0"], Meta(extra={"expected": '"1.0"'})]
     id: ChangeId
@@ -162,11 +160,10 @@ class EventAttributes(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class CourseChangeEvent(EventAttributes, frozen=True, gc=False, kw_only=True):
-    """One change of one course as a CloudEvent in structured mode, content type
-    `application/cloudevents+json`.
+    """One change of one course as a CloudEvent in structured mode, content type `application/cloudevents+json`.
 
-    In binary mode the attributes are the headers `ce_specversion`, `ce_id` and `ce_type`, and the value of
-    the record is `data` alone. CloudEvents requires `source`; the daemon does not use it.
+    In binary mode the attributes are the headers `ce_specversion`, `ce_id` and `ce_type`, and the value of the record
+    is `data` alone. CloudEvents requires `source`; the daemon does not use it.
     """
 
     data: CourseChangeData

@@ -1,7 +1,7 @@
 """The daemon's error codes of rejected records, and the reason that each belongs to.
 
-A code is part of the public interface: it is never renamed, and a new cause gets a new code. Codes of changes
-that were accepted are defined where they are decided, in `daemon.core.settle` and `daemon.core.backlog`.
+A code is part of the public interface: it is never renamed, and a new cause gets a new code. Codes of changes that
+were accepted are defined where they are decided, in `daemon.core.settle` and `daemon.core.backlog`.
 """
 
 from __future__ import annotations

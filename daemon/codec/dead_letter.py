@@ -1,9 +1,9 @@
 """The wire format of the dead letters: the rejected record unchanged, with the reason in headers.
 
-Key, value and headers keep the publisher's bytes, so that a repaired record can be published again from here.
-The daemon's headers come first and start with ``coursesync-``. A record that is too large for the topic is
-truncated (R7). Headers then give the size and the SHA-256 of the complete key or value, beside the position
-of the original, which can be fetched while the input topic retains it.
+Key, value and headers keep the publisher's bytes, so that a repaired record can be published again from here. The
+daemon's headers come first and start with ``coursesync-``. A record that is too large for the topic is truncated
+(R7). Headers then give the size and the SHA-256 of the complete key or value, beside the position of the original,
+which can be fetched while the input topic retains it.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def _fitting(
 ) -> tuple[tuple[tuple[str, bytes], ...], int]:
     """The publisher's headers in order, as many as fit, and the number of those that do not fit.
 
-    A dead letter that was published again by hand still has the daemon's headers of the first time. They are
-    removed, because otherwise both the old and the new reason would be present.
+    A dead letter that was published again by hand still has the daemon's headers of the first time. They are removed,
+    because otherwise both the old and the new reason would be present.
     """
     own = [header for header in headers if not header[0].startswith(PREFIX)]
     size = 0

@@ -1,8 +1,8 @@
 """Decodes input records to changes, or to rejections with a reason for people.
 
-How it works: the fast path is one pass of a msgspec decoder over the bytes, which validates, and one encoding
-of the known fields (about 4 µs). Only if that fails does `diagnose` read the same bytes again, slowly and
-field by field, to describe the mistake and to recover the ids for the result.
+How it works: the fast path is one pass of a msgspec decoder over the bytes, which validates, and one encoding of the
+known fields (about 4 µs). Only if that fails does `diagnose` read the same bytes again, slowly and field by field, to
+describe the mistake and to recover the ids for the result.
 
 Three forms are recognised without parsing twice:
 
@@ -80,8 +80,8 @@ def decode_change(
 ) -> Change | Rejection:
     """Decode one input record. Never raises, whatever the record contains.
 
-    ``consumed_at`` is the wall clock in ms. ``item_bytes_max`` is the size of the largest item
-    (`Change.body`) that can be submitted, ``batch.bytes_max``.
+    ``consumed_at`` is the wall clock in ms. ``item_bytes_max`` is the size of the largest item (`Change.body`) that
+    can be submitted, ``batch.bytes_max``.
     """
     try:
         if value is None:

@@ -1,8 +1,8 @@
 """Describes what is wrong with a record that could not be decoded, for the person who published it.
 
 This code is deliberately slow: it runs only on records that are rejected. Each field is checked with the same
-annotation that the fast decoder used, so the two cannot disagree. Excerpts of the record are limited to about
-a hundred characters.
+annotation that the fast decoder used, so the two cannot disagree. Excerpts of the record are limited to about a
+hundred characters.
 """
 
 from __future__ import annotations
@@ -226,10 +226,10 @@ def _diagnosis(mistakes: Iterator[_Mistake] | tuple[_Mistake, ...], error: Excep
         )
         reason = RejectReason.MALFORMED if malformed else RejectReason.SCHEMA
         return Diagnosis(reason, f"the record cannot be read: {str(error)[: 2 * EXCERPT_MAX]}")
-    told = [f"{mistake.path}: {mistake.message}" for mistake in found[:MISTAKES_MAX]]
+    messages = [f"{mistake.path}: {mistake.message}" for mistake in found[:MISTAKES_MAX]]
     if len(found) > MISTAKES_MAX:
-        told.append(f"and {len(found) - MISTAKES_MAX} more")
-    return Diagnosis(found[0].reason, "; ".join(told))
+        messages.append(f"and {len(found) - MISTAKES_MAX} more")
+    return Diagnosis(found[0].reason, "; ".join(messages))
 
 
 def _mistakes(fields: Mapping[str, msgspec.Raw], struct: type, prefix: str = "") -> Iterator[_Mistake]:

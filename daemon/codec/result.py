@@ -1,8 +1,8 @@
 """The wire format of the output: results and corrections as CloudEvents in structured mode.
 
-Structured mode needs one ``content-type`` header. Binary mode would need seven ``ce_*`` headers, which cost
-as much again as the whole encoding. All text from outside is bounded here (R7), because one text that does
-not fit into a record would make its transaction fail forever.
+Structured mode needs one ``content-type`` header. Binary mode would need seven ``ce_*`` headers, which cost as much
+again as the whole encoding. All text from outside is bounded here (R7), because one text that does not fit into a
+record would make its transaction fail forever.
 """
 
 from __future__ import annotations
@@ -89,9 +89,9 @@ class SyncResult(msgspec.Struct, frozen=True, gc=False):
 class SyncResultEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The one record that ends a change, as a CloudEvent in structured mode.
 
-    READ THE RESULTS WITH `isolation.level=read_committed`. Results are written in Kafka transactions. A
-    consumer with `read_uncommitted`, which is the default of the Java client and of kafka-python, also sees
-    results of aborted transactions, which are not valid, and counts changes twice.
+    READ THE RESULTS WITH `isolation.level=read_committed`. Results are written in Kafka transactions. A consumer with
+    `read_uncommitted`, which is the default of the Java client and of kafka-python, also sees results of aborted
+    transactions, which are not valid, and counts changes twice.
     """
 
     specversion: Literal["1.0"]
@@ -110,8 +110,8 @@ class SyncResultEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class SyncCorrectionEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The final outcome of a change that ended as `TIMED_OUT`, published when its task ended later. The
-    published result remains unchanged; this record has another type, another id and another key.
+    """The final outcome of a change that ended as `TIMED_OUT`, published when its task ended later. The published
+    result remains unchanged; this record has another type, another id and another key.
 
     READ IT WITH `isolation.level=read_committed`, like the results.
     """

@@ -1,7 +1,7 @@
 """Generates the JSON Schemas of the wire formats from the structs that the daemon uses.
 
-``python -m daemon.codec.schemas schemas`` writes them into the folder of that name. A test fails if the
-published files and the code differ.
+``python -m daemon.codec.schemas schemas`` writes them into the folder of that name. A test fails if the published
+files and the code differ.
 """
 
 from __future__ import annotations
@@ -69,9 +69,7 @@ def _rendered(name: str, document: dict[str, Any]) -> bytes:
 
 
 def _with_plain_text(node: Any) -> Any:
-    """The same document. In descriptions, line breaks remain only between paragraphs, not where the source
-    wraps.
-    """
+    """The same document. In descriptions, line breaks remain only between paragraphs, not where the source wraps."""
     if isinstance(node, list):
         return [_with_plain_text(entry) for entry in node]
     if not isinstance(node, dict):

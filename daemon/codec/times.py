@@ -11,9 +11,8 @@ _LAST_MS = 253_402_300_799_999
 
 
 def iso_ms(epoch_ms: int) -> str:
-    """1764000000123 → ``2025-11-24T16:00:00.123Z``. A time outside the years 1 to 9999 becomes the nearest
-    one that can be written, because no time from outside may make the transaction fail that publishes it
-    (R7).
+    """1764000000123 → ``2025-11-24T16:00:00.123Z``. A time outside the years 1 to 9999 becomes the nearest one that
+    can be written, because no time from outside may make the transaction fail that publishes it (R7).
 
     The conversion of each second is cached for the results of that second.
     """

@@ -11,8 +11,9 @@ from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
+from daemon.config.column import ValueKind
 from daemon.config.rules import broken_rules
-from daemon.config.table import Setting, Settings, ValueKind, all_settings, groups
+from daemon.config.table import Setting, Settings, all_settings, groups
 from daemon.config.units import (
     format_duration,
     format_size,
@@ -53,8 +54,8 @@ def load_settings(
 ) -> Settings:
     """Read, check and return the settings.
 
-    `config_file` defaults to the file that `COURSESYNC_CONFIG` names. An empty variable counts as not set.
-    `unneeded` lists groups whose required settings may be missing, because not every command calls the API.
+    `config_file` defaults to the file that `COURSESYNC_CONFIG` names. An empty variable counts as not set. `unneeded`
+    lists groups whose required settings may be missing, because not every command calls the API.
 
     Raises:
         ConfigError: with every mistake found.

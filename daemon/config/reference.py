@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
+from daemon.config.column import ValueKind
 from daemon.config.rules import RULES
-from daemon.config.table import Setting, ValueKind, all_settings
+from daemon.config.table import Setting, all_settings
 from daemon.config.units import format_duration, format_size
 
 _HEADER = """\

@@ -11,7 +11,8 @@ from dataclasses import astuple, dataclass, fields
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from daemon.config.table import Settings, ValueKind, all_settings
+from daemon.config.column import ValueKind
+from daemon.config.table import Settings, all_settings
 from daemon.config.units import format_duration, shown
 
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})", re.ASCII)

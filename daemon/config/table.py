@@ -1,12 +1,12 @@
 """The table of settings: name, unit, default, bounds, meaning.
 
-The dataclasses are the table. A field `linger` of the group `batch` is the setting `batch.linger` and is read
-as `settings.batch.linger`. The column helpers below store its unit, bounds and meaning in the metadata of the
-field. The loader, the error messages and the reference page read them from there. Durations are seconds
-(float), sizes are bytes (int), an absent value is `None`.
+The dataclasses are the table. A field `linger` of the group `batch` is the setting `batch.linger` and is read as
+`settings.batch.linger`. The column helpers store its unit, bounds and meaning in the metadata of the field. The
+loader, the error messages and the reference page read them from there. Durations are seconds (float), sizes are bytes
+(int), an absent value is `None`.
 
-`Settings()` holds the defaults; tests start from it. Its *required* settings are empty, which only
-`load_settings` reports.
+`Settings()` holds the defaults; tests start from it. Its *required* settings are empty, which only `load_settings`
+reports.
 """
 
 # ruff: noqa: RUF009 - the column helpers return dataclasses.field(), as attrs' and pydantic's do
@@ -15,36 +15,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from daemon.config.units import parse_duration, parse_size
-
-METADATA_KEY = "setting"
-
-
-class ValueKind(StrEnum):
-    TEXT = "text"
-    CHOICE = "choice"
-    FILE = "file"
-    INTEGER = "integer"
-    NUMBER = "number"
-    DURATION = "duration"
-    SIZE = "size"
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """What the table says about a setting besides its name and default."""
-
-    kind: ValueKind
-    meaning: str
-    low: float | None = None
-    high: float | None = None
-    """Both inclusive, in the unit of the value."""
-    choices: tuple[str, ...] = ()
-    required: bool = False
+from daemon.config.column import (
+    METADATA_KEY,
+    Column,
+    choice,
+    duration,
+    file,
+    integer,
+    number,
+    size,
+    text,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,72 +50,39 @@ class Setting:
         return f"COURSESYNC_{self.group}_{self.attribute}".upper()
 
 
-def _duration(default: str, low: str, high: str, meaning: str) -> Any:
-    column = Column(ValueKind.DURATION, meaning, parse_duration(low), parse_duration(high))
-    return field(default=parse_duration(default), metadata={METADATA_KEY: column})
-
-
-def _size(default: str, low: str, high: str, meaning: str) -> Any:
-    column = Column(ValueKind.SIZE, meaning, parse_size(low), parse_size(high))
-    return field(default=parse_size(default), metadata={METADATA_KEY: column})
-
-
-def _integer(default: int, low: int, high: int, meaning: str) -> Any:
-    return field(default=default, metadata={METADATA_KEY: Column(ValueKind.INTEGER, meaning, low, high)})
-
-
-def _number(default: float | None, low: float, high: float, meaning: str) -> Any:
-    return field(default=default, metadata={METADATA_KEY: Column(ValueKind.NUMBER, meaning, low, high)})
-
-
-def _text(default: str | None, meaning: str, *, required: bool = False) -> Any:
-    return field(default=default, metadata={METADATA_KEY: Column(ValueKind.TEXT, meaning, required=required)})
-
-
-def _choice(default: str | None, choices: tuple[str, ...], meaning: str) -> Any:
-    return field(default=default, metadata={METADATA_KEY: Column(ValueKind.CHOICE, meaning, choices=choices)})
-
-
-def _file(meaning: str, *, required: bool = False) -> Any:
-    column = Column(ValueKind.FILE, meaning, required=required)
-    return field(default=Path() if required else None, metadata={METADATA_KEY: column})
-
-
 @dataclass(frozen=True, slots=True)
 class KafkaSettings:
     """The connection to Kafka and the consumer group."""
 
-    bootstrap_servers: str = _text("", "Bootstrap brokers: `host:port`, separated by commas.", required=True)
-    security_protocol: str = _choice(
+    bootstrap_servers: str = text("", "Bootstrap brokers: `host:port`, separated by commas.", required=True)
+    security_protocol: str = choice(
         "PLAINTEXT",
         ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
         "Protocol of the connections to the brokers.",
     )
-    sasl_mechanism: str | None = _choice(
+    sasl_mechanism: str | None = choice(
         None, ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"), "With a `SASL_…` protocol: the SASL mechanism."
     )
-    sasl_username: str | None = _text(None, "With a `SASL_…` protocol: the user name.")
-    sasl_password_file: Path | None = _file("With a `SASL_…` protocol: file that contains the password.")
-    tls_ca_file: Path | None = _file(
-        "With `SSL` or `SASL_SSL`: PEM file of the certificate authorities to trust instead of those of the "
-        "system."
+    sasl_username: str | None = text(None, "With a `SASL_…` protocol: the user name.")
+    sasl_password_file: Path | None = file("With a `SASL_…` protocol: file that contains the password.")
+    tls_ca_file: Path | None = file(
+        "With `SSL` or `SASL_SSL`: PEM file of the certificate authorities to trust instead of those of the system."
     )
-    tls_certificate_file: Path | None = _file("PEM file of the client certificate chain, for mutual TLS.")
-    tls_key_file: Path | None = _file("PEM file of the client's private key, for mutual TLS.")
-    group_id: str = _text("course-sync-daemon", "The consumer group that all replicas join.")
-    group_instance_id: str | None = _text(
+    tls_certificate_file: Path | None = file("PEM file of the client certificate chain, for mutual TLS.")
+    tls_key_file: Path | None = file("PEM file of the client's private key, for mutual TLS.")
+    group_id: str = text("course-sync-daemon", "The consumer group that all replicas join.")
+    group_instance_id: str | None = text(
         None,
-        "Name of this replica that stays the same across restarts (static membership). A replica that "
-        "restarts within `kafka.session_timeout` gets its partitions back without a rebalance. Each replica "
-        "needs its own name.",
+        "Name of this replica that stays the same across restarts (static membership). A replica that restarts within "
+        "`kafka.session_timeout` gets its partitions back without a rebalance. Each replica needs its own name.",
     )
-    session_timeout: float = _duration(
+    session_timeout: float = duration(
         "45s",
         "6s",
         "30m",
         "A replica that sends no heartbeat for this long loses its partitions to the other replicas.",
     )
-    record_batch_bytes_max: int = _size(
+    record_batch_bytes_max: int = size(
         "32MiB",
         "4MiB",
         "1GiB",
@@ -145,19 +96,19 @@ class KafkaSettings:
 class Topics:
     """Names of the four topics."""
 
-    changes: str = _text("course-changes", "Input: course changes.")
-    journal: str = _text(
+    changes: str = text("course-changes", "Input: course changes.")
+    journal: str = text(
         "course-sync-journal",
-        "State of the daemon. It must have as many partitions as the input. Its name is part of the "
-        "transactional ids that fence replicas: never change it while changes are in progress.",
+        "State of the daemon. It must have as many partitions as the input. Its name is part of the transactional ids "
+        "that fence replicas: never change it while changes are in progress.",
     )
-    results: str = _text("course-sync-results", "Output: one result per change.")
-    dead_letters: str = _text("course-sync-dead-letters", "Output: the original bytes of rejected records.")
+    results: str = text("course-sync-results", "Output: one result per change.")
+    dead_letters: str = text("course-sync-dead-letters", "Output: the original bytes of rejected records.")
 
 
 @dataclass(frozen=True, slots=True)
 class InputSettings:
-    start_at: str = _choice(
+    start_at: str = choice(
         "earliest",
         ("earliest", "latest"),
         "Where to start reading a partition that this daemon has never read. It has no effect afterwards.",
@@ -168,16 +119,16 @@ class InputSettings:
 class BatchSettings:
     """When changes are sealed into one submission."""
 
-    linger: float = _duration(
+    linger: float = duration(
         "1s", "0s", "5m", "Maximum time that a change waits for other changes to share its batch."
     )
-    items_max: int = _integer(100, 1, 1000, "Maximum number of changes in one submission.")
-    bytes_max: int = _size(
+    items_max: int = integer(100, 1, 1000, "Maximum number of changes in one submission.")
+    bytes_max: int = size(
         "512KiB",
         "4KiB",
         "1MiB",
-        "Maximum size of one submission, including its bookkeeping; also the maximum size of one change. "
-        "The upper bound is half of the journal's `max.message.bytes` of 2 MiB.",
+        "Maximum size of one submission, including its bookkeeping; also the maximum size of one change. The upper "
+        "bound is half of the journal's `max.message.bytes` of 2 MiB.",
     )
 
 
@@ -185,17 +136,17 @@ class BatchSettings:
 class WindowSettings:
     """How many submissions may be open, that is, sealed and without a known outcome."""
 
-    batches_max: int = _integer(
+    batches_max: int = integer(
         8, 1, 1000, "Maximum number of open submissions per integration and partition."
     )
-    batches_max_per_partition: int = _integer(
+    batches_max_per_partition: int = integer(
         10_000,
         1,
         1_000_000,
-        "Maximum number of open submissions per partition, over all integrations. Timed-out tasks that are "
-        "still watched count as well. Once half of the places are taken, each integration may have at most one open "
-        "submission, so that many slow integrations leave places to the others. With full submissions the "
-        "default corresponds to one million changes in progress.",
+        "Maximum number of open submissions per partition, over all integrations. Timed-out tasks that are still "
+        "watched count as well. Once half of the places are taken, each integration may have at most one open "
+        "submission, so that many slow integrations leave places to the others. With full submissions the default "
+        "corresponds to one million changes in progress.",
     )
 
 
@@ -203,32 +154,32 @@ class WindowSettings:
 class HttpSettings:
     """Calls to the API."""
 
-    in_flight_max: int = _integer(
+    in_flight_max: int = integer(
         64, 2, 1000, "Maximum number of calls in flight, over all integrations. Each call needs an open file."
     )
-    poll_share: float = _number(
+    poll_share: float = number(
         0.25, 0.01, 0.99, "Share of `http.in_flight_max` and of the rate that is reserved for polls."
     )
-    deadline: float = _duration(
+    deadline: float = duration(
         "30s", "1s", "5m", "Deadline of one call, from opening the connection to the last byte of the answer."
     )
-    requests_per_second_max: float | None = _number(
+    requests_per_second_max: float | None = number(
         None,
         0.1,
         10_000,
-        "Maximum number of calls per second and process: submissions and polls of all integrations. Polls "
-        "get the share `http.poll_share` of it while submissions are waiting too. Not set: no limit.",
+        "Maximum number of calls per second and process: submissions and polls of all integrations. Polls get the share "
+        "`http.poll_share` of it while submissions are waiting too. Not set: no limit.",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class FenceSettings:
-    lease: float = _duration(
+    lease: float = duration(
         "15s",
         "1s",
         "5m",
-        "A submission is sent only if the last commit began less than this long ago. This prevents a "
-        "replica that was paused from sending what another replica has taken over.",
+        "A submission is sent only if the last commit began less than this long ago. This prevents a replica that was "
+        "paused from sending what another replica has taken over.",
     )
 
 
@@ -236,31 +187,31 @@ class FenceSettings:
 class PollSettings:
     """When a task is polled."""
 
-    first_after: float = _duration(
+    first_after: float = duration(
         "15s", "100ms", "1h", "Time from acceptance of a submission to the first poll of its task."
     )
-    factor: float = _number(
+    factor: float = number(
         1.6, 1.0, 10.0, "Each poll interval is the previous one multiplied by this factor."
     )
-    interval_max: float = _duration("5m", "100ms", "24h", "Maximum interval between two polls of one task.")
+    interval_max: float = duration("5m", "100ms", "24h", "Maximum interval between two polls of one task.")
 
 
 @dataclass(frozen=True, slots=True)
 class TaskSettings:
     """When a task is given up."""
 
-    timeout: float = _duration(
+    timeout: float = duration(
         "24h",
         "1s",
         "30d",
         "If a task is still pending at this age, in API time, its changes end as `TIMED_OUT`.",
     )
-    watch_after_timeout: float = _duration(
+    watch_after_timeout: float = duration(
         "24h",
         "0s",
         "30d",
-        "How long a timed-out task is still watched. Its courses stay busy for that time, because the task "
-        "may apply its content late.",
+        "How long a timed-out task is still watched. Its courses stay busy for that time, because the task may apply "
+        "its content late.",
     )
 
 
@@ -268,11 +219,11 @@ class TaskSettings:
 class RetrySettings:
     """Retries after a transient failure."""
 
-    backoff_min: float = _duration(
+    backoff_min: float = duration(
         "1s", "10ms", "1h", "Wait before the first retry; it doubles with each further retry."
     )
-    backoff_max: float = _duration("60s", "10ms", "24h", "Maximum wait between two attempts.")
-    attempts_max: int = _integer(
+    backoff_max: float = duration("60s", "10ms", "24h", "Maximum wait between two attempts.")
+    attempts_max: int = integer(
         5, 1, 100, "Maximum number of submissions of one change if each of them fails with a transient error."
     )
 
@@ -281,20 +232,20 @@ class RetrySettings:
 class ParkSettings:
     """Integrations that need action by their customer: they wait alone and are probed at growing intervals."""
 
-    probe_min: float = _duration(
+    probe_min: float = duration(
         "1m", "100ms", "24h", "Wait before the first probe; it doubles with each further probe."
     )
-    probe_max: float = _duration("30m", "100ms", "24h", "Maximum wait between two probes.")
+    probe_max: float = duration("30m", "100ms", "24h", "Maximum wait between two probes.")
 
 
 @dataclass(frozen=True, slots=True)
 class WaitSettings:
-    age_max: float = _duration(
+    age_max: float = duration(
         "7d",
         "1s",
         "365d",
-        "A change that has waited longer than this for a parked integration fails with the error that "
-        "parked the integration.",
+        "A change that has waited longer than this for a parked integration fails with the error that parked the "
+        "integration.",
     )
 
 
@@ -302,34 +253,33 @@ class WaitSettings:
 class BacklogSettings:
     """How many changes may wait in memory and journal, and what happens at the limit."""
 
-    courses_max: int = _integer(1_000_000, 1, 100_000_000, "Maximum number of waiting courses per partition.")
-    courses_max_per_integration: int = _integer(
+    courses_max: int = integer(1_000_000, 1, 100_000_000, "Maximum number of waiting courses per partition.")
+    courses_max_per_integration: int = integer(
         200_000, 1, 100_000_000, "Maximum number of waiting courses per integration and partition."
     )
-    bytes_max: int = _size(
+    bytes_max: int = size(
         "256MiB",
         "1MiB",
         "64GiB",
-        "Maximum size of the courses in memory per partition: waiting courses, and submissions that the API "
-        "has not accepted yet. A process needs this much memory for each partition that it may hold, plus "
-        "about half a KiB for each waiting course. A low limit has one cost: fewer changes of a course "
-        "collapse into one. Records that are not read yet stay in Kafka.",
+        "Maximum size of the courses in memory per partition: waiting courses, and submissions that the API has not "
+        "accepted yet. A process needs this much memory for each partition that it may hold, plus about half a KiB for "
+        "each waiting course. A low limit has one cost: fewer changes of a course collapse into one. Records that are "
+        "not read yet stay in Kafka.",
     )
-    on_full: str = _choice(
+    on_full: str = choice(
         "pause",
         ("pause", "reject"),
-        "What happens at a limit of the backlog. `pause`: reading of the partition, with all its "
-        "integrations, pauses until a tenth of the limit is free. `reject`: reading continues, and a change "
-        "of a course that is not waiting already ends `REJECTED` with `COURSESYNC.BACKLOG_FULL` and a dead "
-        "letter; the partition pauses only if newer versions of waiting courses have grown to twice "
-        "`backlog.bytes_max`. In both modes a newer change replaces the waiting change of its course, and "
-        "no change that was accepted before is dropped.",
+        "What happens at a limit of the backlog. `pause`: reading of the partition, with all its integrations, pauses "
+        "until a tenth of the limit is free. `reject`: reading continues, and a change of a course that is not waiting "
+        "already ends `REJECTED` with `COURSESYNC.BACKLOG_FULL` and a dead letter; the partition pauses only if newer "
+        "versions of waiting courses have grown to twice `backlog.bytes_max`. In both modes a newer change replaces the "
+        "waiting change of its course, and no change that was accepted before is dropped.",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class DrainSettings:
-    timeout: float = _duration(
+    timeout: float = duration(
         "20s",
         "0s",
         "10m",
@@ -339,13 +289,12 @@ class DrainSettings:
 
 @dataclass(frozen=True, slots=True)
 class WatchdogSettings:
-    silence_max: float = _duration(
+    silence_max: float = duration(
         "60s",
         "45s",
         "10m",
-        "If one of the loops of a process, or one of its calls to Kafka, makes no progress for this long, "
-        "the process writes the stacks of its threads and exits. Normal operations of the Kafka client take "
-        "up to 30 s.",
+        "If one of the loops of a process, or one of its calls to Kafka, makes no progress for this long, the process "
+        "writes the stacks of its threads and exits. Normal operations of the Kafka client take up to 30 s.",
     )
 
 
@@ -353,17 +302,17 @@ class WatchdogSettings:
 class KomboSettings:
     """The API."""
 
-    base_url: str = _text(
+    base_url: str = text(
         "https://api.kombo.dev/v1", "Base URL of the API; `https://api.us.kombo.dev/v1` for the US region."
     )
-    api_key_file: Path = _file(
+    api_key_file: Path = file(
         "File that contains the API key. The daemon reads it again when the API refuses the key.",
         required=True,
     )
-    proxy: str | None = _text(
+    proxy: str | None = text(
         None, "HTTP proxy, `http://host:port`. Proxy variables of the environment are ignored."
     )
-    ca_file: Path | None = _file(
+    ca_file: Path | None = file(
         "PEM file of the certificate authorities to trust instead of those of the system."
     )
 
@@ -372,16 +321,16 @@ class KomboSettings:
 class AdminSettings:
     """The HTTP port for probes and metrics."""
 
-    host: str = _text("0.0.0.0", "Address to listen on.")
-    port: int = _integer(8080, 0, 65535, "Port to listen on. 0 picks a free port, which is logged.")
+    host: str = text("0.0.0.0", "Address to listen on.")
+    port: int = integer(8080, 0, 65535, "Port to listen on. 0 picks a free port, which is logged.")
 
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    level: str = _choice(
+    level: str = choice(
         "info", ("debug", "info", "warning", "error"), "Minimum severity of the messages to write."
     )
-    format: str = _choice(
+    format: str = choice(
         "json", ("json", "console"), "Format of the log lines: `json` for machines, `console` for people."
     )
 

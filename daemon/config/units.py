@@ -1,7 +1,7 @@
 """Units of settings: converts text with a unit to plain numbers, and back for the reference page.
 
-A duration is a number of seconds (float), a size a number of bytes (int). Every parser raises `ValueError`
-with a message that continues the sentence "the setting …".
+A duration is a number of seconds (float), a size a number of bytes (int). Every parser raises `ValueError` with a
+message that continues the sentence "the setting …".
 """
 
 from __future__ import annotations

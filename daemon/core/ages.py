@@ -1,10 +1,10 @@
 """Tracks when the oldest of many changes was consumed; changes can leave in any order.
 
-A heap would have to drop its stale entries, all at once when the oldest change leaves. A search would visit
-every change. This module counts changes by the second in which they were consumed. Adding and removing a
-change takes one step each, and the oldest change is in the smallest remaining second. There are at most as
-many entries as seconds between the oldest and the newest change: 100 for a million changes that arrive at
-10,000 per second, 600,000 if one change per second has been waiting for a week.
+A heap would have to drop its stale entries, all at once when the oldest change leaves. A search would visit every
+change. This module counts changes by the second in which they were consumed. Adding and removing a change takes one
+step each, and the oldest change is in the smallest remaining second. There are at most as many entries as seconds
+between the oldest and the newest change: 100 for a million changes that arrive at 10,000 per second, 600,000 if one
+change per second has been waiting for a week.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ class Ages:
 
     @property
     def oldest(self) -> int | None:
-        """The second in which the oldest change was consumed, in ms since the epoch; None if there is no
-        change.
-        """
+        """The second in which the oldest change was consumed, in ms since the epoch; None if there is no change."""
         second = min(self._by_second, default=None)
         return None if second is None else second * 1000
 

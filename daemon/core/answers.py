@@ -1,7 +1,7 @@
 """Answers of the API, as data. The client creates them; the judge reads them.
 
-An answer is *understood* if it comes from the API in a documented form. Anything else is `NoAnswer`: a POST
-without an understood answer has unknown fate (R13), and a GET without one is poll blindness.
+An answer is *understood* if it comes from the API in a documented form. Anything else is `NoAnswer`: a POST without
+an understood answer has unknown fate (R13), and a GET without one is poll blindness.
 """
 
 from __future__ import annotations
@@ -44,9 +44,7 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """The POST created a task, or returned an existing one. Only the `created_at` of the task shows which
-    (R14).
-    """
+    """The POST created a task, or returned an existing one. Only the `created_at` of the task shows which (R14)."""
 
     task_id: str
     warnings: tuple[str, ...] = ()

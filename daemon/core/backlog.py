@@ -1,7 +1,7 @@
 """Limits of what a shard may hold back, and what happens at a limit.
 
-The limits count *waiting courses*, per shard and per integration in it, and the *bodies* in memory: those of
-waiting changes, and of batches that the API has not accepted yet. Sealing therefore frees no space by itself.
+The limits count *waiting courses*, per shard and per integration in it, and the *bodies* in memory: those of waiting
+changes, and of batches that the API has not accepted yet. Sealing therefore frees no space by itself.
 
 `backlog.on_full` decides what happens at a limit:
 
@@ -9,8 +9,8 @@ waiting changes, and of batches that the API has not accepted yet. Sealing there
     reject  the input continues; a change whose course is not waiting already, and that does not fit, ends here:
             `REJECTED` with a dead letter
 
-In both modes a newer change replaces the waiting change of its course. Changes that were accepted before
-(restored, or waiting for another attempt) are admitted over the limits.
+In both modes a newer change replaces the waiting change of its course. Changes that were accepted before (restored,
+or waiting for another attempt) are admitted over the limits.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from daemon.core.model import Change, Error, Rejection, RejectReason
 
 BACKLOG_FULL: Final = "COURSESYNC.BACKLOG_FULL"
 RESUME_SHARE = 0.9
-"""Share of each limit below which a paused input continues. The margin exists because each pause and each
-resumption costs a command to the client.
+"""Share of each limit below which a paused input continues. The margin exists because each pause and each resumption
+costs a command to the client.
 """
 GROWTH_MAX = 2
-"""With `reject`: the multiple of `backlog.bytes_max` to which the bodies may grow by replacements and new
-attempts, which are never rejected. At this size the input pauses nevertheless, because memory is finite.
+"""With `reject`: the multiple of `backlog.bytes_max` to which the bodies may grow by replacements and new attempts,
+which are never rejected. At this size the input pauses nevertheless, because memory is finite.
 """
 
 
@@ -50,9 +50,7 @@ class Backlog:
     # --- updates ----------------------------------------------------------------------------------
 
     def joined(self, courses: int, body: int) -> None:
-        """One more course waits, with a body of `body` bytes. Its integration now has `courses` waiting
-        courses.
-        """
+        """One more course waits, with a body of `body` bytes. Its integration now has `courses` waiting courses."""
         self.courses += 1
         self.bodies += body
         if courses == self._limits.courses_max_per_integration:
@@ -61,8 +59,8 @@ class Backlog:
             self._above_resume += 1
 
     def left(self, before: int, after: int, bodies: int) -> None:
-        """The waiting courses of an integration went from `before` to `after`. The removed ones had `bodies`
-        bytes of bodies.
+        """The waiting courses of an integration went from `before` to `after`. The removed ones had `bodies` bytes of
+        bodies.
         """
         self.courses -= before - after
         self.bodies -= bodies
@@ -97,9 +95,7 @@ class Backlog:
         )
 
     def lacks_room(self, courses: int, body: int) -> str | None:
-        """Why one more course cannot wait in an integration that has `courses` waiting courses; None if it
-        can.
-        """
+        """Why one more course cannot wait in an integration that has `courses` waiting courses; None if it can."""
         limits = self._limits
         if courses >= limits.courses_max_per_integration:
             return (

@@ -33,8 +33,8 @@ class Batch(msgspec.Struct, gc=False):
     task_id: str | None = None
     accepted_at: int | None = None
     accepted_mono: float = 0.0
-    """Like `accepted_at`, by the monotonic clock of this process. For a restored batch it is estimated from
-    the wall clock.
+    """Like `accepted_at`, by the monotonic clock of this process. For a restored batch it is estimated from the wall
+    clock.
     """
     created_at: int | None = None
     """API time; known once a poll has been answered."""

@@ -1,17 +1,16 @@
 """Decides when to send again to an integration after a refusal.
 
-Each integration has a breaker. A closed breaker is *healthy*. A refusal or a missing answer opens it for a
-time. Then one submission goes out as a probe, and its answer closes the breaker or opens it for a longer
-time. The state of an open breaker is its reason::
+Each integration has a breaker. A closed breaker is *healthy*. A refusal or a missing answer opens it for a time. Then
+one submission goes out as a probe, and its answer closes the breaker or opens it for a longer time. The state of an
+open breaker is its reason::
 
     throttled      the API asked to retry later, or with fewer concurrent requests (429)
     breaker_open   the integration fails or does not answer
     parked         it needs action by its customer: wrong credentials, an incomplete set-up
 
-A refusal because of too many concurrent requests is not a failure. The vendor asks for a pause of about a
-second, which doubles with each consecutive refusal. After this pause there is no single probe: the
-integration continues with half of the submissions that it had in flight (`concurrency`). After several
-refusals that is one as well.
+A refusal because of too many concurrent requests is not a failure. The vendor asks for a pause of about a second,
+which doubles with each consecutive refusal. After this pause there is no single probe: the integration continues with
+half of the submissions that it had in flight (`concurrency`). After several refusals that is one as well.
 """
 
 from __future__ import annotations
@@ -57,9 +56,9 @@ class Breaker:
         self.census[self.state] -= 1
 
     def strike(self, state: IntegrationState) -> int:
-        """Start a back-off. Returns the number of consecutive back-offs before it. Requests that were in
-        flight together are refused together and count once. Only a good answer ends the parked state. Parking
-        always starts at the shortest probe interval, regardless of previous back-offs.
+        """Start a back-off. Returns the number of consecutive back-offs before it. Requests that were in flight
+        together are refused together and count once. Only a good answer ends the parked state. Parking always starts
+        at the shortest probe interval, regardless of previous back-offs.
         """
         stays_parked = self.state is IntegrationState.PARKED and self.strikes > 0
         if state is IntegrationState.PARKED and not stays_parked:
@@ -95,9 +94,7 @@ class Breaker:
 
 
 class BackOff:
-    """Computes the length of a back-off in seconds from the number of consecutive ones before it. `rng` draws
-    jitter.
-    """
+    """Computes the length of a back-off in seconds from the number of consecutive ones before it. `rng` draws jitter."""
 
     def __init__(self, settings: Settings, rng: random.Random) -> None:
         self._park = settings.park
@@ -109,8 +106,8 @@ class BackOff:
         return max(retry_after or 0.0, bound * self._rng.random())
 
     def after_overload(self, retry: RetrySettings, before: int, retry_after: float | None) -> float:
-        """The vendor asks for about one second and exponential back-off. Jitter of a quarter separates two
-        clients that were refused together, and still leaves each of them a pause.
+        """The vendor asks for about one second and exponential back-off. Jitter of a quarter separates two clients
+        that were refused together, and still leaves each of them a pause.
         """
         wait = retry.backoff_min * 2.0**before * (0.75 + 0.5 * self._rng.random())
         return max(retry_after or 0.0, min(retry.backoff_max, wait))

@@ -1,10 +1,10 @@
 """Limits the number of submissions of one integration in flight, by the limit that the API reports.
 
-The API accepts a limited number of concurrent action requests per integration, 30 by default and fewer for
-some. It refuses further ones with ``PLATFORM.CONCURRENCY_LIMIT_EXCEEDED`` (the vendor's guide "Concurrency
-limiting"; `docs/kombo-api.md`, "Limits"). Submissions are action requests. Polls are not: they read data of
-the API itself, and the guide counts only POSTs that reach the connected tool. Other clients share the same
-limit: other replicas, or other programs of the customer. Answers report the limit and how much of it remains.
+The API accepts a limited number of concurrent action requests per integration, 30 by default and fewer for some. It
+refuses further ones with ``PLATFORM.CONCURRENCY_LIMIT_EXCEEDED`` (the vendor's guide "Concurrency limiting";
+`docs/kombo-api.md`, "Limits"). Submissions are action requests. Polls are not: they read data of the API itself, and
+the guide counts only POSTs that reach the connected tool. Other clients share the same limit: other replicas, or
+other programs of the customer. Answers report the limit and how much of it remains.
 
 How it works: additive increase, multiplicative decrease, within what the last answer allows::
 
@@ -15,10 +15,10 @@ How it works: additive increase, multiplicative decrease, within what the last a
     too many             half of those that were in flight; once for all that were sent before this refusal
     any answer           at most its limit, and at most our requests in flight plus what remains
 
-The API does not report how many of our requests it had counted when it computed `Concurrency-Remaining`. The
-upper bound is the maximum number in flight at any time while that request was. With this bound our own
-requests are never attributed to other clients, and a client that has the limit to itself is never refused. If
-other clients leave less room than an answer seems to show, further answers show it.
+The API does not report how many of our requests it had counted when it computed `Concurrency-Remaining`. The upper
+bound is the maximum number in flight at any time while that request was. With this bound our own requests are never
+attributed to other clients, and a client that has the limit to itself is never refused. If other clients leave less
+room than an answer seems to show, further answers show it.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Window:
     """The number of the request that was sent last."""
     _under_way: int = 0
     _peaks: deque[tuple[int, int]] = field(default_factory=deque)
-    """The number of a request, and how many were in flight after it was sent. Entries that a later one
-    exceeds are removed. So the counts decrease, and there are at most as many entries as places.
+    """The number of a request, and how many were in flight after it was sent. Entries that a later one exceeds are
+    removed. So the counts decrease, and there are at most as many entries as places.
     """
     _reduced_at: int = 0
     """Refusals of requests up to this number cause no further reduction."""
@@ -68,8 +68,8 @@ class Window:
         return self._left
 
     def answered(self, number: int, limit: int | None, remaining: int | None) -> None:
-        """The request has ended, whatever its answer. `limit` and `remaining` are headers of the answer, None
-        if missing.
+        """The request has ended, whatever its answer. `limit` and `remaining` are headers of the answer, None if
+        missing.
         """
         self._under_way -= 1
         reported = [limit] if limit is not None else []

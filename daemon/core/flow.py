@@ -1,11 +1,11 @@
 """Decides which request goes out next: one instance per process, over all shards.
 
-Submissions queue per integration and are served round robin, so that a slow, throttled or parked integration
-does not delay another one. The answers of the API determine how many submissions of an integration may be in
-flight (`concurrency`). An integration that is refused, or that does not answer, backs off (`breaker`).
-Submissions and polls each have a share of all requests in flight, and of the rate if one is set (`rate`).
-Each kind may use the idle share of the other until that kind needs it. So a flood of submissions does not
-make finished tasks wait, and a flood of polls does not delay submissions.
+Submissions queue per integration and are served round robin, so that a slow, throttled or parked integration does not
+delay another one. The answers of the API determine how many submissions of an integration may be in flight
+(`concurrency`). An integration that is refused, or that does not answer, backs off (`breaker`). Submissions and polls
+each have a share of all requests in flight, and of the rate if one is set (`rate`). Each kind may use the idle share
+of the other until that kind needs it. So a flood of submissions does not make finished tasks wait, and a flood of
+polls does not delay submissions.
 
 Nothing here is durable, and nothing here depends on what a submission is: a `ref` belongs to the caller.
 """
@@ -31,7 +31,7 @@ from daemon.core.verdict import OVERLOAD, SubmitVerdict, is_throttle
 Ref = TypeVar("Ref")
 
 KNOWN_SECONDS = 60.0
-"""How long an idle integration is remembered. It is longer than any linger, so that what its answers have
+"""How long an idle integration is remembered. It is longer than the default linger, so that what its answers have
 shown lasts from one batch to the next. It is short enough that this does not become outdated.
 """
 
@@ -100,9 +100,7 @@ class Flow(Generic[Ref]):
         self._list(integration_id, state)
 
     def next_submission(self, now: float) -> Turn[Ref] | None:
-        """Take the next submission that may go out now. It counts as in flight until `submission_done` or
-        `released`.
-        """
+        """Take the next submission that may go out now. It counts as in flight until `submission_done` or `released`."""
         self._wake(now)
         if not self._round or not self._submissions_have_room or not self._may_start(Call.SUBMIT, now):
             return None
@@ -116,9 +114,9 @@ class Flow(Generic[Ref]):
         return turn
 
     def leaves(self, turn: Turn[Ref], now: float) -> bool:
-        """Whether a submission that was taken may be sent at this moment. While it waited for its lease, an
-        answer may have asked for a pause or for fewer concurrent requests. If the result is False, the caller
-        must release it.
+        """Whether a submission that was taken may be sent at this moment. While it waited for its lease, an answer
+        may have asked for a pause or for fewer concurrent requests. If the result is False, the caller must release
+        it.
         """
         state = self._integrations[turn.integration_id]
         until = state.breaker.until
@@ -219,9 +217,7 @@ class Flow(Generic[Ref]):
         return state
 
     def _wake(self, now: float) -> None:
-        """End the back-offs and delays that are over, and forget integrations that have been idle for long
-        enough.
-        """
+        """End the back-offs and delays that are over, and forget integrations that have been idle for long enough."""
         while (popped := self._blocked.pop_due(now)) is not None:
             state = self._integrations[popped[1]]
             state.breaker.back_off_ended()
@@ -283,8 +279,8 @@ class Flow(Generic[Ref]):
 
     @property
     def _polls_have_room(self) -> bool:
-        """Polls beyond their share use places of submissions. No further such poll starts while a submission
-        waits for one of these places.
+        """Polls beyond their share use places of submissions. No further such poll starts while a submission waits
+        for one of these places.
         """
         wanted_back = bool(self._round) and self._submissions < self._submissions_max
         return self.in_flight < self._in_flight_max and not (self._polls >= self._polls_min and wanted_back)
@@ -317,8 +313,8 @@ class Flow(Generic[Ref]):
         return min((time for time in times if time is not None), default=None)
 
     def probe_due(self, now: float) -> float | None:
-        """The next time at which a probe may start in a halted process. None if the process is not halted, or
-        if a probe may start as soon as no other call is in flight.
+        """The next time at which a probe may start in a halted process. None if the process is not halted, or if a
+        probe may start as soon as no other call is in flight.
         """
         return self._probe_at if self.halted is not None and self._probe_at > now else None
 
@@ -333,8 +329,8 @@ class Flow(Generic[Ref]):
         return len(self._delayed) + sum(len(state.queue) for state in self._integrations.values())
 
     def states(self, now: float) -> dict[str, int]:
-        """The number of integrations in each state, counting those that have something to send, that are not
-        healthy, or that were sent to within the last minute.
+        """The number of integrations in each state, counting those that have something to send, that are not healthy,
+        or that were sent to within the last minute.
         """
         self._forget(now)
         return {state: self._census[state] for state in IntegrationState}

@@ -1,15 +1,15 @@
 """Decides whether a task is newer than the submission that it answers (R14), and whether it is too old (R11).
 
-The API creates one task from a body, and returns that task whenever the same body comes again. It compares
-body and integration, so each integration has its own *floor*: the largest `created_at` that this shard has
-seen in a task of the integration. A batch carries the floor that was known when it was sealed. An older task
-with the same bytes contained the same courses in this shard and was seen before sealing, so its `created_at`
-is at or below that floor. A task that was created for the batch is above it.
+The API creates one task from a body, and returns that task whenever the same body comes again. It compares body and
+integration, so each integration has its own *floor*: the largest `created_at` that this shard has seen in a task of
+the integration. A batch carries the floor that was known when it was sealed. An older task with the same bytes
+contained the same courses in this shard and was seen before sealing, so its `created_at` is at or below that floor. A
+task that was created for the batch is above it.
 
-Only times of the API are compared. A wrong clock of the API can therefore set a floor ahead of the API's
-clock, and every task created before that clock has passed the floor would look stale. So a batch whose floor
-is ahead of the clock waits until the clock has passed it. A wrong clock delays the integration whose times it
-stamped, and fails nothing. Other integrations have other floors.
+Only times of the API are compared. A wrong clock of the API can therefore set a floor ahead of the API's clock, and
+every task created before that clock has passed the floor would look stale. So a batch whose floor is ahead of the
+clock waits until the clock has passed it. A wrong clock delays the integration whose times it stamped, and fails
+nothing. Other integrations have other floors.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ DATE_RESOLUTION_MS = 1_000
 
 
 API_FLOOR_TOLERANCE_MS = 300_000
-"""Until an API time is known, the floor is the first start of the shard minus this (R14): tolerance for a
-host clock that is ahead of the API's. `coursesyncd check` warns at a larger difference.
+"""Until an API time is known, the floor is the first start of the shard minus this (R14): tolerance for a host clock
+that is ahead of the API's. `coursesyncd check` warns at a larger difference.
 """
 
 
@@ -39,8 +39,8 @@ def first_position(next_offset: int, topic_id: str, partitions: int, now: Now) -
 
 
 class Freshness:
-    """`base` is the floor of an integration of which no task has been seen yet. It excludes tasks that were
-    created before the shard started. It never changes.
+    """`base` is the floor of an integration of which no task has been seen yet. It excludes tasks that were created
+    before the shard started. It never changes.
     """
 
     def __init__(self, base: int) -> None:
@@ -51,8 +51,8 @@ class Freshness:
         """The API's clock when last read, and the monotonic time of reading it."""
 
     def load(self, floors: Mapping[str, Floor], now: Now) -> None:
-        """Load the floors from the journal. The API's clock is not known yet. The journal holds by how much a
-        floor was ahead of it, and since when, so a restart does not end a wait.
+        """Load the floors from the journal. The API's clock is not known yet. The journal holds by how much a floor
+        was ahead of it, and since when, so a restart does not end a wait.
         """
         for integration_id, floor in floors.items():
             self.floors[integration_id] = floor
@@ -85,15 +85,15 @@ class Freshness:
         return raised
 
     def delay(self, integration_id: str, floor: int, now: Now) -> float:
-        """Seconds until a batch with this floor may be submitted; 0 if the API's clock has passed the floor,
-        or is not known.
+        """Seconds until a batch with this floor may be submitted; 0 if the API's clock has passed the floor, or is
+        not known.
         """
         ahead = self._ahead(integration_id, floor, now)
         return 0.0 if ahead is None else ahead / 1000
 
     def _ahead(self, integration_id: str, floor: int, now: Now) -> int | None:
-        """Milliseconds by which the floor is ahead of the API's clock; None if it is not ahead, or if the
-        clock is not known.
+        """Milliseconds by which the floor is ahead of the API's clock; None if it is not ahead, or if the clock is
+        not known.
         """
         read = self._clocks.get(integration_id)
         if read is None:
@@ -109,10 +109,10 @@ def is_stale(api_floor: int, created_at: int) -> bool:
 
 
 def has_outlived(limit: float, created_at: int, api_time: int | None, accepted_for: float) -> bool:
-    """R11: whether a task that is still pending is older than `limit` seconds, both by the API's clock and by
-    ours. Neither a wrong `Date` nor a wrong clock of this host is sufficient.
+    """R11: whether a task that is still pending is older than `limit` seconds, both by the API's clock and by ours.
+    Neither a wrong `Date` nor a wrong clock of this host is sufficient.
 
-    `accepted_for`: seconds since the answer to the POST arrived. The API created the task before that, so the
-    task is at least as old, regardless of its own times.
+    `accepted_for`: seconds since the answer to the POST arrived. The API created the task before that, so the task is
+    at least as old, regardless of its own times.
     """
     return api_time is not None and api_time - created_at > limit * 1000 and accepted_for > limit

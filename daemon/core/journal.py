@@ -1,8 +1,8 @@
 """The journal: everything a shard knows, as records, and the fold that rebuilds its memory from them.
 
-The fold keeps the *last value per key* (R9): a record replaces the previous one with the same key, and a
-tombstone removes it. There are no deltas, so compaction and repeated reading do not alter the outcome. Keys
-are JSON arrays, so that ids with arbitrary characters cannot collide.
+The fold keeps the *last value per key* (R9): a record replaces the previous one with the same key, and a tombstone
+removes it. There are no deltas, so compaction and repeated reading do not alter the outcome. Keys are JSON arrays, so
+that ids with arbitrary characters cannot collide.
 
     ["position"]                    next input offset, and what the shard knows about the topic and the API time
     ["wait", integration, origin]   a waiting change
@@ -11,8 +11,8 @@ are JSON arrays, so that ids with arbitrary characters cannot collide.
     ["late", task id]               a timed-out task that is still watched
     ["floor", integration]          the newest task of an integration that was ever seen (R14)
 
-Values are JSON objects, so that a person with a console consumer can read them. `body` bytes are embedded
-verbatim: what is read back is byte for byte what was sealed.
+Values are JSON objects, so that a person with a console consumer can read them. `body` bytes are embedded verbatim:
+what is read back is byte for byte what was sealed.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from daemon.core.operations import OPERATIONS
 from daemon.core.upsert import UPSERT
 
 FORMAT = 2
-"""Version of this layout, stored in every position record. Version 2 has one floor per integration. A version
-higher than this one blocks the partition (R8).
+"""Version of this layout, stored in every position record. Version 2 has one floor per integration. A version higher
+than this one blocks the partition (R8).
 """
 
 
@@ -61,8 +61,8 @@ class Position(msgspec.Struct, frozen=True):
     topic_id: str
     partitions: int
     api_floor: int
-    """The floor of integrations that have no floor record, ms (R14): the first start of the shard. In format
-    1 it was the largest API time that the shard had seen, of any integration.
+    """The floor of integrations that have no floor record, ms (R14): the first start of the shard. In format 1 it was
+    the largest API time that the shard had seen, of any integration.
     """
 
 
@@ -83,8 +83,8 @@ class SealedBatch(msgspec.Struct, frozen=True, omit_defaults=True):
     items: tuple[Item, ...]
     body: msgspec.Raw
     replays: int = 0
-    """How many consecutive bodies of these changes, right before this one, the API answered with an earlier
-    task (R14).
+    """How many consecutive bodies of these changes, right before this one, the API answered with an earlier task
+    (R14).
     """
     operation: str = DEFAULT_OPERATION
     """Absent for the default."""
@@ -290,9 +290,8 @@ class Fold:
                 self.floors[parts[1]] = record
 
     def unread(self) -> list[tuple[str, RestoredBatch]]:
-        """Batches whose body was dropped but is needed, because their task was lost. The body must be read
-        back, at `offset`, before they are sent. Keeping all bodies instead would hold the payload of every
-        open batch.
+        """Batches whose body was dropped but is needed, because their task was lost. The body must be read back, at
+        `offset`, before they are sent. Keeping all bodies instead would hold the payload of every open batch.
         """
         return [
             (id_, batch) for id_, batch in self.batches.items() if batch.task is None and batch.body is None

@@ -1,7 +1,6 @@
 """The judge: decides once what each answer of the API means, before anything acts on it.
 
-`core.verdict` defines what an error means by itself. Three things can change that meaning, and they are
-decided here:
+`core.verdict` defines what an error means by itself. Three things can change that meaning, and they are decided here:
 
 * **The key.** A refusal of our key concerns every integration, unless the call was sent with a key that has been
   replaced since. A denial without a code (401, 403) concerns one integration, until a second integration is denied
@@ -11,8 +10,8 @@ decided here:
 * **Time.** An earlier task of equal bytes does not belong to this batch (R14), and a task may have been pending for
   too long (R11).
 
-The whole process has one judge, because it has one key. A ruling is a frozen value. `core.settle`,
-`core.flow` and the runtime carry it out and decide nothing again.
+The whole process has one judge, because it has one key. A ruling is a frozen value. `core.settle`, `core.flow` and
+the runtime carry it out and decide nothing again.
 """
 
 from __future__ import annotations
@@ -87,8 +86,8 @@ class PollRuling:
 
     @property
     def needs_body(self) -> bool:
-        """Whether the ruling requires the payload, because some of it must be sent again. The payload was
-        dropped when the API accepted the batch.
+        """Whether the ruling requires the payload, because some of it must be sent again. The payload was dropped
+        when the API accepted the batch.
         """
         match self.verdict:
             case PollVerdict.LOST | PollVerdict.REPLAYED:
@@ -117,8 +116,8 @@ class Judge:
         self._denied: set[str] = set()
         """Integrations that were denied without a code since the key last worked."""
         self.key_number = 0
-        """Counts the keys that were in use. A call records this number when it starts. If its answer arrives
-        after the key was replaced, the answer says nothing about the new key.
+        """Counts the keys that were in use. A call records this number when it starts. If its answer arrives after
+        the key was replaced, the answer says nothing about the new key.
         """
 
     def key_replaced(self) -> None:
@@ -129,8 +128,8 @@ class Judge:
     def submit(
         self, integration_id: str, answer: SubmitAnswer, sent_with: int, *, fate_unknown: bool
     ) -> SubmitRuling:
-        """Judge the answer to a POST. `fate_unknown`: whether an earlier POST of the same bytes may have
-        created a task.
+        """Judge the answer to a POST. `fate_unknown`: whether an earlier POST of the same bytes may have created a
+        task.
         """
         match answer:
             case NoAnswer():
@@ -165,8 +164,8 @@ class Judge:
                 assert_never(answer)
 
     def late(self, late: LateTask, answer: PollAnswer, sent_with: int, now: Now) -> PollRuling:
-        """Judge the answer to a GET for a task that timed out and is still watched (R12). `OVERDUE`: its
-        watch is over.
+        """Judge the answer to a GET for a task that timed out and is still watched (R12). `OVERDUE`: its watch is
+        over.
         """
         record = late.record
         limits = self._policy(record.integration_id).task
@@ -279,8 +278,8 @@ def _item_rulings(items: tuple[Item, ...], outcomes: tuple[ItemOutcome, ...]) ->
 
 
 def outcomes_by_course(outcomes: tuple[ItemOutcome, ...]) -> dict[str, ItemOutcome]:
-    """One outcome per course. A course with several different outcomes did not succeed: only a course that
-    the API reported as succeeded, and with no other outcome, may be published as such.
+    """One outcome per course. A course with several different outcomes did not succeed: only a course that the API
+    reported as succeeded, and with no other outcome, may be published as such.
     """
     found: dict[str, ItemOutcome] = {}
     for outcome in outcomes:

@@ -1,7 +1,7 @@
 """The memory of a shard, and the elementary operations on it of which all decisions consist.
 
-`shard` decides about incoming changes, `settle` about answers. Both act through these operations. Every
-operation also writes to the draft of the next step what the journal has to hold for it.
+`shard` decides about incoming changes, `settle` about answers. Both act through these operations. Every operation
+also writes to the draft of the next step what the journal has to hold for it.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Retry(StrEnum):
 
 
 class Memory:
-    """The memory is updated immediately and the commit follows. If a commit fails, the whole object is
-    discarded and restored from the journal (R4). Nothing in it is ever undone.
+    """The memory is updated immediately and the commit follows. If a commit fails, the whole object is discarded and
+    restored from the journal (R4). Nothing in it is ever undone.
     """
 
     def __init__(
@@ -126,8 +126,8 @@ class Memory:
             self.waiting.park(lane, parked=parked)
 
     def waits(self) -> dict[WaitReason, Waits]:
-        """The waiting changes, by reason. The submissions of a parked integration that the API has not
-        accepted also wait for its customer.
+        """The waiting changes, by reason. The submissions of a parked integration that the API has not accepted also
+        wait for its customer.
         """
         found, lanes = self.waiting.by_reason(), self.waiting.lanes
         if any(lane.parked for lane in lanes.values()):
@@ -142,8 +142,8 @@ class Memory:
         return found
 
     def count_held(self) -> int:
-        """The number of changes that have come in and have not left with a step, counted at each place where a
-        change can be.
+        """The number of changes that have come in and have not left with a step, counted at each place where a change
+        can be.
         """
         return (
             sum(len(lane.held) for lane in self.waiting.lanes.values())
@@ -211,8 +211,8 @@ class Memory:
         return self.freshness.delay(batch.integration_id, batch.api_floor, now)
 
     def close(self, batch: Batch) -> None:
-        """Close the batch, whatever its verdict. Its courses become free, unless a successor occupies them
-        before `settled`.
+        """Close the batch, whatever its verdict. Its courses become free, unless a successor occupies them before
+        `settled`.
         """
         del self.batches[batch.id]
         self.backlog.body_dropped(batch.body)
@@ -243,9 +243,7 @@ class Memory:
         return len(self.batches) + len(self.late)
 
     def watch_late(self, late: LateTask) -> None:
-        """Watch a task that timed out. It keeps its courses busy until it is terminal or its watch is over
-        (R12).
-        """
+        """Watch a task that timed out. It keeps its courses busy until it is terminal or its watch is over (R12)."""
         lane = self.waiting.lane(late.record.integration_id)
         for item in late.record.items:
             assert item.origin_id not in lane.busy, "one open submission per course"
@@ -264,8 +262,8 @@ class Memory:
             self._freed.append((integration_id, item.origin_id))
 
     def settled(self) -> None:
-        """A verdict is complete. Only now the changes that waited for its free courses may go: a successor
-        (the half of a split, the watch of a late task) takes precedence.
+        """A verdict is complete. Only now the changes that waited for its free courses may go: a successor (the half
+        of a split, the watch of a late task) takes precedence.
         """
         freed, self._freed = self._freed, []
         for integration_id, origin_id in freed:
@@ -291,8 +289,8 @@ class Memory:
         why: Retry,
         now: Now,
     ) -> None:
-        """Hold a change that was submitted and failed for a transient reason. If a newer change of its course
-        is waiting (R10), or if its attempts or its time are used up, it ends with this failure instead. It is
+        """Hold a change that was submitted and failed for a transient reason. If a newer change of its course is
+        waiting (R10), or if its attempts or its time are used up, it ends with this failure instead. It is
         re-encoded, because equal bytes would return the failed task (R14).
         """
         item, body = entry
@@ -327,14 +325,14 @@ class Memory:
         return now.wall - item.consumed_at > self.policy(integration_id).wait.age_max * 1000
 
     def _parked_delay(self) -> float:
-        """Seconds until an item is offered again that waits for its customer, or for our own key. The jitter
-        has the same reason as in `_backoff`: equal bytes would return the failed task.
+        """Seconds until an item is offered again that waits for its customer, or for our own key. The jitter has the
+        same reason as in `_backoff`: equal bytes would return the failed task.
         """
         return self.settings.park.probe_min * (0.5 + 0.5 * self.rng.random())
 
     def _backoff(self, retry: config.RetrySettings, failures: int) -> float:
-        """Seconds, with full jitter. Changes that failed together do not come back together, and hardly ever
-        in the same order, which would produce the same bytes again (R14).
+        """Seconds, with full jitter. Changes that failed together do not come back together, and hardly ever in the
+        same order, which would produce the same bytes again (R14).
         """
         low, high = retry.backoff_min, retry.backoff_max
         return low + self.rng.random() * (min(high, low * 2.0 ** min(failures, DOUBLINGS_MAX)) - low)

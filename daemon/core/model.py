@@ -1,7 +1,7 @@
 """The terms of the domain as values: change, item, batch, task, result.
 
-Times are whole milliseconds since the Unix epoch (wall clock or API time, as named). Durations are in
-seconds, and their documentation says so. Absent is ``None``, never 0 or -1.
+Times are whole milliseconds since the Unix epoch (wall clock or API time, as named). Durations are in seconds, and
+their documentation says so. Absent is ``None``, never 0 or -1.
 
 A shard owns one input partition, so inside it the offset alone identifies the *source* of a change. Topic and
 partition are added when a record leaves the shard.
@@ -73,17 +73,15 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     key: bytes | None = None
     value: bytes | None = None
     headers: tuple[tuple[str, bytes], ...] = ()
-    """The original record, kept for the dead letter that is needed if the change does not fit into the
-    backlog.
-    """
+    """The original record, kept for the dead letter that is needed if the change does not fit into the backlog."""
 
 
 HEADER_OVERHEAD = 150
-"""Bytes of memory that the objects of one header take, beside its name and its content."""
+"""Bytes of memory that the objects of one header take, besides its name and its content."""
 
 
 def headers_size(headers: Sequence[tuple[str, bytes | None]]) -> int:
-    """Bytes of memory of a record's headers. A record of 1 MiB may have half a million of them."""
+    """The memory of a record's headers, in bytes. A record of 1 MiB may have half a million headers."""
     return sum([len(name) + len(content or b"") + HEADER_OVERHEAD for name, content in headers])
 
 

@@ -1,10 +1,9 @@
-"""Limits the calls per second over all integrations, with two token buckets: one for submissions and one for
-polls.
+"""Limits the calls per second over all integrations, with two token buckets: one for submissions and one for polls.
 
-Each bucket fills at its share of the rate. Tokens that do not fit into a full bucket go to the other one. So
-each kind has the whole rate while the other is idle, and only its share while both are busy: a flood of
-submissions never delays finished tasks. Both buckets start full. So in any time T at most ``per_second · T``
-calls are sent, plus the content of two full buckets: the calls of a tenth of a second, at least one each.
+Each bucket fills at its share of the rate. Tokens that do not fit into a full bucket go to the other one. So each
+kind has the whole rate while the other is idle, and only its share while both are busy: a flood of submissions never
+delays finished tasks. Both buckets start full. So in any time T at most ``per_second · T`` calls are sent, plus the
+content of two full buckets: the calls of a tenth of a second, at least one each.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from dataclasses import dataclass
 from enum import Enum
 
 BURST_SECONDS = 0.1
-"""The capacity of a bucket is what fills it in this time. A delay that is shorter than this, of a timer or a
-lease, costs no rate.
+"""The capacity of a bucket is what fills it in this time. A delay that is shorter than this, of a timer or a lease,
+costs no rate.
 """
 TOLERANCE = 1e-6
-"""A token that lacks no more than this counts as whole. When a token is due, rounding must not make it due
-again immediately.
+"""A token that lacks no more than this counts as whole. When a token is due, rounding must not make it due again
+immediately.
 """
 
 

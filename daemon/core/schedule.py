@@ -1,9 +1,8 @@
 """Schedules the polls: the heap over all pending tasks of the process, and the policy of the intervals.
 
-The heap holds `(due, sequence, key)`. Scheduling a key again, or removing it, leaves its old entry in the
-heap. A stale entry is recognised by its sequence and skipped when it reaches the top. So both operations cost
-O(log n) or less, and a million tasks need no search. When more than half of a large heap is stale, the heap
-is rebuilt.
+The heap holds `(due, sequence, key)`. Scheduling a key again, or removing it, leaves its old entry in the heap. A
+stale entry is recognised by its sequence and skipped when it reaches the top. So both operations cost O(log n) or
+less, and a million tasks need no search. When more than half of a large heap is stale, the heap is rebuilt.
 """
 
 from __future__ import annotations
@@ -19,8 +18,7 @@ Key = TypeVar("Key", bound=Hashable)
 REBUILD_MIN = 1024
 """Smaller heaps are not rebuilt: it would save nothing."""
 GROWING_POLLS_MAX = 64
-"""Intervals stop growing after this many polls. This bounds the power, and the computation per task during a
-restore.
+"""Intervals stop growing after this many polls. This bounds the power, and the computation per task during a restore.
 """
 
 
@@ -83,8 +81,8 @@ class PollIntervals:
     """Maximum interval of any batch: the vendor recommends 30 to 60 minutes for very large ones."""
 
     def delay(self, polls: int, items: int, seed: int) -> float:
-        """Seconds to wait before poll number `polls` (0 is the first). Jitter of ±10 %, derived from the
-        seed, spreads tasks that were submitted or restored together.
+        """Seconds to wait before poll number `polls` (0 is the first). Jitter of ±10 %, derived from the seed,
+        spreads tasks that were submitted or restored together.
         """
         scale = max(1.0, items / self.items_per_unit)
         growth = self.factor ** min(polls, GROWING_POLLS_MAX)
@@ -93,8 +91,8 @@ class PollIntervals:
         return min(interval, max(self.interval_limit, self.interval_max)) * spread
 
     def resume(self, elapsed: float, items: int, seed: int) -> tuple[int, float]:
-        """For a task that was accepted `elapsed` seconds ago: the number of its next poll by the same
-        schedule, and the seconds until that poll. None of this is journalled.
+        """For a task that was accepted `elapsed` seconds ago: the number of its next poll by the same schedule, and
+        the seconds until that poll. None of this is journalled.
         """
         polls, at = 0, self.delay(0, items, seed)
         while (

@@ -1,8 +1,8 @@
 """Carries out rulings: how answers end changes.
 
-Every function here carries out one ruling, and one ruling is one step. All its item results, the tombstones
-of batch and task, and every successor (a waiting retry, the halves of a split) go into the same draft (R2).
-`core.judge` has already decided what the answer means.
+Every function here carries out one ruling, and one ruling is one step. All its item results, the tombstones of batch
+and task, and every successor (a waiting retry, the halves of a split) go into the same draft (R2). `core.judge` has
+already decided what the answer means.
 """
 
 from __future__ import annotations
@@ -121,9 +121,7 @@ def poll_answered(
     polls: int,
     now: Now,
 ) -> None:
-    """`body` is the payload if `ruling.needs_body`. `polls` is the number of polls of the task, including
-    this one.
-    """
+    """`body` is the payload if `ruling.needs_body`. `polls` is the number of polls of the task, including this one."""
     assert batch.task_id is not None
     batch.polls = polls
     completed_at = None
@@ -173,8 +171,8 @@ def _end_all(memory: Memory, batch: Batch, outcome: TaskOutcome, attempt: Attemp
 
 
 def _replayed(memory: Memory, batch: Batch, completed_at: int | None, body: bytes | None, now: Now) -> None:
-    """R14: an earlier task says nothing about these changes. They are sent in an equivalent body. If none is
-    left they end, and are never reported as succeeded.
+    """R14: an earlier task says nothing about these changes. They are sent in an equivalent body. If none is left
+    they end, and are never reported as succeeded.
     """
     replays = batch.replays + 1
     assert body is not None

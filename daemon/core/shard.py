@@ -11,8 +11,8 @@ How it works::
     submit_answered(…)       → a task, or a verdict on the refusal
     poll_answered(…)         → a verdict on the task: results and successors in one step
 
-Admission and sealing happen together, so offsets never have gaps: a position means "every change before it is
-in a result, a batch or a wait record of this or an earlier step".
+Admission and sealing happen together, so offsets never have gaps: a position means "every change before it is in a
+result, a batch or a wait record of this or an earlier step".
 """
 
 from __future__ import annotations
@@ -142,9 +142,7 @@ class Shard:
         return self._memory.backlog.courses
 
     def backlog_is_full(self, *, paused: bool) -> bool:
-        """Whether the input has to pause because of the waiting changes or, if it is `paused`, has to stay
-        paused.
-        """
+        """Whether the input has to pause because of the waiting changes or, if it is `paused`, has to stay paused."""
         return self._memory.backlog.must_pause(len(self._intake), self._intake_bytes, paused=paused)
 
     @property
@@ -153,15 +151,13 @@ class Shard:
         return self._memory.draft.is_full
 
     def waits(self) -> dict[WaitReason, Waits]:
-        """The waiting changes, by reason, with their age. This includes the submissions of a parked
-        integration that the API has not accepted, because they also wait for its customer.
+        """The waiting changes, by reason, with their age. This includes the submissions of a parked integration that
+        the API has not accepted, because they also wait for its customer.
         """
         return self._memory.waits()
 
     def count_held(self) -> int:
-        """The number of changes that were read and are in no step yet, counted at every place where a change
-        can be.
-        """
+        """The number of changes that were read and are in no step yet, counted at every place where a change can be."""
         return len(self._intake) + self._memory.count_held()
 
     # --- input ------------------------------------------------------------------------------------
@@ -187,9 +183,7 @@ class Shard:
         self._arm(now.mono + self._settings.batch.linger)
 
     def due(self) -> float | None:
-        """When `tick` has something to do, in monotonic seconds (the past means immediately); None if nothing
-        is due by time.
-        """
+        """When `tick` is due next, in monotonic seconds (the past: immediately); None if nothing is due by time."""
         if self._full:
             return 0.0
         times = [time for time in (self._flush_at, self._memory.waiting.backoff.due()) if time is not None]
@@ -227,8 +221,8 @@ class Shard:
         self._full = False
 
     def _lacks_room(self, change: Change, now: Now) -> str | None:
-        """Why this change cannot be held; None if it can. Changes that may be sealed leave the backlog first,
-        so no change is rejected because of changes that only wait to be sealed.
+        """Why this change cannot be held; None if it can. Changes that may be sealed leave the backlog first, so no
+        change is rejected because of changes that only wait to be sealed.
         """
         waiting, integration_id = self._memory.waiting, change.integration_id
         lane = waiting.lanes.get(integration_id)
@@ -246,8 +240,8 @@ class Shard:
         return why
 
     def _admit(self, change: Change, now: Now) -> None:
-        """R10: the newest change of a course waits. The previous one ends here: as `SUPERSEDED` if it was
-        never sent, otherwise as `FAILED` with the error of its last attempt.
+        """R10: the newest change of a course waits. The previous one ends here: as `SUPERSEDED` if it was never sent,
+        otherwise as `FAILED` with the error of its last attempt.
         """
         memory, integration_id = self._memory, change.integration_id
         item = Item(change.origin_id, change.offset, change.change_id, change.consumed_at, 0, 0)
@@ -277,10 +271,10 @@ class Shard:
     # --- sealing ----------------------------------------------------------------------------------
 
     def _seal(self, now: Now, *, lingered: bool) -> None:
-        """Seal the ready changes. When the linger is over, every lane is sealed. When one lane is full, lanes
-        that are at least half full are sealed as well, because a smaller batch is cheaper than a wait record
-        for each of its changes. Changes in other lanes are journalled as waiting and sealed when the linger
-        is over. Changes that do not fit into this step go into the next one.
+        """Seal the ready changes. When the linger is over, every lane is sealed. When one lane is full, lanes that
+        are at least half full are sealed as well, because a smaller batch is cheaper than a wait record for each of
+        its changes. Changes in other lanes are journalled as waiting and sealed when the linger is over. Changes that
+        do not fit into this step go into the next one.
         """
         left = False
         self._window_was_full = self._nothing_to_seal = False
@@ -302,9 +296,8 @@ class Shard:
         return lane.open_batches < self._memory.policy(lane.integration_id).window.batches_max
 
     def _has_place(self, lane: Lane) -> bool:
-        """Whether the shard's window has a place for a batch of this lane. The second half of the places is
-        reserved for lanes without an open batch: however many lanes are slow, the others continue with one
-        batch each.
+        """Whether the shard's window has a place for a batch of this lane. The second half of the places is reserved
+        for lanes without an open batch: however many lanes are slow, the others continue with one batch each.
         """
         taken, places = self._memory.open_batches, self._settings.window.batches_max_per_partition
         return 2 * taken < places or (taken < places and lane.open_batches == 0)
@@ -338,14 +331,12 @@ class Shard:
     # --- steps ------------------------------------------------------------------------------------
 
     def want_position(self) -> None:
-        """Request a step even if nothing happened: a commit proves that this replica still owns the shard
-        (R6).
-        """
+        """Request a step even if nothing happened: a commit proves that this replica still owns the shard (R6)."""
         self._memory.draft.want()
 
     def take_step(self) -> Step | None:
-        """The step to commit now, as one transaction; None if there is nothing to commit. Take the next step
-        only after this one is committed (R2).
+        """The step to commit now, as one transaction; None if there is nothing to commit. Take the next step only
+        after this one is committed (R2).
         """
         memory = self._memory
         if not memory.draft.is_wanted:
@@ -361,9 +352,7 @@ class Shard:
     # --- answers ----------------------------------------------------------------------------------
 
     def submit_answered(self, batch_id: str, answer: SubmitAnswer, ruling: SubmitRuling, now: Now) -> None:
-        """Process the answer to the POST of this batch. Afterwards `submission` shows whether it must be
-        POSTed again.
-        """
+        """Process the answer to the POST of this batch. `submission` shows whether it must be POSTed again."""
         batch = self._memory.batches[batch_id]
         settle.submit_answered(self._memory, batch, answer, ruling, now)
         self._memory.submission_judged(batch.integration_id, ruling.verdict)
@@ -388,17 +377,13 @@ class Shard:
         self._settled(batch.integration_id, now)
 
     def late_answered(self, task_id: str, answer: PollAnswer, ruling: PollRuling, now: Now) -> None:
-        """Process the answer to the poll of a timed-out task. Afterwards `late_task` shows whether it is
-        still watched.
-        """
+        """Process the answer to the poll of a timed-out task. `late_task` shows whether it is still watched."""
         late = self._memory.late[task_id]
         settle.late_answered(self._memory, late, answer, ruling, now)
         self._settled(late.record.integration_id, now)
 
     def _settled(self, integration_id: str, now: Now) -> None:
-        """An answer may have freed courses and a place in the window: changes that waited for them may be
-        sealed.
-        """
+        """An answer may have freed courses and a place in the window: changes that waited for them may be sealed."""
         self._memory.settled()
         if self._window_was_full:
             self._arm(now.mono + self._settings.batch.linger)

@@ -1,8 +1,8 @@
 """What a shard writes together: one step is one transaction (R2).
 
-A `Draft` collects what happens until the log is free for the next commit; `Draft.close` turns it into a
-`Step`. The runtime acts on the facts of a step, and telemetry projects them, once the step is committed (R3:
-nothing is sent before its record is committed).
+A `Draft` collects what happens until the log is free for the next commit; `Draft.close` turns it into a `Step`. The
+runtime acts on the facts of a step, and telemetry projects them, once the step is committed (R3: nothing is sent
+before its record is committed).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from daemon.core.model import Correction, Rejection, Result
 from daemon.core.waiting import Waiting
 
 STEP_BYTES_MAX = 16 * 1024 * 1024
-"""Approximate size of a transaction at which nothing more is sealed into it, and its shard starts no more
-calls. Further changes wait for the next step. A larger transaction might never be written within the time
-limit of a commit, not even after a restore. The answers of calls in flight, and the records that were read
-(`runtime.partition` bounds both), are added on top.
+"""Approximate size of a transaction at which nothing more is sealed into it, and its shard starts no more calls.
+Further changes wait for the next step. A larger transaction might never be written within the time limit of a commit,
+not even after a restore. The answers of calls in flight, and the records that were read (`runtime.partition` bounds
+both), are added on top.
 """
 RECORD_OVERHEAD_BYTES = 1024
 """Approximate maximum size of a record without its payload, which is counted separately."""
@@ -96,8 +96,8 @@ class Step:
     consumed: int
     """The number of input records that this step's position moves past."""
     batches: list[tuple[int, str]]
-    """Index into `journal` of the record of each new batch, and the id of the batch, so that its offset can
-    be recorded.
+    """Index into `journal` of the record of each new batch, and the id of the batch, so that its offset can be
+    recorded.
     """
 
 
@@ -123,9 +123,9 @@ class Draft:
 
     @property
     def is_full(self) -> bool:
-        """The transaction has reached `STEP_BYTES_MAX`. Waits of new changes do not count, because most of
-        them are sealed within the step and then not written. A draft that causes no commit is never full: its
-        contents would otherwise keep the shard from the calls that cause the next commit.
+        """The transaction has reached `STEP_BYTES_MAX`. Waits of new changes do not count, because most of them are
+        sealed within the step and then not written. A draft that causes no commit is never full: its contents would
+        otherwise keep the shard from the calls that cause the next commit.
         """
         records = len(self._results) + len(self._corrections) + len(self._values)
         return self._is_wanted and self._payloads + RECORD_OVERHEAD_BYTES * records >= STEP_BYTES_MAX
@@ -157,8 +157,8 @@ class Draft:
         self._is_wanted = True
 
     def report(self, fact: Fact) -> None:
-        """Report a fact to the runtime once this is committed. It causes no step by itself, because the event
-        is journalled.
+        """Report a fact to the runtime once this is committed. It causes no step by itself, because the event is
+        journalled.
         """
         self._facts.append(fact)
 
@@ -186,16 +186,16 @@ class Draft:
         self.report(sealed)
 
     def wait_changed(self, integration_id: str, origin_id: str, *, durable: bool) -> None:
-        """The waiting change of this course was replaced or removed. `durable`: the journal holds a record
-        under its key. The state at the end of the step is what gets written.
+        """The waiting change of this course was replaced or removed. `durable`: the journal holds a record under its
+        key. The state at the end of the step is what gets written.
         """
         course = (integration_id, origin_id)
         self._waits[course] = durable or self._waits.get(course, False)
         self._is_wanted = True
 
     def close(self, waiting: Waiting, position: journal.Position) -> Step:
-        """Build the step. From here on its waiting changes count as durable: if its commit fails, the whole
-        memory is discarded (R4).
+        """Build the step. From here on its waiting changes count as durable: if its commit fails, the whole memory is
+        discarded (R4).
         """
         self._write_waits(waiting)
         entries: list[tuple[bytes, bytes | None]] = [*self._values.items()]

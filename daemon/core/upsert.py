@@ -1,16 +1,16 @@
 """The operation that creates or updates a course: a bulk submission, answered with a task.
 
-Its bodies have equivalents: other bytes with the same meaning, for the case that the API answers with an
-earlier task (R14). The API creates one task from a body and returns it whenever equal bytes come again. The
-vendor does not document whether it compares bytes or parsed JSON. So equivalent bodies differ as JSON, but
-mean the same to a learning system:
+Its bodies have equivalents: other bytes with the same meaning, for the case that the API answers with an earlier task
+(R14). The API creates one task from a body and returns it whenever equal bytes come again. The vendor does not
+document whether it compares bytes or parsed JSON. So equivalent bodies differ as JSON, but mean the same to a
+learning system:
 
 * an optional field without a value may be null, or absent (vendor's OpenAPI description: optional and nullable);
 * the languages of a course may be in any order;
 * the items of a batch may be in any order.
 
-The encodings of one item form a cycle, and `next_encoding` advances it by one. Advancing it as many times as
-there are encodings produces each of them once, without remembering those that were used.
+The encodings of one item form a cycle, and `next_encoding` advances it by one. Advancing it as many times as there
+are encodings produces each of them once, without remembering those that were used.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ _FIELDS = ("type", "title", "course_url", *_OPTIONAL)
 """In the order of the first encoding (`codec.change.Course`)."""
 
 _SHUFFLE_ONLY_ITEMS_MIN = 6
-"""From this number of items on, their order alone gives enough bodies (720), and their encodings stay the
-same.
-"""
+"""From this number of items on, their order alone gives enough bodies (720), and their encodings stay the same."""
 _STEPS_MAX = 64
 """Each step takes some microseconds."""
 _NULL = b"null"
@@ -94,10 +92,10 @@ def next_encoding(item: bytes) -> bytes:
 def reencode(
     items: Sequence[bytes], replays: int, bytes_max: int, rng: random.Random
 ) -> list[tuple[int, bytes]] | None:
-    """As `Operation.reencode`. A single item goes through all its encodings. Several items change their
-    order, and each one its encoding if the body then has at most `bytes_max` bytes. If there are more bodies
-    than may be tried, one is drawn at random, so that a body that is published again and again need not pass
-    all bodies of earlier times.
+    """As `Operation.reencode`. A single item goes through all its encodings. Several items change their order, and
+    each one its encoding if the body then has at most `bytes_max` bytes. If there are more bodies than may be tried,
+    one is drawn at random, so that a body that is published again and again need not pass all bodies of earlier
+    times.
     """
     bodies = _equivalents(items)
     if replays >= min(bodies, REPLAYS_MAX):

@@ -1,12 +1,11 @@
 """What an error of the API means: one table for each of the four places where it can occur.
 
-Sources: the vendor's error guide and OpenAPI description (`docs/kombo-api.md`, "Error codes"). The code
-decides. The HTTP status decides only if there is no code. The text of a message never decides. The family of
-an unknown code (the part before or after the dot) decides, then the status. `docs/verdicts.md` is generated
-from this module.
+Sources: the vendor's error guide and OpenAPI description (`docs/kombo-api.md`, "Error codes"). The code decides. The
+HTTP status decides only if there is no code. The text of a message never decides. The family of an unknown code (the
+part before or after the dot) decides, then the status. `docs/verdicts.md` is generated from this module.
 
-These functions see only the error. `core.judge` adds what depends on more: the key of the call, a POST of
-unknown fate, the age of a task. It gives each answer its one verdict.
+These functions see only the error. `core.judge` adds what depends on more: the key of the call, a POST of unknown
+fate, the age of a task. It gives each answer its one verdict.
 """
 
 from __future__ import annotations
@@ -74,8 +73,8 @@ THROTTLES = frozenset(
 
 
 def _is_customer_side(code: str) -> bool:
-    """The whole family, including unknown members: set-up, credentials, permissions, models and actions of
-    one integration. Checked after `_is_input` and `_is_transient`, whose codes occur in every family.
+    """The whole family, including unknown members: set-up, credentials, permissions, models and actions of one
+    integration. Checked after `_is_input` and `_is_transient`, whose codes occur in every family.
     """
     return code.startswith("INTEGRATION.")
 
@@ -122,15 +121,15 @@ def is_throttle(code: str | None, status: int) -> bool:
 
 
 def is_understood(code: str | None, status: int) -> bool:
-    """Whether a refused POST certainly created no task (R13). A server error, or a refusal without the API's
-    own code, may come from a component between us and the API, after the API had accepted.
+    """Whether a refused POST certainly created no task (R13). A server error, or a refusal without the API's own
+    code, may come from a component between us and the API, after the API had accepted.
     """
     return status < 500 and (code is not None or status in (400, 413, 422, 429))
 
 
 def is_conclusive(verdict: SubmitVerdict) -> bool:
-    """Whether a refusal is final although an earlier POST of the same bytes may have created a task (R13).
-    Only a refusal that is a function of the bytes alone is.
+    """Whether a refusal is final although an earlier POST of the same bytes may have created a task (R13). Only a
+    refusal that is a function of the bytes alone is.
     """
     return verdict is SubmitVerdict.SPLIT
 

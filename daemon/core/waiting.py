@@ -1,7 +1,7 @@
 """The waiting changes of a shard: at most one per course, in lanes of one integration each.
 
-A course is *busy* while a submission of it is open. Until the submission ends, the newest change of the
-course waits here, and a newer one replaces it. A waiting change is in exactly one of three conditions:
+A course is *busy* while a submission of it is open. Until the submission ends, the newest change of the course waits
+here, and a newer one replaces it. A waiting change is in exactly one of three conditions:
 
     busy      its course has an open submission
     back-off  it was submitted, failed for a transient reason, and its back-off is not over
@@ -9,9 +9,8 @@ course waits here, and a newer one replaces it. A waiting change is in exactly o
 
 In a lane whose integration is parked, all changes wait for the customer, whatever else holds them.
 
-The ages of waiting changes are tracked by reason, so that the oldest is known without a search. A change
-counts if it is journalled as waiting, or in back-off. Most changes are sealed in the step that admits them
-and never count.
+The ages of waiting changes are tracked by reason, so that the oldest is known without a search. A change counts if it
+is journalled as waiting, or in back-off. Most changes are sealed in the step that admits them and never count.
 """
 
 from __future__ import annotations
@@ -109,8 +108,8 @@ class Lane:
         self._queue.append(origin_id)
 
     def put(self, origin_id: str, held: Held) -> Held | None:
-        """Hold this change, which takes over the place of the replaced change in the queue. Returns the
-        replaced change.
+        """Hold this change, which takes over the place of the replaced change in the queue. Returns the replaced
+        change.
         """
         old = self.held.get(origin_id)
         if old is not None:
@@ -122,8 +121,8 @@ class Lane:
         return old
 
     def take(self, items_max: int, bytes_max: int) -> list[Held]:
-        """Remove and return the next batch of ready changes: at least one, if any is ready. All of them have
-        the same operation.
+        """Remove and return the next batch of ready changes: at least one, if any is ready. All of them have the same
+        operation.
         """
         taken: list[Held] = []
         total = 0
@@ -160,8 +159,8 @@ class Waiting:
         return lane
 
     def hold(self, lane: Lane, held: Held, due: float | None) -> Held | None:
-        """Hold a change until its course is free and `due` has come (monotonic seconds; None means
-        immediately). Returns the change that it replaces.
+        """Hold a change until its course is free and `due` has come (monotonic seconds; None means immediately).
+        Returns the change that it replaces.
         """
         origin_id = held.item.origin_id
         old = lane.put(origin_id, held)
@@ -196,8 +195,8 @@ class Waiting:
             self._count(lane, held)
 
     def park(self, lane: Lane, *, parked: bool) -> None:
-        """Record whether the integration waits for its customer. If that changes, it costs one step for each
-        of its waiting changes.
+        """Record whether the integration waits for its customer. If that changes, it costs one step for each of its
+        waiting changes.
         """
         if lane.parked != parked:
             lane.parked = parked
@@ -242,9 +241,7 @@ class Waiting:
         self.lanes[lane.integration_id] = self.lanes.pop(lane.integration_id)
 
     def drop_if_idle(self, integration_id: str) -> None:
-        """Remove a lane that is empty, so that the number of lanes does not grow with every integration ever
-        seen.
-        """
+        """Remove a lane that is empty, so that the number of lanes does not grow with every integration ever seen."""
         lane = self.lanes.get(integration_id)
         if lane is not None and lane.idle:
             del self.lanes[integration_id]

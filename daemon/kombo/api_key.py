@@ -33,8 +33,8 @@ class ApiKeyFile:
     def changed(self) -> bool:
         """Read the file again. Returns True if it contains a different key, which is used from now on.
 
-        If the file is missing or incomplete, the current key stays in use, because secrets are replaced while
-        the process runs. `problem` then describes the error.
+        If the file is missing or incomplete, the current key stays in use, because secrets are replaced while the
+        process runs. `problem` then describes the error.
         """
         try:
             key = _read(self.path)

@@ -1,5 +1,4 @@
-"""The client of the Kombo API: httpx on the transport of aiohttp. All workarounds for these two libraries are
-here.
+"""The client of the Kombo API: httpx on the transport of aiohttp. All workarounds for these two libraries are here.
 
 What the libraries do, and how this module handles it:
 
@@ -43,21 +42,19 @@ from daemon.core.upsert import UPSERT
 from daemon.kombo import wire
 
 ANSWER_BYTES_MAX = 8 * 1024 * 1024
-"""Maximum size of a body. It is 16 times the largest submission, so that each of its items may fail with a
-long message.
+"""Maximum size of a body. It is 16 times the largest submission, so that each of its items may fail with a long
+message.
 """
 KEEP_ALIVE_SECONDS = 15.0
-"""Shorter than the keep-alive of common servers, so that this client closes idle connections. A POST on a
-connection that the server is closing at that moment has unknown fate.
+"""Shorter than the keep-alive of common servers, so that this client closes idle connections. A POST on a connection
+that the server is closing at that moment has unknown fate.
 """
 _SECRET_CHARS_MIN = 8
 """A shorter key is a test key. Replacing it in answers would also replace ordinary words."""
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 Observe = Callable[[str, str, float], None]
-"""Arguments: endpoint (``submit``, ``poll``), status (``2xx`` … ``5xx``, ``429`` or a `NoAnswerReason`),
-seconds.
-"""
+"""Arguments: endpoint (``submit``, ``poll``), status (``2xx`` … ``5xx``, ``429`` or a `NoAnswerReason`), seconds."""
 
 _Answer = TypeVar("_Answer", SubmitAnswer, PollAnswer)
 _Raw = tuple[int, Mapping[str, str], bytes]
@@ -133,34 +130,34 @@ class KomboClient:
     async def submit(self, operation: Operation, integration_id: str, body: bytes) -> SubmitAnswer:
         """POST exactly these bytes, once."""
 
-        def understand(raw: _Raw) -> SubmitAnswer:
+        def parse(raw: _Raw) -> SubmitAnswer:
             return wire.parse_submit(*raw, now=_wall_clock())
 
         return await self._call(
-            _Call("submit", "POST", self._url_of[operation.name], integration_id, body), understand
+            _Call("submit", "POST", self._url_of[operation.name], integration_id, body), parse
         )
 
     async def poll(self, integration_id: str, task_id: str) -> PollAnswer:
         """GET the task. The GET is sent twice if a pooled connection was closed during the first one."""
 
-        def understand(raw: _Raw) -> PollAnswer:
+        def parse(raw: _Raw) -> PollAnswer:
             return wire.parse_poll(task_id, *raw, now=_wall_clock())
 
         # A text that is not valid Unicode (a lone surrogate) cannot be the id of a task: the API answers
         # that.
         url = f"{self._bulk_url}/{quote(task_id, safe='', errors='replace')}"
-        return await self._call(_Call("poll", "GET", url, integration_id, None), understand)
+        return await self._call(_Call("poll", "GET", url, integration_id, None), parse)
 
     async def close(self) -> None:
         """Close all connections. Calls in flight end with `NoAnswer`. Idempotent."""
         await self._http.aclose()
 
-    async def _call(self, call: _Call, understand: Callable[[_Raw], _Answer]) -> _Answer | NoAnswer:
+    async def _call(self, call: _Call, parse: Callable[[_Raw], _Answer]) -> _Answer | NoAnswer:
         started = time.monotonic()
         key = self._api_key.current()
         answer: _Answer | NoAnswer
         try:
-            answer = understand(await self._exchange(call, key))
+            answer = parse(await self._exchange(call, key))
         except TimeoutError:
             answer = NoAnswer(NoAnswerReason.TIMEOUT, f"no complete answer within {self._deadline:g} s")
         except Exception as error:
@@ -253,9 +250,7 @@ class _NotedRequest(ClientRequest):
 
 @contextlib.contextmanager
 def _reset_on_failure() -> Iterator[None]:
-    """If the call ends early for any reason, drop its connection with everything buffered here and in the
-    kernel.
-    """
+    """If the call ends early for any reason, drop its connection with everything buffered here and in the kernel."""
     used: list[tuple[Connection, asyncio.Transport]] = []
     token = _used.set(used)
     try:

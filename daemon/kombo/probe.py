@@ -1,9 +1,9 @@
-"""Checks whether the API accepts the API key, and whether the local clock agrees with the API's: for
-``coursesyncd check``.
+"""Checks whether the API accepts the API key, and whether the local clock agrees with the API's: for ``coursesyncd
+check``.
 
-The request has no side effects: it asks for the status of a task that cannot exist, for an integration that
-cannot exist. The API checks the key first. Any refusal by the API other than that of the key or of our
-address means that the key is valid.
+The request has no side effects: it asks for the status of a task that cannot exist, for an integration that cannot
+exist. The API checks the key first. Any refusal by the API other than that of the key or of our address means that
+the key is valid.
 """
 
 from __future__ import annotations
@@ -37,9 +37,7 @@ class KeyCheck:
     message: str
     """Text for people: the finding and the remedy."""
     clock_ahead: float | None
-    """Seconds by which the local clock is ahead of the API's, to about a second; None if the answer had no
-    time.
-    """
+    """Seconds by which the local clock is ahead of the API's, to about a second; None if the answer had no time."""
 
 
 async def check_key(api: KomboApi, wall_clock: Callable[[], int]) -> KeyCheck:

@@ -1,24 +1,23 @@
 """Parses HTTP answers of the API. The result is a pure function of status, header fields and bytes.
 
 How it works: any status other than 2xx is a refusal, with its `error.code` if it has one. A 2xx must have the
-documented form, in one of the two variants that the vendor's guide and OpenAPI description use
-(`docs/kombo-api.md`). Otherwise it is not understood. So the 200 of a captive portal, a truncated body, or a
-status that this version does not know can delay a change, but never end one::
+documented form, in one of the two variants that the vendor's guide and OpenAPI description use (`docs/kombo-api.md`).
+Otherwise it is not understood. So the 200 of a captive portal, a truncated body, or a status that this version does
+not know can delay a change, but never end one::
 
     2xx, documented form  → Accepted · TaskPending · TaskCompleted · TaskFailed
     2xx, anything else    → NoAnswer(protocol_error)
     3xx, 4xx, 5xx         → Refused, `error.code` None if there is no error object
     1xx, 6xx and above    → NoAnswer(protocol_error)
 
-An answer with implausible times is not understood either (R14). These times decide which task is fresh and
-which has timed out, so one wrong time must not affect later tasks. `created_at` and `completed_at` must be in
-the years 2000 to 2099 and at most `AHEAD_MAX_MS` after the answer's own `Date`. A `Date` that differs from
-the local clock by a day or more is ignored. If the `Date` is ignored or missing, the local clock is used
-instead.
+An answer with implausible times is not understood either (R14). These times decide which task is fresh and which has
+timed out, so one wrong time must not affect later tasks. `created_at` and `completed_at` must be in the years 2000 to
+2099 and at most `AHEAD_MAX_MS` after the answer's own `Date`. A `Date` that differs from the local clock by a day or
+more is ignored. If the `Date` is ignored or missing, the local clock is used instead.
 
-In a completed task, one entry that is not understood affects only that item: it becomes a failure without a
-code, which is resubmitted, and the other 99 items keep their outcomes. The core detects items that are
-missing, repeated or unknown: all entries that name an item are passed on, in order.
+In a completed task, one entry that is not understood affects only that item: it becomes a failure without a code,
+which is resubmitted, and the other 99 items keep their outcomes. The core detects items that are missing, repeated or
+unknown: all entries that name an item are passed on, in order.
 
 Nothing here raises, whatever the bytes are. All returned text is bounded (R7).
 """
@@ -56,12 +55,11 @@ RETRY_AFTER_SECONDS_MAX = 86_400.0
 """A longer wait comes from a misconfigured proxy, or from a date that was read with a wrong clock."""
 
 AHEAD_MAX_MS = 300_000
-"""Maximum time by which the times of a task may be after the `Date` of the answer. The clocks of one API's
-servers differ by less.
+"""Maximum time by which the times of a task may be after the `Date` of the answer. The clocks of one API's servers
+differ by less.
 """
 DATE_OFF_MAX_MS = 86_400_000
-"""Maximum difference between a `Date` and the local clock. It is more than a wrong time zone on either side
-explains.
+"""Maximum difference between a `Date` and the local clock. It is more than a wrong time zone on either side explains.
 """
 TIME_MIN_MS = 946_684_800_000
 TIME_END_MS = 4_102_444_800_000
@@ -112,8 +110,8 @@ _DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 def parse_submit(status: int, headers: Mapping[str, str], body: bytes, now: int) -> SubmitAnswer:
     """Parse the answer to ``POST /lms/courses/bulk``.
 
-    `headers` is read with lower-case names. `now` is the wall clock in ms. It replaces a ``Date`` that is
-    missing or implausible.
+    `headers` is read with lower-case names. `now` is the wall clock in ms. It replaces a ``Date`` that is missing or
+    implausible.
     """
     if (early := _not_a_success(status, headers, body, now)) is not None:
         return early
@@ -185,16 +183,16 @@ def _outcome(entry: Any) -> ItemOutcome | None:
     """
     if not isinstance(entry, dict):
         return None
-    origin_id, said = entry.get("origin_id"), entry.get("status")
+    origin_id, status = entry.get("origin_id"), entry.get("status")
     if not isinstance(origin_id, str):
         return None
     error = entry.get("error")
-    if said == "SUCCEEDED" and error is None:
+    if status == "SUCCEEDED" and error is None:
         return ItemOutcome(origin_id, succeeded=True, course_id=_course_id(entry.get("data")), error=None)
-    if said == "FAILED":
+    if status == "FAILED":
         reason = _error(error, "The item failed; the API gave no reason.")
     else:
-        word = repr(_cut(said, 50)) if isinstance(said, str) else "none"
+        word = repr(_cut(status, 50)) if isinstance(status, str) else "none"
         reason = Error(None, f"The API's result for this item cannot be understood (status {word}).")
     return ItemOutcome(origin_id, succeeded=False, course_id=None, error=reason)
 
@@ -271,9 +269,7 @@ def _undocumented(status: int, why: str) -> NoAnswer:
 
 
 def _timestamp(value: Any) -> int | None:
-    """Converts ISO 8601 to ms since the epoch, rounded down. A time without a zone is UTC, as the vendor
-    documents.
-    """
+    """Converts ISO 8601 to ms since the epoch, rounded down. A time without a zone is UTC, as the vendor documents."""
     if not isinstance(value, str) or not _TIMESTAMP.fullmatch(value):
         return None
     try:
@@ -299,9 +295,7 @@ def _api_time(headers: Mapping[str, str], now: int) -> int | None:
 
 @lru_cache(maxsize=8)
 def _http_date(value: str | None) -> int | None:
-    """Converts an HTTP date in any of the forms of RFC 9110 (5.6.7) to ms. Cached, because it changes once a
-    second.
-    """
+    """Converts an HTTP date in any of the forms of RFC 9110 (5.6.7) to ms. Cached, because it changes once a second."""
     if value is None or len(value) > _DATE_CHARS_MAX:
         return None
     try:

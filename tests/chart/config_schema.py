@@ -10,7 +10,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from daemon.config.table import Setting, ValueKind, all_settings
+from daemon.config.column import ValueKind
+from daemon.config.table import Setting, all_settings
 from daemon.config.units import format_duration, format_size
 
 SCHEMA = Path(__file__).parents[2] / "helm" / "course-sync-daemon" / "values.schema.json"

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from daemon.config import Settings, load_settings
-from daemon.config.table import Setting, ValueKind, all_settings
+from daemon.config.column import ValueKind
+from daemon.config.table import Setting, all_settings
 from daemon.config.units import format_duration, format_size
 
 from .config_schema import SCHEMA, document

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.config import BatchSettings, ConfigError, Settings, load_settings
+from daemon.config.column import ValueKind
 from daemon.config.reference import reference
 from daemon.config.rules import RULES, broken_rules
-from daemon.config.table import ValueKind, all_settings
+from daemon.config.table import all_settings
 from daemon.config.units import format_duration, format_size, parse_duration, parse_size
 from tests.sandbox import profile
 

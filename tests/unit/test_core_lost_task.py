@@ -1,4 +1,4 @@
-"""A poll says 404: the API does not know the task. The same bytes are POSTed again (API table, poll)."""
+"""A poll says 404: the API does not know the task. The same bytes are POSTed again (`docs/kombo-api.md`, "Idempotency and the three traps")."""
 
 import pytest
 from core_bench import Bench, refused, succeeded
@@ -59,9 +59,9 @@ def test_a_body_that_was_damaged_meanwhile_is_not_sent(bench):
     damaged = bench.records[batch.offset]
     with pytest.raises(journal.JournalError, match="not the one that was sealed"):
         journal.payload(batch.id, batch.digest, *damaged[1:])
-    with pytest.raises(journal.JournalError, match="it holds"):
+    with pytest.raises(journal.JournalError, match="at the offset of batch"):
         journal.payload("3-99-1", batch.digest, key, value)
-    with pytest.raises(journal.JournalError, match="it holds"):
+    with pytest.raises(journal.JournalError, match="at the offset of batch"):
         journal.payload(batch.id, batch.digest, key, None)
 
 

@@ -249,10 +249,14 @@ NEWER = b'{"format": %d, "next": "other fields, some day"}' % (FORMAT + 1)
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        (POSITION_KEY, NEWER, f"the journal has format {FORMAT + 1}, but this version reads formats up to {FORMAT}"),
-        (b'["group","g1"]', b"{}", "was written by a newer version or damaged"),
-        (batch_key("0-1-0"), b'{"integration', "was written by a newer version or damaged"),
-        (b"\xff", b"{}", "was written by a newer version or damaged"),
+        (
+            POSITION_KEY,
+            NEWER,
+            f"the journal has format {FORMAT + 1}, but this version reads formats up to {FORMAT}",
+        ),
+        (b'["group","g1"]', b"{}", "a newer version wrote it, or it is damaged"),
+        (batch_key("0-1-0"), b'{"integration', "a newer version wrote it, or it is damaged"),
+        (b"\xff", b"{}", "a newer version wrote it, or it is damaged"),
     ],
 )
 async def test_what_this_version_can_not_read_it_neither_acts_on_nor_writes_over(
