@@ -237,7 +237,7 @@ class Flow(Generic[Ref]):
             self._integrations.pop(integration_id).breaker.leave_census()
 
     def _settle(self, integration_id: str, state: Integration[Ref], now: float) -> None:
-        """Update the round robin and the idle list after an update of this integration."""
+        """Update the round robin and the idle list for this integration."""
         self._list(integration_id, state)
         has_work = state.queue or state.delayed or state.in_flight
         if not has_work and state.breaker.until is None and integration_id not in self._idle:

@@ -262,8 +262,8 @@ class Memory:
             self._freed.append((integration_id, item.origin_id))
 
     def settled(self) -> None:
-        """A verdict is complete. Only now the changes that waited for its free courses may go: a successor (the half
-        of a split, the watch of a late task) takes precedence.
+        """The verdict is complete. The changes that waited for its freed courses may go only now, because a successor
+        (the half of a split, the watch of a late task) takes precedence.
         """
         freed, self._freed = self._freed, []
         for integration_id, origin_id in freed:
