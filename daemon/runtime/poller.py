@@ -166,9 +166,7 @@ class Poller:
         try:
             await self._answered(pending, task, answer, sent_with)
         except Exception as error:
-            self._ports.observer.notify(
-                DefectFound("task.defect", partition.number, error, task=task.task_id)
-            )
+            self._ports.observer.notify(DefectFound(partition.number, error, task=task.task_id))
             if partition.shard is shard:
                 why = f"the answer to a poll of task {task.task_id} cannot be carried out ({describe(error)})"
                 partition.fail(StepFailedError(why))

@@ -65,4 +65,4 @@ class Reports:
         self._notify(InputUnreadable(self._partition, offset, sentence))
 
     def defect(self, error: Exception) -> None:
-        self._notify(DefectFound("partition.defect", self._partition, error))
+        self._notify(DefectFound(self._partition, error))

@@ -155,7 +155,7 @@ class Submitter:
         try:
             shard.submit_answered(batch_id, answer, ruling, now)
         except Exception as error:
-            self._ports.observer.notify(DefectFound("batch.defect", partition.number, error, batch=batch_id))
+            self._ports.observer.notify(DefectFound(partition.number, error, batch=batch_id))
             why = f"the answer to batch {batch_id} cannot be carried out ({describe(error)})"
             partition.fail(StepFailedError(why))
             return False

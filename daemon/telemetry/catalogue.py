@@ -7,13 +7,13 @@ seconds, sizes in bytes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterator
 
 from daemon.core.breaker import IntegrationState
 from daemon.core.model import RejectReason, Status
 from daemon.core.step import TaskOutcome, Trigger
-from daemon.core.waiting import WaitReason
+from daemon.core.waiting import NOTHING_WAITS, WaitReason, Waits
+from daemon.telemetry.health import PartitionState
 from daemon.telemetry.labels import (
     ANSWERS,
     CertificateUsage,
@@ -27,54 +27,8 @@ from daemon.telemetry.labels import (
     Resend,
     TaskSource,
 )
-
-PREFIX = "coursesync_"
-
-
-class Kind(StrEnum):
-    COUNTER = "counter"
-    GAUGE = "gauge"
-    HISTOGRAM = "histogram"
-    GAUGE_HISTOGRAM = "gauge histogram"
-    """A distribution of current values. Its buckets also go down: query them without ``rate()``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    kind: Kind
-    short_name: str
-    """Without the prefix."""
-    help: str
-    labels: tuple[Label, ...] = ()
-    buckets: tuple[float, ...] = ()
-    """Upper bounds, ascending, without +Inf. Only for the two histogram kinds."""
-
-    @property
-    def name(self) -> str:
-        return PREFIX + self.short_name
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        return tuple(label.name for label in self.labels)
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    title: str
-    metrics: tuple[Metric, ...]
-
-
-def _counter(name: str, help_: str, *labels: Label) -> Metric:
-    return Metric(Kind.COUNTER, name, help_, labels)
-
-
-def _gauge(name: str, help_: str, *labels: Label) -> Metric:
-    return Metric(Kind.GAUGE, name, help_, labels)
-
-
-def _histogram(name: str, help_: str, buckets: tuple[float, ...], *labels: Label) -> Metric:
-    return Metric(Kind.HISTOGRAM, name, help_, labels, buckets)
-
+from daemon.telemetry.metric import Kind, Metric, Reading, Section, counter, gauge, histogram, one, seconds
+from daemon.telemetry.snapshot import Lag
 
 _STATUS = Label.of("status", Status)
 _OUTCOME = Label.of("outcome", TaskOutcome)
@@ -82,26 +36,44 @@ _ENDPOINT = Label.of("endpoint", Endpoint)
 _TOPIC = Label("topic", None, "the input topic")
 _PARTITION = Label("partition", None, "the partitions held now; a series ends when its partition is revoked")
 
+
+def _waits(reading: Reading, reason: WaitReason) -> Waits:
+    return reading.snapshot.waiting.get(reason, NOTHING_WAITS)
+
+
+def _lags(reading: Reading) -> Iterator[tuple[str, Lag]]:
+    """Of the partitions that are held."""
+    held = reading.health.partitions
+    return ((str(number), lag) for number, lag in reading.snapshot.lag.items() if number in held)
+
+
 # --- process --------------------------------------------------------------------------------------
 
-BUILD_INFO = _gauge(
+BUILD_INFO = gauge(
     "build_info",
     "Always 1; the label is the running version.",
     Label("version", None, "the version of the program"),
+    read=lambda r: {(r.version,): 1},
 )
-PROCESS_START = _gauge("process_start_timestamp_seconds", "When the process started.")
-LIFECYCLE_STATE = _gauge(
+PROCESS_START = gauge(
+    "process_start_timestamp_seconds",
+    "When the process started.",
+    read=lambda r: one(seconds(r.health.born_ms)),
+)
+LIFECYCLE_STATE = gauge(
     "lifecycle_state",
     "1 for the current state of the process, 0 for the other states.",
     Label.of("state", Lifecycle),
+    read=lambda r: {(state,): state is r.health.lifecycle for state in Lifecycle},
 )
-LOOP_LAST_TICK = _gauge(
+LOOP_LAST_TICK = gauge(
     "loop_last_tick_timestamp_seconds",
     "When each loop of the process last completed a round.",
     Label("loop", None, "the loops of the process"),
+    read=lambda r: {(loop,): seconds(at) for loop, at in r.health.last_ticks_ms().items()},
 )
-LOG_MESSAGES = _counter("log_messages_total", "Log lines written.", Label.of("level", LogLevel))
-CERTIFICATE_NOT_AFTER = _gauge(
+LOG_MESSAGES = counter("log_messages_total", "Log lines written.", Label.of("level", LogLevel))
+CERTIFICATE_NOT_AFTER = gauge(
     "tls_certificate_not_after_timestamp_seconds",
     "When the certificate that this process presents expires, as read at the start; the earliest of its chain. "
     "0 when there is none.",
@@ -110,61 +82,70 @@ CERTIFICATE_NOT_AFTER = _gauge(
 
 # --- changes --------------------------------------------------------------------------------------
 
-CHANGES_CONSUMED = _counter(
+CHANGES_CONSUMED = counter(
     "changes_consumed_total",
     "Records taken from the input topic, including rejected ones.",
     Label.of("type", ChangeType),
 )
-CHANGES_REJECTED = _counter(
+CHANGES_REJECTED = counter(
     "changes_rejected_total",
     "Records that are not valid changes, and changes for which the backlog had no room; each has a REJECTED result "
     "and a dead letter.",
     Label.of("reason", RejectReason),
 )
-CHANGES_SUPERSEDED = _counter(
+CHANGES_SUPERSEDED = counter(
     "changes_superseded_total", "Changes that a newer one of the same course replaced before they were sent."
 )
-CHANGES_WAITING = _gauge(
+CHANGES_WAITING = gauge(
     "changes_waiting",
     "Changes held back now. `parked`: all changes of an integration whose last answer here says that it waits for its "
     "customer, including submissions that the API has not accepted; none of them counts for another reason.",
     Label.of("reason", WaitReason),
+    read=lambda r: {(why,): _waits(r, why).changes for why in WaitReason},
 )
-WAITING_OLDEST = _gauge(
+WAITING_OLDEST = gauge(
     "waiting_oldest_consumed_timestamp_seconds",
     "When the oldest of these changes was consumed, to the second; 0 when no change waits.",
     Label.of("reason", WaitReason),
+    read=lambda r: {(why,): seconds(_waits(r, why).oldest) for why in WaitReason},
 )
-CONTRACT_IMBALANCE = _gauge(
+CONTRACT_IMBALANCE = gauge(
     "contract_imbalance",
     "Changes that are lost or ended twice: consumed + restored - resolved - held, each counted in a different place. "
     "The sum of the absolute values of the partitions held here (`/state` has the signs). 0 unless something is "
     "wrong.",
+    read=lambda r: one(sum(abs(n) for n in r.snapshot.imbalance.values())),
 )
 
 # --- batches and tasks ----------------------------------------------------------------------------
 
-BATCHES_SEALED = _counter(
+BATCHES_SEALED = counter(
     "batches_sealed_total", "Batches closed for submission.", Label.of("trigger", Trigger)
 )
-BATCH_ITEMS = _histogram("batch_items", "Changes in a sealed batch.", (1, 5, 10, 25, 50, 75, 100))
-BATCH_BYTES = _histogram(
+BATCH_ITEMS = histogram("batch_items", "Changes in a sealed batch.", (1, 5, 10, 25, 50, 75, 100))
+BATCH_BYTES = histogram(
     "batch_bytes",
     "Size of the body of a sealed batch.",
     (1024, 4096, 16384, 65536, 131072, 262144, 524288),
 )
-PENDING_TASKS = _gauge(
-    "pending_tasks", "Tasks that the API has accepted and that are not known to have ended."
+PENDING_TASKS = gauge(
+    "pending_tasks",
+    "Tasks that the API has accepted and that are not known to have ended.",
+    read=lambda r: one(len(r.created_ms)),
 )
-PENDING_TASKS_MAX = _gauge(
+PENDING_TASKS_MAX = gauge(
     "pending_tasks_max",
     "The configured maximum of pending tasks in the partitions that run here. Submissions that are not accepted yet "
     "and timed-out tasks that are still watched also count against it.",
+    read=lambda r: one(r.snapshot.pending_tasks_max),
 )
-PENDING_ITEMS = _gauge("pending_items", "Changes inside pending tasks.")
-PENDING_OLDEST_CREATED = _gauge(
+PENDING_ITEMS = gauge(
+    "pending_items", "Changes inside pending tasks.", read=lambda r: one(r.snapshot.pending_items)
+)
+PENDING_OLDEST_CREATED = gauge(
     "pending_oldest_created_timestamp_seconds",
     "When the oldest pending task was created, in the API's time once a poll has returned it; 0 when none is pending.",
+    read=lambda r: one(seconds(r.created_ms[0] if r.created_ms else None)),
 )
 PENDING_AGE = Metric(
     Kind.GAUGE_HISTOGRAM,
@@ -172,38 +153,49 @@ PENDING_AGE = Metric(
     "Ages of the tasks that are pending now. The buckets are gauges: query them without rate().",
     buckets=(10, 60, 300, 900, 3600, 10800, 21600, 43200, 86400),
 )
-TASK_TIMEOUT = _gauge("task_timeout_seconds", "The configured age at which a pending task times out.")
-TASKS_CREATED = _counter(
-    "tasks_created_total", "Tasks added to the poll schedule.", Label.of("source", TaskSource)
+TASK_TIMEOUT = gauge(
+    "task_timeout_seconds",
+    "The configured age at which a pending task times out.",
+    read=lambda r: one(r.task_timeout_s),
 )
-TASKS_FINISHED = _counter("tasks_finished_total", "Tasks that ended or timed out.", _OUTCOME)
-TASK_DURATION = _histogram(
+TASKS_CREATED = counter(
+    "tasks_created_total",
+    "Tasks added to the poll schedule.",
+    Label.of("source", TaskSource),
+)
+TASKS_FINISHED = counter("tasks_finished_total", "Tasks that ended or timed out.", _OUTCOME)
+TASK_DURATION = histogram(
     "task_duration_seconds",
     "Time from the creation of a task to its end, in the API's time.",
     (1, 10, 60, 300, 1800, 7200, 28800, 86400),
     _OUTCOME,
 )
-TASK_POLLS = _histogram("task_polls", "Number of polls of a finished task.", (1, 2, 3, 5, 8, 13, 21, 50))
-DETECTION_LAG = _histogram(
+TASK_POLLS = histogram("task_polls", "Number of polls of a finished task.", (1, 2, 3, 5, 8, 13, 21, 50))
+DETECTION_LAG = histogram(
     "detection_lag_seconds",
     "Time from the completion of a task to the poll that saw it.",
     (1, 5, 15, 60, 300, 900, 3600),
 )
-SCHEDULE_DELAY = _histogram(
+SCHEDULE_DELAY = histogram(
     "schedule_delay_seconds",
     "Delay between the time a poll was due and its start.",
     (0.01, 0.05, 0.1, 0.5, 1, 5, 30, 120),
 )
-POLL_BLIND_TASKS = _gauge("poll_blind_tasks", "Pending tasks whose last poll got no understood answer.")
-POLL_BLIND_OLDEST = _gauge(
+POLL_BLIND_TASKS = gauge(
+    "poll_blind_tasks",
+    "Pending tasks whose last poll got no understood answer.",
+    read=lambda r: one(r.snapshot.blind_tasks),
+)
+POLL_BLIND_OLDEST = gauge(
     "poll_blind_oldest_timestamp_seconds",
     "Since when the task that has been poll-blind longest has been so; 0 when none is.",
+    read=lambda r: one(seconds(r.snapshot.blind_since_ms)),
 )
 
 # --- results --------------------------------------------------------------------------------------
 
-RESULTS = _counter("results_total", "Results published; each change has exactly one.", _STATUS)
-RESULT_LATENCY = _histogram(
+RESULTS = counter("results_total", "Results published; each change has exactly one.", _STATUS)
+RESULT_LATENCY = histogram(
     "result_latency_seconds",
     "Time from the consumption of a change to its result.",
     (1, 10, 60, 300, 1800, 7200, 86400),
@@ -212,26 +204,32 @@ RESULT_LATENCY = _histogram(
 
 # --- the API --------------------------------------------------------------------------------------
 
-HTTP_REQUESTS = _counter(
+HTTP_REQUESTS = counter(
     "http_requests_total",
     "Calls to the API by outcome; the last three got no understood answer.",
     _ENDPOINT,
     Label("status", ANSWERS),
 )
-HTTP_DURATION = _histogram(
+HTTP_DURATION = histogram(
     "http_request_duration_seconds",
     "Duration of a call to the API, whatever the outcome.",
     (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 30),
     _ENDPOINT,
 )
-HTTP_IN_FLIGHT = _gauge("http_in_flight_requests", "Calls to the API in flight.", _ENDPOINT)
-INTEGRATIONS = _gauge(
+HTTP_IN_FLIGHT = gauge(
+    "http_in_flight_requests",
+    "Calls to the API in flight.",
+    _ENDPOINT,
+    read=lambda r: {(each,): r.snapshot.http_in_flight.get(each, 0) for each in Endpoint},
+)
+INTEGRATIONS = gauge(
     "integrations_by_state",
     "Integrations that had a submission within the last minute or are not healthy, by state. throttled: the API asked for "
     "later or fewer calls; breaker_open: failing or not answering; parked: waiting for their customer.",
     Label.of("state", IntegrationState),
+    read=lambda r: {(state,): r.snapshot.integrations.get(state, 0) for state in IntegrationState},
 )
-HTTP_RETRIES = _counter(
+HTTP_RETRIES = counter(
     "http_retries_total",
     "Submissions sent again with the same bytes, by the verdict on the previous answer.",
     Label.of("reason", Resend),
@@ -239,57 +237,72 @@ HTTP_RETRIES = _counter(
 
 # --- the log --------------------------------------------------------------------------------------
 
-COMMITS = _counter("commits_total", "Transactions committed to the log.")
-COMMIT_DURATION = _histogram(
+COMMITS = counter("commits_total", "Transactions committed to the log.")
+COMMIT_DURATION = histogram(
     "commit_duration_seconds",
     "Time from the start of a transaction to its confirmed commit.",
     (0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5),
 )
-COMMIT_OLDEST_PENDING = _gauge(
+COMMIT_OLDEST_PENDING = gauge(
     "commit_oldest_pending_timestamp_seconds",
     "When the oldest commit in flight began; 0 when none is.",
+    read=lambda r: one(seconds(r.snapshot.commit_since_ms)),
 )
-SHARD_DROPS = _counter(
+SHARD_DROPS = counter(
     "shard_drops_total",
     "Shards whose memory and producer were discarded; the replica that holds the partition restores it from the journal.",
     Label.of("reason", DropReason),
 )
-PARTITIONS_BLOCKED = _gauge(
-    "partitions_blocked", "Partitions held here that are blocked until a person acts; the log says why."
+PARTITIONS_BLOCKED = gauge(
+    "partitions_blocked",
+    "Partitions held here that are blocked until a person acts; the log says why.",
+    read=lambda r: one(sum(each.state is PartitionState.BLOCKED for each in r.health.partitions.values())),
 )
-PARTITIONS_PAUSED = _gauge(
+PARTITIONS_PAUSED = gauge(
     "partitions_paused",
     "Partitions held here whose input is paused because a limit is reached; it resumes automatically below the limit.",
+    read=lambda r: one(r.snapshot.paused),
 )
-RESTORE_RECORDS = _counter("restore_records_total", "Journal records read to restore shards.")
-RESTORE_REMAINING = _gauge(
+RESTORE_RECORDS = counter("restore_records_total", "Journal records read to restore shards.")
+RESTORE_REMAINING = gauge(
     "restore_remaining_records",
     "Journal records left to read in all partitions that are being restored, as a difference of offsets; compaction "
     "leaves gaps, so there may be fewer records. 0 when none is being restored.",
+    read=lambda r: one(r.snapshot.restore_remaining),
 )
-RESTORE_DURATION = _gauge(
+RESTORE_DURATION = gauge(
     "restore_duration_seconds", "Duration of the restore that ended last; 0 before the first one."
 )
-ASSIGNED_PARTITIONS = _gauge(
-    "kafka_assigned_partitions", "Partitions of the input topic that this process holds.", _TOPIC
+ASSIGNED_PARTITIONS = gauge(
+    "kafka_assigned_partitions",
+    "Partitions of the input topic that this process holds.",
+    _TOPIC,
+    read=lambda r: {(r.topic,): len(r.health.partitions)},
 )
-TOPIC_PARTITIONS = _gauge(
-    "kafka_topic_partitions", "Number of partitions of the input topic; 0 until it is known.", _TOPIC
+TOPIC_PARTITIONS = gauge(
+    "kafka_topic_partitions",
+    "Number of partitions of the input topic; 0 until it is known.",
+    _TOPIC,
+    read=lambda r: {(r.topic,): r.snapshot.topic_partitions or 0},
 )
-CONSUMER_LAG = _gauge(
+CONSUMER_LAG = gauge(
     "kafka_consumer_lag_records",
     "Records of the input that are not consumed yet, as of the last read; while the partition is paused, as of the "
     "last check, every 30 s.",
     _TOPIC,
     _PARTITION,
+    read=lambda r: {(r.topic, p): lag.records for p, lag in _lags(r) if lag.records is not None},
 )
-LAST_RECORD = _gauge(
+LAST_RECORD = gauge(
     "kafka_last_record_timestamp_seconds",
     "Timestamp of the last consumed record, as set in the log.",
     _TOPIC,
     _PARTITION,
+    read=lambda r: {
+        (r.topic, p): seconds(lag.last_record_ms) for p, lag in _lags(r) if lag.last_record_ms is not None
+    },
 )
-REBALANCES = _counter(
+REBALANCES = counter(
     "kafka_rebalances_total",
     "Assignments and revocations that the consumer group sent to this member.",
     Label.of("event", Rebalance),

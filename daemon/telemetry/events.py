@@ -56,8 +56,6 @@ class Resumed:
 class DefectFound:
     """Something failed that should never fail; it concerns one partition."""
 
-    event: str
-    """Name of the log line."""
     partition: int
     error: Exception
     batch: str | None = None

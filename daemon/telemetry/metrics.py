@@ -12,7 +12,7 @@ result costs about 1.3 µs; a scrape costs about 3 ms with 10,000 pending tasks,
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import product
 
 from prometheus_client import (
@@ -28,24 +28,21 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
 
 from daemon.core.answers import NoAnswerReason
-from daemon.core.breaker import IntegrationState
 from daemon.core.model import RejectReason, Status
 from daemon.core.step import TaskOutcome, Trigger
-from daemon.core.waiting import NOTHING_WAITS, WaitReason
 from daemon.telemetry import catalogue as c
-from daemon.telemetry.health import Health, PartitionState
+from daemon.telemetry.health import Health
 from daemon.telemetry.labels import (
     ANSWERS,
     CertificateUsage,
     ChangeType,
     DropReason,
-    Endpoint,
-    Lifecycle,
     LogLevel,
     Rebalance,
     Resend,
     TaskSource,
 )
+from daemon.telemetry.metric import Metric, Reading, Values
 from daemon.telemetry.snapshot import Snapshot, SnapshotProvider, nothing_yet
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -191,15 +188,15 @@ class Metrics:
 
     # --- making instruments -----------------------------------------------------------------------
 
-    def _counter(self, metric: c.Metric) -> Counter:
+    def _counter(self, metric: Metric) -> Counter:
         return Counter(metric.name, metric.help, registry=self.registry)
 
-    def _counters(self, metric: c.Metric) -> dict[str, Counter]:
+    def _counters(self, metric: Metric) -> dict[str, Counter]:
         """One child for each value of the only label, made at once so that it shows as 0."""
         parent = Counter(metric.name, metric.help, metric.label_names, registry=self.registry)
         return {value: parent.labels(value) for value in _values(metric)}
 
-    def _gauges(self, metric: c.Metric) -> dict[str, Gauge]:
+    def _gauges(self, metric: Metric) -> dict[str, Gauge]:
         parent = Gauge(metric.name, metric.help, metric.label_names, registry=self.registry)
         return {value: parent.labels(value) for value in _values(metric)}
 
@@ -209,24 +206,24 @@ class Metrics:
         endpoints, statuses = (label.values or () for label in metric.labels)
         return {pair: parent.labels(*pair) for pair in product(endpoints, statuses)}
 
-    def _histogram(self, metric: c.Metric) -> Histogram:
+    def _histogram(self, metric: Metric) -> Histogram:
         return Histogram(metric.name, metric.help, buckets=metric.buckets, registry=self.registry)
 
-    def _histograms(self, metric: c.Metric) -> dict[str, Histogram]:
+    def _histograms(self, metric: Metric) -> dict[str, Histogram]:
         parent = Histogram(
             metric.name, metric.help, metric.label_names, buckets=metric.buckets, registry=self.registry
         )
         return {value: parent.labels(value) for value in _values(metric)}
 
 
-def _values(metric: c.Metric) -> tuple[str, ...]:
+def _values(metric: Metric) -> tuple[str, ...]:
     (label,) = metric.labels
     assert label.values is not None, f"{metric.name}: the values of {label.name} are not known in advance"
     return label.values
 
 
 class _AtScrape(Collector):
-    """What is read instead of counted."""
+    """Reads the gauges of the catalogue that have a reader."""
 
     def __init__(
         self, metrics: Metrics, health: Health, *, version: str, topic: str, task_timeout_s: float
@@ -239,54 +236,11 @@ class _AtScrape(Collector):
 
     def collect(self) -> Iterator[Family]:
         snapshot = self._metrics.snapshot()
-        yield from self._process()
-        waiting = {reason: snapshot.waiting.get(reason, NOTHING_WAITS) for reason in WaitReason}
-        yield _gauge(c.CHANGES_WAITING, {(reason,): waits.changes for reason, waits in waiting.items()})
-        yield _gauge(
-            c.WAITING_OLDEST, {(reason,): _seconds(waits.oldest) for reason, waits in waiting.items()}
-        )
-        yield _gauge(c.CONTRACT_IMBALANCE, {(): sum(abs(n) for n in snapshot.imbalance.values())})
-        yield from self._tasks(snapshot)
-        yield _gauge(c.COMMIT_OLDEST_PENDING, {(): _seconds(snapshot.commit_since_ms)})
-        yield from self._partitions(snapshot)
-
-    def _process(self) -> Iterator[Family]:
-        now = self._health.lifecycle
-        yield _gauge(c.BUILD_INFO, {(self._version,): 1})
-        yield _gauge(c.PROCESS_START, {(): _seconds(self._health.born_ms)})
-        yield _gauge(c.LIFECYCLE_STATE, {(state,): state is now for state in Lifecycle})
-        ticks = self._health.last_ticks_ms()
-        yield _gauge(c.LOOP_LAST_TICK, {(loop,): _seconds(at) for loop, at in ticks.items()})
-
-    def _tasks(self, snapshot: Snapshot) -> Iterator[Family]:
-        created_ms = sorted(snapshot.pending_created_ms)
-        yield _gauge(c.PENDING_TASKS, {(): len(created_ms)})
-        yield _gauge(c.PENDING_TASKS_MAX, {(): snapshot.pending_tasks_max})
-        yield _gauge(c.PENDING_ITEMS, {(): snapshot.pending_items})
-        yield _gauge(c.PENDING_OLDEST_CREATED, {(): _seconds(created_ms[0] if created_ms else None)})
-        yield pending_ages(created_ms, snapshot.now_ms)
-        yield _gauge(c.TASK_TIMEOUT, {(): self._task_timeout_s})
-        yield _gauge(c.POLL_BLIND_TASKS, {(): snapshot.blind_tasks})
-        yield _gauge(c.POLL_BLIND_OLDEST, {(): _seconds(snapshot.blind_since_ms)})
-        in_flight = snapshot.http_in_flight
-        yield _gauge(c.HTTP_IN_FLIGHT, {(endpoint,): in_flight.get(endpoint, 0) for endpoint in Endpoint})
-        states = snapshot.integrations
-        yield _gauge(c.INTEGRATIONS, {(state,): states.get(state, 0) for state in IntegrationState})
-
-    def _partitions(self, snapshot: Snapshot) -> Iterator[Family]:
-        held = self._health.partitions
-        blocked = sum(partition.state is PartitionState.BLOCKED for partition in held.values())
-        yield _gauge(c.PARTITIONS_BLOCKED, {(): blocked})
-        yield _gauge(c.PARTITIONS_PAUSED, {(): snapshot.paused})
-        yield _gauge(c.RESTORE_REMAINING, {(): snapshot.restore_remaining})
-        yield _gauge(c.ASSIGNED_PARTITIONS, {(self._topic,): len(held)})
-        yield _gauge(c.TOPIC_PARTITIONS, {(self._topic,): snapshot.topic_partitions or 0})
-        lag = [(str(p), lag) for p, lag in snapshot.lag.items() if p in held]
-        yield _gauge(c.CONSUMER_LAG, {(self._topic, p): x.records for p, x in lag if x.records is not None})
-        yield _gauge(
-            c.LAST_RECORD,
-            {(self._topic, p): _seconds(x.last_record_ms) for p, x in lag if x.last_record_ms is not None},
-        )
+        reading = Reading(snapshot, self._health, self._version, self._topic, self._task_timeout_s)
+        for metric in c.CATALOGUE:
+            if metric.read is not None:
+                yield _gauge(metric, metric.read(reading))
+        yield pending_ages(reading.created_ms, snapshot.now_ms)
 
 
 def pending_ages(created_ms: list[int], now_ms: int) -> GaugeHistogramMetricFamily:
@@ -310,13 +264,8 @@ def pending_ages(created_ms: list[int], now_ms: int) -> GaugeHistogramMetricFami
     )
 
 
-def _gauge(metric: c.Metric, values: Mapping[tuple[str, ...], float]) -> GaugeMetricFamily:
+def _gauge(metric: Metric, values: Values) -> GaugeMetricFamily:
     family = GaugeMetricFamily(metric.name, metric.help, labels=metric.label_names)
     for labels, value in values.items():
         family.add_metric(labels, value)
     return family
-
-
-def _seconds(at_ms: int | None) -> float:
-    """A timestamp for a metric: 0 stands for none, as the catalogue says."""
-    return 0.0 if at_ms is None else at_ms / 1000

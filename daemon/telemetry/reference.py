@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from daemon.telemetry.catalogue import SECTIONS, Kind, Metric
+from daemon.telemetry.catalogue import SECTIONS
 from daemon.telemetry.labels import Label
+from daemon.telemetry.metric import Kind, Metric
 
 _HEADER = """\
 <!-- Made from daemon/telemetry/catalogue.py by `python -m daemon.telemetry`; do not edit here. -->

@@ -108,10 +108,12 @@ class LogSubscriber:
                 log.error("api.halted", reason=event.reason, action="put the right API key into the key file")
             case e.Resumed():
                 log.warning("api.resumed", reason=event.reason)
+            case e.DefectFound(batch=str(batch)):
+                log.error("batch.defect", partition=event.partition, batch=batch, exc_info=event.error)
+            case e.DefectFound(task=str(task)):
+                log.error("task.defect", partition=event.partition, task=task, exc_info=event.error)
             case e.DefectFound():
-                named = {"batch": event.batch, "task": event.task}
-                fields = {name: value for name, value in named.items() if value is not None}
-                log.error(event.event, partition=event.partition, exc_info=event.error, **fields)
+                log.error("partition.defect", partition=event.partition, exc_info=event.error)
             case e.JournalUnreadable():
                 log.warning(
                     "journal.unreadable", partition=event.partition, batch=event.batch, error=event.error

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from promql import PROMETHEUS, Shown, of_a_running_daemon, selectors
 
-from daemon.telemetry.catalogue import CATALOGUE, Kind
+from daemon.telemetry.catalogue import CATALOGUE
+from daemon.telemetry.metric import Kind
 
 FOLDER = Path(__file__).parents[2] / "helm" / "course-sync-daemon" / "files" / "dashboards"
 UIDS = {"overview": "coursesync-overview", "internals": "coursesync-internals"}

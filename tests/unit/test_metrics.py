@@ -27,9 +27,10 @@ from daemon.core.step import (
 )
 from daemon.core.waiting import WaitReason, Waits
 from daemon.telemetry import projection
-from daemon.telemetry.catalogue import CATALOGUE, PENDING_AGE, Kind
+from daemon.telemetry.catalogue import CATALOGUE, PENDING_AGE
 from daemon.telemetry.health import Health
 from daemon.telemetry.labels import CertificateUsage, DropReason, LogLevel, Rebalance, Resend, TaskSource
+from daemon.telemetry.metric import Kind
 from daemon.telemetry.metrics import Metrics, pending_ages
 from daemon.telemetry.reference import reference
 from daemon.telemetry.snapshot import Lag, Snapshot, nothing_yet

@@ -15,7 +15,8 @@ from daemon.config import load_settings
 from daemon.config.load import CONFIG_FILE_VARIABLE
 from daemon.config.table import all_settings, groups
 from daemon.core.model import Change, Status
-from daemon.telemetry.catalogue import CATALOGUE, PREFIX
+from daemon.telemetry.catalogue import CATALOGUE
+from daemon.telemetry.metric import PREFIX
 from tests.sandbox.cli import sandbox
 
 ROOT = Path(__file__).parents[2]
@@ -107,7 +108,7 @@ def options_of(command: click.Command) -> set[str]:
 
 def log_events() -> set[str]:
     sources = "".join(path.read_text() for path in (ROOT / "daemon").rglob("*.py"))
-    return set(re.findall(r'\b(?:log\.\w+|DefectFound)\(\s*"([a-z_.]+)"', sources))
+    return set(re.findall(r'\blog\.\w+\(\s*"([a-z_.]+)"', sources))
 
 
 def test_settings_exist():

@@ -1,0 +1,92 @@
+"""How the catalogue describes a metric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+from daemon.telemetry.health import Health
+from daemon.telemetry.labels import Label
+from daemon.telemetry.snapshot import Snapshot
+
+PREFIX = "coursesync_"
+
+
+class Kind(StrEnum):
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+    GAUGE_HISTOGRAM = "gauge histogram"
+    """A distribution of current values. Its buckets also go down: query them without ``rate()``."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What gauges are read from at a scrape."""
+
+    snapshot: Snapshot
+    health: Health
+    version: str
+    topic: str
+    """The input topic."""
+    task_timeout_s: float
+
+    @cached_property
+    def created_ms(self) -> list[int]:
+        """When each pending task was created, ascending."""
+        return sorted(self.snapshot.pending_created_ms)
+
+
+Values = Mapping[tuple[str, ...], float]
+"""By the values of the labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    kind: Kind
+    short_name: str
+    """Without the prefix."""
+    help: str
+    labels: tuple[Label, ...] = ()
+    buckets: tuple[float, ...] = ()
+    """Upper bounds, ascending, without +Inf. Only for the two histogram kinds."""
+    read: Callable[[Reading], Values] | None = None
+    """How a gauge is read at a scrape; None where it is set when something happens."""
+
+    @property
+    def name(self) -> str:
+        return PREFIX + self.short_name
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        return tuple(label.name for label in self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    title: str
+    metrics: tuple[Metric, ...]
+
+
+def counter(name: str, help_: str, *labels: Label) -> Metric:
+    return Metric(Kind.COUNTER, name, help_, labels)
+
+
+def gauge(name: str, help_: str, *labels: Label, read: Callable[[Reading], Values] | None = None) -> Metric:
+    return Metric(Kind.GAUGE, name, help_, labels, read=read)
+
+
+def histogram(name: str, help_: str, buckets: tuple[float, ...], *labels: Label) -> Metric:
+    return Metric(Kind.HISTOGRAM, name, help_, labels, buckets)
+
+
+def one(value: float) -> Values:
+    """Of a gauge without labels."""
+    return {(): value}
+
+
+def seconds(at_ms: int | None) -> float:
+    """A timestamp for a metric: 0 stands for none."""
+    return 0.0 if at_ms is None else at_ms / 1000
