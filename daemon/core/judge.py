@@ -93,7 +93,7 @@ class PollRuling:
             case PollVerdict.LOST | PollVerdict.REPLAYED:
                 return True
             case PollVerdict.COMPLETED:
-                return any(item.verdict is ItemVerdict.RESUBMIT for item in self.items)
+                return any(item.verdict in (ItemVerdict.RESUBMIT, ItemVerdict.HALT) for item in self.items)
             case PollVerdict.FAILED:
                 return self.task not in (TaskVerdict.FAIL, TaskVerdict.TIMED_OUT)
             case (

@@ -229,6 +229,10 @@ def _completed(
                 memory.retry(
                     batch.operation, integration_id, (item, bodies[index]), attempt, Retry.COUNTED, now
                 )
+            case ItemVerdict.HALT:
+                memory.retry(
+                    batch.operation, integration_id, (item, bodies[index]), attempt, Retry.HALTED, now
+                )
             case ItemVerdict.FAIL:
                 memory.end(integration_id, item, Status.FAILED, now, attempt=attempt)
             case _:

@@ -42,6 +42,7 @@ class ItemVerdict(StrEnum):
     SUCCEEDED = "succeeded"
     RESUBMIT = "resubmit"  # the item again, in a fresh body, a limited number of times
     FAIL = "fail"  # the change ends
+    HALT = "halt"  # our own key or address was refused: the item again, however often (C7)
 
 
 class PollVerdict(StrEnum):
@@ -157,7 +158,7 @@ def of_item(code: str | None) -> ItemVerdict:
     """The verdict on an item that ended `FAILED` in a completed task."""
     if code is None or _is_transient(code):
         return ItemVerdict.RESUBMIT
-    return ItemVerdict.FAIL
+    return ItemVerdict.HALT if code in HALTING else ItemVerdict.FAIL
 
 
 def of_poll(code: str | None, status: int) -> PollVerdict:

@@ -16,13 +16,13 @@ from daemon.core.answers import (
     Accepted,
     ItemOutcome,
     NoAnswer,
+    NoAnswerReason,
     PollAnswer,
     Refused,
     SubmitAnswer,
     TaskCompleted,
     TaskFailed,
     TaskPending,
-    Trouble,
 )
 from daemon.core.batch import LateTask, OpenTask
 from daemon.core.judge import Judge, PollRuling
@@ -119,6 +119,7 @@ HAPPENS: dict[str, dict[Verdict, str]] = {
         ItemVerdict.SUCCEEDED: "The change ends `SUCCEEDED`.",
         ItemVerdict.RESUBMIT: f"The change is {_COUNTED}",
         ItemVerdict.FAIL: "The change ends `FAILED` with this error.",
+        ItemVerdict.HALT: "The change is sent again later, however often it takes (C7).",
     },
     "watch": {
         PollVerdict.PENDING: _WATCHED,
@@ -251,7 +252,7 @@ def _pending(age: int) -> TaskPending:
 
 def _submit_cases() -> Iterator[Case]:
     yield Case("2xx with a `task_id`", [_submit(Accepted("task"))])
-    yield Case("no understood answer", [_submit(NoAnswer(Trouble.TIMEOUT, ""))])
+    yield Case("no understood answer", [_submit(NoAnswer(NoAnswerReason.TIMEOUT, ""))])
     refusals = {
         name: [_refused(code, status) for code in codes for status in CONCLUSIVE]
         for name, codes in FAMILIES.items()
@@ -283,7 +284,7 @@ def _key_cases(ask: Callable[[Refused, Judge], Verdict]) -> Iterator[Case]:
 
 
 def _refused_poll_cases(ask: Callable[[PollAnswer, Judge | None], Verdict], *, over: bool) -> Iterator[Case]:
-    yield Case("no understood answer", [ask(NoAnswer(Trouble.TIMEOUT, ""), None)])
+    yield Case("no understood answer", [ask(NoAnswer(NoAnswerReason.TIMEOUT, ""), None)])
     ours, *others = FAMILIES
     yield Case(ours, [ask(_refused(code, status), None) for code in OUR_SIDE for status in EVERY_STATUS])
     codes = [None, TASK_TIMED_OUT, *(code for name in others for code in FAMILIES[name] if code != NOT_FOUND)]

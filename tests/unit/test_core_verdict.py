@@ -117,6 +117,7 @@ def test_failed_task(code, expected):
         *every(INPUT + CONTENT, ItemVerdict.FAIL),
         *every(THROTTLES + UNCLEAR, ItemVerdict.RESUBMIT),
         *every(CUSTOMER, ItemVerdict.FAIL),
+        *every(OURS, ItemVerdict.HALT),
         ("REMOTE.NEVER_HEARD_OF", ItemVerdict.FAIL),
         (None, ItemVerdict.RESUBMIT),
     ],

@@ -23,7 +23,7 @@ from daemon.core.model import Change, Error, Item, Now, Rejection, RejectReason,
 from daemon.core.results import attempt_of
 from daemon.core.shard import Shard
 from daemon.core.step import TaskOutcome
-from daemon.core.verdict import SubmitVerdict
+from daemon.core.verdict import ItemVerdict, SubmitVerdict
 from daemon.core.waiting import Held, Waiting
 from daemon.log.port import Records
 from daemon.runtime import outbound
@@ -454,6 +454,17 @@ def wrong_key_of_a_task_fails(patch: Patch) -> None:
     patch(Memory, "_is_over", over)
 
 
+@mutant("C7", "An item that failed for our own key fails its change.")
+def wrong_key_of_an_item_fails(patch: Patch) -> None:
+    of_item = table.of_item
+
+    def verdict(code: str | None) -> ItemVerdict:
+        found = of_item(code)
+        return ItemVerdict.FAIL if found is ItemVerdict.HALT else found
+
+    patch(table, "of_item", verdict)
+
+
 @mutant("C7", "A POST that brings no answer fails the changes of the batch.")
 def silence_fails(patch: Patch) -> None:
     submit_answered = settle.submit_answered
@@ -474,9 +485,11 @@ def silence_fails(patch: Patch) -> None:
 def blind_poll_fails(patch: Patch) -> None:
     poll_answered = settle.poll_answered
 
-    def answered(memory: Memory, batch: Batch, answer: Any, ruling: PollRuling, body: Any, now: Now) -> None:
+    def answered(
+        memory: Memory, batch: Batch, answer: Any, ruling: PollRuling, body: Any, polls: int, now: Now
+    ) -> None:
         if not isinstance(answer, NoAnswer):
-            poll_answered(memory, batch, answer, ruling, body, now)
+            poll_answered(memory, batch, answer, ruling, body, polls, now)
             return
         attempt = attempt_of(batch, Error("REMOTE.SERVICE_UNAVAILABLE", "no answer"))
         settle._end_all(memory, batch, TaskOutcome.FAILED, attempt, now)

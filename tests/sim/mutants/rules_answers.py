@@ -142,7 +142,7 @@ def host_clock_for_api_time(patch: Patch) -> None:
 def timed_out_by_the_apis_clock(patch: Patch) -> None:
     outlived = judge_module.has_outlived
     patch(
-        settle,
+        judge_module,
         "has_outlived",
         lambda limit, created, api_time, _: outlived(limit, created, api_time, 2.0**60),
     )
