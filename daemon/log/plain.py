@@ -16,7 +16,7 @@ from kafka.errors import KafkaError
 
 from daemon.log.kafka.admin import partition_count
 from daemon.log.kafka.clients import Clients, KafkaConnection
-from daemon.log.kafka.fetching import UnreadableBatchError
+from daemon.log.kafka.cures.fetching import UnreadableBatchError
 from daemon.log.kafka.rights import words
 from daemon.log.port import LogError, UnreadableError
 
@@ -24,8 +24,8 @@ OUTSTANDING_RECORDS_MAX = 20_000
 OUTSTANDING_BYTES_MAX = 64 * 1024 * 1024
 """Records that were sent and not yet confirmed: the client itself has no limit."""
 
-RECORD_BYTES_MAX = 16 * 1024 * 1024
-"""Checked by the client before compression. High, so that it is the topic that decides."""
+PUBLISHED_BYTES_MAX = 16 * 1024 * 1024
+"""The largest record, checked by the client before compression. High, so that the topic's own limit decides."""
 
 _PUBLISHER: dict[str, Any] = {
     "acks": "all",
@@ -33,7 +33,7 @@ _PUBLISHER: dict[str, Any] = {
     "compression_type": "lz4",
     "linger_ms": 5,
     "batch_size": 256 * 1024,
-    "max_request_size": RECORD_BYTES_MAX,
+    "max_request_size": PUBLISHED_BYTES_MAX,
     "max_block_ms": 15_000,
     "delivery_timeout_ms": 120_000,
     "allow_auto_create_topics": False,

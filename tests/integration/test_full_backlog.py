@@ -24,7 +24,7 @@ from daemon_world import (
     wait_until,
 )
 
-from daemon.log.kafka.partitioner import place
+from daemon.log.kafka.cures.partitioner import place
 from daemon.log.plain import read_topic
 from daemon.runtime.intake import INTAKE_RECORDS_MAX
 from tests.sandbox.checker import Limits, check_run

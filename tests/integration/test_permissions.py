@@ -23,7 +23,7 @@ from daemon.core.journal import POSITION_KEY, encode_value
 from daemon.core.model import Now
 from daemon.log.kafka.admin import topic_id
 from daemon.log.kafka.clients import KafkaConnection
-from daemon.log.kafka.partitioner import place
+from daemon.log.kafka.cures.partitioner import place
 from daemon.log.kafka.producer import transactional_id
 from daemon.log.plain import Publisher, read_topic
 from tests.sandbox.process import Child

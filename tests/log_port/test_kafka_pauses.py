@@ -10,7 +10,7 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from daemon.log.kafka.clients import Clients, KafkaConnection
-from daemon.log.kafka.partitioner import place
+from daemon.log.kafka.cures.partitioner import place
 from daemon.log.plain import Publisher
 from daemon.log.port import Topics
 

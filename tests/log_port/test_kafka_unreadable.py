@@ -12,7 +12,7 @@ from kafka import TopicPartition
 
 from daemon.log.kafka import KafkaConnection, KafkaLog, flows
 from daemon.log.kafka.clients import Clients
-from daemon.log.kafka.fetching import POLL_BYTES_MAX
+from daemon.log.kafka.cures.fetching import POLL_BYTES_MAX
 from daemon.log.kafka.reading import PartitionReader
 from daemon.log.plain import read_topic
 from daemon.log.port import CorruptJournalError, Transaction, UnreadableError

@@ -21,10 +21,10 @@ from kafka.protocol.consumer import FetchResponse
 from kafka.record import MemoryRecords
 from kafka.record.memory_records import MemoryRecordsBuilder
 
-from daemon.log.kafka import decompression, record_batches
-from daemon.log.kafka.decompression import CHUNK, DamagedError, TooLargeError, decompress
-from daemon.log.kafka.fetching import UnreadableBatchError, _PartitionRecords
-from daemon.log.kafka.record_batches import HEADERS_MAX
+from daemon.log.kafka.cures import decompression, record_batches
+from daemon.log.kafka.cures.decompression import CHUNK, DamagedError, TooLargeError, decompress
+from daemon.log.kafka.cures.fetching import BoundedPartitionRecords, UnreadableBatchError
+from daemon.log.kafka.cures.record_batches import HEADERS_MAX
 from tests import record_batch as wire
 
 MIB = 1024 * 1024
@@ -34,11 +34,11 @@ CODECS = {"gzip": wire.GZIP, "snappy": wire.SNAPPY, "lz4": wire.LZ4, "zstd": wir
 
 
 def fetched(
-    data: bytes, *, offset: int = 0, limit: int = LIMIT, kind: Callable[..., Any] = _PartitionRecords
+    data: bytes, *, offset: int = 0, limit: int = LIMIT, kind: Callable[..., Any] = BoundedPartitionRecords
 ) -> Any:
     """What the fetcher makes of a response."""
-    if kind is _PartitionRecords:
-        kind = partial(_PartitionRecords, limit=limit)
+    if kind is BoundedPartitionRecords:
+        kind = partial(BoundedPartitionRecords, limit=limit)
     return kind(
         offset,
         TP,
@@ -96,7 +96,7 @@ def test_records_are_those_that_the_library_reads(batches, share):
     first = int(offset * share)
     theirs, ours = (
         fetched(bytes(data), offset=first, kind=kind)
-        for kind in (Fetcher.PartitionRecords, _PartitionRecords)
+        for kind in (Fetcher.PartitionRecords, BoundedPartitionRecords)
     )
     expected = []
     while theirs:
@@ -194,7 +194,7 @@ def test_a_bomb_that_was_aborted_is_never_decompressed() -> None:
     content = wire.compressed(wire.ZSTD, wire.zeros(LIMIT))
     bomb = wire.batch(content, codec=wire.ZSTD, aborted_by=7)
     good = wire.batch(wire.record(b"good"), base_offset=1)
-    part = _PartitionRecords(
+    part = BoundedPartitionRecords(
         0,
         TP,
         MemoryRecords(bomb + good),
@@ -246,7 +246,7 @@ def test_more_headers_than_anybody_needs_are_refused_before_they_are_made() -> N
         tracemalloc.stop()
     assert peak < 4 * len(data)
     assert (error.offset, error.next_offset) == (11, 12)
-    assert "the record at offset 11 has 1,000,000 headers, at most 10,000" in error.reason
+    assert "the record at offset 11 has 1,000,000 headers, more than 10,000" in error.reason
 
 
 def test_a_million_empty_records_come_piece_by_piece() -> None:
@@ -292,13 +292,13 @@ def test_damaged_compression_is_named(codec: int, damage: Callable[[bytes], byte
     [
         (wire.batch(_two, codec=6, count=2), "compression codec 6 is unknown"),
         (wire.batch(_two, count=2)[:-1] + b"\x02", "failed crc check"),
-        (wire.batch(_two + b"\0", count=2), "1 bytes that belong to no record"),
-        (wire.batch(_two, count=3), "its records end too early"),
-        (wire.batch(_two, count=1), "bytes that belong to no record"),
-        (wire.batch(wire.record(b"good") + wire.record(b"x", 0), count=2), "out of its order"),
-        (wire.batch(wire.record(b"good") + wire.record(b"x", 5), count=2), "out of its order"),
+        (wire.batch(_two + b"\0", count=2), "1 bytes after its last record"),
+        (wire.batch(_two, count=3), "its records are truncated"),
+        (wire.batch(_two, count=1), "bytes after its last record"),
+        (wire.batch(wire.record(b"good") + wire.record(b"x", 0), count=2), "out of order"),
+        (wire.batch(wire.record(b"good") + wire.record(b"x", 5), count=2), "out of order"),
         (wire.batch(b"\xff" * 100, count=2), "damaged"),
-        (wire.batch(wire.record(b"good") + b"\x0e\0\0\2\1\1\0\0", count=2), "length that it announces"),
+        (wire.batch(wire.record(b"good") + b"\x0e\0\0\2\1\1\0\0", count=2), "length that it declares"),
     ],
     ids=[
         "codec",
@@ -352,7 +352,7 @@ def test_an_old_batch_with_a_message_without_end_is_named() -> None:
     body = struct.pack(">bbqii", 1, wire.GZIP, 0, -1, len(value)) + value
     whole = struct.pack(">qiI", 4, len(body) + 4, zlib.crc32(body)) + body
     error = refusal(whole)
-    assert "one without an end" in error.reason
+    assert "a truncated one" in error.reason
     assert (error.offset, error.next_offset) == (4, 5)
 
 
@@ -367,5 +367,5 @@ def test_many_tiny_members_and_blocks_take_no_quadratic_time() -> None:
 @pytest.mark.parametrize("length", [-4, -1, 2**31 - 1])
 def test_a_snappy_block_with_an_impossible_length_is_refused(length: int) -> None:
     data = b"\x82SNAPPY\0" + struct.pack(">iii", 1, 1, length) + b"abcd"
-    with pytest.raises(DamagedError, match="is announced where"):
+    with pytest.raises(DamagedError, match="a block declares"):
         decompress(wire.SNAPPY, memoryview(data), LIMIT)

@@ -12,20 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import kafka.record.util
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
-from kafka.errors import KafkaConnectionError
-from kafka.net.compat import KafkaNetClient
 
 from daemon import config
-from daemon.log.kafka import coordinator
-from daemon.log.kafka.fetching import bound
-from daemon.log.kafka.parked import unpark_what_is_resumed
-from daemon.log.kafka.partitioner import KeyPartitioner
+from daemon.log.kafka.cures.consumers import cure_group_consumer, cure_reader
+from daemon.log.kafka.cures.leaking_constructor import construct
+from daemon.log.kafka.cures.logged_password import Secret
+from daemon.log.kafka.cures.partitioner import KeyPartitioner
+from daemon.log.kafka.cures.slow_checksum import checksums_are_fast
+from daemon.log.kafka.sizes import RECORD_BYTES_MAX
 from daemon.log.port import LogError
-
-RECORD_BYTES_MAX = 2 * 1024 * 1024
-"""Largest record that the client will send, checked before compression; the journal's ``max.message.bytes``."""
 
 STEP_MAX = 30.0
 """Seconds that a client may be silent in good order, by the time-outs below: connecting, one request, one wait
@@ -75,20 +71,6 @@ _PRODUCER: dict[str, Any] = {
 _ADMIN: dict[str, Any] = {"request_timeout_ms": 15_000}
 
 
-class _Secret(str):
-    """A password that the library may put into a debug line without giving it away."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'***'"
-
-    __str__ = __repr__
-
-    def __format__(self, spec: str) -> str:
-        return repr(self)
-
-
 @dataclass(frozen=True, slots=True)
 class KafkaConnection:
     """How to reach the cluster. Files are PEM."""
@@ -109,17 +91,6 @@ class KafkaConnection:
     """Bytes that a record batch may have when it is decompressed."""
 
 
-class _NetClient(KafkaNetClient):  # type: ignore[misc]
-    """Cures a hang: a producer drops the transactional request it is about to send when this raises,
-    and whoever waits for its answer waits for ever. False makes it look for the coordinator again."""
-
-    def await_ready(self, node_id: Any, timeout_ms: int = 30_000) -> bool:
-        try:
-            return bool(super().await_ready(node_id, timeout_ms=timeout_ms))
-        except KafkaConnectionError:
-            return False
-
-
 class Clients:
     """Makes clients for one cluster; they share one TLS context.
 
@@ -132,7 +103,7 @@ class Clients:
         Raises:
             LogError: the CRC32C extension is missing, or what is said of the connection can not be used.
         """
-        if kafka.record.util.crc32c_c is None:
+        if not checksums_are_fast():
             raise LogError(
                 "the Python package crc32c is not installed or has no compiled code: without it reading from "
                 "Kafka is up to 26 times slower; install kafka-python[crc32c]"
@@ -158,9 +129,7 @@ class Clients:
             metadata_max_age_ms=30_000,
             **_EVERY_CONSUMER,
         )
-        coordinator.cure(consumer)
-        bound(consumer, self._record_batch_bytes_max)
-        unpark_what_is_resumed(consumer)
+        cure_group_consumer(consumer, self._record_batch_bytes_max)
         return consumer
 
     def reader(self, *, undecided: bool = False) -> KafkaConsumer:
@@ -168,7 +137,7 @@ class Clients:
         what open and aborted transactions have written."""
         isolation = {"isolation_level": "read_uncommitted"} if undecided else {}
         consumer: KafkaConsumer = self._make(KafkaConsumer, group_id=None, **_EVERY_CONSUMER | isolation)
-        bound(consumer, self._record_batch_bytes_max)
+        cure_reader(consumer, self._record_batch_bytes_max)
         return consumer
 
     def producer(self, transactional_id: str) -> KafkaProducer:
@@ -178,21 +147,10 @@ class Clients:
         return self._make(KafkaAdminClient, **_ADMIN)
 
     def _make(self, kind: Callable[..., Any], **settings: Any) -> Any:
-        """A constructor that fails leaves its threads and sockets behind; here they are closed."""
-        made: list[_NetClient] = []
-
-        def net_client(**configs: Any) -> _NetClient:
-            made.append(_NetClient(**configs))
-            return made[-1]
-
         try:
-            return kind(kafka_client=net_client, **self._settings, **settings)
-        except BaseException as error:
-            for client in made:
-                client.close()
-            if isinstance(error, ValueError):  # of the settings; the cluster's are KafkaErrors
-                raise LogError(f"a Kafka client can not be made: {error}") from error
-            raise
+            return construct(kind, **self._settings, **settings)
+        except ValueError as error:  # about the settings; problems of the cluster are KafkaErrors
+            raise LogError(f"a Kafka client cannot be created: {error}") from error
 
 
 _SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
@@ -205,7 +163,7 @@ def _security(connection: KafkaConnection) -> dict[str, Any]:
     if connection.security_protocol.startswith("SASL_"):
         settings["sasl_mechanism"] = connection.sasl_mechanism
         settings["sasl_plain_username"] = connection.sasl_username
-        settings["sasl_plain_password"] = _Secret(connection.sasl_password or "")
+        settings["sasl_plain_password"] = Secret(connection.sasl_password or "")
     if connection.security_protocol.endswith("SSL"):
         settings["ssl_context"] = _tls_context(connection)
     return settings

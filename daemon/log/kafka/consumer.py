@@ -30,11 +30,12 @@ from kafka.errors import (
 )
 
 from daemon.log.kafka.clients import Clients
+from daemon.log.kafka.cures.fetching import PartitionFetchError, UnreadableBatchError
+from daemon.log.kafka.cures.membership import Membership
+from daemon.log.kafka.cures.topic_id import known_topic_id
 from daemon.log.kafka.endurance import UNEXPLAINED_MAX, Streak, is_fatal
-from daemon.log.kafka.fetching import PartitionFetchError, UnreadableBatchError
 from daemon.log.kafka.flows import Flows
 from daemon.log.kafka.handover import Handover
-from daemon.log.kafka.membership import Membership
 from daemon.log.kafka.rights import words
 from daemon.log.kafka.worker import post_to
 from daemon.log.port import Assigned, FatalLogError, Revoked
@@ -244,7 +245,7 @@ class InputConsumer:
         """Before anything that was read is handed over: records are fetched by the topic's name, and from one that
         was created again they come as if nothing had been, if it reaches to our offsets.
         """
-        topic_id = self._consumer._client.cluster.topic_id(self._topic)  # noqa: SLF001
+        topic_id = known_topic_id(self._consumer, self._topic)
         if topic_id is None or topic_id == self._topic_id:
             return  # None: the metadata has no such topic just now
         if self._topic_id is not None:

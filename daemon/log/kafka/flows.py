@@ -12,8 +12,9 @@ from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 
+from daemon.log.kafka.cures.fetching import PartitionFetchError, UnreadableBatchError
+from daemon.log.kafka.cures.position import known_position
 from daemon.log.kafka.endurance import UNEXPLAINED_MAX, Streak
-from daemon.log.kafka.fetching import PartitionFetchError, UnreadableBatchError
 from daemon.log.kafka.handover import Handover
 from daemon.log.port import PositionLost, Record, Records, Unreadable
 
@@ -159,9 +160,7 @@ class Flows:
             self._handover.put(Unreadable(tp.partition, token, offset, next_offset, reason))
 
     def _tell(self, tp: TopicPartition, token: int, records: Sequence[Record]) -> None:
-        # `position` of the consumer asks the coordinator first.
-        position = self._consumer._subscription.assignment[tp].position  # noqa: SLF001
-        progress = (position.offset, self._consumer.highwater(tp))
+        progress = (known_position(self._consumer, tp), self._consumer.highwater(tp))
         if records or progress != self._told.get(tp.partition):
             self._told[tp.partition] = progress
             self._handover.put(Records(tp.partition, token, records, *progress))

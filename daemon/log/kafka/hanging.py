@@ -18,6 +18,7 @@ from kafka.errors import (
     for_code,
 )
 
+from daemon.log.kafka.cures.transaction_end import write_end
 from daemon.log.kafka.rights import denied
 from daemon.log.port import LogError
 
@@ -94,15 +95,8 @@ def end_transaction(client: KafkaAdminClient, hanging: OpenTransaction, *, commi
         coordinator_epoch=hanging.coordinator_epoch,
     )
 
-    async def write() -> None:
-        (leader,) = await client._async_get_leader_for_partitions([spec.topic_partition])  # noqa: SLF001
-        request = client._abort_transaction_request(spec)  # noqa: SLF001
-        request.markers[0].transaction_result = commit
-        response = await client._manager.send(request, node_id=leader)  # noqa: SLF001
-        (written,) = (part for topic in response.markers[0].topics for part in topic.partitions)
-        if written.error_code == ClusterAuthorizationFailedError.errno:
-            raise LogError(denied("ClusterAction", "the cluster"))
-        if written.error_code != 0:
-            raise for_code(written.error_code)(f"the end of the transaction in {hanging} was not written")
-
-    client._manager.run(write)  # noqa: SLF001
+    error_code = write_end(client, spec, commit=commit)
+    if error_code == ClusterAuthorizationFailedError.errno:
+        raise LogError(denied("ClusterAction", "the cluster"))
+    if error_code != 0:
+        raise for_code(error_code)(f"the end of the transaction in {hanging} was not written")

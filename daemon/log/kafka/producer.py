@@ -27,9 +27,10 @@ from kafka.errors import (
 )
 
 from daemon.log.kafka.clients import DELIVERY_TIMEOUT, Clients
-from daemon.log.kafka.partitioner import place
+from daemon.log.kafka.cures.partitioner import place
+from daemon.log.kafka.cures.sending import Outgoing, reached_the_broker, send_all
+from daemon.log.kafka.cures.stuck_close import close_failed
 from daemon.log.kafka.rights import words
-from daemon.log.kafka.sending import Outgoing, reached_the_broker, send_all
 from daemon.log.kafka.worker import breathe
 from daemon.log.port import (
     CommitFailedError,
@@ -193,10 +194,9 @@ class ShardProducer:
             return
         try:
             if self._failed:
-                # Otherwise closing would wait for records that can not be sent, and then give up and
-                # leave the producer's thread running.
-                producer._sender.force_close()  # noqa: SLF001
-            producer.close(timeout=CLOSE_TIMEOUT)
+                close_failed(producer, CLOSE_TIMEOUT)
+            else:
+                producer.close(timeout=CLOSE_TIMEOUT)
         except Exception as error:
             _log.warning("kafka.producer.close_failed", partition=self._partition, error=_words(error))
 

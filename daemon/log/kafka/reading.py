@@ -9,7 +9,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, OffsetOutOfRangeError, RetriableError
 
 from daemon.log.kafka.clients import Clients
-from daemon.log.kafka.fetching import UnreadableBatchError
+from daemon.log.kafka.cures.fetching import UnreadableBatchError
 from daemon.log.kafka.rights import words
 from daemon.log.kafka.worker import breathe
 from daemon.log.port import CorruptJournalError, HeldBackError, LogError, Record, UnreadableError

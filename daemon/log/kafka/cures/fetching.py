@@ -1,51 +1,56 @@
-"""A fetcher that stays within bounds, and that says which partition an error is about.
+"""A poll is not limited in bytes, and an error in fetched data does not say which partition it is about.
 
-Two more faults of kafka-python 3.0.12, beside those that `record_batches` cures:
+Defects, cured together because both are in the two methods that take records out of a fetch:
 
-* A poll is limited in records, not in bytes: 500 records may be 500 batches of many MiB each.
-* An error in what was fetched of one partition says nothing of the partition, so it stops all of them. And an error in
-  a batch leaves an iterator behind that brings nothing and has no end: the next poll spins for ever, without a pause.
+1. A poll is limited in records only. 500 records may be 500 batches of many MiB each.
+2. An error in what was fetched for one partition does not name the partition, so it stops all of them. An error inside
+   a batch also leaves an exhausted iterator behind in a fetch that is not marked as finished; the next poll spins on it
+   without a pause.
 
-Here such an error is an `UnreadableBatchError` (the data: trying again does not help) or a `PartitionFetchError` (the
-broker's answer: it may). Nothing of the fetch is left then, the position is where the error is, and the next poll
-fetches the partition anew unless it is paused.
+The cure raises `UnreadableBatchError` (the data are bad; a retry does not help) or `PartitionFetchError` (the broker
+answered with an error; a retry may help). Nothing of the fetch is left then. The position is where the error is, and the
+next poll fetches the partition again unless it is paused.
+
+Upstream: not reported.
+Versions: 3.0.12.
+Remove when: tests/unit/test_kafka_cures.py::test_a_poll_is_still_not_limited_in_bytes and
+    tests/unit/test_kafka_cures.py::test_an_error_in_a_batch_still_names_no_partition fail.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from itertools import islice
 from typing import Any
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.consumer.fetcher import Fetcher
 from kafka.errors import AuthorizationError, KafkaError, OffsetOutOfRangeError
 from kafka.record import MemoryRecords
 
 from daemon.core.model import headers_size
-from daemon.log.kafka.decompression import TooLargeError, codec_name
-from daemon.log.kafka.record_batches import Batches
+from daemon.log.kafka.cures.decompression import TooLargeError, codec_name
+from daemon.log.kafka.cures.record_batches import Batches
 
 POLL_BYTES_MAX = 16 * 1024 * 1024
-"""Bytes of records that one poll brings, over all partitions; the record that reaches it comes on top."""
+"""Bytes of records in one poll, over all partitions. The record that reaches the limit comes on top."""
 
 LIMIT_SETTING = "kafka.record_batch_bytes_max"
 
 
 class PartitionFetchError(KafkaError):  # type: ignore[misc]
-    """The broker does not serve a partition from this offset, and gives a reason that is not known to be transient."""
+    """The broker refuses to serve a partition from this offset, for a reason that is not known to be transient."""
 
     def __init__(self, tp: TopicPartition, offset: int, reason: str) -> None:
         super().__init__(reason)
         self.tp, self.offset, self.reason = tp, offset, reason
 
     def __str__(self) -> str:
-        return f"{self.tp.topic} partition {self.tp.partition} is not served from offset {self.offset} on: {self.reason}"
+        return f"{self.tp.topic} partition {self.tp.partition} cannot be fetched from offset {self.offset}: {self.reason}"
 
 
 class UnreadableBatchError(KafkaError):  # type: ignore[misc]
-    """The records from `offset` up to `next_offset` cannot be read, however often it is tried."""
+    """The records from `offset` up to, but not including, `next_offset` cannot be read. A retry does not help."""
 
     def __init__(self, tp: TopicPartition, offset: int, next_offset: int, reason: str) -> None:
         super().__init__(reason)
@@ -58,8 +63,8 @@ class UnreadableBatchError(KafkaError):  # type: ignore[misc]
         )
 
 
-class _PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
-    """What was fetched of one partition, taken piece by piece."""
+class BoundedPartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
+    """The data fetched for one partition, taken piece by piece."""
 
     next_fetch_offset: int
     bytes_read: int
@@ -72,11 +77,11 @@ class _PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
         self._limit = limit
         self._batches = Batches(records, limit, fetch_offset)
         self.room = POLL_BYTES_MAX
-        """Bytes that the poll under way may still take."""
+        """Bytes that the current poll may still take."""
         super().__init__(fetch_offset, tp, self._batches, **settings)
 
     def take(self, n: int | None = None) -> list[Any]:
-        """Up to `n` records, and no more when there is no room left."""
+        """Up to `n` records; fewer if the bytes of this poll are used up."""
         error, self._next_inline_exception = self._next_inline_exception, None
         records: list[Any] = []
         before, headers = self.bytes_read, 0
@@ -103,7 +108,7 @@ class _PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
         offset, batch = self.next_fetch_offset, self._batches.current
         if batch is None:
             return UnreadableBatchError(
-                self.topic_partition, offset, offset + 1, f"no record batch is there: {error}"
+                self.topic_partition, offset, offset + 1, f"no record batch could be read there: {error}"
             )
         offset = max(offset, batch.base_offset)
         # A batch in format v0 or v1 has the offset of its last message.
@@ -116,28 +121,30 @@ class _PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
             does = "decompresses to" if codec else "has"
             reason += f" {does} more than {self._limit:,} bytes ({LIMIT_SETTING})"
         else:
-            reason += f" is damaged: {_said(error)}"
+            reason += f" is damaged: {_message(error)}"
         return UnreadableBatchError(self.topic_partition, offset, max(last, offset) + 1, reason)
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     if isinstance(error, IndexError):
-        return "its records end too early"
+        return "its records are truncated"
     return str(error.args[0]) if error.args else type(error).__name__
 
 
 class BoundedFetcher(Fetcher):  # type: ignore[misc]
-    """Its methods run in the thread that polls."""
+    """Methods run in the thread that polls."""
 
-    PartitionRecords: Callable[..., _PartitionRecords]
+    PartitionRecords: Callable[..., BoundedPartitionRecords]
     _room = 0
 
     def fetched_records(self, *args: Any, **kwargs: Any) -> Any:
         self._room = POLL_BYTES_MAX
         return super().fetched_records(*args, **kwargs)
 
-    def _append(self, drained: Any, part: _PartitionRecords, max_records: int, update_offsets: bool) -> int:
-        """How many records it has brought; all that are wanted when the poll has no room for more."""
+    def _append(
+        self, drained: Any, part: BoundedPartitionRecords, max_records: int, update_offsets: bool
+    ) -> int:
+        """The number of records taken, or `max_records` if the bytes of this poll are used up, which ends the poll."""
         part.room = self._room
         count: int = super()._append(drained, part, max_records, update_offsets)
         self._room = part.room
@@ -151,14 +158,9 @@ class BoundedFetcher(Fetcher):  # type: ignore[misc]
             raise
         except Exception as error:
             if completed_fetch.partition_data.error_code:
-                raise PartitionFetchError(tp, offset, f"the broker answers {type(error).__name__}") from error
+                raise PartitionFetchError(
+                    tp, offset, f"the broker answered {type(error).__name__}"
+                ) from error
             raise UnreadableBatchError(
-                tp, offset, offset + 1, f"no record batch is there: {error}"
+                tp, offset, offset + 1, f"no record batch could be read there: {error}"
             ) from error
-
-
-def bound(consumer: KafkaConsumer, record_batch_bytes_max: int) -> None:
-    """Cure a new consumer: the library has no place to put another fetcher."""
-    fetcher = consumer._fetcher  # noqa: SLF001
-    fetcher.__class__ = BoundedFetcher
-    fetcher.PartitionRecords = partial(_PartitionRecords, limit=record_batch_bytes_max)

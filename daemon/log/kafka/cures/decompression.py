@@ -1,8 +1,11 @@
-"""Decompressing the records of one batch, up to a limit.
+"""Decompressing the records of one batch up to a limit.
 
-The client library decompresses a batch whole, whatever comes out: 22 kB of zstd became 700 MiB. Each function here
-stops as soon as more than `limit` bytes have come out, so it never holds more than that and one `CHUNK`. The formats
-are those of Kafka's message format v2; the compressors' streams are read as the library reads them.
+Defect: the library decompresses a batch whole, whatever its size (see `record_batches`, which uses this module). Each
+    function here stops as soon as the output exceeds `limit`, so it never holds more than `limit` and one `CHUNK`. The
+    formats are those of Kafka's message format v2. Compressed streams are read as the library reads them.
+Upstream: not reported.
+Versions: 3.0.12.
+Remove when: tests/unit/test_kafka_cures.py::test_a_batch_is_still_decompressed_whole fails.
 """
 
 from __future__ import annotations
@@ -20,10 +23,10 @@ import snappy
 import zstandard
 
 CHUNK = 1024 * 1024
-"""Bytes that are asked for at a time: most batches come out in one piece, and a larger one costs more to allocate."""
+"""Bytes per step. Most batches fit into one step, and larger buffers cost more to allocate."""
 
 _GZIP_WINDOW = 31
-"""zlib's `wbits` for the largest window, with gzip's header and trailer."""
+"""zlib's `wbits` for the largest window, with gzip header and trailer."""
 
 _XERIAL_MAGIC = b"\x82SNAPPY\x00"
 _XERIAL_HEADER_BYTES = 16
@@ -32,19 +35,19 @@ _VARINT_BYTES_MAX = 5
 
 
 class TooLargeError(Exception):
-    """More than `limit` bytes come out."""
+    """The output exceeds `limit` bytes."""
 
 
 class DamagedError(Exception):
-    """The compressed data make no sense. The message says why."""
+    """The compressed data are invalid. The message says why."""
 
 
 def decompress(codec: int, data: memoryview, limit: int) -> bytes:
-    """The records of a batch; `codec` is the number in its attributes.
+    """The decompressed records of a batch. `codec` is the number in its attributes.
 
     Raises:
-        TooLargeError: they have more than `limit` bytes.
-        DamagedError: the data are damaged, or the codec is unknown.
+        TooLargeError: the output exceeds `limit` bytes.
+        DamagedError: the data are invalid, or the codec is unknown.
     """
     if codec not in _READERS:
         raise DamagedError(f"compression codec {codec} is unknown")
@@ -70,7 +73,7 @@ def decompress(codec: int, data: memoryview, limit: int) -> bytes:
 
 
 def codec_name(codec: int) -> str:
-    """As Kafka's settings spell it."""
+    """The name that Kafka's settings use."""
     return _READERS[codec][0] if codec in _READERS else f"codec {codec}"
 
 
@@ -81,9 +84,9 @@ def _gzip(data: memoryview, limit: int) -> Iterator[bytes]:
         piece = member.decompress(rest, CHUNK)
         rest = member.unconsumed_tail
         if not piece and not rest and not member.eof:
-            raise EOFError("they end too early")
+            raise EOFError("they are truncated")
         yield piece
-    if member.unused_data:  # more members: rare, and this reader is slower
+    if member.unused_data:  # more members; rare, and this reader is slower
         yield gzip.GzipFile(fileobj=io.BytesIO(member.unused_data)).read(limit + 1)
 
 
@@ -98,25 +101,25 @@ def _lz4(data: memoryview, _limit: int) -> Iterator[bytes]:
     rest: memoryview | bytes = data
     while not frame.eof:
         piece = frame.decompress(rest, max_length=CHUNK)
-        rest = b""  # the frame keeps what it has not used
+        rest = b""  # the frame keeps what it has not consumed
         if not piece and not frame.eof:
-            raise EOFError("they end too early")
+            raise EOFError("they are truncated")
         yield piece
 
 
 def _snappy(data: memoryview, limit: int) -> Iterator[bytes]:
-    """Whole blocks only, so the size that each announces is looked at before; one that lies is refused."""
+    """Snappy decompresses whole blocks only, so the declared size of each is checked first. A false size is an error."""
     if bytes(data[: len(_XERIAL_MAGIC)]) != _XERIAL_MAGIC or len(data) <= _XERIAL_HEADER_BYTES:
         yield _snappy_block(data, limit)
         return
     at = _XERIAL_HEADER_BYTES
     while at < len(data):
         if at + _BLOCK_SIZE.size > len(data):
-            raise EOFError("they end too early")
+            raise EOFError("they are truncated")
         (length,) = _BLOCK_SIZE.unpack_from(data, at)
         at += _BLOCK_SIZE.size
         if not 0 <= length <= len(data) - at:
-            raise EOFError(f"a block of {length} bytes is announced where {len(data) - at} are left")
+            raise EOFError(f"a block declares {length} bytes, but only {len(data) - at} are left")
         piece = _snappy_block(data[at : at + length], limit)
         limit -= len(piece)
         yield piece

@@ -1,13 +1,17 @@
-"""Many records into one transaction, at two thirds of the library's price.
+"""Sending records one by one is slow.
 
-`KafkaProducer.send` checks, estimates, formats a debug line and asks the transaction for permission once per
-record: 6 of its 16 µs, and the daemon sends two records or more for each change. What a shard sends is
-checked once per transaction instead: the bytes are ours, the topics were looked up when the producer was
-opened, and every partition is named before its first record. From there on it is the library's own path
-(its accumulator, its sender thread, its futures).
+Defect (speed): `KafkaProducer.send` validates, estimates the size, formats a debug line and asks the transaction manager
+    once per record, although all records of a step go to partitions that are known. The daemon sends at least two
+    records per change. `send_all` does this work once per transaction. After that, records take the library's own path:
+    its accumulator, its sender thread, its futures.
+Gain: SENDING_GAIN
+Upstream: not reported.
+Versions: 3.0.12.
+Remove when: `python -m tests.bench.client_speed` no longer shows a gain worth the code.
+    tests/unit/test_kafka_clients.py::test_the_path_of_a_record_is_still_the_one_that_sending_takes fails if a newer
+    version sends records in another way.
 
-The fields of the library that are read here are those of kafka-python 3.0.x; a test looks whether they are
-still there.
+The module also reads why a record failed (`reached_the_broker`), which the library's futures do not report.
 """
 
 from __future__ import annotations
@@ -17,14 +21,14 @@ from typing import Any, NamedTuple
 
 from kafka import KafkaProducer, TopicPartition
 
-from daemon.log.kafka.clients import RECORD_BYTES_MAX
+from daemon.log.kafka.sizes import RECORD_BYTES_MAX
 
 _SMALL = RECORD_BYTES_MAX // 2
-"""Bytes of key and value below which a record with our few headers need not be measured exactly."""
+"""Bytes of key and value up to which a record with our few headers needs no exact size check."""
 
 
 class Outgoing(NamedTuple):
-    """A record on its way to a partition that is known."""
+    """A record for a known partition."""
 
     partition: TopicPartition
     key: bytes | None
@@ -33,13 +37,14 @@ class Outgoing(NamedTuple):
 
 
 def send_all(producer: KafkaProducer, records: Sequence[Outgoing]) -> list[Any]:
-    """Hand over the records, in order, and return a future for each, as `KafkaProducer.send` does. The
-    transaction must have been begun, and the topics' partitions be known to the client.
+    """Send the records in order and return a future for each, as `KafkaProducer.send` does.
+
+    A transaction must be open, and the client must know the partitions of the topics.
 
     Raises:
         KafkaError: the transaction has failed already, or a record is too large.
     """
-    # First, so that the coordinator hears of all partitions in one request.
+    # First, so that one request tells the coordinator of all partitions.
     for partition in dict.fromkeys(record.partition for record in records):
         producer._transaction_manager.maybe_add_partition_to_transaction(partition)  # noqa: SLF001
     append, wake_sender = producer._accumulator.append, producer._sender.wakeup  # noqa: SLF001
@@ -56,8 +61,9 @@ def send_all(producer: KafkaProducer, records: Sequence[Outgoing]) -> list[Any]:
 
 
 def reached_the_broker(future: Any) -> bool:
-    """Whether a record that has failed was sent. Those that wait behind one that is refused are given up, and
-    bear its error too; the library then says -1 where the offset of the batch would be, and nothing otherwise.
+    """Whether a record that has failed was sent to the broker.
+
+    Records that wait behind a refused one are given up with the same error. For those the library sets no offset, or -1.
     """
     produced = future._produce_future.value  # noqa: SLF001
     return produced is not None and produced[0] != -1
