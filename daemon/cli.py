@@ -23,7 +23,7 @@ def _check() -> click.Command:
 
 
 def _end_transaction() -> click.Command:
-    from daemon.commands.end_transaction import end_transaction
+    from daemon.commands.repair.end_transaction import end_transaction
 
     return end_transaction
 
@@ -53,13 +53,13 @@ def _run() -> click.Command:
 
 
 def _skip() -> click.Command:
-    from daemon.commands.skip import skip
+    from daemon.commands.repair.skip import skip
 
     return skip
 
 
 def _topics() -> click.Command:
-    from daemon.commands.grow import grow_command
+    from daemon.commands.repair.grow import grow_command
     from daemon.commands.topics import topics_group
 
     topics_group.add_command(grow_command)

@@ -77,12 +77,11 @@ def findings(settings: Settings) -> Iterator[Finding]:
 
 
 def _kafka(settings: Settings) -> Iterator[Finding]:
-    names = settings.topics
-    wanted = (names.changes, names.journal, names.results, names.dead_letters)
+    topics = settings.topics
     try:
         admin = Admin(Clients(kafka_connection(settings.kafka)))
         try:
-            facts = admin.ask(lambda client: describe_topics(client, wanted))
+            facts = admin.ask(lambda client: describe_topics(client, topics.names))
         finally:
             admin.close()
     except LogError as error:
@@ -95,22 +94,22 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
         )
         return
     yield Finding(Level.OK, "kafka", f"{settings.kafka.bootstrap_servers} answers")
-    yield from topic_findings(names, facts)
+    yield from topic_findings(topics, facts)
 
 
-def topic_findings(names: Topics, facts: Facts) -> Iterator[Finding]:
+def topic_findings(topics: Topics, facts: Facts) -> Iterator[Finding]:
     """What there is to say of the four topics as they are."""
-    changes = facts[names.changes]
-    for name in (names.changes, names.journal, names.results, names.dead_letters):
+    changes = facts[topics.changes]
+    for name in topics.names:
         topic = facts[name]
         if topic is None:
             yield Finding(Level.WRONG, name, "the topic does not exist", CREATE)
             continue
-        if name == names.changes:
+        if name == topics.changes:
             special = _of_changes(topic)
-        elif name == names.journal:
+        elif name == topics.journal:
             special = _of_journal(topic, changes)
-        elif name == names.results:
+        elif name == topics.results:
             special = _of_size(
                 topic,
                 RESULT_BYTES_MAX,

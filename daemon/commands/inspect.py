@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from daemon.commands import held
+from daemon.commands import inspect_rows
 from daemon.commands.options import config_option, settings_or_exit
-from daemon.commands.printing import age, print_table
-from daemon.commands.tending import Look, TendingError, bystander, look
+from daemon.commands.repair.journal_repair import Look, RepairError, bystander, look
+from daemon.commands.tables import age, print_table
 from daemon.config import Settings
 from daemon.core.model import Error
 from daemon.log.kafka.log import KafkaLog
@@ -83,8 +83,8 @@ def partitions_command(*, config_file: Path | None, partitions: tuple[int, ...],
     """
     asked = _asked(config_file, partitions, as_json=as_json)
 
-    async def rows(looks: AsyncIterator[Look]) -> list[held.PartitionRow]:
-        return [held.partition_row(found) async for found in looks]
+    async def rows(looks: AsyncIterator[Look]) -> list[inspect_rows.PartitionRow]:
+        return [inspect_rows.partition_row(found) async for found in looks]
 
     _tell(
         asked,
@@ -121,10 +121,14 @@ def submissions_command(
     """
     asked = _asked(config_file, partitions, as_json=as_json)
 
-    async def rows(looks: AsyncIterator[Look]) -> list[held.SubmissionRow]:
-        oldest: list[held.SubmissionRow] = []
+    async def rows(looks: AsyncIterator[Look]) -> list[inspect_rows.SubmissionRow]:
+        oldest: list[inspect_rows.SubmissionRow] = []
         async for found in looks:
-            more = (row for row in held.submission_rows(found) if integration in (None, row.integration_id))
+            more = (
+                row
+                for row in inspect_rows.submission_rows(found)
+                if integration in (None, row.integration_id)
+            )
             oldest = heapq.nsmallest(limit, [*oldest, *more], key=lambda row: row.since)
         return oldest
 
@@ -155,8 +159,8 @@ def waiting_command(
     """
     asked = _asked(config_file, partitions, as_json=as_json)
 
-    async def rows(looks: AsyncIterator[Look]) -> list[held.WaitingRow]:
-        integrations = held.WaitingByIntegration()
+    async def rows(looks: AsyncIterator[Look]) -> list[inspect_rows.WaitingRow]:
+        integrations = inspect_rows.WaitingByIntegration()
         async for found in looks:
             integrations.add(found.fold)
         return integrations.rows()[:limit]
@@ -194,8 +198,10 @@ def course_command(
     """
     asked = _asked(config_file, partitions, as_json=as_json)
 
-    async def rows(looks: AsyncIterator[Look]) -> list[held.CourseRow]:
-        return [row async for found in looks for row in held.course_rows(found, integration_id, origin_id)]
+    async def rows(looks: AsyncIterator[Look]) -> list[inspect_rows.CourseRow]:
+        return [
+            row async for found in looks for row in inspect_rows.course_rows(found, integration_id, origin_id)
+        ]
 
     _tell(
         asked,
@@ -267,7 +273,7 @@ async def _looks(log: KafkaLog, asked: _Asked, unreadable: list[str]) -> AsyncIt
     for partition in partitions:
         try:
             yield await look(log, partition, asked.settings.topics)
-        except TendingError as error:
+        except RepairError as error:
             unreadable.append(str(error))
 
 

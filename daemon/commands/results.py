@@ -14,7 +14,7 @@ from rich.text import Text
 from daemon.codec.result import SyncResult
 from daemon.commands.connections import kafka_connection
 from daemon.commands.options import bootstrap_option, config_option, settings_for_topics
-from daemon.commands.printing import printable
+from daemon.commands.tables import printable
 from daemon.core.model import Status
 from daemon.log.plain import read_topic
 from daemon.log.port import LogError

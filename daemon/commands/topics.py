@@ -31,7 +31,7 @@ Facts = Mapping[str, TopicFacts | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class TopicStep:
     """What to do to one topic that exists; nothing when all is well."""
 
     name: str
@@ -66,7 +66,7 @@ def _good_enough(name: str, found: str, wanted: str) -> bool:
 
 def plan(
     topics: Topics, facts: Facts, *, partitions: int | None, replication_factor: int | None
-) -> Iterator[NewTopic | Change]:
+) -> Iterator[NewTopic | TopicStep]:
     """What makes the topics right, in order: a topic to be made, or a change (perhaps none) of one.
 
     ``partitions`` of the input when it has to be made; ``replication_factor`` None: the broker's default.
@@ -95,7 +95,7 @@ def plan(
             f"to other partitions. `coursesyncd topics grow --partitions {count}` looks whether that is safe, and does it"
         )
     own = {topics.journal: JOURNAL, topics.dead_letters: DEAD_LETTERS}
-    for name in (topics.changes, topics.journal, topics.results, topics.dead_letters):
+    for name in topics.names:
         found = facts[name]
         wanted = dict(own.get(name, {}))
         replicas = found.replication_factor if found is not None else (replication_factor or 0)
@@ -105,7 +105,7 @@ def plan(
             yield NewTopic(name, count, replication_factor, wanted)
             continue
         configs = differing(found, wanted) if name in own else {}
-        yield Change(name, configs, {key: found.configs.get(key, "unset") for key in configs})
+        yield TopicStep(name, configs, {key: found.configs.get(key, "unset") for key in configs})
 
 
 @click.group(name="topics")
@@ -132,27 +132,28 @@ def create(*, config_file: Path | None, partitions: int | None, replication_fact
     of the results is left as it is. May be run as often as you like.
     """
     settings = settings_or_exit(config_file, unneeded=frozenset({"kombo"}))
-    names = settings.topics
+    topics = settings.topics
     try:
         admin = Admin(Clients(kafka_connection(settings.kafka)))
         try:
-            carry_out(admin, names, partitions=partitions, replication_factor=replication_factor)
+            carry_out(admin, topics, partitions=partitions, replication_factor=replication_factor)
         finally:
             admin.close()
     except (LogError, TopicsError) as error:
         raise click.ClickException(str(error)) from None
 
 
-def carry_out(admin: Admin, names: Topics, *, partitions: int | None, replication_factor: int | None) -> None:
+def carry_out(
+    admin: Admin, topics: Topics, *, partitions: int | None, replication_factor: int | None
+) -> None:
     """Plan, do, and print a line for each topic.
 
     Raises:
         LogError: the cluster did not answer, or refused.
         TopicsError: see `plan`.
     """
-    wanted = (names.changes, names.journal, names.results, names.dead_letters)
-    facts = admin.ask(lambda client: describe_topics(client, wanted))
-    steps = list(plan(names, facts, partitions=partitions, replication_factor=replication_factor))
+    facts = admin.ask(lambda client: describe_topics(client, topics.names))
+    steps = list(plan(topics, facts, partitions=partitions, replication_factor=replication_factor))
     for step in steps:
         if isinstance(step, NewTopic):
             _create(admin, step)
@@ -175,7 +176,7 @@ def _create(admin: Admin, topic: NewTopic) -> None:
     click.echo(f"{topic.name}: made, partitions={topic.partitions}{', ' if settings else ''}{settings}")
 
 
-def _change(admin: Admin, change: Change) -> None:
+def _change(admin: Admin, change: TopicStep) -> None:
     told: list[str] = []
     if change.configs:
         admin.ask(lambda client: alter_topic(client, change.name, change.configs))

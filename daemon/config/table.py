@@ -105,6 +105,11 @@ class Topics:
     results: str = text("course-sync-results", "Output: one result per change.")
     dead_letters: str = text("course-sync-dead-letters", "Output: the original bytes of rejected records.")
 
+    @property
+    def names(self) -> tuple[str, str, str, str]:
+        """All four, in the order of the fields."""
+        return self.changes, self.journal, self.results, self.dead_letters
+
 
 @dataclass(frozen=True, slots=True)
 class InputSettings:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from daemon.commands.check import check
-from daemon.commands.grow import grow_command
+from daemon.commands.repair.grow import grow_command
 from daemon.commands.topics import topics_group
 from daemon.log.kafka.admin import Admin, NewTopic, create_topics, describe_topics
 from daemon.log.kafka.clients import Clients, KafkaConnection

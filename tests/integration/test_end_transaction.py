@@ -15,7 +15,7 @@ from trouble_world import PATIENCE, Site, change
 
 from daemon.codec.decode import decode_change
 from daemon.codec.result import encode_result
-from daemon.commands.tending import bystander, look
+from daemon.commands.repair.journal_repair import bystander, look
 from daemon.core import journal
 from daemon.core.model import Change, Item, Result, Status
 from daemon.log.kafka import reading

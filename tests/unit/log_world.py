@@ -12,8 +12,8 @@ from typing import Any, Self
 import msgspec
 
 from daemon import config
-from daemon.commands.skip import plan_skip, told
-from daemon.commands.tending import look, renew
+from daemon.commands.repair.journal_repair import look, renew
+from daemon.commands.repair.skip import plan_skip, told
 from daemon.config import Settings, Topics
 from daemon.core.journal import Fold
 from daemon.core.model import Now

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from daemon.commands.evidence import Evidence, Outcome, UndecidedError, decided, unresolved
+from daemon.commands.repair.evidence import Evidence, TransactionEnd, UndecidedError, decided, unresolved
 from daemon.core import journal
 from daemon.core.journal import Fold
 from daemon.core.model import Item
@@ -22,17 +22,17 @@ def evidence(
 @pytest.mark.parametrize(
     ("found", "outcome"),
     [
-        (evidence({1, 2}, {1, 2}, set()), Outcome.COMMIT),
-        (evidence({1, 2}, {1}, {2}), Outcome.COMMIT),
-        (evidence({1, 2}, {1}, set(), DELETED), Outcome.COMMIT),
-        (evidence({1, 2}, set(), set()), Outcome.ABORT),
-        (evidence({1, 2}, set(), {2}), Outcome.ABORT),
-        (evidence({1, 2}, set(), {1, 2}), Outcome.COMMIT),
-        (evidence({1, 2}, set(), {1, 2}, DELETED), Outcome.COMMIT),
-        (evidence(set(), set(), set()), Outcome.COMMIT),
+        (evidence({1, 2}, {1, 2}, set()), TransactionEnd.COMMIT),
+        (evidence({1, 2}, {1}, {2}), TransactionEnd.COMMIT),
+        (evidence({1, 2}, {1}, set(), DELETED), TransactionEnd.COMMIT),
+        (evidence({1, 2}, set(), set()), TransactionEnd.ABORT),
+        (evidence({1, 2}, set(), {2}), TransactionEnd.ABORT),
+        (evidence({1, 2}, set(), {1, 2}), TransactionEnd.COMMIT),
+        (evidence({1, 2}, set(), {1, 2}, DELETED), TransactionEnd.COMMIT),
+        (evidence(set(), set(), set()), TransactionEnd.COMMIT),
     ],
 )
-def test_the_results_tell(found: Evidence, outcome: Outcome) -> None:
+def test_the_results_tell(found: Evidence, outcome: TransactionEnd) -> None:
     assert decided(found)[0] is outcome
 
 

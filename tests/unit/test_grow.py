@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from log_world import LogWorld, now_ms, read, skip
 
-from daemon.commands import grow
-from daemon.commands.tending import TendingError
+from daemon.commands.repair import grow
+from daemon.commands.repair.journal_repair import RepairError
 from daemon.core.model import Now
 from daemon.log.port import Message
 from daemon.runtime import inspection, partition
@@ -30,7 +30,7 @@ async def run(world: LogWorld, partitions: int, add: Callable[[str, int], None] 
     to_do = grow.steps(found, partitions)
     if to_do:
         if said := await grow.unrest(world.bystander, found):
-            raise TendingError("; ".join(said))
+            raise RepairError("; ".join(said))
         await grow.grow(
             world.bystander,
             add or world.cluster.add_partitions,
@@ -75,7 +75,7 @@ async def test_not_while_anything_is_unread_or_under_way() -> None:
         await world.stop()
         world.publish(1, "b")
         with pytest.raises(
-            TendingError, match=r"partition 0: 1 open batches; partition 1: records from offset 0 on"
+            RepairError, match=r"partition 0: 1 open batches; partition 1: records from offset 0 on"
         ):
             await run(world, 3)
         assert world.cluster.partition_count(world.topics.changes) == 2
@@ -86,7 +86,7 @@ async def test_the_marks_of_ended_transactions_are_not_unread_and_an_open_one_is
     async with LogWorld() as world:
         publisher = world.cluster.producer("publisher")
         publisher.append(world.topics.changes, Message(b"i", b"{}"), 0)
-        with pytest.raises(TendingError, match="a transaction of a publisher is open"):
+        with pytest.raises(RepairError, match="a transaction of a publisher is open"):
             await run(world, 3)
         publisher.end_transaction(commit=False)
         await run(world, 3)
@@ -95,7 +95,7 @@ async def test_the_marks_of_ended_transactions_are_not_unread_and_an_open_one_is
 
 async def test_partitions_can_not_be_taken_away() -> None:
     async with LogWorld() as world:
-        with pytest.raises(TendingError, match="must be at least 2"):
+        with pytest.raises(RepairError, match="must be at least 2"):
             await run(world, 1)
 
 
@@ -181,7 +181,7 @@ async def test_an_input_that_was_grown_by_hand_is_drained_by_skip_and_then_taken
         await world.start()
         await world.blocked(0)
         await world.blocked(2)
-        with pytest.raises(TendingError, match="partition 0: records from offset 2 on are not read yet"):
+        with pytest.raises(RepairError, match="partition 0: records from offset 2 on are not read yet"):
             await run(world, 3)
 
         await skip(world, 0)

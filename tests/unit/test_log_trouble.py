@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from log_world import LogWorld, now_ms, read, skip
 
-from daemon.commands.tending import TendingError, look, renew
+from daemon.commands.repair.journal_repair import RepairError, look, renew
 from daemon.core.journal import FORMAT, POSITION_KEY, batch_key, encode_value
 from daemon.log.port import CommitFailedError, LogError, Message, RecordRefusedError, Transaction
 from daemon.runtime import inspection, partition
@@ -99,7 +99,7 @@ async def test_a_topic_that_was_created_again_blocks_and_skip_wants_to_be_told_w
         sentence = await world.blocked(0)
         assert "was deleted and created again (its id was course-changes.1, is course-changes.5)" in sentence
         assert "coursesyncd skip --partition 0 --to earliest" in sentence
-        with pytest.raises(TendingError, match="--to earliest, --to latest or --to OFFSET"):
+        with pytest.raises(RepairError, match="--to earliest, --to latest or --to OFFSET"):
             await skip(world, 0)
         before = len(world.results())
         await skip(world, 0, "earliest")
@@ -131,7 +131,7 @@ async def test_a_journal_without_position_is_not_taken_for_a_first_start() -> No
         sentence = await world.blocked(0)
         assert "holds no position, yet the consumer group has read course-changes up to offset 3" in sentence
         assert "coursesyncd skip --partition 0 --to OFFSET" in sentence
-        with pytest.raises(TendingError, match="can not say where to go on"):
+        with pytest.raises(RepairError, match="can not say where to go on"):
             await skip(world, 0)
         await skip(world, 0, 3)
         await world.running(0)
@@ -276,7 +276,7 @@ async def test_what_this_version_can_not_read_it_neither_acts_on_nor_writes_over
         await read(world, 1, "x")
         assert world.journal(0) == journal
         assert len(world.api.posted) == posted + 1, "only the other partition's"
-        with pytest.raises(TendingError, match="partition 0 of course-sync-journal"):
+        with pytest.raises(RepairError, match="partition 0 of course-sync-journal"):
             await skip(world, 0, "latest")
 
 
@@ -356,7 +356,7 @@ async def test_a_foreign_transaction_in_the_journal_is_told_and_the_partition_is
         assert f"at offset {offset}" in sentence
         assert "`coursesyncd end-transaction --partition 0`" in sentence
         await read(world, 1, "x")
-        with pytest.raises(TendingError, match="nobody has ended holds course-sync-journal back"):
+        with pytest.raises(RepairError, match="nobody has ended holds course-sync-journal back"):
             await skip(world, 0, "latest")
         assert world.warning(0) == sentence, "it stands while the restore is tried again"
 
@@ -375,9 +375,9 @@ async def test_skip_never_reads_twice_and_changes_nothing_of_what_is_under_way()
         world.publish(0, "abc")
         await world.until(lambda: world.fold(0).batches and world.fold(0).batches["0-0-1"].task, "a task")
         await world.stop()
-        with pytest.raises(TendingError, match="second result"):
+        with pytest.raises(RepairError, match="second result"):
             await skip(world, 0, "earliest")
-        with pytest.raises(TendingError, match="0 to 3"):
+        with pytest.raises(RepairError, match="0 to 3"):
             await skip(world, 0, 7)
         before = world.fold(0)
         world.publish(0, "de")
@@ -389,7 +389,7 @@ async def test_skip_never_reads_twice_and_changes_nothing_of_what_is_under_way()
         assert after.position == msgspec.structs.replace(before.position, next_offset=5)
 
         world.cluster.recreate_topic(world.topics.changes)
-        with pytest.raises(TendingError, match="give these offsets to other changes"):
+        with pytest.raises(RepairError, match="give these offsets to other changes"):
             await skip(world, 0, "earliest")
 
 
@@ -400,7 +400,7 @@ async def test_skip_finds_out_that_a_replica_reads_on() -> None:
         found = await look(world.bystander, 0, world.topics)
         await read(world, 0, "d")
         assert found.position is not None
-        with pytest.raises(TendingError, match="a replica has read on meanwhile"):
+        with pytest.raises(RepairError, match="a replica has read on meanwhile"):
             await renew(world.bystander, found, found.position, world.topics)
         await read(world, 0, "e")  # it was fenced for nothing, and goes on
 
@@ -450,5 +450,5 @@ async def test_a_replica_that_is_quicker_each_time_is_told_and_nothing_is_writte
 
 async def test_a_partition_that_does_not_exist_can_not_be_skipped() -> None:
     async with LogWorld() as world:
-        with pytest.raises(TendingError, match="2 partitions, 0 to 1: there is no 2"):
+        with pytest.raises(RepairError, match="2 partitions, 0 to 1: there is no 2"):
             await skip(world, 2)

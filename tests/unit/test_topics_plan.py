@@ -3,7 +3,7 @@
 import pytest
 
 from daemon.commands.check import Level, api_findings, topic_findings
-from daemon.commands.topics import Change, TopicsError, plan
+from daemon.commands.topics import TopicsError, TopicStep, plan
 from daemon.kombo.probe import KeyCheck, KeyState
 from daemon.log.kafka.admin import NewTopic, TopicFacts
 from daemon.log.kafka.topic_settings import DEAD_LETTERS, JOURNAL
@@ -60,11 +60,11 @@ def test_one_replica_is_not_told_to_have_two_in_sync():
 def test_the_journal_has_as_many_partitions_as_an_input_that_exists():
     steps = planned(facts(changes=topic(NAMES.changes, partitions=17), journal=None))
     assert steps[NAMES.journal].partitions == 17
-    assert steps[NAMES.changes] == Change(NAMES.changes)
+    assert steps[NAMES.changes] == TopicStep(NAMES.changes)
 
 
 def test_all_right_means_nothing_to_do_and_nothing_to_say():
-    assert all(step == Change(step.name) for step in planned(facts()).values())
+    assert all(step == TopicStep(step.name) for step in planned(facts()).values())
     assert {level for level, _, _ in said(facts())} == {Level.OK}
 
 
@@ -77,14 +77,14 @@ def test_the_journal_is_corrected():
 
 def test_larger_limits_and_stricter_compaction_are_left_alone():
     step = planned(facts(journal=topic(NAMES.journal, max_message_bytes="9000000", segment_bytes="1048576")))
-    assert step[NAMES.journal] == Change(NAMES.journal)
+    assert step[NAMES.journal] == TopicStep(NAMES.journal)
 
 
 @pytest.mark.parametrize("attribute", ["changes", "results"])
 def test_the_publishers_settings_are_never_touched(attribute):
     name = getattr(NAMES, attribute)
     odd = topic(name, replicas=1, cleanup_policy="compact", max_message_bytes="100", min_insync_replicas="1")
-    assert planned(facts(**{attribute: odd}))[name] == Change(name)
+    assert planned(facts(**{attribute: odd}))[name] == TopicStep(name)
 
 
 def test_a_journal_with_fewer_partitions_is_not_simply_grown():

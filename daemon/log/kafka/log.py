@@ -201,8 +201,9 @@ class KafkaLog:
         all until its state is gone.
         """
         topics = self._topics
-        names = (topics.changes, topics.journal, topics.results, topics.dead_letters)
-        counts = await self._ask(lambda client: {name: admin.partition_count(client, name) for name in names})
+        counts = await self._ask(
+            lambda client: {name: admin.partition_count(client, name) for name in topics.names}
+        )
         if missing := [name for name, count in counts.items() if count is None]:
             raise LogError(
                 f"topics that do not exist: {', '.join(missing)}; `coursesyncd topics create` makes them"

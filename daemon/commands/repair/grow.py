@@ -27,7 +27,7 @@ import msgspec
 
 from daemon.commands.connections import kafka_connection
 from daemon.commands.options import config_option, settings_or_exit
-from daemon.commands.tending import Look, TendingError, bystander, confirmed, look, renew
+from daemon.commands.repair.journal_repair import Look, RepairError, bystander, confirmed, look, renew
 from daemon.config import Settings
 from daemon.core.freshness import first_position
 from daemon.core.journal import Floor, Fold
@@ -87,7 +87,7 @@ async def survey(log: Bystander, topics: Topics) -> Survey:
     """Look at everything, without disturbing anybody.
 
     Raises:
-        TendingError: a journal can not be read.
+        RepairError: a journal can not be read.
         LogError: the log does not answer.
     """
     facts = await log.input_facts(0)
@@ -131,12 +131,12 @@ def steps(found: Survey, partitions: int) -> list[str]:
     """What is to be done, in words; empty when all is done.
 
     Raises:
-        TendingError: partitions can not be taken away.
+        RepairError: partitions can not be taken away.
     """
     topics = found.topics
     most = max(found.input_partitions, found.journal_partitions)
     if partitions < most:
-        raise TendingError(
+        raise RepairError(
             f"{topics.changes} has {found.input_partitions} partitions and {topics.journal} {found.journal_partitions}: "
             f"partitions can not be taken away, so --partitions must be at least {most}"
         )
@@ -157,7 +157,7 @@ async def grow(
     """Carry out the steps. The old partitions of `found` must be quiescent.
 
     Raises:
-        TendingError: something came in between; run it again when that has been read.
+        RepairError: something came in between; run it again when that has been read.
         LogError: the log did not answer; run it again.
     """
     topics = found.topics
@@ -187,7 +187,7 @@ async def _begin(log: Bystander, number: int, began: int, topics: Topics, now: N
 async def _renew_all(log: Bystander, topics: Topics, partitions: int) -> None:
     found = await survey(log, topics)
     if said := await unrest(log, found):
-        raise TendingError(
+        raise RepairError(
             "records came in meanwhile: "
             + "; ".join(said)
             + ". With the publishers paused, `coursesyncd skip "
@@ -244,7 +244,7 @@ def grow_command(*, config_file: Path | None, partitions: int, dry_run: bool, ye
                 _grow(runner, shell, settings.topics, partitions, dry_run=dry_run, yes=yes)
             finally:
                 runner.run(shell.close())
-        except (LogError, TendingError) as error:
+        except (LogError, RepairError) as error:
             raise click.ClickException(str(error)) from None
 
 
@@ -276,7 +276,7 @@ def _grow(
     for line in to_do:
         click.echo(line)
     if said := runner.run(unrest(shell.log, found)):
-        raise TendingError(
+        raise RepairError(
             "not now: courses move to other partitions, and these are not at rest:\n  "
             + "\n  ".join(said)
             + "\nPause the publishers and let the daemon finish, then run this again"

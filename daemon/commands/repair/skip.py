@@ -16,7 +16,7 @@ import click
 import msgspec
 
 from daemon.commands.options import config_option, settings_or_exit
-from daemon.commands.tending import Look, TendingError, bystander, confirmed, look, renew
+from daemon.commands.repair.journal_repair import Look, RepairError, bystander, confirmed, look, renew
 from daemon.core.freshness import first_position
 from daemon.core.journal import Position
 from daemon.core.model import Now
@@ -85,7 +85,7 @@ def skip(
                     click.echo(f"Done: partition {partition} goes on at offset {plan.position.next_offset}.")
             finally:
                 runner.run(log.stop())
-        except (LogError, TendingError) as error:
+        except (LogError, RepairError) as error:
             raise click.ClickException(str(error)) from None
 
 
@@ -93,12 +93,12 @@ def plan_skip(found: Look, target: int | str | None, topics: Topics, now: Now) -
     """The position record that lets the partition go on.
 
     Raises:
-        TendingError: nobody can say where, or going on there would break a promise.
+        RepairError: nobody can say where, or going on there would break a promise.
     """
     facts, position = found.facts, found.position
     offset = _offset(found, target, topics)
     if not facts.earliest <= offset <= facts.latest:
-        raise TendingError(
+        raise RepairError(
             f"partition {found.partition}: {topics.changes} has the offsets {facts.earliest} to {facts.latest} "
             f"(its end), so it can not be read from {offset}"
         )
@@ -122,7 +122,7 @@ def _offset(found: Look, target: int | str | None, topics: Topics) -> int:
             return facts.stable  # what a transaction still holds open may come yet
     if position is None or position.topic_id != facts.topic_id or position.next_offset > facts.latest:
         why = "holds no position" if position is None else "speaks of records that are gone"
-        raise TendingError(
+        raise RepairError(
             f"partition {found.partition}: {topics.journal} {why}, so it can not say where to go on. Say it with "
             f"--to earliest, --to latest or --to OFFSET; {topics.changes} has {facts.earliest} to {facts.latest}"
         )
@@ -134,13 +134,13 @@ def _refuse_to_double(found: Look, offset: int, topics: Topics) -> None:
     facts, position = found.facts, found.position
     same_topic = position is not None and position.topic_id == facts.topic_id
     if position is not None and same_topic and offset < position.next_offset <= facts.latest:
-        raise TendingError(
+        raise RepairError(
             f"partition {found.partition}: {topics.changes} was read up to offset {position.next_offset}; reading from "
             f"{offset} again would give changes a second result. To have them sent again, publish them again"
         )
     highest = max(found.open_offsets, default=-1)
     if highest >= offset:
-        raise TendingError(
+        raise RepairError(
             f"partition {found.partition}: {found.under_way} come from offsets up to {highest}, and reading on at {offset} "
             f"would give these offsets to other changes. What can be done: --to an offset above {highest}; or give up "
             f"what is under way: see docs/runbook.md#begin-a-new-journal"

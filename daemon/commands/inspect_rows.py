@@ -11,7 +11,7 @@ from enum import StrEnum
 import msgspec
 
 from daemon.codec.times import iso_ms
-from daemon.commands.tending import Look
+from daemon.commands.repair.journal_repair import Look
 from daemon.core.journal import Fold, Wait
 from daemon.core.model import Error, Item
 

@@ -35,7 +35,7 @@ holds the partition, which takes longer than what is done here.
 NO_FLOORS: Mapping[str, Floor] = MappingProxyType({})
 
 
-class TendingError(Exception):
+class RepairError(Exception):
     """It can not be done, and nothing of it was. The message says why, and what can be done."""
 
 
@@ -87,14 +87,14 @@ async def look(log: Bystander, partition: int, topics: Topics) -> Look:
     """Read a partition's journal without fencing its owner.
 
     Raises:
-        TendingError: there is no such partition, or its journal can not be read.
+        RepairError: there is no such partition, or its journal can not be read.
         LogError: the log does not answer.
     """
     facts = await log.input_facts(partition)
     if sentence := trouble.without_journal(partition, facts, topics):
         if partition >= facts.partitions:
             sentence = f"{topics.changes} has {facts.partitions} partitions, 0 to {facts.partitions - 1}: there is no {partition}"
-        raise TendingError(sentence)
+        raise RepairError(sentence)
     return Look(partition, await _folded(log.read_journal(partition), partition, topics), facts)
 
 
@@ -108,7 +108,7 @@ async def renew(
     A replica that opens the partition at the same moment may fence in its turn; then it is tried again.
 
     Raises:
-        TendingError: it is not as it was seen.
+        RepairError: it is not as it was seen.
         LogError: it did not work, or a replica was quicker each time.
     """
     for _ in range(FENCED_MAX):
@@ -132,7 +132,7 @@ async def _renew(
 ) -> None:
     fold = await _folded(shard_log.restore(), seen.partition, topics)
     if _read_up_to(fold.position) != _read_up_to(seen.position):
-        raise TendingError(
+        raise RepairError(
             f"partition {seen.partition}: a replica has read on meanwhile, so it is not blocked; its journal was not "
             "changed"
         )
@@ -152,9 +152,9 @@ async def _folded(journal: AsyncIterator[Sequence[Record]], partition: int, topi
             for record in records:
                 fold.apply(record.offset, record.key, record.value)
     except (JournalError, CorruptJournalError) as error:
-        raise TendingError(trouble.unreadable_journal(partition, error, topics)) from error
+        raise RepairError(trouble.unreadable_journal(partition, error, topics)) from error
     except HeldBackError as error:
-        raise TendingError(trouble.held_back_journal(error)) from error
+        raise RepairError(trouble.held_back_journal(error)) from error
     return fold
 
 

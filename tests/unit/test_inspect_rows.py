@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from daemon.commands.held import (
+from daemon.commands.inspect_rows import (
     CourseRow,
     PartitionRow,
     State,
@@ -14,8 +14,8 @@ from daemon.commands.held import (
     partition_row,
     submission_rows,
 )
-from daemon.commands.printing import age, printable
-from daemon.commands.tending import Look
+from daemon.commands.repair.journal_repair import Look
+from daemon.commands.tables import age, printable
 from daemon.core import journal
 from daemon.core.journal import Attempt, Fold, Late, Position, SealedBatch, Task, Wait
 from daemon.core.model import Error, Item

@@ -13,7 +13,7 @@ from enum import StrEnum
 from daemon.core.journal import Fold
 
 
-class Outcome(StrEnum):
+class TransactionEnd(StrEnum):
     COMMIT = "commit"
     ABORT = "abort"
 
@@ -42,7 +42,7 @@ def unresolved(fold: Fold) -> frozenset[int]:
     return frozenset((*waiting, *sealed))
 
 
-def decided(evidence: Evidence) -> tuple[Outcome, str]:
+def decided(evidence: Evidence) -> tuple[TransactionEnd, str]:
     """How the transaction has to end everywhere, and why, in words.
 
     * A result that readers see: it was committed.
@@ -56,23 +56,26 @@ def decided(evidence: Evidence) -> tuple[Outcome, str]:
     """
     count = len(evidence.resolved)
     if evidence.visible:
-        return Outcome.COMMIT, f"of its {count} results readers see {len(evidence.visible)}: it was committed"
+        return (
+            TransactionEnd.COMMIT,
+            f"of its {count} results readers see {len(evidence.visible)}: it was committed",
+        )
     if not evidence.resolved:
         if evidence.gone:
             raise UndecidedError("; ".join(evidence.gone))
         return (
-            Outcome.COMMIT,
+            TransactionEnd.COMMIT,
             "it has no results, so nobody could see it: what the daemon has sealed in it is kept",
         )
     if evidence.resolved <= evidence.hanging:
         return (
-            Outcome.COMMIT,
+            TransactionEnd.COMMIT,
             f"all its {count} results hang as well, so nobody has seen them: they are kept together",
         )
     if evidence.gone:
         raise UndecidedError("; ".join(evidence.gone))
     missing = len(evidence.resolved - evidence.hanging)
     return (
-        Outcome.ABORT,
+        TransactionEnd.ABORT,
         f"of its {count} results {missing} are not there: it was aborted, the changes come again",
     )

@@ -2,7 +2,7 @@
 
 It hangs in the journal, so that the partition can not be restored. `kafka-transactions.sh` can only abort it, which is
 wrong where its results were committed: the journal would forget that they were. Here the traces decide
-(`daemon.commands.evidence`), and the end that is missing is written, wherever it is missing.
+(`daemon.commands.repair.evidence`), and the end that is missing is written, wherever it is missing.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import msgspec
 from kafka import TopicPartition
 
 from daemon.commands.connections import kafka_connection
-from daemon.commands.evidence import Evidence, Outcome, UndecidedError, decided, unresolved
 from daemon.commands.options import config_option, settings_or_exit
-from daemon.commands.tending import TendingError, confirmed
+from daemon.commands.repair.evidence import Evidence, TransactionEnd, UndecidedError, decided, unresolved
+from daemon.commands.repair.journal_repair import RepairError, confirmed
 from daemon.core.journal import Fold, JournalError, Position
 from daemon.log.kafka import admin, hanging
 from daemon.log.kafka.clients import Clients
@@ -38,12 +38,12 @@ _RECORDS_MAX = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     parts: tuple[OpenTransaction, ...]
     """The journal's is the last: as long as it hangs, an end that was interrupted can be taken up."""
     records: int
     """Of the journal, in it."""
-    outcome: Outcome
+    outcome: TransactionEnd
     why: str
 
 
@@ -80,8 +80,8 @@ class Cluster:
         own_id = transactional_id(part.topic, part.partition)
         return self._admin.ask(lambda client: hanging.coordinated(client, part.producer_id, own_id))
 
-    def end(self, part: OpenTransaction, outcome: Outcome) -> None:
-        commit = outcome is Outcome.COMMIT
+    def end(self, part: OpenTransaction, outcome: TransactionEnd) -> None:
+        commit = outcome is TransactionEnd.COMMIT
         self._admin.ask(lambda client: hanging.end_transaction(client, part, commit=commit))
 
     def partitions(self, topic: str) -> range:
@@ -115,15 +115,15 @@ class Cluster:
         self._admin.close()
 
 
-def examine(cluster: Cluster, topics: Topics, partition: int) -> Finding | None:
+def examine(cluster: Cluster, topics: Topics, partition: int) -> Diagnosis | None:
     """What hangs in a partition of the journal, and how it has to end; None when nothing is open.
 
     Raises:
-        TendingError: it does not hang, is not coursesyncd's, or the traces do not tell.
+        RepairError: it does not hang, is not coursesyncd's, or the traces do not tell.
         LogError: Kafka did not answer.
     """
     if partition not in cluster.partitions(topics.journal):
-        raise TendingError(f"{topics.journal} has no partition {partition}")
+        raise RepairError(f"{topics.journal} has no partition {partition}")
     opened = cluster.open_transactions(topics.journal, range(partition, partition + 1))
     if not opened:
         return None
@@ -135,23 +135,23 @@ def examine(cluster: Cluster, topics: Topics, partition: int) -> Finding | None:
         evidence = _evidence(cluster, topics, part, before, after, tail, results)
         outcome, why = decided(evidence)
     except UndecidedError as error:
-        raise TendingError(
+        raise RepairError(
             f"it can not be told how it was decided: {error}. Nothing was changed; see {_RUNBOOK}"
         ) from None
     parts = (*_parts(cluster, part, topics.dead_letters), *results, part)
-    return Finding(parts, len(tail), outcome, why)
+    return Diagnosis(parts, len(tail), outcome, why)
 
 
 def _refuse_what_is_at_work(cluster: Cluster, opened: list[OpenTransaction]) -> None:
     first = opened[0]
     if len({part.producer_id for part in opened}) > 1:
-        raise TendingError(
+        raise RepairError(
             f"{first.topic} partition {first.partition} is written by {len(opened)} producers at once, so by something "
             f"besides coursesyncd. Take its rights to write there away, and end its transactions first: {_RUNBOOK}"
         )
     at_work = cluster.coordinated(first)
     if at_work is not None:
-        raise TendingError(
+        raise RepairError(
             f"what is open in {first} does not hang: its coordinator will end it (transactional id {at_work}), "
             f"at its time-out at the latest. Try it again in a minute; {_RUNBOOK}"
         )
@@ -169,7 +169,7 @@ def _folds(cluster: Cluster, part: OpenTransaction) -> tuple[Fold, Fold, list[Re
         for record in tail:
             after.apply(record.offset, record.key, record.value)
     except JournalError as error:
-        raise TendingError(
+        raise RepairError(
             f"what hangs in {part} is not coursesyncd's: {error}. `kafka-transactions.sh --bootstrap-server … abort "
             f"--topic {part.topic} --partition {part.partition} --start-offset {part.start_offset}` ends it; {_RUNBOOK}"
         ) from error
@@ -224,9 +224,9 @@ def _read_in_it(
 ) -> tuple[set[int], list[str]]:
     """The offsets of the changes that were read in the transaction, and what of them is deleted, in words."""
     if after is None:
-        raise TendingError(f"{topics.journal} partition {partition} holds no position; {_RUNBOOK}")
+        raise RepairError(f"{topics.journal} partition {partition} holds no position; {_RUNBOOK}")
     if cluster.topic_id(topics.changes) != after.topic_id:
-        raise TendingError(
+        raise RepairError(
             f"{topics.changes} was deleted and created again after it, so what was read can not be told; {_RUNBOOK}"
         )
     earliest, _ = cluster.offsets(topics.changes, partition)
@@ -280,11 +280,11 @@ def end_transaction(*, config_file: Path | None, partition: int, dry_run: bool, 
                 for part in finding.parts:
                     cluster.end(part, finding.outcome)
                 click.echo(f"Done. Partition {partition} is restored within a minute.")
-    except (LogError, TendingError) as error:
+    except (LogError, RepairError) as error:
         raise click.ClickException(str(error)) from None
 
 
-def told(finding: Finding) -> Iterator[str]:
+def told(finding: Diagnosis) -> Iterator[str]:
     """What a person must know before the answer."""
     part = finding.parts[-1]
     yield f"hangs     {part}: {finding.records} records of producer {part.producer_id}, epoch {part.producer_epoch}"
