@@ -40,7 +40,7 @@ class TopicStep:
 
 
 class TopicsError(Exception):
-    """The topics can not be made right without a decision of the operator. The message says which."""
+    """The topics cannot be made right without a decision of the operator. The message says which."""
 
 
 def differing(facts: TopicFacts, wanted: Mapping[str, str]) -> dict[str, str]:

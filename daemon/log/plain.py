@@ -1,7 +1,7 @@
-"""Topics as people and tools use them: publish records in order, read what is committed.
+"""Plain access to topics for commands and tools: publish records in order, read committed records.
 
-No transactions, no group, no state. The daemon itself does not come this way: it goes through the
-port (`daemon.log.port`), whose Kafka side is `daemon.log.kafka`.
+No transactions, no group, no state. The daemon itself uses the port (`daemon.log.port`), which `daemon.log.kafka`
+implements.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from kafka.errors import KafkaError
 from daemon.log.kafka.admin import partition_count
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.kafka.cures.fetching import UnreadableBatchError
-from daemon.log.kafka.rights import words
+from daemon.log.kafka.rights import explained
 from daemon.log.port import LogError, UnreadableError
 
 OUTSTANDING_RECORDS_MAX = 20_000
 OUTSTANDING_BYTES_MAX = 64 * 1024 * 1024
-"""Records that were sent and not yet confirmed: the client itself has no limit."""
+"""Limits on records that were sent but not yet confirmed. The client itself has none."""
 
 PUBLISHED_BYTES_MAX = 16 * 1024 * 1024
 """The largest record, checked by the client before compression. High, so that the topic's own limit decides."""
@@ -43,7 +43,7 @@ _PUBLISHER: dict[str, Any] = {
 
 class _Clients(Clients):
     def publisher(self) -> KafkaProducer:
-        """A producer without transactions; each record arrives once and in order."""
+        """A producer without transactions. Each record arrives once and in order."""
         return self._make(KafkaProducer, **_PUBLISHER)
 
 
@@ -52,15 +52,15 @@ class PlainRecord(NamedTuple):
     partition: int
     offset: int
     timestamp: int
-    """Milliseconds since the epoch, as the log tells it."""
+    """Milliseconds since the epoch, as stored in the log."""
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
 
 
 class Publisher:
-    """Sends records to one topic; all of them are acknowledged by the replicas, in the order of `send`
-    within a partition, each once (idempotent producer). For one thread."""
+    """Sends records to one topic. The in-sync replicas acknowledge all of them, each once and in the order of `send`
+    within a partition (idempotent producer). For one thread."""
 
     def __init__(self, connection: KafkaConnection, topic: str) -> None:
         """Connects.
@@ -75,7 +75,7 @@ class Publisher:
         self._outstanding_bytes = 0
         try:
             clients = _Clients(connection)
-            _find(clients, topic)  # the producer itself would look for a missing topic for 15 s
+            _find(clients, topic)  # the producer itself would wait 15 s for a missing topic
             self._producer = clients.publisher()
         except KafkaError as error:
             raise LogError(_unreachable(connection, error)) from error
@@ -83,7 +83,7 @@ class Publisher:
     def send(
         self, key: bytes | None, value: bytes | None, headers: tuple[tuple[str, bytes], ...] = ()
     ) -> None:
-        """Queue a record; waits when too many are unconfirmed.
+        """Queue a record. Waits if too many are unconfirmed.
 
         Raises:
             LogError: this record or one before it was refused.
@@ -103,7 +103,7 @@ class Publisher:
             self._confirm_oldest()
 
     def flush(self) -> None:
-        """Wait until everything is confirmed. Raises LogError when a record was refused."""
+        """Wait until all records are confirmed. Raises LogError if a record was refused."""
         while self._outstanding:
             self._confirm_oldest()
 
@@ -134,7 +134,7 @@ class Publisher:
 
     def _refused(self, error: KafkaError) -> LogError:
         return LogError(
-            f"The topic {self.topic} did not take a record: {words(error, 'Write', f'topic {self.topic}')}. "
+            f"The topic {self.topic} did not take a record: {explained(error, 'Write', f'topic {self.topic}')}. "
             f"Confirmed before: {self.confirmed}."
         )
 
@@ -146,12 +146,12 @@ def read_topic(
     start: Literal["beginning", "end"] = "beginning",
     follow: bool = False,
 ) -> Generator[PlainRecord, None, None]:
-    """The committed records of all partitions; in offset order within each partition.
+    """The committed records of all partitions, in offset order within each.
 
-    Ends where the topic ended (its last stable offsets) when the reading began; with `follow`, never.
+    Ends at the last stable offsets of the topic at the time of the call; with `follow`, never.
 
     Raises:
-        UnreadableError: some record is damaged or too large to be read.
+        UnreadableError: a record is damaged or too large to be read.
         LogError: no broker answered, or the topic does not exist.
     """
     clients = Clients(connection)
@@ -182,21 +182,21 @@ def read_topic(
         ) from error
     except KafkaError as error:
         raise LogError(
-            f"The topic {topic} could not be read: {words(error, 'Read', f'topic {topic}')}"
+            f"The topic {topic} could not be read: {explained(error, 'Read', f'topic {topic}')}"
         ) from error
     finally:
         consumer.close()
 
 
 def _find(clients: Clients, topic: str) -> None:
-    """Raises LogError where there is no such topic, or we may not look at it; otherwise as the client does."""
+    """Raises LogError if there is no such topic or this user may not describe it, else as the client does."""
     with clients.admin() as admin:
         if partition_count(admin, topic) is None:
             raise LogError(_missing(topic))
 
 
 def _missing(topic: str) -> str:
-    return f"There is no topic {topic}. `coursesyncd topics create` makes the topics of the configuration."
+    return f"There is no topic {topic}. `coursesyncd topics create` creates the topics of the configuration."
 
 
 def _unreachable(connection: KafkaConnection, error: KafkaError) -> str:

@@ -346,7 +346,7 @@ async def test_a_restore_that_can_not_be_whole_says_so(cluster: EmbeddedCluster)
         await anext(restore)
 
     cluster.producer("foreign").append(TOPICS.journal, Message(b"key", b""), 0)
-    with pytest.raises(HeldBackError, match="can not be read on from offset 601"):
+    with pytest.raises(HeldBackError, match="cannot be read past offset 601"):
         await restored(log, 0)
 
 

@@ -131,7 +131,7 @@ async def test_a_journal_without_position_is_not_taken_for_a_first_start() -> No
         sentence = await world.blocked(0)
         assert "holds no position, yet the consumer group has read course-changes up to offset 3" in sentence
         assert "coursesyncd skip --partition 0 --to OFFSET" in sentence
-        with pytest.raises(RepairError, match="can not say where to go on"):
+        with pytest.raises(RepairError, match="cannot say where to go on"):
             await skip(world, 0)
         await skip(world, 0, 3)
         await world.running(0)

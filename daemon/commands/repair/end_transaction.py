@@ -1,6 +1,6 @@
 """``coursesyncd end-transaction``: ends a transaction of coursesyncd that the brokers have forgotten to end.
 
-It hangs in the journal, so that the partition can not be restored. `kafka-transactions.sh` can only abort it, which is
+It hangs in the journal, so that the partition cannot be restored. `kafka-transactions.sh` can only abort it, which is
 wrong where its results were committed: the journal would forget that they were. Here the traces decide
 (`daemon.commands.repair.evidence`), and the end that is missing is written, wherever it is missing.
 """
@@ -136,7 +136,7 @@ def examine(cluster: Cluster, topics: Topics, partition: int) -> Diagnosis | Non
         outcome, why = decided(evidence)
     except UndecidedError as error:
         raise RepairError(
-            f"it can not be told how it was decided: {error}. Nothing was changed; see {_RUNBOOK}"
+            f"it cannot be told how it was decided: {error}. Nothing was changed; see {_RUNBOOK}"
         ) from None
     parts = (*_parts(cluster, part, topics.dead_letters), *results, part)
     return Diagnosis(parts, len(tail), outcome, why)
@@ -227,7 +227,7 @@ def _read_in_it(
         raise RepairError(f"{topics.journal} partition {partition} holds no position; {_RUNBOOK}")
     if cluster.topic_id(topics.changes) != after.topic_id:
         raise RepairError(
-            f"{topics.changes} was deleted and created again after it, so what was read can not be told; {_RUNBOOK}"
+            f"{topics.changes} was deleted and created again after it, so what was read cannot be told; {_RUNBOOK}"
         )
     earliest, _ = cluster.offsets(topics.changes, partition)
     start = earliest if before is None else before.next_offset

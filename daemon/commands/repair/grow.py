@@ -87,7 +87,7 @@ async def survey(log: Bystander, topics: Topics) -> Survey:
     """Look at everything, without disturbing anybody.
 
     Raises:
-        RepairError: a journal can not be read.
+        RepairError: a journal cannot be read.
         LogError: the log does not answer.
     """
     facts = await log.input_facts(0)
@@ -116,7 +116,7 @@ async def _unrest(log: Bystander, at: Look) -> str | None:
         return "the journal is that of another topic (see `coursesyncd skip`)"
     offset = facts.earliest if position is None else position.next_offset
     if not facts.earliest <= offset <= facts.latest:
-        return f"offset {offset} can not be read (see `coursesyncd skip`)"
+        return f"offset {offset} cannot be read (see `coursesyncd skip`)"
     if facts.stable < facts.latest:
         return "a transaction of a publisher is open"
     # The offsets alone do not tell: the end of a transaction takes one, and so does what was aborted.
@@ -131,14 +131,14 @@ def steps(found: Survey, partitions: int) -> list[str]:
     """What is to be done, in words; empty when all is done.
 
     Raises:
-        RepairError: partitions can not be taken away.
+        RepairError: partitions cannot be taken away.
     """
     topics = found.topics
     most = max(found.input_partitions, found.journal_partitions)
     if partitions < most:
         raise RepairError(
             f"{topics.changes} has {found.input_partitions} partitions and {topics.journal} {found.journal_partitions}: "
-            f"partitions can not be taken away, so --partitions must be at least {most}"
+            f"partitions cannot be taken away, so --partitions must be at least {most}"
         )
     said = []
     if found.journal_partitions < partitions:

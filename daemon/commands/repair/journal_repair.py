@@ -36,7 +36,7 @@ NO_FLOORS: Mapping[str, Floor] = MappingProxyType({})
 
 
 class RepairError(Exception):
-    """It can not be done, and nothing of it was. The message says why, and what can be done."""
+    """It cannot be done, and nothing of it was. The message says why, and what can be done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ async def look(log: Bystander, partition: int, topics: Topics) -> Look:
     """Read a partition's journal without fencing its owner.
 
     Raises:
-        RepairError: there is no such partition, or its journal can not be read.
+        RepairError: there is no such partition, or its journal cannot be read.
         LogError: the log does not answer.
     """
     facts = await log.input_facts(partition)

@@ -100,7 +100,7 @@ def plan_skip(found: Look, target: int | str | None, topics: Topics, now: Now) -
     if not facts.earliest <= offset <= facts.latest:
         raise RepairError(
             f"partition {found.partition}: {topics.changes} has the offsets {facts.earliest} to {facts.latest} "
-            f"(its end), so it can not be read from {offset}"
+            f"(its end), so it cannot be read from {offset}"
         )
     _refuse_to_double(found, offset, topics)
     if position is None:
@@ -123,7 +123,7 @@ def _offset(found: Look, target: int | str | None, topics: Topics) -> int:
     if position is None or position.topic_id != facts.topic_id or position.next_offset > facts.latest:
         why = "holds no position" if position is None else "speaks of records that are gone"
         raise RepairError(
-            f"partition {found.partition}: {topics.journal} {why}, so it can not say where to go on. Say it with "
+            f"partition {found.partition}: {topics.journal} {why}, so it cannot say where to go on. Say it with "
             f"--to earliest, --to latest or --to OFFSET; {topics.changes} has {facts.earliest} to {facts.latest}"
         )
     return max(position.next_offset, facts.earliest)

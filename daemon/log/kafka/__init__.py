@@ -2,15 +2,15 @@
 
 How it works::
 
-    asyncio loop                        threads (all daemons, none waits for the loop)
-    ------------                        ----------------------------------------------
+    asyncio loop                        threads (all are daemon threads; none waits for the loop)
+    ------------                        ---------------------------------------------------------
     KafkaLog.next_event  <- Handover <- consumer.py  one thread owns the group consumer
     KafkaLog.begin, ...  -> commands ->              (the client is not thread-safe)
-    KafkaShardLog.commit -> Worker   -> producer.py  one thread per open shard: its producer blocks
-    KafkaShardLog.restore -> Worker  -> journal.py   one thread per shard while its journal is read
+    KafkaShardLog.commit -> Worker   -> producer.py  one thread per open shard, because its producer blocks
+    KafkaShardLog.restore -> Worker  -> reading.py   one thread per shard while its journal is read
     KafkaLog.input_facts -> Worker   -> admin.py     one thread for questions about topics
 
-The client library's threads come on top: one I/O thread per client.
+Each client of the library also has an I/O thread of its own. `cures` works around the library's defects.
 """
 
 from daemon.log.kafka.clients import KafkaConnection

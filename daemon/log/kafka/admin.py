@@ -1,7 +1,7 @@
-"""Topics and their facts: what is there, what must be made.
+"""Describing and creating topics, and reading offsets.
 
-Functions on an admin client (`Clients.admin`); they block and raise the library's `KafkaError`. Make a new
-client after an error: it remembers coordinators that have moved.
+Functions take an admin client (`Clients.admin`), block, and raise the library's `KafkaError`. Create a new client after
+an error, because a client keeps using coordinators that have moved.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from daemon.log.port import InputFacts, LogError, Topics
 _T = TypeVar("_T")
 
 COORDINATOR_WITHIN = 10.0
-"""Seconds. The first question after a group makes the cluster create the topic that groups are kept in."""
+"""Seconds. The first request about a group makes the cluster create the topic that holds group offsets."""
 COORDINATOR_PAUSE = 0.2
 
 _NO_SUCH_TOPIC = UnknownTopicOrPartitionError.errno
@@ -39,20 +39,20 @@ _NO_SUCH_TOPIC = UnknownTopicOrPartitionError.errno
 
 @dataclass(frozen=True, slots=True)
 class TopicFacts:
-    """A topic as it is."""
+    """An existing topic."""
 
     name: str
     topic_id: str
     partitions: int
     replication_factor: int
-    """Of the partition that has the fewest replicas."""
+    """That of the partition with the fewest replicas."""
     configs: Mapping[str, str] = field(default_factory=dict)
-    """Every setting that is in force, defaults included."""
+    """All effective settings, including defaults."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewTopic:
-    """A topic to be made. None for the replication factor: the broker's default."""
+    """A topic to be created. The replication factor None is the broker's default."""
 
     name: str
     partitions: int
@@ -61,14 +61,14 @@ class NewTopic:
 
 
 class Admin:
-    """Keeps one admin client, and drops it after an error. Methods block: call them in one thread."""
+    """Keeps one admin client and drops it after an error. Methods block; call them from one thread."""
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
         self._client: KafkaAdminClient | None = None
 
     def ask(self, question: Callable[[KafkaAdminClient], _T]) -> _T:
-        """The answer to a question, which is a function of the client.
+        """The result of `question`, which is a function of the client.
 
         Raises:
             LogError: the cluster did not answer, or refused.
@@ -89,17 +89,17 @@ class Admin:
 
 
 def describe_topics(client: KafkaAdminClient, names: Iterable[str]) -> dict[str, TopicFacts | None]:
-    """What is known of each of these topics; None where it does not exist.
+    """The facts about each topic; None for a topic that does not exist.
 
     Raises:
-        LogError: they, or their settings, may not be looked at.
+        LogError: this user may not describe them or their settings.
     """
     names = list(names)
     facts = {name: _shape(client, name) for name in names}
     existing = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names if facts[name]]
     described = client.describe_configs(existing, config_filter="all")["topic"] if existing else {}
     for name, configs in described.items():
-        if not configs:  # the library passes over the error; without one there always are some
+        if not configs:  # the library ignores the error; without an error there are always some
             raise LogError(denied("DescribeConfigs", f"topic {name}"))
     return {
         name: None
@@ -110,11 +110,11 @@ def describe_topics(client: KafkaAdminClient, names: Iterable[str]) -> dict[str,
 
 
 def create_topics(client: KafkaAdminClient, topics: Iterable[NewTopic]) -> None:
-    """Make them, and wait until they can be used.
+    """Create topics and wait until they can be used.
 
     Raises:
-        TopicAlreadyExistsError: one of them exists; the others may have been made.
-        LogError: we may not make one of them.
+        TopicAlreadyExistsError: one of them exists; the others may have been created.
+        LogError: this user may not create one of them.
     """
     wanted = {
         topic.name: {
@@ -131,20 +131,20 @@ def create_topics(client: KafkaAdminClient, topics: Iterable[NewTopic]) -> None:
 
 
 def partition_count(client: KafkaAdminClient, topic: str) -> int | None:
-    """None where there is no such topic."""
+    """None if there is no such topic."""
     shape = _shape(client, topic)
     return None if shape is None else shape[2]
 
 
 def topic_id(client: KafkaAdminClient, topic: str) -> str | None:
-    """None where there is no such topic. Another one when it was created again."""
+    """None if there is no such topic. A topic that was created again has another id."""
     shape = _shape(client, topic)
     return None if shape is None else shape[1]
 
 
 def offsets(client: KafkaAdminClient, topic: str, partition: int) -> tuple[int, int]:
-    """Earliest and end offset of a partition. The end counts what is not yet committed: readers of
-    committed records reach it when all transactions before it have ended."""
+    """Earliest and end offset of a partition. The end includes uncommitted records: readers of committed records reach
+    it once all transactions before it have ended."""
     tp = TopicPartition(topic, partition)
     breathe()
     earliest: int = client.list_partition_offsets({tp: OffsetSpec.EARLIEST})[tp].offset
@@ -159,8 +159,8 @@ def _end(client: KafkaAdminClient, tp: TopicPartition, isolation: IsolationLevel
 
 
 def offset_at(client: KafkaAdminClient, topic: str, partition: int, timestamp: int) -> int | None:
-    """The offset of the first record that was stamped at `timestamp` (ms since the epoch) or later; None when there
-    is none."""
+    """The offset of the first record with a timestamp of at least `timestamp` (ms since the epoch); None if there is
+    none."""
     tp = TopicPartition(topic, partition)
     breathe()
     found: int = client.list_partition_offsets({tp: timestamp})[tp].offset
@@ -168,7 +168,7 @@ def offset_at(client: KafkaAdminClient, topic: str, partition: int, timestamp: i
 
 
 def journal_end(client: KafkaAdminClient, topic: str, partition: int) -> int | None:
-    """The end offset of a journal partition; None where there is no such partition."""
+    """The end offset of a journal partition; None if there is no such partition."""
     partitions = partition_count(client, topic)
     if partitions is None or partition >= partitions:
         return None
@@ -176,18 +176,18 @@ def journal_end(client: KafkaAdminClient, topic: str, partition: int) -> int | N
 
 
 def input_facts(client: KafkaAdminClient, topics: Topics, partition: int, group_id: str) -> InputFacts:
-    """What the log says of an input partition now, with what this group has committed there. A partition
-    that the topic does not have yet is empty.
+    """The current facts about an input partition, including the offset that the group has committed. A partition that
+    the topic does not have yet is reported as empty.
 
     Raises:
-        UnknownTopicOrPartitionError: the topic of the input, or that of the journal, does not exist.
+        UnknownTopicOrPartitionError: the input topic or the journal topic does not exist.
     """
     _, topic_id, partitions, _ = _existing(client, topics.changes)
     _, _, journal_partitions, _ = _existing(client, topics.journal)
     tp = TopicPartition(topics.changes, partition)
     stable = earliest = latest = 0
     if partition < partitions:
-        # In this order: what is asked later can only be further on.
+        # In this order, because offsets only grow between the requests.
         earliest, latest = offsets(client, topics.changes, partition)
         stable = min(_end(client, tp, IsolationLevel.READ_COMMITTED), latest)
     group_offset = _group_offset(client, group_id, tp)
@@ -221,7 +221,7 @@ def _group_offset(client: KafkaAdminClient, group_id: str, tp: TopicPartition) -
 def commit_group_offset(
     client: KafkaAdminClient, topic: str, partition: int, group_id: str, offset: int
 ) -> None:
-    """Only of a group without members: the others commit for themselves.
+    """Commit an offset for a group without members. A group with members commits its own offsets.
 
     Raises:
         KafkaError: the group has members, or the cluster refused.

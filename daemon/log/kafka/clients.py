@@ -1,8 +1,8 @@
-"""Every Kafka client that the daemon makes, with the settings that its correctness rests on.
+"""All Kafka clients of the daemon, with the settings that its correctness depends on.
 
-The settings are reasoned, value by value, from the released code of kafka-python 3.0.12; do not
-change one without reading what it guards. Constructors block (up to ``bootstrap_timeout_ms``) and
-start threads, so they are called in threads of our own and never before a fork.
+Every value is derived from the released code of kafka-python 3.0.12. Do not change one without reading what it protects
+against. Constructors block (up to ``bootstrap_timeout_ms``) and start threads, so call them in a worker thread and never
+before a fork.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from daemon.log.kafka.sizes import RECORD_BYTES_MAX
 from daemon.log.port import LogError
 
 STEP_MAX = 30.0
-"""Seconds that a client may be silent in good order, by the time-outs below: connecting, one request, one wait
-in the producer take 15 each, and some calls make two requests. A watchdog has to have more patience."""
+"""Seconds that a healthy client may take without showing progress, from the time-outs below: connecting, one request and
+one wait in the producer take 15 each, and some calls make two requests. A watchdog must wait longer."""
 
 DELIVERY_TIMEOUT = 10.0
 """Seconds after which a record that the broker has not acknowledged fails its transaction."""
 
 _EVERY_CLIENT: dict[str, Any] = {
     "client_id": "coursesyncd",
-    # The library's 30 s would make a client sleep that long after a broker's restart of 3 s.
+    # With the default of 30 s a client may sleep that long after a broker restart of 3 s.
     "reconnect_backoff_ms": 50,
     "reconnect_backoff_max_ms": 1000,
     "bootstrap_timeout_ms": 15_000,
@@ -41,9 +41,9 @@ _EVERY_CLIENT: dict[str, Any] = {
 _EVERY_CONSUMER: dict[str, Any] = {
     "enable_auto_commit": False,
     "isolation_level": "read_committed",
-    # The default loses silently, 'earliest' resumes silently at 0; 'none' raises.
+    # 'latest', the default, silently loses records; 'earliest' silently restarts at 0; 'none' raises.
     "auto_offset_reset": "none",
-    # More records in one poll hold the GIL long enough to be felt by the asyncio loop.
+    # Larger polls hold the GIL long enough to delay the asyncio loop.
     "max_poll_records": 500,
     "allow_auto_create_topics": False,
     "metrics_enabled": False,
@@ -52,12 +52,12 @@ _EVERY_CONSUMER: dict[str, Any] = {
 
 _PRODUCER: dict[str, Any] = {
     "acks": "all",
-    # A transactional request that is answered "concurrent transactions" sleeps this long.
+    # The wait before a transactional request is retried after "concurrent transactions".
     "retry_backoff_ms": 10,
-    # With the default of 16 KiB a transaction has half the throughput.
+    # The default of 16 KiB halves the throughput of transactions.
     "batch_size": 262_144,
     "partitioner": KeyPartitioner(),
-    "linger_ms": 0,  # what belongs together is sent together: one transaction
+    "linger_ms": 0,  # the records of a transaction are sent together anyway
     "compression_type": "lz4",
     "max_request_size": RECORD_BYTES_MAX,
     "request_timeout_ms": 5_000,
@@ -88,20 +88,20 @@ class KafkaConnection:
     tls_certificate_file: str | None = None
     tls_key_file: str | None = None
     record_batch_bytes_max: int = config.KafkaSettings().record_batch_bytes_max
-    """Bytes that a record batch may have when it is decompressed."""
+    """Maximum size of a decompressed record batch in bytes."""
 
 
 class Clients:
-    """Makes clients for one cluster; they share one TLS context.
+    """Creates clients for one cluster. They share one TLS context.
 
-    All methods block, and raise the library's `KafkaError`, or LogError for settings that make no sense.
+    All methods block. They raise the library's `KafkaError`, or LogError for invalid settings.
     """
 
     def __init__(self, connection: KafkaConnection) -> None:
-        """Look whether the client library is whole, and read the TLS files.
+        """Check that the client library is complete, and read the TLS files.
 
         Raises:
-            LogError: the CRC32C extension is missing, or what is said of the connection can not be used.
+            LogError: the CRC32C extension is missing, or the settings of the connection are invalid.
         """
         if not checksums_are_fast():
             raise LogError(
@@ -109,23 +109,23 @@ class Clients:
                 "Kafka is up to 26 times slower; install kafka-python[crc32c]"
             )
         if not connection.bootstrap_servers:
-            raise LogError("no Kafka bootstrap server is given")
+            raise LogError("no Kafka bootstrap server is configured")
         self._settings = _EVERY_CLIENT | _security(connection)
         self._settings["bootstrap_servers"] = list(connection.bootstrap_servers)
         self._record_batch_bytes_max = connection.record_batch_bytes_max
 
     def group_consumer(self, group_id: str, instance_id: str | None, session_timeout: float) -> KafkaConsumer:
-        """A member of the consumer group, static if it has an instance id; `session_timeout` in seconds."""
+        """A member of the consumer group, static if `instance_id` is set. `session_timeout` is in seconds."""
         session_timeout_ms = int(session_timeout * 1000)
         consumer: KafkaConsumer = self._make(
             KafkaConsumer,
             group_id=group_id,
             group_instance_id=instance_id,
             session_timeout_ms=session_timeout_ms,
-            # A member hears of a rebalance with its next heartbeat: that is how long a take-over takes
-            # beyond the session time-out. The library's 3 s would be most of it.
+            # A member learns of a rebalance from its next heartbeat, so a take-over takes this much longer than the
+            # session time-out. The default is 3 s.
             heartbeat_interval_ms=min(1000, session_timeout_ms // 4),
-            # How long a partition or a topic that was made meanwhile stays unseen; the library's 5 minutes are long.
+            # How long a new partition or topic stays unnoticed. The default is 5 minutes.
             metadata_max_age_ms=30_000,
             **_EVERY_CONSUMER,
         )
@@ -133,8 +133,8 @@ class Clients:
         return consumer
 
     def reader(self, *, undecided: bool = False) -> KafkaConsumer:
-        """A consumer outside any group, for partitions that are assigned by hand; with ``undecided`` also of
-        what open and aborted transactions have written."""
+        """A consumer outside any group, for manually assigned partitions. With ``undecided`` it also reads the records of
+        open and aborted transactions."""
         isolation = {"isolation_level": "read_uncommitted"} if undecided else {}
         consumer: KafkaConsumer = self._make(KafkaConsumer, group_id=None, **_EVERY_CONSUMER | isolation)
         cure_reader(consumer, self._record_batch_bytes_max)
@@ -157,7 +157,9 @@ _SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 
 
 def _security(connection: KafkaConnection) -> dict[str, Any]:
-    if connection.security_protocol not in _SECURITY_PROTOCOLS:  # the library would go on in the clear
+    if (
+        connection.security_protocol not in _SECURITY_PROTOCOLS
+    ):  # the library would continue without encryption
         raise LogError(f"the security protocol must be one of {', '.join(_SECURITY_PROTOCOLS)}")
     settings: dict[str, Any] = {"security_protocol": connection.security_protocol}
     if connection.security_protocol.startswith("SASL_"):
@@ -177,5 +179,5 @@ def _tls_context(connection: KafkaConnection) -> ssl.SSLContext:
     except OSError as error:  # ssl.SSLError is one
         named = [connection.tls_ca_file, connection.tls_certificate_file, connection.tls_key_file]
         files = ", ".join(name for name in named if name is not None)
-        raise LogError(f"the TLS files for Kafka can not be used ({files}): {error}") from error
+        raise LogError(f"the TLS files for Kafka cannot be loaded ({files}): {error}") from error
     return context

@@ -1,9 +1,8 @@
 """The one thread that owns the input consumer.
 
-A `KafkaConsumer` is not thread-safe and can not be woken: so one thread polls it in short turns and,
-between polls, carries out the commands that the loop has queued. Rebalance listeners run on the
-client's I/O thread, but only while this thread waits inside ``poll`` or ``close``; the two never run at
-once, so they share state without a lock.
+A `KafkaConsumer` is not thread-safe and has no wake-up call. So one thread polls it in short intervals and runs the
+commands that the loop has queued between polls. Rebalance listeners run on the client's I/O thread, but only while this
+thread waits in ``poll`` or ``close``. The two never run at the same time, so they share state without a lock.
 """
 
 from __future__ import annotations
@@ -36,28 +35,28 @@ from daemon.log.kafka.cures.topic_id import known_topic_id
 from daemon.log.kafka.endurance import UNEXPLAINED_MAX, Streak, is_fatal
 from daemon.log.kafka.flows import Flows
 from daemon.log.kafka.handover import Handover
-from daemon.log.kafka.rights import words
+from daemon.log.kafka.rights import explained
 from daemon.log.kafka.worker import post_to
 from daemon.log.port import Assigned, FatalLogError, Revoked
 
 _log = structlog.get_logger(__name__)
 
 POLL_MS = 50
-"""A poll returns at once when records come; otherwise a command waits this long at most."""
+"""A poll returns as soon as records arrive. Otherwise a command waits at most this long."""
 THROTTLED_POLL_MS = 10
 RETRY_PAUSE = 0.2
-"""Seconds between polls while the cluster can not be reached."""
+"""Seconds between polls while the cluster is unreachable."""
 COMPLAINT_INTERVAL = 10.0
-"""Seconds between two log lines about that."""
+"""Minimum number of seconds between two log lines about errors."""
 
 GROUP_COMMIT_INTERVAL = 1.0
-"""Seconds between commits of group offsets. They serve lag tools only."""
+"""Seconds between commits of group offsets, which only lag tools use."""
 FINAL_COMMIT_MS = 2_000
 CLOSE_MS = 5_000
 
 HEARTBEAT_SILENCE_EXTRA = 60.0
-"""Seconds beyond the session time-out without a heartbeat being sent, though the coordinator is known:
-more than twice what one request may take. Nothing but a defect of the client reaches this."""
+"""Seconds beyond the session time-out that may pass without a heartbeat while the coordinator is known. This is more than
+twice the time-out of a request, so only a defect of the client exceeds it."""
 
 
 @dataclass(slots=True)
@@ -69,7 +68,7 @@ class _Confirmation:
 
 
 class InputConsumer:
-    """Membership and input of one process. Methods are called from the loop, except where said."""
+    """Group membership and input of one process. Call methods from the loop unless they say otherwise."""
 
     def __init__(
         self,
@@ -91,14 +90,14 @@ class InputConsumer:
         self._started: asyncio.Future[None] = self._loop.create_future()
         self._ended = self._loop.create_future()
         self._alive_at = time.monotonic()
-        self._positions: dict[int, int] = {}  # to be committed for the group; set by the loop
+        self._positions: dict[int, int] = {}  # to be committed for the group; written by the loop
 
-        # The owner thread's own.
+        # Used by the owner thread only.
         self._consumer: KafkaConsumer
         self._membership: Membership
         self._stopping = False
         self._topic_id: uuid.UUID | None = None
-        """As the client's metadata have it."""
+        """As in the client's metadata."""
         self._flows: Flows
         self._generation = 0
         self._confirmations: list[_Confirmation] = []
@@ -109,20 +108,20 @@ class InputConsumer:
     # --- called from the loop ----------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Connect, and begin to join.
+        """Connect and start to join the group.
 
         Raises:
-            KafkaError: the cluster can not be reached or refuses us.
+            KafkaError: the cluster is unreachable or refuses the connection.
         """
         threading.Thread(target=self._run, name="kafka-input", daemon=True).start()
         await asyncio.shield(self._started)
 
     def abandon(self) -> None:
-        """Leave as soon as the thread can; nobody waits for it."""
+        """Leave the group as soon as possible, without waiting."""
         self._commands.put(self._stop)
 
     async def stop(self, timeout: float) -> None:
-        """Leave; a thread that does not end within `timeout` seconds is left behind."""
+        """Leave the group. A thread that does not end within `timeout` seconds is abandoned."""
         self.abandon()
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
@@ -141,7 +140,7 @@ class InputConsumer:
         self._commands.put(lambda: self._flows.release(partition))
 
     def note_position(self, partition: int, offset: int) -> None:
-        """The next input offset of this partition, to be committed for the group some time."""
+        """Record the next input offset of a partition, to be committed for the group later."""
         self._positions[partition] = offset
 
     async def confirm(self, partition: int, timeout: float) -> bool:
@@ -173,7 +172,7 @@ class InputConsumer:
             self._handover.fail(error)
         except BaseException as error:
             _log.exception("kafka.consumer.died")
-            self._handover.fail(FatalLogError(f"the Kafka consumer's thread died: {_words(error)}"))
+            self._handover.fail(FatalLogError(f"the thread of the Kafka consumer failed: {_words(error)}"))
         finally:
             self._close()
             post_to(self._loop, _settle, self._ended, None)
@@ -186,11 +185,11 @@ class InputConsumer:
         self._membership = Membership(self._consumer)
         self._flows = Flows(self._consumer, self._topic, self._handover)
         self._consumer.subscribe([self._topic], listener=_Listener(self))
-        # A leader that joins before it knows the topic assigns nothing, and has to assign once more.
+        # A leader that joins before it knows the topic assigns nothing and must rebalance again.
         self._consumer.partitions_for_topic(self._topic)
 
     def _turn(self) -> None:
-        """Commands, one poll, what it brought, and the small duties that come round."""
+        """Run the queued commands, poll once, hand over the records, and do the periodic work."""
         self._alive_at = time.monotonic()
         self._obey()
         if self._stopping:
@@ -211,10 +210,10 @@ class InputConsumer:
         try:
             polled = self._consumer.poll(timeout_ms=THROTTLED_POLL_MS if self._flows.throttled else POLL_MS)
         except OffsetOutOfRangeError as error:
-            self._flows.lose(error.args[0], "the log no longer, or not yet, has this offset")
+            self._flows.lose(error.args[0], "the log does not have this offset (any more, or yet)")
         except LogTruncationError as error:
             cut = {tp: found.offset if found else None for tp, found in error.divergent_offsets.items()}
-            self._flows.lose(cut, "the log was cut short below what had been read from it")
+            self._flows.lose(cut, "the log was truncated below the offset that had been read")
         except UnreadableBatchError as error:
             self._flows.unreadable(error)
         except PartitionFetchError as error:
@@ -230,7 +229,7 @@ class InputConsumer:
             time.sleep(RETRY_PAUSE)
         except KafkaError as error:
             if is_fatal(error) or self._unexplained.note(time.monotonic()) > UNEXPLAINED_MAX:
-                raise FatalLogError(f"the Kafka consumer can not go on: {self._refused(error)}") from error
+                raise FatalLogError(f"the Kafka consumer cannot continue: {self._refused(error)}") from error
             self._complain(error)
             time.sleep(RETRY_PAUSE)
         else:
@@ -239,17 +238,18 @@ class InputConsumer:
 
     def _refused(self, error: KafkaError) -> str:
         of_group = isinstance(error, GroupAuthorizationFailedError)
-        return words(error, "Read", f"group {self._group_id}" if of_group else f"topic {self._topic}")
+        return explained(error, "Read", f"group {self._group_id}" if of_group else f"topic {self._topic}")
 
     def _check_topic(self) -> None:
-        """Before anything that was read is handed over: records are fetched by the topic's name, and from one that
-        was created again they come as if nothing had been, if it reaches to our offsets.
+        """Detect a topic that was deleted and created again, before its records are handed over.
+
+        Records are fetched by topic name. If the new topic is long enough, its records arrive at the old offsets.
         """
         topic_id = known_topic_id(self._consumer, self._topic)
         if topic_id is None or topic_id == self._topic_id:
-            return  # None: the metadata has no such topic just now
+            return  # None: the metadata does not contain the topic at the moment
         if self._topic_id is not None:
-            self._flows.lose_all("the topic was created again")
+            self._flows.lose_all("the topic was deleted and created again")
         self._topic_id = topic_id
 
     def _complain(self, error: KafkaError) -> None:
@@ -277,7 +277,7 @@ class InputConsumer:
         waiting: list[_Confirmation] = []
         for confirmation in self._confirmations:
             if confirmation.future.done():
-                continue  # timed out
+                continue  # it timed out
             if confirmation.generation != self._generation:
                 post_to(self._loop, _settle_with, confirmation.future, False)
             elif self._membership.confirmed_since(confirmation.moment):
@@ -292,7 +292,7 @@ class InputConsumer:
             raise self._fenced()
         age = self._membership.heartbeat_age
         if age is not None and age > self._session_timeout + HEARTBEAT_SILENCE_EXTRA:
-            raise FatalLogError(f"no heartbeat was sent to the consumer group for {age:.0f} s")
+            raise FatalLogError(f"no heartbeat has been sent to the consumer group for {age:.0f} s")
 
     def _fenced(self) -> FatalLogError:
         return FatalLogError(
@@ -301,14 +301,16 @@ class InputConsumer:
         )
 
     def _await_release(self, error: UnreleasedInstanceIdError) -> None:
-        """The one who holds our instance id may have died: then its session ends. Brokers say so to members of
-        the consumer protocol (KIP-848) only; to those of the classic one, which this is, they let the newer
-        member replace the older one."""
+        """Wait for the session of another member with our instance id, which may have died, to expire.
+
+        Brokers send this error to members of the consumer protocol (KIP-848) only. In the classic protocol, which this
+        client speaks, the newer member replaces the older one.
+        """
         self._complain(error)
         if self._unreleased.note(time.monotonic()) > self._session_timeout:
             raise FatalLogError(
-                f"the group still knows another member as {self._instance_id} after the session time-out "
-                f"of {self._session_timeout:.0f} s (UNRELEASED_INSTANCE_ID)"
+                f"another member of the group still uses the instance id {self._instance_id} after the session "
+                f"time-out of {self._session_timeout:.0f} s (UNRELEASED_INSTANCE_ID)"
             ) from error
         time.sleep(RETRY_PAUSE)
 
@@ -317,7 +319,7 @@ class InputConsumer:
         if now < self._group_commit_due or not self._positions:
             return
         self._group_commit_due = now + GROUP_COMMIT_INTERVAL
-        with suppress(KafkaError):  # the next one will do
+        with suppress(KafkaError):  # the next commit covers it
             if offsets := self._take_group_offsets():
                 self._consumer.commit_async(offsets)
 
@@ -353,7 +355,7 @@ class InputConsumer:
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Must be quick: while it runs, no heartbeat is sent."""
+    """Must be fast. No heartbeat is sent while it runs."""
 
     def __init__(self, owner: InputConsumer) -> None:
         self._owner = owner

@@ -1,9 +1,9 @@
-"""Which errors of the input consumer end the process, and for how long the others are borne.
+"""Which errors of the input consumer end the process, and how long the others are tolerated.
 
-What the library calls retriable passes by itself, however long it takes. What no further attempt can cure is
-fatal: the settings, the rights and the versions of both sides. Between the two lies what a broker in trouble
-may answer (an unknown member or broker, an old generation, "unknown server error"): it passes as a rule, and is
-borne for a while.
+Errors that the library calls retriable are transient, however long they last. Errors that no retry can fix are fatal:
+invalid settings, missing rights, incompatible versions. In between are errors that a broker in trouble may answer (an
+unknown member or broker, an old generation, "unknown server error"). They are usually transient and are tolerated for a
+while.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ FATAL: tuple[type[e.KafkaError], ...] = (
 )
 
 UNEXPLAINED_MAX = 60.0
-"""Seconds for which an error is borne that is neither retriable nor fatal. A broker's restart takes less, and
-so does its being elected anew."""
+"""Seconds for which an error is tolerated that is neither retriable nor fatal. A broker restart or a leader election
+takes less."""
 QUIET = 15.0
-"""Seconds without an error after which it has passed. Single polls bring nothing and no error while the request
-that will fail is under way."""
+"""Seconds without an error after which it counts as over. A single poll may return no error because the request that
+will fail is still in flight."""
 
 
 def is_fatal(error: e.KafkaError) -> bool:
-    """A bare KafkaError is what the library makes of an exception in a rebalance listener."""
+    """Whether no retry can help. The library raises a bare KafkaError for an exception in a rebalance listener."""
     return isinstance(error, FATAL) or type(error) is e.KafkaError
 
 
 class Streak:
-    """For how long an error has been coming again and again."""
+    """For how long an error has been recurring."""
 
     def __init__(self) -> None:
         self._began = self._last = float("-inf")
 
     def note(self, now: float) -> float:
-        """It has come once more; seconds since the first time."""
+        """Record one more occurrence. Returns the seconds since the first."""
         if now - self._last > QUIET:
             self._began = now
         self._last = now

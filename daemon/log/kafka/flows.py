@@ -1,7 +1,7 @@
-"""Which partitions' records flow, from where, and what of them the loop has been told.
+"""Which partitions are being read, from which offset, and what has been reported to the loop.
 
-A partition's records flow when its `begin` has come (the token says which), the caller does not hold it, and the
-loop takes what is handed over. In every other state it is paused, from the moment of assignment.
+A partition is read after its `begin` (identified by the token), while the caller does not hold it and the loop keeps up.
+Otherwise it is paused, from the moment of assignment.
 """
 
 from __future__ import annotations
@@ -19,44 +19,44 @@ from daemon.log.kafka.handover import Handover
 from daemon.log.port import PositionLost, Record, Records, Unreadable
 
 RECORDS_WAITING_MAX = 2_000
-"""Records handed over and not yet taken at which reading stops; four polls."""
+"""Records handed over and not yet taken at which reading stops: four polls."""
 BYTES_WAITING_MAX = 16 * 1024 * 1024
-"""Their size at which it stops too: of large records far fewer do. What the poll brought that reached it comes on
-top, and that is bounded by the client's fetches."""
+"""Bytes of these records at which reading stops as well; large records reach this first. The poll that reaches the limit
+comes on top, and `POLL_BYTES_MAX` bounds it."""
 RESUME_SHARE = 0.5
-"""Of both, below which it goes on: enough for the loop to stay busy until the next poll brings more."""
+"""Share of both limits below which reading resumes. It keeps the loop busy until the next poll."""
 
 PROGRESS_INTERVAL = 1.0
-"""Seconds between two looks how far partitions are read that bring nothing."""
+"""Seconds between two reports of the position of partitions without new records."""
 
 PLACEHOLDER_OFFSET = 0
-"""A partition without a position makes the client look for one in the group and fail. Never fetched from:
-the partition is paused until `begin` seeks."""
+"""Without a position the client would look for one in the group and fail. It is never fetched: the partition stays paused
+until `begin` seeks."""
 
 
 class Flows:
-    """The consumer's owner thread's own, but for `assigned` and `gone`: the listener calls those."""
+    """For the thread that owns the consumer, except `assigned` and `gone`, which the listener calls."""
 
     def __init__(self, consumer: KafkaConsumer, topic: str, handover: Handover) -> None:
         self.owned: set[int] = set()
         self.throttled = False
-        """Nothing is read, since the loop is behind."""
+        """Reading has stopped because the loop is behind."""
         self._consumer = consumer
         self._topic = topic
         self._handover = handover
         self._tokens: dict[int, int] = {}
         self._held: set[int] = set()
         self._told: dict[int, tuple[int, int | None]] = {}
-        """How far each partition is read, and where it ends, as the loop has heard it."""
+        """Position and end of each partition as last reported to the loop."""
         self._progress_due = 0.0
         self._unreadable: dict[int, int] = {}
-        """Where each partition could not be read when it was tried last."""
+        """The offset at which the last read of a partition failed."""
         self._unserved: dict[int, Streak] = {}
 
     # --- the assignment ---------------------------------------------------------------------------
 
     def assigned(self, partitions: Iterable[int]) -> None:
-        """These, all of them paused, are what we have from now on."""
+        """Take over a new assignment. All its partitions are paused."""
         self.owned = set(partitions)
         self._tokens.clear()
         self._held.clear()
@@ -69,7 +69,7 @@ class Flows:
             self._tokens.pop(partition, None)
             self._held.discard(partition)
 
-    # --- commands; those for a partition that was revoked since are void: the caller will hear of it ----
+    # --- commands; ignored for a partition that has been revoked, which the caller learns separately ----
 
     def begin(self, partition: int, offset: int, token: int) -> None:
         if partition in self.owned:
@@ -92,7 +92,7 @@ class Flows:
             self._apply([partition])
 
     def throttle(self) -> None:
-        """Stop reading, but not polling, while the loop is behind."""
+        """Stop reading, but keep polling, while the loop is behind."""
         share = RESUME_SHARE if self.throttled else 1.0
         throttled = (
             self._handover.records_waiting > RECORDS_WAITING_MAX * share
@@ -102,17 +102,16 @@ class Flows:
             self.throttled = throttled
             self._apply(self._tokens)
 
-    # --- what a poll has brought ------------------------------------------------------------------
+    # --- results of a poll ------------------------------------------------------------------
 
     def hand_over(self, polled: Mapping[TopicPartition, Sequence[Any]]) -> None:
         for tp, records in polled.items():
             token = self._tokens.get(tp.partition)
-            if token is not None:  # else it was paused; nothing can come
+            if token is not None:  # else it is paused, and no record can arrive
                 self._tell(tp, token, [_record(record) for record in records])
 
     def tell_progress(self) -> None:
-        """How far partitions are read where nothing but markers of transactions has come: a lag that counted
-        those would never come to nothing."""
+        """Report positions that advanced past transaction markers only. A lag that counted markers would never reach 0."""
         now = time.monotonic()
         if now >= self._progress_due:
             self._progress_due = now + PROGRESS_INTERVAL
@@ -120,19 +119,21 @@ class Flows:
                 self._tell(self._place(partition), token, ())
 
     def lose(self, offsets: Mapping[TopicPartition, int | None], why: str) -> None:
-        """These partitions can not be read from where they are (their offsets, where known)."""
+        """Report partitions that cannot be read from their position. `offsets` gives the positions that are known."""
         for tp, known in offsets.items():
             token = self._tokens.pop(tp.partition, None)
             if token is None:
                 continue
             self._rest(tp)
             offset = PLACEHOLDER_OFFSET if known is None else known
-            message = f"{tp.topic} partition {tp.partition} can not be read from offset {offset}: {why}"
+            message = f"{tp.topic} partition {tp.partition} cannot be read from offset {offset}: {why}"
             self._handover.put(PositionLost(tp.partition, token, offset, message))
 
     def unreadable(self, error: UnreadableBatchError) -> None:
-        """What was fetched of a partition cannot be read. It is fetched once more: the network or this machine's memory
-        may have damaged it on its way. Then the flow ends.
+        """Handle fetched data that cannot be read.
+
+        The data are fetched a second time, because the network or this machine's memory may have damaged them. If that
+        fails too, reading ends.
         """
         partition = error.tp.partition
         if self._unreadable.get(partition) != error.offset:
@@ -141,8 +142,9 @@ class Flows:
         self._end(error.tp, error.offset, error.next_offset, error.reason)
 
     def unserved(self, error: PartitionFetchError) -> None:
-        """The broker refuses to serve a partition. That passes as a rule; if it does not, the flow ends: what is wrong
-        with one partition is no reason to stop the others.
+        """Handle a broker that refuses to serve a partition.
+
+        As a rule this is transient. If it lasts, reading of this partition ends; the others continue.
         """
         streak = self._unserved.setdefault(error.tp.partition, Streak())
         if streak.note(time.monotonic()) > UNEXPLAINED_MAX:
@@ -166,7 +168,7 @@ class Flows:
             self._handover.put(Records(tp.partition, token, records, *progress))
 
     def _apply(self, partitions: Iterable[int]) -> None:
-        """Make the client's pauses what they should be."""
+        """Pause and resume partitions in the client according to the current state."""
         for partition in partitions:
             if partition in self._tokens and partition not in self._held and not self.throttled:
                 self._consumer.resume(self._place(partition))

@@ -1,4 +1,4 @@
-"""What passes from the consumer's thread to the asyncio loop: in order, and counted."""
+"""The queue from the consumer thread to the asyncio loop: ordered, and counted in records and bytes."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from daemon.log.port import Event, LogError, Records
 class Handover:
     """A queue with writers in other threads and one reader on the loop.
 
-    It never blocks a writer, since a rebalance must not wait for the loop; instead the writer asks
-    `records_waiting` and `bytes_waiting`, and stops reading the log in time. Events beside records are few:
-    some for each rebalance.
+    It never blocks a writer, because a rebalance must not wait for the loop. Instead the writer checks `records_waiting`
+    and `bytes_waiting` and stops reading in time. Other events are few: some for each rebalance.
     """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._events: deque[tuple[Event, int]] = deque()
-        """Each with the bytes of its records."""
+        """Each event with the size of its records in bytes."""
         self._waiter: asyncio.Future[None] | None = None
         self._error: LogError | None = None
-        # Two counters with one writer each instead of one with a lock.
+        # Two counters with one writer each need no lock.
         self._records_put = 0
         self._records_taken = 0
         self._bytes_put = 0
@@ -31,12 +30,12 @@ class Handover:
 
     @property
     def records_waiting(self) -> int:
-        """Records that were put and not yet taken; callable from any thread."""
+        """Records that were put but not yet taken; from any thread."""
         return self._records_put - self._records_taken
 
     @property
     def bytes_waiting(self) -> int:
-        """Their size; callable from any thread."""
+        """Size of these records; from any thread."""
         return self._bytes_put - self._bytes_taken
 
     def put(self, event: Event) -> None:
@@ -50,7 +49,7 @@ class Handover:
         post_to(self._loop, self._wake)
 
     def fail(self, error: LogError) -> None:
-        """From any thread: from now on `get` raises this, also for events already put."""
+        """From any thread: make `get` raise this error from now on, before any event that is still queued."""
         self._error = error
         post_to(self._loop, self._wake)
 

@@ -1,7 +1,7 @@
-"""Transactions that stay open on a partition although their coordinator is done with them: *hanging* ones (KIP-664).
+"""Hanging transactions (KIP-664): open on a partition although their coordinator has finished them.
 
-Nobody will ever end them, and readers of committed records stop where they begin. Functions on an admin client; they
-block and raise the library's `KafkaError`.
+No broker will end them, and readers of committed records stop where they start. Functions take an admin client, block,
+and raise the library's `KafkaError`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from daemon.log.kafka.rights import denied
 from daemon.log.port import LogError
 
 _ENDED = (TransactionState.EMPTY, TransactionState.COMPLETE_COMMIT, TransactionState.COMPLETE_ABORT)
-"""In every other state a coordinator will still write the end of a transaction, at its time-out at the latest."""
+"""In every other state the coordinator will still end the transaction, at the latest when it times out."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenTransaction:
-    """What one partition has of a transaction that has not ended there."""
+    """The part of an open transaction that lies in one partition."""
 
     topic: str
     partition: int
@@ -44,7 +44,7 @@ class OpenTransaction:
 def open_transactions(
     client: KafkaAdminClient, partitions: Iterable[TopicPartition]
 ) -> list[OpenTransaction]:
-    """All of them, hanging or not, in the order of their partitions and offsets."""
+    """All open transactions, hanging or not, ordered by partition and offset."""
     described = client.describe_producers(list(partitions))
     return sorted(
         (
@@ -65,11 +65,12 @@ def open_transactions(
 
 
 def coordinated(client: KafkaAdminClient, producer_id: int, transactional_id: str) -> str | None:
-    """The transactional id under which a coordinator is still at work for this producer; None: what it has open hangs.
+    """The transactional id for which a coordinator still has an open transaction of this producer; None if its open
+    transactions hang.
 
     Raises:
-        LogError: `transactional_id`, the one that it should have, may not be looked at. A list of transactions leaves
-            out what may not be, and what is at work would be taken for hanging.
+        LogError: this user may not describe `transactional_id`, the expected id of the producer. The list of
+            transactions omits ids that may not be described, so an active one would look as if it hung.
     """
     try:
         client.describe_transactions([transactional_id])
@@ -77,16 +78,16 @@ def coordinated(client: KafkaAdminClient, producer_id: int, transactional_id: st
         pass
     except AuthorizationError as error:
         raise LogError(denied("Describe", f"transactional id {transactional_id}")) from error
-    # No filter by states: kafka-python 3.0.12 sends the names of its enum, which the broker does not know, and finds none.
+    # No filter by state: kafka-python 3.0.12 sends the names of its enum, which the broker does not know.
     listed = client.list_transactions(producer_id_filters=[producer_id])
     found = (one for listings in listed.values() for one in listings if one.state not in _ENDED)
     return next((one.transactional_id for one in found), None)
 
 
 def end_transaction(client: KafkaAdminClient, hanging: OpenTransaction, *, commit: bool) -> None:
-    """Write the end that the coordinator has not written; it takes the right to `ClusterAction`.
+    """Write the end marker that the coordinator has not written. Requires the right to `ClusterAction`.
 
-    As `kafka-transactions.sh abort` does it. That tool and the library can only abort, the request can do both.
+    `kafka-transactions.sh abort` does the same, but can only abort.
     """
     spec = AbortTransactionSpec(
         topic_partition=TopicPartition(hanging.topic, hanging.partition),

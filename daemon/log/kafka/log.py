@@ -1,4 +1,4 @@
-"""`EventLog` on Kafka: the consumer's thread, the shards' threads and a thread for questions, together."""
+"""`EventLog` on Kafka: puts together the consumer thread, the shard threads and a thread for admin requests."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from daemon.log.port import Event, InputFacts, LogError, Record, ShardLog, Topic
 _T = TypeVar("_T")
 
 ASK_TIMEOUT = 45.0
-"""Seconds; connecting and one request are bounded by 15 each."""
+"""Seconds. Connecting and each request take at most 15."""
 STOP_TIMEOUT = 8.0
-"""Seconds; more than the last commit of group offsets and leaving the group may take."""
+"""Seconds. More than the last commit of group offsets and leaving the group may take."""
 
 
 class KafkaLog:
-    """One process' membership and input. Made and used on one asyncio loop; `start` once."""
+    """Group membership and input of one process. Create and use it on one asyncio loop; call `start` once."""
 
     def __init__(
         self,
@@ -38,10 +38,10 @@ class KafkaLog:
         group_instance_id: str | None,
         session_timeout: float,
     ) -> None:
-        """`session_timeout` in seconds; within the broker's limits (6 s to 30 min by default).
+        """`session_timeout` is in seconds and within the broker's limits (6 s to 30 min by default).
 
         Raises:
-            LogError: the client library lacks a part, or a TLS file can not be used.
+            LogError: the client library is incomplete, or a TLS file cannot be loaded.
         """
         self._clients = Clients(connection)
         self._topics = topics
@@ -70,8 +70,8 @@ class KafkaLog:
         try:
             await consumer.start()
         except KafkaError as error:
-            raise LogError(f"Kafka can not be used: {type(error).__name__}: {error}") from error
-        except BaseException:  # cancelled: it must not join a group that nobody serves
+            raise LogError(f"cannot join the consumer group: {type(error).__name__}: {error}") from error
+        except BaseException:  # cancelled: the consumer must not join the group when nobody uses it
             consumer.abandon()
             raise
         finally:
@@ -122,7 +122,7 @@ class KafkaLog:
 
     async def read_journal(self, partition: int) -> AsyncIterator[Sequence[Record]]:
         """See `Bystander`."""
-        shard = self._shard(partition)  # never opened: nobody is fenced
+        shard = self._shard(partition)  # it is never opened, so nobody is fenced
         try:
             async for records in shard.restore():
                 yield records
@@ -197,8 +197,8 @@ class KafkaLog:
         return self._consumer
 
     async def _check_topics(self) -> None:
-        """A missing topic would only show as time-outs later on, and a journal that is not compacted not at
-        all until its state is gone.
+        """Check the topics now. A missing topic would later cause time-outs only, and a journal that is not compacted would
+        go unnoticed until its state is deleted.
         """
         topics = self._topics
         counts = await self._ask(
@@ -206,22 +206,22 @@ class KafkaLog:
         )
         if missing := [name for name, count in counts.items() if count is None]:
             raise LogError(
-                f"topics that do not exist: {', '.join(missing)}; `coursesyncd topics create` makes them"
+                f"these topics do not exist: {', '.join(missing)}; `coursesyncd topics create` creates them"
             )
-        # Fewer partitions of the journal block those of the input that have none, and no others.
+        # If the journal has fewer partitions, only the input partitions without one are blocked.
         if (counts[topics.journal] or 0) > (counts[topics.changes] or 0):
             raise LogError(
                 f"{topics.changes} has {counts[topics.changes]} partitions and {topics.journal} has "
-                f"{counts[topics.journal]}: they must have the same number; `coursesyncd topics grow` finishes what "
-                "was interrupted, see `coursesyncd check`"
+                f"{counts[topics.journal]}: they must have the same number. `coursesyncd topics grow` completes an "
+                "interrupted change; see `coursesyncd check`"
             )
         journal = await self._ask(lambda client: admin.describe_topics(client, [topics.journal]))
         facts = journal[topics.journal]
         policy = None if facts is None else facts.configs.get("cleanup.policy")
         if policy not in (None, "compact"):
             raise LogError(
-                f"{topics.journal} is not compacted (cleanup.policy={policy}): the broker would delete what is "
-                "still under way. `coursesyncd topics create` corrects it; docs/runbook.md#journal-not-compacted"
+                f"{topics.journal} is not compacted (cleanup.policy={policy}): the broker would delete state "
+                "that is still needed. `coursesyncd topics create` corrects it; docs/runbook.md#journal-not-compacted"
             )
 
     async def _ask(self, question: Callable[[KafkaAdminClient], _T]) -> _T:

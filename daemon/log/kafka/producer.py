@@ -1,9 +1,8 @@
 """The transactional producer of one shard.
 
-The rule that avoids the client's defects: begin, send, ``get()`` on *every* future, commit; and after any
-error the producer is closed and never used again. In particular a record that expired in the client does
-not fail its transaction, and an error while committing may be swallowed: only the futures tell. Aborting
-and going on is never safe.
+This rule avoids the client's defects: begin, send, ``get()`` on *every* future, commit. After any error the producer is
+closed and never used again. A record that expired in the client does not fail its transaction, and an error while
+committing may be swallowed; only the futures report them. Aborting a transaction and continuing is never safe.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from daemon.log.kafka.clients import DELIVERY_TIMEOUT, Clients
 from daemon.log.kafka.cures.partitioner import place
 from daemon.log.kafka.cures.sending import Outgoing, reached_the_broker, send_all
 from daemon.log.kafka.cures.stuck_close import close_failed
-from daemon.log.kafka.rights import words
+from daemon.log.kafka.rights import explained
 from daemon.log.kafka.worker import breathe
 from daemon.log.port import (
     CommitFailedError,
@@ -45,21 +44,21 @@ from daemon.log.port import (
 _log = structlog.get_logger(__name__)
 
 ACKNOWLEDGED_WITHIN = DELIVERY_TIMEOUT + 2.0
-"""Seconds after which every future has settled, one way or the other."""
+"""Seconds within which every future is done, with a result or an error."""
 
 CLOSE_TIMEOUT = 3.0
 
 _REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidRecordError, InvalidTimestampError)
-"""What is wrong with a record, not with the cluster: trying again helps nobody."""
+"""Errors about a record, not about the cluster. A retry does not help."""
 
 
 def transactional_id(journal: str, partition: int) -> str:
-    """R1: named after what it protects, so that another consumer group fences too."""
+    """R1: named after the journal partition that it protects, so that replicas of another consumer group are fenced too."""
     return f"{journal}-{partition}"
 
 
 class _Written(NamedTuple):
-    """A record of a transaction, as it is told to people."""
+    """A record of a transaction, as messages describe it."""
 
     topic: str
     key: bytes | None
@@ -71,7 +70,7 @@ class _Written(NamedTuple):
 
 
 class ShardProducer:
-    """Methods block: call them in one thread; `close` alone may come from another."""
+    """Methods block. Call them from one thread; only `close` may be called from another."""
 
     def __init__(self, clients: Clients, topics: Topics, partition: int) -> None:
         self._clients = clients
@@ -83,10 +82,10 @@ class ShardProducer:
     def open(self) -> None:
         """Connect and fence every earlier producer of this journal partition.
 
-        What they had committed is then decided and visible, what they had open is aborted.
+        Their committed transactions are then visible, and their open ones are aborted.
 
         Raises:
-            LogError
+            LogError: the cluster did not answer, or refused.
         """
         self._failed = False
         own_id = transactional_id(self._topics.journal, self._partition)
@@ -97,26 +96,26 @@ class ShardProducer:
             producer.init_transactions()
             for topic in (self._topics.journal, self._topics.results, self._topics.dead_letters):
                 breathe()
-                producer.partitions_for(topic)  # so that the first commit need not wait for it
+                producer.partitions_for(topic)  # so that the first commit does not wait for metadata
         except KafkaError as error:
             self._failed = True
             operation = "Describe" if isinstance(error, TopicAuthorizationFailedError) else "Write"
-            why = words(error, operation, f"transactional id {own_id}")
+            why = explained(error, operation, f"transactional id {own_id}")
             raise LogError(
-                f"the journal of partition {self._partition} could not be fenced: {why}"
+                f"earlier owners of the journal of partition {self._partition} could not be fenced: {why}"
             ) from error
 
     def commit(self, transaction: Transaction) -> list[int]:
-        """Write all of it atomically; the offsets of the journal records.
+        """Write a transaction. Returns the offsets of the journal records.
 
         Raises:
-            FencedError, CommitFailedError: this producer must be closed.
+            FencedError, CommitFailedError: close this producer.
         """
         if not (transaction.journal or transaction.results or transaction.dead_letters):
             raise ValueError("an empty transaction proves nothing: a fenced producer commits it too (R5)")
         producer = self._producer
         if producer is None or self._failed:
-            raise CommitFailedError("this producer has failed or was closed")
+            raise CommitFailedError("this producer has failed or is closed")
         try:
             return self._commit(producer, transaction)
         except BaseException as error:
@@ -139,10 +138,10 @@ class ShardProducer:
         return offsets[: len(journal)]
 
     def _look_for_refusal(self, transaction: Transaction, futures: list[Any], deadline: float) -> None:
-        """One record that is refused takes others with it, and theirs may be the first error that is seen.
+        """A refused record fails others with it, and their errors may be seen first. Find the refused one.
 
         Raises:
-            RecordRefusedError: names the one.
+            RecordRefusedError: names the refused record.
         """
         for future in futures:
             with suppress(KafkaError):
@@ -161,7 +160,7 @@ class ShardProducer:
         count = len(producer.partitions_for(self._topics.results))
         partitions = [TopicPartition(self._topics.results, number) for number in range(count)]
         outgoing = []
-        shared: tuple[tuple[str, bytes], ...] | None = None  # results have all the same headers
+        shared: tuple[tuple[str, bytes], ...] | None = None  # all results share the same headers
         headers: list[tuple[str, bytes]] = []
         for key, value, own_headers in results:
             if own_headers is not shared:
@@ -173,22 +172,24 @@ class ShardProducer:
     def _failure(self, error: BaseException, transaction: Transaction) -> CommitFailedError:
         if isinstance(error, RecordRefusedError):
             return error
-        if isinstance(error, _REFUSALS):  # by the client itself, which looks at nothing but the size
+        if isinstance(error, _REFUSALS):  # by the client itself, which checks the size only
             largest = max(_records(self._topics, transaction), key=lambda record: record.size)
             return self._refusal(largest, error)
         named = ", ".join(sorted({record.topic for record in _records(self._topics, transaction)}))
-        failed = f"commit to partition {self._partition} failed: {words(error, 'Write', f'topic {named}')}"
+        failed = (
+            f"commit to partition {self._partition} failed: {explained(error, 'Write', f'topic {named}')}"
+        )
         return FencedError(failed) if _is_fencing(error) else CommitFailedError(failed)
 
     def _refusal(self, record: _Written, error: KafkaError) -> RecordRefusedError:
-        # The broker does not always say more.
+        # The broker does not always give a reason.
         said = f": {error.args[0]}" if error.args and error.args[0] else ""
         return RecordRefusedError(
             f"commit to partition {self._partition} failed: {record}, is refused ({type(error).__name__}{said})"
         )
 
     def close(self) -> None:
-        """Idempotent. Takes some seconds at most, and never raises."""
+        """Idempotent. Takes at most a few seconds and never raises."""
         producer, self._producer = self._producer, None
         if producer is None:
             return
@@ -201,23 +202,23 @@ class ShardProducer:
             _log.warning("kafka.producer.close_failed", partition=self._partition, error=_words(error))
 
     def give_up(self) -> None:
-        """From any thread: whatever is under way has failed."""
+        """From any thread: treat the current call as failed."""
         self._failed = True
 
 
 def _send_dead_letters(producer: KafkaProducer, topic: str, messages: Sequence[Message]) -> list[Any]:
-    """Rare, of any size and with any headers, some without a key: with all the checks of the library."""
+    """Dead letters are rare, of any size and with any headers, some without a key. So the library checks them."""
     futures = []
     for message in messages:
         value = message.value
         if value is None and message.key is None:
-            value = b""  # a record without either can be consumed, but the client refuses to send it
+            value = b""  # such a record can be consumed, but the client refuses to send it
         futures.append(producer.send(topic, value, message.key, list(message.headers)))
     return futures
 
 
 def _records(topics: Topics, transaction: Transaction) -> Iterator[_Written]:
-    """In the order in which they are sent."""
+    """In the order of sending."""
     for key, value in transaction.journal:
         yield _Written(topics.journal, key, len(value or b""))
     for topic, messages in (
@@ -229,7 +230,7 @@ def _records(topics: Topics, transaction: Transaction) -> Iterator[_Written]:
 
 
 def _acknowledged(future: Any, deadline: float) -> int:
-    """The record's offset, once the broker has it."""
+    """The offset of the record, once the broker has acknowledged it."""
     if not future.is_done or future.exception is not None:
         future.get(timeout=max(0.0, deadline - time.monotonic()))
     offset: int = future.value.offset
@@ -237,7 +238,7 @@ def _acknowledged(future: Any, deadline: float) -> int:
 
 
 def _is_fencing(error: BaseException | None) -> bool:
-    """Also when the fencing came before and the library says only that something had failed."""
+    """Whether the error means fencing, also if an earlier error was the fencing and the library reports a follow-up."""
     seen = 0
     while error is not None and seen < 10:
         if isinstance(error, ProducerFencedError | InvalidProducerEpochError):

@@ -1,4 +1,4 @@
-"""Reading one partition, from any offset: restoring a journal, and looking at others."""
+"""Reading one partition from any offset: to restore a journal, or to look at another topic."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from kafka.errors import KafkaError, OffsetOutOfRangeError, RetriableError
 
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.cures.fetching import UnreadableBatchError
-from daemon.log.kafka.rights import words
+from daemon.log.kafka.rights import explained
 from daemon.log.kafka.worker import breathe
 from daemon.log.port import CorruptJournalError, HeldBackError, LogError, Record, UnreadableError
 
 PATIENCE = 60.0
-"""Seconds without any progress after which a read is given up; a broker's restart takes less."""
+"""Seconds without progress after which a read fails. A broker restart takes less."""
 
 POLL_MS = 200
 RETRY_PAUSE = 0.2
@@ -25,14 +25,14 @@ class Piece(NamedTuple):
     records: list[Record]
     """May be empty: compaction, aborted transactions and control records leave gaps."""
     next_offset: int
-    """Where to go on reading; always further on."""
+    """Where to continue reading; always greater than the offset before."""
 
 
 class PartitionReader:
-    """A consumer of one partition, outside any group. Methods block: call them in one thread."""
+    """A consumer of one partition outside any group. Methods block; call them from one thread."""
 
     def __init__(self, clients: Clients, topic: str, partition: int, *, undecided: bool = False) -> None:
-        """With ``undecided`` also of what open and aborted transactions have written."""
+        """With ``undecided``, records of open and aborted transactions are read too."""
         self._clients = clients
         self._undecided = undecided
         self._tp = TopicPartition(topic, partition)
@@ -40,12 +40,12 @@ class PartitionReader:
         self._position: int | None = None
 
     def read(self, offset: int, records_max: int, patience: float | None = None) -> Piece:
-        """The records from this offset on, at least one record or a gap; `offset` is before the end.
+        """The records from `offset`, which must be below the end: at least one record or a gap.
 
         Raises:
-            HeldBackError: a transaction stayed open at this offset for `patience` seconds, by default `PATIENCE`.
-            UnreadableError: what lies at this offset is damaged or too large.
-            CorruptJournalError: the partition does not reach to this offset, or no longer back to it.
+            HeldBackError: a transaction stayed open at this offset for `patience` seconds (default: `PATIENCE`).
+            UnreadableError: the record at this offset is damaged or too large.
+            CorruptJournalError: the offset is beyond the end, or was deleted.
             LogError: no progress within `patience` seconds, or the cluster refuses.
         """
         try:
@@ -61,7 +61,7 @@ class PartitionReader:
             ) from error
         except KafkaError as error:
             self.close()
-            why = words(error, "Read", f"topic {self._tp.topic}")
+            why = explained(error, "Read", f"topic {self._tp.topic}")
             raise LogError(f"{self._name} could not be read: {why}") from error
 
     def _read(self, consumer: KafkaConsumer, offset: int, records_max: int, deadline: float) -> Piece:
@@ -73,7 +73,7 @@ class PartitionReader:
             except UnreadableBatchError:
                 if tried:
                     raise
-                polled, tried = {}, True  # fetched once more: it may have been damaged on its way
+                polled, tried = {}, True  # fetched a second time; the data may have been damaged in transit
             except RetriableError:
                 polled = {}
                 time.sleep(RETRY_PAUSE)
@@ -83,13 +83,15 @@ class PartitionReader:
                 records = polled.get(self._tp, ())
                 return Piece([Record(r.offset, r.timestamp, r.key, r.value) for r in records], position)
             if time.monotonic() > deadline:
-                # To a reader of committed records the partition ends where the first open transaction begins.
+                # For a reader of committed records the partition ends where the first open transaction starts.
                 if consumer.end_offsets([self._tp])[self._tp] == offset:
                     raise HeldBackError(self._tp.topic, self._tp.partition, offset)
-                raise LogError(f"{self._name} could not be read on from offset {offset}")
+                raise LogError(
+                    f"{self._name} could not be read past offset {offset}: no progress within the time limit"
+                )
 
     def close(self) -> None:
-        """Idempotent; the reader opens again when it is used."""
+        """Idempotent. The reader opens again when it is used."""
         consumer, self._consumer, self._position = self._consumer, None, None
         if consumer is not None:
             consumer.close(autocommit=False, timeout_ms=1000)

@@ -1,4 +1,4 @@
-"""One partition's private side: its journal and its transactional producer, for the loop."""
+"""The journal and the transactional producer of one partition, for the asyncio loop."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from daemon.log.port import (
 )
 
 RESTORE_RECORDS_MAX = 500
-"""Records of one batch of a restore."""
+"""Maximum number of records in one batch of a restore."""
 
 OPEN_TIMEOUT = 45.0
-"""Seconds: connecting, fencing and looking at the topics are bounded by 15 each."""
+"""Seconds. Connecting, fencing and describing the topics take at most 15 each."""
 COMMIT_TIMEOUT = 20.0
-"""Seconds; more than the client's own bounds. A commit that takes longer hangs."""
+"""Seconds. More than the client's own time-outs; a commit that takes longer hangs."""
 READ_TIMEOUT = 90.0
-"""Seconds; more than a read's own patience and the connecting before it."""
+"""Seconds. More than connecting and the time-out of a read together."""
 READ_BACK_PATIENCE = 10.0
 CLOSE_TIMEOUT = 5.0
 READER_IDLE = 30.0
-"""Seconds after which a journal reader that nobody uses is closed: it is a thread and a connection."""
+"""Seconds after which an idle journal reader is closed, because it occupies a thread and a connection."""
 
 
 class KafkaShardLog:
-    """`ShardLog` on Kafka. Made by `KafkaLog.open_shard`."""
+    """`ShardLog` on Kafka. Created by `KafkaLog.open_shard`."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class KafkaShardLog:
         """Fence every earlier owner.
 
         Raises:
-            LogError: it did not work; close this object.
+            LogError: fencing failed; close this object.
         """
         try:
             await self._worker.call(self._producer.open, OPEN_TIMEOUT)
@@ -94,7 +94,7 @@ class KafkaShardLog:
     async def commit(self, transaction: Transaction) -> Sequence[int]:
         """See `ShardLog`."""
         if self._committing:
-            raise CommitFailedError("one commit at a time")
+            raise CommitFailedError("another commit is running; only one at a time is allowed")
         if self._closed:
             raise CommitFailedError("this shard log is closed")
         self._committing = True
@@ -107,8 +107,8 @@ class KafkaShardLog:
                 f"commit to partition {self._partition} did not return within {COMMIT_TIMEOUT:.0f} s"
             ) from None
         except asyncio.CancelledError:
-            self._hangs = True  # for all we know; nobody waits for it any more
-            self._producer.give_up()  # it may still be written: as good as an unknown fate
+            self._hangs = True  # possibly; nobody waits for it any more
+            self._producer.give_up()  # it may still be written, so the outcome is unknown
             raise
         finally:
             self._committing = False
@@ -131,9 +131,9 @@ class KafkaShardLog:
             return
         self._closed = True
         self._retire_reader()
-        # In any case after the call that is under way, be it ever so late: it may be making the client yet.
+        # Always after the current call, however late, because that call may still create the client.
         closers = [self._worker]
-        if self._hangs:  # and at once, which as a rule ends that call
+        if self._hangs:  # and also immediately, which usually ends that call
             closers.append(Worker(f"kafka-close-{self._partition}", self._crew))
         for worker in closers:
             worker.post(self._producer.close)
@@ -158,7 +158,7 @@ class KafkaShardLog:
         except UnreadableError as error:
             raise CorruptJournalError(str(error)) from error
         except TimeoutError:
-            self._retire_reader()  # its thread ends when the call does
+            self._retire_reader()  # its thread ends with the call
             raise LogError(f"reading the journal of partition {self._partition} hangs") from None
         finally:
             self._readers_now -= 1

@@ -1,6 +1,6 @@
-"""What the daemon's own topics must look like, and changing topics that exist.
+"""The required settings of the daemon's own topics, and changing existing topics.
 
-Functions on an admin client; they block and raise the library's `KafkaError`, or `LogError`.
+Functions take an admin client, block, and raise the library's `KafkaError` or `LogError`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from daemon.log.port import LogError
 
 JOURNAL: Final[Mapping[str, str]] = MappingProxyType(
     {
-        # The state is the last record of each key: deletion by age would lose it.
+        # The state is the last record of each key. Deletion by age would lose it.
         "cleanup.policy": "compact",
-        # The active segment is never compacted, and every restart reads all that is there.
+        # The active segment is never compacted, and every restart reads the whole topic.
         "segment.bytes": str(64 * 1024 * 1024),
         "min.cleanable.dirty.ratio": "0.1",
         "max.compaction.lag.ms": "600000",
@@ -38,7 +38,7 @@ DEAD_LETTERS: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def alter_topic(client: KafkaAdminClient, name: str, configs: Mapping[str, str]) -> None:
-    """Set these configs of a topic and leave the others as they are.
+    """Set these settings of a topic and leave the others unchanged.
 
     Raises:
         LogError: the cluster refused.
@@ -52,7 +52,7 @@ def alter_topic(client: KafkaAdminClient, name: str, configs: Mapping[str, str])
 
 
 def add_partitions(client: KafkaAdminClient, name: str, count: int) -> None:
-    """Let a topic have so many partitions in all; more than it has. Raises LogError where we may not."""
+    """Increase the number of partitions of a topic to `count`. Raises LogError if this user may not."""
     try:
         client.create_partitions({name: count})
     except AuthorizationError as error:

@@ -1,8 +1,8 @@
 """A thread for blocking calls, awaited from an asyncio loop.
 
-Not an executor: those threads are joined at interpreter exit, and a client call that hangs would keep
-the process from ending. These are daemons; one that hangs is left behind, and its crew tells for how long: no
-call takes long without showing life in between (`breathe`), unless it hangs for ever.
+This is not an executor: executor threads are joined at interpreter exit, so a client call that hangs would keep the
+process alive. These are daemon threads. One that hangs is abandoned, and its crew reports for how long it has been
+silent. A long call that does not hang reports progress with `breathe`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _Job = tuple[Callable[[], Any], "asyncio.Future[Any] | None"]
 
 
 class Crew:
-    """Workers, seen from outside."""
+    """Tracks the progress of workers, for the watchdog."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._shown: dict[int, float] = {}
-        """When the call that is under way in a thread last showed life; each writes its own entry only."""
+        """When the current call of each thread last reported progress. A thread writes its own entry only."""
 
     def silence(self) -> float:
-        """Seconds since the most silent of the calls now under way showed life; from any thread."""
+        """Seconds since the least recent progress among all running calls; from any thread."""
         now = self._clock()
         return max((now - shown for shown in list(self._shown.values())), default=0.0)
 
@@ -42,23 +42,20 @@ class Crew:
 
 
 _own = threading.local()
-"""``crew``: the one of this thread, inside a call."""
+"""``crew``: the crew of this thread."""
 
 
 def breathe() -> None:
-    """The function that calls this takes long in good order: what comes between two calls of this is bounded by
-    the client's time-outs (`clients.STEP_MAX`).
+    """Report progress from within a long call. The client's time-outs bound the time between two reports
+    (`clients.STEP_MAX`).
     """
-    crew: Crew | None = getattr(_own, "crew", None)  # None in a thread that is no worker
+    crew: Crew | None = getattr(_own, "crew", None)  # None outside a worker thread
     if crew is not None:
         crew.shows_life()
 
 
 class Worker:
-    """Runs the functions that it is given one after the other, in one thread.
-
-    All methods are called from the loop.
-    """
+    """Runs functions one after the other in one thread. Call methods from the loop."""
 
     def __init__(self, name: str, crew: Crew) -> None:
         self._crew = crew
@@ -68,15 +65,15 @@ class Worker:
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     async def call(self, function: Callable[[], _T], timeout: float) -> _T:
-        """The function's result or error; TimeoutError after `timeout` seconds, and then the function
-        may still be running, and later calls wait behind it."""
+        """The result or error of `function`. Raises TimeoutError after `timeout` seconds; the function may then still be
+        running, and later calls wait for it."""
         future: asyncio.Future[_T] = self._loop.create_future()
         self._jobs.put((function, future))
         async with asyncio.timeout(timeout):
             return await future
 
     def post(self, function: Callable[[], object]) -> None:
-        """Run it after all earlier calls, whatever it returns or raises."""
+        """Run a function after all earlier calls, and ignore its result or error."""
         self._jobs.put((function, None))
 
     def retire(self) -> None:
@@ -84,7 +81,7 @@ class Worker:
         self._jobs.put(None)
 
     async def ended(self, timeout: float) -> None:
-        """Wait until it has ended; TimeoutError after `timeout` seconds."""
+        """Wait for the thread to end. Raises TimeoutError after `timeout` seconds."""
         async with asyncio.timeout(timeout):
             await asyncio.shield(self._ended)
 
@@ -97,7 +94,7 @@ class Worker:
         while (job := self._jobs.get()) is not None:
             function, future = job
             if future is not None and future.cancelled():
-                continue  # nobody waits any more
+                continue  # nobody waits for the result
             self._crew.shows_life()
             try:
                 result, error = function(), None
@@ -107,11 +104,11 @@ class Worker:
                 self._crew.is_idle()
             if future is not None:
                 post_to(self._loop, _settle, future, result, error)
-            del job, function, future, result, error  # hold nothing while idle
+            del job, function, future, result, error  # keep no references while idle
 
 
 def post_to(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: Any) -> None:
-    """`call_soon_threadsafe` that does not mind a loop which has ended."""
+    """`call_soon_threadsafe`, ignored if the loop is closed."""
     try:
         loop.call_soon_threadsafe(function, *args)
     except RuntimeError:
@@ -124,7 +121,7 @@ def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | Non
         return
     if error is None:
         future.set_result(result)
-    elif isinstance(error, StopIteration):  # a future refuses it
+    elif isinstance(error, StopIteration):  # a future does not accept it
         future.set_exception(RuntimeError("StopIteration"))
     else:
         future.set_exception(error)

