@@ -67,15 +67,15 @@ def _topics() -> click.Command:
 
 
 _COMMANDS = {
-    "check": _Lazy(_check, "Look at configuration, Kafka, topics and API, and say what to do."),
+    "check": _Lazy(_check, "Check configuration, Kafka, topics and API, and say what to do."),
     "end-transaction": _Lazy(
-        _end_transaction, "End a transaction that hangs in the journal, as it was decided."
+        _end_transaction, "End a hanging transaction in the journal, as it was decided."
     ),
-    "inspect": _Lazy(_inspect, "Look at what is under way, as the journals tell it."),
+    "inspect": _Lazy(_inspect, "Show open changes from the journals."),
     "publish": _Lazy(_publish, "Publish course changes, one JSON object a line, from FILES or stdin."),
     "results": _Lazy(_results, "Show the results of changes, as a read_committed consumer sees them."),
     "run": _Lazy(_run, "Run the daemon until SIGTERM or SIGINT."),
-    "skip": _Lazy(_skip, "Let a blocked partition go on at another offset."),
+    "skip": _Lazy(_skip, "Make a blocked partition continue at another offset."),
     "topics": _Lazy(_topics, "The Kafka topics."),
 }
 

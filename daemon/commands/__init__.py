@@ -1,1 +1,1 @@
-"""What a person types after ``coursesyncd``: a module for each command, and what they share."""
+"""The commands of ``coursesyncd``: one module each, and what they share."""

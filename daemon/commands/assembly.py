@@ -1,4 +1,4 @@
-"""The parts of one replica, put together around whatever event log it is given."""
+"""Puts the parts of one replica together around a given event log."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from daemon.telemetry.subscribers import subscribed
 
 
 class Instruments(NamedTuple):
-    """What there is from the start of the process on, before anything outside is reached."""
+    """The parts that exist from the start of the process, before it connects to anything."""
 
     clock: SystemClock
     health: Health
@@ -61,7 +61,7 @@ def make_engine(
     instruments: Instruments,
     key_changed: Callable[[], bool],
 ) -> Engine:
-    """The log must have started before the engine runs. `key_changed` is what `Engine` takes by this name."""
+    """The log must have started before the engine runs. `key_changed` is passed on to `Engine`."""
     clock, health, metrics = instruments
     ports = Ports(settings, event_log, api, clock, random.Random(), subscribed(health, metrics))
     engine = Engine(ports, key_changed)

@@ -1,8 +1,7 @@
-"""``coursesyncd check``: is everything there that the daemon needs, and if not, what to do.
+"""``coursesyncd check``: checks everything that the daemon needs, and says how to fix problems.
 
-It changes nothing. Each line is a `Finding`; what is wrong keeps the daemon from working, an advice is
-about what its guarantees rest on. Exit code 0 when nothing is wrong, 1 when something is, 2 when the
-configuration itself has mistakes.
+It changes nothing. Each line is a `Finding`. A finding at level WRONG keeps the daemon from working; an advice concerns
+the conditions of its guarantees. Exit code 0: nothing is wrong; 1: something is; 2: the configuration has mistakes.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ from daemon.log.port import LogError, Topics
 
 CREATE = "run: coursesyncd topics create"
 RESULT_BYTES_MAX = 64 * 1024
-"""More than the largest result, all of its texts at their limits."""
+"""More than the largest result, with all texts at their limits."""
 CLOCK_TOLERANCE = 5.0
-"""Seconds; ``Date`` has whole ones, and is as old as the answer took."""
+"""Seconds. ``Date`` has whole seconds, and is as old as the response took."""
 
 
 class Level(StrEnum):
@@ -53,9 +52,9 @@ class Finding(NamedTuple):
 @click.command()
 @config_option
 def check(*, config_file: Path | None) -> None:
-    """Look at configuration, Kafka, topics and API, and say what to do.
+    """Check configuration, Kafka, topics and API, and say what to do.
 
-    Changes nothing. Exit code 0: nothing is wrong; 1: something is; 2: mistakes in the configuration.
+    Changes nothing. Exit code 0: nothing is wrong; 1: something is; 2: the configuration has mistakes.
     """
     settings = settings_or_exit(config_file)
     wrong = False
@@ -67,7 +66,7 @@ def check(*, config_file: Path | None) -> None:
 
 
 def findings(settings: Settings) -> Iterator[Finding]:
-    """Look at everything, one after the other. Reads Kafka and calls the API once."""
+    """Check everything in order. Reads from Kafka and calls the API once."""
     yield Finding(Level.OK, "configuration", "no mistakes")
     yield from _kafka(settings)
     yield from _api(settings)
@@ -90,7 +89,7 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
             Level.WRONG,
             "kafka",
             f"{servers} ({protocol}): {error}",
-            "see that a broker listens there and that kafka.security_protocol, the user, its password and its rights fit",
+            "check that a broker listens there, and check kafka.security_protocol, the user, its password and its rights",
         )
         return
     yield Finding(Level.OK, "kafka", f"{settings.kafka.bootstrap_servers} answers")
@@ -98,7 +97,7 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
 
 
 def topic_findings(topics: Topics, facts: Facts) -> Iterator[Finding]:
-    """What there is to say of the four topics as they are."""
+    """The findings about the four topics."""
     changes = facts[topics.changes]
     for name in topics.names:
         topic = facts[name]
@@ -131,9 +130,9 @@ def _of_changes(topic: TopicFacts) -> Iterator[Finding]:
         yield Finding(
             Level.ADVICE,
             topic.name,
-            "is compacted: a change whose key is used again may be gone before it is read, and with integration_id as "
-            "the key those are changes of other courses",
-            "keep it with cleanup.policy=delete, or give every course a key of its own",
+            "is compacted: a change may be deleted before it is read when its key is used again, and with integration_id "
+            "as the key other courses use it",
+            "set cleanup.policy=delete, or give every course its own key",
         )
 
 
@@ -143,15 +142,15 @@ def _of_journal(topic: TopicFacts, changes: TopicFacts | None) -> Iterator[Findi
             Level.WRONG,
             topic.name,
             f"has {_count(topic.partitions, 'partition')}, but {changes.name} has {changes.partitions}: "
-            "each partition of the input needs its own in the journal",
+            "each input partition needs its own journal partition",
             f"run: coursesyncd topics grow --partitions {max(topic.partitions, changes.partitions)}",
         )
     for name, wanted in differing(topic, JOURNAL).items():
         fatal = name in ("cleanup.policy", "max.message.bytes")
         why = {
-            "cleanup.policy": "the daemon's state would be deleted",
-            "max.message.bytes": "a large batch could not be written",
-        }.get(name, "a restart reads more than it needs to")
+            "cleanup.policy": "the state of the daemon would be deleted",
+            "max.message.bytes": "large batches could not be written",
+        }.get(name, "a restart reads more than necessary")
         found = topic.configs.get(name, "unset")
         yield Finding(
             Level.WRONG if fatal else Level.ADVICE,
@@ -168,7 +167,7 @@ def _of_dead_letters(topic: TopicFacts) -> Iterator[Finding]:
             Level.WRONG,
             topic.name,
             f"cleanup.policy is {topic.configs.get('cleanup.policy')}, expected delete: a compacted topic refuses "
-            "records without a key, and with them the whole transaction",
+            "records without a key, and the whole transaction with them",
             CREATE,
         )
     yield from _of_size(topic, DEAD_LETTER_BYTES_MAX + 10_000, CREATE)
@@ -186,21 +185,21 @@ def _of_size(topic: TopicFacts, bytes_min: int, to_do: str) -> Iterator[Finding]
 
 
 def _of_durability(topic: TopicFacts) -> Iterator[Finding]:
-    """The guarantees hold while committed records survive."""
+    """The guarantees hold only while committed records survive."""
     in_sync = topic.configs.get("min.insync.replicas", "1")
     if topic.replication_factor < REPLICAS_SAFE or int(in_sync) < int(IN_SYNC_SAFE):
         yield Finding(
             Level.ADVICE,
             topic.name,
-            f"has {_count(topic.replication_factor, 'replica')} and min.insync.replicas={in_sync}: the loss of one "
-            "broker can lose committed records, and with them the guarantees",
+            f"has {_count(topic.replication_factor, 'replica')} and min.insync.replicas={in_sync}: losing one "
+            "broker may lose committed records, which breaks the guarantees",
             f"in production: {REPLICAS_SAFE} replicas and min.insync.replicas={IN_SYNC_SAFE}",
         )
     if topic.configs.get("unclean.leader.election.enable") == "true":
         yield Finding(
             Level.ADVICE,
             topic.name,
-            "unclean.leader.election.enable is true: a replica that lags may take over and lose committed records",
+            "unclean.leader.election.enable is true: a lagging replica may become leader and lose committed records",
             "set unclean.leader.election.enable=false",
         )
 
@@ -235,21 +234,21 @@ async def _ask_api(settings: Settings) -> KeyCheck:
 
 
 def api_findings(base_url: str, checked: KeyCheck) -> Iterator[Finding]:
-    """What the API's answer says of address, key and clock. An API that cannot be asked is wrong, too."""
+    """The findings about address, key and clock, from the API's response. An unreachable API is WRONG too."""
     level = Level.OK if checked.key is KeyState.ACCEPTED else Level.WRONG
     yield Finding(level, "API", f"{base_url}: {checked.message}")
     ahead = checked.clock_ahead
     if ahead is None:
         return
     if abs(ahead) <= CLOCK_TOLERANCE:
-        yield Finding(Level.OK, "clock", "agrees with the API's")
+        yield Finding(Level.OK, "clock", "agrees with the API")
         return
     yield Finding(
         Level.ADVICE,
         "clock",
-        f"this host is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the API: no decision rests on "
+        f"this host is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the API: no decision depends on "
         "it, but the times in results and metrics do",
-        "let the host keep its clock by NTP",
+        "synchronise the clock of this host with NTP",
     )
 
 
@@ -257,7 +256,7 @@ def _wall_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
-# --- telling --------------------------------------------------------------------------------------
+# --- output --------------------------------------------------------------------------------------
 
 _COLOURS = {Level.OK: "green", Level.ADVICE: "yellow", Level.WRONG: "red"}
 

@@ -1,4 +1,4 @@
-"""From the settings to what the clients of Kafka and of the API take; secrets are read here."""
+"""Turns the settings into the connection of the Kafka clients. Secrets are read here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def kafka_connection(settings: config.KafkaSettings) -> KafkaConnection:
 
 
 def _password(file: Path | None) -> str | None:
-    """The file's content without the line break that editors leave at its end."""
+    """The content of the file without a trailing line break."""
     if file is None:
         return None
     try:

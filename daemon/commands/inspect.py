@@ -1,4 +1,4 @@
-"""``coursesyncd inspect``: what is under way, as the journals tell it. Reads only, and disturbs nobody."""
+"""``coursesyncd inspect``: shows open changes from the journals. Read-only; it does not disturb running replicas."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _Row = TypeVar("_Row", bound=msgspec.Struct)
 
 LIMIT = 50
-"""Rows that a person reads."""
+"""Default maximum number of rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What all of these commands are asked."""
+    """The options that all of these commands share."""
 
     settings: Settings
     partitions: tuple[int, ...]
-    """Empty: all."""
+    """Empty means all."""
     as_json: bool
 
 
@@ -50,7 +50,7 @@ def _common(command: _F) -> _F:
             "partitions",
             type=click.IntRange(0),
             multiple=True,
-            help="Only this one (may be repeated).",
+            help="Only this partition (may be repeated).",
         ),
     ):
         command = option(command)
@@ -59,34 +59,34 @@ def _common(command: _F) -> _F:
 
 def _limit(command: _F) -> _F:
     return click.option(
-        "--limit", type=click.IntRange(1), default=LIMIT, show_default=True, help="At most so many rows."
+        "--limit", type=click.IntRange(1), default=LIMIT, show_default=True, help="Maximum number of rows."
     )(command)
 
 
 @click.group()
 def inspect() -> None:
-    """Look at what is under way, as the journals tell it.
+    """Show open changes from the journals.
 
-    Reads the committed records of the journals and changes nothing; the daemon may run meanwhile. Each
-    partition is shown as it was when it was read.
+    Reads the committed records of the journals and changes nothing. The daemon may keep running. Each partition is
+    shown as it was when it was read.
     """
 
 
 @inspect.command("partitions")
 @_common
 def partitions_command(*, config_file: Path | None, partitions: tuple[int, ...], as_json: bool) -> None:
-    """Count what each partition holds.
+    """Count the open changes of each partition.
 
-    BEHIND: records still to be read. WAITING: changes held back. SEALED: submissions that the API has not accepted
-    yet. PENDING: tasks. WATCHED: timed-out tasks whose late end would still be told. OLDEST: since when
-    the oldest change without a result is here.
+    BEHIND: records not yet read. WAITING: changes held back. SEALED: submissions that the API has not accepted yet.
+    PENDING: tasks. WATCHED: timed-out tasks whose late end would still be published. OLDEST: the age of the oldest
+    change without a result.
     """
     asked = _asked(config_file, partitions, as_json=as_json)
 
     async def rows(looks: AsyncIterator[Look]) -> list[inspect_rows.PartitionRow]:
         return [inspect_rows.partition_row(found) async for found in looks]
 
-    _tell(
+    _show(
         asked,
         rows,
         ("PARTITION", "READ UP TO", "BEHIND", "WAITING", "SEALED", "PENDING", "WATCHED", "OLDEST"),
@@ -104,7 +104,7 @@ def partitions_command(*, config_file: Path | None, partitions: tuple[int, ...],
 
 
 @inspect.command("submissions")
-@click.option("--integration", metavar="ID", help="Only this one.")
+@click.option("--integration", metavar="ID", help="Only this integration.")
 @_limit
 @_common
 def submissions_command(
@@ -115,7 +115,7 @@ def submissions_command(
     integration: str | None,
     limit: int,
 ) -> None:
-    """List submissions that have not ended, the oldest first.
+    """List open submissions, the oldest first.
 
     STATE is sealed (the API has not accepted it yet), pending (a task) or watched (a task that has timed out).
     """
@@ -132,7 +132,7 @@ def submissions_command(
             oldest = heapq.nsmallest(limit, [*oldest, *more], key=lambda row: row.since)
         return oldest
 
-    _tell(
+    _show(
         asked,
         rows,
         ("STATE", "AGE", "CHANGES", "INTEGRATION", "BATCH", "TASK"),
@@ -153,9 +153,9 @@ def submissions_command(
 def waiting_command(
     *, config_file: Path | None, partitions: tuple[int, ...], as_json: bool, limit: int
 ) -> None:
-    """Count the changes that wait, by integration; those that have waited longest first.
+    """Count the waiting changes by integration, the longest wait first.
 
-    RETRIES are changes that were sent and failed for a reason that may pass; LAST ERROR is that of the oldest.
+    RETRIES are changes that were sent and failed with a transient error. LAST ERROR is the error of the oldest one.
     """
     asked = _asked(config_file, partitions, as_json=as_json)
 
@@ -165,7 +165,7 @@ def waiting_command(
             integrations.add(found.fold)
         return integrations.rows()[:limit]
 
-    _tell(
+    _show(
         asked,
         rows,
         ("INTEGRATION", "CHANGES", "RETRIES", "OLDEST", "LAST ERROR"),
@@ -191,9 +191,9 @@ def course_command(
     integration_id: str,
     origin_id: str,
 ) -> None:
-    """Tell where the changes of one course are.
+    """Show the open changes of one course.
 
-    INTEGRATION and COURSE are its integration_id and origin_id. What has ended is in the results:
+    INTEGRATION and COURSE are its integration_id and origin_id. Finished changes are in the results:
     coursesyncd results --integration ID.
     """
     asked = _asked(config_file, partitions, as_json=as_json)
@@ -203,7 +203,7 @@ def course_command(
             row async for found in looks for row in inspect_rows.course_rows(found, integration_id, origin_id)
         ]
 
-    _tell(
+    _show(
         asked,
         rows,
         ("CHANGE", "ID", "AGE", "STATE", "FOR", "BATCH", "TASK", "NOT BEFORE", "LAST ERROR"),
@@ -221,7 +221,7 @@ def course_command(
     )
 
 
-# --- asking and telling ---------------------------------------------------------------------------
+# --- reading and printing ---------------------------------------------------------------------------
 
 
 def _asked(config_file: Path | None, partitions: tuple[int, ...], *, as_json: bool) -> _Asked:
@@ -229,13 +229,13 @@ def _asked(config_file: Path | None, partitions: tuple[int, ...], *, as_json: bo
     return _Asked(settings, partitions, as_json)
 
 
-def _tell(
+def _show(
     asked: _Asked,
     rows_of: Callable[[AsyncIterator[Look]], Coroutine[Any, Any, list[_Row]]],
     headings: Sequence[str],
     cells: Callable[[_Row, float], Sequence[str | int | None]],
 ) -> None:
-    """Read, and show it. Exit code 1 when a journal could not be read: what the others hold is shown."""
+    """Read the journals and print the rows. Exit code 1 if a journal could not be read; the others are still shown."""
     unreadable: list[str] = []
     try:
         rows = asyncio.run(_read(asked, rows_of, unreadable))
@@ -268,7 +268,7 @@ async def _read(
 
 
 async def _looks(log: KafkaLog, asked: _Asked, unreadable: list[str]) -> AsyncIterator[Look]:
-    """One partition after the other: a journal may fill a good part of the memory."""
+    """Read one partition after the other, because a journal may need much memory."""
     partitions: Sequence[int] = asked.partitions or range((await log.input_facts(0)).partitions)
     for partition in partitions:
         try:

@@ -1,6 +1,6 @@
-"""What journals hold, as rows for people and scripts. Pure: from the fold of each partition.
+"""The rows of ``coursesyncd inspect``, computed from the fold of each partition. Pure.
 
-The words are those of docs/architecture.md. A row tells times as the results do (ISO 8601, UTC).
+The terms are those of docs/architecture.md. Times have the format of the results (ISO 8601, UTC).
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from daemon.core.model import Error, Item
 
 
 class State(StrEnum):
-    """Where a change is that has no result yet, or one that may still be corrected."""
+    """The state of a change that has no result yet, or a result that may still be corrected."""
 
     WAITING = "waiting"  # held back in the shard
-    SEALED = "sealed"  # in a batch of which no task is known: queued, under way, or refused for now
+    SEALED = "sealed"  # in a batch without a known task: queued, in flight, or refused for now
     PENDING = "pending"  # in a task
-    WATCHED = "watched"  # in a task that has timed out: the result is out, the course stays busy
+    WATCHED = "watched"  # in a task that has timed out: the result is published, the course stays busy
 
 
 class PartitionRow(msgspec.Struct, frozen=True):
     partition: int
     next_offset: int | None
-    """None: nobody has begun to read it."""
+    """None if the partition has never been read."""
     behind: int | None
-    """Committed offsets that are still to be read, those of transactions' ends included."""
+    """Committed offsets not yet read, including transaction markers."""
     waiting: int
     """Changes."""
     sealed: int
-    """Submissions, as the next two."""
+    """Submissions; so are `pending` and `watched`."""
     pending: int
     watched: int
     oldest_consumed_at: str | None
-    """Of the changes that have no result yet."""
+    """The earliest time among changes without a result."""
 
 
 class SubmissionRow(msgspec.Struct, frozen=True):
     partition: int
     state: State
     since: str
-    """When it was sealed; with a task, when that was accepted."""
+    """When the task was accepted; without a task, when the batch was sealed."""
     changes: int
     integration_id: str
     batch_id: str
@@ -53,15 +53,15 @@ class SubmissionRow(msgspec.Struct, frozen=True):
 
 
 class WaitingRow(msgspec.Struct, frozen=True):
-    """The changes of one integration that wait in the partitions that were read."""
+    """The waiting changes of one integration in the partitions that were read."""
 
     integration_id: str
     changes: int
     retries: int
-    """Those among them that were sent before and failed for a reason that may pass."""
+    """How many of them were sent before and failed with a transient error."""
     oldest_consumed_at: str
     last_error: Error | None
-    """Of the oldest change among those."""
+    """The error of the oldest of these retries."""
 
 
 class CourseRow(msgspec.Struct, frozen=True):
@@ -73,12 +73,12 @@ class CourseRow(msgspec.Struct, frozen=True):
     consumed_at: str
     state: State
     since: str | None
-    """As in `SubmissionRow`; None while it waits."""
+    """As in `SubmissionRow`; None while the change waits."""
     batch_id: str | None
-    """The one that it is in, or was in last."""
+    """The current or the last batch of the change."""
     task_id: str | None
     not_before: str | None
-    """A retry that waits is not sent before this time."""
+    """A waiting retry is not sent before this time."""
     last_error: Error | None
 
 
@@ -105,7 +105,7 @@ def submission_rows(look: Look) -> Iterator[SubmissionRow]:
 
 
 class WaitingByIntegration:
-    """Adds up over partitions, one after the other: their journals need not be in memory together."""
+    """Adds up partitions one after the other, so that only one journal is in memory at a time."""
 
     def __init__(self) -> None:
         self._counts: dict[str, tuple[int, int]] = {}
@@ -123,7 +123,7 @@ class WaitingByIntegration:
                 self._failed[integration] = consumed, error
 
     def rows(self) -> list[WaitingRow]:
-        """Those that have waited longest first."""
+        """The longest wait first."""
         return [
             WaitingRow(
                 integration_id=integration,

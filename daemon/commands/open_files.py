@@ -1,9 +1,8 @@
-"""The limit of open files: raised as far as the system allows, and compared with what the daemon may need.
+"""The limit of open files: raised as far as the system allows, and compared with the needs of the daemon.
 
-A process that reaches the limit can open no connection, neither to Kafka nor to the API, nor accept one. How
-many files it needs is known in parts: calls, the admin port and the process itself at the start, partitions
-when they are assigned. So the first part is checked before anything is opened, and the whole is checked again
-whenever the number of partitions has changed.
+A process that reaches the limit can neither open nor accept connections. API calls, the admin port and the process itself
+are known at the start; partitions are known when they are assigned. So the first part is checked before anything is
+opened, and the total is checked again whenever the number of partitions grows.
 """
 
 from __future__ import annotations
@@ -21,21 +20,21 @@ from daemon.telemetry.health import Health
 log = structlog.get_logger()
 
 PROCESS_MAX = 64
-"""Standard streams, event loop, threads' wake-ups, and the Kafka clients that are there once: 16 were measured
-with one broker; they open one more for each broker."""
+"""Standard streams, event loop, thread wake-ups, and the Kafka clients that exist once: 16 were measured with one broker;
+each further broker adds one."""
 PARTITION_MAX = 12
-"""A transactional producer: 5 were measured with one broker, 3 of them its own and the rest connections, at most
-one to each broker and one to its coordinator. So this is enough for eight brokers."""
+"""A transactional producer: 5 were measured with one broker. 3 are its own; the rest are connections, at most one to each
+broker and one to its coordinator. So this is enough for eight brokers."""
 _OPEN_MAX = 10_240
 """What macOS accepts where it reports no hard limit."""
 _LOOK_EVERY = 10.0
-"""Seconds between two looks at the number of partitions."""
+"""Seconds between two checks of the number of partitions."""
 
 
 def raise_limit() -> int:
-    """Raise the soft limit to the hard one. Returns the limit that holds now.
+    """Raise the soft limit to the hard limit. Returns the resulting limit.
 
-    The soft limit is 1,024 on many systems for the sake of programs that use select(2); nothing here does.
+    The soft limit is 1,024 on many systems because of programs that use select(2). This program does not.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for wanted in (hard, _OPEN_MAX) if soft != hard else ():
@@ -53,14 +52,14 @@ class OpenFiles:
 
     @property
     def partitions_max(self) -> int:
-        """Partitions that the limit is enough for; negative when it is not enough for any."""
+        """The number of partitions for which the limit is enough; negative if it is not enough for any."""
         return (self.limit - self.in_flight_max - ADMIN_MAX - PROCESS_MAX) // PARTITION_MAX
 
     def needed(self, partitions: int) -> int:
         return self.in_flight_max + ADMIN_MAX + PROCESS_MAX + partitions * PARTITION_MAX
 
     def mistake(self) -> str | None:
-        """What is wrong with the settings; None when one partition at least can be served."""
+        """What is wrong with the settings; None if at least one partition can be served."""
         if self.limit == resource.RLIM_INFINITY or self.partitions_max >= 1:
             return None
         fits = self.in_flight_max - (self.needed(1) - self.limit)
@@ -77,7 +76,7 @@ class OpenFiles:
 
 
 async def watch_open_files(files: OpenFiles, health: Health, interval: float = _LOOK_EVERY) -> None:
-    """For ever: log a warning when more partitions have been assigned than there are files for."""
+    """Run for ever: log a warning when the limit is too low for the assigned partitions."""
     seen = 0
     while True:
         partitions = len(health.partitions)

@@ -1,4 +1,4 @@
-"""What the commands have in common: the option for the configuration file, and loading the settings."""
+"""Options that the commands share, and loading the settings."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import click
 from daemon.config import ConfigError, Settings, load_settings
 
 EXIT_CONFIGURATION = 2
-"""Exit code when the configuration has mistakes."""
+"""Exit code for an invalid configuration."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def config_option(command: _F) -> _F:
-    """``--config FILE``; passed on as ``config_file``. ``COURSESYNC_CONFIG`` is read with the settings."""
+    """``--config FILE``, passed as ``config_file``. ``COURSESYNC_CONFIG`` is read with the settings."""
     return click.option(
         "--config",
         "config_file",
@@ -31,9 +31,9 @@ def config_option(command: _F) -> _F:
 
 
 def settings_or_exit(config_file: Path | None, *, unneeded: frozenset[str] = frozenset()) -> Settings:
-    """The settings; or every mistake on stderr, and exit code 2.
+    """Load the settings, or print all mistakes to stderr and exit with code 2.
 
-    ``unneeded`` names groups whose required settings may be missing for this command.
+    ``unneeded`` names groups whose required settings this command does not need.
     """
     try:
         return load_settings(os.environ, config_file, unneeded=unneeded)
@@ -43,7 +43,7 @@ def settings_or_exit(config_file: Path | None, *, unneeded: frozenset[str] = fro
 
 
 def bootstrap_option(command: _F) -> _F:
-    """``--bootstrap-servers HOST:PORT``; for commands that a person points at a cluster."""
+    """``--bootstrap-servers HOST:PORT``, for commands that may be used without a configuration."""
     return click.option(
         "--bootstrap-servers",
         metavar="HOST:PORT",
@@ -52,9 +52,9 @@ def bootstrap_option(command: _F) -> _F:
 
 
 def settings_for_topics(config_file: Path | None, bootstrap_servers: str | None) -> Settings:
-    """The settings for a command that only reads or writes a topic; otherwise as `settings_or_exit`.
+    """As `settings_or_exit`, for a command that only reads or writes a topic.
 
-    ``bootstrap_servers`` from the command line wins over the configuration, which then need not name any.
+    ``bootstrap_servers`` from the command line overrides the configuration, which then need not set it.
     """
     if bootstrap_servers is None:
         return settings_or_exit(config_file, unneeded=frozenset({"kombo"}))

@@ -19,7 +19,7 @@ STDIN = "-"
 
 
 class Line(NamedTuple):
-    """One line that is to be published."""
+    """A line to be published."""
 
     place: str
     """File and line number, for messages."""
@@ -42,10 +42,10 @@ def publish(
 ) -> None:
     """Publish course changes, one JSON object a line, from FILES or stdin.
 
-    Each line becomes one record as it is, with its integration_id as the key: so all changes of a course
-    are in one partition, in the order of the lines. A line that is not JSON is told and left out.
+    Each line becomes one record, unchanged, with its integration_id as the key. So all changes of a course are in
+    one partition, in the order of the lines. A line that is not JSON is reported and left out.
 
-    Exit code 0: every line was published; 1: some were left out, or Kafka did not take them.
+    Exit code 0: every line was published; 1: some were left out, or Kafka refused them.
     """
     settings = settings_for_topics(config_file, bootstrap_servers)
     topic = topic or settings.topics.changes
@@ -68,7 +68,7 @@ def publish(
 
 
 def parse_lines(name: str, lines: Iterable[bytes]) -> Iterator[Line | BadLine]:
-    """The records in the lines of a file called `name`; empty lines are passed over, and counted."""
+    """The records in the lines of the file `name`. Empty lines are skipped but counted."""
     for number, raw in enumerate(lines, start=1):
         value = raw.strip()
         if not value:
@@ -90,7 +90,7 @@ def parse_lines(name: str, lines: Iterable[bytes]) -> Iterator[Line | BadLine]:
 
 
 def _key(change: dict[str, object]) -> bytes | None:
-    """The integration's id, of a plain change or of a CloudEvent in structured mode."""
+    """The id of the integration, from a plain change or a CloudEvent in structured mode."""
     data = change.get("data")
     integration_id = change.get("integration_id")
     if integration_id is None and isinstance(data, dict):

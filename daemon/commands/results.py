@@ -1,4 +1,4 @@
-"""``coursesyncd results``: the results topic for people, as a table or as JSON lines."""
+"""``coursesyncd results``: shows the results topic as a table or as JSON lines."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _STYLES = {
 }
 
 _WIDTHS = {"RESOLVED": 12, "STATUS": 11, "CHANGE": 14, "INTEGRATION": 34, "COURSE": 30}
-"""Characters of the columns but the last. Fixed: rows appear as they come."""
+"""Characters of all columns but the last. Fixed, because rows are printed as they arrive."""
 
 
 class _Event(msgspec.Struct):
@@ -39,7 +39,7 @@ class _Event(msgspec.Struct):
 
 
 @click.command()
-@click.option("--follow", "-f", is_flag=True, help="Go on with what comes; ends with Ctrl-C.")
+@click.option("--follow", "-f", is_flag=True, help="Wait for more results; end with Ctrl-C.")
 @click.option(
     "--from",
     "start",
@@ -77,8 +77,8 @@ def results(
 ) -> None:
     """Show the results of changes, as a read_committed consumer sees them.
 
-    Ends where the topic ends, unless --follow. Partitions are read one beside the other: only within one
-    of them are the results in order.
+    Ends at the end of the topic, unless --follow is given. Partitions are read in parallel, so results are in order
+    only within each partition.
     """
     if start == "end" and not follow:
         raise click.UsageError("--from end without --follow has nothing to show.")
@@ -91,7 +91,7 @@ def results(
             try:
                 event = decoder.decode(record.value or b"")
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                click.echo(f"{topic}/{record.partition}/{record.offset} is no result", err=True)
+                click.echo(f"{topic}/{record.partition}/{record.offset} is not a result", err=True)
                 continue
             if statuses and event.data.status not in statuses:
                 continue
@@ -111,7 +111,7 @@ def results(
 
 
 class _Table:
-    """Rows as they come, and a line with the counts at the end."""
+    """Prints rows as they arrive, and a line with the counts at the end."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False)
@@ -138,7 +138,7 @@ class _Table:
         self._console.print(f"{line}.", soft_wrap=True)
 
     def _print(self, row: Text) -> None:
-        # A terminal cuts what does not fit; a file gets it all.
+        # A terminal cuts long rows; a file gets the whole row.
         if self._console.is_terminal:
             self._console.print(row, no_wrap=True, overflow="ellipsis")
         else:
@@ -160,7 +160,7 @@ def _row(result: SyncResult, *, corrected: bool) -> Text:
 
 
 def _detail(result: SyncResult) -> str:
-    """What makes this result worth reading."""
+    """The last column: the error, the superseding change or the course."""
     if result.error is not None:
         return printable(f"{result.error.code or 'no code'}: {result.error.message}")
     if result.superseded_by is not None:
@@ -169,7 +169,7 @@ def _detail(result: SyncResult) -> str:
 
 
 def _fit(text: str, width: int) -> str:
-    """So many columns exactly, and a space after them."""
+    """Exactly `width` columns and a space."""
     cell = Text(printable(text))
     cell.truncate(width, overflow="ellipsis", pad=True)
     return f"{cell.plain} "

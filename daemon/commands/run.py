@@ -1,4 +1,4 @@
-"""`coursesyncd run`: puts the parts together, and takes them apart in order."""
+"""`coursesyncd run`: starts the parts of the daemon and stops them in order."""
 
 from __future__ import annotations
 
@@ -39,13 +39,12 @@ EXIT_FAILED = 1
 START_RETRY_DELAY = 2.0
 """Seconds between two attempts to reach Kafka at the start."""
 GARBAGE_THRESHOLD = 50_000
-"""Containers that are made and not yet gone when the interpreter looks for cycles among the young ones. Kafka's
-client makes seven for each record of a transaction and lets go of them together, so Python's own 700 has it
-look through them all the time: a sixth of the daemon's CPU.
+"""Live young containers at which the garbage collector runs. Kafka's client creates seven per record of a transaction and
+drops them together, so with Python's default of 700 the collector runs all the time: a sixth of the daemon's CPU.
 """
 GARBAGE_INTERVAL = 60.0
-"""Seconds after which it looks in any case. A closed connection is a cycle of asyncio's, a poll that brings nothing
-one of Kafka's client: in a quiet process it took twenty minutes and ten megabytes of them to reach the threshold.
+"""Seconds after which the collector runs in any case. Closed asyncio connections and empty polls of the Kafka client are
+reference cycles: a quiet process needed twenty minutes and ten megabytes of them to reach the threshold.
 """
 
 
@@ -54,8 +53,8 @@ one of Kafka's client: in a quiet process it took twenty minutes and ten megabyt
 def run(*, config_file: Path | None) -> None:
     """Run the daemon until SIGTERM or SIGINT.
 
-    Exit codes: 0 told to stop, 1 something died, 2 the configuration has mistakes, 3 a loop went silent
-    (see the stacks in the log).
+    Exit codes: 0 stopped by a signal, 1 a part of the daemon failed, 2 the configuration has mistakes, 3 a thread or loop
+    hung (see the stacks in the log).
     """
     settings = settings_or_exit(config_file)
     try:
@@ -68,20 +67,20 @@ def run(*, config_file: Path | None) -> None:
         click.echo(mistake, err=True)
         sys.exit(EXIT_CONFIGURATION)
     keep_heap_compact()
-    gc.freeze()  # what was imported stays
+    gc.freeze()  # imported modules stay for the life of the process
     gc.set_threshold(GARBAGE_THRESHOLD, *gc.get_threshold()[1:])
     sys.exit(asyncio.run(_Process(settings, api_key, files).run()))
 
 
 async def collect_garbage() -> None:
-    """For ever. What has survived several looks is left to the interpreter: there is much of it, all alive."""
+    """Run for ever. The oldest generation is left to the interpreter: it is large, and almost all of it is alive."""
     while True:
         await asyncio.sleep(GARBAGE_INTERVAL)
         gc.collect(1)
 
 
 async def _cancelled(*tasks: asyncio.Task[Any] | None) -> None:
-    """They have ended, one way or the other."""
+    """Cancel the tasks and wait until they have ended."""
     there = [task for task in tasks if task is not None]
     for task in there:
         task.cancel()
@@ -99,7 +98,7 @@ class _Process:
     async def run(self) -> int:
         """The exit code."""
         loop = asyncio.get_running_loop()
-        for number in STOPS:  # from here on there is something to be ended in order
+        for number in STOPS:  # from here on there are parts to be stopped in order
             loop.add_signal_handler(number, self._stop)
         settings = self._settings
         instruments = make_instruments(settings)
@@ -163,7 +162,7 @@ class _Process:
             watchdog.stop()
 
     def _tell_certificate(self, metrics: Metrics) -> None:
-        """Of the client's certificate for Kafka, the only one of ours: this process keeps what it has loaded."""
+        """Report when the client certificate for Kafka expires. The process keeps the certificate that it loaded at the start."""
         file = self._settings.kafka.tls_certificate_file
         if file is None:
             return
@@ -173,7 +172,7 @@ class _Process:
             log.warning("certificate.unreadable", error=str(error))
 
     async def _connect(self, event_log: EventLog) -> bool:
-        """Join the group, however long Kafka is away; False when told to stop meanwhile."""
+        """Join the group, however long Kafka is unavailable. False if a signal arrived in the meantime."""
         stopping = asyncio.create_task(self._told_to_stop.wait())
         starting: asyncio.Task[None] | None = None
         try:
@@ -195,7 +194,7 @@ class _Process:
             await _cancelled(stopping, starting)
 
     def _key_changed(self) -> bool:
-        """Called now and then while the key is refused; tells once what is wrong with the file."""
+        """Called periodically while the API refuses the key. Logs a problem with the file once."""
         known_problem = self._api_key.problem
         changed = self._api_key.changed()
         if self._api_key.problem not in (None, known_problem):
@@ -203,8 +202,8 @@ class _Process:
         return changed
 
     def _stop(self) -> None:
-        """The first signal drains, the second ends at once, whatever hangs: what is not committed is in the
-        journal.
+        """The first signal drains. The second ends the process immediately, which loses nothing: the journal holds the
+        state.
         """
         if self._told_to_stop.is_set():
             log.warning("stop.at_once", reason="a second signal")

@@ -1,4 +1,4 @@
-"""Text and tables for a terminal, or for a file that it is sent to."""
+"""Text and tables for a terminal or a file."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from rich.table import Table
 from rich.text import Text
 
 _FILE_WIDTH = 1000
-"""Characters: in a file nothing is broken or cut."""
+"""Characters. In a file nothing is wrapped or cut."""
 
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 
 
 def printable(text: str) -> str:
-    """On one line, and without what would move a terminal's cursor: other people wrote this."""
+    """The text on one line and without terminal control characters, because it comes from outside."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str | int | None]]) -> None:
-    """Numbers to the right, None as ``-``. A terminal breaks what does not fit; nothing is cut."""
+    """Print a table: numbers right-aligned, None as ``-``. A terminal wraps long cells; nothing is cut."""
     rows = [list(row) for row in rows]
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -41,7 +41,7 @@ def _cell(value: str | int | None) -> Text:
 
 
 def age(seconds: float) -> str:
-    """In its two largest units: ``2h 5m``. A time that is still to come is ``0s`` old."""
+    """An age in its two largest units: ``2h 5m``. A time in the future has the age ``0s``."""
     left = max(0, int(seconds))
     parts: list[str] = []
     for unit, size in _UNITS:

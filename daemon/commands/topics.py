@@ -1,8 +1,7 @@
-"""``coursesyncd topics``: what the four topics must look like, and making them so.
+"""``coursesyncd topics``: creates the four topics and corrects their settings.
 
-The plan is a pure function of what is there, so that it can be read, tested and printed; the command
-carries it out. Nothing of the input and the results is ever changed once they exist: they belong to
-their publisher and readers.
+The plan is a pure function of the existing topics, so it can be read, tested and printed. The command carries it out. An
+existing input or results topic is never changed: it belongs to its publisher or its readers.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ from daemon.log.port import LogError, Topics
 PARTITIONS_DEFAULT = 6
 REPLICAS_SAFE = 3
 IN_SYNC_SAFE = "2"
-"""With three replicas: a record that was acknowledged survives the loss of any one broker."""
+"""With three replicas, an acknowledged record survives the loss of any one broker."""
 
 Facts = Mapping[str, TopicFacts | None]
-"""What is there, by the topic's name."""
+"""The existing topics by name; None for one that does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopicStep:
-    """What to do to one topic that exists; nothing when all is well."""
+    """The changes to one existing topic; none if its settings are right."""
 
     name: str
     configs: Mapping[str, str] = field(default_factory=dict)
@@ -40,11 +39,11 @@ class TopicStep:
 
 
 class TopicsError(Exception):
-    """The topics cannot be made right without a decision of the operator. The message says which."""
+    """The operator must decide how to correct the topics. The message says what."""
 
 
 def differing(facts: TopicFacts, wanted: Mapping[str, str]) -> dict[str, str]:
-    """The wanted configs that a topic does not have. A limit on record sizes may be larger than wanted."""
+    """The required settings that a topic does not meet. Its limit on record sizes may be larger than required."""
     return {
         name: value
         for name, value in wanted.items()
@@ -61,38 +60,38 @@ def _good_enough(name: str, found: str, wanted: str) -> bool:
         return False
     if name in ("max.message.bytes", "min.insync.replicas"):
         return is_ >= want
-    return is_ <= want  # segment size and what bounds compaction: smaller is stricter
+    return is_ <= want  # segment size and compaction limits: smaller is stricter
 
 
 def plan(
     topics: Topics, facts: Facts, *, partitions: int | None, replication_factor: int | None
 ) -> Iterator[NewTopic | TopicStep]:
-    """What makes the topics right, in order: a topic to be made, or a change (perhaps none) of one.
+    """One step per topic, in order: a topic to be created, or the changes to an existing one (possibly none).
 
-    ``partitions`` of the input when it has to be made; ``replication_factor`` None: the broker's default.
+    ``partitions`` applies if the input must be created. A ``replication_factor`` of None is the broker's default.
 
     Raises:
-        TopicsError: the partition counts cannot be brought together.
+        TopicsError: the partition counts contradict each other.
     """
     existing = facts[topics.changes]
     count = existing.partitions if existing is not None else (partitions or PARTITIONS_DEFAULT)
     if existing is not None and partitions not in (None, existing.partitions):
         raise TopicsError(
-            f"{topics.changes} exists with {existing.partitions} partitions, and --partitions says {partitions}. "
-            "Its partitions are its publisher's matter (more of them would reorder the changes of a course): "
+            f"{topics.changes} exists with {existing.partitions} partitions, but --partitions is {partitions}. "
+            "Its number of partitions is up to its publisher (more of them would reorder the changes of a course): "
             "leave --partitions out"
         )
     journal = facts[topics.journal]
     if journal is not None and journal.partitions > count:
         raise TopicsError(
-            f"{topics.journal} has {journal.partitions} partitions and {topics.changes} {count}: each partition of "
-            "the input has its own in the journal, and partitions cannot be taken away. If the input was made anew, "
-            f"let the journal be made anew too: delete {topics.journal} (what was under way is lost), then run this again"
+            f"{topics.journal} has {journal.partitions} partitions and {topics.changes} {count}: each input partition needs "
+            "its own journal partition, and partitions cannot be removed. If the input was deleted and created again, "
+            f"delete {topics.journal} too (open changes are lost), then run this command again"
         )
     if journal is not None and journal.partitions < count:
         raise TopicsError(
             f"{topics.changes} has {count} partitions and {topics.journal} {journal.partitions}: courses may have moved "
-            f"to other partitions. `coursesyncd topics grow --partitions {count}` looks whether that is safe, and does it"
+            f"to other partitions. `coursesyncd topics grow --partitions {count}` checks whether adding partitions is safe, and adds them"
         )
     own = {topics.journal: JOURNAL, topics.dead_letters: DEAD_LETTERS}
     for name in topics.names:
@@ -118,18 +117,18 @@ def topics_group() -> None:
 @click.option(
     "--partitions",
     type=click.IntRange(1, 10_000),
-    help=f"Partitions of the input, where it is missing; of the others too. Default: {PARTITIONS_DEFAULT}.",
+    help=f"Partitions of a new input topic, and of the others. Default: {PARTITIONS_DEFAULT}.",
 )
 @click.option(
     "--replication-factor",
     type=click.IntRange(1, 32),
-    help="Replicas of the topics that are made; 3 in production. Default: the broker's.",
+    help="Replicas of new topics; 3 in production. Default: the broker's.",
 )
 def create(*, config_file: Path | None, partitions: int | None, replication_factor: int | None) -> None:
-    """Make the topics right.
+    """Create missing topics and correct their settings.
 
-    Creates those that are missing, and corrects journal and dead letters. What exists of the input and
-    of the results is left as it is. May be run as often as you like.
+    Corrects the settings of journal and dead letters. Existing input and results topics are left unchanged. Running it
+    again is safe.
     """
     settings = settings_or_exit(config_file, unneeded=frozenset({"kombo"}))
     topics = settings.topics
@@ -146,7 +145,7 @@ def create(*, config_file: Path | None, partitions: int | None, replication_fact
 def carry_out(
     admin: Admin, topics: Topics, *, partitions: int | None, replication_factor: int | None
 ) -> None:
-    """Plan, do, and print a line for each topic.
+    """Plan and carry out the steps, and print a line for each topic.
 
     Raises:
         LogError: the cluster did not answer, or refused.
@@ -169,11 +168,11 @@ def _create(admin: Admin, topic: NewTopic) -> None:
             raise
         replicas = topic.replication_factor or "its default number of"
         raise TopicsError(
-            f"{topic.name} was not made: the cluster has too few brokers for {replicas} replicas. Start more, or give a "
-            f"smaller --replication-factor (less than {REPLICAS_SAFE} is not for production)"
+            f"{topic.name} was not created: the cluster has too few brokers for {replicas} replicas. Start more brokers, or "
+            f"use a smaller --replication-factor (not below {REPLICAS_SAFE} in production)"
         ) from None
     settings = ", ".join(f"{name}={value}" for name, value in topic.configs.items())
-    click.echo(f"{topic.name}: made, partitions={topic.partitions}{', ' if settings else ''}{settings}")
+    click.echo(f"{topic.name}: created, partitions={topic.partitions}{', ' if settings else ''}{settings}")
 
 
 def _change(admin: Admin, change: TopicStep) -> None:
@@ -181,4 +180,4 @@ def _change(admin: Admin, change: TopicStep) -> None:
     if change.configs:
         admin.ask(lambda client: alter_topic(client, change.name, change.configs))
         told += [f"{name}={value} (was {change.was[name]})" for name, value in change.configs.items()]
-    click.echo(f"{change.name}: {', '.join(told) if told else 'exists, left as it is'}")
+    click.echo(f"{change.name}: {', '.join(told) if told else 'exists, left unchanged'}")

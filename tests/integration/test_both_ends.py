@@ -231,7 +231,7 @@ def test_results_tells_a_foreign_record_and_goes_on(
         publisher.send(None, b"hello")
     done = run(results, "--bootstrap-servers", kafka_bootstrap, "--topic", some_results.results)
     assert done.exit_code == 0
-    assert "is no result" in done.stderr
+    assert "is not a result" in done.stderr
     assert "3 results" in done.stdout
 
 

@@ -63,7 +63,7 @@ def test_from_nothing_to_all_right(environ, topic_names):
 
     made = run(topics_group, "create", "--partitions", "3", environ=environ)
     assert made.exit_code == 0, made.output
-    assert f"{topic_names.journal}: made, partitions=3, cleanup.policy=compact" in made.output
+    assert f"{topic_names.journal}: created, partitions=3, cleanup.policy=compact" in made.output
 
     after = run(check, environ=environ)
     assert after.exit_code == 0, after.output
@@ -75,7 +75,7 @@ def test_from_nothing_to_all_right(environ, topic_names):
 
     again = run(topics_group, "create", environ=environ)
     assert again.exit_code == 0, again.output
-    assert again.output.count("exists, left as it is") == 4
+    assert again.output.count("exists, left unchanged") == 4
 
 
 def test_what_is_wrong_is_corrected_and_the_publishers_topics_are_left(environ, topic_names, admin):
@@ -135,7 +135,7 @@ def test_more_replicas_than_brokers_are_refused_in_a_sentence(environ, topic_nam
     done = run(topics_group, "create", "--replication-factor", "32", environ=environ)
     assert done.exit_code == 1
     assert (
-        f"Error: {topic_names.changes} was not made: the cluster has too few brokers for 32 replicas"
+        f"Error: {topic_names.changes} was not created: the cluster has too few brokers for 32 replicas"
         in done.output
     )
     assert len(done.output) < 300, "no protocol dump"
@@ -158,7 +158,7 @@ def test_without_broker_and_api_both_are_told(environ):
     done = run(check, environ=environ)
     assert done.exit_code == 1
     assert f"WRONG   kafka: 127.0.0.1:{first} (PLAINTEXT)" in done.output
-    assert "see that a broker listens there" in done.output
+    assert "check that a broker listens there" in done.output
     assert f"WRONG   API: http://127.0.0.1:{second}/v1: no answer" in done.output
 
 

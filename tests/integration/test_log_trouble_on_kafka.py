@@ -39,10 +39,10 @@ async def test_deleted_records_block_their_partition_and_skip_gets_it_out(site: 
         assert daemon.health.partitions[0].state is PartitionState.BLOCKED
 
         done = await site.run_when_at_rest("skip", "--partition", "0", "--yes")
-        assert "partition 0 goes on at offset 4" in done.output
+        assert "partition 0 continues at offset 4" in done.output
         assert await daemon.results(4) == [(0, 0), (0, 1), (0, 4), (1, 0)]
         again = await site.run("skip", "--partition", "0", "--yes")
-        answers = ("Nothing to do", "read on meanwhile", "was quicker")
+        answers = ("Nothing to do", "has continued to read it", "took it over")
         assert any(answer in again.output for answer in answers), again.output
 
 
@@ -81,7 +81,7 @@ async def test_topics_grow_under_a_running_daemon(site: Site) -> None:
         await site.publish(0, "a", "b")
         await daemon.results(2)
         dry = await site.run_when_at_rest("topics", "grow", "--partitions", "4", "--dry-run")
-        assert f"{site.names.changes}: 2 partitions become 4" in dry.output
+        assert f"{site.names.changes}: 2 partitions, to be 4" in dry.output
         await site.run_when_at_rest("topics", "grow", "--partitions", "4", "--yes")
         again = await site.run("topics", "grow", "--partitions", "4", "--yes")
         assert "Nothing to do" in again.output
@@ -104,9 +104,9 @@ async def test_partitions_that_were_added_by_hand_are_noticed_drained_and_taken_
         assert "has no journal" in await daemon.blocked(2)
         refused = await site.run("topics", "grow", "--partitions", "3", "--yes")
         assert refused.exit_code == 1
-        assert "partition 0: records from offset 1 on are not read yet" in refused.output
+        assert "partition 0: records from offset 1 are not read yet" in refused.output
         done = await site.run_when_at_rest("skip", "--partition", "0", "--yes")
-        assert "no record is left out" in done.output
+        assert "no record is skipped" in done.output
         await daemon.results(2)
         await site.publish(2, "c")
         await site.run_when_at_rest("topics", "grow", "--partitions", "3", "--yes")

@@ -131,7 +131,7 @@ def test_poison_blocks_its_partitions_and_nothing_else_and_skip_leads_out(stack:
         dry = coursesyncd(stack, *command.split(), "--dry-run")
         assert "up to 1 records (1 to 1) never get a result" in dry.stdout
         done = coursesyncd(stack, *command.split(), "--yes")
-        assert f"Done: partition {partition} goes on at offset 2" in done.stdout, done.stderr
+        assert f"Done: partition {partition} continues at offset 2" in done.stdout, done.stderr
     good |= more | behind
     wait_until(lambda: ended(stack).keys() >= good | rejected, "a result of each change that can be read")
     assert ended(stack).keys() == good | rejected

@@ -56,9 +56,9 @@ async def test_the_daemon_goes_on_in_all_partitions_by_itself() -> None:
         await settled(world)
         said = await run(world, 4)
         assert said == [
-            "course-sync-journal: 2 partitions become 4",
-            "course-changes: 2 partitions become 4",
-            "course-sync-journal: the position records of partitions 0, 1, 2, 3 say 4",
+            "course-sync-journal: 2 partitions, to be 4",
+            "course-changes: 2 partitions, to be 4",
+            "course-sync-journal: the position records of partitions 0, 1, 2, 3 are set to 4",
         ]
         world.publish(3, "new")  # before any replica has seen the partition, and it starts at `latest`
         await world.until(lambda: len(world.results()) == 6, "results from the new partition")
@@ -75,7 +75,7 @@ async def test_not_while_anything_is_unread_or_under_way() -> None:
         await world.stop()
         world.publish(1, "b")
         with pytest.raises(
-            RepairError, match=r"partition 0: 1 open batches; partition 1: records from offset 0 on"
+            RepairError, match=r"partition 0: 1 open batches; partition 1: records from offset 0"
         ):
             await run(world, 3)
         assert world.cluster.partition_count(world.topics.changes) == 2
@@ -181,7 +181,7 @@ async def test_an_input_that_was_grown_by_hand_is_drained_by_skip_and_then_taken
         await world.start()
         await world.blocked(0)
         await world.blocked(2)
-        with pytest.raises(RepairError, match="partition 0: records from offset 2 on are not read yet"):
+        with pytest.raises(RepairError, match="partition 0: records from offset 2 are not read yet"):
             await run(world, 3)
 
         await skip(world, 0)

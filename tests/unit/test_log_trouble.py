@@ -131,7 +131,7 @@ async def test_a_journal_without_position_is_not_taken_for_a_first_start() -> No
         sentence = await world.blocked(0)
         assert "holds no position, yet the consumer group has read course-changes up to offset 3" in sentence
         assert "coursesyncd skip --partition 0 --to OFFSET" in sentence
-        with pytest.raises(RepairError, match="cannot say where to go on"):
+        with pytest.raises(RepairError, match="cannot say where to continue"):
             await skip(world, 0)
         await skip(world, 0, 3)
         await world.running(0)
@@ -382,7 +382,7 @@ async def test_skip_never_reads_twice_and_changes_nothing_of_what_is_under_way()
         before = world.fold(0)
         world.publish(0, "de")
         said = await skip(world, 0, "latest")
-        assert "under way 1 open batches; goes on" in said
+        assert "under way 1 open batches; continues" in said
         after = world.fold(0)
         assert after.batches.keys() == before.batches.keys()
         assert before.position is not None
@@ -400,7 +400,7 @@ async def test_skip_finds_out_that_a_replica_reads_on() -> None:
         found = await look(world.bystander, 0, world.topics)
         await read(world, 0, "d")
         assert found.position is not None
-        with pytest.raises(RepairError, match="a replica has read on meanwhile"):
+        with pytest.raises(RepairError, match="a replica has continued to read it"):
             await renew(world.bystander, found, found.position, world.topics)
         await read(world, 0, "e")  # it was fenced for nothing, and goes on
 
@@ -443,7 +443,7 @@ async def test_a_replica_that_is_quicker_each_time_is_told_and_nothing_is_writte
         found = await look(world.bystander, 0, world.topics)
         assert found.position is not None
         renewed = msgspec.structs.replace(found.position, partitions=7)
-        with pytest.raises(LogError, match="partition 0: the replica that holds it was quicker 5 times"):
+        with pytest.raises(LogError, match="partition 0: another replica took it over 5 times in a row"):
             await renew(Overtaken(world, 99), found, renewed, world.topics)  # type: ignore[arg-type]
         assert world.fold(0).position == found.position
 

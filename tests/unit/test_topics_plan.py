@@ -101,7 +101,7 @@ def test_a_journal_with_more_partitions_needs_the_operator():
 
 
 def test_partitions_of_an_existing_input_are_not_changed():
-    with pytest.raises(TopicsError, match="exists with 6 partitions, and --partitions says 12"):
+    with pytest.raises(TopicsError, match="exists with 6 partitions, but --partitions is 12"):
         planned(facts(), partitions=12)
     assert planned(facts(), partitions=6)
 

@@ -1,8 +1,8 @@
-"""``coursesyncd end-transaction``: ends a transaction of coursesyncd that the brokers have forgotten to end.
+"""``coursesyncd end-transaction``: ends a hanging transaction of coursesyncd, which no broker will end any more.
 
-It hangs in the journal, so that the partition cannot be restored. `kafka-transactions.sh` can only abort it, which is
-wrong where its results were committed: the journal would forget that they were. Here the traces decide
-(`daemon.commands.repair.evidence`), and the end that is missing is written, wherever it is missing.
+It hangs in the journal, so the partition cannot be restored. `kafka-transactions.sh` can only abort it, which is wrong if
+its results were committed: the journal would not contain them. This command finds out how the transaction was decided
+(`daemon.commands.repair.evidence`) and writes the missing end markers.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from daemon.runtime import trouble
 _RUNBOOK = f"{trouble.RUNBOOK}#stuck-transaction"
 
 _CLOCK_SLACK_MS = 60_000
-"""A step's results are stamped by the clock that stamped its journal records, moments later."""
+"""The same clock stamps the journal records of a step and, moments later, its results."""
 _RECORDS_MAX = 500
-"""In one read."""
+"""Maximum number of records in one read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
     parts: tuple[OpenTransaction, ...]
-    """The journal's is the last: as long as it hangs, an end that was interrupted can be taken up."""
+    """The journal's part is last: while it hangs, an interrupted command can be repeated."""
     records: int
-    """Of the journal, in it."""
+    """The number of journal records in the transaction."""
     outcome: TransactionEnd
     why: str
 
@@ -65,7 +65,7 @@ _decode_result = msgspec.json.Decoder(_Result).decode
 
 
 class Cluster:
-    """What is asked of Kafka. Methods block."""
+    """The requests to Kafka. Methods block."""
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
@@ -76,7 +76,7 @@ class Cluster:
         return self._admin.ask(lambda client: hanging.open_transactions(client, wanted))
 
     def coordinated(self, part: OpenTransaction) -> str | None:
-        """Whose id it is, as `hanging.coordinated`, of what is open in a journal."""
+        """As `hanging.coordinated`, for an open transaction of a journal."""
         own_id = transactional_id(part.topic, part.partition)
         return self._admin.ask(lambda client: hanging.coordinated(client, part.producer_id, own_id))
 
@@ -91,11 +91,11 @@ class Cluster:
         return range(count)
 
     def offsets(self, topic: str, partition: int) -> tuple[int, int]:
-        """Earliest and end offset, as `admin.offsets`."""
+        """Earliest and end offset; see `admin.offsets`."""
         return self._admin.ask(lambda client: admin.offsets(client, topic, partition))
 
     def offset_at(self, topic: str, partition: int, timestamp: int) -> int | None:
-        """Of the first record of that time (ms) or later; None when there is none."""
+        """The offset of the first record with at least this timestamp (ms); None if there is none."""
         return self._admin.ask(lambda client: admin.offset_at(client, topic, partition, timestamp))
 
     def topic_id(self, topic: str) -> str | None:
@@ -104,7 +104,7 @@ class Cluster:
     def records(
         self, topic: str, partition: int, start: int, end: int, *, undecided: bool = False
     ) -> Iterator[Record]:
-        """Raises HeldBackError where a transaction stays open before the end, unless what is open is wanted too."""
+        """Raises HeldBackError if a transaction stays open before the end, unless `undecided` records are requested."""
         reader = PartitionReader(self._clients, topic, partition, undecided=undecided)
         with closing(reader):
             while start < end:
@@ -116,10 +116,10 @@ class Cluster:
 
 
 def examine(cluster: Cluster, topics: Topics, partition: int) -> Diagnosis | None:
-    """What hangs in a partition of the journal, and how it has to end; None when nothing is open.
+    """The hanging transaction of a journal partition and how it must end; None if no transaction is open.
 
     Raises:
-        RepairError: it does not hang, is not coursesyncd's, or the traces do not tell.
+        RepairError: it does not hang, is not coursesyncd's, or the evidence is not sufficient.
         LogError: Kafka did not answer.
     """
     if partition not in cluster.partitions(topics.journal):
@@ -136,7 +136,7 @@ def examine(cluster: Cluster, topics: Topics, partition: int) -> Diagnosis | Non
         outcome, why = decided(evidence)
     except UndecidedError as error:
         raise RepairError(
-            f"it cannot be told how it was decided: {error}. Nothing was changed; see {_RUNBOOK}"
+            f"cannot determine how the transaction was decided: {error}. Nothing was changed; see {_RUNBOOK}"
         ) from None
     parts = (*_parts(cluster, part, topics.dead_letters), *results, part)
     return Diagnosis(parts, len(tail), outcome, why)
@@ -146,19 +146,19 @@ def _refuse_what_is_at_work(cluster: Cluster, opened: list[OpenTransaction]) -> 
     first = opened[0]
     if len({part.producer_id for part in opened}) > 1:
         raise RepairError(
-            f"{first.topic} partition {first.partition} is written by {len(opened)} producers at once, so by something "
-            f"besides coursesyncd. Take its rights to write there away, and end its transactions first: {_RUNBOOK}"
+            f"{first.topic} partition {first.partition} has open transactions of {len(opened)} producers, so something besides "
+            f"coursesyncd writes to it. Revoke its right to write there and end its transactions first: {_RUNBOOK}"
         )
     at_work = cluster.coordinated(first)
     if at_work is not None:
         raise RepairError(
-            f"what is open in {first} does not hang: its coordinator will end it (transactional id {at_work}), "
-            f"at its time-out at the latest. Try it again in a minute; {_RUNBOOK}"
+            f"the transaction in {first} does not hang: its coordinator will end it (transactional id {at_work}), "
+            f"at the latest when it times out. Try again in a minute; {_RUNBOOK}"
         )
 
 
 def _folds(cluster: Cluster, part: OpenTransaction) -> tuple[Fold, Fold, list[Record]]:
-    """Of the journal, without the transaction and with it; and the transaction's records."""
+    """The folds of the journal without and with the transaction, and the records of the transaction."""
     earliest, end = cluster.offsets(part.topic, part.partition)
     tail = list(cluster.records(part.topic, part.partition, part.start_offset, end, undecided=True))
     before, after = Fold(), Fold()
@@ -170,14 +170,14 @@ def _folds(cluster: Cluster, part: OpenTransaction) -> tuple[Fold, Fold, list[Re
             after.apply(record.offset, record.key, record.value)
     except JournalError as error:
         raise RepairError(
-            f"what hangs in {part} is not coursesyncd's: {error}. `kafka-transactions.sh --bootstrap-server … abort "
+            f"the transaction in {part} is not coursesyncd's: {error}. `kafka-transactions.sh --bootstrap-server … abort "
             f"--topic {part.topic} --partition {part.partition} --start-offset {part.start_offset}` ends it; {_RUNBOOK}"
         ) from error
     return before, after, tail
 
 
 def _parts(cluster: Cluster, part: OpenTransaction, topic: str) -> list[OpenTransaction]:
-    """What the same producer has open in another topic."""
+    """The open transactions of the same producer in another topic."""
     opened = cluster.open_transactions(topic, cluster.partitions(topic))
     return [other for other in opened if other.producer_id == part.producer_id]
 
@@ -204,7 +204,7 @@ def _evidence(
         if start is None:
             continue
         if start == earliest > 0:
-            gone.append(f"older records of {topics.results} partition {number} are deleted already")
+            gone.append(f"older records of {topics.results} partition {number} have been deleted")
         for other in results:
             if other.partition == number:
                 pieces = cluster.records(topics.results, number, other.start_offset, end, undecided=True)
@@ -214,7 +214,7 @@ def _evidence(
             visible |= _resolved_by(cluster.records(topics.results, number, start, end), part.partition)
         except HeldBackError as error:
             gone.append(
-                f"another transaction is open in {error.topic} partition {error.partition}, end it first"
+                f"another transaction is open in {error.topic} partition {error.partition}; end it first"
             )
     return Evidence(resolved, resolved & visible, resolved & hangs, tuple(gone))
 
@@ -222,19 +222,19 @@ def _evidence(
 def _read_in_it(
     cluster: Cluster, topics: Topics, partition: int, before: Position | None, after: Position | None
 ) -> tuple[set[int], list[str]]:
-    """The offsets of the changes that were read in the transaction, and what of them is deleted, in words."""
+    """The offsets of the changes that the transaction has read, and descriptions of the deleted ones."""
     if after is None:
-        raise RepairError(f"{topics.journal} partition {partition} holds no position; {_RUNBOOK}")
+        raise RepairError(f"{topics.journal} partition {partition} has no position; {_RUNBOOK}")
     if cluster.topic_id(topics.changes) != after.topic_id:
         raise RepairError(
-            f"{topics.changes} was deleted and created again after it, so what was read cannot be told; {_RUNBOOK}"
+            f"{topics.changes} was deleted and created again after it, so the changes that it read are unknown; {_RUNBOOK}"
         )
     earliest, _ = cluster.offsets(topics.changes, partition)
     start = earliest if before is None else before.next_offset
     gone = []
     if start < earliest:
         gone.append(
-            f"the records {start} to {earliest - 1} of {topics.changes} partition {partition} are deleted"
+            f"the records {start} to {earliest - 1} of {topics.changes} partition {partition} have been deleted"
         )
         start = earliest
     read = cluster.records(topics.changes, partition, start, after.next_offset)
@@ -242,13 +242,13 @@ def _read_in_it(
 
 
 def _resolved_by(records: Iterator[Record], partition: int) -> set[int]:
-    """Offsets of the changes of an input partition whose results are among these records."""
+    """The offsets of changes of an input partition whose results are among these records."""
     found = set()
     for record in records:
         try:
             result = _decode_result(record.value or b"")
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            continue  # of somebody else
+            continue  # not a result of coursesyncd
         if result.type == "course.sync.resolved" and result.data.change.partition == partition:
             found.add(result.data.change.offset)
     return found
@@ -257,13 +257,13 @@ def _resolved_by(records: Iterator[Record], partition: int) -> set[int]:
 @click.command(name="end-transaction")
 @config_option
 @click.option("--partition", type=click.IntRange(0), required=True, help="Partition of the journal.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
 def end_transaction(*, config_file: Path | None, partition: int, dry_run: bool, yes: bool) -> None:
-    """End a transaction that hangs in the journal, as it was decided.
+    """End a hanging transaction in the journal, as it was decided.
 
-    Only one that is coursesyncd's own and that no broker will end any more. Its results tell whether it was
-    committed. Needs the right to ClusterAction.
+    The transaction must be coursesyncd's own, and one that no broker will end any more. Its results show whether it
+    was committed. Requires the right to ClusterAction.
     """
     settings = settings_or_exit(config_file, unneeded=frozenset({"kombo"}))
     try:
@@ -276,16 +276,16 @@ def end_transaction(*, config_file: Path | None, partition: int, dry_run: bool, 
                 return
             for line in told(finding):
                 click.echo(line)
-            if confirmed("End it so?", yes=yes, dry_run=dry_run):
+            if confirmed("End it this way?", yes=yes, dry_run=dry_run):
                 for part in finding.parts:
                     cluster.end(part, finding.outcome)
-                click.echo(f"Done. Partition {partition} is restored within a minute.")
+                click.echo(f"Done. Partition {partition} will be restored within a minute.")
     except (LogError, RepairError) as error:
         raise click.ClickException(str(error)) from None
 
 
 def told(finding: Diagnosis) -> Iterator[str]:
-    """What a person must know before the answer."""
+    """What the operator must know before answering."""
     part = finding.parts[-1]
     yield f"hangs     {part}: {finding.records} records of producer {part.producer_id}, epoch {part.producer_epoch}"
     yield from (f"          {other}" for other in finding.parts[:-1])

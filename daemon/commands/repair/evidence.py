@@ -1,8 +1,7 @@
-"""How a transaction of coursesyncd that hangs was decided, from the traces that it has left. Pure.
+"""Determines from the evidence in the topics how a hanging transaction of coursesyncd was decided. Pure.
 
-A step of a shard is one transaction: position, journal records and results, together or not at all (R2). When the
-brokers have forgotten to end it on the journal's partition, the results tell how its coordinator had decided: readers
-see them, or they were aborted.
+A step of a shard is one atomic transaction of position, journal records and results (R2). If the brokers have not ended it
+on the journal partition, the results show the decision of its coordinator: they are visible, or they were aborted.
 """
 
 from __future__ import annotations
@@ -19,63 +18,63 @@ class TransactionEnd(StrEnum):
 
 
 class UndecidedError(Exception):
-    """The traces do not tell. The message says which are missing."""
+    """The evidence is not sufficient. The message says what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """By their offsets in the input, the changes to which the step has given a result; and where these results are."""
+    """The changes that the step has resolved, by input offset, and where their results are."""
 
     resolved: frozenset[int]
     visible: frozenset[int]
-    """Those whose result readers of committed records see."""
+    """The changes whose result is visible to readers of committed records."""
     hanging: frozenset[int]
-    """Those whose result hangs as the journal does: nobody has seen it yet."""
+    """The changes whose result hangs like the journal, so nobody has seen it yet."""
     gone: tuple[str, ...] = ()
-    """What could have held more traces and is deleted, in words."""
+    """Descriptions of deleted records that could have been evidence."""
 
 
 def unresolved(fold: Fold) -> frozenset[int]:
-    """The offsets of the changes that have no result yet. A timed-out task that is still watched has had them."""
+    """The offsets of changes without a result. The changes of a watched, timed-out task have a result."""
     waiting = (wait.item.offset for wait in fold.waits.values())
     sealed = (item.offset for batch in fold.batches.values() for item in batch.sealed.items)
     return frozenset((*waiting, *sealed))
 
 
 def decided(evidence: Evidence) -> tuple[TransactionEnd, str]:
-    """How the transaction has to end everywhere, and why, in words.
+    """How the transaction must end on all partitions, and why.
 
-    * A result that readers see: it was committed.
-    * Results that nobody sees although their partitions are in order: it was aborted.
-    * Nothing that anybody could have seen (no results, or all of them hang too): both ends are consistent. It is
-      committed, since the daemon may have been told so, and have sent what it had sealed: forgetting that could let
-      two submissions of one course be open.
+    * A result is visible: it was committed.
+    * Results are missing although nothing hangs or was deleted on their partitions: it was aborted.
+    * Nothing could have been seen (there are no results, or all of them hang too): both ends are consistent. It is
+      committed, because the daemon may have received the acknowledgement and sent the batches that it sealed.
+      Forgetting those could open two submissions of one course.
 
     Raises:
-        UndecidedError: results are missing, and they may have been deleted.
+        UndecidedError: results are missing, but they may have been deleted.
     """
     count = len(evidence.resolved)
     if evidence.visible:
         return (
             TransactionEnd.COMMIT,
-            f"of its {count} results readers see {len(evidence.visible)}: it was committed",
+            f"{len(evidence.visible)} of its {count} results are visible: it was committed",
         )
     if not evidence.resolved:
         if evidence.gone:
             raise UndecidedError("; ".join(evidence.gone))
         return (
             TransactionEnd.COMMIT,
-            "it has no results, so nobody could see it: what the daemon has sealed in it is kept",
+            "it has no results, so nobody could see it: the batches that the daemon sealed in it are kept",
         )
     if evidence.resolved <= evidence.hanging:
         return (
             TransactionEnd.COMMIT,
-            f"all its {count} results hang as well, so nobody has seen them: they are kept together",
+            f"all of its {count} results hang too, so nobody has seen them: they are kept together",
         )
     if evidence.gone:
         raise UndecidedError("; ".join(evidence.gone))
     missing = len(evidence.resolved - evidence.hanging)
     return (
         TransactionEnd.ABORT,
-        f"of its {count} results {missing} are not there: it was aborted, the changes come again",
+        f"{missing} of its {count} results are missing: it was aborted, and its changes are read again",
     )

@@ -1,16 +1,16 @@
-"""``coursesyncd topics grow``: more partitions of the input and of the journal, without losing the order.
+"""``coursesyncd topics grow``: adds partitions to the input and the journal without losing the order.
 
-More partitions hash every key anew: the next change of a course comes in another partition, while its last
-one may still be under way in the old one. So it is only done when nothing is: all partitions are read to
-their ends, and nothing waits, is open or is watched. In this order, each step a no-op when it was done::
+With more partitions every key hashes differently: the next change of a course arrives in another partition while its last
+one may still be open in the old one. So partitions are added only when nothing is open: all partitions are read to
+their ends, and nothing waits, is open or is watched. The steps, each of them idempotent::
 
     1  the journal has N partitions
-    2  each new journal partition begins at offset 0, with the *old* count: so it is blocked
+    2  each new journal partition starts at offset 0 with the *old* count, so it is blocked
     3  the input has N partitions
-    4  all is looked at again; the position records of the old partitions, then of the new ones, say N
+    4  everything is checked again; the position records of the old partitions, then of the new ones, are set to N
 
-A crash between any two leaves partitions that stand still and say so, and running it again finishes. What is
-published between two looks is found by the second: then step 4 waits until it has been read.
+After a crash between two steps, the affected partitions are blocked and report it; running the command again completes the
+change. Records that are published between the two checks are found by the second; step 4 then waits until they are read.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from daemon.log.kafka.topic_settings import add_partitions
 from daemon.log.port import Bystander, LogError, Topics, UnreadableError
 
 VISIBLE_WITHIN = 30.0
-"""Seconds after which all brokers know of new partitions."""
+"""Seconds within which all brokers must know new partitions."""
 
 AddPartitions = Callable[[str, int], Any]
-"""Lets a topic have so many partitions in all."""
+"""Increases the number of partitions of a topic to a total."""
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """All partitions of the input, and those that only the journal has yet."""
+    """The state of all partitions of the input and of those that only the journal has so far."""
 
     looks: Mapping[int, Look]
     input_partitions: int
@@ -55,7 +55,7 @@ class Survey:
     topics: Topics
 
     def is_new(self, number: int) -> bool:
-        """Whether it came with a growth that is not finished: no change that was published before is in it."""
+        """Whether an unfinished growth added the partition. It then contains no change that was published before."""
         position = self.looks[number].position
         if position is not None:
             return position.partitions <= number
@@ -64,11 +64,11 @@ class Survey:
 
     @property
     def has_begun(self) -> bool:
-        """Some partition was started; otherwise new ones start as the others will."""
+        """Whether any partition has a position. If not, new partitions start like all others."""
         return any(at.position is not None for at in self.looks.values())
 
     def is_stale(self, number: int, partitions: int) -> bool:
-        """Whether its position record has to be written."""
+        """Whether its position record must be rewritten."""
         at = self.looks.get(number)
         if at is not None and at.position is not None:
             return at.position.partitions != partitions
@@ -84,11 +84,11 @@ class Survey:
 
 
 async def survey(log: Bystander, topics: Topics) -> Survey:
-    """Look at everything, without disturbing anybody.
+    """Inspect all partitions without disturbing their owners.
 
     Raises:
         RepairError: a journal cannot be read.
-        LogError: the log does not answer.
+        LogError: Kafka did not answer.
     """
     facts = await log.input_facts(0)
     looks: dict[int, Look] = {}
@@ -101,7 +101,7 @@ async def survey(log: Bystander, topics: Topics) -> Survey:
 
 
 async def unrest(log: Bystander, found: Survey) -> list[str]:
-    """What is not quiescent in the old partitions, a line each."""
+    """One line for each old partition that is not quiescent."""
     whys = [(at.partition, await _unrest(log, at)) for at in found.old]
     return [f"partition {number}: {why}" for number, why in whys if why is not None]
 
@@ -111,43 +111,43 @@ async def _unrest(log: Bystander, at: Look) -> str | None:
     if at.under_way is not None:
         return at.under_way
     if position is None and facts.group_offset is not None:
-        return "its journal holds no position (see `coursesyncd skip`)"
+        return "its journal has no position (see `coursesyncd skip`)"
     if position is not None and position.topic_id != facts.topic_id:
-        return "the journal is that of another topic (see `coursesyncd skip`)"
+        return "its journal belongs to another topic (see `coursesyncd skip`)"
     offset = facts.earliest if position is None else position.next_offset
     if not facts.earliest <= offset <= facts.latest:
         return f"offset {offset} cannot be read (see `coursesyncd skip`)"
     if facts.stable < facts.latest:
         return "a transaction of a publisher is open"
-    # The offsets alone do not tell: the end of a transaction takes one, and so does what was aborted.
+    # Offsets alone are not enough: transaction markers and aborted records use offsets too.
     try:
         unread = await log.next_record(at.partition, offset)
     except UnreadableError as error:
         return f"{error} (see `coursesyncd skip`)"
-    return None if unread is None else f"records from offset {unread} on are not read yet"
+    return None if unread is None else f"records from offset {unread} are not read yet"
 
 
 def steps(found: Survey, partitions: int) -> list[str]:
-    """What is to be done, in words; empty when all is done.
+    """Descriptions of the remaining steps; empty if there are none.
 
     Raises:
-        RepairError: partitions cannot be taken away.
+        RepairError: partitions cannot be removed.
     """
     topics = found.topics
     most = max(found.input_partitions, found.journal_partitions)
     if partitions < most:
         raise RepairError(
             f"{topics.changes} has {found.input_partitions} partitions and {topics.journal} {found.journal_partitions}: "
-            f"partitions cannot be taken away, so --partitions must be at least {most}"
+            f"partitions cannot be removed, so --partitions must be at least {most}"
         )
     said = []
     if found.journal_partitions < partitions:
-        said.append(f"{topics.journal}: {found.journal_partitions} partitions become {partitions}")
+        said.append(f"{topics.journal}: {found.journal_partitions} partitions, to be {partitions}")
     if found.input_partitions < partitions:
-        said.append(f"{topics.changes}: {found.input_partitions} partitions become {partitions}")
+        said.append(f"{topics.changes}: {found.input_partitions} partitions, to be {partitions}")
     if stale := [number for number in range(partitions) if found.is_stale(number, partitions)]:
         numbers = ", ".join(map(str, stale))
-        said.append(f"{topics.journal}: the position records of partitions {numbers} say {partitions}")
+        said.append(f"{topics.journal}: the position records of partitions {numbers} are set to {partitions}")
     return said
 
 
@@ -157,8 +157,8 @@ async def grow(
     """Carry out the steps. The old partitions of `found` must be quiescent.
 
     Raises:
-        RepairError: something came in between; run it again when that has been read.
-        LogError: the log did not answer; run it again.
+        RepairError: records were published in the meantime; run it again when they have been read.
+        LogError: Kafka did not answer; run it again.
     """
     topics = found.topics
     counts = [at.position.partitions for at in found.looks.values() if at.position is not None]
@@ -176,8 +176,8 @@ async def grow(
 
 
 async def _begin(log: Bystander, number: int, began: int, topics: Topics, now: Now) -> None:
-    """A first position at the start of a new partition, with the old count: it blocks, and nothing is passed
-    over even where `input.start_at` is `latest`.
+    """Write a first position at the start of a new partition with the old count. The partition is then blocked, and no
+    record is skipped even if `input.start_at` is `latest`.
     """
     at = await look(log, number, topics)
     if at.position is None:
@@ -188,10 +188,10 @@ async def _renew_all(log: Bystander, topics: Topics, partitions: int) -> None:
     found = await survey(log, topics)
     if said := await unrest(log, found):
         raise RepairError(
-            "records came in meanwhile: "
+            "records were published in the meantime: "
             + "; ".join(said)
             + ". With the publishers paused, `coursesyncd skip "
-            "--partition P` lets each of these partitions read them; then run this again"
+            "--partition P` makes each of these partitions read them. Then run this command again"
         )
     looks = (*found.old, *found.new)
     base = max((at.position.api_floor for at in looks if at.position is not None), default=0)
@@ -204,7 +204,7 @@ async def _renew_all(log: Bystander, topics: Topics, partitions: int) -> None:
 
 
 def newest_floors(looks: Iterable[Look]) -> dict[str, Floor]:
-    """R14: a course that moves to another partition finds there the floor that it had."""
+    """R14: a course that moves to another partition keeps its floor."""
     newest: dict[str, Floor] = {}
     for at in looks:
         for integration_id, floor in at.fold.floors.items():
@@ -226,15 +226,15 @@ async def _visible(log: Bystander, partitions: int, *, of_journal: bool) -> None
 @click.command(name="grow")
 @config_option
 @click.option(
-    "--partitions", type=click.IntRange(1, 10_000), required=True, help="How many there shall be in all."
+    "--partitions", type=click.IntRange(1, 10_000), required=True, help="The new total number of partitions."
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
 def grow_command(*, config_file: Path | None, partitions: int, dry_run: bool, yes: bool) -> None:
-    """Give the input and the journal more partitions.
+    """Add partitions to the input and the journal.
 
-    Pause the publishers first: courses move to other partitions, so nothing may be unread or under way. The
-    daemon may run. What was interrupted is finished by running it again.
+    Pause the publishers first: courses move to other partitions, so nothing may be unread or open. The daemon may
+    keep running. After an interruption, run the command again to complete it.
     """
     settings = settings_or_exit(config_file, unneeded=frozenset({"kombo"}))
     with asyncio.Runner() as runner:
@@ -271,18 +271,18 @@ def _grow(
     found = runner.run(survey(shell.log, topics))
     to_do = steps(found, partitions)
     if not to_do:
-        click.echo(f"Nothing to do: {partitions} partitions, and the journal says so.")
+        click.echo(f"Nothing to do: both topics have {partitions} partitions, and the journal records it.")
         return
     for line in to_do:
         click.echo(line)
     if said := runner.run(unrest(shell.log, found)):
         raise RepairError(
-            "not now: courses move to other partitions, and these are not at rest:\n  "
+            "not possible now: courses move to other partitions, and these partitions are still busy:\n  "
             + "\n  ".join(said)
-            + "\nPause the publishers and let the daemon finish, then run this again"
+            + "\nPause the publishers, wait until the daemon has finished, then run this command again"
         )
-    click.echo("Every partition is at rest. The publishers must stay paused until this has ended.")
-    if confirmed("Go on?", yes=yes, dry_run=dry_run):
+    click.echo("Every partition is idle. Keep the publishers paused until this command has ended.")
+    if confirmed("Continue?", yes=yes, dry_run=dry_run):
         runner.run(grow(shell.log, shell.add, found, partitions, _now))
         click.echo(f"Done: {topics.changes} and {topics.journal} have {partitions} partitions.")
 

@@ -1,5 +1,5 @@
-"""What the commands that repair a partition share: to look at its journal and its input without disturbing
-its owner, and to write a position record as its owner.
+"""What the repair commands share: inspecting a partition's journal and input without disturbing its owner, and writing a
+position record as its owner.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from daemon.log.port import (
 from daemon.runtime import trouble
 
 FENCED_MAX = 5
-"""Attempts to become a partition's owner. Who owned it comes back only when a heartbeat has confirmed that it still
-holds the partition, which takes longer than what is done here.
+"""Attempts to become a partition's owner. The earlier owner returns only after a heartbeat has confirmed its assignment,
+which takes longer than writing the record.
 """
 
 NO_FLOORS: Mapping[str, Floor] = MappingProxyType({})
 
 
 class RepairError(Exception):
-    """It cannot be done, and nothing of it was. The message says why, and what can be done."""
+    """The repair is not possible, and nothing was changed. The message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One partition as it was found."""
+    """The state of one partition when it was inspected."""
 
     partition: int
     fold: Fold
@@ -53,7 +53,7 @@ class Look:
 
     @property
     def open_offsets(self) -> Iterator[int]:
-        """Those of the changes that are under way: their results are still to come."""
+        """The offsets of open changes, whose results are still to come."""
         fold = self.fold
         yield from (wait.item.offset for wait in fold.waits.values())
         yield from (item.offset for batch in fold.batches.values() for item in batch.sealed.items)
@@ -61,7 +61,7 @@ class Look:
 
     @property
     def under_way(self) -> str | None:
-        """What is under way, in words; None when nothing is."""
+        """A description of the open changes; None if there are none."""
         fold = self.fold
         counts = (
             (len(fold.waits), "waiting"),
@@ -78,7 +78,7 @@ class Look:
 
 
 async def bystander(settings: Settings) -> KafkaLog:
-    """The log, never started: no member of the group. It takes the running loop."""
+    """The log without `start`, so this process does not join the group. Needs a running loop."""
     kafka = settings.kafka
     return KafkaLog(kafka_connection(kafka), settings.topics, kafka.group_id, None, kafka.session_timeout)
 
@@ -88,7 +88,7 @@ async def look(log: Bystander, partition: int, topics: Topics) -> Look:
 
     Raises:
         RepairError: there is no such partition, or its journal cannot be read.
-        LogError: the log does not answer.
+        LogError: Kafka did not answer.
     """
     facts = await log.input_facts(partition)
     if sentence := trouble.without_journal(partition, facts, topics):
@@ -101,15 +101,14 @@ async def look(log: Bystander, partition: int, topics: Topics) -> Look:
 async def renew(
     log: Bystander, seen: Look, position: Position, topics: Topics, floors: Mapping[str, Floor] = NO_FLOORS
 ) -> None:
-    """Become the partition's owner, make sure that its journal is still as it was seen, and write this
-    position record and these floors of integrations; nothing else is touched. Its earlier owner is fenced and
-    restores anew.
+    """Become the partition's owner, check that its position is still as in `seen`, and write this position record and
+    these floors of integrations. Nothing else is changed. The earlier owner is fenced and restores again.
 
-    A replica that opens the partition at the same moment may fence in its turn; then it is tried again.
+    A replica that opens the partition at the same moment may fence this process; then it is retried.
 
     Raises:
-        RepairError: it is not as it was seen.
-        LogError: it did not work, or a replica was quicker each time.
+        RepairError: the position has changed.
+        LogError: Kafka did not answer, or a replica fenced this process each time.
     """
     for _ in range(FENCED_MAX):
         shard_log = await log.open_shard(seen.partition)
@@ -122,8 +121,8 @@ async def renew(
         finally:
             await shard_log.close()
     raise LogError(
-        f"partition {seen.partition}: the replica that holds it was quicker {FENCED_MAX} times; its journal was not "
-        "changed, try it again"
+        f"partition {seen.partition}: another replica took it over {FENCED_MAX} times in a row; its journal was not "
+        "changed. Run the command again"
     )
 
 
@@ -133,7 +132,7 @@ async def _renew(
     fold = await _folded(shard_log.restore(), seen.partition, topics)
     if _read_up_to(fold.position) != _read_up_to(seen.position):
         raise RepairError(
-            f"partition {seen.partition}: a replica has read on meanwhile, so it is not blocked; its journal was not "
+            f"partition {seen.partition}: a replica has continued to read it, so it is not blocked; its journal was not "
             "changed"
         )
     records = [(floor_key(integration_id), encode_value(floor)) for integration_id, floor in floors.items()]
@@ -159,7 +158,7 @@ async def _folded(journal: AsyncIterator[Sequence[Record]], partition: int, topi
 
 
 def confirmed(question: str, *, yes: bool, dry_run: bool) -> bool:
-    """Ask a person before something is changed; who gives `yes` has answered, and a dry run changes nothing."""
+    """Ask before something is changed. `yes` answers the question; a dry run changes nothing."""
     if dry_run:
         click.echo("Nothing was changed: this was a dry run.")
         return False

@@ -1,7 +1,7 @@
-"""``coursesyncd skip``: lets a blocked partition go on at an offset that a person answers for.
+"""``coursesyncd skip``: makes a blocked partition continue at an offset that the operator is responsible for.
 
-It writes one position record, as the partition's owner, and touches nothing else: what is under way goes on.
-It never guesses where records would be lost or doubled; then the person has to name the offset.
+It writes one position record as the partition's owner and changes nothing else. Open changes continue. It never guesses
+an offset that could lose or double records; the operator must then name it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from daemon.log.port import LogError, Topics
 class Plan:
     found: Look
     position: Position
-    """What is to be written."""
+    """The position to be written."""
 
     @property
     def changes_nothing(self) -> bool:
@@ -54,17 +54,17 @@ class _Target(click.ParamType[int | str]):
     "--to",
     "target",
     type=_Target(),
-    help="Where to go on reading. Default: where the journal is, or the first record that is left behind it.",
+    help="Where to continue. Default: the position in the journal, or the first record still available after it.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
 def skip(
     *, config_file: Path | None, partition: int, target: int | str | None, dry_run: bool, yes: bool
 ) -> None:
-    """Let a blocked partition go on at another offset.
+    """Make a blocked partition continue at another offset.
 
-    Says what the journal holds, what the input has and how many records will never get a result, and asks.
-    What is under way goes on. A replica that holds the partition takes it up within seconds.
+    Shows the state of journal and input and how many records will never get a result, and asks for confirmation.
+    Open changes continue. The replica that holds the partition resumes within seconds.
     """
     settings = settings_or_exit(config_file, unneeded=frozenset({"kombo"}))
     topics = settings.topics
@@ -78,11 +78,13 @@ def skip(
                 for line in told(plan, topics):
                     click.echo(line)
                 if plan.changes_nothing:
-                    click.echo("Nothing to do: the journal says so already.")
-                elif confirmed("Go on there?", yes=yes, dry_run=dry_run):
+                    click.echo("Nothing to do: the journal already has this position.")
+                elif confirmed("Continue there?", yes=yes, dry_run=dry_run):
                     runner.run(renew(log, found, plan.position, topics))
                     runner.run(log.commit_group_offset(partition, plan.position.next_offset))
-                    click.echo(f"Done: partition {partition} goes on at offset {plan.position.next_offset}.")
+                    click.echo(
+                        f"Done: partition {partition} continues at offset {plan.position.next_offset}."
+                    )
             finally:
                 runner.run(log.stop())
         except (LogError, RepairError) as error:
@@ -90,10 +92,10 @@ def skip(
 
 
 def plan_skip(found: Look, target: int | str | None, topics: Topics, now: Now) -> Plan:
-    """The position record that lets the partition go on.
+    """The position record with which the partition can continue.
 
     Raises:
-        RepairError: nobody can say where, or going on there would break a promise.
+        RepairError: the offset is unknown, or continuing there would break a guarantee.
     """
     facts, position = found.facts, found.position
     offset = _offset(found, target, topics)
@@ -119,36 +121,36 @@ def _offset(found: Look, target: int | str | None, topics: Topics) -> int:
         case "earliest":
             return facts.earliest
         case "latest":
-            return facts.stable  # what a transaction still holds open may come yet
+            return facts.stable  # records of an open transaction may still be committed
     if position is None or position.topic_id != facts.topic_id or position.next_offset > facts.latest:
-        why = "holds no position" if position is None else "speaks of records that are gone"
+        why = "has no position" if position is None else "refers to records that no longer exist"
         raise RepairError(
-            f"partition {found.partition}: {topics.journal} {why}, so it cannot say where to go on. Say it with "
+            f"partition {found.partition}: {topics.journal} {why}, so it cannot say where to continue. Choose "
             f"--to earliest, --to latest or --to OFFSET; {topics.changes} has {facts.earliest} to {facts.latest}"
         )
     return max(position.next_offset, facts.earliest)
 
 
 def _refuse_to_double(found: Look, offset: int, topics: Topics) -> None:
-    """One change, one result: what was read is not read again, and no two changes have one offset."""
+    """One result per change: nothing is read twice, and no two changes share an offset."""
     facts, position = found.facts, found.position
     same_topic = position is not None and position.topic_id == facts.topic_id
     if position is not None and same_topic and offset < position.next_offset <= facts.latest:
         raise RepairError(
             f"partition {found.partition}: {topics.changes} was read up to offset {position.next_offset}; reading from "
-            f"{offset} again would give changes a second result. To have them sent again, publish them again"
+            f"{offset} again would give changes a second result. To send changes again, publish them again"
         )
     highest = max(found.open_offsets, default=-1)
     if highest >= offset:
         raise RepairError(
-            f"partition {found.partition}: {found.under_way} come from offsets up to {highest}, and reading on at {offset} "
-            f"would give these offsets to other changes. What can be done: --to an offset above {highest}; or give up "
-            f"what is under way: see docs/runbook.md#begin-a-new-journal"
+            f"partition {found.partition}: {found.under_way} come from offsets up to {highest}, and continuing at {offset} "
+            f"would give these offsets to other changes. Choose --to an offset above {highest}, or give up the open "
+            f"changes: see docs/runbook.md#begin-a-new-journal"
         )
 
 
 def told(plan: Plan, topics: Topics) -> Iterator[str]:
-    """What a person must know before the answer."""
+    """What the operator must know before answering."""
     found, facts, position = plan.found, plan.found.facts, plan.found.position
     offset = plan.position.next_offset
     if position is None:
@@ -158,19 +160,19 @@ def told(plan: Plan, topics: Topics) -> Iterator[str]:
             f"journal   {topics.journal} partition {found.partition}: read up to offset {position.next_offset} of a topic "
             f"with {position.partitions} partitions (id {position.topic_id})"
         )
-    yield f"under way {found.under_way or 'nothing'}{'; goes on' if found.under_way else ''}"
+    yield f"under way {found.under_way or 'nothing'}{'; continues' if found.under_way else ''}"
     yield (
         f"input     {topics.changes} partition {found.partition}: offsets {facts.earliest} to {facts.latest} (its end), "
         f"{facts.partitions} partitions (id {facts.topic_id})"
     )
     if facts.group_offset is not None:
         yield f"group     has read up to offset {facts.group_offset}, as known to Kafka"
-    yield f"goes on   at offset {offset}"
+    yield f"continue  at offset {offset}"
     yield from (f"          {line}" for line in _losses(plan))
 
 
 def _losses(plan: Plan) -> Iterator[str]:
-    """Counted by offsets: those of transactions' ends and of what was aborted are among them."""
+    """Counts offsets, including those of transaction markers and aborted records."""
     facts, position, offset = plan.found.facts, plan.found.position, plan.position.next_offset
     if position is not None and position.topic_id == facts.topic_id:
         if offset > position.next_offset:
@@ -179,13 +181,13 @@ def _losses(plan: Plan) -> Iterator[str]:
             if gone > 0:
                 yield f"{gone} of them are deleted already"
         elif offset == position.next_offset:
-            yield "no record is left out"
+            yield "no record is skipped"
         else:
-            yield f"what had been read from offset {offset} on before the log was cut may get a second result"
+            yield f"records that were read from offset {offset} before the log was truncated may get a second result"
     else:
         if position is not None:
-            yield "what was not read of the deleted topic never gets a result"
+            yield "unread records of the deleted topic never get a result"
         if offset > facts.earliest:
-            yield f"up to {offset - facts.earliest} records ({facts.earliest} to {offset - 1}) are not read from here on"
+            yield f"up to {offset - facts.earliest} records ({facts.earliest} to {offset - 1}) are not read"
         if position is None and facts.group_offset is not None and offset < facts.group_offset:
             yield f"those below offset {facts.group_offset} may have a result and get a second one"
