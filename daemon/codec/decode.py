@@ -39,6 +39,7 @@ from daemon.codec.diagnose import (
     excerpt,
     salvaged_ids,
 )
+from daemon.codec.nesting import NESTING_MAX, nested_too_deep
 from daemon.core.model import Change, Error, Rejection, RejectReason
 from daemon.core.upsert import UPSERT
 
@@ -99,6 +100,9 @@ def decode_change(
         if not value.isascii():
             _assert_utf8(value, Ids(change_id, data.integration_id, data.origin_id))
         body = _encode(SubmissionItem(data.origin_id, data.course))
+        # Only what is not in the body, unknown fields, can be nested deeply: mostly there is too little of it.
+        if len(value) - len(body) > NESTING_MAX and nested_too_deep(value):
+            raise _RejectedError(_TOO_DEEP, Ids())
         if len(body) > item_bytes_max:
             diagnosis = Diagnosis(
                 RejectReason.OVERSIZED,
@@ -108,6 +112,8 @@ def decode_change(
             raise _RejectedError(diagnosis, Ids(change_id, data.integration_id, data.origin_id))
     except _RejectedError as rejected:
         diagnosis, ids = rejected.diagnosis, rejected.ids
+        if value is not None and nested_too_deep(value):  # the interpreter may have stopped early
+            diagnosis, ids = _TOO_DEEP, Ids()
         return Rejection(
             offset=offset,
             reason=diagnosis.reason,
@@ -137,6 +143,12 @@ def decode_change(
 _TOMBSTONE = (
     "the record has no value (a tombstone), so it contains no course; publish a change with type "
     "course.upserted"
+)
+
+_TOO_DEEP = Diagnosis(
+    RejectReason.MALFORMED,
+    "the record is nested too deep: its objects and arrays have more than "
+    f"{NESTING_MAX} levels; a course change needs four",
 )
 
 

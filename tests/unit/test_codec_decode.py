@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.codec import decode_change
+from daemon.codec.nesting import NESTING_MAX
 from daemon.codec.schemas import schemas
 from daemon.core.model import Change, Rejection, RejectReason
 from daemon.core.upsert import UPSERT
@@ -127,6 +128,31 @@ def test_a_large_record_with_a_small_course_is_taken():
     assert isinstance(decode(change(attachment="x" * 5_000_000)), Change)
 
 
+def nested(levels):
+    """A change with an unknown field so that the whole record has so many levels."""
+    inside = levels - 1
+    return VALID.replace(b'"id"', b'"x": ' + b"[" * inside + b"]" * inside + b', "id"')
+
+
+def test_nesting_up_to_the_limit_is_taken_by_every_python():
+    assert isinstance(decode(nested(NESTING_MAX)), Change)
+    too_deep = decode(nested(NESTING_MAX + 1))
+    assert too_deep.error.message.startswith(
+        f"the record is nested too deep: its objects and arrays have more than {NESTING_MAX} l"
+    )
+    assert (too_deep.change_id, too_deep.integration_id) == (None, None), "nothing of it is read"
+
+
+def test_many_brackets_are_not_deep():
+    wide = change(attachment=[{"a": []}] * NESTING_MAX, text="[{" * NESTING_MAX, quote='"[' * NESTING_MAX)
+    assert isinstance(decode(wide), Change)
+
+
+def test_bytes_that_are_no_object_are_not_called_deep():
+    assert "is a JSON array" in decode(b"[" * NESTING_MAX + b"]" * (NESTING_MAX + 1)).error.message
+    assert "nested" not in decode(b"title={[" * NESTING_MAX).error.message
+
+
 # --- what is rejected, and why --------------------------------------------------------------------
 
 VALID = json.dumps(CHANGE).encode()
@@ -149,6 +175,11 @@ BAD = {
     "title a number": (course(title=1), "course", r"course\.title: found 1"),
     "deep in an unknown field": (
         VALID.replace(b'"id"', b'"x": ' + b"[" * 9000 + b"]" * 9000 + b', "id"'),
+        "malformed",
+        "nested too deep",
+    ),
+    "deep in strings that end in an escaped quote": (
+        VALID.replace(b'"id"', b'"\\"]": ' + b'[{"\\\\":' * 300 + b"0" + b"}]" * 300 + b', "id"'),
         "malformed",
         "nested too deep",
     ),

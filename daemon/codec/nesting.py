@@ -1,0 +1,32 @@
+"""How deeply the objects and arrays of a JSON text are nested.
+
+The JSON decoder recurses into what it skips, and stops where the interpreter stops recursion: after about 1,000
+calls on Python 3.11, callers included, and after several thousand on 3.13. A record must not be accepted by one
+replica and rejected by another, so the limit is ours, and it lies well below the lowest of theirs.
+
+How it works: a text cannot be nested more deeply than it has opening brackets. Only a text with many of them is
+looked at closely.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import accumulate
+from operator import add
+
+NESTING_MAX = 512
+"""Levels of objects and arrays in one record. A course change has four."""
+
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STEP_OF_BRACKET = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+
+
+def nested_too_deep(text: bytes) -> bool:
+    """Whether a JSON object has more levels than `NESTING_MAX`. A text that does not begin as one never is."""
+    if text.count(b"{") + text.count(b"[") <= NESTING_MAX:
+        return False
+    if not text.lstrip().startswith(b"{"):
+        return False
+    brackets = _STRING.sub(b"", text).translate(None, _NOT_BRACKETS)
+    return max(accumulate(map(_STEP_OF_BRACKET.__getitem__, brackets), add), default=0) > NESTING_MAX
