@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from trouble_world import KEY, Site
 
 from daemon.log.port import Topics
 from daemon.runtime import inspection
+from tests.integration.trouble_world import KEY, Site
 from tests.sandbox.simulator.faults import NONE
 from tests.sandbox.simulator.server import listening
 from tests.sandbox.simulator.state import Simulator

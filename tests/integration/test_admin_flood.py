@@ -15,9 +15,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from daemon_world import DEADLINE, UNHURRIED, await_results, good, log_lines, probe, publish, wait_until
 
 from daemon.admin.gate import CONNECTIONS_MAX
+from tests.integration.daemon_world import (
+    DEADLINE,
+    UNHURRIED,
+    await_results,
+    good,
+    log_lines,
+    probe,
+    publish,
+    wait_until,
+)
 from tests.sandbox.stack import Stack
 
 pytestmark = pytest.mark.kafka

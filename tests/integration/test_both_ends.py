@@ -14,7 +14,6 @@ import httpx
 import pytest
 from click.testing import CliRunner
 from click.testing import Result as Run
-from daemon_world import DEADLINE, wait_until
 from kafka import KafkaProducer
 
 from daemon.codec.result import encode_result
@@ -25,6 +24,7 @@ from daemon.log.kafka.admin import NewTopic, create_topics
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.plain import Publisher, read_topic
 from daemon.log.port import LogError, Topics
+from tests.integration.daemon_world import DEADLINE, wait_until
 from tests.sandbox.checker import EvidenceError, TaskStatus, content_digest
 from tests.sandbox.checker.command import check
 from tests.sandbox.checker.readers import read_lms, read_tasks

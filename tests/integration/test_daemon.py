@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from daemon_world import (
+
+from tests.integration.daemon_world import (
     DEADLINE,
     UNHURRIED,
     await_metric,
@@ -21,7 +22,6 @@ from daemon_world import (
     tasks,
     wait_until,
 )
-
 from tests.sandbox.checker.readers import check_run
 from tests.sandbox.generator import Plan
 from tests.sandbox.local_http import get

@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from daemon_world import (
+from kafka import KafkaAdminClient
+
+from daemon.log.kafka.admin import partition_count
+from daemon.log.kafka.clients import Clients
+from daemon.log.plain import read_topic
+from daemon.log.port import Topics
+from tests.integration.daemon_world import (
     DEADLINE,
     UNHURRIED,
     Published,
@@ -30,12 +36,6 @@ from daemon_world import (
     tasks,
     wait_until,
 )
-from kafka import KafkaAdminClient
-
-from daemon.log.kafka.admin import partition_count
-from daemon.log.kafka.clients import Clients
-from daemon.log.plain import read_topic
-from daemon.log.port import Topics
 from tests.sandbox.broker import Broker
 from tests.sandbox.generator.invalid import InvalidKind, spoil
 from tests.sandbox.local_http import get

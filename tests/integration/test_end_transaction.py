@@ -11,7 +11,6 @@ import msgspec
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
-from trouble_world import PATIENCE, Site, change
 
 from daemon.codec.decode import decode_change
 from daemon.codec.result import encode_result
@@ -19,6 +18,7 @@ from daemon.commands.repair.journal_repair import bystander, look
 from daemon.core import journal
 from daemon.core.model import Change, Item, Result, Status
 from daemon.log.kafka import reading
+from tests.integration.trouble_world import PATIENCE, Site, change
 
 pytestmark = pytest.mark.kafka
 

@@ -9,7 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from daemon_world import (
+
+from daemon.log.kafka.cures.partitioner import place
+from daemon.log.plain import read_topic
+from daemon.runtime.intake import INTAKE_RECORDS_MAX
+from tests.integration.daemon_world import (
     UNHURRIED,
     Published,
     await_dead_letters,
@@ -23,10 +27,6 @@ from daemon_world import (
     results,
     wait_until,
 )
-
-from daemon.log.kafka.cures.partitioner import place
-from daemon.log.plain import read_topic
-from daemon.runtime.intake import INTAKE_RECORDS_MAX
 from tests.sandbox.checker import Limits, check_run
 from tests.sandbox.local_http import get
 from tests.sandbox.profile import PARTITIONS

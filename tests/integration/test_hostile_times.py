@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_world import (
+
+from tests.integration.daemon_world import (
     UNHURRIED,
     await_metric,
     await_results,
@@ -21,7 +22,6 @@ from daemon_world import (
     results,
     wait_until,
 )
-
 from tests.sandbox.stack import Stack
 
 pytestmark = pytest.mark.kafka

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_world import DEADLINE, good, publish, wait_until
 
+from tests.integration.daemon_world import DEADLINE, good, publish, wait_until
 from tests.sandbox.stack import Stack
 
 pytestmark = pytest.mark.kafka

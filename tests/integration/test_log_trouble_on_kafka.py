@@ -9,12 +9,12 @@ import os
 import pytest
 from kafka import KafkaProducer, TopicPartition
 from kafka.errors import PolicyViolationError
-from trouble_world import PATIENCE, Site
 
 from daemon.log.kafka import reading
 from daemon.log.port import LogError
 from daemon.runtime import inspection
 from daemon.telemetry.health import PartitionState
+from tests.integration.trouble_world import PATIENCE, Site
 
 pytestmark = pytest.mark.kafka
 

@@ -13,9 +13,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from daemon_world import DEADLINE, change, wait_until
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
-from permissions import PASSWORD, GuardedBroker, Right, Rights, granted, table
 
 from daemon.cli import main
 from daemon.core.freshness import first_position
@@ -26,6 +24,8 @@ from daemon.log.kafka.clients import KafkaConnection
 from daemon.log.kafka.cures.partitioner import place
 from daemon.log.kafka.producer import transactional_id
 from daemon.log.plain import Publisher, read_topic
+from tests.integration.daemon_world import DEADLINE, change, wait_until
+from tests.integration.permissions import PASSWORD, GuardedBroker, Right, Rights, granted, table
 from tests.sandbox.process import Child
 from tests.sandbox.results_view import ResultsView
 

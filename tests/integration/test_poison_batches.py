@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_world import DEADLINE, UNHURRIED, change, log_lines, probe, results, wait_until
 
 from tests import record_batch as wire
+from tests.integration.daemon_world import DEADLINE, UNHURRIED, change, log_lines, probe, results, wait_until
 from tests.sandbox.profile import PARTITIONS
 from tests.sandbox.stack import Stack
 

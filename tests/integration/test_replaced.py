@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from daemon_world import DEADLINE, await_results, good, publish, tasks, wait_until
 
+from tests.integration.daemon_world import DEADLINE, await_results, good, publish, tasks, wait_until
 from tests.sandbox.checker.readers import check_run
 from tests.sandbox.generator import Plan
 from tests.sandbox.process import Child

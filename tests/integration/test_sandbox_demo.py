@@ -10,7 +10,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from sandbox_command import DEADLINE, running, wait_until
+
+from tests.integration.sandbox_command import DEADLINE, running, wait_until
 
 BAD_COLUMNS = ("lost", "duplicate", "false_successes", "misordered", "unconverged")
 

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from sandbox_command import DEADLINE, running
+
+from tests.integration.sandbox_command import DEADLINE, running
 
 BAD_COLUMNS = ("lost", "duplicate", "false_successes", "misordered", "unconverged", "other_violations")
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemon_world import DEADLINE, probe, wait_until
 
+from tests.integration.daemon_world import DEADLINE, probe, wait_until
 from tests.sandbox.process import Child
 from tests.sandbox.stack import Stack
 

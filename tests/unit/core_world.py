@@ -12,8 +12,6 @@ Every action takes a `random.Random` and draws all its choices from it, so a his
 import dataclasses
 import json
 
-from core_bench import Bench, refused, settings_with
-
 from daemon.config import BacklogSettings
 from daemon.core import journal
 from daemon.core.answers import (
@@ -28,6 +26,7 @@ from daemon.core.answers import (
 from daemon.core.model import Error, Now
 from daemon.core.step import BatchSealed, TaskAccepted, TaskLost
 from daemon.core.waiting import WaitReason
+from tests.unit.core_bench import Bench, refused, settings_with
 
 SETTINGS = settings_with(
     batch={"items_max": 3, "bytes_max": 4096},

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from log_world import LogWorld, read
+from tests.unit.log_world import LogWorld, read
 
 PROMETHEUS = {"up", "ALERTS"}
 """Series that Prometheus itself makes for every target and rule."""

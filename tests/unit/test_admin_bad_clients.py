@@ -12,12 +12,21 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
-from admin_clients import LIVEZ, METRICS, Port, answers, read_all, send_until_refused, serving, until
 
 from daemon.admin import gate as gates
 from daemon.admin.gate import OUT_OF_FILES_PAUSE, Gate
 from daemon.admin.rendering import RENDERING_SHARE_MAX, Page
 from daemon.admin.server import HEADER_BYTES_MAX, HEADERS_MAX, LINE_BYTES_MAX
+from tests.unit.admin_clients import (
+    LIVEZ,
+    METRICS,
+    Port,
+    answers,
+    read_all,
+    send_until_refused,
+    serving,
+    until,
+)
 
 BRIEF = 0.2
 """Seconds that a connection may last, where a test waits for its end."""

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from promql import Shown, of_a_running_daemon, selectors
+
+from tests.unit.promql import Shown, of_a_running_daemon, selectors
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "helm" / "course-sync-daemon" / "files" / "alerts.yaml"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from log_world import LogWorld, now_ms
 
 from daemon import config
 from daemon.runtime import inspection
 from tests.embedded_log.client import RECORDS_MAX
+from tests.unit.log_world import LogWorld, now_ms
 
 
 async def test_a_paused_partition_shows_itself_and_what_piles_up_and_goes_on_when_there_is_room(

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from log_world import PATIENCE, LogWorld
 
 from daemon.runtime.engine import Engine
 from daemon.runtime.halt import Halt
@@ -14,6 +13,7 @@ from daemon.runtime.inspection import Inspection
 from daemon.runtime.partition import Partition
 from daemon.runtime.poller import Poller
 from daemon.runtime.submitter import Submitter
+from tests.unit.log_world import PATIENCE, LogWorld
 
 TASKS = [
     (Engine, "_follow_log"),

@@ -1,11 +1,11 @@
 """The oldest of many, against a list; and what a shard says of what waits, and why."""
 
-from core_bench import START, Bench, refused, settings_with
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from daemon.core.ages import Ages
+from tests.unit.core_bench import START, Bench, refused, settings_with
 
 SETUP_PENDING = refused(409, "INTEGRATION.SETUP_SYNC_PENDING")
 BUSY = refused(503)

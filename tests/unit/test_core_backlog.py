@@ -4,7 +4,6 @@ import random
 
 import msgspec
 import pytest
-from core_bench import Bench, refused, settings_with, succeeded
 
 from daemon import config
 from daemon.codec import encode_dead_letter
@@ -12,6 +11,7 @@ from daemon.core import step
 from daemon.core.backlog import RESUME_SHARE, Backlog
 from daemon.core.model import RejectReason
 from daemon.core.verdict import SubmitVerdict
+from tests.unit.core_bench import Bench, refused, settings_with, succeeded
 
 FULL = ("REJECTED", "COURSESYNC.BACKLOG_FULL")
 

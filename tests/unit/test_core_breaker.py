@@ -4,9 +4,9 @@ import random
 from collections import Counter
 
 import pytest
-from core_bench import settings_with
 
 from daemon.core.breaker import BackOff, Breaker, Census, IntegrationState
+from tests.unit.core_bench import settings_with
 
 HEALTHY, THROTTLED, BREAKER_OPEN, PARKED = IntegrationState
 

@@ -4,10 +4,11 @@ import random
 from collections import Counter
 
 import pytest
-from core_world import FULL, SETTINGS, UNUSUAL, USUAL, World
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from tests.unit.core_world import FULL, SETTINGS, UNUSUAL, USUAL, World
 
 
 def run(seed, steps, trouble, settings=SETTINGS):

@@ -4,7 +4,6 @@ import random
 from collections import Counter
 
 import pytest
-from core_bench import UNANSWERED, refused, settings_with
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -16,6 +15,7 @@ from daemon.core.judge import Judge
 from daemon.core.model import Error
 from daemon.core.rate import BURST_SECONDS, Call
 from daemon.core.verdict import OVERLOAD, SubmitVerdict
+from tests.unit.core_bench import UNANSWERED, refused, settings_with
 
 HALT = Error("PLATFORM.AUTHENTICATION_INVALID", "the key is wrong")
 GOOD = Accepted("task")

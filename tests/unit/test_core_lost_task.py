@@ -1,11 +1,11 @@
 """A poll says 404: the API does not know the task. The same bytes are POSTed again (`docs/kombo-api.md`, "Idempotency and the three traps")."""
 
 import pytest
-from core_bench import Bench, refused, succeeded
 
 from daemon.core import journal
 from daemon.core.step import BatchSealed, TaskAccepted, TaskLost
 from daemon.core.verdict import PollVerdict, SubmitVerdict
+from tests.unit.core_bench import Bench, refused, succeeded
 
 GONE = refused(404)
 

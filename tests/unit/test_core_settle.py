@@ -2,7 +2,6 @@
 
 import msgspec
 import pytest
-from core_bench import START, UNANSWERED, Bench, failed, refused, settings_with, succeeded
 
 from daemon.core import journal
 from daemon.core.answers import TaskFailed, TaskPending
@@ -11,6 +10,7 @@ from daemon.core.operation import REPLAYS_MAX
 from daemon.core.step import BatchSealed, LateWatched, TaskEnded, TaskOutcome
 from daemon.core.upsert import split
 from daemon.core.verdict import PollVerdict, SubmitVerdict, TaskVerdict
+from tests.unit.core_bench import START, UNANSWERED, Bench, failed, refused, settings_with, succeeded
 
 PASSING = "REMOTE.RATE_LIMIT_EXCEEDED"
 CUSTOMER = "INTEGRATION.PERMISSION_MISSING"

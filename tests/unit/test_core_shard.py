@@ -1,10 +1,10 @@
 """A shard from input to batch: when it seals, what it journals, what a crash leaves."""
 
 import pytest
-from core_bench import START, UNANSWERED, Bench, settings_with, succeeded
 
 from daemon.core import journal
 from daemon.core.step import BatchSealed, Trigger
+from tests.unit.core_bench import START, UNANSWERED, Bench, settings_with, succeeded
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """What a shard holds back: collapse per course, back-off, the ready queue; against a plain model."""
 
-from core_bench import Bench, settings_with
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -10,6 +9,7 @@ from daemon.core.backlog import Backlog
 from daemon.core.model import Item
 from daemon.core.upsert import UPSERT
 from daemon.core.waiting import ITEM_OVERHEAD, Held, Waiting
+from tests.unit.core_bench import Bench, settings_with
 
 INTEGRATIONS = st.sampled_from(["i", "j"])
 COURSES = st.sampled_from(["a", "b", "c", "d"])

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from promql import PROMETHEUS, Shown, of_a_running_daemon, selectors
 
 from daemon.telemetry.catalogue import CATALOGUE
 from daemon.telemetry.metric import Kind
+from tests.unit.promql import PROMETHEUS, Shown, of_a_running_daemon, selectors
 
 FOLDER = Path(__file__).parents[2] / "helm" / "course-sync-daemon" / "files" / "dashboards"
 UIDS = {"overview": "coursesync-overview", "internals": "coursesync-internals"}

@@ -6,7 +6,6 @@ import dataclasses
 from typing import Any
 
 import pytest
-from log_world import LogWorld, read
 
 from daemon import config
 from daemon.codec.result import Encoded, encode_result
@@ -14,6 +13,7 @@ from daemon.core import settle
 from daemon.core.model import Result
 from daemon.core.shard import Shard
 from daemon.runtime import intake, outbound
+from tests.unit.log_world import LogWorld, read
 
 POISON = "poison"
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from golden_files import assert_golden, read_record, render_record
 
 from daemon.codec import decode_change, encode_correction, encode_dead_letter, encode_result
 from daemon.codec.schemas import schemas
 from daemon.core.model import Change, Correction, Error, Rejection, RejectReason, Result, Status
+from tests.unit.golden_files import assert_golden, read_record, render_record
 
 SCHEMAS = Path(__file__).parent.parent.parent / "schemas"
 TOPICS = {"changes_topic": "course-changes", "journal_topic": "course-sync-journal"}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from log_world import LogWorld, now_ms, read, skip
 
 from daemon.commands.repair import grow
 from daemon.commands.repair.journal_repair import RepairError
 from daemon.core.model import Now
 from daemon.log.port import Message
 from daemon.runtime import inspection, partition
+from tests.unit.log_world import LogWorld, now_ms, read, skip
 
 
 @pytest.fixture(autouse=True)

@@ -2,11 +2,11 @@
 
 import msgspec
 import pytest
-from golden_files import assert_golden, read_record, render_record
 
 from daemon.core import journal
 from daemon.core.journal import Attempt, Floor, Fold, JournalError, Late, Position, SealedBatch, Task, Wait
 from daemon.core.model import Error, Item
+from tests.unit.golden_files import assert_golden, read_record, render_record
 
 AT = 1_795_427_999_875  # 2026-11-23T09:59:59.875Z
 INTEGRATION = "workday:HWUTwvyx2wLoSUHphiWVrp28"

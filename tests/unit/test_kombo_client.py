@@ -16,7 +16,13 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from misbehaving_server import (
+
+from daemon.core.answers import Accepted, NoAnswer, NoAnswerReason, Refused, TaskPending
+from daemon.core.upsert import UPSERT
+from daemon.kombo.api_key import ApiKeyFile
+from daemon.kombo.client import ANSWER_BYTES_MAX, KomboClient, KomboSetupError
+from daemon.kombo.port import KomboApi
+from tests.unit.misbehaving_server import (
     Behaviour,
     answer,
     answers,
@@ -25,12 +31,6 @@ from misbehaving_server import (
     sends,
     serving,
 )
-
-from daemon.core.answers import Accepted, NoAnswer, NoAnswerReason, Refused, TaskPending
-from daemon.core.upsert import UPSERT
-from daemon.kombo.api_key import ApiKeyFile
-from daemon.kombo.client import ANSWER_BYTES_MAX, KomboClient, KomboSetupError
-from daemon.kombo.port import KomboApi
 
 CANARY = "canary-2f7d1c9be0a84455"
 INTEGRATION = "workday:HWUTwvyx2wLoSUHphiWVrp28"

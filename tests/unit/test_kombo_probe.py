@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from misbehaving_server import answers, sends, serving
 
 from daemon.kombo.api_key import ApiKeyFile
 from daemon.kombo.client import KomboClient
 from daemon.kombo.probe import INTEGRATION_ID, TASK_ID, KeyCheck, KeyState, check_key
+from tests.unit.misbehaving_server import answers, sends, serving
 
 DATE = "Wed, 12 Mar 2025 14:31:00 GMT"
 DATE_MS = 1741789860000

@@ -7,13 +7,13 @@ import re
 
 import msgspec
 import pytest
-from log_world import LogWorld, now_ms, read, skip
 
 from daemon.commands.repair.journal_repair import RepairError, look, renew
 from daemon.core.journal import FORMAT, POSITION_KEY, batch_key, encode_value
 from daemon.log.port import CommitFailedError, LogError, Message, RecordRefusedError, Transaction
 from daemon.runtime import inspection, partition
 from tests.embedded_log.client import EmbeddedShardLog
+from tests.unit.log_world import LogWorld, now_ms, read, skip
 
 
 @pytest.fixture(autouse=True)

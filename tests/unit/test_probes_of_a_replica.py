@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import pytest
-from log_world import LogWorld, now_ms, read
 
 from daemon import config
 from daemon.core.waiting import WaitReason, Waits
@@ -20,6 +19,7 @@ from tests.embedded_log import EmbeddedLog
 from tests.embedded_log import client as embedded
 from tests.embedded_log.client import EmbeddedShardLog
 from tests.sandbox.simulator.faults import NONE, FaultPlan, SubmitRefused
+from tests.unit.log_world import LogWorld, now_ms, read
 
 RECORDS_MAX = 5
 """In one piece of a restore."""

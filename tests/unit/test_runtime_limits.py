@@ -6,8 +6,6 @@ import random
 from typing import Any
 
 import pytest
-from core_bench import Bench, refused
-from log_world import LogWorld, now_ms, read
 
 from daemon.core.flow import Flow
 from daemon.log.port import FatalLogError
@@ -20,6 +18,8 @@ from daemon.telemetry.metrics import Metrics
 from daemon.telemetry.subscribers import subscribed
 from tests.embedded_log import EmbeddedLog
 from tests.sandbox.simulator.faults import FaultPlan, SubmitRefused
+from tests.unit.core_bench import Bench, refused
+from tests.unit.log_world import LogWorld, now_ms, read
 
 
 class OnePartition:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from log_world import LogWorld, change, read, skip
 
 from daemon.commands.repair import grow
 from daemon.log.port import Message
 from daemon.runtime import partition
 from tests.embedded_log import EmbeddedLog
+from tests.unit.log_world import LogWorld, change, read, skip
 
 
 @pytest.fixture(autouse=True)
