@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint unit demo sandbox sim chaos soak bench pin clean
+.PHONY: help setup test lint unit coverage demo sandbox sim chaos soak bench pin clean
 
 help: ## show this table
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,11 +29,18 @@ lint: $(READY) ## run ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint ## run lint and all tests; those on a real broker need Java 17+ and Maven, or KAFKA=host:port
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# The tests of the core run apart from the others, because measuring would slow those down.
+CORE_TESTS := tests/unit/test_core_*.py tests/unit/test_journal_*.py
+
+test: lint coverage ## run lint and all tests; those on a real broker need Java 17+ and Maven, or KAFKA=host:port
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(CORE_TESTS:%=--ignore-glob='%')
 
 unit: $(READY) ## run only the tests that need no broker
 	$(BIN)/pytest -m "not kafka"
+
+coverage: $(READY) ## run the tests of the core; fails when they cover too few branches
+	@mkdir -p .coverage
+	$(BIN)/pytest --numprocesses 2 --dist loadfile $(CORE_TESTS) --cov
 
 demo: $(READY) ## send 5,000 changes through a real Kafka and a misbehaving API, with kill -9 halfway
 	@$(BIN)/python -m tests.sandbox demo
@@ -67,5 +74,5 @@ pin: ## pin the newest allowed packages with hashes (needs uv)
 	$(UV_COMPILE) --group build --constraint requirements/dev.txt --output-file requirements/build.txt
 
 clean: ## remove everything that the other targets created, except the cache of Kafka's jars
-	rm -rf .venv .sandbox .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf .venv .sandbox .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
