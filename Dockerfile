@@ -1,7 +1,7 @@
 # coursesyncd as an image: `docker build --tag course-sync-daemon:0.1.0 .` builds the last stage, which has only the daemon.
 # `--target sandbox` adds the simulated API and the generator, for compose.yaml; never for production.
-# The Python version is the one that the tests run on. Debian, because the packages have wheels for glibc.
-ARG PYTHON=python:3.11-slim-bookworm
+# The newest interpreter that all tests run on. Debian with glibc, because the packages come as wheels for it.
+ARG PYTHON=python:3.13-slim-bookworm
 
 FROM ${PYTHON} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore

@@ -23,6 +23,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = [
     "README.md",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
     "helm/course-sync-daemon/README.md",
     *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md"))),
 ]
@@ -82,7 +84,7 @@ def test_commands_and_their_options_exist(program, main, at_least):
     for line in lines:
         command: click.Command = main
         for word in re.sub(program, "", line, count=1).split():
-            if word in ("…", "--help"):
+            if word in ("…", "--help", "--version"):
                 break
             if isinstance(command, click.Group):
                 command = subcommand(command, word)
@@ -155,9 +157,9 @@ def anchors(text: str) -> set[str]:
 
 
 def test_modules_and_test_files_exist():
-    """`tests/…` is meant from the root, every other one in the package."""
+    """`tests/…` and `daemon/…` are meant from the root, every other one in the package."""
     for name in matches(r"(?<![\w/.])([\w/]+\.py)"):
-        assert (ROOT / ("" if name.startswith("tests/") else "daemon") / name).exists(), name
+        assert (ROOT / ("" if name.startswith(("tests/", "daemon/")) else "daemon") / name).exists(), name
 
 
 def test_every_rule_of_the_code_is_told_once():
