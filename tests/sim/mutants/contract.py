@@ -22,7 +22,7 @@ from daemon.core.memory import Memory, Retry
 from daemon.core.model import Change, Error, Item, Now, Rejection, RejectReason, Status
 from daemon.core.results import attempt_of
 from daemon.core.shard import Shard
-from daemon.core.step import TaskOutcome
+from daemon.core.step import TaskOutcome, Trigger
 from daemon.core.verdict import ItemVerdict, SubmitVerdict
 from daemon.core.waiting import Held, Waiting
 from daemon.log.port import Records
@@ -562,7 +562,7 @@ def split_loses_a_half(patch: Patch) -> None:
             batch.operation,
             batch.integration_id,
             entries[: len(entries) // 2],
-            settle.Trigger.ITEMS,
+            Trigger.ITEMS,
             now,
         )
 

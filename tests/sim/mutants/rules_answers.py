@@ -12,13 +12,13 @@ from daemon.core import step as step_module
 from daemon.core import verdict as table
 from daemon.core.answers import NoAnswer, TaskPending
 from daemon.core.batch import Batch, LateTask, OpenTask
-from daemon.core.freshness import API_FLOOR_TOLERANCE_MS, Freshness
+from daemon.core.freshness import API_FLOOR_TOLERANCE_MS, Freshness, has_outlived
 from daemon.core.judge import Judge, PollRuling, SubmitRuling
 from daemon.core.memory import Memory
 from daemon.core.model import Change, Item, Now, Rejection, Status
 from daemon.core.results import attempt_of
 from daemon.core.shard import Shard
-from daemon.core.step import Draft, Trigger
+from daemon.core.step import Draft, TaskOutcome, Trigger
 from daemon.core.verdict import PollVerdict, SubmitVerdict
 from daemon.kombo import wire
 from tests.sim.mutants.registry import Patch, mutant
@@ -38,7 +38,7 @@ def sent_is_superseded(patch: Patch) -> None:
         ) -> None:
             end(memory, integration_id, item, Status.SUPERSEDED, at, superseded_by=change.offset)
 
-        original, Memory.end = Memory.end, superseding  # type: ignore[method-assign]
+        original, Memory.end = Memory.end, superseding  # type: ignore[method-assign,assignment]
         try:
             admit(shard, change, now)
         finally:
@@ -140,7 +140,7 @@ def host_clock_for_api_time(patch: Patch) -> None:
 
 @mutant("R11", "A task times out by the API's clock, however short a time ago it was accepted.")
 def timed_out_by_the_apis_clock(patch: Patch) -> None:
-    outlived = judge_module.has_outlived
+    outlived = has_outlived
     patch(
         judge_module,
         "has_outlived",
@@ -170,7 +170,7 @@ def blindness_times_out(patch: Patch) -> None:
 def time_out_frees_the_course(patch: Patch) -> None:
     def time_out(memory: Memory, batch: Batch, now: Now) -> None:
         attempt = attempt_of(batch, settle.TASK_TIMED_OUT)
-        settle._end_all(memory, batch, settle.TaskOutcome.TIMED_OUT, attempt, now)
+        settle._end_all(memory, batch, TaskOutcome.TIMED_OUT, attempt, now)
 
     patch(settle, "_time_out", time_out)
 
@@ -294,7 +294,7 @@ def one_floor_for_all(patch: Patch) -> None:
 
 @mutant("R14", "A task that looks stale is followed by another body while it is still pending.")
 def overtaken_while_pending(patch: Patch) -> None:
-    outlived = judge_module.has_outlived
+    outlived = has_outlived
 
     def at_once(limit: float, created_at: int, api_time: int | None, accepted_for: float) -> bool:
         return limit == WATCHED or outlived(limit, created_at, api_time, accepted_for)

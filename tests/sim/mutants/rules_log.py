@@ -17,9 +17,10 @@ from daemon.core.model import Now
 from daemon.core.shard import Shard
 from daemon.core.step import Draft, Step
 from daemon.log.port import Transaction
+from daemon.runtime import opening, trouble
 from daemon.runtime import partition as partition_module
-from daemon.runtime import trouble
 from daemon.runtime.opening import Opened
+from daemon.runtime.outbound import transaction
 from daemon.runtime.partition import Partition
 from tests.embedded_log import EmbeddedLog, EmbeddedShardLog
 from tests.sim.mutants.registry import Patch, mutant
@@ -53,6 +54,7 @@ def _in_two(patch: Patch, divide: Any) -> None:
         step = take_step(shard)
         if step is None:
             return None
+        first: Step
         first, shard.__dict__["_later"] = divide(step)
         return first
 
@@ -130,7 +132,7 @@ def posted_when_sealed(patch: Patch) -> None:
 @mutant("R3", "Results are published ahead of the transaction that they belong to.")
 def results_outside(patch: Patch) -> None:
     commit = Partition._commit
-    make = partition_module.transaction
+    make = transaction
 
     async def publish_first(partition: Partition, shard: Shard, shard_log: Any, step: Step) -> None:
         topics = partition._ports.settings.topics
@@ -150,7 +152,7 @@ def results_outside(patch: Patch) -> None:
 
 @mutant("R4", "After a failed commit a new producer goes on with the old memory.")
 def memory_survives_failure(patch: Patch) -> None:
-    drop, restore = Partition._drop, partition_module.restore
+    drop, restore = Partition._drop, opening.restore
     kept: dict[tuple[int, int], Shard] = {}
 
     async def drop_producer(partition: Partition, *a: Any) -> None:
@@ -232,7 +234,7 @@ def any_partition_count_will_do(patch: Patch) -> None:
 
 @mutant("R8", "Records that expired unread are passed over.", Kind.REPLACED)
 def expired_records_are_passed_over(patch: Patch) -> None:
-    restore = partition_module.restore
+    restore = opening.restore
 
     async def skip(ports: Any, number: int, shard_log: Any) -> Opened:
         opened = await restore(ports, number, shard_log)

@@ -61,13 +61,12 @@ def restored_at_once(patch: Patch) -> None:
 
 @mutant("R6", "A batch whose POST has timed out or broken off is POSTed again before its deadline is over.")
 def again_before_the_deadline(patch: Patch) -> None:
-    answered = Submitter._answered
+    send = Submitter._send
 
-    def at_once(submitter: Submitter, *a: Any) -> None:
-        *rest, started, now = a
-        answered(submitter, *rest, Now(started.wall, started.mono - 1e6), now)
+    async def long_ago(submitter: Submitter, turn: Any, batch: Any, started: Now) -> None:
+        await send(submitter, turn, batch, Now(started.wall, started.mono - 1e6))
 
-    patch(Submitter, "_answered", at_once)
+    patch(Submitter, "_send", long_ago)
 
 
 @mutant("R6", "What the API asks for with Retry-After is not kept.")
