@@ -53,10 +53,12 @@ class Rendered:
     @property
     def pod(self) -> Manifest:
         """The pod's spec."""
-        return self.workload["spec"]["template"]["spec"]
+        pod: Manifest = self.workload["spec"]["template"]["spec"]
+        return pod
 
     @property
     def container(self) -> Manifest:
+        container: Manifest
         (container,) = self.pod["containers"]
         return container
 
@@ -68,6 +70,7 @@ class Rendered:
     @property
     def settings_file(self) -> str:
         """The TOML text that the daemon reads."""
+        text: str
         (text,) = (
             found["data"]["coursesync.toml"]
             for found in self.all("ConfigMap")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import yaml
@@ -74,7 +75,7 @@ def test_the_dashboards_are_the_files_that_are_tested(helm: Helm) -> None:
     ],
 )
 def test_the_network_policy_lets_out_what_the_settings_name(
-    helm: Helm, config: dict, ports: list[int]
+    helm: Helm, config: dict[str, Any], ports: list[int]
 ) -> None:
     extra = {"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}
     policy = helm.render(
@@ -89,10 +90,9 @@ def test_the_network_policy_lets_out_what_the_settings_name(
 
 
 def test_the_network_policy_lets_in_only_to_the_admin_port(helm: Helm) -> None:
-    def ingress(**values: object) -> list:
-        return helm.render(MINIMAL, {"networkPolicy": {"enabled": True, **values}}).one("NetworkPolicy")[
-            "spec"
-        ]["ingress"]
+    def ingress(**values: object) -> list[Any]:
+        policy = helm.render(MINIMAL, {"networkPolicy": {"enabled": True, **values}}).one("NetworkPolicy")
+        return list(policy["spec"]["ingress"])
 
     port = {"port": "admin", "protocol": "TCP"}
     peer = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}

@@ -109,7 +109,7 @@ def test_a_changed_secret_restarts_the_pods(helm: Helm, tmp_path: Path) -> None:
         with api_server(named, tmp_path) as flags:
             rendered = helm.render(MINIMAL, flags=flags)
         assert CANARY not in rendered.text
-        return rendered.workload["spec"]["template"]["metadata"]["annotations"]
+        return dict(rendered.workload["spec"]["template"]["metadata"]["annotations"])
 
     first = template(course_sync_kombo=secret("1"))
     assert template(course_sync_kombo=secret("1"), another=secret("7")) == first

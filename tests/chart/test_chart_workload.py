@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_a_deployment_has_no_static_membership_and_no_surge(helm: Helm) -> None:
 
 
 @pytest.mark.parametrize("values", [{}, DEPLOYMENT, SCALED], ids=["StatefulSet", "Deployment", "scaled"])
-def test_everything_selects_the_pods_and_only_them(helm: Helm, values: dict) -> None:
+def test_everything_selects_the_pods_and_only_them(helm: Helm, values: dict[str, Any]) -> None:
     rendered = helm.render(
         MINIMAL, values, {"networkPolicy": {"enabled": True}, "podMonitor": {"enabled": True}}
     )
@@ -66,7 +67,7 @@ def test_everything_selects_the_pods_and_only_them(helm: Helm, values: dict) -> 
 
 
 @pytest.mark.parametrize("values", [{}, DEPLOYMENT], ids=["StatefulSet", "Deployment"])
-def test_the_pod_passes_pod_security_restricted(helm: Helm, values: dict) -> None:
+def test_the_pod_passes_pod_security_restricted(helm: Helm, values: dict[str, Any]) -> None:
     """https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted"""
     rendered = helm.render(MINIMAL, values)
     pod, container = rendered.pod, rendered.container
@@ -106,7 +107,9 @@ def test_a_memory_limit_and_no_cpu_limit(helm: Helm) -> None:
 def test_the_memory_limit_holds_the_backlog_of_twelve_partitions(helm: Helm) -> None:
     """As values.yaml says of the two."""
     rendered = helm.render(MINIMAL)
-    mib = int(re.search(r'bytes_max = "(\d+)MiB"', rendered.settings_file)[1])
+    found = re.search(r'bytes_max = "(\d+)MiB"', rendered.settings_file)
+    assert found is not None
+    mib = int(found[1])
 
     assert rendered.container["resources"]["limits"]["memory"] == "2Gi"
     assert 12 * mib * 1.5 + 150 <= 2048
@@ -185,8 +188,8 @@ def test_replicas_are_spread_softly(helm: Helm) -> None:
 
 
 def test_a_changed_setting_restarts_the_pods_and_a_label_of_the_chart_does_not(helm: Helm) -> None:
-    def template(**values: object) -> dict:
-        return helm.render(MINIMAL, values).workload["spec"]["template"]
+    def template(**values: object) -> dict[str, Any]:
+        return dict(helm.render(MINIMAL, values).workload["spec"]["template"])
 
     before = template()
     assert (
@@ -201,7 +204,7 @@ def test_the_image(helm: Helm) -> None:
     digest = "sha256:" + "ab" * 32
 
     def image(**values: str) -> str:
-        return helm.render(MINIMAL, {"image": values}).container["image"]
+        return str(helm.render(MINIMAL, {"image": values}).container["image"])
 
     assert image() == "course-sync-daemon:0.1.0"
     assert image(repository="r.example.com/sync", tag="7") == "r.example.com/sync:7"

@@ -7,7 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from daemon.log.plain import PlainRecord, Publisher, read_topic
 from tests.sandbox.local_http import get
@@ -28,7 +28,10 @@ class Published(NamedTuple):
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
-def wait_until(holds: Callable[[], Any], what: str) -> Any:
+T = TypeVar("T")
+
+
+def wait_until(holds: Callable[[], T | None], what: str) -> T:
     """What it returned when it held."""
     deadline = time.monotonic() + DEADLINE
     while not (found := holds()):
@@ -80,7 +83,12 @@ def await_results(stack: Stack, count: int) -> list[dict[str, Any]]:
 
 def await_dead_letters(stack: Stack, count: int) -> list[PlainRecord]:
     """All that are there when they are so many: each topic shows what was committed when it comes to it."""
-    return wait_until(lambda: len(found := dead_letters(stack)) >= count and found, f"{count} dead letters")
+
+    def enough() -> list[PlainRecord] | None:
+        found = dead_letters(stack)
+        return found if len(found) >= count else None
+
+    return wait_until(enough, f"{count} dead letters")
 
 
 def dead_letters(stack: Stack) -> list[PlainRecord]:

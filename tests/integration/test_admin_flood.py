@@ -67,9 +67,9 @@ class Flooded:
     def await_closed(self, connections: list[socket.socket]) -> None:
         """All of them have been closed by the daemon, in order or not."""
         with selectors.DefaultSelector() as selector:
-            for connection in connections:
-                connection.setblocking(False)
-                selector.register(connection, selectors.EVENT_READ)
+            for opened in connections:
+                opened.setblocking(False)
+                selector.register(opened, selectors.EVENT_READ)
             deadline = time.monotonic() + DEADLINE
             while selector.get_map():
                 assert time.monotonic() < deadline, f"{len(selector.get_map())} connections are still open"

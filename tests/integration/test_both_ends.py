@@ -217,8 +217,12 @@ def test_results_are_read_committed(
     def shown() -> Run:
         return run(results, "--bootstrap-servers", kafka_bootstrap, "--topic", some_results.results)
 
+    def with_the_result() -> Run | None:
+        done = shown()
+        return done if "0/8" in done.stdout else None
+
     # The broker answers a commit before readers can see it.
-    done = wait_until(lambda: "0/8" in (done := shown()).stdout and done, "the result")
+    done = wait_until(with_the_result, "the result")
     assert done.exit_code == 0
     assert "0/7" not in done.stdout
     assert "4 results" in done.stdout

@@ -4,15 +4,19 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
+import click
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from daemon.commands.check import check
 from daemon.commands.repair.grow import grow_command
 from daemon.commands.topics import topics_group
 from daemon.log.kafka.admin import Admin, NewTopic, create_topics, describe_topics
 from daemon.log.kafka.clients import Clients, KafkaConnection
+from daemon.log.port import Topics
 from tests.sandbox.ports import free_ports
 
 pytestmark = pytest.mark.kafka
@@ -20,25 +24,26 @@ API_KEY = "sandbox-key"
 
 
 @pytest.fixture(scope="module")
-def api_url():
+def api_url() -> Iterator[str]:
     """Base URL of a simulator of its own."""
     command = [sys.executable, "-m", "tests.sandbox.simulator", "--api-key", API_KEY]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
+            assert process.stdout is not None
             yield json.loads(process.stdout.readline())["base_url"]
         finally:
             process.terminate()
 
 
 @pytest.fixture
-def admin(kafka_bootstrap):
+def admin(kafka_bootstrap: str) -> Iterator[Admin]:
     admin = Admin(Clients(KafkaConnection((kafka_bootstrap,))))
     yield admin
     admin.close()
 
 
 @pytest.fixture
-def environ(kafka_bootstrap, topic_names, api_url, tmp_path):
+def environ(kafka_bootstrap: str, topic_names: Topics, api_url: str, tmp_path: Path) -> dict[str, str]:
     key = tmp_path / "key"
     key.write_text(f"{API_KEY}\n")
     return {
@@ -52,11 +57,11 @@ def environ(kafka_bootstrap, topic_names, api_url, tmp_path):
     }
 
 
-def run(command, *arguments, environ):
+def run(command: click.Command, *arguments: str, environ: dict[str, str]) -> Result:
     return CliRunner().invoke(command, arguments, env=environ)
 
 
-def test_from_nothing_to_all_right(environ, topic_names):
+def test_from_nothing_to_all_right(environ: dict[str, str], topic_names: Topics) -> None:
     before = run(check, environ=environ)
     assert before.exit_code == 1
     assert before.output.count("the topic does not exist\n        → run: coursesyncd topics create") == 4
@@ -78,7 +83,9 @@ def test_from_nothing_to_all_right(environ, topic_names):
     assert again.output.count("exists, left unchanged") == 4
 
 
-def test_what_is_wrong_is_corrected_and_the_publishers_topics_are_left(environ, topic_names, admin):
+def test_what_is_wrong_is_corrected_and_the_publishers_topics_are_left(
+    environ: dict[str, str], topic_names: Topics, admin: Admin
+) -> None:
     odd = {"cleanup.policy": "delete", "max.message.bytes": "200000", "retention.ms": "123456789"}
     admin.ask(
         lambda client: create_topics(
@@ -109,7 +116,8 @@ def test_what_is_wrong_is_corrected_and_the_publishers_topics_are_left(environ, 
         assert time.monotonic() < deadline, after.output
     names = (topic_names.changes, topic_names.journal, topic_names.results, topic_names.dead_letters)
     facts = admin.ask(lambda client: describe_topics(client, names))
-    changes, journal, results, dead_letters = (facts[name] for name in names)
+    found = [facts[name] for name in names]
+    changes, journal, results, dead_letters = (topic for topic in found if topic is not None)
     assert changes.configs.items() >= odd.items()
     assert (journal.partitions, journal.configs["cleanup.policy"]) == (4, "compact")
     assert journal.configs["max.message.bytes"] == str(2 * 1024 * 1024)
@@ -118,7 +126,9 @@ def test_what_is_wrong_is_corrected_and_the_publishers_topics_are_left(environ, 
     assert (dead_letters.partitions, dead_letters.configs["cleanup.policy"]) == (1, "delete")
 
 
-def test_what_needs_a_decision_is_left_to_the_operator(environ, topic_names, admin):
+def test_what_needs_a_decision_is_left_to_the_operator(
+    environ: dict[str, str], topic_names: Topics, admin: Admin
+) -> None:
     admin.ask(
         lambda client: create_topics(
             client, [NewTopic(topic_names.changes, 1, 1), NewTopic(topic_names.journal, 2, 1)]
@@ -131,7 +141,9 @@ def test_what_needs_a_decision_is_left_to_the_operator(environ, topic_names, adm
     assert facts == {topic_names.results: None}, "nothing was half done"
 
 
-def test_more_replicas_than_brokers_are_refused_in_a_sentence(environ, topic_names):
+def test_more_replicas_than_brokers_are_refused_in_a_sentence(
+    environ: dict[str, str], topic_names: Topics
+) -> None:
     done = run(topics_group, "create", "--replication-factor", "32", environ=environ)
     assert done.exit_code == 1
     assert (
@@ -141,7 +153,7 @@ def test_more_replicas_than_brokers_are_refused_in_a_sentence(environ, topic_nam
     assert len(done.output) < 300, "no protocol dump"
 
 
-def test_a_refused_key_is_told_without_the_key(environ, tmp_path):
+def test_a_refused_key_is_told_without_the_key(environ: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "key").write_text("another-key")
     output = run(check, environ=environ).output
     assert "WRONG   API" in output
@@ -149,7 +161,7 @@ def test_a_refused_key_is_told_without_the_key(environ, tmp_path):
     assert "another-key" not in output
 
 
-def test_without_broker_and_api_both_are_told(environ):
+def test_without_broker_and_api_both_are_told(environ: dict[str, str]) -> None:
     first, second = free_ports(2)
     environ |= {
         "COURSESYNC_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{first}",
@@ -162,13 +174,13 @@ def test_without_broker_and_api_both_are_told(environ):
     assert f"WRONG   API: http://127.0.0.1:{second}/v1: no answer" in done.output
 
 
-def test_mistakes_in_the_configuration_end_with_code_2(environ):
+def test_mistakes_in_the_configuration_end_with_code_2(environ: dict[str, str]) -> None:
     environ["COURSESYNC_BATCH_LINGER"] = "1"
     for command in (run(check, environ=environ), run(topics_group, "create", environ=environ)):
         assert command.exit_code == 2
         assert "batch.linger (COURSESYNC_BATCH_LINGER): '1' has no known unit" in command.output
 
 
-def test_topics_can_be_made_without_an_api_key(environ):
+def test_topics_can_be_made_without_an_api_key(environ: dict[str, str]) -> None:
     del environ["COURSESYNC_KOMBO_API_KEY_FILE"]
     assert run(topics_group, "create", "--partitions", "1", environ=environ).exit_code == 0

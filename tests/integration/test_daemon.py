@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -101,9 +102,8 @@ def test_kill_9_and_drains_in_the_middle_lose_and_double_nothing(
             Publishing(at.connection, at.topics.changes, plan, rate=200.0) as publishing,
         ):
             for number, share in enumerate((0.15, 0.35, 0.55)):
-                wait_until(
-                    lambda share=share: view.poll(0.1) >= 0 and len(view.resolved) >= share * count, "results"
-                )
+                enough = share * count
+                wait_until(partial(_has_resolved, view, enough), "results")
                 if number == 1:
                     stack.drain_daemon()
                 else:
@@ -230,3 +230,7 @@ def _one_takes_over(stack: Stack, other: Replica) -> None:
     ended = await_results(stack, 24)
     assert len(ended) == 24
     assert {data["status"] for data in ended} == {"SUCCEEDED"}
+
+
+def _has_resolved(view: ResultsView, count: float) -> bool:
+    return view.poll(0.1) >= 0 and len(view.resolved) >= count

@@ -18,7 +18,7 @@ def run(*arguments: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
-def test_the_demo_runs_in_one_process_and_says_so(tmp_path):
+def test_the_demo_runs_in_one_process_and_says_so(tmp_path: Path) -> None:
     ended = run(
         "demo", "--changes", "300", "--rate", "600", "--directory", str(tmp_path / "out"), tmp_path=tmp_path
     )
@@ -35,7 +35,7 @@ def test_the_demo_runs_in_one_process_and_says_so(tmp_path):
     assert report["kills"] == 1
 
 
-def test_what_needs_several_processes_names_what_is_missing(tmp_path):
+def test_what_needs_several_processes_names_what_is_missing(tmp_path: Path) -> None:
     ended = run("up", "--directory", str(tmp_path / "out"), tmp_path=tmp_path)
 
     assert ended.returncode != 0

@@ -25,7 +25,7 @@ def complaints(promtool: str, exposition: bytes) -> str:
     return said
 
 
-async def test_promtool_finds_nothing(promtool):
+async def test_promtool_finds_nothing(promtool: str) -> None:
     health = Health(("input", "poll"), lambda: NOW)
     health.assigned({0, 1})
     health.blocked(1, "x")
@@ -50,6 +50,6 @@ async def test_promtool_finds_nothing(promtool):
     assert complaints(promtool, exposition) == ""
 
 
-def test_promtool_would_find_something(promtool):
+def test_promtool_would_find_something(promtool: str) -> None:
     bad = b"# HELP coursesync_things x\n# TYPE coursesync_things counter\ncoursesync_things 1\n"
     assert "_total" in complaints(promtool, bad)

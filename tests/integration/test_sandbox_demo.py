@@ -89,4 +89,4 @@ def shell(command: str, directory: Path) -> str:
 
 def fetch(url: str) -> bytes:
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=DEADLINE) as answer:
-        return answer.read()
+        return bytes(answer.read())

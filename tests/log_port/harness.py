@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from daemon.log.port import EventLog, Record, Topics
+from daemon.log.port import Bystander, EventLog, Record, Topics
 
 PARTITIONS = 4
 """Of the input and of the journal."""
@@ -28,6 +28,10 @@ class OpenTransaction(Protocol):
         ...
 
 
+class Member(EventLog, Bystander, Protocol):
+    """Each of our logs can be used in both ways."""
+
+
 class Harness(Protocol):
     topics: Topics
     """`changes` and `journal` (compacted) with `PARTITIONS` partitions each, the other two with any number."""
@@ -35,7 +39,7 @@ class Harness(Protocol):
     patience: float
     """Seconds after which a test gives up waiting for something that this log should have done."""
 
-    def member(self, member_id: str) -> EventLog:
+    def member(self, member_id: str) -> Member:
         """A member of the group, not started, with static membership under this id. The harness stops
         it at the end if the test has not; calling it twice with one id makes a second process with
         the same identity."""

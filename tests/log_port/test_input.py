@@ -10,7 +10,7 @@ from .harness import PARTITIONS, Harness
 from .world import World, is_increasing
 
 
-async def test_records_flow_only_after_begin(world: World, harness: Harness):
+async def test_records_flow_only_after_begin(world: World, harness: Harness) -> None:
     await harness.publish(0, [b"held back"])
     await harness.publish(1, [b"let through"])
     member = await world.join_alone()
@@ -23,7 +23,7 @@ async def test_records_flow_only_after_begin(world: World, harness: Harness):
     await world.until(lambda: member.values(0, token=2) == [b"held back"], "records of partition 0")
 
 
-async def test_records_come_whole_and_in_order(world: World, harness: Harness):
+async def test_records_come_whole_and_in_order(world: World, harness: Harness) -> None:
     values = [b"%d" % number for number in range(1200)]
     offsets = await harness.publish(2, values)
     member = await world.join_alone()
@@ -36,7 +36,7 @@ async def test_records_come_whole_and_in_order(world: World, harness: Harness):
     assert all(record.timestamp > 0 and record.key is None for record in member.records(2))
 
 
-async def test_records_start_at_the_offset_of_begin(world: World, harness: Harness):
+async def test_records_start_at_the_offset_of_begin(world: World, harness: Harness) -> None:
     offsets = await harness.publish(0, [b"0", b"1", b"2"])
     member = await world.join_alone()
 
@@ -46,7 +46,7 @@ async def test_records_start_at_the_offset_of_begin(world: World, harness: Harne
     assert member.values(0) == [b"1", b"2"]
 
 
-async def test_records_come_that_are_published_later(world: World, harness: Harness):
+async def test_records_come_that_are_published_later(world: World, harness: Harness) -> None:
     member = await world.join_alone()
     member.log.begin(0, 0, token=1)
 
@@ -57,7 +57,7 @@ async def test_records_come_that_are_published_later(world: World, harness: Harn
     assert member.values(0) == [b"0", b"1", b"2"]
 
 
-async def test_a_second_begin_rewinds_under_its_own_token(world: World, harness: Harness):
+async def test_a_second_begin_rewinds_under_its_own_token(world: World, harness: Harness) -> None:
     offsets = await harness.publish(0, [b"0", b"1", b"2"])
     member = await world.join_alone()
     member.log.begin(0, 0, token=1)
@@ -72,7 +72,7 @@ async def test_a_second_begin_rewinds_under_its_own_token(world: World, harness:
     assert member.values(0, token=2) == [b"1", b"2", b"3"]
 
 
-async def test_aborted_records_are_never_seen(world: World, harness: Harness):
+async def test_aborted_records_are_never_seen(world: World, harness: Harness) -> None:
     await harness.publish(0, [b"before"])
     await (await harness.publish_in_transaction(0, [b"aborted", b"aborted too"])).end(commit=False)
     await (await harness.publish_in_transaction(0, [b"committed"])).end(commit=True)
@@ -87,7 +87,7 @@ async def test_aborted_records_are_never_seen(world: World, harness: Harness):
     assert is_increasing(member.records(0))
 
 
-async def test_the_end_is_reached_though_no_record_stands_there(world: World, harness: Harness):
+async def test_the_end_is_reached_though_no_record_stands_there(world: World, harness: Harness) -> None:
     """Markers of transactions and aborted records take offsets: a lag that counted them would never come to nothing."""
     member = await world.join_alone()
     member.log.begin(0, 0, token=1)
@@ -101,7 +101,7 @@ async def test_the_end_is_reached_though_no_record_stands_there(world: World, ha
     assert member.values(0) == [b"record"]
 
 
-async def test_records_behind_an_open_transaction_come_when_it_ends(world: World, harness: Harness):
+async def test_records_behind_an_open_transaction_come_when_it_ends(world: World, harness: Harness) -> None:
     open_transaction = await harness.publish_in_transaction(0, [b"undecided"])
     await harness.publish(0, [b"behind"])
     await harness.publish(1, [b"elsewhere"])
@@ -117,7 +117,9 @@ async def test_records_behind_an_open_transaction_come_when_it_ends(world: World
     assert member.values(0) == [b"undecided", b"behind"]
 
 
-async def test_what_cannot_be_read_ends_the_flow_of_its_partition_alone(world: World, harness: Harness):
+async def test_what_cannot_be_read_ends_the_flow_of_its_partition_alone(
+    world: World, harness: Harness
+) -> None:
     await harness.publish(0, [b"before"])
     bad = await harness.publish_unreadable(0)
     after = await harness.publish(0, [b"after"])
@@ -139,7 +141,7 @@ async def test_what_cannot_be_read_ends_the_flow_of_its_partition_alone(world: W
     assert member.unreadable() == [found]
 
 
-async def test_what_cannot_be_read_is_found_again_by_the_next_begin(world: World, harness: Harness):
+async def test_what_cannot_be_read_is_found_again_by_the_next_begin(world: World, harness: Harness) -> None:
     bad = await harness.publish_unreadable(0)
     member = await world.join_alone()
     for token in (1, 2):
@@ -148,7 +150,9 @@ async def test_what_cannot_be_read_is_found_again_by_the_next_begin(world: World
     assert [found.token for found in member.unreadable()] == [1, 2]
 
 
-async def test_a_bystander_does_not_take_what_cannot_be_read_for_nothing(world: World, harness: Harness):
+async def test_a_bystander_does_not_take_what_cannot_be_read_for_nothing(
+    world: World, harness: Harness
+) -> None:
     bad = await harness.publish_unreadable(0)
     after = await harness.publish(0, [b"after"])
     bystander = harness.member("bystander")
@@ -158,7 +162,7 @@ async def test_a_bystander_does_not_take_what_cannot_be_read_for_nothing(world: 
     assert await bystander.next_record(0, caught.value.next_offset) == after[0]
 
 
-async def test_a_paused_partition_rests_and_goes_on_where_it_was(world: World, harness: Harness):
+async def test_a_paused_partition_rests_and_goes_on_where_it_was(world: World, harness: Harness) -> None:
     await harness.publish(0, [b"before"])
     member = await world.join_alone()
     for partition in (0, 1):
@@ -180,7 +184,7 @@ async def test_a_paused_partition_rests_and_goes_on_where_it_was(world: World, h
     assert member.values(0) == [b"before", b"meanwhile", b"after"]
 
 
-async def test_a_position_behind_the_end_is_lost(world: World, harness: Harness):
+async def test_a_position_behind_the_end_is_lost(world: World, harness: Harness) -> None:
     await harness.publish(0, [b"0"])
     member = await world.join_alone()
 
@@ -194,7 +198,7 @@ async def test_a_position_behind_the_end_is_lost(world: World, harness: Harness)
 
 async def test_a_position_that_retention_has_deleted_is_lost_and_a_better_one_works(
     world: World, harness: Harness
-):
+) -> None:
     offsets = await harness.publish(0, [b"0", b"1", b"2", b"3"])
     await harness.delete_input_before(0, offsets[2])
     member = await world.join_alone()
@@ -210,7 +214,7 @@ async def test_a_position_that_retention_has_deleted_is_lost_and_a_better_one_wo
     assert member.values(0, token=2) == [b"2", b"3"]
 
 
-async def test_facts_of_an_input_partition(world: World, harness: Harness):
+async def test_facts_of_an_input_partition(world: World, harness: Harness) -> None:
     offsets = await harness.publish(1, [b"0", b"1"])
     member = await world.join_alone()
 
@@ -223,7 +227,9 @@ async def test_facts_of_an_input_partition(world: World, harness: Harness):
     assert (await member.log.input_facts(0)).topic_id == facts.topic_id
 
 
-async def test_the_position_of_a_commit_becomes_the_offset_of_the_group(world: World, harness: Harness):
+async def test_the_position_of_a_commit_becomes_the_offset_of_the_group(
+    world: World, harness: Harness
+) -> None:
     await harness.publish(1, [b"0", b"1", b"2"])
     member = await world.join_alone()
     shard = await world.open_shard(member, 1)
@@ -235,7 +241,7 @@ async def test_the_position_of_a_commit_becomes_the_offset_of_the_group(world: W
     assert (await member.log.input_facts(0)).group_offset is None
 
 
-async def test_a_topic_that_was_made_again_has_another_id(world: World, harness: Harness):
+async def test_a_topic_that_was_made_again_has_another_id(world: World, harness: Harness) -> None:
     await harness.publish(0, [b"of the first topic"])
     member = await world.join_alone()
     before = await member.log.input_facts(0)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from kafka import TopicPartition
@@ -245,7 +246,8 @@ async def test_records_that_expire_in_the_client_fail_their_commit(
     shard_producer = ShardProducer(Clients(KafkaConnection((kafka.bootstrap,))), journal, 0)
     await asyncio.to_thread(shard_producer.open)
     # Only what is not acknowledged is to fail after two seconds, and not the opening.
-    shard_producer._producer._accumulator.config["delivery_timeout_ms"] = 2000
+    client: Any = shard_producer._producer
+    client._accumulator.config["delivery_timeout_ms"] = 2000
 
     with _thawed_at_the_end(own_broker):
 
@@ -254,7 +256,7 @@ async def test_records_that_expire_in_the_client_fail_their_commit(
             letters are sent last."""
 
             def __iter__(self) -> Iterator[Message]:
-                manager = shard_producer._producer._transaction_manager
+                manager = client._transaction_manager
                 while not manager.is_partition_added(TopicPartition(one, 0)):
                     time.sleep(0.001)
                 own_broker.freeze()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
-from kafka import ConsumerRebalanceListener, KafkaConsumer
+from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka.structs import MemberState
 
 from daemon.log.kafka.clients import Clients, KafkaConnection
@@ -86,16 +87,16 @@ def test_a_poll_waits_while_the_broker_hangs(own_broker: Broker, topic_names: To
         assert len(rounds) < 10 * POLLS  # some turn early by a fraction of a millisecond
 
 
-class FromTheStart(ConsumerRebalanceListener):
+class FromTheStart(ConsumerRebalanceListener):  # type: ignore[misc]  # the client has no types
     """Gives each partition a position, as the daemon does: there is no other."""
 
     def __init__(self, consumer: KafkaConsumer) -> None:
         self._consumer = consumer
 
-    def on_partitions_revoked(self, revoked) -> None:
+    def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         pass
 
-    def on_partitions_assigned(self, assigned) -> None:
+    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         for partition in assigned:
             self._consumer.seek(partition, 0)
 
@@ -133,7 +134,7 @@ def poll_until(consumer: KafkaConsumer, condition: Callable[[], bool]) -> None:
 
 def heartbeat_is_overdue(consumer: KafkaConsumer) -> bool:
     heartbeat = consumer._coordinator.heartbeat
-    return heartbeat.should_heartbeat() and heartbeat.last_send > heartbeat.last_receive
+    return bool(heartbeat.should_heartbeat() and heartbeat.last_send > heartbeat.last_receive)
 
 
 def count_rounds(consumer: KafkaConsumer) -> list[None]:
@@ -141,7 +142,7 @@ def count_rounds(consumer: KafkaConsumer) -> list[None]:
     rounds: list[None] = []
     fetch_records = consumer._fetcher.fetch_records
 
-    def counted(*args, **kwargs):
+    def counted(*args: Any, **kwargs: Any) -> Any:
         rounds.append(None)
         return fetch_records(*args, **kwargs)
 

@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any
 
 import pytest
 from kafka import errors as e
@@ -109,7 +111,7 @@ async def test_a_broker_that_stands_still_is_ridden_out(
         await member.join()
         await member.still_works()
         for seconds in (0.5, 1.5, 3.5, 5.5, 6.5):
-            member.log._consumer.note_position(1, 0)  # so that a commit of group offsets is under way
+            _consumer_of(member).note_position(1, 0)  # so that a commit of group offsets is under way
             own_broker.freeze()
             await asyncio.sleep(seconds)
             own_broker.thaw()
@@ -124,7 +126,7 @@ async def test_what_a_broker_in_trouble_may_answer_is_borne(
         await member.join()
         for error in PASSING:
             raised = raise_out_of_poll(member, error, monkeypatch, times=3)
-            await member.until(lambda raised=raised: raised() == 3 or member.fatal is not None)
+            await member.until(partial(_ended_or_raised, member, raised))
             assert member.fatal is None
         await member.still_works()
 
@@ -160,11 +162,11 @@ def raise_out_of_poll(
     member: Reading, error: type[e.KafkaError], monkeypatch: pytest.MonkeyPatch, times: int
 ) -> Callable[[], int]:
     """The next polls raise it instead of looking at the group; how often they have."""
-    coordinator = member.log._consumer._consumer._coordinator
+    coordinator = _consumer_of(member)._consumer._coordinator
     look = coordinator.poll
     raised = 0
 
-    def poll(*args, **kwargs):
+    def poll(*args: Any, **kwargs: Any) -> Any:
         nonlocal raised
         if raised < times:
             raised += 1
@@ -186,7 +188,7 @@ def refuse_joins(monkeypatch: pytest.MonkeyPatch, while_held: Callable[[], bool]
     refused = 0
     real = BaseCoordinator._process_join_group_response
 
-    def process(self, response, send_time):
+    def process(self: Any, response: Any, send_time: Any) -> Any:
         nonlocal refused
         if while_held():
             refused += 1
@@ -252,10 +254,19 @@ async def test_a_member_that_has_been_replaced_while_it_stood_still_does_not_thr
 def standing_still(member: Reading) -> Iterator[None]:
     """Both threads of the consumer, as if the process had been stopped."""
     thawed = threading.Event()
-    client = member.log._consumer._consumer._client
+    client = _consumer_of(member)._consumer._client
     client._manager._net.call_soon_threadsafe(thawed.wait)
-    member.log._consumer._commands.put(thawed.wait)
+    _consumer_of(member)._commands.put(thawed.wait)
     try:
         yield
     finally:
         thawed.set()
+
+
+def _consumer_of(member: Reading) -> Any:
+    assert isinstance(member.log, KafkaLog)
+    return member.log._consumer
+
+
+def _ended_or_raised(member: Reading, raised: Callable[[], int]) -> bool:
+    return raised() == 3 or member.fatal is not None

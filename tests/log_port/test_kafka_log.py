@@ -6,7 +6,8 @@ import asyncio
 import dataclasses
 import os
 from collections.abc import AsyncIterator
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import pytest
 from kafka import KafkaProducer
@@ -14,6 +15,7 @@ from kafka import KafkaProducer
 from daemon.log.kafka import KafkaConnection, KafkaLog
 from daemon.log.kafka.admin import Admin, NewTopic, create_topics, describe_topics
 from daemon.log.kafka.clients import _EVERY_CLIENT, Clients
+from daemon.log.kafka.consumer import InputConsumer
 from daemon.log.kafka.flows import BYTES_WAITING_MAX, RECORDS_WAITING_MAX
 from daemon.log.kafka.sizes import RECORD_BYTES_MAX
 from daemon.log.port import (
@@ -220,6 +222,7 @@ async def test_a_static_member_that_restarts_has_its_partitions_back_and_nobody_
 
     # Had there been a rebalance, the other would have lost its partitions before it got them back.
     assert await other.confirm_assignment(min(mine_other), kafka.patience)
+    assert other._handover is not None
     assert not other._handover._events
 
 
@@ -245,7 +248,7 @@ async def test_a_member_that_was_evicted_hears_of_it_and_joins_again(kafka: Kafk
 async def test_an_assignment_is_confirmed_by_a_heartbeat_that_was_sent_for_it(kafka: KafkaHarness) -> None:
     log = kafka.member("m")
     await joined(log, kafka)
-    heartbeat = log._consumer._consumer._coordinator.heartbeat
+    heartbeat = _client_of(log)._coordinator.heartbeat
     before = max(heartbeat.last_send, heartbeat.last_receive)
     assert await log.confirm_assignment(0, kafka.patience)
     assert heartbeat.last_send > before
@@ -264,9 +267,7 @@ async def test_an_assignment_that_ends_meanwhile_is_not_confirmed(kafka: KafkaHa
         asking = asyncio.create_task(log.confirm_assignment(0, kafka.patience))
         await asyncio.sleep(0)  # it is asked now
         when_asked: asyncio.Future[int] = loop.create_future()
-        consumer._commands.put(
-            lambda then=when_asked: loop.call_soon_threadsafe(then.set_result, consumer._generation)
-        )
+        consumer._commands.put(partial(_tell_generation, loop, when_asked, consumer))
         confirmed = await asking
         if await when_asked == generation:
             break
@@ -324,6 +325,7 @@ async def test_what_is_not_taken_stops_the_reading_and_not_the_heartbeats(kafka:
     log.begin(0, 0, token=1)
 
     handover = log._handover
+    assert handover is not None
     await kafka.until(lambda: handover.records_waiting > RECORDS_WAITING_MAX)
     for _ in range(3):  # a heartbeat each: the client is alive, and reads no further
         assert await log.confirm_assignment(0, kafka.patience)
@@ -345,6 +347,7 @@ async def test_few_large_records_stop_the_reading_too(kafka: KafkaHarness) -> No
     log.begin(0, 0, token=1)
 
     handover = log._handover
+    assert handover is not None
     await kafka.until(lambda: handover.bytes_waiting > BYTES_WAITING_MAX)
     for _ in range(3):  # a heartbeat each: the client is alive, and reads no further
         assert await log.confirm_assignment(0, kafka.patience)
@@ -367,7 +370,7 @@ async def test_a_topic_that_was_created_again_is_not_read_on_though_it_reaches_t
     log.pause(0)  # no fetch fails meanwhile, so the group is not told to look at its topics
     assert await log.confirm_assignment(0, kafka.patience)
 
-    cluster = log._consumer._consumer._client.cluster
+    cluster = _client_of(log)._client.cluster
     before = cluster.topic_id(kafka.topics.changes)
     await kafka.recreate_input()
     await kafka.publish(0, [b"new"] * 5)
@@ -486,3 +489,15 @@ async def test_topics_are_described_as_they_were_made(kafka: KafkaHarness, topic
     assert "retention.ms" in journal.configs  # what is in force by default is there too
     await asyncio.to_thread(admin.ask, lambda client: client.delete_topics([topic_names.journal]))
     admin.close()
+
+
+def _client_of(log: KafkaLog) -> Any:
+    """The consumer of Kafka's client, which has no types."""
+    assert log._consumer is not None
+    return log._consumer._consumer
+
+
+def _tell_generation(
+    loop: asyncio.AbstractEventLoop, when_asked: asyncio.Future[int], consumer: InputConsumer
+) -> None:
+    loop.call_soon_threadsafe(when_asked.set_result, consumer._generation)

@@ -12,7 +12,7 @@ from kafka import TopicPartition
 
 from daemon.log.kafka import KafkaConnection, KafkaLog, flows
 from daemon.log.kafka.clients import Clients
-from daemon.log.kafka.cures.fetching import POLL_BYTES_MAX
+from daemon.log.kafka.cures.fetching import POLL_BYTES_MAX, UnreadableBatchError
 from daemon.log.kafka.reading import PartitionReader
 from daemon.log.plain import read_topic
 from daemon.log.port import CorruptJournalError, Transaction, UnreadableError
@@ -238,7 +238,7 @@ async def test_a_batch_that_is_good_at_the_second_fetch_was_damaged_on_its_way(
     await publish_and_damage(own_broker, kafka, (flipped,))
     seen: list[int] = []
 
-    def repair(self: flows.Flows, error: flows.UnreadableBatchError) -> None:
+    def repair(self: flows.Flows, error: UnreadableBatchError) -> None:
         seen.append(error.offset)
         if len(seen) == 1:
             overwrite(own_broker, kafka.topics.changes, 0, 1, flipped)

@@ -20,13 +20,13 @@ def shared(*members: Member) -> bool:
     return all(held) and frozenset().union(*held) == ALL and sum(map(len, held)) == PARTITIONS
 
 
-async def test_a_lone_member_first_hears_that_it_holds_every_partition(world: World):
+async def test_a_lone_member_first_hears_that_it_holds_every_partition(world: World) -> None:
     member = await world.join_alone()
 
     assert member.events[0] == Assigned(ALL)
 
 
-async def test_two_members_share_the_partitions(world: World):
+async def test_two_members_share_the_partitions(world: World) -> None:
     first = await world.join_alone("a")
     second = await world.join("b")
 
@@ -36,7 +36,7 @@ async def test_two_members_share_the_partitions(world: World):
     assert len(first.held) == PARTITIONS // 2
 
 
-async def test_a_member_for_whom_nothing_is_left_hears_so(world: World):
+async def test_a_member_for_whom_nothing_is_left_hears_so(world: World) -> None:
     """It has joined, and is ready to take over: silence would mean that it has not."""
     members = [await world.join(name) for name in "abcde"[: PARTITIONS + 1]]
 
@@ -49,7 +49,7 @@ async def test_a_member_for_whom_nothing_is_left_hears_so(world: World):
     assert shared(*(member for member in members if member.held))
 
 
-async def test_what_is_taken_away_is_revoked_before_the_next_assignment(world: World):
+async def test_what_is_taken_away_is_revoked_before_the_next_assignment(world: World) -> None:
     first = await world.join_alone("a")
     second = await world.join("b")
     await world.until(lambda: shared(first, second), "two members that share the partitions")
@@ -66,7 +66,9 @@ async def test_what_is_taken_away_is_revoked_before_the_next_assignment(world: W
     assert held == first.held
 
 
-async def test_the_partitions_of_a_member_that_has_gone_move_to_the_others(world: World, harness: Harness):
+async def test_the_partitions_of_a_member_that_has_gone_move_to_the_others(
+    world: World, harness: Harness
+) -> None:
     first = await world.join_alone("a")
     second = await world.join("b")
     await world.until(lambda: shared(first, second), "two members that share the partitions")
@@ -79,7 +81,7 @@ async def test_the_partitions_of_a_member_that_has_gone_move_to_the_others(world
 
 async def test_a_member_that_returns_has_its_partitions_again_and_the_other_notices_nothing(
     world: World, harness: Harness
-):
+) -> None:
     first = await world.join_alone("a")
     second = await world.join("b")
     await world.until(lambda: shared(first, second), "two members that share the partitions")
@@ -98,7 +100,7 @@ async def test_a_member_that_returns_has_its_partitions_again_and_the_other_noti
     assert [event for event in first.events[heard:] if not isinstance(event, Records)] == []
 
 
-async def test_a_member_whose_identity_was_taken_over_can_not_go_on(world: World):
+async def test_a_member_whose_identity_was_taken_over_can_not_go_on(world: World) -> None:
     first = await world.join_alone("a")
     second = await world.join("a")
 
@@ -106,7 +108,7 @@ async def test_a_member_whose_identity_was_taken_over_can_not_go_on(world: World
     await world.until(lambda: first.fatal is not None, "the end of the member that was replaced")
 
 
-async def test_an_assignment_is_confirmed_to_its_holder_only(world: World, harness: Harness):
+async def test_an_assignment_is_confirmed_to_its_holder_only(world: World, harness: Harness) -> None:
     first = await world.join_alone("a")
     assert await first.log.confirm_assignment(0, harness.patience)
 
@@ -122,7 +124,7 @@ async def test_an_assignment_is_confirmed_to_its_holder_only(world: World, harne
         assert not await mine.log.confirm_assignment(min(other.held), harness.patience)
 
 
-async def test_a_member_that_has_stopped_is_not_confirmed(world: World):
+async def test_a_member_that_has_stopped_is_not_confirmed(world: World) -> None:
     member = await world.join_alone()
     await member.stop()
 
@@ -130,7 +132,7 @@ async def test_a_member_that_has_stopped_is_not_confirmed(world: World):
 
 
 @pytest.mark.parametrize("started", [True, False])
-async def test_stopping_twice_is_the_same_as_once(harness: Harness, *, started: bool):
+async def test_stopping_twice_is_the_same_as_once(harness: Harness, *, started: bool) -> None:
     log = harness.member("a")
     if started:
         await log.start()

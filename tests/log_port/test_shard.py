@@ -33,7 +33,7 @@ async def written(harness: Harness) -> dict[str, list[bytes | None]]:
     }
 
 
-async def test_everything_of_a_commit_is_visible_when_it_returns(world: World, harness: Harness):
+async def test_everything_of_a_commit_is_visible_when_it_returns(world: World, harness: Harness) -> None:
     member = await world.join_alone()
     shard = await world.open_shard(member, 2)
     topics = harness.topics
@@ -65,10 +65,10 @@ async def test_everything_of_a_commit_is_visible_when_it_returns(world: World, h
     assert dead_letter.headers == (("reason", b"malformed"), ("reason", b"again"))
 
 
-async def test_a_commit_tells_where_each_journal_record_can_be_read_back(world: World):
+async def test_a_commit_tells_where_each_journal_record_can_be_read_back(world: World) -> None:
     member = await world.join_alone()
     shard = await world.open_shard(member, 0)
-    entries = [
+    entries: list[list[tuple[bytes, bytes | None]]] = [
         [(b"a", b"1"), (b"b", b"2")],
         [(b"a", None)],
         [(b"c", b"3"), (b"a", b"4"), (b"d", b"")],
@@ -82,7 +82,7 @@ async def test_a_commit_tells_where_each_journal_record_can_be_read_back(world: 
             assert (found.offset, found.key, found.value) == (offset, key, value)
 
 
-async def test_there_is_nothing_to_read_back_where_nothing_was_written(world: World):
+async def test_there_is_nothing_to_read_back_where_nothing_was_written(world: World) -> None:
     member = await world.join_alone()
     shard = await world.open_shard(member, 0)
     [first] = await shard.commit(record(b"a", b"1"))
@@ -94,13 +94,13 @@ async def test_there_is_nothing_to_read_back_where_nothing_was_written(world: Wo
             await shard.read_back(missing)
 
 
-async def test_a_new_journal_restores_to_nothing(world: World):
+async def test_a_new_journal_restores_to_nothing(world: World) -> None:
     member = await world.join_alone()
 
     assert await restored(await world.open_shard(member, 3)) == []
 
 
-async def test_restoring_gives_everything_up_to_the_last_commit_tombstones_included(world: World):
+async def test_restoring_gives_everything_up_to_the_last_commit_tombstones_included(world: World) -> None:
     member = await world.join_alone()
     shard = await world.open_shard(member, 1)
     await shard.commit(Transaction(journal=[(b"a", b"1"), (b"b", b"1")]))
@@ -114,7 +114,7 @@ async def test_restoring_gives_everything_up_to_the_last_commit_tombstones_inclu
     assert is_increasing(records)
 
 
-async def test_a_long_journal_is_restored_in_several_batches(world: World):
+async def test_a_long_journal_is_restored_in_several_batches(world: World) -> None:
     member = await world.join_alone()
     shard = await world.open_shard(member, 1)
     for hundred in range(0, 2100, 300):
@@ -139,7 +139,9 @@ async def test_a_long_journal_is_restored_in_several_batches(world: World):
     assert successor.restore_remaining == 0
 
 
-async def test_a_compacted_journal_restores_to_the_last_value_of_each_key(world: World, harness: Harness):
+async def test_a_compacted_journal_restores_to_the_last_value_of_each_key(
+    world: World, harness: Harness
+) -> None:
     member = await world.join_alone()
     shard = await world.open_shard(member, 0)
     [overwritten] = await shard.commit(record(b"a", b"old"))
@@ -165,7 +167,7 @@ async def test_a_compacted_journal_restores_to_the_last_value_of_each_key(world:
     assert b"old" not in [r.value for r in records]
 
 
-async def test_a_successor_fences_its_predecessor(world: World, harness: Harness):
+async def test_a_successor_fences_its_predecessor(world: World, harness: Harness) -> None:
     member = await world.join_alone()
     first = await world.open_shard(member, 0)
     await first.commit(record(b"position", b"1"))
@@ -192,7 +194,7 @@ async def test_a_successor_fences_its_predecessor(world: World, harness: Harness
 
 async def test_a_predecessor_that_lost_its_partition_is_fenced_by_the_new_holder(
     world: World, harness: Harness
-):
+) -> None:
     first = await world.join_alone("a")
     shards = {partition: await world.open_shard(first, partition) for partition in range(PARTITIONS)}
     for partition, shard in shards.items():
@@ -211,7 +213,7 @@ async def test_a_predecessor_that_lost_its_partition_is_fenced_by_the_new_holder
     assert b"too late" not in [r.value for r in await harness.read_committed(harness.topics.journal)]
 
 
-async def test_partitions_have_journals_and_fences_of_their_own(world: World):
+async def test_partitions_have_journals_and_fences_of_their_own(world: World) -> None:
     member = await world.join_alone()
     one = await world.open_shard(member, 0)
     other = await world.open_shard(member, 1)
@@ -224,7 +226,7 @@ async def test_partitions_have_journals_and_fences_of_their_own(world: World):
     assert fold(await restored(await world.open_shard(member, 1))) == {b"position": b"other"}
 
 
-async def test_a_commit_with_one_record_too_large_writes_nothing(world: World, harness: Harness):
+async def test_a_commit_with_one_record_too_large_writes_nothing(world: World, harness: Harness) -> None:
     member = await world.join_alone()
     shard = await world.open_shard(member, 0)
 
@@ -243,7 +245,7 @@ async def test_a_commit_with_one_record_too_large_writes_nothing(world: World, h
     assert await written(harness) == {topics.journal: [b"3"], topics.results: [], topics.dead_letters: []}
 
 
-async def test_closing_twice_is_the_same_as_once_and_ends_its_use(world: World, harness: Harness):
+async def test_closing_twice_is_the_same_as_once_and_ends_its_use(world: World, harness: Harness) -> None:
     member = await world.join_alone()
     shard = await world.open_shard(member, 0)
 
@@ -255,7 +257,7 @@ async def test_closing_twice_is_the_same_as_once_and_ends_its_use(world: World, 
         await shard.commit(record(b"position", b"1"))
 
 
-async def test_a_record_that_can_never_be_written_is_named(world: World, harness: Harness):
+async def test_a_record_that_can_never_be_written_is_named(world: World, harness: Harness) -> None:
     member = await world.join_alone()
     shard = await world.open_shard(member, 2)
 

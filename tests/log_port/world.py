@@ -138,15 +138,16 @@ class World:
         Raises:
             AssertionError: they have not become so in time.
         """
-        facts: InputFacts | None = None
         try:
             async with asyncio.timeout(self.harness.patience):
                 # Nothing tells of a change in the broker's state, so it is asked again.
-                while not condition(facts := await member.log.input_facts(partition)):  # noqa: ASYNC110
+                facts = await member.log.input_facts(partition)
+                while not condition(facts):
                     await asyncio.sleep(0.01)
+                    facts = await member.log.input_facts(partition)
+                return facts
         except TimeoutError:
-            raise AssertionError(f"waited in vain for {what}; the last facts were {facts}") from None
-        return facts
+            raise AssertionError(f"waited in vain for {what}") from None
 
     async def close(self) -> None:
         for shard in self._shards:

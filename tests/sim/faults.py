@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -288,7 +289,7 @@ def unleash(world: World, strikes: Strikes, duration: float, happened: Counter[s
         world.note(f"all replicas are down for {seconds:.1f} s")
         for replica in world.replicas:
             world.kill(replica)
-            world.after(seconds, lambda replica=replica: world.start(replica))
+            world.after(seconds, partial(world.start, replica))
 
     ambushes: list[Ambush] = []
 

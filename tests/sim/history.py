@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
+from functools import partial
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -74,7 +75,7 @@ def _play(world: World, rng: random.Random, outcome: Outcome, parameters: Parame
     changes = publish_all(world, parameters)
     faults.unleash(world, parameters.strikes, parameters.duration, outcome.faults)
     for replica in world.replicas:
-        world.after(rng.uniform(0, 1.0), lambda replica=replica: world.start(replica))
+        world.after(rng.uniform(0, 1.0), partial(world.start, replica))
     world.run(parameters.duration)
     if parameters.upheaval is not None:
         outcome.changes = changes()
@@ -157,7 +158,7 @@ def publish_all(world: World, parameters: Parameters) -> Callable[[], int]:
         publisher = Publisher(f"publisher-{number}", how, open_for)
         message = Message(key, value, (("n", b"%d" % number), ("n", b"")) if number % 3 else ())
         if number >= parameters.skipped:
-            world.after(at, lambda p=publisher, m=message, n=partition: p.publish(world, m, n))
+            world.after(at, partial(publisher.publish, world, message, partition))
 
     def visible() -> int:
         cluster = world.cluster

@@ -139,12 +139,11 @@ def judge_dead_letters(world: World, outcome: Outcome) -> None:
             rejected.add(event["id"])
     for record in records(world, world.topics.changes):
         source = f"{record.topic}/{record.partition}/{record.offset}"
-        letter = letters.pop(source, None)
-        if (letter is not None) is not (source in rejected):
-            outcome.add(
-                "dead_letters", f"{source}: rejected {source in rejected}, dead letter {letter is not None}"
-            )
-        elif letter is not None and not _holds(letter, record):
+        has_letter = source in letters
+        letter = letters.pop(source, record)
+        if has_letter is not (source in rejected):
+            outcome.add("dead_letters", f"{source}: rejected {source in rejected}, dead letter {has_letter}")
+        elif has_letter and not _holds(letter, record):
             outcome.add("dead_letters", f"the dead letter of {source} is not the record that it is of")
     for source in letters:
         outcome.add("dead_letters", f"{source}, of which there is a dead letter, is no record of the input")
@@ -364,4 +363,4 @@ def lms(world: World) -> Iterator[HeldCourse]:
 
 
 def plain(course: Any) -> dict[str, Any]:
-    return msgspec.to_builtins(course)
+    return dict(msgspec.to_builtins(course))

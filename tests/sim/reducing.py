@@ -89,7 +89,11 @@ def _fewer_changes(changes: int, smallest: Without, fails: Callable[[Without], b
         while step:
             kept = smallest.changes if smallest.changes is not None else changes
             at = kept - step if field == "changes" else smallest.skip + step
-            fewer = dataclasses.replace(smallest, **{field: at})
+            fewer = (
+                dataclasses.replace(smallest, changes=at)
+                if field == "changes"
+                else dataclasses.replace(smallest, skip=at)
+            )
             if smallest.skip < at <= kept and fails(fewer):
                 smallest = fewer
             else:

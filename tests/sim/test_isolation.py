@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 import pytest
@@ -91,9 +92,11 @@ def publish(world: World, integrations: Sequence[str]) -> None:
                     }
                 )
                 message = Message(integration_id.encode(), value)
-                world.after(
-                    1 + second, lambda m=message, p=place % 2: world.cluster.append(TOPICS.changes, m, p)
-                )
+                world.after(1 + second, partial(append, world, message, place % 2))
+
+
+def append(world: World, message: Message, partition: int) -> None:
+    world.cluster.append(TOPICS.changes, message, partition)
 
 
 def results(*rules: AnyRule) -> dict[str, list[float]]:
@@ -119,7 +122,9 @@ def results(*rules: AnyRule) -> dict[str, list[float]]:
     ],
     ids=["one at a time, and no answer", "always one too many, and broken"],
 )
-def test_the_others_have_each_result_at_the_very_moment_at_which_they_would_have_it(trouble):
+def test_the_others_have_each_result_at_the_very_moment_at_which_they_would_have_it(
+    trouble: Sequence[AnyRule],
+) -> None:
     well, beside_trouble = results(), results(*trouble)
     for integration_id in OTHERS:
         assert len(well[integration_id]) == SECONDS * COURSES

@@ -102,7 +102,7 @@ class Witness:
     """Told when something happens after which a fault would hurt most."""
     note: Callable[[str], None] | None = None
     """Told in words what happens, where somebody wants to read it."""
-    digest: hashlib._Hash = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
+    digest: hashlib.blake2b = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
     """Of everything that crossed the edges: two runs of a seed must end with the same."""
     _journals: defaultdict[int, JournalView] = field(default_factory=lambda: defaultdict(JournalView))
     _owners: dict[int, Ownership] = field(default_factory=dict)

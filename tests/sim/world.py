@@ -124,7 +124,7 @@ class World:
         replica.paused = False
         replica.key = self.key_file
         self.note(f"{replica.name} starts (life {replica.lives})")
-        loop = SteppedLoop(lambda: self.time, replica.name)
+        loop = SteppedLoop(lambda: self.time, replica.name)  # type: ignore[abstract]  # has what is called
         replica.loop = loop
         asyncio._set_running_loop(loop)
         try:
