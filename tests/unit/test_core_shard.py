@@ -306,3 +306,27 @@ def test_what_has_sat_out_its_back_off_goes_without_any_new_input(bench):
         bench.shard.tick(bench.now)
         sealed += bench.commit()
     assert offsets(sealed) == [[0]]
+
+
+def test_an_open_task_counts_from_its_creation_and_until_that_is_known_from_its_acceptance() -> None:
+    bench = Bench()
+    batch = bench.accepted("a")
+    accepted = bench.now.wall
+    bench.seal("b", integration_id="hr:2")  # without a task
+    assert list(bench.shard.created()) == [accepted]
+
+    bench.created_at = accepted - 7
+    bench.poll_answer(batch, bench.pending(age=5.0))
+    assert list(bench.shard.created()) == [accepted - 7]
+
+
+def test_an_integration_of_which_nothing_waits_can_be_parked() -> None:
+    bench = Bench()
+    bench.shard._memory.park("hr:1")
+    assert bench.waiting() == {}
+    bench.shard._memory.park("hr:1", parked=False)
+    assert bench.seal("a").items[0].origin_id == "a"
+
+
+def test_a_task_that_nobody_watches_is_no_late_task() -> None:
+    assert Bench().shard.late_task("task-1") is None
