@@ -159,7 +159,7 @@ def _gzip() -> _Compressor:
 
 def _snappy() -> _Compressor:
     def add(piece: bytes) -> bytes:
-        block = snappy.compress(piece)
+        block: bytes = snappy.compress(piece)
         return struct.pack(">i", len(block)) + block
 
     return b"\x82SNAPPY\0" + struct.pack(">ii", 1, 1), add, bytes

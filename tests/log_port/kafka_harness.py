@@ -13,7 +13,7 @@ from kafka import IsolationLevel, KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType, MemberToRemove
 from kafka.errors import KafkaError, RetriableError, TopicAlreadyExistsError
 
-from daemon.config import Kafka
+from daemon.config import KafkaSettings
 from daemon.log.kafka import KafkaConnection, KafkaLog
 from daemon.log.kafka.admin import NewTopic, create_topics, partition_count
 from daemon.log.port import Record, Topics
@@ -23,7 +23,7 @@ from .harness import PARTITIONS
 
 T = TypeVar("T")
 
-DEFAULT_LIMIT = Kafka().record_batch_bytes_max
+DEFAULT_LIMIT = KafkaSettings().record_batch_bytes_max
 
 SESSION_TIMEOUT = 60.0
 """Seconds; longer than any machine stands still. Nothing waits for it: `expire` removes a member from the group by

@@ -152,7 +152,7 @@ def draw_plan(rng: random.Random, wild: float) -> FaultPlan:
     maybe(lambda p: TaskEndless(probability=p), 0.1)
     maybe(lambda p: ItemFails(probability=p, codes=PASSING_CODES), 0.3)
     maybe(lambda p: ItemFails(probability=p, codes=PERMANENT_CODES), 0.2)
-    maybe(lambda p: ItemFails(probability=p, codes=("PLATFORM.AUTHENTICATION_INVALID",)), 0.1)
+    maybe(lambda p: ItemFails(probability=p, codes=("PLATFORM.AUTHENTICATION_INVALID",)), 0.3)
     maybe(lambda p: EntryMissing(probability=p), 0.2)
     maybe(lambda p: EntryDuplicated(probability=p), 0.2)
     maybe(lambda p: EntryForeign(probability=p), 0.2)
