@@ -26,7 +26,7 @@ from daemon.kombo.client import KomboSetupError
 from daemon.log.kafka.log import KafkaLog
 from daemon.log.port import EventLog, FatalLogError, LogError
 from daemon.runtime.engine import Engine
-from daemon.runtime.pulse import pulse
+from daemon.runtime.liveness import report_liveness
 from daemon.runtime.watchdog import Watchdog
 from daemon.stop_signals import STOPS
 from daemon.telemetry import logs
@@ -135,7 +135,7 @@ class _Process:
         watchdog.watch("commit, restore or question to Kafka", event_log.longest_call)
         watchdog.start()
         background = [
-            asyncio.create_task(pulse(health, event_log, watchdog)),
+            asyncio.create_task(report_liveness(health, event_log, watchdog)),
             asyncio.create_task(collect_garbage()),
             asyncio.create_task(watch_open_files(self._files, health)),
         ]

@@ -1,1 +1,1 @@
-"""The loop: inputs → core → commits → HTTP. Talks to ports only, so that a simulation can drive it."""
+"""The main loop: inputs → core → commits → HTTP. It uses ports only, so a simulation can drive it."""

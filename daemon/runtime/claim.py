@@ -1,4 +1,4 @@
-"""What a piece of work belongs to: an answer counts only while the partition still has the shard that asked."""
+"""Ties a request to its shard: an answer counts only while the partition still has the shard that sent the request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from daemon.runtime.partition import Partition
 
 
 class Claim(NamedTuple):
-    """A batch, under one shard of one partition."""
+    """A batch of one shard of one partition."""
 
     partition: Partition
     shard: Shard
@@ -18,9 +18,9 @@ class Claim(NamedTuple):
 
     @property
     def valid(self) -> bool:
-        """Whether the shard may be given the answer to a request that was made under this claim."""
+        """Whether the answer to a request made under this claim may be applied to the shard."""
         return self.partition.shard is self.shard
 
     def submission(self) -> Submission | None:
-        """The batch, if it is still to be POSTed under this claim."""
+        """The batch, if it still has to be POSTed under this claim."""
         return self.shard.submission(self.id) if self.valid else None

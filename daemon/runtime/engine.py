@@ -1,12 +1,12 @@
-"""The daemon's loop: follows the assignment, and lets partitions, submitter and poller work together.
+"""The daemon's main loop: follows the assignment and connects partitions, submitter and poller.
 
     log events ──▶ Engine ──▶ Partition (one per input partition) ──▶ commits
                                   │  facts of committed steps
                                   ├──▶ Submitter ─ POST ─┐
                                   └──▶ Poller ─ GET ─────┴──▶ back to the shard
 
-Every background task is one of a supervised set: if one dies, the process ends (a half-dead daemon that
-reports health is the worst of all).
+All background tasks are supervised: if one of them fails, the process ends. A daemon that has stopped working in part
+but reports that it is healthy would be worse.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from daemon.telemetry.snapshot import Snapshot
 
 
 class Engine:
-    """`run` serves until `stop` is called; it raises what a background task died of."""
+    """`run` serves until `stop` is called. It raises the error with which a background task failed."""
 
     def __init__(self, ports: Ports, key_changed: Callable[[], bool]) -> None:
         self._ports = ports
@@ -64,17 +64,17 @@ class Engine:
         self._view = View(ports, self._flow, self._poller, self._submitter)
 
     def snapshot(self) -> Snapshot:
-        """What the runtime holds now, for metrics and the state page."""
+        """The current contents of the runtime, for metrics and the state page."""
         return self._view.snapshot([partition for partition, _ in self._partitions.values()])
 
     # --- life -------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Drain and end. Idempotent."""
+        """Start to drain; `run` then returns. Idempotent."""
         self._stop.set()
 
     async def run(self) -> None:
-        """The log must have been started."""
+        """Serve until stopped. The log must have been started before."""
         background = [
             self._spawn(self._submitter.run(), "submitter"),
             self._spawn(self._poller.run(), "poller"),
@@ -99,7 +99,7 @@ class Engine:
         return task
 
     async def _watch(self, stopping: asyncio.Future[Any]) -> None:
-        """Until told to stop; raises what a background task has died of."""
+        """Wait for a stop. Raises the error of a background task that failed."""
         died: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._died = died
         for task in self._tasks:
@@ -115,7 +115,7 @@ class Engine:
         self._died.set_exception(error)
 
     async def _drain(self, background: Sequence[asyncio.Task[None]]) -> None:
-        """Input stops, no new calls, those in flight may end, what they brought is committed."""
+        """Stop the input, start no new calls, let the calls in flight finish, and commit their results."""
         timeout = self._ports.settings.drain.timeout
         self._notify(DrainStarted(timeout))
         self._submitter.stop()
@@ -206,7 +206,7 @@ class Engine:
         self._poller.dropped(shard)
 
     def _act(self, partition: Partition, shard: Shard, facts: Sequence[Fact]) -> None:
-        """R3: what a step decided leaves now that it is committed."""
+        """R3: act on the facts of a step only after it is committed."""
         for fact in facts:
             match fact:
                 case BatchSealed():
@@ -218,7 +218,7 @@ class Engine:
                 case LateWatched(task_id=task_id):
                     self._poller.late(partition, shard, task_id)
                 case TaskEnded():
-                    pass  # the poller has forgotten it already
+                    pass  # the poller has removed it already
                 case _:
                     assert_never(fact)
 

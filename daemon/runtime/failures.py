@@ -1,4 +1,4 @@
-"""What each failure of a partition leads to: one table, from the exception to the remedy."""
+"""The remedy for each failure of a partition: one table from exception to remedy."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ from daemon.log.port import (
     LogError,
     RecordRefusedError,
 )
-from daemon.runtime import trouble
+from daemon.runtime import operator_messages
 from daemon.runtime.opening import BlockedError
 from daemon.runtime.outbound import StepFailedError, describe
 from daemon.telemetry.labels import DropReason
 
 
 class InputLostError(LogError):
-    """The input cannot be read on from where we are. The message names the remedy."""
+    """The input cannot be read from the current position on. The message names the remedy."""
 
 
 class InputChangedError(LogError):
-    """The input is no longer the topic that it was when the partition was opened."""
+    """The input topic has changed since the partition was opened."""
 
 
 class LostInput(NamedTuple):
-    """Why the input cannot be read on. A partition that is opened anew is blocked for it, unless there is a better
-    reason.
+    """Why reading of the input cannot continue. When the partition is reopened, it is blocked for this reason, unless
+    opening finds a more specific one.
     """
 
     sentence: str
     offset: int | None = None
-    """The first one that cannot be read, where that is known."""
+    """The first offset that cannot be read; None if it is not known."""
 
     def holds(self, shard: Shard) -> bool:
-        """Nobody has skipped it."""
+        """Whether the offset is still ahead of the shard, that is, it was not skipped."""
         return self.offset is None or shard.next_read <= self.offset
 
 
 class Remedy(StrEnum):
     REOPEN = "reopen"
-    """Give up memory and producer, and restore (R4)."""
+    """Drop memory and producer, and restore (R4)."""
     REFUSED = "refused"
-    """The same; but a failure that comes every time blocks the partition in the end."""
+    """The same, but a failure that repeats blocks the partition after `REFUSALS_MAX` attempts."""
     BLOCK = "block"
-    """Wait for a person, or for somebody who writes to the journal."""
+    """Wait for an operator, until a record is written to the journal."""
     BLOCK_HERE = "block here"
-    """Wait for a person: until the process starts anew."""
+    """Wait for an operator, until the process is restarted."""
     DIE = "die"
     """End the process."""
 
@@ -63,14 +63,14 @@ class Remedy(StrEnum):
 class Failure:
     remedy: Remedy
     sentence: str
-    """What is wrong and what to do, for people."""
+    """What is wrong and what to do, for operators."""
     reason: DropReason = DropReason.ERROR
     error: str | None = None
-    """As the log has it when the partition is opened anew; None: the sentence."""
+    """The text that is logged when the partition is reopened. None: the sentence is logged."""
     warning: str | None = None
-    """What keeps the partition from being restored though it is not blocked."""
+    """What keeps the partition from being restored, although it is not blocked."""
     is_defect: bool = False
-    """Nobody foresaw it: the log needs a traceback."""
+    """The error was not expected, so it is logged with a traceback."""
 
 
 def failure_of(error: Exception, partition: int, topics: Topics) -> Failure:
@@ -78,21 +78,27 @@ def failure_of(error: Exception, partition: int, topics: Topics) -> Failure:
         case BlockedError():
             return Failure(Remedy.BLOCK, str(error))
         case JournalError() | CorruptJournalError():
-            return Failure(Remedy.BLOCK_HERE, trouble.unreadable_journal(partition, error, topics))
+            return Failure(Remedy.BLOCK_HERE, operator_messages.unreadable_journal(partition, error, topics))
         case RecordRefusedError():
-            return Failure(Remedy.REFUSED, trouble.refused_record(partition, error), error=describe(error))
+            return Failure(
+                Remedy.REFUSED, operator_messages.refused_record(partition, error), error=describe(error)
+            )
         case StepFailedError():
-            return Failure(Remedy.REFUSED, trouble.failed_step(partition, error), error=describe(error))
+            return Failure(
+                Remedy.REFUSED, operator_messages.failed_step(partition, error), error=describe(error)
+            )
         case FencedError():
             return Failure(Remedy.REOPEN, str(error), DropReason.FENCED)
         case FatalLogError() | MemoryError():
             return Failure(Remedy.DIE, str(error))
         case HeldBackError():
-            warning = trouble.held_back_journal(error)
+            warning = operator_messages.held_back_journal(error)
             return Failure(Remedy.REOPEN, warning, warning=warning)
         case CommitFailedError() | LogError():
             return Failure(Remedy.REOPEN, str(error))
         case _:
-            # A defect of ours: it concerns this partition, whose memory cannot be trusted any more (R4).
+            # A defect in this code. It affects only this partition, whose memory can no longer be trusted (R4).
             why = describe(error)
-            return Failure(Remedy.REFUSED, trouble.failed_step(partition, why), error=why, is_defect=True)
+            return Failure(
+                Remedy.REFUSED, operator_messages.failed_step(partition, why), error=why, is_defect=True
+            )

@@ -1,5 +1,5 @@
-"""Our own key or address is refused: no call goes out but a probe now and then, until the key works or another one
-is in the file (C7: a wrong key ends no change).
+"""The halt: the API refuses our own key or address. Only occasional probes are sent until the key works or the key file
+contains another one (C7: a wrong key ends no change).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from daemon.runtime.ports import Ports
 from daemon.telemetry.events import Halted, Resumed
 
 KEY_CHECK_INTERVAL = 1.0
-"""Seconds between two looks at the key file while halted."""
+"""Seconds between two checks of the key file while halted."""
 REMIND_INTERVAL = 60.0
 """Seconds between two log lines while halted."""
 
 
 class Halt:
-    """Carries out what the judge says of the key. `key_changed` reads the key file again and returns whether it holds
-    another key; `on_resume` is called when calls may go out again.
+    """Halts and resumes according to the judge's evidence about the key. `key_changed` reads the key file again and
+    returns whether it contains another key. `on_resume` is called when calls are allowed again.
     """
 
     def __init__(
@@ -43,14 +43,14 @@ class Halt:
         self._reason = ""
 
     def follow(self, evidence: KeyEvidence, error: Error | None, now: Now) -> None:
-        """`error` is what came with a refusal of the key."""
+        """`error` is the API's error if the key was refused."""
         match evidence:
             case KeyEvidence.REFUSED:
                 assert error is not None
                 self._halt(error, now)
             case KeyEvidence.WORKS:
                 if self._halted.is_set():
-                    self._resume("the API has accepted a call")
+                    self._resume("the API accepted a call")
             case KeyEvidence.NONE:
                 pass
             case _:
@@ -69,7 +69,7 @@ class Halt:
         self._on_resume()
 
     async def run(self) -> None:
-        """Look for another key while halted, and log a reminder once a minute."""
+        """While halted, check the key file for another key and log a reminder once a minute."""
         while True:
             await self._halted.wait()
             remind_at = self._ports.clock.now().mono + REMIND_INTERVAL
@@ -77,7 +77,7 @@ class Halt:
                 await asyncio.sleep(KEY_CHECK_INTERVAL)
                 if self._halted.is_set() and self._key_changed():
                     self._judge.key_replaced()
-                    self._resume("the key file holds another key")
+                    self._resume("the key file contains another key")
                 elif self._halted.is_set() and self._ports.clock.now().mono >= remind_at:
                     remind_at += REMIND_INTERVAL
                     self._ports.observer.notify(Halted(self._reason, is_news=True))

@@ -1,8 +1,8 @@
-"""Looks at the input now and then, while the partitions run: is it still the topic that they opened, and does
-anything outside hold it up?
+"""Inspects the input periodically while the partitions run: is it still the topic that they opened, and does an open
+transaction hold it back?
 
-Reading alone would not tell: a topic that was created again may have records at the same offsets, one that
-was grown goes on as before, and behind a transaction that nobody ends there is silence.
+Reading alone does not detect this. A topic that was created again may have records at the same offsets, a topic with more
+partitions can be read as before, and behind an open transaction no records arrive.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from daemon.log.port import InputFacts, LogError
-from daemon.runtime import trouble
+from daemon.runtime import operator_messages
 from daemon.runtime.partition import Partition
 from daemon.runtime.ports import Ports
 from daemon.telemetry.events import InputHeldBack, InputReleased, InputUnseen
 
 INTERVAL = 30.0
-"""Seconds between two looks; each asks the cluster a handful of questions for every partition."""
+"""Seconds between two inspections. Each sends a few requests per partition to the cluster."""
 HELD_BACK_AFTER = 120.0
-"""Seconds that a transaction of a publisher may be open before it is told: twice what most clients ask for as
-their time-out, after which the broker itself aborts it."""
+"""Seconds for which a publisher's transaction may be open before it is reported: twice the transaction timeout that most
+clients set. At that timeout the broker itself aborts the transaction."""
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class Inspection:
         self._held_back: dict[int, _HeldBack] = {}
 
     async def run(self) -> None:
-        """For ever."""
+        """Inspect until cancelled."""
         while True:
             await asyncio.sleep(INTERVAL)
             running = [partition for partition in self._partitions() if partition.shard is not None]
@@ -56,12 +56,14 @@ class Inspection:
             return
         partition.compare(facts)
         if partition.paused:
-            partition.intake.saw_end(facts.latest)  # no read tells what has come since
+            partition.intake.saw_end(
+                facts.latest
+            )  # a paused partition reads nothing that would report the end
         if partition.shard is not None:
             self._watch_transactions(partition, facts)
 
     def _watch_transactions(self, partition: Partition, facts: InputFacts) -> None:
-        """A warning, no block: the records behind it will come when it has ended, one way or the other."""
+        """Warn, but do not block: the records behind the transaction arrive once it has been committed or aborted."""
         number, now = partition.number, self._ports.clock.now().mono
         held = self._held_back.get(number)
         if facts.latest == facts.stable or held is None or held.stable != facts.stable:
@@ -75,6 +77,6 @@ class Inspection:
         seconds = now - held.since
         if seconds < HELD_BACK_AFTER:
             return
-        sentence = trouble.held_back(number, facts, seconds, self._ports.settings.topics)
+        sentence = operator_messages.held_back(number, facts, seconds, self._ports.settings.topics)
         self._ports.observer.notify(InputHeldBack(number, sentence, is_news=not held.reported))
         held.reported = True

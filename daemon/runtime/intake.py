@@ -1,4 +1,4 @@
-"""The input of one partition: lets its records flow to the shard, and stops them at a limit."""
+"""The input of one partition: passes its records to the shard, and pauses at a limit."""
 
 from __future__ import annotations
 
@@ -10,44 +10,46 @@ from daemon.log.port import Record, Records
 from daemon.runtime.ports import Ports
 
 INTAKE_RECORDS_MAX = 10_000
-"""Records that are read and not yet admitted; at it the partition's input pauses. Bounds a transaction."""
+"""Records that are read and not yet admitted. At this number the partition's input pauses. It bounds a transaction."""
 INTAKE_BYTES_MAX = 16 * 1024 * 1024
-"""Their size, at which it pauses too: a transaction of more might take longer than a commit may."""
+"""Total size of these records, at which the input pauses too: a larger transaction could exceed the commit timeout."""
 INTAKE_RESUME_SHARE = 0.5
-"""Of both, below which it goes on."""
+"""Share of both limits below which the input resumes."""
 
 
 class Intake:
-    """Records bear the token of the `begin` that let them flow; `stop` makes those on their way void."""
+    """Every record carries the token of the `begin` that started its delivery. `stop` invalidates the records that are
+    still to be delivered.
+    """
 
     def __init__(self, number: int, ports: Ports) -> None:
         self.token = 0
         self.paused = False
-        """It stands still because a limit is reached."""
+        """The input is paused because a limit is reached."""
         self.last_record_ms: int | None = None
-        """The log's time of the record that came last."""
+        """The log's timestamp of the last record that was delivered, in ms."""
         self._number = number
         self._ports = ports
         self._next = 0
         self._end: int | None = None
 
     def opened(self, shard: Shard) -> None:
-        """A new shard has been opened; what was heard of the input before may be of another topic."""
+        """A new shard has been opened. What is known about the input may refer to another topic, so it is discarded."""
         self._next, self._end = shard.next_read, None
 
     def begin(self, shard: Shard) -> None:
-        """Let records flow, from where the shard is."""
+        """Start delivery at the shard's next offset."""
         self.token += 1
         self.paused = False
         self._next = shard.next_read
         self._ports.log.begin(self._number, self._next, self.token)
-        self.adjust(shard)  # what was restored may fill the backlog already
+        self.adjust(shard)  # the restored changes may already fill the backlog
 
     def stop(self) -> None:
         self.token += 1
 
     def take(self, shard: Shard, read: Records) -> None:
-        """What has come, or how far it is read."""
+        """Pass the records to the shard, and note how far the input has been read."""
         if read.records:
             self._decode(shard, read.records)
             self.last_record_ms = read.records[-1].timestamp
@@ -88,10 +90,10 @@ class Intake:
             self._ports.log.resume(self._number)
 
     def saw_end(self, offset: int) -> None:
-        """The input reaches to this offset at least."""
+        """The input extends at least to this offset."""
         self._end = max(offset, self._end or 0)
 
     @property
     def lag(self) -> int | None:
-        """Offsets that are not read yet; None when nothing is known."""
+        """Number of offsets that are not read yet. None if it is not known."""
         return None if self._end is None else max(0, self._end - self._next)

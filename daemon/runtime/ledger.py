@@ -1,17 +1,17 @@
-"""The contract, counted while it runs: what came in has ended, or it is here.
+"""Checks the contract at run time: every change that came in has ended or is still held.
 
-Each term of the balance is counted in a place of its own, and none of them is computed from another::
+Each term of the balance is counted independently, and none is computed from another::
 
-    restored    in the fold of the journal, before a shard is made of it
-    consumed    where the log hands over records, before they are decoded
+    restored    in the fold of the journal, before a shard is created from it
+    consumed    where the log delivers records, before they are decoded
     resolved    in the transactions that were committed: the results as they were written
-    writing     in the transaction that is on its way
-    held        by looking at every place in the shard's memory where a change may be: read and not admitted,
-                waiting, in an open batch, ended and not yet taken into a transaction
+    writing     in the transaction that is being written
+    held        by visiting every place in the shard's memory where a change can be: read and not admitted,
+                waiting, in an open batch, ended and not yet added to a transaction
 
-So a change that falls between two of them is missed, and one that ends twice is noticed. All of it is looked at
-in one go in the event loop, where a shard is never in the middle of anything: a change has left one place and come
-to the next within one call. That is why the balance is right at every such moment, not only after a commit.
+So the balance shows a change that is lost between two places, and a change that ends twice. All terms are read in one
+uninterrupted call in the event loop. At that moment no shard is in the middle of an operation: a change moves from one
+place to the next within one call. So the balance is exact whenever it is read, not only after a commit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from daemon.log.port import Transaction
 
 
 class Ledger:
-    """Of one shard, from its restore to its end."""
+    """The ledger of one shard, from its restore to its end."""
 
     def __init__(self, fold: Fold) -> None:
         self._taken_in = len(fold.waits) + sum(len(batch.sealed.items) for batch in fold.batches.values())
@@ -31,18 +31,20 @@ class Ledger:
         self._writing = 0
 
     def consumed(self, records: int) -> None:
-        """The log has handed over so many records."""
+        """The log has delivered this many records."""
         self._taken_in += records
 
     def commit_begins(self, step: Step, written: Transaction) -> None:
-        """`written` is what goes to the log for this step. Corrections end nothing."""
+        """`written` is the transaction of this step. Corrections do not end a change, so they are not counted."""
         self._writing = len(written.results) - len(step.corrections)
 
     def committed(self) -> None:
-        """It is in the log. A commit that fails ends the shard, and with it this."""
+        """The transaction is in the log. A commit that fails ends the shard, and the ledger with it."""
         self._resolved += self._writing
         self._writing = 0
 
     def imbalance(self, shard: Shard) -> int:
-        """Changes that are lost; if negative, ends too many. Costs a step for each lane and open batch."""
+        """Number of changes that are lost; negative if changes ended more than once. The cost is proportional to the
+        number of lanes and open batches.
+        """
         return self._taken_in - self._resolved - self._writing - shard.count_held()

@@ -1,4 +1,4 @@
-"""From an assignment to a shard that may run: fence, restore, compare with what the log says (R8)."""
+"""Opens an assigned partition: fence earlier owners, restore the shard, compare the journal with the input (R8)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from daemon.core.freshness import first_position
 from daemon.core.journal import Fold, JournalError, Position, payload
 from daemon.core.shard import Shard
 from daemon.log.port import CorruptJournalError, InputFacts, ShardLog
-from daemon.runtime import trouble
+from daemon.runtime import operator_messages
 from daemon.runtime.ledger import Ledger
 from daemon.runtime.ports import Ports
 from daemon.telemetry.events import PartitionUnconfirmed, RestoreFinished, RestoreProgressed
@@ -19,22 +19,22 @@ RETRY_DELAY_MAX = 30.0
 
 
 class BlockedError(Exception):
-    """The partition must not go on without a person. The message says why and what gets it out."""
+    """The partition must not continue until an operator acts. The message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
     shard: Shard
     is_new: bool
-    """There was no journal: this is the first start of the partition."""
+    """The journal was empty: this is the first start of the partition."""
     facts: InputFacts
-    """What the log said of the input: it fits the journal."""
+    """The state of the input, which matches the journal."""
     ledger: Ledger
 
 
 async def wait_for_confirmation(ports: Ports, partition: int, failures: int) -> None:
-    """R4: only a heartbeat newer than the last error shows that the partition is still ours. Two owners that both made
-    new producers would fence each other for ever. `failures`: how often in a row it has failed.
+    """R4: only a heartbeat newer than the last error proves that this replica still owns the partition. Two owners that
+    both create new producers would fence each other without end. `failures`: the number of consecutive failures.
     """
     delay = min(RETRY_DELAY_MAX, 0.1 * 2.0 ** min(failures, 20))
     await asyncio.sleep(delay * ports.rng.random())
@@ -45,36 +45,38 @@ async def wait_for_confirmation(ports: Ports, partition: int, failures: int) -> 
 
 
 async def look_first(ports: Ports, partition: int) -> None:
-    """What can be known before anybody is fenced.
+    """The checks that are possible before earlier owners are fenced.
 
     Raises:
         BlockedError: the partition has no journal.
-        LogError: the log does not answer now.
+        LogError: the log does not answer at the moment.
     """
     facts = await ports.log.input_facts(partition)
-    if sentence := trouble.without_journal(partition, facts, ports.settings.topics):
+    if sentence := operator_messages.without_journal(partition, facts, ports.settings.topics):
         raise BlockedError(sentence)
 
 
 async def restore(ports: Ports, partition: int, shard_log: ShardLog) -> Opened:
-    """The shard as its journal tells it.
+    """Restore the shard from its journal.
 
     Raises:
-        BlockedError: journal and input do not fit together, or a record can not be read by this version, or
-            is not what was written.
-        LogError: the log does not answer now.
+        BlockedError: the journal does not match the input, or this version cannot read one of its records, or a record
+            is not the one that was written.
+        LogError: the log does not answer at the moment.
     """
     started = ports.clock.now().mono
     try:
         fold = await _fold(ports, shard_log)
     except (JournalError, CorruptJournalError) as error:
-        raise BlockedError(trouble.unreadable_journal(partition, error, ports.settings.topics)) from error
+        raise BlockedError(
+            operator_messages.unreadable_journal(partition, error, ports.settings.topics)
+        ) from error
     facts = await ports.log.input_facts(partition)
     now = ports.clock.now()
     is_new = fold.position is None
     if fold.position is None:
         fold.position = _first_start(ports, partition, facts)
-    elif sentence := trouble.of_position(partition, fold.position, facts, ports.settings.topics):
+    elif sentence := operator_messages.of_position(partition, fold.position, facts, ports.settings.topics):
         raise BlockedError(sentence)
     ports.observer.notify(RestoreFinished(now.mono - started))
     ledger = Ledger(fold)
@@ -95,7 +97,7 @@ async def _fold(ports: Ports, shard_log: ShardLog) -> Fold:
 
 
 def _first_start(ports: Ports, partition: int, facts: InputFacts) -> Position:
-    if sentence := trouble.without_position(partition, facts, ports.settings.topics):
+    if sentence := operator_messages.without_position(partition, facts, ports.settings.topics):
         raise BlockedError(sentence)
     at_start = ports.settings.input.start_at == "earliest"
     offset = facts.earliest if at_start else facts.latest

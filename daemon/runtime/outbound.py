@@ -1,4 +1,4 @@
-"""A step of the core as a transaction of the log."""
+"""Encodes a step of the core as a transaction of the log."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Record = TypeVar("Record")
 
 
 class StepFailedError(Exception):
-    """A step of one partition cannot be decided or encoded. It would fail again in the same way, so it concerns this
-    partition and no other one. The message names the record or the answer.
+    """A step of one partition cannot be decided or encoded. A retry would fail in the same way. It affects only this
+    partition. The message names the record or the answer.
     """
 
 
 def transaction(step: Step, partition: int, topics: Topics) -> Transaction:
-    """The records of this step.
+    """The transaction with all records of this step.
 
     Raises:
-        StepFailedError: one of them cannot be encoded.
+        StepFailedError: a record cannot be encoded.
     """
     changes, journal = topics.changes, topics.journal
     results = _messages(
@@ -60,5 +60,5 @@ def _messages(
 
 
 def describe(error: Exception) -> str:
-    """Type and text, bounded."""
+    """Type and text of the error, at most 500 characters."""
     return f"{type(error).__name__}: {error}"[:500]

@@ -1,11 +1,12 @@
-"""One partition that we hold: opens its shard, commits its steps one by one, and says when requests may leave.
+"""One partition that this replica holds: opens its shard, commits its steps one by one, and decides when requests may
+be sent.
 
-How it works. `run` goes round: open the shard (fence earlier owners, restore, begin to read), then serve it (tick, take a
-step, commit it, act on its facts) until something fails. `failures` says what each failure leads to, and
-`partition_state` which states a partition can be in and what moves it.
+How it works. `run` loops: open the shard (fence earlier owners, restore, begin to read), then serve it (tick, take a
+step, commit it, act on its facts) until something fails. `failures` maps each failure to its remedy. `partition_state`
+defines the states of a partition and the transitions between them.
 
-`shard` is the assignment epoch: an answer that comes back is given only to the very shard object that asked. After a
-drop, or after the partition has gone, it finds another one, or none, and is ignored.
+The `shard` object is the assignment epoch: an answer is applied only to the same shard object that sent the request. After
+the shard was dropped or the partition was revoked, `shard` is another object or None, and the answer is ignored.
 """
 
 from __future__ import annotations
@@ -17,28 +18,28 @@ from daemon.core.batch import OpenTask
 from daemon.core.shard import Shard
 from daemon.core.step import Fact, Step
 from daemon.log.port import InputFacts, LogError, Records, ShardLog, Unreadable
-from daemon.runtime import trouble
+from daemon.runtime import operator_messages
 from daemon.runtime.failures import Failure, InputChangedError, InputLostError, LostInput, Remedy, failure_of
 from daemon.runtime.intake import Intake
 from daemon.runtime.lease import Lease
 from daemon.runtime.ledger import Ledger
 from daemon.runtime.opening import BlockedError, Opened, look_first, restore, wait_for_confirmation
 from daemon.runtime.outbound import StepFailedError, describe, transaction
-from daemon.runtime.partition_state import Lifecycle, Trigger
+from daemon.runtime.partition_state import PartitionLifecycle, PartitionTrigger
 from daemon.runtime.payloads import read_payload
 from daemon.runtime.ports import Ports
 from daemon.runtime.reports import Reports
 from daemon.runtime.waker import Waker
 
 REFUSALS_MAX = 3
-"""Steps that cannot be written, or not be decided, after which the partition is blocked."""
+"""Number of steps that cannot be written or decided after which the partition is blocked."""
 LOOK_INTERVAL = 5.0
-"""Seconds between two looks whether somebody has written to the journal of a blocked partition."""
+"""Seconds between two checks whether the journal of a blocked partition has new records."""
 
 
 class Partition:
-    """`on_opened` is told the shard that starts to run, `on_dropped` the one that ended, `on_facts` what a
-    committed step decided.
+    """`on_opened` is called with a shard that starts to run, `on_dropped` with one that has ended, and `on_facts` with
+    the facts of a committed step.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Partition:
         self.number = number
         self.shard: Shard | None = None
         self.fenced_at = 0.0
-        """Boot-time clock, when this owner had fenced all earlier ones."""
+        """When this owner had fenced all earlier ones (boot-time clock)."""
         self.commit_since_ms: int | None = None
         self.topic_partitions: int | None = None
         self.intake = Intake(number, ports)
@@ -62,25 +63,27 @@ class Partition:
         self._shard_log: ShardLog | None = None
         self._ledger: Ledger | None = None
         self._waker = Waker()
-        self._life = Lifecycle()
+        self._life = PartitionLifecycle()
         self._reports = Reports(number, ports.observer)
         self._lease = Lease(ports.settings.fence.lease)
         self._failures = 0
         self._failed = False
-        """A new producer is made only when we know that the partition is ours (R4)."""
+        """The last attempt failed. Then a new producer is created only after the assignment is confirmed (R4)."""
         self._refusals = 0
-        """Never reset: what else is written between two attempts at the same record proves nothing."""
+        """Never reset: other records that are written between two attempts do not show that the refused one is accepted."""
         self._fault: Exception | None = None
         self._facts: InputFacts | None = None
-        """Of the input, when the shard was opened."""
+        """The state of the input when the shard was opened."""
         self._lost: LostInput | None = None
         self._journal_end: int | None = None
-        """When the partition was opened last: what moves it afterwards is not ours."""
+        """The end of the journal when the partition was last opened. If it moves while the partition is blocked, another
+        process has written.
+        """
 
     # --- life -------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Until cancelled, or stopped and everything is committed.
+        """Run until cancelled, or until stopped and everything is committed.
 
         Raises:
             FatalLogError: the process has to end.
@@ -96,7 +99,7 @@ class Partition:
             await self._let_go()
 
     async def _recover(self, error: Exception) -> None:
-        """Do what the failure calls for; return when the partition may be opened again."""
+        """Apply the remedy for the failure. Returns when the partition may be opened again."""
         failure = failure_of(error, self.number, self._ports.settings.topics)
         if failure.is_defect:
             self._reports.defect(error)
@@ -106,7 +109,7 @@ class Partition:
             case Remedy.REOPEN:
                 await self._drop(failure)
             case Remedy.REFUSED:
-                # R4: the others go on, whatever this partition's records and answers do.
+                # R4: the other partitions continue, whatever this partition's records and answers cause.
                 self._refusals += 1
                 if self._refusals < REFUSALS_MAX:
                     await self._drop(failure)
@@ -139,7 +142,7 @@ class Partition:
         self._begin(opened)
 
     def _begin(self, opened: Opened) -> None:
-        """The shard is there: requests may leave for it, and unless it was revoked meanwhile its input is read."""
+        """The shard is restored: its requests may be sent. Its input is read unless it was revoked meanwhile."""
         shard = opened.shard
         self._lease.end()
         self._lost = None
@@ -148,13 +151,13 @@ class Partition:
         self.intake.opened(shard)
         self.topic_partitions = opened.facts.partitions
         if opened.is_new:
-            shard.want_position()  # pins the start: `latest` must mean the same after a crash
+            shard.want_position()  # stores the start offset: `latest` must mean the same offset after a crash
         self._reports.restored(shard)
         self._on_opened(self, shard)
         self._life.restored()
         if self._life.serving:
             self.intake.begin(shard)
-        # Else reading begins when the partition has come back and has proved itself.
+        # Otherwise reading begins once the partition is assigned again and has rejoined.
         self._reports.running()
 
     async def _serve(self) -> None:
@@ -170,7 +173,7 @@ class Partition:
                 shard.tick(self._ports.clock.now())
             rejoining, revocations = life.rejoining, life.revocations
             if rejoining:
-                # R5: only a record that the old producer commits proves that nobody came in between.
+                # R5: only a record that the old producer commits proves that there was no other owner in between.
                 shard.want_position()
             step = shard.take_step()
             if step is not None:
@@ -180,30 +183,30 @@ class Partition:
             elif life.stopping:
                 return
             elif self.commit_since_ms is not None:
-                # One has failed. Though nothing is left to be written, only a commit shows that they work again.
+                # A commit has failed. Even if nothing is left to write, only a commit shows that commits work again.
                 shard.want_position()
             else:
                 look_at = await self._wait(shard, look_at)
 
     async def _wait(self, shard: Shard, look_at: float) -> float:
-        """Until something happens or is due; while the input cannot be read on, at most until `look_at`. Returns the
-        next such time.
+        """Wait until something happens or is due. While the input cannot be read, wait at most until `look_at`. Returns
+        the next `look_at`.
         """
         due = shard.due()
         if self._lost is not None and not shard.intake:
             self._reports.blocked(self._lost.sentence)
             now = self._ports.clock.now().mono
             if now >= look_at:
-                shard.want_position()  # its commit fails when somebody has skipped what cannot be read
+                shard.want_position()  # its commit fails if `skip` has moved the position past the unreadable records
                 return now + LOOK_INTERVAL
             due = look_at if due is None else min(due, look_at)
         await self._waker.wait(due)
         return look_at
 
     def _rejoined(self, shard: Shard) -> None:
-        """Nobody owned the partition while it was away: go on with the same memory."""
+        """The partition had no other owner in between: continue with the same memory."""
         self._life.proven()
-        if self._lost is not None:  # found again if it is still there
+        if self._lost is not None:  # detected again if it still exists
             self._lost = None
             self._reports.running()
         self.intake.begin(shard)
@@ -231,17 +234,17 @@ class Partition:
     async def _drop(self, failure: Failure) -> None:
         self._failures += 1
         self._failed = True
-        self._life.on(Trigger.FAILED)
+        self._life.on(PartitionTrigger.FAILED)
         self._reports.dropped(failure)
         await self._let_go()
 
     async def _block(self, sentence: str, journal_end: int | None, *, watch: bool) -> None:
-        """Wait until a person acts: until the process starts anew; if `watch`, until somebody has written to the journal
-        (`coursesyncd skip`, `topics grow`) after its end was `journal_end`; or until the partition has been away and is
-        back, since what blocked it may have been the view of an owner that had been replaced.
+        """Wait until an operator acts. The wait ends when the process is restarted; with `watch`, also when a record is
+        written to the journal after `journal_end` (`coursesyncd skip`, `topics grow`); and when the partition was revoked
+        and assigned again, because the block may have come from the outdated view of a replaced owner.
         """
         life = self._life
-        life.on(Trigger.BLOCKED)
+        life.on(PartitionTrigger.BLOCKED)
         await self._let_go()
         self.commit_since_ms = None
         self._failed = True
@@ -250,7 +253,7 @@ class Partition:
             while not (life.returned or life.stopping or (watch and await self._journal_moved(journal_end))):
                 await self._waker.wait(self._ports.clock.now().mono + LOOK_INTERVAL if watch else None)
         self._lost = None
-        life.on(Trigger.UNBLOCKED)
+        life.on(PartitionTrigger.UNBLOCKED)
         if not life.stopping:
             self._reports.reopened(sentence)
 
@@ -258,7 +261,7 @@ class Partition:
         try:
             return not self._life.revoked and await self._ports.log.journal_end(self.number) != since
         except LogError:
-            return False  # it will answer some time
+            return False  # the next check asks again
 
     async def _let_go(self) -> None:
         shard, self.shard, self._ledger = self.shard, None, None
@@ -277,53 +280,55 @@ class Partition:
         self._waker.wake()
 
     def suspend(self) -> None:
-        """The partition was revoked; it may come straight back. No new request goes out meanwhile."""
+        """The partition was revoked, and may be assigned again at once. No new request is sent meanwhile."""
         self._life.revoke()
         self.intake.stop()
 
     def rejoin(self) -> None:
-        """It has come straight back: prove it, then go on with the same memory (R5)."""
+        """The partition was assigned again: prove that it had no other owner, then continue with the same memory (R5)."""
         if self._life.give_back():
             self.wake()
 
     def stop(self) -> None:
-        """Commit what was decided, then end. What was read and not admitted is read again by the next owner."""
-        self._life.on(Trigger.STOPPED)
+        """Commit what was decided, then end. The next owner reads the records that were not admitted again."""
+        self._life.on(PartitionTrigger.STOPPED)
         self.intake.stop()
         self._lease.wake()
         self.wake()
 
     def compare(self, facts: InputFacts) -> None:
-        """Is the input still the topic that was opened? If not, opening it again tells what is wrong."""
+        """Check that the input is still the topic that was opened. If not, the partition is reopened, which reports the
+        problem.
+        """
         opened = self._facts
         if self.shard is None or opened is None:
             return
         if (opened.topic_id, opened.partitions) != (facts.topic_id, facts.partitions):
-            self.fail(InputChangedError("the input topic was grown or created again"))
+            self.fail(InputChangedError("the input topic was created again, or its partition count changed"))
 
     def fail(self, error: Exception) -> None:
-        """Something that a request found out about this shard or its journal: `run` deals with it."""
+        """Report a failure of this shard or its journal. `run` handles it."""
         self._fault = error
         self.wake()
 
-    def input_lost(self, token: int, said: str) -> None:
-        """The log can not serve this partition's input from where we are."""
+    def input_lost(self, token: int, reason: str) -> None:
+        """The log cannot serve this partition's input from the current position on."""
         if token == self.intake.token:
-            self.fail(InputLostError(trouble.unreadable_input(self.number, said)))
+            self.fail(InputLostError(operator_messages.unreadable_input(self.number, reason)))
 
     def input_unreadable(self, found: Unreadable) -> None:
-        """The log has read what lies before this, and cannot read on. The partition is told to be blocked when all that
-        was read is committed: whoever skips the unreadable records must not skip those too. What is under way goes on;
-        only the shard that comes after this one, if it finds the same, stands still.
+        """The log has read everything before these records and cannot read further. The partition is reported as blocked
+        only after everything that was read is committed, so that `skip` cannot skip those records too. Work in progress
+        continues. Only when the next shard finds the same records is the partition blocked completely.
         """
         if found.token == self.intake.token:
-            sentence = trouble.unreadable_records(found, self._ports.settings.topics)
+            sentence = operator_messages.unreadable_records(found, self._ports.settings.topics)
             self._reports.unreadable(found.offset, sentence)
             self._lost = LostInput(sentence, found.offset)
             self.wake()
 
     def deliver(self, read: Records) -> None:
-        """Records of the input; those of an earlier `begin` are ignored."""
+        """Take records of the input. Records of an earlier `begin` are ignored."""
         if read.token == self.intake.token and self.shard is not None and self._ledger is not None:
             self._ledger.consumed(len(read.records))
             try:
@@ -332,7 +337,7 @@ class Partition:
                 self._reports.defect(error)
                 end = read.next_offset
                 self.fail(
-                    StepFailedError(f"records before offset {end} cannot be taken in ({describe(error)})")
+                    StepFailedError(f"records before offset {end} cannot be processed ({describe(error)})")
                 )
             self.wake()
 
@@ -340,36 +345,36 @@ class Partition:
 
     @property
     def restore_remaining(self) -> int:
-        """Journal records that a restore under way has still to read, at most; 0 when there is none."""
+        """Upper bound of the journal records that a running restore still has to read. 0 if no restore is running."""
         return 0 if self._shard_log is None else self._shard_log.restore_remaining
 
     @property
     def imbalance(self) -> int:
-        """Changes that this shard has lost (or, if negative, ended too often) since it was restored: 0."""
+        """Changes that this shard has lost since it was restored; negative if changes ended more than once. Must be 0."""
         if self.shard is None or self._ledger is None:
             return 0
         return self._ledger.imbalance(self.shard)
 
     @property
     def lag(self) -> int | None:
-        """Records of the input that are not read yet; None when nothing is known."""
+        """Records of the input that are not read yet. None if the number is not known."""
         return None if self.shard is None or self._lost is not None else self.intake.lag
 
     @property
     def paused(self) -> bool:
-        """Whether its input stands still because a limit is reached."""
+        """Whether the input is paused because a limit is reached."""
         return self.intake.paused and self.shard is not None
 
     # --- for requests -----------------------------------------------------------------------------
 
     @property
     def active(self) -> bool:
-        """Whether requests may go out for it."""
+        """Whether requests may be sent for this partition."""
         return self._life.serving and self.shard is not None and not self.shard.congested
 
     async def lease(self, shard: Shard) -> bool:
-        """R6: True when a POST may start this moment. If the lease is over, a position record is committed first; while
-        the partition is revoked, this waits. False when the shard has ended or is about to.
+        """R6: return True when a POST may start now. If the lease has expired, a position record is committed first. While
+        the partition is revoked, this waits. Returns False if the shard has ended or is about to end.
         """
         while self.shard is shard and not self._life.stopping:
             if self.active:
@@ -384,8 +389,8 @@ class Partition:
         """The payload of an accepted batch, from the journal.
 
         Raises:
-            LogError: it cannot be read now.
-            CorruptJournalError: it is not what was sealed.
+            LogError: it cannot be read at the moment.
+            CorruptJournalError: it is not the body that was sealed.
         """
         assert self._shard_log is not None
         return await read_payload(self._shard_log, self.number, task)

@@ -1,10 +1,10 @@
-"""The states of a partition, and what moves it from one to the next.
+"""The states of a partition and the transitions between them.
 
-Every change of state goes through `Lifecycle.on`; a trigger that the table does not know for the present state raises.
-`docs/partition-states.md` has a drawing that is made from the table.
+Every transition goes through `PartitionLifecycle.on`. A trigger that the table does not list for the current state raises.
+`docs/partition-states.md` has a diagram that is generated from the table.
 
-A partition that is revoked may come straight back: whatever it is doing, no request leaves for it meanwhile. When it is
-back while its shard still runs, it has to prove with a committed record that nobody else owned it in between (R5).
+A revoked partition may be assigned again at once. Until then, no request is sent for it, whatever its state is. If its shard
+still runs when it is assigned again, a committed record has to prove that it had no other owner in between (R5).
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from enum import StrEnum
 
 class State(StrEnum):
     OPENING = "opening"
-    """Waits until the assignment is confirmed, fences earlier owners, restores."""
+    """Waits for confirmation of the assignment, fences earlier owners, restores."""
     SERVING = "serving"
-    """Reads the input, commits steps, lets requests leave."""
+    """Reads the input, commits steps, allows requests."""
     SUSPENDED = "suspended"
-    """Revoked while it was serving: what was decided is committed, nothing else begins."""
+    """Revoked while it was serving: commits what was decided and starts nothing new."""
     REJOINING = "rejoining"
-    """Assigned again: a record that its own producer commits has to prove that nobody came in between (R5)."""
+    """Assigned again: a record that its own producer commits has to prove that it had no other owner (R5)."""
     BLOCKED = "blocked"
-    """Waits for a person; looks now and then whether somebody has written to the journal."""
+    """Waits for an operator, and checks periodically whether the journal has new records."""
     STOPPING = "stopping"
     """Commits what was decided, then ends."""
 
 
-class Trigger(StrEnum):
+class PartitionTrigger(StrEnum):
     RESTORED = "restored"
-    """The shard has been restored while the partition was held."""
+    """The shard has been restored, and the partition was held all the time."""
     RESTORED_REVOKED = "restored, revoked meanwhile"
     RESTORED_RETURNED = "restored, revoked and returned meanwhile"
     REVOKED = "revoked"
@@ -37,53 +37,53 @@ class Trigger(StrEnum):
     PROVEN = "proven"
     """A commit that began after the return has succeeded."""
     FAILED = "failed"
-    """Memory and producer are given up."""
+    """Memory and producer are dropped."""
     BLOCKED = "blocked"
     UNBLOCKED = "unblocked"
     STOPPED = "stopped"
 
 
-TRANSITIONS: dict[tuple[State, Trigger], State] = {
-    (State.OPENING, Trigger.RESTORED): State.SERVING,
-    (State.OPENING, Trigger.RESTORED_REVOKED): State.SUSPENDED,
-    (State.OPENING, Trigger.RESTORED_RETURNED): State.REJOINING,
-    (State.OPENING, Trigger.FAILED): State.OPENING,
-    (State.OPENING, Trigger.BLOCKED): State.BLOCKED,
-    (State.SERVING, Trigger.REVOKED): State.SUSPENDED,
-    (State.SERVING, Trigger.FAILED): State.OPENING,
-    (State.SERVING, Trigger.BLOCKED): State.BLOCKED,
-    (State.SUSPENDED, Trigger.REVOKED): State.SUSPENDED,
-    (State.SUSPENDED, Trigger.RETURNED): State.REJOINING,
-    (State.SUSPENDED, Trigger.FAILED): State.OPENING,
-    (State.SUSPENDED, Trigger.BLOCKED): State.BLOCKED,
-    (State.REJOINING, Trigger.PROVEN): State.SERVING,
-    (State.REJOINING, Trigger.REVOKED): State.SUSPENDED,
-    (State.REJOINING, Trigger.FAILED): State.OPENING,
-    (State.REJOINING, Trigger.BLOCKED): State.BLOCKED,
-    (State.BLOCKED, Trigger.BLOCKED): State.BLOCKED,
-    (State.BLOCKED, Trigger.UNBLOCKED): State.OPENING,
-    **{(state, Trigger.STOPPED): State.STOPPING for state in State},
+TRANSITIONS: dict[tuple[State, PartitionTrigger], State] = {
+    (State.OPENING, PartitionTrigger.RESTORED): State.SERVING,
+    (State.OPENING, PartitionTrigger.RESTORED_REVOKED): State.SUSPENDED,
+    (State.OPENING, PartitionTrigger.RESTORED_RETURNED): State.REJOINING,
+    (State.OPENING, PartitionTrigger.FAILED): State.OPENING,
+    (State.OPENING, PartitionTrigger.BLOCKED): State.BLOCKED,
+    (State.SERVING, PartitionTrigger.REVOKED): State.SUSPENDED,
+    (State.SERVING, PartitionTrigger.FAILED): State.OPENING,
+    (State.SERVING, PartitionTrigger.BLOCKED): State.BLOCKED,
+    (State.SUSPENDED, PartitionTrigger.REVOKED): State.SUSPENDED,
+    (State.SUSPENDED, PartitionTrigger.RETURNED): State.REJOINING,
+    (State.SUSPENDED, PartitionTrigger.FAILED): State.OPENING,
+    (State.SUSPENDED, PartitionTrigger.BLOCKED): State.BLOCKED,
+    (State.REJOINING, PartitionTrigger.PROVEN): State.SERVING,
+    (State.REJOINING, PartitionTrigger.REVOKED): State.SUSPENDED,
+    (State.REJOINING, PartitionTrigger.FAILED): State.OPENING,
+    (State.REJOINING, PartitionTrigger.BLOCKED): State.BLOCKED,
+    (State.BLOCKED, PartitionTrigger.BLOCKED): State.BLOCKED,
+    (State.BLOCKED, PartitionTrigger.UNBLOCKED): State.OPENING,
+    **{(state, PartitionTrigger.STOPPED): State.STOPPING for state in State},
 }
-"""Whatever happens to a partition that is stopping, it goes on stopping: see `Lifecycle.on`."""
+"""A partition that is stopping ignores every trigger: see `PartitionLifecycle.on`."""
 
 
-class Lifecycle:
-    """The present state, and what the consumer group has said of the partition."""
+class PartitionLifecycle:
+    """The current state, and what the consumer group has reported about the partition."""
 
     def __init__(self) -> None:
         self.state = State.OPENING
         self.revoked = False
-        """The group has taken it away and not yet said who gets it."""
+        """The group has revoked the partition, and has not assigned it yet."""
         self.returned = False
-        """It was taken away and is back, and nothing has proved yet that nobody came in between (R5)."""
+        """It was revoked and assigned again, and it is not proven yet that it had no other owner in between (R5)."""
         self.revocations = 0
-        """A commit proves nothing about a revocation that came while it was under way (R5)."""
+        """Number of revocations. A commit proves nothing about a revocation that came while it was running (R5)."""
 
-    def on(self, trigger: Trigger) -> None:
-        """Move on.
+    def on(self, trigger: PartitionTrigger) -> None:
+        """Change to the next state.
 
         Raises:
-            AssertionError: this cannot happen in the present state.
+            AssertionError: the trigger is impossible in the current state.
         """
         if self.state is State.STOPPING:
             return
@@ -96,36 +96,36 @@ class Lifecycle:
     def revoke(self) -> None:
         self.revoked, self.returned = True, False
         self.revocations += 1
-        if (self.state, Trigger.REVOKED) in TRANSITIONS:
-            self.on(Trigger.REVOKED)
+        if (self.state, PartitionTrigger.REVOKED) in TRANSITIONS:
+            self.on(PartitionTrigger.REVOKED)
 
     def give_back(self) -> bool:
-        """The group has assigned it again; whether it had been revoked."""
+        """The group has assigned the partition again. Returns whether it had been revoked."""
         if not self.revoked:
             return False
         self.revoked, self.returned = False, True
-        if (self.state, Trigger.RETURNED) in TRANSITIONS:
-            self.on(Trigger.RETURNED)
+        if (self.state, PartitionTrigger.RETURNED) in TRANSITIONS:
+            self.on(PartitionTrigger.RETURNED)
         return True
 
     def new_producer(self) -> None:
-        """Earlier owners are about to be fenced: proof enough of all that was before."""
+        """Earlier owners are about to be fenced, which makes a proof about the past unnecessary."""
         self.returned = False
 
     def restored(self) -> None:
-        """The shard is there; the group may have spoken while it was being restored."""
+        """The shard is restored. The group may have revoked the partition meanwhile."""
         if self.revoked:
-            self.on(Trigger.RESTORED_REVOKED)
+            self.on(PartitionTrigger.RESTORED_REVOKED)
         elif self.returned:
-            self.on(Trigger.RESTORED_RETURNED)
+            self.on(PartitionTrigger.RESTORED_RETURNED)
         else:
-            self.on(Trigger.RESTORED)
+            self.on(PartitionTrigger.RESTORED)
 
     def proven(self) -> None:
         self.returned = False
-        self.on(Trigger.PROVEN)
+        self.on(PartitionTrigger.PROVEN)
 
-    # --- what follows from it ---------------------------------------------------------------------
+    # --- queries ----------------------------------------------------------------------------------
 
     @property
     def serving(self) -> bool:

@@ -8,11 +8,11 @@ from daemon.log.port import CorruptJournalError, ShardLog
 
 
 async def read_payload(shard_log: ShardLog, partition: int, task: OpenTask) -> bytes:
-    """The body that was sealed; key and digest are compared.
+    """The body that was sealed. Key and digest are verified.
 
     Raises:
-        LogError: it cannot be read now.
-        CorruptJournalError: something else lies there.
+        LogError: it cannot be read at the moment.
+        CorruptJournalError: the offset holds another record.
     """
     assert task.offset is not None
     record = await shard_log.read_back(task.offset)

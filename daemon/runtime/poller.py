@@ -1,4 +1,4 @@
-"""Asks for tasks: takes what is due from the heap, polls, has the shard carry out the ruling, schedules again."""
+"""Polls tasks: takes due polls from the heap, polls, applies the ruling to the shard, and schedules the next poll."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from daemon.runtime.waker import Waker
 from daemon.telemetry.events import DefectFound, JournalUnreadable, PollFailed, PollStarted
 
 BLINDNESS = frozenset({PollVerdict.BLIND, PollVerdict.HALT, PollVerdict.REKEYED})
-"""Verdicts after which nothing new is known of the task."""
+"""Verdicts that bring no new information about the task."""
 
 
 class Pending(NamedTuple):
-    """A scheduled poll: of a batch's task, or of a task that timed out and is still watched."""
+    """A scheduled poll, of the task of a batch or of a task that timed out and is still watched."""
 
     partition: Partition
     shard: Shard
     id: str
-    """Of the batch, or of the late task."""
+    """Id of the batch, or of the late task."""
     late: bool
 
     def task(self) -> OpenTask | LateTask | None:
-        """What this poll is about; None when it has come to an end or the shard has."""
+        """The task to poll. None if the task or the shard has ended."""
         if self.partition.shard is not self.shard:
             return None
         return self.shard.late_task(self.id) if self.late else self.shard.task(self.id)
@@ -46,7 +46,7 @@ class Poller:
     def __init__(
         self, ports: Ports, flow: Flow[Claim], judge: Judge, halt: Halt, waker: Waker, submissions: Waker
     ) -> None:
-        """`waker` wakes this, `submissions` the submitter."""
+        """`waker` wakes this poller, `submissions` wakes the submitter."""
         self._ports = ports
         self._policy = Policies(ports.settings)
         self._flow = flow
@@ -56,24 +56,24 @@ class Poller:
         self._submissions = submissions
         self._schedule: Schedule[Pending] = Schedule()
         self._polls: dict[Pending, int] = {}
-        """How often each task was polled."""
+        """Number of polls of each task."""
         self._stopping = False
         self.blind: dict[Pending, int] = {}
-        """Tasks whose last poll brought no answer, and since when (wall clock, ms)."""
+        """Tasks whose last poll showed no status, and since when that has been so (wall clock, ms)."""
         self.in_flight = 0
 
-    # --- what is to be polled ---------------------------------------------------------------------
+    # --- the schedule -----------------------------------------------------------------------------
 
     def accepted(self, partition: Partition, shard: Shard, batch_id: str) -> None:
-        """The API has made a task of this batch, and the journal knows it."""
+        """The API has accepted this batch as a task, and the journal records it."""
         self._begin(Pending(partition, shard, batch_id, late=False))
 
     def late(self, partition: Partition, shard: Shard, task_id: str) -> None:
-        """A task has timed out, and is watched from now on."""
+        """A task has timed out and is watched from now on."""
         self._begin(Pending(partition, shard, task_id, late=True))
 
     def restored(self, partition: Partition, shard: Shard) -> None:
-        """Go on with the schedule that each task has had since it was accepted."""
+        """Resume the schedule of each task, which counts from its acceptance."""
         now = self._ports.clock.now()
         pending = [Pending(partition, shard, task.batch_id, late=False) for task in shard.tasks()]
         pending += [Pending(partition, shard, late.task_id, late=True) for late in shard.late_tasks()]
@@ -87,7 +87,7 @@ class Poller:
         self._waker.wake()
 
     def dropped(self, shard: Shard) -> None:
-        """Forget everything of a shard that has ended."""
+        """Remove all polls of a shard that has ended."""
         for pending in [each for each in self._polls if each.shard is shard]:
             self._forget(pending)
 
@@ -95,13 +95,13 @@ class Poller:
         self._waker.wake()
 
     def stop(self) -> None:
-        """Start nothing more; what is in flight goes on."""
+        """Start no more polls. Polls in flight finish."""
         self._stopping = True
         self._waker.wake()
 
     def _begin(self, pending: Pending) -> None:
         task = pending.task()
-        if task is not None:  # else it has ended since, or the shard has
+        if task is not None:  # None: the task or the shard has ended meanwhile
             self._polls[pending] = 0
             self._push(pending, 0, task)
 
@@ -168,7 +168,7 @@ class Poller:
         except Exception as error:
             self._ports.observer.notify(DefectFound(partition.number, error, task=task.task_id))
             if partition.shard is shard:
-                why = f"the answer to a poll of task {task.task_id} cannot be carried out ({describe(error)})"
+                why = f"the answer to a poll of task {task.task_id} cannot be applied ({describe(error)})"
                 partition.fail(StepFailedError(why))
 
     async def _answered(
@@ -187,7 +187,7 @@ class Poller:
                 self._forget(pending)
                 return
             if body is None:
-                # Carrying it out has to wait: the answer will be the same at the next poll.
+                # The ruling cannot be applied yet. The next poll will get the same answer.
                 self._push(pending, self._polls[pending], task)
                 return
         self._settle(pending, task, answer, ruling, body)
@@ -210,7 +210,7 @@ class Poller:
             shard.late_answered(task.task_id, answer, ruling, now)
         if ruling.task is TaskVerdict.PARK and isinstance(task, OpenTask):
             self._flow.park(task.integration_id, now.mono)
-            self._submissions.wake()  # it has another time to wait for now
+            self._submissions.wake()  # its next due time has changed
         if ruling.verdict in BLINDNESS:
             self.blind.setdefault(pending, now.wall)
             self._ports.observer.notify(PollFailed(task.task_id, answer))
@@ -219,7 +219,7 @@ class Poller:
         if pending.task() is not None:
             self._push(pending, polls, task)
         else:
-            self._forget(pending)  # it has come to an end, if only that of its watch
+            self._forget(pending)  # the task has ended, or only its watch has
 
     async def _body(self, partition: Partition, task: OpenTask) -> bytes | None:
         try:
@@ -238,7 +238,7 @@ class Poller:
 
 
 def _timing(task: OpenTask | LateTask) -> tuple[int, int, int]:
-    """When it was accepted (wall clock, ms), how many items it has, and the seed of its intervals' jitter."""
+    """Time of acceptance (wall clock, ms), number of items, and the seed for the jitter of the poll intervals."""
     if isinstance(task, OpenTask):
         return task.accepted_at, len(task.items), poll_seed(task.batch_id)
     record = task.record

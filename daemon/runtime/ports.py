@@ -1,4 +1,4 @@
-"""What every part of the runtime is given: the ports to the outside, and who is notified of what happens."""
+"""The dependencies of every part of the runtime: the ports to the outside, and the observer of its events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one partition reports of itself, and what it has reported last."""
+"""Reports the events of one partition, and remembers its last reported condition."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from daemon.telemetry.events import (
 
 
 class Reports:
-    """A partition that is reported as blocked stays so until it has been restored."""
+    """A partition that is reported as blocked stays blocked in the reports until it is restored."""
 
     def __init__(self, partition: int, observer: Observer) -> None:
         self._partition = partition
         self._notify = observer.notify
         self._blocked: str | None = None
-        """The sentence for which it is reported as blocked."""
+        """The message with which it is reported as blocked."""
         self._warning: str | None = None
-        """What keeps it from being restored though it is not blocked."""
+        """What keeps it from being restored, although it is not blocked."""
 
     def restoring(self) -> None:
         if self._blocked is None:

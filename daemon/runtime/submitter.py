@@ -1,4 +1,4 @@
-"""Sends sealed batches: takes what the flow lets go, makes sure of the lease, POSTs, tells the shard."""
+"""Sends sealed batches: takes the next batch that the flow allows, checks the lease, POSTs, applies the answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Submitter:
     def __init__(
         self, ports: Ports, flow: Flow[Claim], judge: Judge, halt: Halt, waker: Waker, polls: Waker
     ) -> None:
-        """`waker` wakes this, `polls` the poller."""
+        """`waker` wakes this submitter, `polls` wakes the poller."""
         self._ports = ports
         self._flow = flow
         self._judge = judge
@@ -34,7 +34,7 @@ class Submitter:
         self._stopping = False
         self.in_flight = 0
 
-    # --- what is to be sent -----------------------------------------------------------------------
+    # --- the queue --------------------------------------------------------------------------------
 
     def offer(
         self,
@@ -55,15 +55,15 @@ class Submitter:
         self.offer(partition, shard, sealed.integration_id, sealed.batch_id, not_before)
 
     def _behind_the_floor(self, integration_id: str, batch_id: str, delay: float, now: float) -> float | None:
-        """When the API's clock will have passed the batch's floor; None when it has (R14)."""
+        """When the API's clock will have passed the batch's floor. None if it already has (R14)."""
         if not delay:
             return None
         self._ports.observer.notify(BatchDelayed(batch_id, integration_id, delay))
         return now + delay
 
     def restored(self, partition: Partition, shard: Shard) -> None:
-        """Batches without a task, from the journal: a POST of an earlier owner may still be on its way,
-        until fence + lease + D (R6).
+        """Queue the restored batches that have no task. A POST of an earlier owner may still be in flight until
+        fence + lease + D (R6), so they wait for that time.
         """
         settings = self._ports.settings
         fenced_ago = self._ports.clock.boot() - partition.fenced_at
@@ -76,14 +76,14 @@ class Submitter:
             self.offer(partition, shard, batch.integration_id, batch.batch_id, not_before)
 
     def dropped(self) -> None:
-        """Forget the batches of shards that have ended."""
+        """Remove the batches of shards that have ended."""
         self._flow.drop(lambda claim: claim.valid, self._ports.clock.now().mono)
 
     def wake(self) -> None:
         self._waker.wake()
 
     def stop(self) -> None:
-        """Start nothing more; what is in flight goes on."""
+        """Start no more submissions. Submissions in flight finish."""
         self._stopping = True
         self._waker.wake()
 
@@ -126,7 +126,7 @@ class Submitter:
         ruling = self._judge.submit(turn.integration_id, answer, sent_with, fate_unknown=batch.fate_unknown)
         self._halt.follow(ruling.key, answer.error if isinstance(answer, Refused) else None, now)
         settled = claim.valid and self._settle(claim, answer, ruling, now)
-        # Though the shard that asked may have ended: what the answer says of the integration holds all the same.
+        # Even if the shard that sent it has ended, what the answer says about the integration is valid.
         again = self._flow.submission_done(turn, answer, ruling.verdict, now.mono)
         if not settled:
             return
@@ -144,19 +144,19 @@ class Submitter:
         )
         if is_open:
             if isinstance(answer, NoAnswer):
-                # The POST before may still be on its way until its deadline is over (R6).
+                # The previous POST may still be in flight until its deadline has passed (R6).
                 again = max(again, started.mono + self._ports.settings.http.deadline)
             self._flow.offer(turn.integration_id, claim, again)
         claim.partition.wake()
 
     def _settle(self, claim: Claim, answer: SubmitAnswer, ruling: SubmitRuling, now: Now) -> bool:
-        """Have the shard carry out the ruling; False when it could not, and is to be given up."""
+        """Apply the ruling to the shard. Returns False if that failed; the shard is then dropped."""
         partition, shard, batch_id = claim
         try:
             shard.submit_answered(batch_id, answer, ruling, now)
         except Exception as error:
             self._ports.observer.notify(DefectFound(partition.number, error, batch=batch_id))
-            why = f"the answer to batch {batch_id} cannot be carried out ({describe(error)})"
+            why = f"the answer to batch {batch_id} cannot be applied ({describe(error)})"
             partition.fail(StepFailedError(why))
             return False
         return True

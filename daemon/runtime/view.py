@@ -1,4 +1,4 @@
-"""What the runtime holds at one moment, for the metrics and the state page."""
+"""Takes a snapshot of the runtime, for the metrics and the state page."""
 
 from __future__ import annotations
 

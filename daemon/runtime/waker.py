@@ -1,4 +1,4 @@
-"""Waiting for news or for a time, whichever comes first."""
+"""Waits for a wake-up or for a point in time, whichever comes first."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 
 class Waker:
-    """`wake` is remembered until the next `wait`, so no news is missed between looking and waiting."""
+    """A `wake` is remembered until the next `wait`, so none is lost between a check and the following wait."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
@@ -15,7 +15,7 @@ class Waker:
         self._event.set()
 
     async def wait(self, until: float | None) -> None:
-        """Return after a `wake`, or at `until` (the loop's time, seconds; None: only after a `wake`)."""
+        """Return after a `wake`, or at `until` (event loop time in seconds; None: only after a `wake`)."""
         if not self._event.is_set():
             try:
                 async with asyncio.timeout_at(until):

@@ -1,10 +1,10 @@
-"""Silence is death: a thread that ends the process when one of its loops has gone silent.
+"""A thread that ends the process when one of its loops no longer makes progress.
 
-The client of Kafka may hang for ever inside its network loop or in a commit, and an event loop may be blocked;
-neither heals by itself, and neither shows outside (heartbeats may even go on). A commit that hangs is given up
-and its partition opened anew, but its thread and its connections stay. So a thread of its own looks from outside
-and, when somebody has been silent for too long, writes the stacks of all threads and ends the process without
-any clean-up: what is not committed is in the journal, and the orchestrator starts it anew.
+The Kafka client can hang forever in its network loop or in a commit, and an event loop can be blocked. Neither recovers by
+itself, and neither is visible from outside (heartbeats may even continue). A commit that hangs is abandoned and its
+partition is reopened, but its thread and its connections remain. So a separate thread checks all loops. When a loop has
+been silent for too long, the thread writes the stacks of all threads and ends the process without any clean-up. That is
+safe: the journal holds everything that the next process needs, and the orchestrator starts one.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import structlog
 log = structlog.get_logger()
 
 EXIT_SILENT = 3
-"""Exit code of a process that its watchdog has ended."""
+"""Exit code of a process that the watchdog has ended."""
 LOOKS = 10
-"""In the time that a loop may be silent."""
+"""Number of checks within the time for which a loop may be silent."""
 
 
 def dump_and_exit(reason: str) -> None:
-    """The stacks of all threads on stderr, then the end."""
+    """Write the stacks of all threads to stderr, then end the process."""
     log.critical("watchdog.fired", reason=reason)
     faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
     sys.stderr.flush()
@@ -35,7 +35,7 @@ def dump_and_exit(reason: str) -> None:
 
 
 class Watchdog:
-    """`sources` tell for how many seconds each loop has been silent; they are called from the thread."""
+    """Each watched source returns for how many seconds its loop has been silent. Sources are called from the thread."""
 
     def __init__(
         self,
@@ -54,11 +54,11 @@ class Watchdog:
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
     def watch(self, name: str, silence: Callable[[], float]) -> None:
-        """Look at one more loop. Before `start`, or while it runs."""
+        """Watch one more loop. May be called before `start` or while the thread runs."""
         self._sources = {**self._sources, name: silence}
 
     def beat(self) -> None:
-        """The event loop goes round; called from it at least every few seconds."""
+        """The event loop makes progress. Called from it at least every few seconds."""
         self._beat_at = self._clock()
 
     def start(self) -> None:
@@ -70,15 +70,15 @@ class Watchdog:
         self._stop.set()
 
     def look(self) -> None:
-        """One look at all loops."""
+        """Check all loops once."""
         now = self._clock()
         slept, self._looked_at = now - self._looked_at, now
         if slept > 3 * self._interval:
-            self._awake_since = now  # the whole process was stopped: everybody was silent
+            self._awake_since = now  # the whole process was stopped, so every loop was silent
         for name, silence in self._sources.items():
             seconds = min(silence(), now - self._awake_since)
             if seconds > self._silence_max:
-                self._die(f"the {name} has been silent for {seconds:.0f} s (at most {self._silence_max:g} s)")
+                self._die(f"the {name} has been silent for {seconds:.0f} s (limit: {self._silence_max:g} s)")
 
     def _run(self) -> None:
         while not self._stop.wait(self._interval):

@@ -28,8 +28,8 @@ from daemon.log.plain import read_topic
 from daemon.log.port import Topics
 from daemon.runtime.clock import SystemClock
 from daemon.runtime.engine import Engine
+from daemon.runtime.liveness import LOOPS
 from daemon.runtime.ports import Ports
-from daemon.runtime.pulse import LOOPS
 from daemon.telemetry.health import Health, PartitionState
 from daemon.telemetry.metrics import Metrics
 from daemon.telemetry.subscribers import subscribed

@@ -24,8 +24,8 @@ from daemon.kombo.port import PollAnswer, SubmitAnswer
 from daemon.log.port import Message
 from daemon.runtime.clock import SystemClock
 from daemon.runtime.engine import Engine
+from daemon.runtime.liveness import LOOPS
 from daemon.runtime.ports import Ports
-from daemon.runtime.pulse import LOOPS
 from daemon.telemetry.health import Health, PartitionState
 from daemon.telemetry.metrics import Metrics
 from daemon.telemetry.subscribers import subscribed

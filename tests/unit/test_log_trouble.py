@@ -350,13 +350,11 @@ async def test_a_foreign_transaction_in_the_journal_is_told_and_the_partition_is
         await world.start()
         await world.until(lambda: world.warning(0), "the warning")
         sentence = world.warning(0) or ""
-        assert sentence.startswith(
-            "partition 0: a transaction that nobody has ended holds course-sync-journal back"
-        )
+        assert sentence.startswith("partition 0: an open transaction holds course-sync-journal back")
         assert f"at offset {offset}" in sentence
         assert "`coursesyncd end-transaction --partition 0`" in sentence
         await read(world, 1, "x")
-        with pytest.raises(RepairError, match="nobody has ended holds course-sync-journal back"):
+        with pytest.raises(RepairError, match="an open transaction holds course-sync-journal back"):
             await skip(world, 0, "latest")
         assert world.warning(0) == sentence, "it stands while the restore is tried again"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.runtime.partition_state import TRANSITIONS, Lifecycle, State, Trigger
+from daemon.runtime.partition_state import TRANSITIONS, PartitionLifecycle, PartitionTrigger, State
 from tests.tools.partition_states_page import page
 
 PAGE = Path(__file__).parents[2] / "docs" / "partition-states.md"
@@ -26,20 +26,20 @@ def test_every_state_can_be_reached_and_left():
         open_ |= {to for (from_, _), to in TRANSITIONS.items() if from_ is state} - reached
     assert reached == set(State)
     for state in set(State) - {State.STOPPING}:
-        assert (state, Trigger.FAILED) in TRANSITIONS or state is State.BLOCKED
-        assert TRANSITIONS[state, Trigger.STOPPED] is State.STOPPING
+        assert (state, PartitionTrigger.FAILED) in TRANSITIONS or state is State.BLOCKED
+        assert TRANSITIONS[state, PartitionTrigger.STOPPED] is State.STOPPING
 
 
 def test_what_cannot_happen_raises():
-    life = Lifecycle()
+    life = PartitionLifecycle()
     with pytest.raises(AssertionError, match="a partition that is opening cannot be proven"):
         life.proven()
 
 
 def test_a_partition_that_stops_goes_on_stopping():
-    life = Lifecycle()
-    life.on(Trigger.STOPPED)
-    for trigger in Trigger:
+    life = PartitionLifecycle()
+    life.on(PartitionTrigger.STOPPED)
+    for trigger in PartitionTrigger:
         life.on(trigger)
     life.revoke()
     assert life.give_back()
@@ -57,7 +57,7 @@ def test_a_partition_that_stops_goes_on_stopping():
     ],
 )
 def test_what_the_group_says_while_a_partition_is_restored_counts_when_it_is(meanwhile, state):
-    life = Lifecycle()
+    life = PartitionLifecycle()
     life.new_producer()
     for said in meanwhile:
         getattr(life, said)()
@@ -67,7 +67,7 @@ def test_what_the_group_says_while_a_partition_is_restored_counts_when_it_is(mea
 
 
 def test_a_new_producer_is_proof_of_all_that_was_before_it():
-    life = Lifecycle()
+    life = PartitionLifecycle()
     life.revoke()
     life.give_back()
     life.new_producer()
@@ -76,7 +76,7 @@ def test_a_new_producer_is_proof_of_all_that_was_before_it():
 
 
 def test_coming_back_takes_a_proof_and_a_revocation_meanwhile_takes_it_away():
-    life = Lifecycle()
+    life = PartitionLifecycle()
     life.restored()
     assert not life.give_back(), "it was not away"
     life.revoke()

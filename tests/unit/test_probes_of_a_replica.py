@@ -11,7 +11,7 @@ import pytest
 from daemon import config
 from daemon.core.waiting import WaitReason, Waits
 from daemon.log.port import Record
-from daemon.runtime.pulse import pulse
+from daemon.runtime.liveness import report_liveness
 from daemon.runtime.watchdog import Watchdog
 from daemon.telemetry.health import PartitionState
 from daemon.telemetry.labels import Lifecycle
@@ -52,7 +52,7 @@ async def test_a_long_restore_keeps_it_from_being_ready_and_from_nothing_else(go
 
         go_on.clear()
         await world.start()
-        pulsing = asyncio.create_task(pulse(world.health, world.bystander, Watchdog(60.0)))
+        pulsing = asyncio.create_task(report_liveness(world.health, world.bystander, Watchdog(60.0)))
         try:
             journal = world.cluster.partition(world.topics.journal, 0)
             await world.until(

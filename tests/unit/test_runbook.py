@@ -9,9 +9,9 @@ import click
 
 from daemon.cli import main
 from daemon.log.kafka import log as kafka_log
-from daemon.runtime import trouble
+from daemon.runtime import operator_messages
 
-RUNBOOK = Path(__file__).parents[2] / trouble.RUNBOOK
+RUNBOOK = Path(__file__).parents[2] / operator_messages.RUNBOOK
 
 
 def anchors() -> set[str]:
@@ -22,7 +22,8 @@ def anchors() -> set[str]:
 
 def sources() -> str:
     return "".join(
-        path.read_text(encoding="utf-8") for path in (Path(trouble.__file__).parents[1]).rglob("*.py")
+        path.read_text(encoding="utf-8")
+        for path in (Path(operator_messages.__file__).parents[1]).rglob("*.py")
     )
 
 
@@ -38,7 +39,7 @@ def test_every_section_that_a_sentence_names_is_there() -> None:
 
 def test_every_command_that_is_named_exists_with_its_options() -> None:
     text = RUNBOOK.read_text(encoding="utf-8") + "".join(
-        Path(module.__file__ or "").read_text(encoding="utf-8") for module in (trouble, kafka_log)
+        Path(module.__file__ or "").read_text(encoding="utf-8") for module in (operator_messages, kafka_log)
     )
     named = re.findall(r"`coursesyncd\s+((?:topics\s+)?[a-z-]+)([^`]*)`", text)
     assert len(named) > 10

@@ -27,9 +27,9 @@ from daemon.log.kafka.hanging import OpenTransaction
 from daemon.log.kafka.producer import transactional_id
 from daemon.log.kafka.reading import PartitionReader
 from daemon.log.port import HeldBackError, LogError, Record, Topics
-from daemon.runtime import trouble
+from daemon.runtime import operator_messages
 
-_RUNBOOK = f"{trouble.RUNBOOK}#stuck-transaction"
+_RUNBOOK = f"{operator_messages.RUNBOOK}#stuck-transaction"
 
 _CLOCK_SLACK_MS = 60_000
 """The same clock stamps the journal records of a step and, moments later, its results."""

@@ -25,7 +25,7 @@ from daemon.log.port import (
     ShardLog,
     Transaction,
 )
-from daemon.runtime import trouble
+from daemon.runtime import operator_messages
 
 FENCED_MAX = 5
 """Attempts to become a partition's owner. The earlier owner returns only after a heartbeat has confirmed its assignment,
@@ -91,7 +91,7 @@ async def look(log: Bystander, partition: int, topics: Topics) -> Look:
         LogError: Kafka did not answer.
     """
     facts = await log.input_facts(partition)
-    if sentence := trouble.without_journal(partition, facts, topics):
+    if sentence := operator_messages.without_journal(partition, facts, topics):
         if partition >= facts.partitions:
             sentence = f"{topics.changes} has {facts.partitions} partitions, 0 to {facts.partitions - 1}: there is no {partition}"
         raise RepairError(sentence)
@@ -151,9 +151,9 @@ async def _folded(journal: AsyncIterator[Sequence[Record]], partition: int, topi
             for record in records:
                 fold.apply(record.offset, record.key, record.value)
     except (JournalError, CorruptJournalError) as error:
-        raise RepairError(trouble.unreadable_journal(partition, error, topics)) from error
+        raise RepairError(operator_messages.unreadable_journal(partition, error, topics)) from error
     except HeldBackError as error:
-        raise RepairError(trouble.held_back_journal(error)) from error
+        raise RepairError(operator_messages.held_back_journal(error)) from error
     return fold
 
 

@@ -17,7 +17,7 @@ from daemon.core.model import Now
 from daemon.core.shard import Shard
 from daemon.core.step import Draft, Step
 from daemon.log.port import Transaction
-from daemon.runtime import opening, trouble
+from daemon.runtime import opening, operator_messages
 from daemon.runtime import partition as partition_module
 from daemon.runtime.opening import Opened
 from daemon.runtime.outbound import transaction
@@ -213,13 +213,13 @@ def rejoin_renews_lease(patch: Patch) -> None:
 
 def _agreeing(patch: Patch, facts_as: Any) -> None:
     """Compare with facts that agree with the position where `facts_as` says so."""
-    of_position = trouble.of_position
+    of_position = operator_messages.of_position
 
     def compare_less(partition: int, position: Position, facts: Any, topics: Any) -> str | None:
         agreeing = dataclasses.replace(facts, **facts_as(position, facts))
         return of_position(partition, position, agreeing, topics)
 
-    patch(trouble, "of_position", compare_less)
+    patch(operator_messages, "of_position", compare_less)
 
 
 @mutant("R8", "A topic that was deleted and created again is taken for the old one.", Kind.REPLACED)
@@ -248,7 +248,7 @@ def expired_records_are_passed_over(patch: Patch) -> None:
 
 @mutant("R8", "An empty journal counts as a first start, though the group has read before.", Kind.REPLACED)
 def empty_journal_is_a_first_start(patch: Patch) -> None:
-    patch(trouble, "without_position", lambda partition, facts, topics: None)
+    patch(operator_messages, "without_position", lambda partition, facts, topics: None)
 
 
 @mutant("R8", "The version of the journal's format is not looked at.", Kind.REPLACED)

@@ -1,4 +1,4 @@
-"""Shows that the process lives, from before it has reached Kafka until it ends."""
+"""Reports that the process is alive, from before it reaches Kafka until it ends."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from daemon.runtime.watchdog import Watchdog
 from daemon.telemetry.health import Health
 
 LOOPS = ("events", "consumer")
-"""What has to show life: this event loop, and the log's reading side."""
+"""The loops that must stay alive: this event loop, and the reading side of the log."""
 INTERVAL = 1.0
 """Seconds."""
 
 
-async def pulse(health: Health, log: EventLog, watchdog: Watchdog) -> None:
-    """Tick for ever. A restore or a broker that is away silences nobody: each gives way to the loop."""
+async def report_liveness(health: Health, log: EventLog, watchdog: Watchdog) -> None:
+    """Tick until cancelled. Neither a restore nor an unavailable broker stops the ticks: both yield to the event loop."""
     while True:
         watchdog.beat()
         health.tick("events")
