@@ -1,1 +1,1 @@
-"""What the daemon tells about itself: metrics, health, logs. Projections of facts, never a source of them."""
+"""Metrics, health and logs of the daemon: projections of facts, never a source of facts."""

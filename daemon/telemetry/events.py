@@ -1,10 +1,10 @@
-"""What the runtime reports: one port, typed events, and whoever subscribes.
+"""The events that the runtime reports: typed values, sent through one port to all subscribers.
 
-The runtime calls `notify` once for each thing that happened, after it happened; it never calls metrics, health or logs
-itself. `telemetry.subscribers` has the subscribers, and what each of them makes of an event. An event is a frozen
-value; it is not kept.
+The runtime calls `notify` once for each event, after it happened. It never calls metrics, health or logs directly.
+`telemetry.subscribers` defines the subscribers and how each of them handles an event. An event is a frozen value and is
+not stored.
 
-A restore repeats nothing: events report what happens in this process, not what the journal tells of earlier ones.
+A restore repeats no events: they report what happens in this process, not what the journal records of earlier processes.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class DrainFinished:
 
 @dataclass(frozen=True, slots=True)
 class Halted:
-    """Our own key or address is refused: nothing is sent."""
+    """The API refuses our own key or address. Nothing is sent."""
 
     reason: str
     is_news: bool
-    """Worth a log line: it has just begun, or it is time for a reminder."""
+    """Whether to log it: the halt has just begun, or a reminder is due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class DefectFound:
-    """Something failed that should never fail; it concerns one partition."""
+    """Code failed that should never fail. It affects one partition."""
 
     partition: int
     error: Exception
@@ -67,7 +67,7 @@ class DefectFound:
 
 @dataclass(frozen=True, slots=True)
 class PartitionsRevoked:
-    """They may come straight back."""
+    """The partitions were revoked. They may be assigned again at once."""
 
     partitions: frozenset[int]
 
@@ -75,16 +75,16 @@ class PartitionsRevoked:
 @dataclass(frozen=True, slots=True)
 class PartitionsAssigned:
     partitions: frozenset[int]
-    """All that are held now."""
+    """All partitions that are held now."""
     gone: Sequence[int]
-    """Those that were held before and are not any more."""
+    """Partitions that were held before and are no longer held."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionRestoring:
     partition: int
     warning: str | None
-    """What keeps it from being restored, for people."""
+    """What keeps it from being restored, for operators."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class RestoreFinished:
 
 @dataclass(frozen=True, slots=True)
 class PartitionRestored:
-    """Its shard has been restored and begins to run; `PartitionRunning` follows."""
+    """Its shard has been restored and starts to run. `PartitionRunning` follows."""
 
     partition: int
     offset: int
@@ -115,19 +115,19 @@ class PartitionRunning:
 
 @dataclass(frozen=True, slots=True)
 class PartitionUnconfirmed:
-    """No heartbeat has confirmed yet that the partition is still ours (R4)."""
+    """No heartbeat has confirmed yet that this replica still owns the partition (R4)."""
 
     partition: int
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionDropped:
-    """Its memory and its producer were given up."""
+    """Its memory and its producer were dropped."""
 
     partition: int
     reason: DropReason
     error: str | None
-    """None where it was only taken away."""
+    """None if the partition was only revoked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +135,12 @@ class PartitionBlocked:
     partition: int
     sentence: str
     is_news: bool
-    """False where it was blocked with this sentence already."""
+    """False if it was already blocked with this sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionReopened:
-    """A partition that was blocked is tried again."""
+    """A blocked partition is opened again."""
 
     partition: int
     sentence: str
@@ -155,7 +155,7 @@ class InputUnreadable:
 
 @dataclass(frozen=True, slots=True)
 class InputUnseen:
-    """The log does not answer questions about the input now."""
+    """The log does not answer requests about the input at the moment."""
 
     partition: int
     error: str
@@ -163,7 +163,7 @@ class InputUnseen:
 
 @dataclass(frozen=True, slots=True)
 class InputHeldBack:
-    """A transaction that nobody ends keeps the partition from being read."""
+    """A transaction that stays open keeps the partition from being read."""
 
     partition: int
     sentence: str
@@ -174,7 +174,7 @@ class InputHeldBack:
 class InputReleased:
     partition: int
     offset: int | None
-    """None where nothing had been held back."""
+    """None if nothing was held back before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ class JournalUnreadable:
 
 @dataclass(frozen=True, slots=True)
 class StepCommitted:
-    """A transaction is in the log for certain."""
+    """A transaction is committed to the log; its success is confirmed."""
 
     step: Step
     now: Now
@@ -214,18 +214,18 @@ class BatchAnswered:
     answer: SubmitAnswer
     verdict: SubmitVerdict
     is_open: bool
-    """The same bytes are POSTed again."""
+    """The same bytes will be POSTed again."""
 
 
 @dataclass(frozen=True, slots=True)
 class PollStarted:
     delay: float
-    """Seconds after it was due."""
+    """Seconds between the due time and the start."""
 
 
 @dataclass(frozen=True, slots=True)
 class PollFailed:
-    """Nothing new is known of the task."""
+    """The poll brought no new information about the task."""
 
     task: str
     answer: PollAnswer
@@ -264,12 +264,12 @@ Event = (
 
 class Observer(Protocol):
     def notify(self, event: Event) -> None:
-        """Called in the event loop's thread; must neither wait nor raise."""
+        """Called in the event loop's thread. Must neither block nor raise."""
         ...
 
 
 class Observers:
-    """Passes each event on to all subscribers, in their order."""
+    """Passes each event to all subscribers in order."""
 
     def __init__(self, *subscribers: Observer) -> None:
         self._subscribers = subscribers

@@ -1,17 +1,17 @@
-"""The condition of the process: which partitions it holds and in what state, whether its loops go round.
+"""The health of the process: the partitions that it holds and their states, and whether its loops make progress.
 
-The runtime reports facts as they happen; the three probes, the lifecycle metric and the state page are
-read from them. Pure: no I/O, and the clock is an argument.
+The runtime reports facts as they happen. The three probes, the lifecycle metric and the state page are computed from them.
+Pure: no I/O, and the clock is an argument.
 
-How readiness comes about::
+How readiness is decided::
 
-    assigned({0, 1})   the first assignment: both are awaited
+    assigned({0, 1})   the first assignment: both partitions are awaited
     restored(0)        not ready: partition 1 is awaited
-    restored(1)        ready, and from now on whatever is assigned later
+    restored(1)        ready, and stays ready whatever is assigned later
     draining()         not ready
 
-If an awaited partition is taken away before it was restored, it is not awaited any more; if all of them
-are, the next assignment counts as the first.
+If an awaited partition is revoked before it was restored, it is no longer awaited. If all of them are revoked, the next
+assignment counts as the first.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from daemon.core.model import Now
 from daemon.telemetry.labels import Lifecycle
 
 SILENCE_MAX_S = 90.0
-"""How long a loop may be silent before the process counts as dead. Above the 60 s after which the
-daemon's own watchdog ends it with a stack dump, so that the dump comes before the kubelet's kill."""
+"""How long a loop may be silent before the liveness probe fails. Longer than the 60 s after which the daemon's own watchdog
+ends the process with a stack dump, so that the dump is written before the kubelet kills the process."""
 
 REASONS_MAX = 10
-"""Reasons that a probe lists; the rest is counted."""
+"""Number of reasons that a probe lists. The remaining ones are only counted."""
 
 
 class PartitionState(StrEnum):
@@ -39,17 +39,17 @@ class PartitionState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Partition:
+class PartitionHealth:
     state: PartitionState
     reason: str | None = None
-    """Why it is blocked and what gets it out, in a sentence for people."""
+    """Why it is blocked and how to fix it, as a message for operators."""
     warning: str | None = None
-    """What holds it up though it is not blocked, and what gets it out."""
+    """What delays it although it is not blocked, and how to fix it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A probe's answer: passed exactly when nothing speaks against it."""
+    """The result of a probe. It passes if there is no reason against it."""
 
     name: str
     reasons: tuple[str, ...]
@@ -59,20 +59,20 @@ class Probe:
         return not self.reasons
 
 
-_RESTORING = Partition(PartitionState.RESTORING)
-_RUNNING = Partition(PartitionState.RUNNING)
+_RESTORING = PartitionHealth(PartitionState.RESTORING)
+_RUNNING = PartitionHealth(PartitionState.RUNNING)
 
 
 class Health:
     """Facts in, probes out. All methods are called from the event loop's thread."""
 
     def __init__(self, loops: Iterable[str], clock: Callable[[], Now]) -> None:
-        """`loops` are the names of the loops that have to go round as long as the process lives; they
-        are metric labels too, so a short fixed list. Their silence counts from here on."""
+        """`loops` are the names of the loops that have to make progress as long as the process runs. They are also metric
+        labels, so the list is short and fixed. Their silence is measured from now on."""
         self._clock = clock
         self._born = clock()
         self._ticks: dict[str, Now | None] = dict.fromkeys(loops)
-        self._partitions: dict[int, Partition] = {}
+        self._partitions: dict[int, PartitionHealth] = {}
         self._awaited: set[int] = set()
         self._was_ready = False
         self._joined = False
@@ -82,18 +82,18 @@ class Health:
     # --- facts ------------------------------------------------------------------------------------
 
     def tick(self, loop: str) -> None:
-        """A loop went round, or the restore that it is busy with has got on.
+        """A loop has completed a round, or the restore that it is running has made progress.
 
         Raises:
-            KeyError: not one of the loops named at the start.
+            KeyError: the loop is not one of those named at the start.
         """
         if loop not in self._ticks:
             raise KeyError(f"no loop named {loop!r}; known are {', '.join(self._ticks)}")
         self._ticks[loop] = self._clock()
 
     def assigned(self, partitions: Collection[int]) -> None:
-        """The whole assignment after a rebalance. Partitions that were not held before are being
-        restored from now on; those that were keep their state."""
+        """The complete assignment after a rebalance. Partitions that were not held before are now being restored.
+        Partitions that were held keep their state."""
         self._joined = True
         self._partitions = {p: self._partitions.get(p, _RESTORING) for p in sorted(partitions)}
         if not self._was_ready:
@@ -106,13 +106,13 @@ class Health:
             self._was_ready = not self._awaited
 
     def revoked(self, partitions: Collection[int]) -> None:
-        """These are not ours any more."""
+        """The replica no longer holds these partitions."""
         for partition in partitions:
             self._partitions.pop(partition, None)
             self._awaited.discard(partition)
 
     def restoring(self, partition: int) -> None:
-        """The shard was dropped and is read from the journal again (R4)."""
+        """The shard was dropped and is being restored from the journal (R4)."""
         self._set(partition, _RESTORING)
 
     def restored(self, partition: int) -> None:
@@ -122,26 +122,25 @@ class Health:
             self._was_ready = self._was_ready or not self._awaited
 
     def blocked(self, partition: int, sentence: str) -> None:
-        """The partition stands still until a person acts; `sentence` says why and what to do."""
-        self._set(partition, Partition(PartitionState.BLOCKED, sentence))
+        """The partition is blocked until an operator acts. `sentence` says why and what to do."""
+        self._set(partition, PartitionHealth(PartitionState.BLOCKED, sentence))
 
     def warned(self, partition: int, sentence: str | None) -> None:
-        """The partition runs, and something outside holds it up; None: not any more."""
+        """Something outside delays the partition, but it is not blocked. None: the delay is over."""
         held = self._partitions.get(partition)
         if held is not None and held.warning != sentence:
             self._partitions[partition] = replace(held, warning=sentence)
 
     def halted(self, reason: str | None) -> None:
-        """Submissions have stopped because of an answer that concerns every integration; None: they go
-        on again."""
+        """Submissions have stopped because of an answer that affects every integration. None: they have resumed."""
         self._halted = reason
 
     def draining(self) -> None:
-        """Told to stop. There is no way back."""
+        """A stop was requested. It cannot be revoked."""
         self._draining = True
 
-    def _set(self, partition: int, to: Partition) -> bool:
-        """Late news of a partition that has been taken away is no news."""
+    def _set(self, partition: int, to: PartitionHealth) -> bool:
+        """Set the state, unless the partition was revoked meanwhile. Returns whether it is held."""
         held = partition in self._partitions
         if held:
             self._partitions[partition] = to
@@ -150,8 +149,8 @@ class Health:
     # --- views ------------------------------------------------------------------------------------
 
     @property
-    def partitions(self) -> Mapping[int, Partition]:
-        """The partitions that are held, ascending."""
+    def partitions(self) -> Mapping[int, PartitionHealth]:
+        """The partitions that are held, in ascending order."""
         return MappingProxyType(self._partitions)
 
     @property
@@ -176,47 +175,46 @@ class Health:
         return Lifecycle.RUNNING
 
     def last_ticks_ms(self) -> dict[str, int | None]:
-        """When each loop last went round (wall clock); None for one that never has."""
+        """When each loop last made progress (wall clock, ms). None if it never has."""
         return {loop: None if tick is None else tick.wall for loop, tick in self._ticks.items()}
 
     def silence_s(self) -> dict[str, float]:
-        """For how many seconds each loop has not gone round; for the watchdog."""
+        """For how many seconds each loop has made no progress."""
         now = self._clock().mono
         return {loop: now - (tick or self._born).mono for loop, tick in self._ticks.items()}
 
     # --- probes -----------------------------------------------------------------------------------
 
     def startup(self) -> Probe:
-        """The loops have come up. Does not wait for any restore: a growing journal would otherwise
-        turn a slow start into an endless one."""
+        """The loops have started. This does not wait for a restore: with a growing journal, a slow start would otherwise
+        never complete."""
         silent = (f"loop {loop} has not started yet" for loop, tick in self._ticks.items() if tick is None)
         return _probe("startup", silent)
 
     def live(self) -> Probe:
-        """Every loop has gone round lately. Asks neither Kafka nor the API: a restart would heal
-        neither."""
+        """Every loop has made progress recently. This checks neither Kafka nor the API: a restart would repair neither."""
         return _probe(
             "live",
             (
-                f"loop {loop} has been silent for {silence:.0f} s (at most {SILENCE_MAX_S:.0f} s)"
+                f"loop {loop} has been silent for {silence:.0f} s (limit: {SILENCE_MAX_S:.0f} s)"
                 for loop, silence in self.silence_s().items()
                 if silence >= SILENCE_MAX_S
             ),
         )
 
     def ready(self) -> Probe:
-        """Has joined the group and restored what it was given first; not while draining or halted."""
+        """The replica has joined the group and restored its first partitions, and is neither draining nor halted."""
         reasons: list[str] = []
         if self._draining:
-            reasons.append("draining: told to stop")
+            reasons.append("draining: stop requested")
         if self._halted is not None:
             reasons.append(f"halted: {self._halted}")
         if not self._joined:
-            reasons.append("not yet joined the consumer group")
+            reasons.append("has not joined the consumer group yet")
         elif not self._was_ready:
             reasons.extend(self._say(partition) for partition in sorted(self._awaited))
             if not self._awaited:
-                reasons.append("the first partitions were taken away before they were restored")
+                reasons.append("the first partitions were revoked before they were restored")
         return _probe("ready", reasons)
 
     def _say(self, partition: int) -> str:

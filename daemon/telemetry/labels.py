@@ -1,8 +1,8 @@
-"""The closed sets of values that metric labels may take.
+"""The closed sets of values that metric labels can have.
 
-A label never holds an id, a name, a URL, an offset or a text from outside: each of these enums is the
-whole list of what its label can say, and every member exists as a series from the start, at 0. Where the
-core has such a list of its own (statuses, outcomes, reasons, triggers), that one is the label.
+A label never holds an id, a name, a URL, an offset or a text from outside. Each of these enums is the complete list of
+values of its label, and every member exists as a series from the start, at 0. If the core already defines such a list
+(statuses, outcomes, reasons, triggers), the label uses it.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from daemon.core.answers import NoAnswerReason
 
 
 class Lifecycle(StrEnum):
-    """What the process is doing, in one word; exactly one holds."""
+    """The state of the process. It is always in exactly one of them."""
 
-    STARTING = "starting"  # not yet told which partitions it holds
-    RESTORING = "restoring"  # at least one partition's journal is being read
+    STARTING = "starting"  # no partitions assigned yet
+    RESTORING = "restoring"  # the journal of at least one partition is being read
     RUNNING = "running"
-    DRAINING = "draining"  # told to stop, finishing what is in flight
-    HALTED = "halted"  # submissions stopped by an answer that concerns every integration
+    DRAINING = "draining"  # stop requested, calls in flight are finishing
+    HALTED = "halted"  # submissions stopped by an answer that affects every integration
 
 
 class ChangeType(StrEnum):
-    """What kind of record was consumed."""
+    """The type of a consumed record."""
 
     UPSERTED = "course.upserted"
-    OTHER = "other"  # a type that is not handled, or a record that does not say
+    OTHER = "other"  # a type that is not handled, or a record without a readable type
 
 
 class TaskSource(StrEnum):
-    """How a task came into the schedule."""
+    """How a task was added to the schedule."""
 
     SUBMIT = "submit"
     RESTORE = "restore"
@@ -45,7 +45,7 @@ class Endpoint(StrEnum):
 
 
 class DropReason(StrEnum):
-    """Why a shard's memory and producer were given up."""
+    """Why a shard's memory and producer were dropped."""
 
     FENCED = "fenced"
     ERROR = "error"
@@ -53,14 +53,14 @@ class DropReason(StrEnum):
 
 
 class Rebalance(StrEnum):
-    """What the consumer group told this member."""
+    """What the consumer group assigned to this member or revoked from it."""
 
     ASSIGNED = "assigned"
     REVOKED = "revoked"
 
 
 class CertificateUsage(StrEnum):
-    """What a certificate of ours is for."""
+    """What a certificate of the daemon is used for."""
 
     KAFKA_CLIENT = "kafka_client"  # `kafka.tls_certificate_file`
 
@@ -74,24 +74,24 @@ class LogLevel(StrEnum):
 
 
 ANSWERS = ("2xx", "3xx", "4xx", "429", "5xx", *(reason.value for reason in NoAnswerReason))
-"""How a call to the API ended: 429 stands by itself (flow control), no understood answer by its trouble."""
+"""How a call to the API ended. 429 (flow control) has its own value. A call without an understood answer has its reason."""
 
 
 class Resend(StrEnum):
     """Why the same bytes are POSTed again."""
 
     RETRY = "retry"  # refused or not answered, with a back-off
-    PARK = "park"  # the integration waits for its customer
-    HALT = "halt"  # our key or address was refused
-    LOST = "lost"  # the API no longer knows the task
+    PARK = "park"  # the integration waits until its customer acts
+    HALT = "halt"  # our own key or address was refused
+    LOST = "lost"  # the API no longer has the task
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A label's name and every value it can have.
+    """The name of a label and all its possible values.
 
-    ``values`` is None where the set is fixed when the process starts or is bounded by what it holds;
-    then ``bound`` says by what.
+    ``values`` is None if the set is fixed when the process starts or is bounded by what the process holds. ``bound`` then
+    names the bound.
     """
 
     name: str

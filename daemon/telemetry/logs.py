@@ -1,9 +1,8 @@
-"""Log lines: an event name with dots and key=value, as JSON or for a console, on one stream.
+"""Log lines: a dotted event name and key=value pairs, as JSON or for a console, on one stream.
 
-What the daemon writes and what its libraries write (through `logging`) take the same way: foreign
-loggers get the same form, the same bounds and the same counter. A value never makes a line unbounded,
-and a key that names a secret or a payload never shows its value, whoever passed it: a second net under
-the rule that nobody does.
+Lines of the daemon and of its libraries (through `logging`) are processed in the same way: they get the same format, the
+same bounds and the same counter. No value can make a line unbounded. The value of a key that names a secret or a payload
+is always withheld: code must not log such values, and this is the second line of defence.
 
     log = structlog.get_logger()
     log.info("batch.submitted", partition=3, items=100)
@@ -27,9 +26,9 @@ from daemon.telemetry.repetition import Repetition
 
 VALUE_CHARS_MAX = 500
 TRACEBACK_CHARS_MAX = 8000
-"""A traceback keeps its end, where the error is named."""
+"""A longer traceback is cut at its beginning, because its end names the error."""
 ELEMENTS_MAX = 20
-"""Elements of a list or mapping that are shown, and keys of a line."""
+"""Number of elements of a list or mapping that are shown, and of keys in a line."""
 DEPTH_MAX = 3
 
 WITHHELD = "[withheld]"
@@ -45,7 +44,7 @@ _SECRET_TEXT = re.compile(r"(bearer|basic)\s+[\w.~+/=-]{12,}", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 _QUIET_LIBRARIES = {"kafka": logging.WARNING, "aiohttp": logging.WARNING, "httpx": logging.WARNING}
-"""They narrate every reconnect or request at INFO; what concerns the daemon it says itself."""
+"""These libraries log every reconnect or request at INFO. The daemon logs the relevant events itself."""
 
 
 class Style(StrEnum):
@@ -59,10 +58,10 @@ def configure(
     count: Callable[[LogLevel], None],
     stream: TextIO | None = None,
 ) -> None:
-    """Set up logging for the whole process; a later call replaces an earlier one.
+    """Set up logging for the whole process. A later call replaces an earlier one.
 
-    `count` is told the level of each line, from whatever thread writes it. The stream is stderr unless
-    another one is given: stdout belongs to what a command was asked for.
+    `count` is called with the level of each line, from the thread that writes it. The default stream is stderr, because
+    stdout is reserved for the output of a command.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -101,7 +100,7 @@ def configure(
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Leaves out what libraries repeat."""
+    """Leaves out repeated lines of libraries."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
@@ -123,7 +122,7 @@ def _renderer(style: Style, *, colours: bool) -> Processor:
 
 
 def _foreign_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """A library's line is prose, so it becomes a value; the event says whose it is."""
+    """A line of a library is prose, so it becomes a value. The event names the library."""
     record: logging.LogRecord = event["_record"]
     event["message"] = event["event"]
     event["event"] = f"library.{record.name.partition('.')[0]}"
@@ -148,7 +147,7 @@ _LEVELS: Mapping[str, LogLevel] = {level.value: level for level in LogLevel}
 
 
 def bound(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Make every value short, plain and on one line, and withhold what has no place in a log."""
+    """Make every value short, plain and single-line, and withhold values that do not belong in a log."""
     bounded: MutableMapping[str, Any] = {}
     for position, (key, value) in enumerate(event.items()):
         if position >= ELEMENTS_MAX and key not in {"event", "level", "timestamp", "exception"}:
@@ -207,7 +206,7 @@ def _representation(value: object) -> str:
 
 def _text(text: str) -> str:
     over = len(text) - VALUE_CHARS_MAX
-    # Looked through before it is cut, lest half a secret stay; but not all of a text of any length.
+    # Secrets are removed before the text is cut, so that no part of one remains. Only a bounded prefix is searched.
     text = _without_secrets(text[: 2 * VALUE_CHARS_MAX])[:VALUE_CHARS_MAX]
     text = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
     return f"{text}… ({over} more characters)" if over > 0 else text

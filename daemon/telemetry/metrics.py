@@ -1,12 +1,12 @@
-"""The instruments of the catalogue, behind methods that say what happened.
+"""The instruments of the catalogue, behind methods named after what happened.
 
-Two ways for a figure to get here. What *happens* (a result, a commit, a call) is told by the runtime
-through the methods below, once, and never during a restore. What *is* (pending tasks, lag, partitions)
-is read at the scrape from a `Snapshot` and from `Health`.
+There are two sources of values. *Events* (a result, a commit, a call) are reported through the methods below, once each, and
+never during a restore. The *current state* (pending tasks, lag, partitions) is read at each scrape from a `Snapshot` and
+from `Health`.
 
-Each instance has a registry of its own, so tests and simulations may have many in a process. A method
-takes label values only as enums, so that no text from outside can become a series. Counting a
-result costs about 1.3 µs; a scrape costs about 3 ms with 10,000 pending tasks, most of it their sorting.
+Each instance has its own registry, so tests and simulations can have many in one process. Methods take label values only as
+enums, so that no text from outside can become a series. Counting a result takes about 1.3 µs. A scrape takes about 3 ms
+with 10,000 pending tasks, most of it for sorting them.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ from daemon.telemetry.metric import Metric, Reading, Values
 from daemon.telemetry.snapshot import Snapshot, SnapshotProvider, nothing_yet
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-"""Of `Metrics.exposition`. Not OpenMetrics, whatever the scraper offers: there a gauge histogram has a
-type of its own, which Prometheus takes apart in another way."""
+"""Content type of `Metrics.exposition`. OpenMetrics is never used, even if the scraper accepts it: it has a separate type
+for gauge histograms, which Prometheus parses differently."""
 
-# The library's own switch, for the whole process: `_created` series would add one for every counter and
-# histogram, and nothing reads them.
+# A process-wide switch of the library: `_created` series would add one series for every counter and histogram, and
+# nothing reads them.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
-    """All methods but `log_message` are called from the event loop's thread."""
+    """All methods except `log_message` are called from the event loop's thread."""
 
     def __init__(self, health: Health, *, version: str, input_topic: str, task_timeout_s: float) -> None:
         self._provide: SnapshotProvider = nothing_yet
@@ -103,7 +103,7 @@ class Metrics:
         self._superseded.inc(n)
 
     def result(self, status: Status, latency_s: float) -> None:
-        """A change has its result; `latency_s` counts from its consumption (wall clock, may jump)."""
+        """A change has its result. `latency_s` counts from its consumption (wall clock, may jump)."""
         self._results[status].inc()
         self._result_latency[status].observe(max(latency_s, 0.0))
 
@@ -120,8 +120,8 @@ class Metrics:
     def task_finished(
         self, outcome: TaskOutcome, duration_s: float, polls: int, detection_lag_s: float | None
     ) -> None:
-        """`duration_s` is in the API's time; `detection_lag_s` is None where the API gave no time of
-        completion, as for a time-out of ours."""
+        """`duration_s` is measured with the API's timestamps. `detection_lag_s` is None if the API gave no completion time,
+        for example after a timeout on our side."""
         self._tasks_finished[outcome].inc()
         self._task_duration[outcome].observe(max(duration_s, 0.0))
         self._task_polls.observe(polls)
@@ -129,14 +129,14 @@ class Metrics:
             self._detection_lag.observe(max(detection_lag_s, 0.0))
 
     def poll_started(self, delay_s: float) -> None:
-        """`delay_s` counts from when the poll was due."""
+        """`delay_s` counts from the time at which the poll was due."""
         self._schedule_delay.observe(max(delay_s, 0.0))
 
     # --- the API ----------------------------------------------------------------------------------
 
     def http(self, endpoint: str, status: str, seconds: float) -> None:
-        """A call to the API ended: `endpoint` is one of `Endpoint`, `status` one of `ANSWERS`. A class
-        of statuses that HTTP does not have counts as a protocol error."""
+        """A call to the API ended. `endpoint` is one of `Endpoint`, `status` one of `ANSWERS`. A status class that does not
+        exist in HTTP counts as a protocol error."""
         known = status if status in ANSWERS else NoAnswerReason.PROTOCOL_ERROR
         self._http_requests[endpoint, known].inc()
         self._http_duration[endpoint].observe(seconds)
@@ -148,7 +148,7 @@ class Metrics:
     # --- the log ----------------------------------------------------------------------------------
 
     def commit(self, seconds: float) -> None:
-        """A transaction was committed for certain."""
+        """A transaction was committed, and its success is confirmed."""
         self._commits.inc()
         self._commit_duration.observe(seconds)
 
@@ -171,19 +171,19 @@ class Metrics:
         self._log_messages[level].inc()
 
     def certificate(self, usage: CertificateUsage, not_after_s: float) -> None:
-        """The certificate that is presented for this ends then (seconds since the epoch)."""
+        """The certificate for this usage expires at this time (seconds since the epoch)."""
         self._certificates[usage].set(not_after_s)
 
     def observe(self, provider: SnapshotProvider) -> None:
-        """From now on gauges are read from what this returns. It is called in the event loop at each
-        scrape; it must not wait for anything."""
+        """From now on, gauges are read from what `provider` returns. It is called in the event loop at each scrape and must
+        not block."""
         self._provide = provider
 
     def snapshot(self) -> Snapshot:
         return self._provide()
 
     def exposition(self) -> bytes:
-        """All series in the text format 0.0.4; see `CONTENT_TYPE`."""
+        """All series in the text format 0.0.4. See `CONTENT_TYPE`."""
         return generate_latest(self.registry)
 
     # --- making instruments -----------------------------------------------------------------------
@@ -192,7 +192,7 @@ class Metrics:
         return Counter(metric.name, metric.help, registry=self.registry)
 
     def _counters(self, metric: Metric) -> dict[str, Counter]:
-        """One child for each value of the only label, made at once so that it shows as 0."""
+        """One child for each value of the only label. All are created at once, so that each exists as 0."""
         parent = Counter(metric.name, metric.help, metric.label_names, registry=self.registry)
         return {value: parent.labels(value) for value in _values(metric)}
 
@@ -244,10 +244,10 @@ class _AtScrape(Collector):
 
 
 def pending_ages(created_ms: list[int], now_ms: int) -> GaugeHistogramMetricFamily:
-    """The ages at `now_ms` of tasks created at these times (ascending).
+    """The ages at `now_ms` of tasks with these creation times (ascending).
 
-    A creation after `now_ms` (the API's clock is ahead of ours) counts as age 0. One bisection for each
-    bound: an age is at most b exactly when the creation is not before now - b.
+    A creation after `now_ms` (the API's clock is ahead of ours) counts as age 0. There is one bisection per bound: an age is
+    at most b if and only if the creation is not before now - b.
     """
     n = len(created_ms)
     buckets = [

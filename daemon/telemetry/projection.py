@@ -1,7 +1,7 @@
-"""What a committed step means in metrics: the one place where decisions of the core are counted.
+"""Counts committed steps in metrics: the only place where decisions of the core are counted.
 
-The runtime calls `count` after a step's commit has been confirmed. A restore brings no steps, so nothing
-is counted twice after a restart.
+`count` is called after the commit of a step is confirmed. A restore produces no steps, so nothing is counted twice after a
+restart.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from daemon.core.verdict import SubmitVerdict
 from daemon.telemetry.labels import ChangeType, Resend, TaskSource
 from daemon.telemetry.metrics import Metrics
 
-_TYPE_UNTOLD = frozenset(
+_TYPE_UNKNOWN = frozenset(
     {RejectReason.MALFORMED, RejectReason.SCHEMA, RejectReason.UNSUPPORTED, RejectReason.TOMBSTONE}
 )
-"""Rejected before it was clear that the record was an upsert of a course."""
+"""Reasons for which a record is rejected before its type is known."""
 
 
 def count(metrics: Metrics, step: Step, now: Now) -> None:
-    """Count everything that this step did; `now` is the time of its commit."""
+    """Count everything in this step. `now` is the time of its commit."""
     _count_input(metrics, step)
     for result in step.results:
         metrics.result(result.status, (now.wall - result.consumed_at) / 1000)
@@ -39,13 +39,13 @@ def count(metrics: Metrics, step: Step, now: Now) -> None:
             case TaskLost():
                 metrics.http_retry(Resend.LOST)
             case LateWatched():
-                pass  # its end is counted as a time-out
+                pass  # its end is counted as a timeout
             case _:
                 assert_never(fact)
 
 
 def resend_of(verdict: SubmitVerdict) -> Resend | None:
-    """Why the same bytes are POSTed again after this verdict; None when they are not."""
+    """Why the same bytes are POSTed again after this verdict. None if they are not."""
     match verdict:
         case SubmitVerdict.RETRY:
             return Resend.RETRY
@@ -60,12 +60,12 @@ def resend_of(verdict: SubmitVerdict) -> Resend | None:
 
 
 def _count_input(metrics: Metrics, step: Step) -> None:
-    untold = 0
+    unknown = 0
     for reason, n in Counter(rejection.reason for rejection in step.rejections).items():
         metrics.changes_rejected(reason, n)
-        untold += n if reason in _TYPE_UNTOLD else 0
-    metrics.changes_consumed(ChangeType.UPSERTED, step.consumed - untold)
-    metrics.changes_consumed(ChangeType.OTHER, untold)
+        unknown += n if reason in _TYPE_UNKNOWN else 0
+    metrics.changes_consumed(ChangeType.UPSERTED, step.consumed - unknown)
+    metrics.changes_consumed(ChangeType.OTHER, unknown)
 
 
 def _count_end(metrics: Metrics, fact: TaskEnded, now: Now) -> None:

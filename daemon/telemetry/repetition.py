@@ -1,11 +1,10 @@
-"""Which lines of libraries are written to the log, and how many were left out.
+"""Limits repeated log lines of libraries, and counts the lines that are left out.
 
-How it works. A library repeats itself: Kafka's client several times a second while a broker is away, asyncio
-with a traceback for each connection that it cannot accept. So each *kind* of line is written once in
-`REPEAT_INTERVAL`. Lines are of one kind if they come from the same place in the source and begin with the same
-text, numbers aside. A place has at most `KINDS_MAX` kinds, so what is remembered is bounded by the source of
-the libraries, whatever their texts say. What is left out is counted, and the count is written with the first
-line that anybody logs after the interval.
+How it works. Libraries repeat lines: the Kafka client several times a second while a broker is unavailable, asyncio with a
+traceback for each connection that it cannot accept. So each *kind* of line is written once per `REPEAT_INTERVAL`. Lines are
+of the same kind if they come from the same place in the source and begin with the same text, ignoring numbers. A place has
+at most `KINDS_MAX` kinds, so the memory is bounded by the source of the libraries, whatever their texts are. Lines that are
+left out are counted, and the count is written before the next line of any logger after the interval.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ import time
 from collections.abc import Callable
 
 REPEAT_INTERVAL = 30.0
-"""Seconds in which a line of a library is written once."""
+"""Seconds within which a line of a library is written once."""
 KINDS_MAX = 5
-"""Different lines from one place in a library's source that are written in that time."""
+"""Number of different lines from one place in a library's source that are written within that time."""
 _KIND_CHARS_MAX = 200
-"""Of a line, to tell its kind."""
+"""Number of characters of a line that determine its kind."""
 _NUMBER = re.compile(r"0x[0-9a-f]+|\d+", re.IGNORECASE)
 
 
@@ -35,13 +34,15 @@ class Repetition:
         self._next_summary = math.inf
 
     def lines(self, record: logging.LogRecord) -> list[logging.LogRecord]:
-        """What is to be written when this line comes: itself, unless a library repeats itself; before it,
-        one line for each place that has left out lines in an interval that is over. Such a line has their
-        number as ``left_out``.
+        """The lines to write when this line arrives: the line itself, unless it is a repeated line of a library. Before it,
+        there is one line for each place with left-out lines whose interval is over. That line has their number as
+        ``left_out``.
         """
         now = self._clock()
         lines = self._summaries(now) if now >= self._next_summary else []
-        if isinstance(record.msg, dict) or self._admits(record, now):  # structlog's are: the daemon's own
+        if isinstance(record.msg, dict) or self._admits(
+            record, now
+        ):  # structlog's messages are dicts: the daemon's own
             lines.append(record)
         return lines
 
@@ -81,7 +82,7 @@ class _Place:
         self.kinds: set[str] = set()
         self.left_out = 0
         self.last = (logging.NOTSET, "")
-        """Level and text of the line that was left out last."""
+        """Level and text of the last line that was left out."""
 
 
 def _summary(at: _At, place: _Place) -> logging.LogRecord:
@@ -92,5 +93,5 @@ def _summary(at: _At, place: _Place) -> logging.LogRecord:
 
 
 def _first_line(record: logging.LogRecord) -> str:
-    """Without its arguments: of a template, that is what all of its lines have in common."""
+    """The template without its arguments, which is the common part of all its lines."""
     return str(record.msg)[:_KIND_CHARS_MAX].partition("\n")[0]

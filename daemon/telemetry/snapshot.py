@@ -1,7 +1,7 @@
-"""What the runtime holds at one moment, in figures: asked for at each scrape, never kept.
+"""The contents of the runtime at one moment, in numbers. A snapshot is taken at each scrape and not stored.
 
-Gauges are read from here instead of being counted up and down beside the state that they describe: so
-they can not drift from it, and what goes away (a revoked partition) is gone at the next scrape.
+Gauges are read from a snapshot instead of being counted up and down beside the state that they describe. So they cannot
+drift from that state, and a revoked partition disappears at the next scrape.
 """
 
 from __future__ import annotations
@@ -14,51 +14,51 @@ from daemon.core.waiting import WaitReason, Waits
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """How far the reading of one input partition has come; None where it is not known yet."""
+    """How far one input partition has been read. A value is None if it is not known yet."""
 
     records: int | None
     last_record_ms: int | None
-    """The log's time of the record that was consumed last."""
+    """The log's timestamp of the last record that was consumed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Times are milliseconds since the epoch. Taken in the event loop, in one go."""
+    """Taken in the event loop, in one uninterrupted call. Times are milliseconds since the epoch."""
 
     now_ms: int
     pending_created_ms: Iterable[int]
-    """For each task that is accepted and not known to have ended, in any order: when the API created
-    it, or as long as no poll has told that, when it was accepted. Read once: a generator will do."""
+    """For each task that is accepted and not known to have ended, in any order: when the API created it or, until a poll has
+    returned that time, when it was accepted. It is read only once, so a generator is sufficient."""
     pending_tasks_max: int
-    """Of all partitions that run here together."""
+    """The sum over all partitions that run here."""
     pending_items: int
     waiting: Mapping[WaitReason, Waits]
-    """Changes held back, and when the oldest was consumed; a reason that is missing has none."""
+    """Changes held back, and when the oldest one was consumed. A missing reason has none."""
     blind_tasks: int
     blind_since_ms: int | None
-    """Since when the task that has been blind longest has been so."""
+    """When the task that has been blind longest became blind."""
     http_in_flight: Mapping[str, int]
-    """Calls under way, by `Endpoint`."""
+    """Calls in flight, by `Endpoint`."""
     integrations: Mapping[str, int]
-    """How many of those that were sent to lately, or are not well, are in which `IntegrationState`."""
+    """Number of integrations in each `IntegrationState`, among those that were sent to recently or are not healthy."""
     commit_since_ms: int | None
-    """When the oldest commit that is still under way began."""
+    """When the oldest commit that is still running began."""
     paused: int
-    """Partitions whose input stands still at a limit."""
+    """Number of partitions whose input is paused at a limit."""
     restore_remaining: int
-    """Journal records that are still to be read, over all partitions that are being restored."""
+    """Number of journal records that still have to be read, over all partitions that are being restored."""
     imbalance: Mapping[int, int]
-    """By input partition, of those that run: changes that are lost, or, if negative, ends too many."""
+    """By input partition, of those that run: number of lost changes; negative if changes ended more than once."""
     topic_partitions: int | None
     lag: Mapping[int, Lag]
-    """By input partition; only those that are held."""
+    """By input partition, of those that are held."""
 
 
 SnapshotProvider = Callable[[], Snapshot]
 
 
 def nothing_yet() -> Snapshot:
-    """Before there is a runtime to ask."""
+    """The snapshot before the runtime exists."""
     return Snapshot(
         now_ms=0,
         pending_created_ms=(),

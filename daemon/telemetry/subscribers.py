@@ -1,4 +1,4 @@
-"""Who subscribes to the runtime's events: health, metrics, logs. What each makes of an event stands here alone."""
+"""The subscribers to the runtime's events: health, metrics and logs. Only this module defines how each handles an event."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class HealthSubscriber:
             case e.InputReleased():
                 health.warned(event.partition, None)
             case _:
-                pass  # no state of the process changes
+                pass  # the state of the process does not change
 
 
 class MetricsSubscriber:
@@ -82,7 +82,7 @@ class MetricsSubscriber:
 
 
 class LogSubscriber:
-    """Event names and fields of the log lines are part of the interface: dashboards and people search for them."""
+    """Event names and fields of log lines are part of the interface: dashboards and operators search for them."""
 
     def notify(self, event: e.Event) -> None:
         match event:
@@ -157,7 +157,7 @@ def _log_partition(event: e.Event) -> None:
         case e.InputReleased(offset=int(offset)):
             log.info("input.released", partition=event.partition, offset=offset)
         case _:
-            pass  # too frequent, or nothing that a person would look for
+            pass  # too frequent, or not useful to an operator
 
 
 def _log_answer(event: e.BatchAnswered) -> None:

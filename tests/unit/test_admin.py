@@ -77,17 +77,17 @@ async def test_live(daemon):
     daemon.clock.mono += SILENCE_MAX_S
     status, reasons = await probe(daemon, "/livez")
     assert status == 503
-    assert reasons == ["loop input has been silent for 90 s (at most 90 s)"]
+    assert reasons == ["loop input has been silent for 90 s (limit: 90 s)"]
 
 
 async def test_ready(daemon):
-    assert await probe(daemon, "/readyz") == (503, ["not yet joined the consumer group"])
+    assert await probe(daemon, "/readyz") == (503, ["has not joined the consumer group yet"])
     daemon.health.assigned({3})
     assert await probe(daemon, "/readyz") == (503, ["partition 3 is restoring"])
     daemon.health.restored(3)
     assert await probe(daemon, "/readyz") == (200, [])
     daemon.health.draining()
-    assert await probe(daemon, "/readyz") == (503, ["draining: told to stop"])
+    assert await probe(daemon, "/readyz") == (503, ["draining: stop requested"])
 
 
 async def test_state_tells_a_person_what_is_held_and_what_stands_still(daemon):
@@ -185,7 +185,7 @@ async def test_a_port_that_is_taken_is_an_error_and_leaves_nothing_open(daemon):
     other = AdminServer("127.0.0.1", daemon.http._base_url.port, metrics=daemon.metrics, health=daemon.health)
     with pytest.raises(OSError, match="in use"):
         await other.start()
-    with pytest.raises(RuntimeError, match="not been started"):
+    with pytest.raises(RuntimeError, match="is not running"):
         _ = other.port
     await other.stop()
 

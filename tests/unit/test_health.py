@@ -59,7 +59,7 @@ def test_live_fails_when_one_loop_is_silent(health, clock):
     health.tick("input")
     assert health.live().passed
     clock.pass_seconds(1)
-    assert health.live().reasons == ("loop poll has been silent for 90 s (at most 90 s)",)
+    assert health.live().reasons == ("loop poll has been silent for 90 s (limit: 90 s)",)
     health.tick("poll")
     assert health.live().passed
 
@@ -93,7 +93,7 @@ def test_an_unknown_loop_is_a_mistake_of_the_program(health):
 
 
 def test_not_ready_before_the_group_was_joined(health):
-    assert health.ready().reasons == ("not yet joined the consumer group",)
+    assert health.ready().reasons == ("has not joined the consumer group yet",)
 
 
 def test_ready_when_all_that_was_assigned_first_is_restored(health):
@@ -185,7 +185,7 @@ def test_not_ready_while_halted(health):
 def test_not_ready_while_draining(health):
     running(health, 0)
     health.draining()
-    assert health.ready().reasons == ("draining: told to stop",)
+    assert health.ready().reasons == ("draining: stop requested",)
 
 
 def test_a_long_list_of_reasons_is_cut(health):
