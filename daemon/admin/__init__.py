@@ -1,8 +1,8 @@
-"""The daemon's HTTP port: metrics for Prometheus, probes for Kubernetes, the state for people.
+"""The daemon's HTTP port: metrics for Prometheus, probes for Kubernetes, the state for operators.
 
 server.py       the endpoints, on aiohttp
-gate.py         accepts connections and bounds their number, their life and their pace
-rendering.py    keeps pages that are expensive to render from taking the event loop's time
+gate.py         accepts connections and bounds their number, duration and rate
+rendering.py    bounds the event loop's time that expensive pages can use
 """
 
 from daemon.admin.server import ENDPOINTS, AdminServer

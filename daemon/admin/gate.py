@@ -1,15 +1,14 @@
-"""Accepts the admin port's connections, and bounds their number, their life and their pace.
+"""Accepts the connections of the admin port, and bounds their number, duration and rate.
 
-How it works. A connection carries one request. It is closed after the answer, and after
-`CONNECTION_SECONDS_MAX` in any case: that one deadline covers a client that sends nothing, one that sends a
-byte a second and one that never reads its answer. When there are more than `CONNECTIONS_MAX`, the oldest is
-closed instead of the newest refused: a probe is answered within milliseconds, so the oldest is somebody else.
+How it works. A connection carries one request. It is closed after the answer, and at the latest after
+`CONNECTION_SECONDS_MAX`. This deadline covers a client that sends nothing, one that sends a byte per second and one that
+never reads its answer. If there are more than `CONNECTIONS_MAX` connections, the oldest one is closed; the newest one is not
+refused. A probe is answered within milliseconds, so the oldest connection is not a probe.
 
-asyncio's own accept loop is not used. When the process is out of file descriptors, that loop (CPython 3.11)
-logs one traceback for each connection that its backlog may hold and schedules as many retries, each of which
-does the same: 800,000 tracebacks in three minutes were measured. Here a failure to accept is followed by a
-pause. One descriptor is held in reserve, so that a probe is answered even when the rest of the process has
-used up all the others.
+asyncio's own accept loop is not used. When the process has no file descriptors left, that loop (CPython 3.11) logs one
+traceback for each connection that its backlog can hold and schedules as many retries, each of which does the same: 800,000
+tracebacks in three minutes were measured. Here, a failed accept is followed by a pause. One descriptor is reserved, so that
+a probe is answered even if the rest of the process has used all others.
 """
 
 from __future__ import annotations
@@ -27,35 +26,35 @@ import structlog
 log = structlog.get_logger()
 
 CONNECTIONS_MAX = 128
-"""Far more than probes, scrapes and people need at a time, and an eighth of the usual 1,024 descriptors."""
+"""Far more than probes, scrapes and operators need at the same time, and an eighth of the usual 1,024 descriptors."""
 CONNECTION_SECONDS_MAX = 10.0
-"""From accepting a connection to the last byte of its answer. Prometheus' own limit for a scrape by default,
-and twice that of the chart's probes."""
+"""Time from accepting a connection to the last byte of its answer. It equals the default scrape timeout of Prometheus, and
+is twice the timeout of the chart's probes."""
 SERVED_PER_ROUND = 16
 ACCEPTS_PER_ROUND = 256
-"""With those whose client is gone already: they cost a thirtieth of one that is served."""
+"""Includes connections whose client has already closed them: they cost a thirtieth of one that is served."""
 ROUND_PAUSE = 0.02
-"""Seconds between two rounds of accepting. Together: at most 800 connections a second are served, in about a
-quarter of the event loop's time. More wait in the kernel's queue."""
+"""Seconds between two rounds of accepting. With `SERVED_PER_ROUND`, at most 800 connections per second are served, in about
+a quarter of the event loop's time. Further connections wait in the kernel's queue."""
 LISTEN_BACKLOG = 1024
-"""Connections that may wait in that queue, where they cost no descriptor of ours. A full queue drops the
-handshake of a probe; this one is emptied within two seconds."""
+"""Connections that can wait in that queue, where they use no descriptor of this process. A full queue drops the handshake of
+a probe. A queue of this length is emptied within two seconds."""
 OUT_OF_FILES_PAUSE = 0.1
-"""Seconds until the next attempt to accept when there is no descriptor left. Connections that are open for longer
-than this are closed then."""
+"""Seconds until the next attempt to accept when there is no descriptor left. At that point, connections that have been open
+for longer than this are closed."""
 DESCRIPTORS_MAX = CONNECTIONS_MAX + 2 * SERVED_PER_ROUND
-"""Descriptors of the admin port at most, with those connections that are being set up or closed."""
+"""Maximum number of descriptors of the admin port, including connections that are being set up or closed."""
 _LOOK_EVERY = 1.0
-"""Seconds between two looks for connections that are too old."""
+"""Seconds between two checks for connections that are too old."""
 _LOG_INTERVAL = 60.0
-"""Seconds in which each of the two log lines is written at most once."""
+"""Seconds within which each of the two log lines is written at most once."""
 _NO_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Gate:
-    """Accepts connections; all methods are called in the event loop.
+    """Accepts connections. All methods are called in the event loop.
 
-    The protocol that `make_protocol` returns must report to `opened` and `closed`.
+    The protocol that `make_protocol` returns must call `opened` and `closed`.
     """
 
     def __init__(
@@ -72,7 +71,7 @@ class Gate:
         self._listening: list[socket.socket] = []
         self._setting_up: set[asyncio.Task[Any]] = set()
         self._since: dict[asyncio.Transport, float] = {}
-        """When each connection was opened; the oldest comes first."""
+        """When each connection was opened, the oldest first."""
         self._reserve: int | None = None
         self._evicted = 0
         self._logged_at: dict[str, float] = {}
@@ -83,7 +82,7 @@ class Gate:
         """Listen on every address of `host`.
 
         Raises:
-            OSError: an address cannot be used (taken, not of this machine, not permitted).
+            OSError: an address cannot be used (in use, not an address of this machine, not permitted).
         """
         found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         try:
@@ -101,12 +100,12 @@ class Gate:
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
+        """The port on which the gate listens."""
         port: int = self._listening[0].getsockname()[1]
         return port
 
     def stop_listening(self) -> None:
-        """Accept nothing more; what is open stays. Idempotent."""
+        """Stop accepting connections. Open ones stay open. Idempotent."""
         for task in self._setting_up:
             task.cancel()
         for listening in self._listening:
@@ -116,7 +115,7 @@ class Gate:
         self._release_reserve()
 
     def abort(self) -> None:
-        """Close what is still open."""
+        """Close all open connections."""
         for transport in self._since:
             transport.abort()
 
@@ -128,14 +127,14 @@ class Gate:
             self._evict()
 
     def closed(self, transport: asyncio.Transport) -> None:
-        """Told by the protocol a moment before asyncio closes the socket."""
+        """Called by the protocol immediately before asyncio closes the socket."""
         self._since.pop(transport, None)
         self._loop.call_soon(self._hold_reserve)
 
     def _evict(self) -> None:
         """Close the oldest connection."""
         transport = next(iter(self._since))
-        del self._since[transport]  # not when it is closed: the next one in this round must find another
+        del self._since[transport]  # at once, so that the next eviction in this round finds another one
         transport.abort()
         self._evicted += 1
 
@@ -158,7 +157,7 @@ class Gate:
     # --- accepting --------------------------------------------------------------------------------
 
     def _accept(self, listening: socket.socket) -> None:
-        """One round."""
+        """One round of accepting."""
         served = 0
         for _ in range(ACCEPTS_PER_ROUND):
             try:
@@ -169,7 +168,7 @@ class Gate:
                 if error.errno in _NO_RESOURCES:
                     self._out_of_files(listening, error)
                     return
-                continue  # an error of the one connection that was next; it is gone
+                continue  # an error of this one connection, which is gone
             connection.setblocking(False)
             if _is_gone(connection):
                 connection.close()
@@ -191,7 +190,7 @@ class Gate:
                 raise
 
     def _out_of_files(self, listening: socket.socket, error: OSError) -> None:
-        """Accepting would fail again at once. The connection stays in the kernel's queue meanwhile."""
+        """An immediate retry would fail again, so pause. The connection stays in the kernel's queue meanwhile."""
         if self._may_log("admin.accept_failed"):
             log.error("admin.accept_failed", error=str(error))
         if self._release_reserve():
@@ -201,14 +200,14 @@ class Gate:
             self._pause(listening, OUT_OF_FILES_PAUSE)
 
     def _pause(self, listening: socket.socket, seconds: float) -> None:
-        def go_on() -> None:
+        def resume() -> None:
             if listening in self._listening:
                 self._loop.add_reader(listening, self._accept, listening)
 
         self._loop.remove_reader(listening)
-        self._loop.call_later(seconds, go_on)
+        self._loop.call_later(seconds, resume)
 
-    # --- the descriptor in reserve ----------------------------------------------------------------
+    # --- the reserved descriptor ------------------------------------------------------------------
 
     def _hold_reserve(self) -> None:
         if self._reserve is None and self._listening:
@@ -216,7 +215,7 @@ class Gate:
                 self._reserve = os.open(os.devnull, os.O_RDONLY)
 
     def _release_reserve(self) -> bool:
-        """Whether it was there."""
+        """Close the reserved descriptor. Returns whether there was one."""
         if self._reserve is None:
             return False
         os.close(self._reserve)
@@ -232,7 +231,7 @@ class Gate:
 
 
 def _listen(family: int, address: Any) -> list[socket.socket]:
-    """None for a family that this machine does not support, as IPv6 where it is turned off."""
+    """Listen on this address. Returns no socket for a family that this machine does not support, such as disabled IPv6."""
     try:
         listening = socket.create_server(address, family=family, backlog=LISTEN_BACKLOG)
     except OSError as error:
@@ -244,7 +243,7 @@ def _listen(family: int, address: Any) -> list[socket.socket]:
 
 
 def _is_gone(connection: socket.socket) -> bool:
-    """Whether the client has closed it without asking anything."""
+    """Whether the client has closed the connection without sending a request."""
     try:
         return not connection.recv(1, socket.MSG_PEEK)
     except BlockingIOError:

@@ -1,9 +1,9 @@
-"""A page that is rendered for many requests at once.
+"""A page whose rendered content is shared by many requests.
 
-How it works. A page is rendered when it is asked for, and the answer is good for as long as keeps rendering
-under `RENDERING_SHARE_MAX` of the event loop's time: one that took 3 ms is used again for 60 ms. So every
-scrape of an ordinary Prometheus sees figures of that moment, and however many scrapes there are, and however
-many tasks a page has to look at, the rest of the daemon keeps its time.
+How it works. A page is rendered on request. The result is reused for long enough to keep rendering below
+`RENDERING_SHARE_MAX` of the event loop's time: a page that took 3 ms to render is reused for 60 ms. So each scrape of an
+ordinary Prometheus gets current values, and the rest of the daemon keeps its share of the time, however many scrapes there
+are and however many tasks a page covers.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable
 
 RENDERING_SHARE_MAX = 0.05
-"""Of the event loop's time, for each page."""
+"""Share of the event loop's time that rendering can use, for each page."""
 
 
 class Page:
-    """Call it for the rendered bytes; it raises what `render` raises."""
+    """Call it to get the rendered bytes. It raises what `render` raises."""
 
     def __init__(self, render: Callable[[], bytes], clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` counts seconds."""

@@ -1,11 +1,10 @@
-"""The endpoints.
+"""The endpoints of the admin port.
 
-Served inside the daemon's own event loop, on purpose: a loop that hangs fails its liveness probe. Nothing
-here changes anything, nothing needs a secret and nothing shows one; ids of tasks, courses and
-integrations do not appear either.
+They are served in the daemon's own event loop on purpose: if the loop hangs, the liveness probe fails. All endpoints are
+read-only. None needs a secret, and none shows secrets or the ids of tasks, courses and integrations.
 
-Whoever can reach the port may be broken or hostile, so a client cannot take much: `gate` bounds connections,
-`rendering` the expensive pages, and aiohttp's parser the size of a request. A body is never read.
+A client may be faulty or hostile, so its use of resources is bounded: `gate` bounds connections, `rendering` bounds expensive
+pages, and aiohttp's parser bounds the size of a request. A request body is never read.
 """
 
 from __future__ import annotations
@@ -26,19 +25,19 @@ from daemon.telemetry.health import Health, Probe
 from daemon.telemetry.metrics import CONTENT_TYPE, Metrics
 
 STOP_TIMEOUT_S = 2.0
-"""How long `AdminServer.stop` waits for answers that are under way."""
+"""How long `AdminServer.stop` waits for answers that are being sent."""
 LINE_BYTES_MAX = 2048
-"""The request line."""
+"""Size of the request line."""
 HEADER_BYTES_MAX = 4096
-"""One header field; a browser's cookies for other programs on the same host may come along."""
+"""Size of one header field. A browser may also send its cookies for other programs on the same host."""
 HEADERS_MAX = 64
 
 ENDPOINTS = {
     "/metrics": "metrics in the Prometheus text format",
-    "/livez": "every loop of the process goes round",
-    "/readyz": "joined the consumer group and restored what it was given first; not draining, not halted",
-    "/startupz": "the loops have come up",
-    "/state": "what the process holds, for people (JSON; its form may change)",
+    "/livez": "liveness: every loop of the process makes progress",
+    "/readyz": "readiness: joined the consumer group, restored its first partitions, not draining, not halted",
+    "/startupz": "startup: every loop of the process has started",
+    "/state": "state of partitions, tasks and integrations, for people (JSON; the format may change)",
 }
 
 
@@ -55,7 +54,7 @@ class AdminServer:
         connections_max: int = CONNECTIONS_MAX,
         connection_seconds_max: float = CONNECTION_SECONDS_MAX,
     ) -> None:
-        """Port 0 lets the system choose; see `port`."""
+        """With port 0 the system chooses a port. See `port`."""
         self._host = host
         self._port = port
         self._metrics = metrics
@@ -67,10 +66,10 @@ class AdminServer:
         self._running: tuple[web.AppRunner, Gate] | None = None
 
     async def start(self) -> None:
-        """Listen.
+        """Start to listen.
 
         Raises:
-            OSError: the address cannot be used (taken, not of this machine, not permitted).
+            OSError: the address cannot be used (in use, not an address of this machine, not permitted).
         """
         app = web.Application()
         app.router.add_get("/", self._index)
@@ -96,13 +95,13 @@ class AdminServer:
 
     @property
     def port(self) -> int:
-        """The port that is listened on.
+        """The port on which the server listens.
 
         Raises:
-            RuntimeError: not started.
+            RuntimeError: the server is not running.
         """
         if self._running is None:
-            raise RuntimeError("the admin server has not been started")
+            raise RuntimeError("the admin server is not running")
         _, gate = self._running
         return gate.port
 
@@ -134,18 +133,18 @@ class AdminServer:
 
 
 class _Connection(web.RequestHandler):
-    """aiohttp's protocol, known to the gate."""
+    """aiohttp's protocol, which also reports to the gate."""
 
     def __init__(self, runner: web.AppRunner, gate: Gate) -> None:
         assert runner.server is not None, "it has been set up"
         super().__init__(
             runner.server,
             loop=asyncio.get_running_loop(),
-            access_log=None,  # type: ignore[arg-type]  # none is written
+            access_log=None,  # type: ignore[arg-type]  # no access log
             max_line_size=LINE_BYTES_MAX,
             max_field_size=HEADER_BYTES_MAX,
             max_headers=HEADERS_MAX,
-            lingering_time=0.0,  # who sends a body does not get it read
+            lingering_time=0.0,  # a request body is not read
             auto_decompress=False,
         )
         self._gate = gate
@@ -169,7 +168,7 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """What is not HTTP (a port scan, TLS) is no error of ours, so nothing is logged."""
+        """Input that is not HTTP (a port scan, TLS) is not an error of the daemon, so it is not logged."""
         if status >= 500:
             return super().handle_error(request, status, exc, message)
         response = web.Response(status=status, text="This port speaks HTTP/1.1 without TLS.\n")
@@ -178,13 +177,13 @@ class _Connection(web.RequestHandler):
 
 
 async def _last_of_its_connection(_: web.BaseRequest, response: web.StreamResponse) -> None:
-    """One request per connection: see `gate`. aiohttp has made the headers before it asks."""
+    """Allow one request per connection: see `gate`. aiohttp has already built the headers, so the header is set too."""
     response.force_close()
     response.headers[hdrs.CONNECTION] = "close"
 
 
 def state(health: Health, metrics: Metrics) -> dict[str, Any]:
-    """What the process holds, for people. Partition numbers are strings, as JSON wants them."""
+    """The state of the process, for people. Partition numbers are strings because JSON keys have to be."""
     snapshot = metrics.snapshot()
     created_ms = list(snapshot.pending_created_ms)
     partitions: dict[str, Any] = {}
