@@ -1,4 +1,4 @@
-"""The command line: the composition root. A command is loaded when it is used; `--help` needs none."""
+"""The command line: the composition root. A command is imported only when it is used. `--help` imports none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from daemon import __version__
 class _Lazy(NamedTuple):
     load: Callable[[], click.Command]
     help: str
-    """One line; the first sentence of the command's own help."""
+    """One line: the first sentence of the command's own help."""
 
 
 def _check() -> click.Command:
@@ -81,7 +81,7 @@ _COMMANDS = {
 
 
 class _Commands(click.Group):
-    """The commands of the table."""
+    """The command group. It loads its commands from `_COMMANDS`."""
 
     def list_commands(self, _context: click.Context) -> list[str]:
         return list(_COMMANDS)

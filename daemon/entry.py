@@ -1,7 +1,7 @@
-"""Where the process begins. Nothing heavy is imported before SIGTERM is answered.
+"""The entry point of the process. The signal handlers are installed before any slow import.
 
-Loading everything takes half a second, in which Python would end by the signal; and as process 1 of a
-container it would not even hear of it, so that the orchestrator waited for its whole grace period.
+The imports take half a second. A signal during that time would end Python with the status of a killed process. Process 1 of a
+container would ignore the signal, and the orchestrator would wait for its whole grace period.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from daemon.stop_signals import STOPS
 
 def main() -> None:
     """The script `coursesyncd`."""
-    if sys.argv[1:2] == ["run"]:  # another command that is cut short has not done what it was asked to
+    if sys.argv[1:2] == [
+        "run"
+    ]:  # any other command that is interrupted has failed, so it must not exit with 0
         for number in STOPS:
             signal.signal(number, _end)
-        # The parent may have started us with these blocked, so that none is lost before this line.
+        # The parent process may have blocked these signals, so that none is lost before this line.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     from daemon.cli import main as command_line  # noqa: PLC0415 - takes half a second
 
@@ -27,7 +29,7 @@ def main() -> None:
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:
-    """Told to stop before anything has begun; `run` soon puts its own way to end in this one's place. Not
-    `sys.exit`: whoever is being imported could catch it.
+    """Exit on a signal that arrives before `run` has started. `run` later installs its own handlers. This does not use
+    `sys.exit`, because a module that is being imported could catch the exception.
     """
     os._exit(0)

@@ -1,4 +1,4 @@
-"""The signals that end the daemon in order."""
+"""The signals that stop the daemon gracefully."""
 
 from __future__ import annotations
 
