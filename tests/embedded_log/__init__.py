@@ -1,34 +1,34 @@
 """An event log inside this process, behind `daemon.log.port`. For simulation, tests and a demo only.
 
-**Never for production**: it keeps everything in memory, and says so with a warning when it starts.
+**Never for production**: it keeps everything in memory, and logs a warning about it when it starts.
 
-How it works. `EmbeddedCluster` is the broker: topics, transactions, consumer groups. It is plain data
-changed by plain method calls; nothing in it waits. `EmbeddedLog` is one member's client: it holds no
-queue, but looks at the cluster when `next_event` is called and sleeps on a future when there is nothing.
+How it works. `EmbeddedCluster` is the broker: topics, transactions, consumer groups. It is plain data, changed by plain
+method calls that never wait. `EmbeddedLog` is the client of one member. It has no queue: `next_event` checks the cluster, and
+waits on a future if there is no event.
 
-It is deterministic: no threads, no clock and no randomness of its own. Time stamps come from the clock
-that the cluster is given; members are served in the order of their ids, partitions in turn.
+It is deterministic: it has no threads, no clock and no randomness. Timestamps come from the clock that is passed to the
+cluster. Members are served in the order of their ids, partitions in turn.
 
-Members may live in different event loops that one thread steps by hand: the cluster never touches
-another member's future directly but asks that future's own loop (`call_soon_threadsafe`).
+Members can run in different event loops that one thread steps manually. The cluster never resolves another member's future
+directly, but through that future's own loop (`call_soon_threadsafe`).
 
-What Kafka does and this does too: offsets with gaps where transactions ended or were aborted; a reader
-that stops at the first undecided record; fencing by an epoch per transactional id; compaction and
-retention that keep offsets; eager rebalances; static members, which keep their partitions until their
-session ends; a new topic id for a topic that was made again. A partition's new owner is told at once,
-and does not wait until the earlier one has read its `Revoked`: that is the harder case of the two.
+It reproduces this behaviour of Kafka: offsets with gaps where transactions ended or were aborted; readers that stop at the
+first undecided record; fencing by an epoch per transactional id; compaction and retention that keep offsets; eager
+rebalances; static members, which keep their partitions until their session ends; a new topic id for a topic that was created
+again. The new owner of a partition is notified at once, even if the earlier owner has not read its `Revoked` yet: that is the
+harder of the two cases.
 
-Where faults are put in:
+How to inject faults:
 
-* around `EmbeddedLog` and `EmbeddedShardLog`, with wrappers of the two protocols: a commit that fails,
-  one that was written and is reported as failed (commit, then raise), one that is written later (commit
-  in a task of its own, and keep `close` from the inner object until then), answers that are late;
-* a member that dies: drop its loop or its tasks and call `EmbeddedCluster.expire`. One that was only
-  paused finds out when it next looks, gives up its partitions and joins again, as a Kafka client does;
+* with wrappers of the protocols around `EmbeddedLog` and `EmbeddedShardLog`: a commit that fails, one that is written and
+  reported as failed (commit, then raise), one that is written later (commit in a separate task, and delay `close` of the
+  inner object until then), late answers;
+* a member that dies: drop its loop or its tasks and call `EmbeddedCluster.expire`. A member that was only paused detects this
+  at its next check, gives up its partitions and joins again, as a Kafka client does;
 * a rebalance at any moment: `EmbeddedCluster.rebalance`;
-* rebalances that are heard late, while the member goes on reading: override `EmbeddedCluster.deliver`;
-* a writer that stopped in the middle: `EmbeddedCluster.producer`, `append`, and nothing more;
-* what a cleaner does: `compact`, `delete_before`, `delete_topic`, `recreate_topic`, `add_partitions`.
+* rebalances that arrive late, while the member continues to read: override `EmbeddedCluster.deliver`;
+* a writer that stopped in the middle of a transaction: `EmbeddedCluster.producer` and `append`, without an end;
+* the work of a cleaner or an operator: `compact`, `delete_before`, `delete_topic`, `recreate_topic`, `add_partitions`.
 """
 
 from tests.embedded_log.client import EmbeddedLog, EmbeddedShardLog

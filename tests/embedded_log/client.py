@@ -1,7 +1,7 @@
-"""One member's side of the embedded log: the two protocols of `daemon.log.port`.
+"""The client of one member of the embedded log: the two protocols of `daemon.log.port`.
 
-Every asynchronous method gives way to the event loop at least once before it looks at the cluster, as
-a real client would, so that whatever else is due runs in between.
+Every asynchronous method yields to the event loop at least once before it accesses the cluster, as a real client does, so
+that other due work runs in between.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from tests.embedded_log.group import Displaced, Expired, Notice, Session
 from tests.embedded_log.storage import OffsetOutOfRangeError, Partition, UnreadableOffsetError
 
 RECORDS_MAX = 500
-"""In one `Records` event or one batch of a restore; `max_poll_records` of the daemon's Kafka client."""
+"""Records in one `Records` event or in one batch of a restore: `max_poll_records` of the daemon's Kafka client."""
 
 UNREADABLE = "it was made unreadable"
 
 
 @dataclass(slots=True)
 class _Flow:
-    """Where a partition is read, since its last `begin`."""
+    """The reading position of a partition since its last `begin`."""
 
     offset: int
     token: int
@@ -62,9 +62,9 @@ class EmbeddedLog:
         self._group = cluster.group(group, topics.changes)
         self._session: Session | None = None
         self._held: frozenset[int] = frozenset()
-        """As the caller knows it: what the last `Assigned` or `Revoked` that it has read says."""
+        """The assignment as the caller knows it, from the last `Assigned` or `Revoked` that it has read."""
         self._flows: dict[int, _Flow] = {}
-        """In the order in which they are looked at next."""
+        """In the order in which they are read next."""
         self._waiter: asyncio.Future[None] | None = None
         self._ended: str | None = None
 
@@ -155,7 +155,7 @@ class EmbeddedLog:
         return (
             self._ended is None
             and session is not None
-            and session.settled  # otherwise it is over or a rebalance is under way
+            and session.settled  # otherwise the session is over or a rebalance is in progress
             and partition in session.partitions
         )
 
@@ -170,10 +170,10 @@ class EmbeddedLog:
         return 0.0
 
     def silence(self) -> float:
-        return 0.0  # reading happens inside the caller's own call: there is nobody to go silent
+        return 0.0  # reading happens in the caller's own call, so there is no loop that could be silent
 
     async def stop(self) -> None:
-        """Go silent. A static member keeps its partitions until its session expires."""
+        """Stop without leaving the group. A static member keeps its partitions until its session expires."""
         self._end("the log was stopped")
 
     # --- inside -----------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ class EmbeddedLog:
         self._session = self._group.join(self._member_id, partitions, self._wake)
 
     def _next_of_group(self) -> Event | None:
-        """What the group has to say comes before any record: a flow ends before its next read."""
+        """The next notice of the group. Notices come before any record, so that a flow ends before its next read."""
         assert self._session is not None, "start() comes before next_event()"
         notice: Notice | None = self._session.next_notice()
         match notice:
@@ -208,7 +208,7 @@ class EmbeddedLog:
                 self._end(f"another process has joined the group as {self._member_id}")
                 raise FatalLogError(self._ended)
             case Expired():
-                # As a Kafka client does on its first heartbeat after too long a pause.
+                # As a Kafka client does on its first heartbeat after a pause that was too long.
                 self._join()
                 lost = self._lose_all()
                 return Revoked(lost) if lost else self._next_of_group()
@@ -252,7 +252,7 @@ class EmbeddedLog:
             self._wake()
 
     def _wake(self) -> None:
-        """Let `next_event` look again; called from any event loop of this thread."""
+        """Make `next_event` check again. Called from any event loop of this thread."""
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.get_loop().is_closed():  # closed: the member was killed
             waiter.get_loop().call_soon_threadsafe(_resolve, waiter)
@@ -279,9 +279,9 @@ class EmbeddedShardLog:
         self._journal = journal
         self._producer = producer
         self._commit_group_offset = commit_group_offset
-        self._journal_end = journal.end  # every earlier owner is fenced: all below this is decided
+        self._journal_end = journal.end  # every earlier owner is fenced, so everything below this is decided
         self._unusable: str | None = None
-        """Why nothing more is committed."""
+        """Why it does not commit any more."""
         self.restore_remaining = 0
         """See `ShardLog`."""
         self._committing = False

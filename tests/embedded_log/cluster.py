@@ -1,4 +1,4 @@
-"""The broker's part: topics, transactions and groups, in memory. Nothing in here waits."""
+"""The broker: topics, transactions and groups, in memory. Nothing here waits."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.embedded_log.group import Group, Notice, Session
 from tests.embedded_log.storage import OffsetOutOfRangeError, Partition
 
 RECORD_BYTES_MAX = 2 * 1024 * 1024
-"""Of one record of a transaction; what the daemon's Kafka producer and its journal topic allow. What
-publishers may write is the input topic's business."""
+"""Maximum size of one record of a transaction: the limit of the daemon's Kafka producer and of its journal topic. It does not
+apply to publishers, whose limit is that of the input topic."""
 
 _log = structlog.get_logger(__name__)
 
@@ -25,7 +25,7 @@ class _Topic:
         self._unkeyed = 0
 
     def partition_for(self, key: bytes | None) -> int:
-        """Equal keys go to one partition; records without a key go to each in turn."""
+        """Equal keys go to the same partition. Records without a key go to each partition in turn."""
         if key is not None:
             return zlib.crc32(key) % len(self.partitions)
         self._unkeyed += 1
@@ -34,7 +34,7 @@ class _Topic:
 
 class EmbeddedCluster:
     def __init__(self, clock: Callable[[], int]) -> None:
-        """`clock` tells the milliseconds since the epoch that records are stamped with."""
+        """`clock` returns the timestamp of records, in milliseconds since the epoch."""
         self._clock = clock
         self._topics: dict[str, _Topic] = {}
         self._topics_made = 0
@@ -51,21 +51,21 @@ class EmbeddedCluster:
         self.rebalance(topic)
 
     def delete_topic(self, topic: str) -> None:
-        """Delete its records, and what groups have committed there."""
+        """Delete its records, and the offsets that groups have committed."""
         self._topic(topic)
         del self._topics[topic]
         self._forget_offsets(topic)
         self.rebalance(topic)
 
     def recreate_topic(self, topic: str) -> None:
-        """Delete and create it between two looks of its readers: no rebalance tells of it."""
+        """Delete and create it between two reads of its readers. No rebalance announces it."""
         partitions = self.partition_count(topic)
         self._forget_offsets(topic)
         self._make(topic, partitions)
         self.wake_readers(topic)
 
     def add_partitions(self, topic: str, partitions: int) -> None:
-        """Let the topic have so many partitions in all."""
+        """Increase the number of partitions to `partitions`."""
         present = self._topic(topic).partitions
         if partitions <= len(present):
             raise LogError(f"topic {topic} has {len(present)} partitions already")
@@ -73,7 +73,7 @@ class EmbeddedCluster:
         self.rebalance(topic)
 
     def partition_count(self, topic: str) -> int:
-        """0 when there is no such topic."""
+        """The number of partitions. 0 if there is no such topic."""
         found = self._topics.get(topic)
         return 0 if found is None else len(found.partitions)
 
@@ -94,15 +94,14 @@ class EmbeddedCluster:
     def compact(
         self, topic: str, partition: int, *, before: int | None = None, drop_tombstones: bool = False
     ) -> None:
-        """Do what a cleaner does: keep the last record of each key, at its offset.
+        """Compact as a log cleaner does: keep the last record of each key, at its offset.
 
-        A real cleaner leaves the newest records alone (those from `before` on), and keeps tombstones
-        for a day or so.
+        A real cleaner does not touch the newest records (those from `before` on), and keeps tombstones for about a day.
         """
         self.partition(topic, partition).compact(before, drop_tombstones=drop_tombstones)
 
     def delete_before(self, topic: str, partition: int, offset: int) -> None:
-        """Do what retention does: delete the records below an offset."""
+        """Delete the records below an offset, as retention does."""
         self.partition(topic, partition).delete_before(offset)
         self.wake_readers(topic)
 
@@ -111,9 +110,9 @@ class EmbeddedCluster:
     def append(
         self, topic: str, message: Message, partition: int | None = None, *, owner: Producer | None = None
     ) -> tuple[int, int]:
-        """Write one record and return its partition and offset; without a partition, its key decides.
+        """Write one record and return its partition and offset. Without a partition, its key determines it.
 
-        With an owner it belongs to that producer's transaction, otherwise it is visible at once.
+        With an owner, the record belongs to that producer's transaction. Otherwise it is visible at once.
 
         Raises:
             LogError: no such topic or partition, or the record of a transaction is too large.
@@ -144,7 +143,7 @@ class EmbeddedCluster:
             raise LogError(f"offset {offset} of {topic}/{partition} is out of range") from None
 
     def producer(self, transactional_id: str) -> Producer:
-        """A producer that fences every earlier one with this id and aborts what that one left open."""
+        """A producer that fences every earlier one with this id and aborts its open transaction."""
         earlier = self._producers.get(transactional_id)
         if earlier is not None:
             earlier.end_transaction(commit=False)
@@ -153,42 +152,42 @@ class EmbeddedCluster:
         return producer
 
     def current_epoch(self, transactional_id: str) -> int:
-        """That of the one producer with this id which is not fenced."""
+        """The epoch of the only producer with this id that is not fenced."""
         return self._producers[transactional_id].epoch
 
     # --- groups -----------------------------------------------------------------------------------
 
     def group(self, group: str, topic: str) -> Group:
-        """The members of a group that read a topic; made when first asked for."""
+        """The members of a group that read a topic. Created on first use."""
         found = self._groups.get((group, topic))
         if found is None:
             found = self._groups[group, topic] = Group(self.deliver)
         return found
 
     def expire(self, member_id: str) -> None:
-        """Let a member's session run out: the others get its partitions. Nothing if it has none."""
+        """Let a member's session expire: the others get its partitions. No-op if it has no session."""
         for (_, topic), group in self._groups.items():
             group.expire(member_id, self.partition_count(topic))
 
     def rebalance(self, topic: str) -> None:
-        """Let every group that reads the topic share its partitions out again."""
+        """Make every group that reads the topic assign its partitions again."""
         for (_, of), group in self._groups.items():
             if of == topic:
                 group.rebalance(self.partition_count(topic))
 
     def deliver(self, session: Session, notice: Notice) -> None:
-        """Bring a group's notice to a member. For fault injection: whoever overrides this may bring it
-        later, but must keep the order of one session's notices."""
+        """Deliver a group's notice to a member. For fault injection: an override may deliver it later, but must keep the order
+        of the notices of a session."""
         session.deliver(notice)
 
     def wake_readers(self, topic: str) -> None:
-        """Let every member that waits for records of the topic look again."""
+        """Make every member that waits for records of the topic check again."""
         for (_, of), group in self._groups.items():
             if of == topic:
                 group.wake()
 
     def warn_once(self) -> None:
-        """Say that nothing in here lasts."""
+        """Log once that the records are not persistent."""
         if not self._warned:
             self._warned = True
             _log.warning(
@@ -214,10 +213,10 @@ class EmbeddedCluster:
 
 
 class Producer:
-    """Writes transactions under an id, until another producer with this id is made.
+    """Writes transactions under an id, until another producer with this id is created.
 
-    A transaction begins with its first record. One that is never ended holds back every reader of the
-    partitions it wrote to, as in Kafka; the next producer with the same id aborts it.
+    A transaction begins with its first record. A transaction that is never ended holds back every reader of the partitions to
+    which it wrote, as in Kafka. The next producer with the same id aborts it.
     """
 
     def __init__(self, cluster: EmbeddedCluster, transactional_id: str, epoch: int) -> None:
@@ -227,7 +226,7 @@ class Producer:
         self._touched: dict[tuple[str, int], Partition] = {}
 
     def append(self, topic: str, message: Message, partition: int | None = None) -> tuple[int, int]:
-        """Write one record of the transaction; returns its partition and offset.
+        """Write one record of the transaction. Returns its partition and offset.
 
         Raises:
             FencedError: another producer has this id.
@@ -239,7 +238,7 @@ class Producer:
         return partition, offset
 
     def end_transaction(self, *, commit: bool) -> None:
-        """Decide everything that was written since the last end, at once.
+        """Commit or abort everything that was written since the last end, at once.
 
         Raises:
             FencedError: another producer has this id.

@@ -1,9 +1,9 @@
-"""A consumer group: who holds which partitions of one topic, and how members hear of it.
+"""A consumer group: which member holds which partitions of one topic, and how members are notified.
 
-Rebalances are eager, as those of the daemon's Kafka client: each takes everything from everyone and
-gives it out again. Every member is static: it has an id that outlives its process. Who joins under an
-id whose session lives takes over its partitions, and the other members notice nothing; the earlier
-process under that id is fenced. Stopping is therefore not leaving: only `expire` ends a session.
+Rebalances are eager, as those of the daemon's Kafka client: each revokes all partitions from all members and assigns them
+again. Every member is static: its id outlives its process. A process that joins under an id with a live session takes over
+its partitions without notice to the other members, and the earlier process under that id is fenced. So stopping does not mean
+leaving: only `expire` ends a session.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ class Expired:
 
 @dataclass(frozen=True, slots=True)
 class Displaced:
-    """Another process has joined under the same id: this one must end."""
+    """Another process has joined under the same id. This one must end."""
 
 
 Notice = Assigned | Revoked | Expired | Displaced
-"""What the group has to tell a member."""
+"""A message of the group to a member."""
 
 
 class Session:
-    """One process' membership, from its joining until it expires or is displaced."""
+    """The membership of one process, from its join until it expires or is displaced."""
 
     __slots__ = ("_inbox", "_unread", "_wake", "live", "member_id", "partitions")
 
@@ -38,22 +38,22 @@ class Session:
         self.member_id = member_id
         self.live = True
         self.partitions: frozenset[int] = frozenset()
-        """As the group sees it; the member may not have heard of it yet."""
+        """The assignment in the group. The member may not have read it yet."""
         self._inbox: deque[Notice] = deque()
         self._unread = 0
         self._wake = wake
 
     @property
     def settled(self) -> bool:
-        """The member has read everything that the group had to tell."""
+        """Whether the member has read all notices of the group."""
         return self._unread == 0
 
     def wake(self) -> None:
-        """There may be something to read, here or in the topic."""
+        """Wake the member: there may be a notice or a record to read."""
         self._wake()
 
     def announce(self) -> None:
-        """A notice is on its way (it counts as unread from here on)."""
+        """A notice was sent. It counts as unread from now on."""
         self._unread += 1
 
     def deliver(self, notice: Notice) -> None:
@@ -71,7 +71,7 @@ class Session:
 class Group:
     def __init__(self, deliver: Callable[[Session, Notice], None]) -> None:
         self.offsets: dict[int, int] = {}
-        """What the group has committed, by partition."""
+        """Offsets that the group has committed, by partition."""
         self._deliver = deliver
         self._sessions: dict[str, Session] = {}
 
@@ -89,7 +89,7 @@ class Group:
         return session
 
     def expire(self, member_id: str, partition_count: int) -> None:
-        """End a member's session and give its partitions to the others; nothing if it has none."""
+        """End a member's session and assign its partitions to the others. No-op if it has no session."""
         session = self._sessions.pop(member_id, None)
         if session is None:
             return
@@ -98,7 +98,7 @@ class Group:
         self.rebalance(partition_count)
 
     def rebalance(self, partition_count: int) -> None:
-        """Take everything from everyone, then give each member an even share, in the order of ids."""
+        """Revoke all partitions, then assign an even share to each member, in the order of ids."""
         sessions = [self._sessions[member_id] for member_id in sorted(self._sessions)]
         for session in sessions:
             if session.partitions:
@@ -110,7 +110,7 @@ class Group:
             self._tell(session, Assigned(session.partitions))
 
     def commit_offset(self, session: Session, partition: int, offset: int) -> None:
-        """For lag figures; who does not hold the partition is ignored."""
+        """Store an offset, for lag figures. A commit of a member that does not hold the partition is ignored."""
         if session.live and partition in session.partitions:
             self.offsets[partition] = offset
 

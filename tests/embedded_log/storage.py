@@ -1,9 +1,8 @@
-"""One partition's records and what a `read_committed` reader sees of them.
+"""The records of one partition, and what a `read_committed` reader sees of them.
 
-A record is *decided* when the transaction it belongs to has ended. Undecided records stand in the list
-like all others, but readers stop before the first of them: at the *stable* offset. Aborted records are
-taken out at once, since nobody here reads uncommitted; their offsets stay empty, and so does the one
-offset that the end of each transaction takes for its marker.
+A record is *decided* when its transaction has ended. Undecided records are in the list like all others, but readers stop
+before the first of them, at the *stable* offset. Aborted records are removed at once, because no reader here reads
+uncommitted records. Their offsets stay empty, and so does the offset that the end of each transaction uses for its marker.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ _offset_of = attrgetter("offset")
 
 
 class OffsetOutOfRangeError(Exception):
-    """The offset lies before the first or after the last that this partition has."""
+    """The offset is before the first or after the last offset of this partition."""
 
 
 class UnreadableOffsetError(Exception):
-    """What lies at this offset cannot be read: see `Partition.unreadable`."""
+    """The record at this offset cannot be read. See `Partition.unreadable`."""
 
 
 class Partition:
@@ -29,12 +28,12 @@ class Partition:
 
     def __init__(self) -> None:
         self.start = 0
-        """The first offset that retention has left; there may be no record at it."""
+        """The first offset that retention has kept. It may have no record."""
         self.end = 0
-        """The offset that is written next."""
+        """The next offset to be written."""
         self._records: list[Record] = []
         self.unreadable: set[int] = set()
-        """Offsets whose record no reader can read, as of a batch that is damaged or too large."""
+        """Offsets whose record no reader can read, such as those of a damaged or oversized batch."""
         self._undecided: dict[str, list[int]] = {}
         """Offsets written by each open transaction, by transactional id."""
 
@@ -44,7 +43,7 @@ class Partition:
         return min((offsets[0] for offsets in self._undecided.values()), default=self.end)
 
     def append(self, timestamp: int, message: Message, transactional_id: str | None = None) -> int:
-        """Write one record at the end; undecided if it belongs to a transaction."""
+        """Write one record at the end. It is undecided if it belongs to a transaction."""
         offset = self.end
         self._records.append(Record(offset, timestamp, message.key, message.value, message.headers))
         self.end = offset + 1
@@ -53,7 +52,7 @@ class Partition:
         return offset
 
     def decide(self, transactional_id: str, *, commit: bool) -> None:
-        """End the transaction's part in this partition; its marker takes an offset."""
+        """End the transaction in this partition. Its marker takes an offset."""
         offsets = self._undecided.pop(transactional_id)
         if not commit:
             first = self._index(offsets[0])
@@ -64,12 +63,12 @@ class Partition:
     def read(self, offset: int, count_max: int, before: int | None = None) -> tuple[list[Record], int]:
         """The committed records from an offset on, and the offset to read from next.
 
-        `before` ends the read earlier than the stable offset. The next offset lies behind gaps, so that
-        a reader which starts there finds its end even when the last offsets hold no record.
+        `before` ends the read earlier than the stable offset. The next offset is after any gap, so that a reader reaches the
+        end even if the last offsets have no record.
 
         Raises:
             OffsetOutOfRangeError: there is no such offset.
-            UnreadableOffsetError: it is unreadable.
+            UnreadableOffsetError: the record at the offset is unreadable.
         """
         if offset in self.unreadable:
             raise UnreadableOffsetError
@@ -86,7 +85,7 @@ class Partition:
         return records, records[-1].offset + 1 if cut_short else limit
 
     def at(self, offset: int) -> Record | None:
-        """The committed record at this very offset."""
+        """The committed record at exactly this offset."""
         index = self._index(offset)
         if offset >= self.stable or index == len(self._records):
             return None
@@ -105,7 +104,7 @@ class Partition:
         ]
 
     def delete_before(self, offset: int) -> None:
-        """Retention: the decided records below this offset are gone."""
+        """Delete the decided records below this offset, as retention does."""
         self.start = max(self.start, min(offset, self.stable))
         del self._records[: self._index(self.start)]
 
