@@ -1,4 +1,4 @@
-"""A real Apache Kafka on this machine: one node, throw-away data, free ports on 127.0.0.1."""
+"""A real Apache Kafka on this machine: one node, temporary data, free ports on 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SETTINGS: Mapping[str, str] = {
     "controller.listener.names": "CONTROLLER",
     "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
     "inter.broker.listener.name": "PLAINTEXT",
-    # One node: nothing can be replicated, and few partitions of the internal topics start faster.
+    # With one node nothing can be replicated. Internal topics with few partitions start faster.
     "default.replication.factor": "1",
     "offsets.topic.replication.factor": "1",
     "offsets.topic.num.partitions": "4",
@@ -42,33 +42,33 @@ _SETTINGS: Mapping[str, str] = {
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
     "share.coordinator.state.topic.num.partitions": "1",
-    # A topic with a wrong name must be an error, as it is in production.
+    # A wrong topic name must be an error, as in production.
     "auto.create.topics.enable": "false",
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
     "broker.heartbeat.interval.ms": "500",
-    # Things that are worth waiting for, sooner.
+    # Shorter intervals for background work that tests wait for.
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
     "log.cleaner.backoff.ms": "1000",
     "log.initial.task.delay.ms": "1000",
-    # Less memory and disk than a server would take.
+    # Less memory and disk than a server would use.
     "log.cleaner.dedupe.buffer.size": "33554432",
     "log.index.size.max.bytes": "1048576",
 }
 
 
 class Broker:
-    """A broker that is started, stopped, killed and started again, on the same data and port.
+    """A broker that can be started, stopped, killed and restarted on the same data and port.
 
-    As a context manager it is started, and at the end killed and its data deleted. It can not
-    outlive this process. The methods block; they may be called from any thread, one at a time.
+    As a context manager it is started on entry. On exit it is killed and its data are deleted. It cannot outlive this
+    process. The methods block. They can be called from any thread, one at a time.
     """
 
     def __init__(self, directory: Path | None = None, *, session_timeout: float = 2.0) -> None:
-        """Data and log go into `directory`; without one, into a temporary folder deleted by `close`.
+        """Data and log are written to `directory`; without one, to a temporary folder that `close` deletes.
 
-        A killed broker can come back when its old session has ended, after `session_timeout` seconds (Kafka's own
-        default is 9). One that stands still for longer has no broker in its cluster for a moment.
+        A killed broker can rejoin when its old session has ended, after `session_timeout` seconds (Kafka's default is 9).
+        If it is suspended for longer, its cluster has no broker for a moment.
         """
         self._temporary = directory is None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="course-sync-kafka-"))
@@ -85,7 +85,7 @@ class Broker:
 
     @property
     def bootstrap(self) -> str:
-        """``host:port`` for clients; the same over all restarts."""
+        """``host:port`` for clients. It stays the same over restarts."""
         return f"127.0.0.1:{self._port}"
 
     @property
@@ -102,11 +102,11 @@ class Broker:
         return self._child.pid if self._child is not None and self._child.running else None
 
     def start(self, timeout: float = 180.0) -> None:
-        """Start it and return when it answers. No-op when it runs. The first start ever fetches the jars.
+        """Start it and return when it answers. No-op if it is running. The very first start fetches the jars.
 
         Raises:
             MissingToolError: Java or Maven is missing.
-            SandboxError: it did not come up within `timeout` seconds; the message has the end of its log.
+            SandboxError: it did not start within `timeout` seconds. The message contains the end of its log.
         """
         if self.running:
             return
@@ -118,7 +118,7 @@ class Broker:
             raise
 
     def launch(self) -> None:
-        """Start it and do not wait until it answers. No-op when it runs. Otherwise as `start`."""
+        """Start it without waiting until it answers. No-op if it is running. Otherwise as `start`."""
         if self.running:
             return
         java, jars = require_java(), fetch_kafka()
@@ -129,8 +129,8 @@ class Broker:
         self._child = Child.start("Kafka", [*base, "kafka.Kafka", str(properties)], log=self.log)
 
     def await_answer(self, timeout: float = 180.0) -> None:
-        """Wait until a broker that was launched answers; a listening port is not enough: until the
-        controller has unfenced it, the broker has no brokers.
+        """Wait until a launched broker answers. A listening port is not sufficient: until the controller has unfenced the
+        broker, its cluster metadata contain no brokers.
 
         Raises:
             SandboxError: it ended, or does not answer within `timeout` seconds.
@@ -145,22 +145,22 @@ class Broker:
             time.sleep(0.05)
 
     def freeze(self) -> None:
-        """Stop it where it is (SIGSTOP), until `thaw`."""
+        """Suspend it (SIGSTOP) until `thaw`."""
         if self._child is not None:
             self._child.freeze()
 
     def thaw(self) -> None:
-        """Let it go on. Idempotent."""
+        """Resume it. Idempotent."""
         if self._child is not None:
             self._child.thaw()
 
     def stop(self) -> None:
-        """Shut it down in order; its data stay. Idempotent."""
+        """Shut it down gracefully and keep its data. Idempotent."""
         if self._child is not None:
             self._child.stop(grace=20.0)
 
     def kill(self) -> None:
-        """End it as kill -9 does; its data stay. Idempotent."""
+        """End it as kill -9 does and keep its data. Idempotent."""
         if self._child is not None:
             self._child.kill()
 
@@ -193,17 +193,17 @@ class Broker:
         )
         if done.returncode != 0:
             raise SandboxError(f"Kafka could not format its data folder:\n{done.stdout}")
-        draft.rename(properties)  # only now: a half-formatted folder is formatted again
+        draft.rename(properties)  # renamed last: an incompletely formatted folder is formatted again
 
 
 def external_kafka() -> str | None:
-    """``host:port`` of the cluster to use instead of one of our own: the environment's ``KAFKA``."""
+    """``host:port`` of a running cluster to use instead of starting one: ``KAFKA`` in the environment."""
     return os.environ.get("KAFKA") or None
 
 
 def _cluster_id() -> str:
     while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()).startswith("-"):
-        pass  # would be taken for an option
+        pass  # would be parsed as an option
     return text
 
 

@@ -1,4 +1,4 @@
-"""`python -m tests.sandbox …`: the daemon tried on this machine, without accounts."""
+"""`python -m tests.sandbox …`: try the daemon on this machine, without accounts."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from tests.sandbox.up import stay_up
 def sandbox() -> None:
     """Try it without accounts: a real Kafka on this machine, and a simulated Kombo API.
 
-    With KAFKA=host:port that Kafka is used, with topics of its own.
+    With KAFKA=host:port, that Kafka is used, with separate topics.
     """
 
 
 @sandbox.command()
-@click.option("--faults", default="none", show_default=True, help="As of `simulator`.")
+@click.option("--faults", default="none", show_default=True, help="A plan, as for `simulator`.")
 @seed_option
 @directory_option
 def up(faults: str, seed: int, directory: Path) -> None:
-    """Start everything and stay; says what to play with. Ctrl-C ends it all."""
+    """Start everything, print instructions, and keep running. Ctrl-C ends everything."""
     with ending_in_order():
         stay_up(directory, faults=faults, seed=seed, console=plain_console())
 
@@ -41,10 +41,10 @@ def up(faults: str, seed: int, directory: Path) -> None:
 def kafka() -> None:
     """Start Kafka alone. Ctrl-C ends it, and deletes its data."""
     with ending_in_order(), Broker() as broker:
-        click.echo(f"Kafka is up at {broker.bootstrap}; its log is {broker.log}. Ctrl-C ends it.")
+        click.echo(f"Kafka is running at {broker.bootstrap}; its log is {broker.log}. Ctrl-C ends it.")
         while broker.running:
             time.sleep(0.2)
-        raise SandboxError("Kafka ended by itself.")
+        raise SandboxError("Kafka ended unexpectedly.")
 
 
 for command in (demo, chaos, soak, simulator, generate, check):

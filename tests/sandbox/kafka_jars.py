@@ -1,4 +1,4 @@
-"""Apache Kafka's jars: fetched once by Maven, kept in the user's cache."""
+"""The jars of Apache Kafka: fetched once by Maven, and kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def require_java() -> str:
     """The path of a Java that can run the broker.
 
     Raises:
-        MissingToolError: there is none, or it is too old.
+        MissingToolError: no Java is installed, or it is too old.
     """
     java = _java_path()
     shown = subprocess.run(
@@ -44,13 +44,13 @@ def require_java() -> str:
 
 
 def fetch_kafka() -> Path:
-    """The folder with all jars of the broker, fetched first if need be (44 MB, once).
+    """The folder with all jars of the broker. They are fetched if necessary (44 MB, once).
 
-    Two processes at once are safe: one fetches, the other waits for it.
+    Concurrent calls of two processes are safe: one fetches, the other waits for it.
 
     Raises:
         MissingToolError: Maven is not installed, and the cache is empty.
-        SandboxError: Maven could not fetch them; the message has its last words.
+        SandboxError: Maven could not fetch them. The message contains its last output.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "course-sync-daemon"
     jars = cache / f"kafka-{kafka_version()}"
@@ -59,7 +59,7 @@ def fetch_kafka() -> Path:
     maven = shutil.which("mvn")
     if maven is None:
         raise MissingToolError(
-            f"Apache Kafka is fetched by Maven, and there is no mvn on the PATH. {_HOW_TO_INSTALL}"
+            f"Maven is needed to fetch Apache Kafka, and there is no mvn on the PATH. {_HOW_TO_INSTALL}"
         )
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / f"{jars.name}.lock").open("w") as lock:
@@ -83,18 +83,18 @@ def _java_path() -> str:
 
 _HOW_TO_INSTALL = (
     "Install both with your package manager (Debian and Ubuntu: apt install openjdk-17-jre-headless maven; "
-    "macOS: brew install openjdk@17 maven), or set KAFKA=host:port to use a Kafka that already runs."
+    "macOS: brew install openjdk@17 maven), or set KAFKA=host:port to use a Kafka that is already running."
 )
 
 
 def _complete(jars: Path) -> bool:
-    """The pom is moved in with the jars; another pom means other jars."""
+    """Whether the folder is complete. It contains the pom with which it was fetched; a changed pom means other jars."""
     kept = jars / POM.name
     return kept.is_file() and kept.read_bytes() == POM.read_bytes()
 
 
 def _fetch(maven: str, jars: Path) -> None:
-    """Fetch beside the final place and rename, so that a broken fetch is never taken for a whole one."""
+    """Fetch into a temporary folder and rename it, so that an incomplete fetch is never used."""
     with tempfile.TemporaryDirectory(prefix=f"{jars.name}-", dir=jars.parent) as work:
         fetched = Path(work) / "jars"
         command = [maven, "--batch-mode", "--quiet", "--file", str(POM), "dependency:copy-dependencies"]
@@ -106,8 +106,8 @@ def _fetch(maven: str, jars: Path) -> None:
             check=False,
         )
         if done.returncode != 0:
-            last_words = "\n".join(f"  {line}" for line in done.stdout.splitlines()[-15:])
-            raise SandboxError(f"Maven could not fetch Apache Kafka (is there a network?):\n{last_words}")
+            last_lines = "\n".join(f"  {line}" for line in done.stdout.splitlines()[-15:])
+            raise SandboxError(f"Maven could not fetch Apache Kafka (is there a network?):\n{last_lines}")
         shutil.copyfile(POM, fetched / POM.name)
         shutil.rmtree(jars, ignore_errors=True)
         fetched.rename(jars)

@@ -1,16 +1,16 @@
-"""Run a program that can not outlive whoever started it, not even one ended by kill -9.
+"""Run a program that cannot outlive its starter, even if the starter is ended by kill -9.
 
     python -I -S leash.py FD PROGRAM ARGUMENT…
 
-FD is the reading end of a pipe whose other end the starter holds and never writes to. This process
-forks a watcher and then *becomes* the program, so that the starter's child is the program itself:
-its pid, its exit code, its signals. The watcher reads FD; when that ends, the starter is gone
-(closed by the system, whatever it died of) and the program's process group is killed.
+FD is the read end of a pipe. The starter holds the write end and never writes to it. This process forks a watcher and then
+*becomes* the program, so that the starter's child is the program itself, with its pid, exit code and signals. The watcher
+reads FD. At end of file the starter has ended (the system closes its descriptors in any case), and the watcher kills the
+program's process group.
 
-Not ``PR_SET_PDEATHSIG``: that exists on Linux only, and follows the starting *thread*, so a program
-started from a short-lived thread would be killed when the thread ends.
+``PR_SET_PDEATHSIG`` is not used: it exists only on Linux, and it depends on the starting *thread*, so a program started
+from a short-lived thread would be killed when the thread ends.
 
-This file is run as a script, isolated, and so imports nothing but the standard library.
+This file runs as an isolated script, so it imports only the standard library.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import signal
 import sys
 
 LOOK_EVERY = 0.5
-"""Seconds between looks at the parent's pid, where the system can not wake us at its end."""
+"""Seconds between two checks of the parent's pid, for systems that cannot notify this process of its end."""
 
 
 def main() -> None:
@@ -43,13 +43,13 @@ def main() -> None:
 def _watch(leash: int, program: int) -> None:
     """Wait for the end of the program or of the starter, whichever comes first."""
     os.setsid()
-    # The program's output must end when the program does, so the watcher may not hold it open.
+    # The program's output must be closed when the program ends, so the watcher must not hold it open.
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nowhere, stream)
     waited_for = [leash]
     if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # old kernels; the look at the parent's pid is enough
+        with contextlib.suppress(OSError):  # old kernels; the check of the parent's pid is sufficient
             waited_for.append(os.pidfd_open(program))
     while os.getppid() == program:
         readable, _, _ = select.select(waited_for, [], [], LOOK_EVERY)

@@ -9,19 +9,19 @@ import sys
 from tests.sandbox.process import SandboxError
 
 _PORTS = range(20_000, 32_000)
-"""Below the range that systems take ports of outgoing connections from (Linux: from 32768). A port
-in that range could be taken while its server is down, even by a client that reconnects to itself."""
+"""Below the range of ports for outgoing connections (on Linux from 32768). A port in that range could be taken while its
+server is down, even by a client that connects to itself."""
 
 _TRIES = 200
 
 _held: list[socket.socket] = []
-"""Bound to the ports that were given out, for as long as this process lives: so no other process that looks for
-ports gets one whose server is not up yet, or is down. A server that sets SO_REUSEADDR, as they all do, is not
-in the way of one that is bound and does not listen; but only Linux sees it so."""
+"""Sockets bound to the ports that were given out, for the lifetime of this process. So no other process that searches for
+ports gets one whose server is not running at the moment. A bound socket that does not listen does not block a server that
+sets SO_REUSEADDR, as all of them do; this holds only on Linux."""
 
 
 def free_ports(count: int) -> list[int]:
-    """So many different ports that nobody listens on now, and that stay good over a server's restarts.
+    """`count` different ports that are not in use, and that stay available over restarts of a server.
 
     Raises:
         SandboxError: too few were found.

@@ -1,8 +1,7 @@
-"""Child processes of the sandbox: started with a log file, and never left behind.
+"""Child processes of the sandbox: they have a log file, and never outlive the sandbox.
 
-A child gets its own process group, so that Ctrl-C at the terminal reaches only the sandbox, which
-then ends its children in order. Should the sandbox itself be killed, the leash (see `leash`) kills
-them.
+A child gets its own process group, so that Ctrl-C at the terminal reaches only the sandbox, which then ends its children
+gracefully. If the sandbox itself is killed, the leash (see `leash`) kills them.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ from pathlib import Path
 from typing import Self
 
 _LEASH = Path(__file__).with_name("leash.py")
-_LOOK_EVERY = 0.02  # seconds between looks at a child's log or state
+_LOOK_EVERY = 0.02  # seconds between two checks of a child's log or state
 _TAIL_BYTES = 64 * 1024
 
 
 class SandboxError(Exception):
-    """The sandbox can not do what was asked; the message says what to do about it."""
+    """The sandbox cannot do what was requested. The message says what to do about it."""
 
 
 class Child:
-    """A running program. Start it with `Child.start`; all times are seconds."""
+    """A running program. Start it with `Child.start`. All times are in seconds."""
 
     def __init__(
         self, name: str, process: subprocess.Popen[bytes], leash: int, log: Path, log_start: int
@@ -50,10 +49,11 @@ class Child:
         cwd: Path | None = None,
         hold_sigterm: bool = False,
     ) -> Self:
-        """Start a program whose output is appended to `log`. `env` is its whole environment, None our own.
+        """Start a program whose output is appended to `log`. `env` is its complete environment; None means that of this
+        process.
 
-        With `hold_sigterm` a SIGTERM that comes before the program can hear it waits until then. The program
-        has to let it through (`daemon.entry` does): it starts with the signal blocked.
+        With `hold_sigterm`, a SIGTERM that arrives before the program can handle it stays pending. The program starts with
+        the signal blocked and has to unblock it (`daemon.entry` does).
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         watched, leash = os.pipe()
@@ -83,7 +83,7 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; minus the signal when a signal ended it."""
+        """None while it runs. The negative signal number if a signal ended it."""
         code = self._process.poll()
         if code is not None and self._leash is not None:
             os.close(self._leash)
@@ -95,27 +95,27 @@ class Child:
         return self.exit_code is None
 
     def freeze(self) -> None:
-        """Stop it where it is (SIGSTOP): it holds what it holds, and does nothing, until `thaw`. Idempotent.
+        """Suspend it (SIGSTOP): it keeps its resources and does nothing until `thaw`. Idempotent.
 
-        Sending the signal is not enough: the system stops a process when one of its threads comes to run and
-        takes it, and on a busy machine the others may work on for milliseconds until then.
+        Sending the signal is not enough: the system stops a process only when one of its threads is scheduled and handles
+        the signal. On a busy machine the other threads may run for milliseconds until then.
         """
         self._signal(signal.SIGSTOP)
         if self.running and hasattr(os, "waitid"):  # Python has it on macOS from 3.13 on
             os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def thaw(self) -> None:
-        """Let it go on (SIGCONT). It is not told that it was frozen. Idempotent."""
+        """Resume it (SIGCONT). The process is not notified that it was suspended. Idempotent."""
         self._signal(signal.SIGCONT)
 
     def terminate(self) -> None:
-        """Ask it to end (SIGTERM), and do not wait for it."""
+        """Request its end (SIGTERM) without waiting for it."""
         self._signal(signal.SIGTERM)
 
     def stop(self, grace: float = 10.0) -> int:
-        """Ask it to end (SIGTERM), kill it after `grace`. Returns its exit code; idempotent."""
+        """Request its end (SIGTERM) and kill it after `grace`. Returns its exit code. Idempotent."""
         self.terminate()
-        self.thaw()  # one that is frozen would not hear
+        self.thaw()  # a suspended process would not handle the signal
         try:
             self._process.wait(grace)
         except subprocess.TimeoutExpired:
@@ -123,7 +123,7 @@ class Child:
         return self.wait()
 
     def kill(self) -> int:
-        """End it as kill -9 does. Returns its exit code; idempotent."""
+        """End it as kill -9 does. Returns its exit code. Idempotent."""
         self._signal(signal.SIGKILL)
         return self.wait()
 
@@ -135,35 +135,35 @@ class Child:
         return code
 
     def wait_for_line(self, pattern: str, timeout: float) -> re.Match[str]:
-        """The first match of a regular expression in what it has written since it was started.
+        """The first match of a regular expression in its output since it was started.
 
         Raises:
-            SandboxError: it ended, or wrote no such line in time; the message has the end of its log.
+            SandboxError: it ended, or wrote no such line in time. The message contains the end of its log.
         """
         sought = re.compile(pattern, re.MULTILINE)
         deadline = time.monotonic() + timeout
         while True:
-            running = self.running  # before the look: what it wrote last is still seen
+            running = self.running  # read before the output, so that its last output is still searched
             if match := sought.search(self.output()):
                 return match
             if not running:
                 raise SandboxError(self.obituary())
             if time.monotonic() > deadline:
-                raise SandboxError(f"{self.name} did not come up within {timeout:g} s.\n{self.log_tail()}")
+                raise SandboxError(f"{self.name} did not start within {timeout:g} s.\n{self.log_tail()}")
             time.sleep(_LOOK_EVERY)
 
     def output(self) -> str:
-        """What it has written since it was started."""
+        """Its output since it was started."""
         with self.log.open("rb") as log:
             log.seek(self._log_start)
             return log.read().decode(errors="replace")
 
     def obituary(self) -> str:
-        """What it ended with, and its last words: for people."""
+        """How it ended, with the last lines of its log, for people."""
         return f"{self.name} ended with exit code {self.exit_code}.\n{self.log_tail()}"
 
     def log_tail(self, lines: int = 20) -> str:
-        """The last lines of its log, under a heading that says where the rest is."""
+        """The last lines of its log, under a heading with the path of the log."""
         with self.log.open("rb") as log:
             log.seek(max(self._log_start, self.log.stat().st_size - _TAIL_BYTES))
             tail = log.read().decode(errors="replace").splitlines()[-lines:]
@@ -176,7 +176,7 @@ class Child:
 
 @contextmanager
 def _sigterm_blocked() -> Iterator[None]:
-    """In this thread, and for ever in what it starts meanwhile."""
+    """Block SIGTERM in this thread. Processes started meanwhile inherit the blocked signal permanently."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     try:
         yield

@@ -1,8 +1,8 @@
-"""Where the sandbox differs from production: its times, in one place.
+"""The differences between the sandbox and production: all durations, in one place.
 
-Production waits hours for a task and a minute between polls; nobody wants to watch that. Everything
-that is a time is scaled down so that whatever can happen does happen within a minute. Numbers that
-are no times keep their defaults, so that the sandbox batches and limits as production does.
+Production waits hours for a task and a minute between polls, which is too slow to watch. All durations are scaled down so
+that everything that can happen happens within a minute. Other numbers keep their defaults, so that batches and limits of
+the sandbox are those of production.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ TIMES: Mapping[str, str] = {
     "batch.linger": "300ms",
     "http.deadline": "2s",
     "fence.lease": "2s",
-    "kafka.session_timeout": "6s",  # the least that a broker accepts by default
+    "kafka.session_timeout": "6s",  # the minimum that a broker accepts by default
     "poll.first_after": "300ms",
     "poll.interval_max": "2s",
-    # Slow tasks of the simulator take up to 7 s and must not time out; endless ones that apply late
-    # do so within 2 s, and the API starts no request later than `http.deadline`.
+    # Slow tasks of the simulator take up to 7 s and must not time out. Endless tasks that apply their items late do so
+    # within 2 s, and the API starts no request later than `http.deadline`.
     "task.timeout": "10s",
     "task.watch_after_timeout": "5s",
     "retry.backoff_min": "100ms",
@@ -36,27 +36,27 @@ TIMES: Mapping[str, str] = {
 
 PARTITIONS = 6
 TASK_SECONDS = 1.0
-"""What the simulator takes for an ordinary task, on average."""
+"""Average duration of an ordinary task in the simulator."""
 
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What `demo` does; the defaults are what `make demo` shows."""
+    """The parameters of `demo`. The defaults are those of `make demo`."""
 
     changes: int = 5000
     integrations: int = 20
     courses_per_integration: int = 50
     rate: float = 400.0
-    """Changes published a second."""
+    """Changes published per second."""
     seed: int = 1
     kill_at: float = 0.4
     """The daemon is killed when this share of the changes has its result."""
     deadline: float = 110.0
-    """Seconds from the first change to the last result; what has none by then counts as lost."""
+    """Seconds from the first change to the last result. A change without a result by then counts as lost."""
 
 
 def check_limits() -> Limits:
-    """What the checker must know of the daemon's times."""
+    """The daemon's durations that the checker needs."""
     return Limits(
         task_timeout_ms=round(parse_duration(TIMES["task.timeout"]) * 1000),
         watch_ms=round(parse_duration(TIMES["task.watch_after_timeout"]) * 1000),
@@ -75,9 +75,8 @@ def environment(
     instance: int = 0,
     settings: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
-    """The environment that `coursesyncd` is run with. `instance` numbers the replicas of one group;
-    `settings`, by name, go over the sandbox's times.
-    Settings of the user's own are left out: they were made for another cluster."""
+    """The environment with which `coursesyncd` runs. `instance` numbers the replicas of one group. `settings`, by name,
+    override the sandbox's durations. The user's own settings are removed, because they are for another cluster."""
     settings = {
         **TIMES,
         **settings,

@@ -1,4 +1,4 @@
-"""The generator at work in the background, while the sandbox watches."""
+"""Publishes generated changes in the background."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tests.sandbox.generator import Plan, generate_records, publish_records
 
 
 class Publishing:
-    """A context manager: inside, a thread publishes; at the end it is stopped, done or not."""
+    """A context manager: inside it, a thread publishes. At the end the thread is stopped, finished or not."""
 
     def __init__(
         self, connection: KafkaConnection, topic: str, plan: Plan, rate: float, head_start: int = 0
     ) -> None:
-        """`rate` is records a second, once the first `head_start` records are out."""
+        """`rate` is records per second, after the first `head_start` records."""
         self.published = 0
-        """So many were handed over so far; exact when it is `done`."""
+        """Number of records handed over so far. Exact once `done`."""
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(
@@ -27,7 +27,7 @@ class Publishing:
 
     @property
     def done(self) -> bool:
-        """Whether every record is confirmed. Raises what the publishing failed with."""
+        """Whether every record is confirmed. Raises the error if publishing failed."""
         if self._failure is not None:
             raise self._failure
         return not self._thread.is_alive()
@@ -66,4 +66,4 @@ class Publishing:
 
 
 class _StoppedError(Exception):
-    """Nobody waits for the rest."""
+    """Stops the publishing of the remaining records."""

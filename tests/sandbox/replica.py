@@ -1,7 +1,7 @@
-"""One `coursesyncd run`, over all its restarts: the same name in the group, the same port, the same log.
+"""One `coursesyncd run` over all its restarts: the same name in the group, the same port, the same log.
 
-Replaced, it is another process with the same name in the group, with a port and a log of its own: as when a
-node is given up and its pod made again on another one, while the old process still is.
+A replacement is another process with the same name in the group, but with a separate port and log. This is what happens when
+a node is given up and its pod is recreated on another node while the old process still runs.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from tests.sandbox.ports import free_ports
 from tests.sandbox.process import Child, SandboxError
 
 START_TIMEOUT = 60.0
-"""Seconds to come up, and to end in order."""
+"""Seconds within which it must start, and within which it must end gracefully."""
 
 
 class Replica:
-    """Methods are called from one thread."""
+    """All methods are called from one thread."""
 
     def __init__(
         self, name: str, command: list[str], env: Mapping[str, str], admin_url: str, log: Path
     ) -> None:
-        """`env` is its whole environment; it must say what `admin_url` says."""
+        """`env` is its complete environment. Its admin port must be that of `admin_url`."""
         self.name = name
         self.admin_url = admin_url
         self.log = log
@@ -42,23 +42,23 @@ class Replica:
 
     @property
     def started(self) -> bool:
-        """Whether it has ever been."""
+        """Whether it was ever started."""
         return self._child is not None
 
     @property
     def process(self) -> Child:
-        """The process that was started last, for signals of all kinds."""
+        """The process that was started last, for sending signals."""
         assert self._child is not None, "only after `start`"
         return self._child
 
     def start(self) -> None:
-        """Start it, or start it again; `await_ready` says when it works."""
+        """Start or restart it. `await_ready` waits until it works."""
         assert not self.running
         self._child = Child.start(self.name, self._command, log=self.log, env=self._env, hold_sigterm=True)
 
     def replace(self) -> Child:
-        """Start another process in the place of the one that runs, and return that one: whoever calls this has
-        to see to its end."""
+        """Start another process in place of the running one, and return the old one. The caller is responsible for ending
+        it."""
         old = self.process
         port = free_ports(1)[0]
         self.admin_url = f"http://127.0.0.1:{port}"
@@ -73,18 +73,18 @@ class Replica:
         """End it as an operator does.
 
         Raises:
-            SandboxError: it did not end in order.
+            SandboxError: it did not end with exit code 0.
         """
         if self.process.stop(grace=START_TIMEOUT) != 0:
             raise SandboxError(self.process.obituary())
 
     def close(self) -> None:
-        """End it somehow. Idempotent."""
+        """End it, gracefully if possible. Idempotent."""
         if self._child is not None:
             self._child.stop()
 
     def await_ready(self) -> None:
-        """Wait until it says that it is ready.
+        """Wait until it reports that it is ready.
 
         Raises:
             SandboxError: it ended, or took longer than `START_TIMEOUT`.
@@ -107,8 +107,8 @@ class Replica:
         return True
 
     def partitions(self, timeout: float) -> dict[int, str] | None:
-        """What it says of each partition that it holds (restoring, running, blocked); None when it does not
-        answer within so many seconds."""
+        """The state of each partition that it holds (restoring, running, blocked). None if it does not answer within
+        `timeout` seconds."""
         if not self.running:
             return None
         try:

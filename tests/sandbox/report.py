@@ -1,4 +1,4 @@
-"""What a run of the sandbox came to: a file for machines, tables for people."""
+"""The report of a sandbox run: a JSON file for programs, tables for people."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.sandbox.checker.verdict import Verdict
 
 
 def write_report(path: Path, verdict: Verdict, *, kills: int, seconds: float, log: str) -> None:
-    """Everything that the checker counted, how often the daemon was ended by kill -9, the seconds from the
-    first change to the last result, and which log the changes went through."""
+    """Write all counts of the checker, how often the daemon was ended by kill -9, the seconds from the first change to the
+    last result, and the log that the changes went through."""
     report = {**verdict.as_dict(), "kills": kills, "seconds": round(seconds, 1), "log": log}
     path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
 
 
 def print_results(console: Console, latencies: Mapping[str, Sequence[float]]) -> None:
-    """Results by status; `latencies` are seconds from the change's record to its result's record."""
+    """Print results by status. `latencies` are seconds from the change's record to its result's record."""
     table = Table(title="Results", title_justify="left")
     table.add_column("status")
     for heading in ("changes", "p50", "p90", "p99", "slowest"):
@@ -34,11 +34,11 @@ def print_results(console: Console, latencies: Mapping[str, Sequence[float]]) ->
     if every := [latency for of_status in latencies.values() for latency in of_status]:
         table.add_section()
         table.add_row("all", f"{len(every):,}", *_quantiles(every))
-    console.print("\n", table, sep="")  # the bars leave the cursor at the end of their last line
+    console.print("\n", table, sep="")  # the progress bars leave the cursor at the end of their last line
 
 
 def print_api(console: Console, stats: Mapping[str, Any]) -> None:
-    """What the simulator has seen; `stats` is its /_sim/stats."""
+    """Print what the simulator has counted. `stats` is its /_sim/stats."""
     tasks: Mapping[str, int] = stats["tasks"]
     count = sum(tasks.values())
     by_status = ", ".join(f"{number} {status.lower()}" for status, number in sorted(tasks.items()))

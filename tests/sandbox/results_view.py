@@ -1,4 +1,4 @@
-"""The results topic as it grows: how many changes have their result, and which."""
+"""Follows the results topic: how many changes have a result, and which result."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Data(msgspec.Struct):
 
 
 class _Event(msgspec.Struct):
-    """What is read here of a result; the wire format has more."""
+    """The part of a result that is read here. The wire format has more fields."""
 
     type: str
     data: _Data
@@ -43,17 +43,17 @@ class Seen(NamedTuple):
 
 
 class ResultsView:
-    """Counts results as a `read_committed` consumer sees them. A context manager; for one thread.
+    """Counts results as a `read_committed` consumer sees them. A context manager, for use in one thread.
 
-    It believes the daemon and judges nothing: that is the checker's part.
+    It does not verify the results: the checker does.
     """
 
     def __init__(self, connection: KafkaConnection, topic: str) -> None:
-        """Raises LogError when the topic can not be read."""
+        """Raises LogError if the topic cannot be read."""
         self.statuses: Counter[str] = Counter()
         """The first result of each change, by status."""
         self.resolved: dict[Source, Seen] = {}
-        """That result, by change."""
+        """The first result of each change, by change."""
         self._decoder = msgspec.json.Decoder(_Event)
         try:
             self._consumer = Clients(connection).reader()
@@ -64,10 +64,10 @@ class ResultsView:
             raise LogError(f"the results could not be read: {error}") from error
 
     def poll(self, timeout: float) -> int:
-        """Read what is there; waits up to `timeout` seconds if nothing is. Returns how many changes got a result.
+        """Read available results. If there are none, wait up to `timeout` seconds. Returns how many changes got a result.
 
         Raises:
-            LogError: the topic can not be read.
+            LogError: the topic cannot be read.
         """
         before = len(self.resolved)
         try:

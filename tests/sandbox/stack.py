@@ -1,7 +1,7 @@
-"""What the sandbox runs: Kafka, the topics, the simulator of the API, the daemon.
+"""The parts that the sandbox runs: Kafka, the topics, the simulator of the API, the daemon.
 
-Started in this order and ended in the other, whatever happens. Everything that is written goes into
-one folder: the logs stay there, the broker's data go.
+They are started in this order and always ended in the reverse order. All output is written to one folder. The logs are kept,
+the broker's data are deleted.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ API_KEY = "sandbox-key"
 
 
 class SimulatorAddress(msgspec.Struct, frozen=True):
-    """What the simulator announces."""
+    """The line that the simulator prints when it listens."""
 
     url: str
-    """For /_sim/…"""
+    """Root URL, for /_sim/…"""
     base_url: str
-    """Of the API."""
+    """Base URL of the API."""
     pid: int
 
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where everything is."""
+    """The addresses of all parts."""
 
     bootstrap: str
     topics: Topics
     group: str
     simulator: SimulatorAddress
     admin_url: str
-    """The daemon's /metrics, /readyz and so on."""
+    """Root URL of the daemon's /metrics, /readyz and so on."""
 
     @property
     def connection(self) -> KafkaConnection:
@@ -59,10 +59,10 @@ class Addresses:
 
 
 class Stack:
-    """A context manager: inside, Kafka and the simulator run; the daemon as it is told.
+    """A context manager: inside it, Kafka and the simulator run. The methods start and end the daemon.
 
-    Not inside two processes for one folder at the same time. Raises `SandboxError`, and
-    `daemon.log.port.LogError` when the cluster can not be used.
+    Only one process at a time can use a folder. Raises `SandboxError`, and `daemon.log.port.LogError` if the cluster cannot
+    be used.
     """
 
     def __init__(
@@ -77,10 +77,10 @@ class Stack:
         task_seconds: float = profile.TASK_SECONDS,
         settings: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """`faults` and `task_seconds` are what the simulator's options of these names take; `say` gets what
-        happens, for people. `kafka` is the ``host:port`` of a cluster that runs already; without it, that
-        of the environment's ``KAFKA`` or one of our own; with `own_kafka` in any case one of our own.
-        `settings` of the daemon, by name, go over the sandbox's.
+        """`faults` and `task_seconds` are the values of the simulator's options of these names. `say` is called with
+        progress messages. `kafka` is the ``host:port`` of a running cluster. Without it, the cluster in the environment's
+        ``KAFKA`` is used, or a new one is started; with `own_kafka`, a new one is always started. `settings` of the daemon,
+        by name, override the sandbox's.
         """
         self.directory = directory
         self._external = None if own_kafka else kafka or external_kafka()
@@ -103,13 +103,13 @@ class Stack:
 
     @property
     def broker(self) -> Broker:
-        """The Kafka that we have started ourselves."""
-        assert self._broker is not None, "not with a cluster that is there already"
+        """The Kafka that this stack has started."""
+        assert self._broker is not None, "not available with an external cluster"
         return self._broker
 
     @property
     def environment(self) -> dict[str, str]:
-        """The daemon's environment; good for every other command of `coursesyncd` too."""
+        """The daemon's environment. It also suits every other command of `coursesyncd`."""
         return self._environment(0, self.addresses.admin_url)
 
     def _environment(self, instance: int, admin_url: str) -> dict[str, str]:
@@ -141,11 +141,11 @@ class Stack:
     # --- the daemon -------------------------------------------------------------------------------
 
     def start_daemon(self) -> None:
-        """Start it, or start it again; `await_ready` says when it works."""
+        """Start or restart it. `await_ready` waits until it works."""
         self.daemon.start()
 
     def await_ready(self) -> None:
-        """Wait until the daemon says that it is ready. Raises SandboxError when it does not."""
+        """Wait until the daemon reports that it is ready. Raises SandboxError if it does not."""
         self.daemon.await_ready()
 
     @property
@@ -161,18 +161,18 @@ class Stack:
         self.daemon.process.kill()
 
     def drain_daemon(self) -> None:
-        """End it as an operator does. Raises SandboxError when it did not end in order."""
+        """End it as an operator does. Raises SandboxError if it did not end with exit code 0."""
         self.daemon.drain()
 
     def add_replica(self) -> Replica:
-        """One more replica of the daemon, in the same group; not yet started, ended with everything else."""
+        """Add a replica of the daemon to the same group. It is not started yet, and is ended with everything else."""
         number = len(self._replicas)
         admin_url = f"http://127.0.0.1:{free_ports(1)[0]}"
         return self._make_replica(f"coursesyncd-{number}", admin_url)
 
     @property
     def daemon(self) -> Replica:
-        """The first replica, and the only one where no other is added."""
+        """The first replica. It is the only one unless others are added."""
         return self._replicas[0]
 
     def _make_replica(self, name: str, admin_url: str) -> Replica:
@@ -190,15 +190,15 @@ class Stack:
     # --- all of it --------------------------------------------------------------------------------
 
     def assert_running(self) -> None:
-        """Raises SandboxError when a part has ended by itself."""
+        """Raises SandboxError if a part has ended unexpectedly."""
         if self._broker is not None and not self._broker.running:
-            raise SandboxError(f"Kafka ended by itself; see {self._broker.log}")
+            raise SandboxError(f"Kafka ended unexpectedly; see {self._broker.log}")
         for child in (*self._children, *(replica.process for replica in self._replicas if replica.started)):
             if not child.running:
                 raise SandboxError(child.obituary())
 
     def ask_simulator(self, path: str) -> Any:
-        """The JSON that the simulator answers under /_sim/.
+        """The JSON answer of the simulator to a GET of /_sim/….
 
         Raises:
             SandboxError: it does not answer.
@@ -217,7 +217,7 @@ class Stack:
         try:
             local_http.post(f"{self.addresses.simulator.url}/_sim/{path}", body)
         except OSError as error:
-            raise SandboxError(f"the simulator does not do as it is told: {error}") from error
+            raise SandboxError(f"the simulator did not accept the request: {error}") from error
 
     # --- starting ---------------------------------------------------------------------------------
 
@@ -242,7 +242,7 @@ class Stack:
         self._create_topics()
 
     def _start_broker(self, cleanup: contextlib.ExitStack) -> str:
-        self._say("Starting Kafka (the first time, Maven fetches it: 44 MB) …")
+        self._say("Starting Kafka (on the first start, Maven fetches 44 MB) …")
         folder = self.directory / "kafka"
         shutil.rmtree(folder, ignore_errors=True)
         self._broker = Broker(folder)
@@ -252,7 +252,7 @@ class Stack:
         return self._broker.bootstrap
 
     def _create_topics(self) -> None:
-        """With the command that operators use."""
+        """Create the topics with the command that operators use."""
         words = ["topics", "create", "--partitions", str(profile.PARTITIONS)]
         child = self._child("topics", [_coursesyncd(), *words], env=self.environment)
         if child.wait(START_TIMEOUT) != 0:
@@ -278,13 +278,13 @@ class Stack:
 
 @contextlib.contextmanager
 def _only_one(directory: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the system lets go of whatever we die of."""
+    """Hold the folder's lock. The system releases it however this process ends."""
     lock: IO[str]
     with (directory / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise SandboxError(f"A sandbox already runs in {directory.absolute()}.") from None
+            raise SandboxError(f"A sandbox is already running in {directory.absolute()}.") from None
         yield
 
 
@@ -293,7 +293,7 @@ def _coursesyncd() -> str:
 
 
 def _topics_of(group: str) -> Topics:
-    """In a cluster that is not ours: names that nobody else uses."""
+    """Unique names, for a cluster that others use too."""
     return Topics(
         changes=f"{group}-changes",
         journal=f"{group}-journal",
@@ -303,7 +303,7 @@ def _topics_of(group: str) -> Topics:
 
 
 def _delete_topics(at: Addresses) -> None:
-    """Leave a cluster that is not ours as it was."""
+    """Delete the sandbox's topics from an external cluster."""
     names = [at.topics.changes, at.topics.journal, at.topics.results, at.topics.dead_letters]
     try:
         with Clients(at.connection).admin() as admin:

@@ -1,4 +1,4 @@
-"""What the sandbox's commands have in common at a terminal."""
+"""Options, signals and error output that the sandbox's commands share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.sandbox.process import SandboxError
 from tests.sandbox.profile import Demo
 
 _INTERRUPTED = 130
-"""Exit code of a program that Ctrl-C has ended, as shells have it."""
+"""Exit code of a program that Ctrl-C has ended, by the convention of shells."""
 
 directory_option = click.option(
     "--directory",
@@ -34,13 +34,13 @@ seed_option = click.option(
 
 @contextlib.contextmanager
 def ending_in_order() -> Iterator[None]:
-    """Whatever asks us to end, the children are ended first; what goes wrong is told in a sentence."""
+    """On any request to end, end the children first. An error is printed as a message, without a traceback."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
         yield
     except KeyboardInterrupt:
-        click.echo("Interrupted; everything is stopped.", err=True)
+        click.echo("Interrupted; everything has been stopped.", err=True)
         sys.exit(_INTERRUPTED)
     except (SandboxError, LogError, EvidenceError) as error:
         raise click.ClickException(str(error)) from error

@@ -1,4 +1,4 @@
-"""`make sandbox`: the parts, staying up to be played with."""
+"""`make sandbox`: starts all parts and keeps them running for experiments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.sandbox.stack import Stack
 
 _LOOK_EVERY = 0.2
 _LIFE_MIN = 5.0
-"""Seconds that a daemon must have lived to be started again; one that dies at once would do so for ever."""
+"""Seconds for which a daemon must have run to be restarted. One that ends at once would do so again and again."""
 
 _EXAMPLE = {
     "id": "chg-1",
@@ -33,12 +33,12 @@ _EXAMPLE = {
 
 
 def stay_up(directory: Path, *, faults: str, seed: int, console: Console) -> None:
-    """Start everything, say how to play with it, and start the daemon again when somebody kills it.
+    """Start everything, print instructions, and restart the daemon when it is killed.
 
-    Returns never: Ctrl-C (KeyboardInterrupt) is the way out.
+    Never returns: Ctrl-C (KeyboardInterrupt) ends it.
 
     Raises:
-        SandboxError, LogError: a part did not work; everything has been ended.
+        SandboxError, LogError: a part failed; everything has been ended.
     """
     with Stack(directory, faults=faults, seed=seed, say=console.print) as stack:
         console.print("Starting coursesyncd …")
@@ -52,7 +52,7 @@ def stay_up(directory: Path, *, faults: str, seed: int, console: Console) -> Non
                 if time.monotonic() - started < _LIFE_MIN:
                     stack.assert_running()
                 stack.start_daemon()
-                console.print(f"coursesyncd was gone; started again as process {stack.daemon_pid}.")
+                console.print(f"coursesyncd had ended; it was restarted as process {stack.daemon_pid}.")
                 started = time.monotonic()
             stack.assert_running()
 
@@ -67,7 +67,7 @@ def _instructions(stack: Stack) -> str:
         f"python -m tests.sandbox generate --bootstrap-servers {at.bootstrap} --topic {at.topics.changes}"
     )
     return f"""
-All is up. In another terminal, first:
+Everything is running. In another terminal, first run:
 
   source {env}
 
@@ -76,22 +76,22 @@ Publish a change, and watch the results:
   coursesyncd publish {example}
   coursesyncd results --follow
 
-Publish many, good and bad, 100 a second:
+Publish many changes, valid and invalid, 100 per second:
 
   {generate} --changes 1000 --rate 100
 
-Look at the daemon, and at the learning systems and tasks of the simulated API:
+Inspect the daemon, and the learning systems and tasks of the simulated API:
 
   curl -s {at.admin_url}/metrics
   curl -s {at.simulator.url}/_sim/lms
   curl -s {at.simulator.url}/_sim/tasks
 
-Kill the daemon (it is started again), and let the API misbehave:
+Kill the daemon (it is restarted), and let the API misbehave:
 
   kill -9 {stack.daemon_pid}
   curl -d demo {at.simulator.url}/_sim/faults
 
-Give the API another key, publish something and look why nothing is ready; then give it to the daemon:
+Give the API another key, publish a change and see why the daemon is not ready; then give the daemon the new key:
 
   curl -d '{{"api_key": "another"}}' {at.simulator.url}/_sim/key
   curl -s {at.admin_url}/readyz

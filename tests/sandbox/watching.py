@@ -1,4 +1,4 @@
-"""What people see while changes are under way."""
+"""The progress display while changes are in progress."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 _REFRESHES = 5
-"""A second. Where the output is no terminal, only the last state is written."""
+"""Per second. If the output is not a terminal, only the last state is written."""
 
 
 class Watching:
-    """Two bars, published and resolved, and the results by status. A context manager."""
+    """Two progress bars, published and results, and the results by status. A context manager."""
 
     def __init__(self, console: Console, changes: int) -> None:
         self._bars = Progress(
@@ -34,7 +34,7 @@ class Watching:
         )
 
     def update(self, published: int, statuses: Mapping[str, int], note: str = "") -> None:
-        """`note` is a line of its own, about anything else."""
+        """`note` is shown on a separate line."""
         self._bars.update(self._published, completed=published)
         self._bars.update(self._resolved, completed=sum(statuses.values()))
         self._statuses.plain = "  ".join(f"{count} {status}" for status, count in sorted(statuses.items()))

@@ -8,10 +8,10 @@ import pytest
 
 from tests.sandbox.checker.verdict import Kind, Verdict
 from tests.sandbox.soak.looking import Look
-from tests.sandbox.soak.outcome import Outcome
+from tests.sandbox.soak.outcome import SoakOutcome
 
 
-def outcome(minutes: float, rss_mb: Callable[[float], float], verdict: Verdict | None = None) -> Outcome:
+def outcome(minutes: float, rss_mb: Callable[[float], float], verdict: Verdict | None = None) -> SoakOutcome:
     """A look each second; `rss_mb` by the second."""
     looks = [
         Look(
@@ -29,7 +29,7 @@ def outcome(minutes: float, rss_mb: Callable[[float], float], verdict: Verdict |
         )
         for second in range(round(minutes * 60))
     ]
-    return Outcome(
+    return SoakOutcome(
         minutes=minutes,
         looks=looks,
         published=round(minutes * 60 * 200),

@@ -14,15 +14,19 @@ from tests.sandbox.terminal import directory_option, ending_in_order, plain_cons
 
 @click.command()
 @click.option(
-    "--kills", type=click.IntRange(min=1), default=10, show_default=True, help="kill -9 of replicas."
+    "--kills",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Number of kill -9 of replicas.",
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Decides changes, faults and strikes.")
 @directory_option
 def chaos(*, kills: int, seed: int, directory: Path) -> None:
-    """Replicas killed, frozen and thawed, and Kafka and the API with them, while changes keep coming.
+    """Kill, freeze and thaw replicas, Kafka and the API while changes are published.
 
-    A Kafka of its own is started, whatever KAFKA says. The last line is JSON. Ends with exit code 1 when a
-    promise of the contract was broken, something stayed stuck or a replica ended without saying why.
+    A separate Kafka is always started, even if KAFKA is set. The last line is JSON. The exit code is 1 if the contract was
+    broken, if something stayed stuck, or if a replica ended without logging why.
     """
     with ending_in_order():
         outcome = run_chaos(kills, seed, directory, plain_console())

@@ -1,4 +1,4 @@
-"""The replicas of a run: what is done to them, and starting again what has ended, as Kubernetes would."""
+"""The replicas of a run: applies strikes to them, and restarts those that have ended, as Kubernetes would."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tests.sandbox.replica import START_TIMEOUT, Replica
 from tests.sandbox.stack import Stack
 
 RESTART_DELAY = 1.0
-"""Seconds after which a process that has ended by itself is started again."""
+"""Seconds after which a process that has ended unexpectedly is restarted."""
 ANSWER_TIMEOUT = 1.0
-"""Seconds that a replica has to say what it holds."""
+"""Seconds within which a replica must report what it holds."""
 
 UNEXPLAINED = "its log does not say why"
 
@@ -28,11 +28,11 @@ _LAST_WORDS = re.compile(
     r'^\{.*"event": "(daemon\.failed|daemon\.died|start\.failed|watchdog\.fired)".*\}$', re.MULTILINE
 )
 _WHY = ("error", "reason", "exception")
-"""Fields of such a line that say why; of an exception its end does."""
+"""Fields of such a line that give the reason. Of an exception, the last line does."""
 
 EXIT_REPLACED = 1
 REPLACED = "FENCED_INSTANCE_ID"
-"""The exit code of a process that finds out that it has been replaced, and what it must say."""
+"""The exit code of a process that detects that it has been replaced, and what it must log."""
 
 
 class _State(Enum):
@@ -40,11 +40,11 @@ class _State(Enum):
     UP = auto()
     FROZEN = auto()
     LEAVING = auto()
-    """Told to end, and still there."""
+    """Its end was requested, and it is still running."""
 
 
 class Member:
-    """One replica and what has been done to it. `exits` gets a line for each end that nobody asked for."""
+    """One replica and the strikes on it. `exits` gets a line for each unexpected end."""
 
     def __init__(self, replica: Replica, exits: list[str]) -> None:
         self.replica = replica
@@ -54,32 +54,32 @@ class Member:
         self._not_before = 0.0
         self._leave_by = 0.0
         self._replaced: list[Child] = []
-        """Processes that have been replaced and have not yet ended, which they must do by themselves."""
+        """Processes that have been replaced and have not ended yet. They must end by themselves."""
 
     @property
     def name(self) -> str:
         return self.replica.name
 
     def join(self) -> None:
-        """Be there from now on: at once, or when a process that is just leaving has ended."""
+        """Run from now on: at once, or when a process that is just ending has ended."""
         self._wanted = True
         self.look()
 
     def kill(self) -> None:
-        """End it as kill -9 does, and keep it away until `join`."""
+        """End it as kill -9 does. It is not restarted until `join`."""
         self._wanted = False
         if self._state is not _State.ABSENT:
             self.replica.process.kill()
             self._state = _State.ABSENT
 
     def end(self) -> None:
-        """Leave nothing running."""
+        """Kill all its processes."""
         self.kill()
         for process in self._replaced:
             process.kill()
 
     def leave(self) -> None:
-        """Ask it to end, and keep it away until `join`."""
+        """Request its end. It is not restarted until `join`."""
         self._wanted = False
         if self._state is _State.UP:
             self.replica.process.terminate()
@@ -97,8 +97,8 @@ class Member:
             self._state = _State.UP
 
     def replace(self) -> Callable[[], None]:
-        """Freeze the process and start another one under the same name in the group, as when its node is
-        given up; what this returns thaws the old one."""
+        """Freeze the process and start another one under the same name in the group, as when its node is given up. The
+        returned function thaws the old process."""
         if self._state is not _State.UP or not self.replica.running:
             return lambda: None
         self.replica.process.freeze()
@@ -107,7 +107,7 @@ class Member:
         return old.thaw
 
     def look(self) -> None:
-        """Notice an end, and start what should be there. To be called often."""
+        """Detect an end, and start the process if it should run. To be called often."""
         now = time.monotonic()
         for process in [one for one in self._replaced if not one.running]:
             self._replaced.remove(process)
@@ -133,8 +133,8 @@ class Member:
             self._state = _State.UP
 
     def running_partitions(self) -> set[int] | None:
-        """Which partitions it says it runs; None when it does not say, or is not as it was told to be, or
-        holds one that does not run, or a process that was replaced still is there."""
+        """The partitions that it reports as running. None if it does not answer, if it is not in the requested state, if it
+        holds a partition that does not run, or if a replaced process still runs."""
         if self._replaced:
             return None
         if self._state is not _State.UP:
@@ -146,7 +146,7 @@ class Member:
 
     def describe(self) -> str:
         if self._replaced:
-            return f"{self.name}: replaced, and still there ({self._replaced[0].log.name})"
+            return f"{self.name}: replaced, and still running ({self._replaced[0].log.name})"
         if self._state is _State.UP:
             return f"{self.name}: {self.replica.partitions(ANSWER_TIMEOUT)}"
         return f"{self.name}: {self._state.name.lower()}"
@@ -156,7 +156,7 @@ class Member:
 
 
 def _last_words(process: Child) -> str | None:
-    """Why it has ended, as it says itself."""
+    """Why the process ended, according to its log."""
     why = None
     for match in _LAST_WORDS.finditer(process.output()):
         line = msgspec.json.decode(match[0])
@@ -166,16 +166,16 @@ def _last_words(process: Child) -> str | None:
 
 
 class Fleet:
-    """A context manager: at its end nothing of it runs."""
+    """A context manager: on exit, all its processes are ended."""
 
     def __init__(self, stack: Stack) -> None:
         self.exits: list[str] = []
-        """Ends that nobody asked for, and what the process has said of them."""
+        """Unexpected ends, and the reasons that the processes logged."""
         replicas = [stack.daemon, *(stack.add_replica() for _ in range(REPLICAS))]
         self._members = [Member(replica, self.exits) for replica in replicas]
 
     def __getitem__(self, number: int) -> Member:
-        """By the numbers of the schedule."""
+        """The member with this number in the schedule."""
         return self._members[number]
 
     def __iter__(self) -> Iterator[Member]:
@@ -186,7 +186,7 @@ class Fleet:
             member.look()
 
     def whole(self) -> bool:
-        """Whether every replica is as it was told to be, and each partition runs in exactly one."""
+        """Whether every replica is in the requested state, and each partition runs in exactly one."""
         held: list[int] = []
         for member in self._members:
             partitions = member.running_partitions()
@@ -199,7 +199,7 @@ class Fleet:
         return [member.describe() for member in self._members]
 
     def drain(self) -> None:
-        """End all of them as an operator does; one that does not end in order is noted in `exits`."""
+        """End all of them as an operator does. One that does not end gracefully is noted in `exits`."""
         for member in self._members:
             member.leave()
         while any(member.replica.running for member in self._members):

@@ -1,4 +1,4 @@
-"""What a run of chaos came to."""
+"""The outcome of a chaos run."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tests.sandbox.checker.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class ChaosOutcome:
     strikes: Mapping[Kind, int]
     verdict: Verdict
     takeovers: Sequence[float]
-    """Seconds that the partitions of a killed replica did not run."""
+    """Seconds for which the partitions of a killed replica did not run."""
     restarts: Sequence[float]
     """Seconds from the start of a killed replica's process until it ran its partitions again."""
     exits: Sequence[str] = field(default=())
-    """Replicas that have ended by themselves, and why."""
+    """Replicas that ended unexpectedly, and why."""
     stuck: str | None = None
-    """What did not get well again though everything had been healed."""
+    """What did not recover although everything had been healed."""
     seconds: float
     """From the first change to the last result."""
 

@@ -1,4 +1,4 @@
-"""A run: storms and measurements while changes keep coming, then the checker."""
+"""Runs storms and measurements while changes are published, then the checker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from daemon.log.plain import read_topic
 from tests.sandbox import profile
 from tests.sandbox.chaos import takeover
 from tests.sandbox.chaos.fleet import Fleet
-from tests.sandbox.chaos.outcome import Outcome
+from tests.sandbox.chaos.outcome import ChaosOutcome
 from tests.sandbox.chaos.schedule import REPLICAS, Kind, Round, Strike, rounds
 from tests.sandbox.chaos.strikes import Strikes
 from tests.sandbox.checker.command import print_verdict
@@ -27,26 +27,26 @@ from tests.sandbox.results_view import ResultsView
 from tests.sandbox.stack import Stack
 
 RATE = 100.0
-"""Changes a second."""
+"""Changes per second."""
 CHANGES_MAX = 10_000_000
-"""More than any run comes to: the publishing is stopped when the storms are over."""
+"""More than any run needs: publishing is stopped when the storms are over."""
 CALM_SECONDS = 2.0
-"""For so long each partition must have run in exactly one replica: a zombie has noticed by then."""
+"""Seconds for which each partition must have run in exactly one replica. Within this time a zombie detects its state."""
 CALM_PATIENCE = 180.0
-"""Seconds after a storm, from then on all that does not work is stuck. A broker's start, a session time-out,
-the client's longest time-outs and a restore, one after the other, take a quarter of it."""
+"""Seconds after a storm after which anything that does not work counts as stuck. The start of a broker, a session timeout,
+the longest client timeouts and a restore take a quarter of it if they happen one after the other."""
 RESULTS_PATIENCE = 180.0
-"""Seconds for the last results."""
+"""Seconds to wait for the last results."""
 _TICK = 0.05
 
 SESSION_TIMEOUT = parse_duration(profile.TIMES["kafka.session_timeout"])
 
 
-def run_chaos(kills: int, seed: int, directory: Path, console: Console) -> Outcome:
-    """Run it, and print what happens and what the checker says.
+def run_chaos(kills: int, seed: int, directory: Path, console: Console) -> ChaosOutcome:
+    """Run it, and print the progress and the checker's verdict.
 
     Raises:
-        SandboxError, LogError: a part did not work; everything has been ended.
+        SandboxError, LogError: a part failed; everything has been ended.
     """
     with (
         Stack(directory, faults="demo", seed=seed, say=console.print, own_kafka=True) as stack,
@@ -80,7 +80,7 @@ class _Run:
         self._await_calm()
 
     def play(self, planned: list[Round]) -> None:
-        """All rounds; ends early when something is stuck."""
+        """Run all rounds. Ends early if something is stuck."""
         at = self._stack.addresses
         plan = Plan(seed=self._seed, changes=CHANGES_MAX, first_time_ms=time.time_ns() // 1_000_000)
         self._began = time.monotonic()
@@ -144,7 +144,7 @@ class _Run:
     # --- between rounds ---------------------------------------------------------------------------
 
     def _await_calm(self) -> None:
-        """All has been healed: wait until all works, or note what is stuck."""
+        """After everything was healed, wait until everything works, or note what is stuck."""
         self._stack.broker.await_answer()
         deadline = time.monotonic() + CALM_PATIENCE
         calm_since: float | None = None
@@ -165,7 +165,7 @@ class _Run:
     def _look(self) -> None:
         self._fleet.look()
         for line in self._fleet.exits[self._exits_told :]:
-            self._tell(f"by itself: {line}")
+            self._tell(f"unexpected end: {line}")
         self._exits_told = len(self._fleet.exits)
 
     def _tell(self, line: str) -> None:
@@ -174,8 +174,7 @@ class _Run:
     # --- the end ----------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Wait for the last result, and end the replicas: all that they will ever publish must lie in the
-        topics before it is judged."""
+        """Wait for the last result, then end the replicas. They must have published everything before the run is judged."""
         at = self._stack.addresses
         changes = sum(1 for _ in read_topic(at.connection, at.topics.changes))
         deadline = time.monotonic() + RESULTS_PATIENCE
@@ -191,13 +190,13 @@ class _Run:
         self._fleet.drain()
         self._look()
 
-    def judge(self) -> Outcome:
+    def judge(self) -> ChaosOutcome:
         at = self._stack.addresses
         verdict = check_run(
             at.connection, at.topics.changes, at.topics.results, at.simulator.url, profile.check_limits()
         )
         print_verdict(self._console, verdict)
-        return Outcome(
+        return ChaosOutcome(
             strikes=self._strikes.done,
             verdict=verdict,
             takeovers=self._takeovers,

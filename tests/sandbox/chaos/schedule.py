@@ -1,4 +1,4 @@
-"""Which strikes come when: a pure function of the number of kills and a seed."""
+"""The times of all strikes: a pure function of the number of kills and a seed."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 REPLICAS = 3
-"""That always are; one more comes and goes."""
+"""Number of permanent replicas. One more is added and removed."""
 BROKER, API, EXTRA = -1, -2, REPLICAS
-"""Targets that are none of these replicas: the broker, the API, and the replica that comes and goes."""
+"""Targets other than these replicas: the broker, the API, and the additional replica."""
 
 STORM_SECONDS = 12.0
-"""In which the strikes of a storm begin; some last longer."""
+"""Seconds within which the strikes of a storm begin. Some last longer."""
 STORM_KILLS_MAX = 5
 STORM_OTHERS = 5
-"""Strikes beside the kills in a storm: half of their kinds, so that two storms have them all."""
+"""Number of strikes besides the kills in a storm: half of their kinds, so that two storms include all of them."""
 MEASURE_EVERY = 20
-"""Of so many kills one is a take-over that is measured, and one a restart that is measured."""
+"""Of this many kills, one is a measured takeover and one is a measured restart."""
 SETTLE_SECONDS = 0.2
-"""Between the end of a strike and the next one on the same target; a replica may still be starting."""
+"""Seconds between the end of a strike and the next one on the same target. A replica may still be starting then."""
 
 
 class Kind(StrEnum):
     KILL = "kill -9"
     TERM = "SIGTERM"
-    ZOMBIE = "SIGSTOP for longer than the session time-out"
+    ZOMBIE = "SIGSTOP for longer than the session timeout"
     REPLACE = "SIGSTOP, and replaced under the same name"
     FREEZE = "SIGSTOP"
     ADD = "one more replica"
@@ -40,7 +40,7 @@ class Kind(StrEnum):
 
 
 class Strike(NamedTuple):
-    """Something goes wrong `at` seconds after its round began, and is healed `seconds` later."""
+    """A fault that begins `at` seconds after the start of its round and is healed `seconds` later."""
 
     at: float
     kind: Kind
@@ -52,7 +52,7 @@ class Strike(NamedTuple):
 class Round(NamedTuple):
     strikes: Sequence[Strike]
     measured: bool
-    """A single kill -9 of which is measured how long its partitions did not run."""
+    """The round is a single kill -9, and the time is measured for which its partitions did not run."""
 
 
 OTHERS = tuple(kind for kind in Kind if kind is not Kind.KILL)
@@ -69,10 +69,10 @@ _FIXED_TARGETS: Mapping[Kind, int] = MappingProxyType(
 
 
 def rounds(kills: int, seed: int, session_timeout: float) -> list[Round]:
-    """Rounds with so many kill -9 of replicas in all, and everything else between them.
+    """Rounds with `kills` kill -9 of replicas in total, and all other strikes between them.
 
-    Equal arguments give equal rounds. `session_timeout` in seconds is the one that replicas run with: how
-    long a zombie sleeps depends on it.
+    Equal arguments give equal rounds. `session_timeout`, in seconds, is that of the replicas: the duration of a zombie's
+    sleep depends on it.
     """
     rng = Random(seed)
     measured = _measured(kills, session_timeout)
@@ -81,14 +81,14 @@ def rounds(kills: int, seed: int, session_timeout: float) -> list[Round]:
         _storm(rng, share, others, session_timeout)
         for share, others in zip(_shares(storm_kills), _others(rng), strict=False)
     ]
-    # Measurements are spread evenly: they are to see young journals and old ones.
+    # Measurements are spread evenly, so that they cover young and old journals.
     merged = [(index / len(storms), storm) for index, storm in enumerate(storms)] if storms else []
     merged += [((index + 0.5) / len(measured), one) for index, one in enumerate(measured)]
     return [one for _, one in sorted(merged, key=lambda pair: pair[0])]
 
 
 def _measured(kills: int, session_timeout: float) -> list[Round]:
-    """In turns: one that stays away, so that the others take over, and one that is back at once."""
+    """Alternately a kill after which the replica stays away, so that the others take over, and one with a restart at once."""
     count = kills if kills < 2 else 2 * max(1, kills // MEASURE_EVERY)
     away = 2 * session_timeout
     return [
@@ -98,13 +98,13 @@ def _measured(kills: int, session_timeout: float) -> list[Round]:
 
 
 def _shares(kills: int) -> list[int]:
-    """As many storms as it takes, with about as many kills each."""
+    """The number of kills per storm: as few storms as possible, with about the same number each."""
     storms = math.ceil(kills / STORM_KILLS_MAX)
     return [(kills + index) // storms for index in range(storms)]
 
 
 def _others(rng: Random) -> Iterator[list[Kind]]:
-    """The kinds of strikes beside the kills for each storm, from a bag that is filled again when it is empty."""
+    """The kinds of strikes besides the kills for each storm, drawn from a bag that is refilled when it runs out."""
     bag: list[Kind] = []
     while True:
         if len(bag) < STORM_OTHERS:
@@ -114,7 +114,7 @@ def _others(rng: Random) -> Iterator[list[Kind]]:
 
 
 def _storm(rng: Random, kills: int, others: Sequence[Kind], session_timeout: float) -> Round:
-    """Each target bears one strike at a time; different ones overlap as chance has it."""
+    """A storm. Each target has one strike at a time; strikes on different targets overlap at random."""
     kinds = [Kind.KILL] * kills + list(others)
     wishes = sorted((rng.uniform(0.0, STORM_SECONDS), kind) for kind in kinds)
     free_at: dict[int, float] = {}
@@ -139,7 +139,7 @@ def _seconds(rng: Random, kind: Kind, session_timeout: float) -> float:
             return session_timeout + rng.uniform(0.5, 4.0)
         case Kind.TERM:
             return rng.uniform(0.0, 3.0)
-        case Kind.REPLACE:  # and thawed before the session time-out, or after it
+        case Kind.REPLACE:  # and thawed before the session timeout, or after it
             return session_timeout + (
                 rng.uniform(-3.0, -0.5) if rng.random() < 0.5 else rng.uniform(0.5, 4.0)
             )

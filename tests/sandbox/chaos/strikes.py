@@ -1,4 +1,4 @@
-"""What a strike does when it begins, and what heals it."""
+"""What a strike does when it begins, and how it is healed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOST_ANSWERS: Final = FaultPlan(
 
 
 class Strikes:
-    """`done` counts them by kind, once they have begun."""
+    """`done` counts the strikes that have begun, by kind."""
 
     def __init__(self, stack: Stack, fleet: Fleet) -> None:
         self._stack = stack
@@ -29,7 +29,7 @@ class Strikes:
         self.done: Counter[Kind] = Counter()
 
     def begin(self, strike: Strike) -> Heal:
-        """Let it go wrong, and return what puts it right again."""
+        """Begin the strike, and return the function that heals it."""
         self.done[strike.kind] += 1
         stack = self._stack
         match strike.kind:

@@ -1,4 +1,4 @@
-"""How long partitions run nowhere after kill -9, when nothing else is wrong."""
+"""Measures how long partitions do not run after kill -9 without any other fault."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tests.sandbox.chaos.fleet import Fleet, Member
 from tests.sandbox.process import SandboxError
 
 PATIENCE = 60.0
-"""Seconds after which something hangs."""
+"""Seconds after which a takeover or restart counts as stuck."""
 
 
 def take_over(fleet: Fleet, victim: Member, look: Callable[[], None]) -> float:
-    """Kill a replica that then stays away; the seconds until others have said of each of its partitions
-    that they run it. `look` is called again and again. To be called while all is calm.
+    """Kill a replica that then stays away. Returns the seconds until other replicas report that they run all its
+    partitions. `look` is called repeatedly. To be called in a calm phase.
 
     Raises:
         SandboxError: it takes longer than `PATIENCE`.
@@ -35,7 +35,7 @@ def take_over(fleet: Fleet, victim: Member, look: Callable[[], None]) -> float:
 
 
 def restart(victim: Member, look: Callable[[], None]) -> float:
-    """Kill a replica and start it again; the seconds from its start until it runs all that it ran before.
+    """Kill a replica and start it again. Returns the seconds from its start until it runs all its earlier partitions.
 
     Raises:
         SandboxError: it takes longer than `PATIENCE`.
@@ -57,5 +57,5 @@ def _wait(condition: Callable[[], bool], look: Callable[[], None], what: str) ->
     while not condition():
         look()
         if time.monotonic() > deadline:
-            raise SandboxError(f"Waited {PATIENCE:g} s in vain for {what}.")
+            raise SandboxError(f"Waited {PATIENCE:g} s without success for {what}.")
         time.sleep(0.02)

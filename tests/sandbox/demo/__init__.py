@@ -1,6 +1,6 @@
-"""`make demo`: changes through the daemon and a misbehaving API, with an abrupt end in the middle.
+"""`make demo`: sends changes through the daemon and a misbehaving API, and ends the daemon abruptly in the middle.
 
-command      `python -m tests.sandbox demo`: which of the two
+command      `python -m tests.sandbox demo`: selects one of the two variants
 on_kafka     Kafka, simulator and daemon as processes; the daemon is killed
-in_process   all of it in one process, on the log in memory, where no Kafka can be started
+in_process   everything in one process on an in-memory log, if no Kafka can be started
 """

@@ -1,4 +1,4 @@
-"""`python -m tests.sandbox demo`: on a real Kafka where one can be started, else in this one process."""
+"""`python -m tests.sandbox demo`: on a real Kafka if one can be started, otherwise in one process."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _DEMO = Demo()
     type=click.FloatRange(min=0, min_open=True),
     default=_DEMO.rate,
     show_default=True,
-    help="Changes published a second.",
+    help="Changes published per second.",
 )
 @seed_option
 @directory_option
 def demo(*, changes: int, integrations: int, rate: float, seed: int, directory: Path) -> None:
     """Send changes through Kafka, the daemon and a misbehaving API, with kill -9 in the middle.
 
-    Without Java or Maven everything runs in one process on a log in memory. Ends with exit code 1 when a
-    promise of the contract was broken.
+    Without Java or Maven, everything runs in one process on an in-memory log. The exit code is 1 if the contract was
+    broken.
     """
     plan = Demo(changes=changes, integrations=integrations, rate=rate, seed=seed)
     console = plain_console()
@@ -44,15 +44,15 @@ def demo(*, changes: int, integrations: int, rate: float, seed: int, directory: 
         else:
             console.print(
                 f"[bold yellow]Not on a real Kafka:[/] {missing}\n"
-                "So daemon, simulated API and generator run in this one process, on a log in memory. "
-                "Nothing in it survives the process; it is never used in production."
+                "So the daemon, the simulated API and the generator run in one process, on an in-memory log. "
+                "Its contents are lost when the process ends; it is never used in production."
             )
             content = run_demo_in_process(plan, directory, console)
     sys.exit(0 if content else 1)
 
 
 def _missing_for_kafka() -> str | None:
-    """What has to be installed before a broker can be started here; None when one can be had."""
+    """What has to be installed before a broker can be started. None if nothing is missing."""
     if external_kafka() is not None:
         return None
     try:

@@ -1,8 +1,8 @@
-"""The demo without Kafka: the real core, runtime and API client, the simulator behind HTTP and the
-generator, in one process on the embedded log.
+"""The demo without Kafka: the real core, runtime and API client, the simulator behind HTTP and the generator, in one process
+on the embedded log.
 
-There is no kill -9 for a part of a process. In its place the daemon's part is abandoned in the middle:
-its tasks are cancelled without a drain, its memory is gone, and a new one begins from the journal.
+A part of a process cannot be ended by kill -9. Instead, the daemon is abandoned in the middle: its tasks are cancelled
+without a drain, its memory is discarded, and a new one starts from the journal.
 """
 
 from __future__ import annotations
@@ -44,9 +44,7 @@ LOOK_EVERY = 0.2
 
 
 def run_demo_in_process(demo: Demo, directory: Path, console: Console) -> bool:
-    """Run it, print what it came to and write `report.json` into `directory`; whether the checker is
-    content.
-    """
+    """Run it, print the results and write `report.json` into `directory`. Returns whether the contract was kept."""
     directory.mkdir(parents=True, exist_ok=True)
     report = directory / "report.json"
     report.unlink(missing_ok=True)
@@ -70,7 +68,7 @@ async def _watched(demo: Demo, simulator: Simulator, key_file: Path, console: Co
         settings = load_settings(
             profile.environment(
                 {},
-                bootstrap="127.0.0.1:1",  # nobody is asked: the log is in this process
+                bootstrap="127.0.0.1:1",  # not used: the log is in this process
                 topics=Topics(),
                 group="course-sync-daemon",
                 base_url=f"{url}/v1",
@@ -106,7 +104,7 @@ class _Run:
     # --- running ----------------------------------------------------------------------------------
 
     async def watch(self) -> None:
-        """Publish and watch the results come in; abandon the daemon on the way."""
+        """Publish, follow the results, and abandon the daemon in the middle."""
         demo, began = self._demo, time.monotonic()
         self._start()
         publishing = asyncio.create_task(self._publish())

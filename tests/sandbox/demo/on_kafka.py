@@ -1,4 +1,4 @@
-"""`make demo`: changes through a real Kafka, the daemon and a misbehaving API, with kill -9 in the middle."""
+"""`make demo`: sends changes through a real Kafka, the daemon and a misbehaving API, with kill -9 in the middle."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from tests.sandbox.stack import Stack
 from tests.sandbox.watching import Watching
 
 _LOOK_EVERY = 0.2
-"""Seconds that the demo waits for results before it looks at everything else."""
+"""Seconds for which the demo waits for results before it checks everything else."""
 
 
 def run_demo(demo: Demo, directory: Path, console: Console) -> bool:
-    """Run it, print what it came to and write `report.json` into `directory`.
+    """Run it, print the results and write `report.json` into `directory`.
 
-    Returns whether the checker is content.
+    Returns whether the contract was kept.
 
     Raises:
-        SandboxError, LogError: a part did not work; everything has been ended.
+        SandboxError, LogError: a part failed; everything has been ended.
     """
     report = directory / "report.json"
     report.unlink(missing_ok=True)
@@ -41,7 +41,7 @@ def run_demo(demo: Demo, directory: Path, console: Console) -> bool:
         stack.await_ready()
         run = _Run(demo, stack, console)
         run.watch()
-        # All that it will ever publish must lie in the topics before it is judged.
+        # The daemon must have published everything before the run is judged.
         stack.drain_daemon()
         return run.judge(report)
 
@@ -64,8 +64,8 @@ class _Run:
         )
 
     def watch(self) -> None:
-        """Publish, and watch the results come in; kill the daemon on the way. Ends when every change has
-        its result, or at the deadline."""
+        """Publish, follow the results, and kill the daemon in the middle. Ends when every change has its result, or at the
+        deadline."""
         at, demo = self._stack.addresses, self._demo
         began = time.monotonic()
         with (
@@ -92,7 +92,7 @@ class _Run:
         self._console.print("[yellow]coursesyncd was ended by kill -9, and is started again.")
 
     def judge(self, report: Path) -> bool:
-        """Ask the checker, print everything and write the report. Returns whether the checker is content."""
+        """Run the checker, print everything and write the report. Returns whether the contract was kept."""
         at = self._stack.addresses
         with ResultsView(at.connection, at.topics.results) as view:
             while view.poll(_LOOK_EVERY):

@@ -1,4 +1,4 @@
-"""Course changes by dice: `generate_records` makes them, `publish_records` sends them at a rate."""
+"""Random course changes: `generate_records` creates them, `publish_records` sends them at a given rate."""
 
 from tests.sandbox.generator.command import generate
 from tests.sandbox.generator.invalid import InvalidKind

@@ -21,7 +21,11 @@ _SHARE = click.FloatRange(0, 1)
 @click.option("--bootstrap-servers", required=True, metavar="HOST:PORT", help="The Kafka cluster.")
 @click.option("--topic", default="course-changes", show_default=True, help="The input topic.")
 @click.option("--changes", type=click.IntRange(min=0), default=_DEFAULTS.changes, show_default=True)
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Changes a second; without, at once.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    help="Changes per second. Default: as fast as possible.",
+)
 @click.option("--integrations", type=int, default=_DEFAULTS.integrations, show_default=True)
 @click.option(
     "--courses",
@@ -35,28 +39,28 @@ _SHARE = click.FloatRange(0, 1)
     type=int,
     default=_DEFAULTS.quiet_integrations,
     show_default=True,
-    help="How many of them have one course that flips between two contents.",
+    help="Number of integrations with a single course that alternates between two contents.",
 )
 @click.option(
     "--repeats",
     type=_SHARE,
     default=_DEFAULTS.repeat_share,
     show_default=True,
-    help="Share that changes a course which was changed just before.",
+    help="Share of changes to a course that was changed just before.",
 )
 @click.option(
     "--returns",
     type=_SHARE,
     default=_DEFAULTS.return_share,
     show_default=True,
-    help="Share that goes back to earlier content (A, B, A).",
+    help="Share of changes that return to earlier content (A, B, A).",
 )
 @click.option(
     "--invalid",
     type=_SHARE,
     default=_DEFAULTS.invalid_share,
     show_default=True,
-    help="Share of records that are no change and must be rejected.",
+    help="Share of records that are not valid changes and must be rejected.",
 )
 @click.option("--seed", type=int, default=_DEFAULTS.seed, show_default=True, help="Same seed, same records.")
 def generate(
@@ -73,7 +77,7 @@ def generate(
     invalid: float,
     seed: int,
 ) -> None:
-    """Fill the input topic with course changes, some of them bad."""
+    """Fill the input topic with course changes, some of them invalid."""
     try:
         plan = Plan(
             seed=seed,
@@ -101,6 +105,6 @@ def generate(
         sent = publish_records(counted(), connection, topic, rate=rate)
     except LogError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{sent} records sent to {topic}, {kinds.total()} of them bad on purpose.")
+    click.echo(f"{sent} records sent to {topic}, {kinds.total()} of them invalid on purpose.")
     for kind, count in kinds.most_common():
         click.echo(f"  {count:>6}  {kind}")

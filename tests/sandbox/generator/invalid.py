@@ -1,7 +1,7 @@
-"""Records that are no change: one function for each way in which a publisher gets it wrong.
+"""Records that are not valid changes: one function for each kind of publisher error.
 
-Every one of them is wrong beyond doubt by the public description of the input topic, so that each
-must end as exactly one `REJECTED` result.
+Each of them clearly violates the public description of the input topic, so each must end with exactly one `REJECTED`
+result.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 OVERSIZED_BYTES = 5_000_000
-"""Ten times a batch's limit. It compresses to a few KiB, so a topic with the usual 1 MiB limit for
-(compressed) batches takes it."""
+"""Ten times the limit of a batch. It compresses to a few KiB, so a topic with the usual 1 MiB limit for (compressed) batches
+accepts it."""
 
 NESTING_DEPTH = 100_000
 """Deeper than any JSON parser's recursion limit."""
@@ -61,7 +61,7 @@ class Spoiled(NamedTuple):
 
 
 def spoil(kind: InvalidKind, change: dict[str, Any]) -> Spoiled:
-    """The record that is left of a good change (plain form) when this went wrong."""
+    """A valid change (plain form) with this error applied."""
     key = change["integration_id"].encode()
     if kind in _BYTES:
         value, headers = _BYTES[kind](change)
@@ -99,7 +99,7 @@ _Raw = tuple[bytes | None, tuple[tuple[str, bytes], ...]]
 _BYTES: dict[InvalidKind, Callable[[dict[str, Any]], _Raw]] = {
     InvalidKind.TRUNCATED_JSON: lambda c: (msgspec.json.encode(c)[:-20], ()),
     InvalidKind.NOT_JSON: lambda c: (f"<course id='{c['origin_id']}'/>".encode(), ()),
-    # Confluent's wire format: a zero byte and the schema's number, four bytes, before the payload.
+    # Confluent's wire format: a zero byte and the schema id (four bytes) before the payload.
     InvalidKind.CONFLUENT_FRAMED: lambda c: (b"\x00\x00\x00\x00\x2a" + msgspec.json.encode(c), ()),
     InvalidKind.INVALID_UTF8: lambda c: (
         msgspec.json.encode(_course(c, title="Fran?ais")).replace(b"Fran?ais", b"Fran\xe7ais"),  # Latin-1

@@ -1,4 +1,4 @@
-"""Generated records into a topic, at a steady rate."""
+"""Publishes generated records to a topic, at a constant rate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from daemon.log.plain import Publisher
 from tests.sandbox.generator.records import GeneratedRecord
 
 _STEP_SECONDS_MIN = 0.005
-"""Sleeps shorter than this cost more than they even out; what is due meanwhile goes out together."""
+"""Shorter sleeps cost more than they smooth. Records that are due within this time are sent together."""
 
 
 def publish_records(
@@ -24,13 +24,13 @@ def publish_records(
 ) -> int:
     """Send all records and return how many the cluster has confirmed.
 
-    `rate` is records a second, None as fast as it goes. A pause of this process is made up for
-    afterwards: record n is due n / rate seconds after the first; the first `head_start` records are due
-    at once, and the others so much earlier. `on_sent` is told now and then how many were handed over so
-    far; it may raise to stop.
+    `rate` is records per second; None means as fast as possible. After a pause of this process, the missed records are sent
+    at once: record n is due n / rate seconds after the first. The first `head_start` records are due at once, and all others
+    correspondingly earlier. `on_sent` is called periodically with the number of records handed over so far. It may raise to
+    stop.
 
     Raises:
-        LogError: the cluster does not answer or does not take a record.
+        LogError: the cluster does not answer or does not accept a record.
     """
     with Publisher(connection, topic) as publisher:
         began = time.monotonic()

@@ -1,18 +1,18 @@
 """Input records from a seed: the same plan gives the same bytes, on every machine.
 
-How it works. Every integration has a catalogue of courses; the generator remembers what each course
-looked like last and, for a change, decides by dice
+How it works. Every integration has a catalogue of courses. The generator stores the last contents of each course. For each
+record it decides at random
 
-* whether to send something that is no change at all (`invalid_share`, see `invalid.py`),
-* whether a course goes back to content that it had before, A → B → A (`return_share`),
-* whether to touch one of the courses that were touched last, so that changes of one course collide
-  (`repeat_share`), or else the next course of the catalogue,
+* whether to send an invalid record (`invalid_share`, see `invalid.py`),
+* whether a course returns to content that it had before, A → B → A (`return_share`),
+* whether to change one of the courses that were changed last, so that changes of one course collide
+  (`repeat_share`), or otherwise the next course of the catalogue,
 
-and wraps it in one of the three forms that the input topic accepts. Nothing here reads a clock.
+and encodes it in one of the three forms that the input topic accepts. Nothing here reads a clock.
 
-Going back hurts the daemon only when a whole request repeats byte for byte, and a request with many
-items hardly ever does. So the first `quiet_integrations` of them have a single course each, which
-flips between two contents: their batches are single items, and repeat.
+A return to earlier content is a problem for the daemon only if a complete request repeats byte for byte, and a request with
+many items hardly ever does. So the first `quiet_integrations` integrations have a single course each, which alternates
+between two contents: their batches are single items, and repeat.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ import msgspec
 from tests.sandbox.generator.invalid import InvalidKind, spoil
 
 RECENT_COURSES = 12
-"""How many courses count as just touched: small enough that repeats meet in one batch window."""
+"""Number of courses that count as changed recently. It is small enough that repeats fall into one batch window."""
 
 HISTORY_PER_COURSE = 4
-"""Earlier contents kept for going back."""
+"""Number of earlier contents that are kept for a return."""
 
 
 class GeneratedRecord(NamedTuple):
-    """One record for the input topic. `invalid` says what is wrong with it, None for a good one."""
+    """One record for the input topic. `invalid` is its error, or None for a valid record."""
 
     key: bytes | None
     value: bytes | None
@@ -47,22 +47,22 @@ class GeneratedRecord(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to generate. Shares are 0 to 1; those of `invalid`, `return` and `repeat` are tried in
-    this order, each on what the one before has left."""
+    """What to generate. Shares are 0 to 1. `invalid`, `return` and `repeat` are tried in this order, each on the records that
+    the previous one did not select."""
 
     seed: int = 1
     changes: int = 1000
-    """Records in all, bad ones included."""
+    """Total number of records, including invalid ones."""
     integrations: int = 20
     courses_per_integration: int = 50
     quiet_integrations: int = 2
-    """How many of the integrations have one course that flips between two contents."""
+    """Number of integrations with a single course that alternates between two contents."""
     repeat_share: float = 0.3
     return_share: float = 0.05
     invalid_share: float = 0.01
     first_time_ms: int = 1_767_225_600_000
-    """`time` of the first record, milliseconds since the epoch; each later one is 1 ms younger. It
-    only informs."""
+    """`time` of the first record in milliseconds since the epoch. Each following record is 1 ms later. The field is
+    informational."""
 
     def __post_init__(self) -> None:
         for name in ("repeat_share", "return_share", "invalid_share"):
@@ -89,7 +89,7 @@ class _Course:
 
 
 def generate_records(plan: Plan) -> Iterator[GeneratedRecord]:
-    """`plan.changes` records, lazily; equal plans yield equal records."""
+    """Yield `plan.changes` records lazily. Equal plans yield equal records."""
     rng = Random(plan.seed)
     quiet, ordinary = _catalogue(rng, plan)
     recent: deque[_Course] = deque(maxlen=RECENT_COURSES)
@@ -103,7 +103,7 @@ def generate_records(plan: Plan) -> Iterator[GeneratedRecord]:
         if rng.random() < plan.invalid_share:
             victim = rng.choice(ordinary)
             change = _change(change_id, time, victim, _new_content(rng, victim))
-            kind = kinds[bad % len(kinds)]  # in turns, so that even few bad records are of many kinds
+            kind = kinds[bad % len(kinds)]  # in turn, so that even a few invalid records cover many kinds
             bad += 1
             yield GeneratedRecord(*spoil(kind, change), invalid=kind)
             continue
@@ -127,8 +127,8 @@ def generate_records(plan: Plan) -> Iterator[GeneratedRecord]:
 def _going_back(
     rng: Random, quiet: list[_Course], recent: deque[_Course]
 ) -> tuple[_Course | None, dict[str, Any] | None]:
-    """A course and the content before its last one; content None asks for a new one (there is no
-    earlier one yet), course None when no course has any past."""
+    """A course and the content before its last one. Content None requests a new content, because there is no earlier one
+    yet. Course None means that no course has earlier content."""
     with_past = [course for course in recent if len(course.history) > 1]
     if quiet and (not with_past or rng.random() < 0.5):
         course = rng.choice(quiet)
@@ -183,8 +183,8 @@ def _catalogue(rng: Random, plan: Plan) -> tuple[list[_Course], list[_Course]]:
 
 
 def _new_content(rng: Random, course: _Course) -> dict[str, Any]:
-    """Content that this course never had: the revision stands in the title. Optional fields are there,
-    null or absent, as publishers send them."""
+    """Content that this course never had before: the title contains the revision. Optional fields are present, null or
+    absent, as publishers send them."""
     course.revision += 1
     content: dict[str, Any] = {
         "type": "EXTERNAL",
@@ -220,7 +220,7 @@ def _change(change_id: str, time: str, course: _Course, content: dict[str, Any])
 
 
 def _wrap(rng: Random, change: dict[str, Any]) -> GeneratedRecord:
-    """Six of ten plain, the others CloudEvents; some with fields that nobody asked for."""
+    """Six of ten are plain, the others are CloudEvents. Some have unknown fields."""
     dice = rng.random()
     if rng.random() < 0.1:
         change = {**change, "trace": {"publisher": "catalogue-service", "attempt": 1}}

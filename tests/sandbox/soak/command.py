@@ -19,18 +19,17 @@ from tests.sandbox.terminal import directory_option, ending_in_order, plain_cons
     type=click.FloatRange(min=0.1),
     default=10.0,
     show_default=True,
-    help=f"Of overload. Below {JUDGED_FROM_MINUTES:g} it is not judged whether memory grows.",
+    help=f"Minutes of overload. Below {JUDGED_FROM_MINUTES:g}, memory growth is not judged.",
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Decides changes and faults.")
 @directory_option
 def soak(*, minutes: float, seed: int, directory: Path) -> None:
-    """More changes than the API takes, for minutes: the daemon's memory, and what becomes of the changes.
+    """Publish more changes than the API accepts, for minutes, and measure the daemon's memory.
 
-    The last line is JSON. In it `rss_mb`, `threads` and `descriptors` are told at a tenth, half and the
-    end of the overload: their keys are minutes, their values medians of the time just before. What was
-    read ahead when a partition was paused makes `waiting_max` a little more than `backlog_limit`. Ends
-    with exit code 1 when a promise of the contract was broken, or memory at the end is more than 10 %
-    above that at the first of the marks.
+    The last line is JSON. In it, `rss_mb`, `threads` and `descriptors` are reported at a tenth, half and the end of the
+    overload: their keys are minutes, their values are medians of the time just before. `waiting_max` can be slightly more
+    than `backlog_limit`, because records are read ahead before a partition pauses. The exit code is 1 if the contract was
+    broken, or if memory at the end is more than 10 % above that at the first mark.
     """
     with ending_in_order():
         outcome = run_soak(minutes, seed, directory, plain_console())

@@ -1,4 +1,4 @@
-"""One look at the running daemon: what it says of itself, and what Linux says of its process."""
+"""One measurement of the running daemon: its own metrics, and the figures of Linux for its process."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ class Look:
     at: float
     """Seconds since the overload began."""
     rss_mb: float
-    """Memory of the process that is in RAM, in MiB."""
+    """Resident memory of the process, in MiB."""
     peak_mb: float
-    """The most that has ever been."""
+    """Maximum of the resident memory so far, in MiB."""
     threads: int
     descriptors: int
     waiting: int
     """Changes held back, in all partitions."""
     paused: int
-    """Partitions whose input stands still at a limit."""
+    """Partitions whose input is paused at a limit."""
     partitions: int
     lag: int
     """Records of the input that are not consumed, in all partitions."""
     pending_tasks: int
     """Batches that the API has accepted."""
     resolved: int
-    """Results since the daemon was started."""
+    """Results since the start of the daemon."""
 
 
 def look_at(replica: Replica, at: float) -> Look:
-    """Raises SandboxError when it is not there, or this is not Linux."""
+    """Raises SandboxError if the daemon is not running, or if this is not Linux."""
     try:
         page = local_http.get(f"{replica.admin_url}/metrics").decode()
         process = Path(f"/proc/{replica.process.pid}")
         status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
         descriptors = sum(1 for _ in (process / "fd").iterdir())
     except OSError as error:
-        raise SandboxError(f"{replica.name} can not be looked at (only Linux has /proc): {error}") from error
+        raise SandboxError(f"{replica.name} cannot be measured (only Linux has /proc): {error}") from error
     totals = _totals(page)
     return Look(
         at=at,
@@ -62,8 +62,7 @@ def look_at(replica: Replica, at: float) -> Look:
 
 
 def _totals(page: str) -> Counter[str]:
-    """The sum of each metric over all its labels: 0 where no series is there yet, nothing that makes sense
-    for a histogram."""
+    """The sum of each metric over all its labels. 0 if there is no series yet. Not meaningful for histograms."""
     totals: Counter[str] = Counter()
     for family in text_string_to_metric_families(page):
         for sample in family.samples:
@@ -72,5 +71,5 @@ def _totals(page: str) -> Counter[str]:
 
 
 def _mebibytes(entry: str) -> float:
-    """Of an entry such as ``  93456 kB``."""
+    """MiB of an entry such as ``  93456 kB``."""
     return int(entry.split(maxsplit=1)[0]) / 1024

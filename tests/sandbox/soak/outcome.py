@@ -1,4 +1,4 @@
-"""What a soak came to."""
+"""The outcome of a soak."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from tests.sandbox.checker.verdict import Verdict
 from tests.sandbox.soak.looking import Look
 
 MARKS = (0.1, 0.5, 1.0)
-"""Shares of the overload at which memory is told: minutes 1, 5 and 10 of ten."""
+"""Shares of the overload at which memory is reported: minutes 1, 5 and 10 of ten."""
 BEFORE_MARK = 0.05
-"""What is told is the median of this share of all looks, those before the mark: half a minute of ten. At any one
-moment memory is some megabytes more or less, as large fetches come and go."""
+"""The reported value is the median of this share of all measurements, taken before the mark: half a minute of ten. Single
+values vary by some megabytes, because large fetches come and go."""
 GROWTH_MAX = 0.1
-"""From the first mark to the last."""
+"""Maximum relative growth from the first mark to the last."""
 JUDGED_FROM_MINUTES = 5.0
-"""In a shorter run the first mark comes while the backlog still fills and the buffers find their size: what
-grows then says nothing."""
+"""In a shorter run, the first mark comes while the backlog is still filling and the buffers still grow. Growth from then on
+has no significance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class SoakOutcome:
     minutes: float
-    """Of overload."""
+    """Minutes of overload."""
     looks: Sequence[Look]
     """During the overload, in order; at least two."""
     published: int
-    """During the overload."""
+    """Number of changes published during the overload."""
     backlog_limit: int
-    """Of all partitions together."""
+    """Sum over all partitions."""
     verdict: Verdict
     seconds: float
     """From the first change to the last result."""
 
     @property
     def growth(self) -> float:
-        """Of the memory, from the first mark to the last: 0.05 is 5 % more."""
+        """Relative growth of the memory from the first mark to the last: 0.05 is 5 %."""
         first, last = (self._at(mark, lambda look: look.rss_mb) for mark in (MARKS[0], MARKS[-1]))
         return last / first - 1
 
     @property
     def flat(self) -> bool | None:
-        """Whether memory stayed what it was; None when the run was too short to tell."""
+        """Whether memory use stayed constant. None if the run was too short to decide."""
         return None if self.minutes < JUDGED_FROM_MINUTES else self.growth <= GROWTH_MAX
 
     @property

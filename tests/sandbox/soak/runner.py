@@ -1,4 +1,4 @@
-"""A soak: overload with a look every second, then the rest at the API's full speed, then the checker."""
+"""Runs a soak: overload with a measurement every second, then the rest at the API's full speed, then the checker."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from tests.sandbox.publishing import Publishing
 from tests.sandbox.results_view import ResultsView
 from tests.sandbox.soak import load
 from tests.sandbox.soak.looking import Look, look_at
-from tests.sandbox.soak.outcome import Outcome
+from tests.sandbox.soak.outcome import SoakOutcome
 from tests.sandbox.stack import Stack
 from tests.sandbox.watching import Watching
 
 _LOOK_EVERY = 1.0
-"""Seconds between two looks at the daemon."""
+"""Seconds between two measurements of the daemon."""
 _LINES = 10
-"""So many looks are told, at equal distances."""
+"""Number of measurements that are printed, at equal intervals."""
 _PATIENCE = 60.0
-"""Seconds without any result after which the rest counts as lost: several times what the daemon takes over a
+"""Seconds without any result after which the remaining changes count as lost: several times what the daemon needs for a
 batch that the API has lost or never ends."""
 
 
-def run_soak(minutes: float, seed: int, directory: Path, console: Console) -> Outcome:
-    """Run it, and print what happens and what the checker says.
+def run_soak(minutes: float, seed: int, directory: Path, console: Console) -> SoakOutcome:
+    """Run it, and print the progress and the checker's verdict.
 
     Raises:
-        SandboxError, LogError: a part did not work; everything has been ended.
+        SandboxError, LogError: a part failed; everything has been ended.
     """
     with Stack(
         directory,
@@ -44,7 +44,7 @@ def run_soak(minutes: float, seed: int, directory: Path, console: Console) -> Ou
     ) as stack:
         run = _Run(stack, console, minutes, seed)
         run.play()
-        # All that it will ever publish must lie in the topics before it is judged.
+        # The daemon must have published everything before the run is judged.
         stack.drain_daemon()
         return run.judge()
 
@@ -60,7 +60,7 @@ class _Run:
         self._seconds = 0.0
 
     def play(self) -> None:
-        """From the first change to the last result, or until no more of them come."""
+        """Run from the first change to the last result, or until no more results arrive."""
         at, head_start = self._stack.addresses, load.head_start(self._minutes * 60)
         began = time.monotonic()
         with (
@@ -71,7 +71,7 @@ class _Run:
             self._start_daemon(publishing, head_start)
             self._overloaded_at = time.monotonic()
             self._overload(view, watching, publishing)
-            self._console.print("The API is good and fast from now on.")
+            self._console.print("From now on the API is fast and without faults.")
             self._stack.tell_simulator("faults", msgspec.json.encode(load.RELIEVED))
             self._relieve(view, watching, publishing)
         self._seconds = time.monotonic() - began
@@ -107,7 +107,7 @@ class _Run:
                 break
 
     def _look(self, view: ResultsView, watching: Watching, publishing: Publishing) -> Look:
-        """Look at the daemon, read results until it is time for the next look, and show all of it."""
+        """Measure the daemon, read results until the next measurement is due, and show both."""
         until = time.monotonic() + _LOOK_EVERY
         self._stack.assert_running()
         look = look_at(self._stack.daemon, self._elapsed)
@@ -118,18 +118,18 @@ class _Run:
 
     @property
     def _elapsed(self) -> float:
-        """Seconds of overload: since the daemon was ready, however long that took."""
+        """Seconds of overload, counted from when the daemon was ready."""
         return time.monotonic() - self._overloaded_at
 
-    def judge(self) -> Outcome:
-        """Ask the checker, and print what it says."""
+    def judge(self) -> SoakOutcome:
+        """Run the checker and print its verdict."""
         at = self._stack.addresses
         verdict = check_run(
             at.connection, at.topics.changes, at.topics.results, at.simulator.url, profile.check_limits()
         )
-        self._console.print()  # the bars leave the cursor at the end of their last line
+        self._console.print()  # the progress bars leave the cursor at the end of their last line
         print_verdict(self._console, verdict)
-        return Outcome(
+        return SoakOutcome(
             minutes=self._minutes,
             looks=self._looks,
             published=self._plan.changes,
