@@ -38,7 +38,7 @@ from daemon.core.answers import (
 )
 from daemon.log.port import Transaction
 from tests.sandbox.simulator.state import Simulator
-from tests.sandbox.simulator.tasks import Task
+from tests.sandbox.simulator.tasks import SimulatedTask
 from tests.sim.bounds import Bounds
 from tests.sim.journal_view import JournalView, batch_record, courses_of
 from tests.sim.pace import Pace
@@ -370,7 +370,7 @@ class Witness:
         """The age at which a task that has not ended is not watched any more."""
         return (self.settings.task.timeout + self.settings.task.watch_after_timeout) * 1000
 
-    def _is_settled(self, task: Task) -> bool:
+    def _is_settled(self, task: SimulatedTask) -> bool:
         return task.task_id in self.heard_end or self.api_now() - task.created_at >= self.watched_ms
 
     def post_answered(

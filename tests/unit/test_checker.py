@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from tests.sandbox.checker import (
+    ApiTask,
     HeldCourse,
     Kind,
     Limits,
     LogRecord,
     SentItem,
-    Task,
     TaskStatus,
     Verdict,
     content_digest,
@@ -37,7 +37,7 @@ class History:
 
     inputs: list[LogRecord] = field(default_factory=list)
     results: list[LogRecord] = field(default_factory=list)
-    tasks: dict[str, Task] = field(default_factory=dict)
+    tasks: dict[str, ApiTask] = field(default_factory=dict)
     lms: dict[tuple[str, str], HeldCourse] = field(default_factory=dict)
 
     def put(self, value: dict[str, Any] | bytes | None, partition: int = 0) -> int:
@@ -77,7 +77,7 @@ class History:
         if ends is None:
             status, succeeded = TaskStatus.PENDING, None
         item = SentItem(origin_id, content_digest(content(titles[0])), succeeded, applied)
-        self.tasks[task_id] = Task(
+        self.tasks[task_id] = ApiTask(
             task_id,
             integration_id,
             at,

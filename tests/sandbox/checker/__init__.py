@@ -1,32 +1,32 @@
-"""The checker of the contract: holds a finished run against what the daemon promises.
+"""The checker of the contract: compares a finished run with the promises of the daemon.
 
 How it works::
 
     command    the `check` command: a table or JSON, and an exit code
     readers    input and results from Kafka (read_committed), tasks and LMS from the simulator
-    judging    `judge`, pure: what was read → `Verdict`
-    evidence   sorts out what was read; finds what is lost, duplicate or malformed
+    judging    `judge`, pure: evidence → `Verdict`
+    evidence   organises the evidence; finds lost, duplicate and malformed results
     endings    is each result true?
-    ordering   were changes in order, and is the newest one in the LMS?
-    wire       the public wire formats, decoded by their public description alone
+    ordering   were changes submitted in order, and is the newest one in the LMS?
+    wire       the public wire formats, decoded only from their public description
     history    what happened, as plain data
 
-It shares no code with the daemon but the connection to Kafka: a mistake that both made would not be seen.
+It shares no code with the daemon except the connection to Kafka: an error in shared code would not be detected.
 """
 
-from tests.sandbox.checker.history import HeldCourse, LogRecord, SentItem, Task, TaskStatus, content_digest
+from tests.sandbox.checker.history import ApiTask, HeldCourse, LogRecord, SentItem, TaskStatus, content_digest
 from tests.sandbox.checker.judging import Limits, judge
 from tests.sandbox.checker.readers import EvidenceError, check_run
 from tests.sandbox.checker.verdict import Kind, Verdict, Violation
 
 __all__ = [
+    "ApiTask",
     "EvidenceError",
     "HeldCourse",
     "Kind",
     "Limits",
     "LogRecord",
     "SentItem",
-    "Task",
     "TaskStatus",
     "Verdict",
     "Violation",

@@ -1,4 +1,4 @@
-"""`check`: hold a finished run against the contract."""
+"""`check`: check a finished run against the contract."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.sandbox.checker.verdict import Kind, Verdict
 
 EXIT_VIOLATED = 1
 EXIT_UNREADABLE = 3
-"""Not click's 2, which is wrong usage."""
+"""Different from click's 2, which means wrong usage."""
 
 
 def print_verdict(console: Console, verdict: Verdict, violations: int = 20) -> None:
-    """A table with every count, and a line for each of the first violations."""
+    """Print a table with every count, and a line for each of the first violations."""
     table = Table(title="The contract", title_justify="left", show_header=False)
     table.add_row("changes", f"{verdict.changes:,}")
     for status, count in sorted(verdict.results.items()):
@@ -64,17 +64,19 @@ def _duration_ms(context: click.Context, parameter: click.Parameter, value: str 
     "task_timeout_ms",
     metavar="DURATION",
     callback=_duration_ms,
-    help="task.timeout of the daemon, such as 10s; without it, no time-out is called too early.",
+    help="task.timeout of the daemon, such as 10s. Without it, early timeouts are not reported.",
 )
 @click.option(
     "--watch-after-timeout",
     "watch_ms",
     metavar="DURATION",
     callback=_duration_ms,
-    help="task.watch_after_timeout of the daemon; without it, what follows a time-out is not judged.",
+    help="task.watch_after_timeout of the daemon. Without it, what follows a timeout is not judged.",
 )
 @click.option(
-    "--backlog-rejects", is_flag=True, help="backlog.on_full of the daemon is reject: a change may lack room."
+    "--backlog-rejects",
+    is_flag=True,
+    help="backlog.on_full of the daemon is reject: a full backlog may reject changes.",
 )
 @click.option(
     "--violations", type=click.IntRange(min=0), default=20, show_default=True, help="Lines to print."
@@ -92,12 +94,12 @@ def check(
     violations: int,
     as_json: bool,
 ) -> None:
-    """Hold a finished run against the contract.
+    """Check a finished run against the contract.
 
-    Compares the input, the results (read_committed) and the simulator's own account. To be run when every
-    change has its result: one that is still under way counts as lost.
+    Compares the input, the results (read_committed) and the state of the simulator. Run it when every change has its
+    result: a change without a result counts as lost.
 
-    Exit code 0: the contract was kept; 1: it was broken; 3: something could not be read.
+    Exit code 0: the contract was kept; 1: it was broken; 3: some evidence could not be read.
     """
     connection = KafkaConnection(tuple(bootstrap_servers.split(",")))
     limits = Limits(task_timeout_ms=task_timeout_ms, watch_ms=watch_ms, backlog_rejects=backlog_rejects)

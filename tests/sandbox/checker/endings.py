@@ -1,10 +1,10 @@
-"""Is it true what each result says of its change?
+"""Is each result true for its change?
 
-A success is judged by the API's own words: the task that it names exists, belongs to the integration,
-carried this very content, reported it as succeeded, and is not an old one. The last is the trap of
-A → B → A (docs of the API: "the same request body returns the existing task"): the body of the second
-A is answered with the first A's task, long finished, while the LMS holds B. Such a task was created
-before a task that ended an *earlier* change of the course, or it ended an earlier change itself.
+A success is judged by the API's own report: the task that it names exists, belongs to the integration, carried exactly this
+content, reported it as succeeded, and is not an old task. The last condition covers the case A → B → A (API documentation:
+"the same request body returns the existing task"): the body of the second A is answered with the task of the first A, which
+ended long ago, while the LMS holds B. Such a task was created before a task that ended an *earlier* change of the course, or
+it ended an earlier change itself.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from tests.sandbox.checker.evidence import Change, Course, Evidence
-from tests.sandbox.checker.history import Task, TaskStatus
+from tests.sandbox.checker.evidence import AcceptableChange, Course, Evidence
+from tests.sandbox.checker.history import ApiTask, TaskStatus
 from tests.sandbox.checker.verdict import Kind, Verdict
 from tests.sandbox.checker.wire import BACKLOG_FULL, STALE_REPLAY, ResultEvent
 
@@ -23,8 +23,8 @@ API_TIMED_OUT = "PLATFORM.TASK_TIMED_OUT"
 def judge_endings(
     evidence: Evidence, task_timeout_ms: int | None, verdict: Verdict, *, backlog_rejects: bool
 ) -> None:
-    """`task_timeout_ms` is the age at which the daemon may give up a task; None leaves that unjudged.
-    `backlog_rejects`: an acceptable change may be rejected for want of room.
+    """`task_timeout_ms` is the age at which the daemon may give up a task. None: this is not judged. `backlog_rejects`: a full
+    backlog may reject an acceptable change.
     """
     _judge_rejections(evidence, verdict, backlog_rejects=backlog_rejects)
     for course in evidence.courses.values():
@@ -57,7 +57,7 @@ class _Line:
         self,
         evidence: Evidence,
         course: Course,
-        changes: Sequence[Change],
+        changes: Sequence[AcceptableChange],
         task_timeout_ms: int | None,
         verdict: Verdict,
     ) -> None:
@@ -66,12 +66,12 @@ class _Line:
         self._changes = changes
         self._task_timeout_ms = task_timeout_ms
         self._verdict = verdict
-        self._ended_by: dict[str, Change] = {}
-        """Task → the first change that it ended."""
+        self._ended_by: dict[str, AcceptableChange] = {}
+        """By task, the first change that it ended."""
         self._not_superseded = {c.digest for c in course.changes if not _never_sent(evidence, c)}
-        """Contents that may have been submitted, for all that the results say."""
-        self._latest: Task | None = None
-        """The youngest task that ended a change so far."""
+        """Contents that may have been submitted according to the results."""
+        self._latest: ApiTask | None = None
+        """The newest task that ended a change so far."""
 
     def judge(self) -> None:
         for change in self._changes:
@@ -89,7 +89,7 @@ class _Line:
                     self._verdict.add(Kind.CORRECTION, line)
             self._remember(change, result)
 
-    def _untrue(self, change: Change, result: ResultEvent) -> Iterator[tuple[Kind, str]]:
+    def _untrue(self, change: AcceptableChange, result: ResultEvent) -> Iterator[tuple[Kind, str]]:
         if result.status == "SUCCEEDED":
             doubt = self._doubt(change, result)
             if doubt is not None:
@@ -114,8 +114,8 @@ class _Line:
             if complaint is not None:
                 yield Kind.SUPERSESSION, complaint
 
-    def _doubt(self, change: Change, result: ResultEvent) -> str | None:
-        """Why this is no success by the API's own words; None when it is one."""
+    def _doubt(self, change: AcceptableChange, result: ResultEvent) -> str | None:
+        """Why this is not a success according to the API. None if it is a success."""
         task = self._evidence.tasks.get(result.task_id or "")
         missing = self._not_carried(change, result, task)
         if missing is not None or task is None:
@@ -134,8 +134,8 @@ class _Line:
             )
         return None
 
-    def _not_carried(self, change: Change, result: ResultEvent, task: Task | None) -> str | None:
-        """Why the task that the result names has nothing to do with this change."""
+    def _not_carried(self, change: AcceptableChange, result: ResultEvent, task: ApiTask | None) -> str | None:
+        """Why the task that the result names does not belong to this change. None if it does."""
         if task is None:
             return "it names no task" if result.task_id is None else f"there is no task {result.task_id}"
         if task.integration_id != change.course[0]:
@@ -147,7 +147,7 @@ class _Line:
             return f"the task {task.task_id} carried other content of the course"
         return None
 
-    def _untrue_timeout(self, change: Change, result: ResultEvent) -> str | None:
+    def _untrue_timeout(self, change: AcceptableChange, result: ResultEvent) -> str | None:
         task = self._evidence.tasks.get(result.task_id or "")
         missing = self._not_carried(change, result, task)
         if missing is not None or task is None:
@@ -161,7 +161,7 @@ class _Line:
             return None
         return f"the task {task.task_id} was {task.status} after {age / 1000:g} s, before its time-out"
 
-    def _untrue_supersession(self, change: Change, result: ResultEvent) -> str | None:
+    def _untrue_supersession(self, change: AcceptableChange, result: ResultEvent) -> str | None:
         newer = result.superseded_by
         if newer is None:
             return "it does not say by which change"
@@ -181,7 +181,7 @@ class _Line:
                     return f"its content was submitted in the task {submission.task.task_id}"
         return None
 
-    def _untrue_correction(self, change: Change, correction: ResultEvent) -> Iterator[str]:
+    def _untrue_correction(self, change: AcceptableChange, correction: ResultEvent) -> Iterator[str]:
         result = self._evidence.results[change.source]
         if correction.task_id != result.task_id:
             yield f"it names the task {correction.task_id}, the result {result.task_id}"
@@ -194,7 +194,7 @@ class _Line:
         elif correction.status not in ("SUCCEEDED", "FAILED"):
             yield "that is no end of a task"
 
-    def _remember(self, change: Change, result: ResultEvent) -> None:
+    def _remember(self, change: AcceptableChange, result: ResultEvent) -> None:
         task = self._evidence.tasks.get(result.task_id or "")
         if task is None:
             return
@@ -203,12 +203,12 @@ class _Line:
             self._latest = task
 
 
-def _never_sent(evidence: Evidence, change: Change) -> bool:
-    """For all that its result says."""
+def _never_sent(evidence: Evidence, change: AcceptableChange) -> bool:
+    """Whether the change was never submitted according to its result."""
     result = evidence.results.get(change.source)
     return result is not None and result.status in ("SUPERSEDED", "REJECTED")
 
 
-def _named(change: Change) -> str:
+def _named(change: AcceptableChange) -> str:
     integration_id, origin_id = change.course
     return f"({integration_id} {origin_id})"

@@ -1,6 +1,6 @@
-"""The raw records, sorted out: which change is where, what its result says, what was sent for its course.
+"""Organises the raw records: the place of each change, its result, and the submissions of its course.
 
-What can be judged while sorting is judged here: lost, duplicate and malformed results.
+This module also judges what it can detect by itself: lost, duplicate and malformed results.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tests.sandbox.checker.history import (
+    ApiTask,
     CourseKey,
     Digest,
     HeldCourse,
     LogRecord,
     SentItem,
     Source,
-    Task,
 )
 from tests.sandbox.checker.verdict import Kind, Verdict
 from tests.sandbox.checker.wire import (
@@ -32,7 +32,7 @@ from tests.sandbox.checker.wire import (
 STATUSES = frozenset(("SUCCEEDED", "FAILED", "TIMED_OUT", "SUPERSEDED", "REJECTED"))
 
 
-class Change(NamedTuple):
+class AcceptableChange(NamedTuple):
     """An acceptable input record."""
 
     source: Source
@@ -42,39 +42,39 @@ class Change(NamedTuple):
 
 
 class Submission(NamedTuple):
-    """A course in a task."""
+    """An item of a task, which is one course."""
 
-    task: Task
+    task: ApiTask
     item: SentItem
 
 
 @dataclass(slots=True)
 class Course:
-    """All that happened to one course."""
+    """Everything that happened to one course."""
 
     key: CourseKey
-    changes: list[Change] = field(default_factory=list)
+    changes: list[AcceptableChange] = field(default_factory=list)
     """By partition and offset."""
     submissions: list[Submission] = field(default_factory=list)
     """By the API's time of creation."""
 
     @property
     def spread(self) -> bool:
-        """Whether its changes lie in more than one partition."""
+        """Whether its changes are in more than one partition."""
         return len({change.source.partition for change in self.changes}) > 1
 
 
 @dataclass(slots=True)
 class Evidence:
-    changes: dict[Source, Change] = field(default_factory=dict)
+    changes: dict[Source, AcceptableChange] = field(default_factory=dict)
     refusals: dict[Source, str] = field(default_factory=dict)
-    """Input records that are no change, and why."""
+    """Input records that are not acceptable changes, and why."""
     results: dict[Source, ResultEvent] = field(default_factory=dict)
     """The first result of each input record."""
     corrections: dict[Source, ResultEvent] = field(default_factory=dict)
-    tasks: dict[str, Task] = field(default_factory=dict)
+    tasks: dict[str, ApiTask] = field(default_factory=dict)
     courses: dict[CourseKey, Course] = field(default_factory=dict)
-    """Those that an acceptable change or a task speaks of."""
+    """The courses of all acceptable changes and tasks."""
     held: dict[CourseKey, HeldCourse] = field(default_factory=dict)
 
     def was_rejected(self, source: Source) -> bool:
@@ -88,12 +88,12 @@ class Evidence:
 def gather(
     inputs: Iterable[LogRecord],
     results: Iterable[LogRecord],
-    tasks: Iterable[Task],
+    tasks: Iterable[ApiTask],
     lms: Iterable[HeldCourse],
     item_bytes_max: int,
     verdict: Verdict,
 ) -> Evidence:
-    """Sort it all out. The iterables are gone through once, and payloads are not kept."""
+    """Organise the records. Each iterable is read once, and payloads are not stored."""
     evidence = Evidence()
     for record in inputs:
         verdict.changes += 1
@@ -121,7 +121,7 @@ def _take_input(evidence: Evidence, record: LogRecord, item_bytes_max: int) -> N
         evidence.refusals[source] = str(error)
         return
     key = (content.integration_id, content.origin_id)
-    change = Change(source, content.change_id, key, content.digest)
+    change = AcceptableChange(source, content.change_id, key, content.digest)
     evidence.changes[source] = change
     evidence.course(key).changes.append(change)
 
@@ -158,7 +158,7 @@ def _take_result(evidence: Evidence, record: LogRecord, verdict: Verdict) -> Non
 
 
 def _malformed(evidence: Evidence, event: ResultEvent) -> Iterable[str]:
-    """Where the result does not say of itself and of its change what it must."""
+    """The fields in which the result contradicts its own place or its change."""
     corrected = event.event_type == CORRECTED
     event_id = f"{event.source}/correction" if corrected else str(event.source)
     if event.event_id != event_id:

@@ -1,8 +1,8 @@
 """What happened, as plain data: the input, the results, the API's tasks, the LMS.
 
-Times are milliseconds since the epoch. A course's content is kept as a digest of its meaning: two
-contents are equal when a person reading the course page would see no difference, whatever the order of
-fields, and whether an optional field is null or absent.
+Times are milliseconds since the epoch. The content of a course is stored as a digest of its meaning: two contents are equal if
+a reader of the course page would see no difference, regardless of the order of fields and of whether an optional field is
+null or absent.
 """
 
 from __future__ import annotations
@@ -19,13 +19,11 @@ CourseKey = tuple[str, str]
 """Integration id and origin id."""
 
 COURSE_FIELDS = ("type", "title", "course_url", "description", "thumbnail_url", "duration", "languages")
-"""What the API knows of a course (vendor's OpenAPI, PostLmsCoursesBulkRequestBody)."""
+"""The fields of a course in the API (vendor's OpenAPI, PostLmsCoursesBulkRequestBody)."""
 
 
 def content_digest(course: Mapping[str, Any]) -> Digest:
-    """Equal for contents that mean the same: unknown fields do not count, null is absent, and languages
-    are a set.
-    """
+    """Equal for contents with the same meaning: unknown fields are ignored, null equals absent, and languages are a set."""
     known = {name: course[name] for name in COURSE_FIELDS if course.get(name) is not None}
     if "languages" in known:
         known["languages"] = sorted(known["languages"])
@@ -34,7 +32,7 @@ def content_digest(course: Mapping[str, Any]) -> Digest:
 
 
 class LogRecord(NamedTuple):
-    """A committed record of the input or the results, as it lies in the log."""
+    """A committed record of the input or of the results, as stored in the log."""
 
     topic: str
     partition: int
@@ -45,7 +43,7 @@ class LogRecord(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Which input record."""
+    """The place of an input record."""
 
     topic: str
     partition: int
@@ -62,18 +60,18 @@ class TaskStatus(StrEnum):
 
 
 class SentItem(NamedTuple):
-    """One item of the request that made a task, and what became of it."""
+    """One item of the request that created a task, and its outcome."""
 
     origin_id: str
     digest: Digest
     succeeded: bool | None
-    """What the API reports of it; None when it reports nothing (not completed, or left out)."""
+    """What the API reports about it. None if it reports nothing (the task is not completed, or the item is left out)."""
     applied: bool
-    """Whether the LMS has taken it over."""
+    """Whether the LMS has applied it."""
 
 
-class Task(NamedTuple):
-    """A task of the API: what it carried, and what the API says of it."""
+class ApiTask(NamedTuple):
+    """A task of the API: its items, and what the API reports about it."""
 
     task_id: str
     integration_id: str
@@ -81,18 +79,18 @@ class Task(NamedTuple):
     completed_at: int | None
     """None while it is pending."""
     applied_at: int | None
-    """When the LMS took over its items, None when it has not."""
+    """When the LMS applied its items. None if it has not."""
     status: TaskStatus
     error_code: str | None
-    """Of a task that FAILED."""
+    """Error code of a task that FAILED."""
     items: Sequence[SentItem]
 
 
 class HeldCourse(NamedTuple):
-    """What the LMS holds at the end."""
+    """A course in the LMS at the end of the run."""
 
     integration_id: str
     origin_id: str
     digest: Digest
     task_id: str
-    """Which task wrote it."""
+    """The task that wrote it."""

@@ -1,4 +1,4 @@
-"""The checker's one question: was the contract kept?"""
+"""The question of the checker: was the contract kept?"""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from dataclasses import dataclass
 
 from tests.sandbox.checker.endings import judge_endings
 from tests.sandbox.checker.evidence import gather
-from tests.sandbox.checker.history import HeldCourse, LogRecord, Task
+from tests.sandbox.checker.history import ApiTask, HeldCourse, LogRecord
 from tests.sandbox.checker.ordering import judge_courses
 from tests.sandbox.checker.verdict import Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What the daemon was configured with, as far as it decides what is right."""
+    """The settings of the daemon that affect the verdict."""
 
     item_bytes_max: int = 512 * 1024
     """`batch.bytes_max`: a larger course must be rejected."""
     task_timeout_ms: int | None = None
-    """`task.timeout`. None: whether a time-out came too early is not judged."""
+    """`task.timeout`. None: early timeouts are not judged."""
     watch_ms: int | None = None
-    """`task.watch_after_timeout`. None: whether a course was left alone after a time-out is not judged."""
+    """`task.watch_after_timeout`. None: submissions of a course after a timeout are not judged."""
 
     backlog_rejects: bool = False
-    """`backlog.on_full` is `reject`: a change may end for want of room."""
+    """`backlog.on_full` is `reject`: a full backlog may reject changes."""
 
     @property
     def pending_ms_max(self) -> int | None:
@@ -36,14 +36,14 @@ class Limits:
 def judge(
     inputs: Iterable[LogRecord],
     results: Iterable[LogRecord],
-    tasks: Iterable[Task],
+    tasks: Iterable[ApiTask],
     lms: Iterable[HeldCourse],
     limits: Limits | None = None,
 ) -> Verdict:
-    """Hold a finished run against the contract.
+    """Judge a finished run by the contract.
 
-    `inputs` and `results` are what `read_committed` readers see of the two topics, in offset order within
-    each partition; `tasks` and `lms` the state of the API. Each is gone through once.
+    `inputs` and `results` are what `read_committed` readers see of the two topics, in offset order within each partition.
+    `tasks` and `lms` are the state of the API. Each iterable is read once.
     """
     limits = limits or Limits()
     verdict = Verdict()

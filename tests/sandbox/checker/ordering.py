@@ -1,9 +1,9 @@
-"""Did the changes of each course reach the LMS in order, one at a time, and is the last one there?
+"""Did the changes of each course reach the LMS in order, one at a time, and does the LMS hold the newest one?
 
-Which change a submission carried is known for the last one of each change (its result names the task),
-and otherwise (an attempt that had to be repeated) only by content. So each submission is matched with
-the *earliest* change that it can have been for, not before the one matched last. When there is none,
-no reading of the history has the changes in order.
+The change of a submission is known for the last submission of each change, because the result names its task. For an attempt
+that had to be repeated, only the content identifies the change. So each submission is matched with the *earliest* change for
+which it can have been made, not before the change that was matched last. If there is no such change, no interpretation of
+the history has the changes in order.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from tests.sandbox.checker.wire import STALE_REPLAY
 
 
 def judge_courses(evidence: Evidence, pending_ms_max: int | None, verdict: Verdict) -> None:
-    """`pending_ms_max` is the age up to which a timed-out task keeps its course busy (time-out and watch);
-    None leaves what comes after a time-out unjudged."""
+    """`pending_ms_max` is the age up to which a timed-out task keeps its course busy (timeout and watch). None: submissions
+    after a timeout are not judged."""
     for course in evidence.courses.values():
         unasked = _unasked(evidence, course)
         for submission in unasked:
@@ -43,7 +43,7 @@ def _unasked(evidence: Evidence, course: Course) -> list[Submission]:
 
 
 class _Order:
-    """One course whose changes are all in one partition, and all of whose submissions some change asked for."""
+    """A course whose changes are all in one partition, and whose submissions all have the content of a change."""
 
     def __init__(
         self, evidence: Evidence, course: Course, pending_ms_max: int | None, verdict: Verdict
@@ -53,17 +53,17 @@ class _Order:
         self._verdict = verdict
         self._source = course.changes[0].source
         self._offsets_of: defaultdict[Digest, list[int]] = defaultdict(list)
-        """By content, the offsets of the changes that have it."""
+        """By content, the offsets of the changes with this content."""
         self._named: defaultdict[str, list[int]] = defaultdict(list)
         """By task, the offsets of the changes whose result names it."""
         self._timed_out: set[str] = set()
-        """Tasks that a change ended TIMED_OUT with."""
+        """Tasks with which a change ended TIMED_OUT."""
         for change in course.changes:
             if evidence.was_rejected(change.source):
                 continue
             self._offsets_of[change.digest].append(change.source.offset)
             result = evidence.results.get(change.source)
-            # An old task that the API kept answering with was not made for this change.
+            # An old task with which the API kept answering was not created for this change.
             stale = result is not None and result.error_code == STALE_REPLAY
             if result is not None and result.task_id is not None and not stale:
                 self._named[result.task_id].append(change.source.offset)
@@ -94,10 +94,10 @@ class _Order:
         return True
 
     def _candidates(self, submission: Submission) -> Sequence[int]:
-        """Offsets of the changes that it can have been for, oldest first.
+        """Offsets of the changes for which the submission can have been made, oldest first.
 
-        A task that several results name was made for the oldest of them; that the others name it too is
-        a false success, not a wrong order.
+        A task that several results name was created for the oldest of these changes. The other results are false
+        successes, not a wrong order.
         """
         named = self._named.get(submission.task.task_id)
         return named[:1] if named else self._offsets_of[submission.item.digest]
@@ -116,7 +116,7 @@ class _Order:
             still_open.append(submission)
 
     def _end(self, submission: Submission) -> float:
-        """When its course is free again, in API time."""
+        """When the course of the submission is free again, in API time."""
         task = submission.task
         end = inf if task.completed_at is None else float(task.completed_at)
         if task.task_id in self._timed_out:
@@ -126,15 +126,15 @@ class _Order:
         return end
 
     def _may_be_one(self, one: Submission, other: Submission) -> bool:
-        """Whether it can be one submission that the API, against its word, made two tasks of."""
+        """Whether both can be one submission for which the API, contrary to its documentation, created two tasks."""
         if one.item.digest != other.item.digest:
             return False
         mine, theirs = self._named.get(one.task.task_id), self._named.get(other.task.task_id)
         return mine is None or theirs is None or mine == theirs
 
     def _ran_again(self, one: Submission, newer: Submission) -> bool:
-        """Whether the API, against its word, has run `one` a second time, and that run ended before `newer`
-        was made: the daemon was told of the second one only. What `one` applies late is seen as such.
+        """Whether the API, contrary to its documentation, ran `one` a second time, and that run ended before `newer` was
+        created: the daemon got only the second task. A late application of `one` is still detected.
         """
         if one.task.task_id in self._named:
             return False
@@ -146,13 +146,13 @@ class _Order:
         )
 
     def _place(self, submission: Submission) -> str:
-        """Which change it was for, as far as is known, and its course."""
+        """The change of the submission, as far as it is known, and its course."""
         offsets = "|".join(map(str, self._candidates(submission)))
         return f"{self._source.topic}/{self._source.partition}/{offsets} ({' '.join(self._course.key)})"
 
 
 def _applied_at(submission: Submission) -> int:
-    """For a stable sort: where the times are equal, what was submitted first stays first."""
+    """Key for a stable sort: with equal times, the earlier submission stays first."""
     applied_at = submission.task.applied_at
     assert applied_at is not None, "an item is applied when its task is"
     return applied_at

@@ -1,4 +1,4 @@
-"""Where the evidence comes from: two topics, read committed, and the simulator's own account over HTTP."""
+"""Reads the evidence: two topics, read committed, and the state of the simulator over HTTP."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from daemon.log.kafka.clients import KafkaConnection
 from daemon.log.plain import read_topic
 from tests.sandbox.checker.history import (
+    ApiTask,
     HeldCourse,
     LogRecord,
     SentItem,
-    Task,
     TaskStatus,
     content_digest,
 )
@@ -21,11 +21,11 @@ from tests.sandbox.checker.judging import Limits, judge
 from tests.sandbox.checker.verdict import Verdict
 
 _TIMEOUT = 60.0
-"""Seconds that the simulator may be silent."""
+"""Seconds within which the simulator must answer."""
 
 
 class EvidenceError(Exception):
-    """The simulator's account could not be read; the message says why."""
+    """The state of the simulator could not be read. The message says why."""
 
 
 def check_run(
@@ -35,7 +35,7 @@ def check_run(
     simulator_url: str,
     limits: Limits | None = None,
 ) -> Verdict:
-    """Judge a run by what lies in the topics and in the simulator now. Blocks.
+    """Judge a run by the current contents of the topics and of the simulator. Blocks.
 
     `simulator_url` is its root, without ``/v1`` or ``/_sim``.
 
@@ -57,19 +57,19 @@ def _records(connection: KafkaConnection, topic: str) -> Iterator[LogRecord]:
         yield LogRecord(r.topic, r.partition, r.offset, r.key, r.value, r.headers)
 
 
-def read_tasks(simulator_url: str) -> Iterator[Task]:
-    """Every task of the simulator, in order of creation. Raises EvidenceError."""
+def read_tasks(simulator_url: str) -> Iterator[ApiTask]:
+    """All tasks of the simulator, in order of creation. Raises EvidenceError."""
     return (task_of(row) for row in _rows(f"{simulator_url}/_sim/tasks"))
 
 
 def read_lms(simulator_url: str) -> Iterator[HeldCourse]:
-    """What the simulated LMS holds. Raises EvidenceError."""
+    """All courses of the simulated LMS. Raises EvidenceError."""
     return (held_course_of(row) for row in _rows(f"{simulator_url}/_sim/lms"))
 
 
-def task_of(row: dict[str, Any]) -> Task:
-    """A row of /_sim/tasks."""
-    return Task(
+def task_of(row: dict[str, Any]) -> ApiTask:
+    """The task in a row of /_sim/tasks."""
+    return ApiTask(
         task_id=row["task_id"],
         integration_id=row["integration_id"],
         created_at=row["created_at"],
@@ -90,11 +90,11 @@ def task_of(row: dict[str, Any]) -> Task:
 
 
 def held_course_of(row: dict[str, Any]) -> HeldCourse:
-    """A row of /_sim/lms."""
+    """The course in a row of /_sim/lms."""
     return HeldCourse(row["integration_id"], row["origin_id"], content_digest(row["course"]), row["task_id"])
 
 
-# The environment may name a proxy, and the simulator is on this machine.
+# The environment may configure a proxy, but the simulator is on this machine.
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 

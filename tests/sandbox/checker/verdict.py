@@ -1,4 +1,4 @@
-"""What the checker found: how many violations of which kind, and a line for each of the first ones."""
+"""The findings of the checker: the number of violations by kind, and a line for each of the first ones."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 LINES_KEPT_PER_KIND = 1000
-"""Of a run in which everything is wrong, nobody reads more."""
+"""Bounds the memory for a run with very many violations. More lines are not useful to a reader."""
 
 
 class Kind(StrEnum):
-    """Which promise was broken. The values are the names of the counts."""
+    """The promise that was broken. The values are the names of the counts."""
 
     LOST = "lost"  # an input record without a result
     DUPLICATE = "duplicate"  # a second result for an input record, or a result for no input record
-    FALSE_SUCCESS = "false_successes"  # SUCCEEDED, and the API never said so of this change
-    FALSE_FAILURE = "false_failures"  # FAILED or TIMED_OUT, and the API said something else
+    FALSE_SUCCESS = "false_successes"  # SUCCEEDED, but the API did not report that for this change
+    FALSE_FAILURE = "false_failures"  # FAILED or TIMED_OUT, but the API reported something else
     MISORDERED = "misordered"  # changes of a course out of order, or two submissions of it open at once
-    UNCONVERGED = "unconverged"  # the newest change SUCCEEDED, and the LMS holds something else
-    REJECTION = "rejections"  # REJECTED though acceptable, or not REJECTED though not acceptable
+    UNCONVERGED = "unconverged"  # the newest change SUCCEEDED, but the LMS holds something else
+    REJECTION = "rejections"  # REJECTED although acceptable, or not REJECTED although not acceptable
     SUPERSESSION = "supersessions"  # SUPERSEDED without a newer change, or after it was submitted
-    CORRECTION = "corrections"  # a correction of what needs none, or that is not true
-    UNASKED = "unasked"  # something was submitted that no change asked for
-    MALFORMED = "malformed"  # not as the wire format says, or about another change than it says
+    CORRECTION = "corrections"  # a correction that is not needed or not true
+    UNASKED = "unasked"  # content was submitted that no change has
+    MALFORMED = "malformed"  # violates the wire format, or contradicts the change that it names
 
 
 _ASKED_FOR = (Kind.LOST, Kind.DUPLICATE, Kind.FALSE_SUCCESS, Kind.MISORDERED, Kind.UNCONVERGED)
@@ -34,24 +34,24 @@ _ASKED_FOR = (Kind.LOST, Kind.DUPLICATE, Kind.FALSE_SUCCESS, Kind.MISORDERED, Ki
 class Violation(NamedTuple):
     kind: Kind
     line: str
-    """Where and what, for people; begins with the topic, partition and offset where there is one."""
+    """Where and what, for people. Begins with topic, partition and offset if they are known."""
 
 
 @dataclass(slots=True)
 class Verdict:
-    """The outcome of a check. Made by `judge`, not changed afterwards."""
+    """The outcome of a check. Created by `judge` and not changed afterwards."""
 
     changes: int = 0
-    """Records in the input, acceptable or not."""
+    """Number of input records, acceptable or not."""
     results: Counter[str] = field(default_factory=Counter)
     """Input records by the status of their (first) result."""
     corrected: int = 0
-    """Changes with a correction."""
+    """Number of changes with a correction."""
     spread_courses: int = 0
-    """Courses with changes in several partitions. Their order means nothing and is not judged."""
+    """Number of courses with changes in several partitions. Their order is undefined and is not judged."""
     counts: Counter[Kind] = field(default_factory=Counter)
     violations: list[Violation] = field(default_factory=list)
-    """The first ones of each kind; `counts` has them all."""
+    """The first ones of each kind. `counts` counts all of them."""
 
     @property
     def ok(self) -> bool:
@@ -63,14 +63,14 @@ class Verdict:
             self.violations.append(Violation(kind, line))
 
     def first(self, count: int) -> Iterator[Violation]:
-        """At most `count` violations, fairly of all kinds: the first of each, the second of each, …"""
+        """At most `count` violations, evenly from all kinds: the first of each kind, the second of each, …"""
         queues = [[v for v in self.violations if v.kind is kind] for kind in Kind]
         ranked = sorted((rank, k, v.line) for k, queue in enumerate(queues) for rank, v in enumerate(queue))
         for _, k, line in ranked[:count]:
             yield Violation(list(Kind)[k], line)
 
     def bad_columns(self) -> dict[str, int]:
-        """Of the violations those that people ask for first, by name, and all the others in one sum."""
+        """The counts of the most important kinds of violations by name, and the sum of all others."""
         named = {kind.value: self.counts[kind] for kind in _ASKED_FOR}
         return {**named, "other_violations": self.counts.total() - sum(named.values())}
 

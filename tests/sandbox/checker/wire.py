@@ -1,8 +1,7 @@
-"""The public wire formats, decoded by the public description of the topics and by nothing of the daemon.
+"""The public wire formats, decoded from the public description of the topics, without code of the daemon.
 
-This is a second opinion on which input records are acceptable: written against the README and the
-vendor's OpenAPI description, with the standard library's JSON, so that a mistake of the daemon's own
-decoding is seen as a difference instead of being shared.
+This is an independent decision on which input records are acceptable. It is written from the README and the vendor's OpenAPI
+description, with the standard library's JSON, so that an error in the daemon's decoding appears as a difference.
 """
 
 from __future__ import annotations
@@ -21,8 +20,9 @@ CORRECTED = "course.sync.corrected"
 STALE_REPLAY = "COURSESYNC.STALE_REPLAY"
 """Error code: the API keeps answering with an old task."""
 
+
 BACKLOG_FULL = "COURSESYNC.BACKLOG_FULL"
-"""Error code: the one reason for which an acceptable record may be REJECTED."""
+"""Error code: the only reason for which an acceptable record may be REJECTED."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _PRINTABLE_ASCII = re.compile(r"[!-~]+")
@@ -31,15 +31,15 @@ _INT64_MAX = 2**63 - 1
 
 
 class NotAcceptableError(Exception):
-    """By the public description this record is no change; the message says why."""
+    """By the public description, this record is not an acceptable change. The message says why."""
 
 
 class NotAResultError(Exception):
-    """A record in the results topic that is not as the public description says."""
+    """A record in the results topic that does not match the public description."""
 
 
 class ChangeContent(NamedTuple):
-    """What an acceptable input record says."""
+    """The contents of an acceptable input record."""
 
     change_id: str
     integration_id: str
@@ -48,7 +48,7 @@ class ChangeContent(NamedTuple):
 
 
 class ResultEvent(NamedTuple):
-    """What a record of the results topic says."""
+    """The contents of a record of the results topic."""
 
     event_type: str
     event_id: str
@@ -70,10 +70,10 @@ class ResultEvent(NamedTuple):
 def read_change(record: LogRecord, item_bytes_max: int) -> ChangeContent:
     """The change in an input record: plain JSON, or a CloudEvent in structured or binary mode.
 
-    `item_bytes_max` is the size in bytes that one item of a request may have.
+    `item_bytes_max` is the maximum size in bytes of one item of a request.
 
     Raises:
-        NotAcceptableError: there is none.
+        NotAcceptableError: the record is not an acceptable change.
     """
     if record.value is None:
         raise NotAcceptableError("a tombstone")
@@ -99,7 +99,7 @@ def read_change(record: LogRecord, item_bytes_max: int) -> ChangeContent:
 
 
 def _envelope_and_data(record: LogRecord, body: dict[str, Any]) -> tuple[Mapping[str, Any], Any]:
-    """In the plain form both are the same object."""
+    """The envelope and the data. In the plain form, both are the same object."""
     headers = {name.lower(): value or b"" for name, value in record.headers}
     media_type = headers.get("content-type", b"").partition(b";")[0].strip().lower()
     if media_type == b"application/cloudevents-batch+json":
@@ -150,7 +150,7 @@ def _binary_attributes(headers: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def _check_course(course: Mapping[str, Any]) -> None:
-    """The rules of the vendor's OpenAPI, and a title and URL that are not empty."""
+    """Check the rules of the vendor's OpenAPI, and that title and URL are not empty."""
     _one_of("course.type", course.get("type"), ("EXTERNAL",))
     for name in ("title", "course_url"):
         if not isinstance(course.get(name), str) or not course[name]:
@@ -199,7 +199,7 @@ def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
 
 
 def read_result(record: LogRecord) -> ResultEvent:
-    """What a record of the results topic says.
+    """Decode a record of the results topic.
 
     Raises:
         NotAResultError: the record is not a result event as publicly described.

@@ -23,9 +23,9 @@ def _read_plan(_ctx: click.Context, _param: click.Parameter, value: str) -> Faul
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 (default): a free one.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Decides which faults hit.")
-@click.option("--api-key", default=DEFAULT_API_KEY, show_default=True, help="The key that is accepted.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 (default): a free port.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Decides which faults happen.")
+@click.option("--api-key", default=DEFAULT_API_KEY, show_default=True, help="The accepted key.")
 @click.option(
     "--faults",
     "plan",
@@ -33,14 +33,14 @@ def _read_plan(_ctx: click.Context, _param: click.Parameter, value: str) -> Faul
     metavar="PLAN",
     default="none",
     show_default=True,
-    help=f"One of {', '.join(PRESETS)}; or a TOML or JSON file; or a JSON object.",
+    help=f"One of {', '.join(PRESETS)}, a TOML or JSON file, or a JSON object.",
 )
 @click.option(
     "--task-seconds",
     type=click.FloatRange(min=0),
     default=1.0,
     show_default=True,
-    help="How long a task takes on average; 0: done at the first poll.",
+    help="Average duration of a task; 0: done at the first poll.",
 )
 def simulator(*, host: str, port: int, seed: int, api_key: str, plan: FaultPlan, task_seconds: float) -> None:
     """Simulate the Kombo LMS API, with faults.

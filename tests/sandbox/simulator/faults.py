@@ -1,8 +1,8 @@
-"""What may go wrong, as data: a plan is a list of rules, each one kind of fault.
+"""Possible faults, as data: a plan is a list of rules, and each rule is one kind of fault.
 
-A rule says how often (`probability`, per opportunity), whom (`integrations` by name or glob, or
-`every` n-th one in order of first sight) and when (`start_seconds`, `end_seconds`). Of several rules
-of one kind the first that hits is taken. As TOML::
+A rule specifies how often (`probability`, per opportunity), for which integrations (`integrations` by name or glob, or every
+n-th one (`every`) in order of first request) and when (`start_seconds`, `end_seconds`). Of several rules of one kind, the
+first that hits is applied. As TOML::
 
     concurrency_limit = 30
 
@@ -39,7 +39,7 @@ How = Literal["error", "cut", "truncated", "hang"]
 
 
 class PlanError(ValueError):
-    """The plan cannot be read; the message is for the person who wrote it."""
+    """The plan cannot be read. The message is for the author of the plan."""
 
 
 class Rule(
@@ -50,62 +50,63 @@ class Rule(
     omit_defaults=True,
     tag_field="fault",
 ):
-    """How often, whom and when; what, is said by the kinds below."""
+    """How often, for which integrations and when. The subclasses define the fault."""
 
     probability: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
     integrations: tuple[str, ...] | None = None
-    """Ids or globs; None is all of them."""
+    """Ids or globs. None: all integrations."""
     every: Annotated[int, msgspec.Meta(ge=1)] = 1
-    """Only each n-th integration in order of its first request: with 7 the 7th, 14th, …"""
+    """Only every n-th integration in order of first request: with 7, the 7th, 14th, …"""
     start_seconds: Seconds = 0.0
-    """Counted from the integration's first request, or from the start of the plan where that is later."""
+    """Counted from the integration's first request, or from the start of the plan if that is later."""
     end_seconds: Seconds | None = None
 
 
-# --- on the way in and out ------------------------------------------------------------------------
+# --- in requests and answers ----------------------------------------------------------------------
 
 
 class AnswerSlow(Rule, frozen=True, tag="answer_slow"):
-    """Any answer takes its time, so that requests overlap."""
+    """Any answer is delayed, so that requests overlap."""
 
     seconds_min: Seconds = 0.01
     seconds_max: Seconds = 0.1
 
 
 class SubmitThrottled(Rule, frozen=True, tag="submit_throttled"):
-    """429 `PLATFORM.RATE_LIMIT_EXCEEDED`; nothing was accepted."""
+    """429 `PLATFORM.RATE_LIMIT_EXCEEDED`. Nothing was accepted."""
 
     retry_after: Annotated[int, msgspec.Meta(ge=0)] = 1
-    """Seconds, for the header."""
+    """Seconds in the header `Retry-After`."""
 
 
 class SubmitRefused(Rule, frozen=True, tag="submit_refused"):
-    """An error before acceptance: a load balancer's (no code), or the API's with this code."""
+    """An error before acceptance: of a load balancer (no code), or of the API with this code."""
 
     statuses: Statuses = (500, 502, 503)
     code: str | None = None
 
 
 class LimitLow(Rule, frozen=True, tag="limit_low"):
-    """The API takes fewer action requests of the integration at a time, and somebody else uses some of them."""
+    """The API accepts fewer concurrent action requests of the integration, and another client uses some of them."""
 
     limit: Annotated[int, msgspec.Meta(ge=1)] = 1
     others: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """In flight beside the client's. As many as the limit, or more: every request of the client is refused."""
+    """Requests of other clients in flight. If there are as many as the limit or more, every request of the client is
+    refused."""
 
 
 class AnswerLost(Rule, frozen=True, tag="answer_lost"):
-    """The POST was accepted, its task runs, and the client does not get to know."""
+    """The POST was accepted and its task runs, but the client gets no answer."""
 
     how: How = "cut"
     statuses: Statuses = (502, 503)
-    """For `error`: a load balancer's, without JSON."""
+    """For `error`: the status of a load balancer, without JSON."""
     hang_seconds: Seconds = 60.0
-    """For `hang`: then the connection is closed."""
+    """For `hang`: the connection is closed after this time."""
 
 
 class PollFails(Rule, frozen=True, tag="poll_fails"):
-    """A GET that brings no task."""
+    """A GET that returns no task."""
 
     how: How = "error"
     statuses: Statuses = (500, 502, 503)
@@ -116,25 +117,24 @@ class PollFails(Rule, frozen=True, tag="poll_fails"):
 
 
 class ClockSkewed(Rule, frozen=True, tag="clock_skewed"):
-    """The server that answers for the integration has a wrong clock: `Date`, and the times of tasks made meanwhile."""
+    """The server that answers for the integration has a wrong clock. It affects `Date` and the times of tasks created
+    meanwhile."""
 
     seconds: float = 120.0
-    """Ahead of the right time; negative: behind."""
+    """How far the clock is ahead; negative: behind."""
     date: bool = True
-    """False: only the times of tasks are wrong, the `Date` is right."""
+    """False: only the times of tasks are wrong, and `Date` is correct."""
 
 
 class TimesAbsurd(Rule, frozen=True, tag="times_absurd"):
-    """An answer to a poll with times that cannot be true. A field that is None stays as it is, an empty `date` is left
-    out.
-    """
+    """An answer to a poll with impossible times. A field that is None is not changed. An empty `date` removes the header."""
 
     created_at: str | None = None
     completed_at: str | None = None
     date: str | None = None
 
 
-# --- in a task; decided when it is made -----------------------------------------------------------
+# --- in a task; decided when it is created --------------------------------------------------------
 
 
 class TaskFails(Rule, frozen=True, tag="task_fails"):
@@ -144,26 +144,26 @@ class TaskFails(Rule, frozen=True, tag="task_fails"):
 
 
 class TaskSlow(Rule, frozen=True, tag="task_slow"):
-    """The task takes this long instead, and applies its items only when it ends."""
+    """The task takes this long, and applies its items only when it ends."""
 
     seconds_min: Seconds = 5.0
     seconds_max: Seconds = 10.0
 
 
 class TaskEndless(Rule, frozen=True, tag="task_endless"):
-    """The task stays PENDING for ever; it applies its items after a while, or never (None)."""
+    """The task stays PENDING forever. It applies its items after this time, or never (None)."""
 
     applies_after_seconds: Seconds | None = None
 
 
 class ItemFails(Rule, frozen=True, tag="item_fails"):
-    """An item of a COMPLETED task ends FAILED and is not applied. The opportunity is the item."""
+    """An item of a COMPLETED task ends FAILED and is not applied. Each item is an opportunity."""
 
     codes: Codes = (*PASSING_CODES, *PERMANENT_CODES)
 
 
 class EntryMissing(Rule, frozen=True, tag="entry_missing"):
-    """A COMPLETED task does not mention one of its items, whatever became of it."""
+    """A COMPLETED task does not mention one of its items, whatever its outcome is."""
 
 
 class EntryDuplicated(Rule, frozen=True, tag="entry_duplicated"):
@@ -194,20 +194,20 @@ AnyRule = (
 
 
 class Idempotency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What the vendor leaves open. The defaults are the worst case for a client."""
+    """Behaviour that the vendor does not specify. The defaults are the worst case for a client."""
 
     compare: Literal["bytes", "json"] = "bytes"
     forget_after_seconds: Seconds | None = None
-    """After the task's creation; None is never."""
+    """Time after the task's creation. None: never."""
     return_finished: bool = True
-    """False: only a task that is still PENDING is returned, else a new one is made."""
+    """False: only a task that is still PENDING is returned; otherwise a new one is created."""
 
 
 class FaultPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     rules: tuple[AnyRule, ...] = ()
     idempotency: Idempotency = Idempotency()
     concurrency_limit: Annotated[int, msgspec.Meta(ge=1)] = 30
-    """Action requests in flight per integration."""
+    """Maximum number of action requests in flight per integration."""
 
 
 NONE = FaultPlan()
@@ -235,16 +235,16 @@ DEMO = FaultPlan(
         EntryForeign(probability=0.05),
     ),
 )
-"""Misbehaves visibly in every way; a client that retries is through with some hundred tasks in a minute."""
+"""All faults, often enough to be visible. A client that retries completes some hundred tasks within a minute."""
 
 PRESETS = {"none": NONE, "demo": DEMO}
 
 
 def parse_plan(text: str) -> FaultPlan:
-    """The plan that a preset's name or a JSON object stands for.
+    """The plan in a JSON object, or the preset with this name.
 
     Raises:
-        PlanError: neither.
+        PlanError: the text is neither.
     """
     text = text.strip()
     if not text.startswith("{"):
@@ -260,10 +260,10 @@ def parse_plan(text: str) -> FaultPlan:
 
 
 def load_plan(argument: str) -> FaultPlan:
-    """As `parse_plan`, and also the name of a TOML or JSON file.
+    """As `parse_plan`, but the argument can also be the name of a TOML or JSON file.
 
     Raises:
-        PlanError: it is none of these, or cannot be read.
+        PlanError: the argument is none of these, or the file cannot be read.
     """
     if argument.endswith((".toml", ".json")) and not argument.lstrip().startswith("{"):
         decode = msgspec.toml.decode if argument.endswith(".toml") else msgspec.json.decode
@@ -275,11 +275,11 @@ def load_plan(argument: str) -> FaultPlan:
 
 
 class Integration(msgspec.Struct, frozen=True, gc=False):
-    """What rules choose by."""
+    """The properties by which rules select an integration."""
 
     id: str
     number: int
-    """1 for the first one seen."""
+    """Order of the first request, from 1."""
     seen_at: int
     """Milliseconds since the epoch."""
 
@@ -288,7 +288,7 @@ R = TypeVar("R", bound=Rule)
 
 
 class Dice:
-    """Decides when a rule hits, and counts the hits. Draws from `rng` only where chance decides."""
+    """Decides when a rule hits, and counts the hits. Draws from `rng` only if the decision is random."""
 
     def __init__(self, plan: FaultPlan, rng: random.Random, began_at: int, hits: Counter[str]) -> None:
         self._rng = rng
@@ -299,7 +299,7 @@ class Dice:
             self._rules.setdefault(type(rule), []).append(rule)
 
     def active(self, kind: type[R], now: int, integration: Integration) -> Sequence[R]:
-        """The rules of this kind that this integration is under now."""
+        """The rules of this kind that apply to this integration now."""
         rules = self._rules.get(kind)
         if not rules:
             return ()
@@ -323,7 +323,7 @@ class Dice:
 
 
 def _label(rule: Rule) -> str:
-    """The kind, and for those that come in several forms which: `answer_lost cut`."""
+    """The kind, followed by the form if there are several: `answer_lost cut`."""
     tag = str(rule.__struct_config__.tag)
     how = getattr(rule, "how", None)
     return tag if how is None else f"{tag} {how}"

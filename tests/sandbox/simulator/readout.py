@@ -1,4 +1,4 @@
-"""What a checker may read: rows of plain data, all times in milliseconds since the epoch."""
+"""The state for a checker: rows of plain data, all times in milliseconds since the epoch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.sandbox.simulator.state import Simulator
-from tests.sandbox.simulator.tasks import Task
+from tests.sandbox.simulator.tasks import SimulatedTask
 
 
 def course_rows(simulator: Simulator) -> Iterator[dict[str, Any]]:
@@ -24,11 +24,11 @@ def course_rows(simulator: Simulator) -> Iterator[dict[str, Any]]:
         }
 
 
-def task_row(task: Task, now: int) -> dict[str, Any]:
-    """A task, what it carried, what became of it and how much of that was told.
+def task_row(task: SimulatedTask, now: int) -> dict[str, Any]:
+    """A task with its items, its outcome, and what was reported of it.
 
-    Of an item: `outcome` and `code` are what the task decided (None until it is COMPLETED), `reported`
-    is how often its result mentions the item, `applied` whether it was written to the LMS.
+    For an item: `outcome` and `code` are the decision of the task (None until it is COMPLETED), `reported` is how often the
+    result of the task mentions the item, `applied` is whether it was written to the LMS.
     """
     status, fate = task.status(now), task.fate
     completed, applied = status == "COMPLETED", task.applied_at is not None
@@ -64,7 +64,7 @@ def task_row(task: Task, now: int) -> dict[str, Any]:
 
 
 def stats(simulator: Simulator, now: int) -> dict[str, Any]:
-    """Counts: of requests by answer, of faults that hit, of tasks by status, of the LMS."""
+    """Counts of requests by answer, of faults that hit, of tasks by status, and of the LMS."""
     tasks = simulator.tasks.values()
     return {
         "requests": dict(sorted(simulator.requests.items())),

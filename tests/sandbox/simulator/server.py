@@ -1,14 +1,14 @@
-"""The simulator behind HTTP: the clock, the sockets and nothing else.
+"""Serves the simulator over HTTP. Only this module uses a clock and sockets.
 
-`/v1/…` is the API. `/_sim/…` is for those who play with it or check it, without a key:
+`/v1/…` is the API. `/_sim/…` is for experiments and for the checker, without a key:
 
-    GET  /_sim/lms      JSON lines, one course each: content, when, by which task (`readout.course_rows`)
+    GET  /_sim/lms      JSON lines, one course each: content, time, task (`readout.course_rows`)
     GET  /_sim/tasks    JSON lines, one task each, in order of creation (`readout.task_row`)
     GET  /_sim/stats    counts, and the fault plan in force
-    POST /_sim/key      {"api_key": "…"}: the key that is accepted from now on
+    POST /_sim/key      {"api_key": "…"}: the accepted key from now on
     POST /_sim/faults   a plan as JSON, or the name of a preset: `curl -d none …`
     POST /_sim/outage   {"seconds": 10, "kind": "cut" or "error"}: every API request is cut off, or
-                        answered with a load balancer's 503; 0 seconds end it
+                        answered with a load balancer's 503; 0 seconds ends the outage
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class _Endpoints:
             await response.prepare(request)
             await response.write(reply.body[: len(reply.body) // 2])
         if request.transport is not None:
-            request.transport.close()  # what is buffered still goes out; what follows does not
+            request.transport.close()  # buffered data are still sent, nothing after them is
         return response
 
     # --- for the checker and for people -----------------------------------------------------------
@@ -161,7 +161,7 @@ async def _read(request: web.Request, shape: type[T]) -> T:
 
 
 async def _json_lines(request: web.Request, rows: Iterable[dict[str, Any]]) -> web.StreamResponse:
-    """In chunks, so that a large state neither fills the memory nor stops the API for long."""
+    """Send the rows in chunks, so that a large state neither fills the memory nor blocks the API for long."""
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     await response.prepare(request)
     chunk = bytearray()
@@ -178,14 +178,14 @@ async def _json_lines(request: web.Request, rows: Iterable[dict[str, Any]]) -> w
 
 @asynccontextmanager
 async def listening(simulator: Simulator, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
-    """Serve while the context lasts; yields the root URL. Port 0 is a free one.
+    """Serve inside the context, which yields the root URL. Port 0 selects a free port.
 
     Raises:
-        OSError: the address is taken or not ours.
+        OSError: the address is in use, or not an address of this machine.
     """
     app = _Endpoints(simulator).application()
-    # A client that gives up ends its handler, so that a hanging answer holds nothing; what still hangs
-    # at the end is cancelled after a short grace.
+    # When a client disconnects, its handler is cancelled, so that a hanging answer holds no resources. Handlers that still
+    # hang at the end are cancelled after a short grace period.
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     try:
@@ -205,10 +205,10 @@ async def serve(
     task_seconds: float,
     announce: Callable[[str], None],
 ) -> None:
-    """Be the simulator until SIGTERM or SIGINT. `announce` gets the root URL once it listens.
+    """Run the simulator until SIGTERM or SIGINT. `announce` is called with the root URL once it listens.
 
     Raises:
-        OSError: the address is taken or not ours.
+        OSError: the address is in use, or not an address of this machine.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -1,12 +1,11 @@
 """The API and the LMS behind it as a pure state machine.
 
-Time (milliseconds since the epoch) and randomness are arguments, so the same requests at the same
-times with the same seed give the same answers, in this process as well as behind HTTP. What happens
-between two requests (a task applies its items) happens when the next call comes, at its own time
-and in the order of those times.
+Time (milliseconds since the epoch) and randomness are arguments, so the same requests at the same times with the same seed
+give the same answers, both in this process and over HTTP. Events between two requests (a task applies its items) are
+processed at the next call, with their own times and in the order of those times.
 
-A caller brackets each action request with `arrive` and `leave`, which is what the concurrency limit
-counts, and carries out the reply as its `delivery` and `delay_seconds` say.
+A caller brackets each action request with `arrive` and `leave`, which the concurrency limit counts. It delivers the reply
+according to its `delivery` and `delay_seconds`.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from tests.sandbox.simulator.faults import (
     SubmitThrottled,
     TimesAbsurd,
 )
-from tests.sandbox.simulator.tasks import Task, TaskMaker, new_id, task_data
+from tests.sandbox.simulator.tasks import SimulatedTask, TaskMaker, new_id, task_data
 from tests.sandbox.simulator.wire import (
     Course,
     Delivery,
@@ -59,54 +58,54 @@ class LmsCourse(msgspec.Struct, gc=False):
     applied_at: int
     task_id: str
     applications: int
-    """How often a task has written it."""
+    """Number of times that a task has written it."""
 
 
 class Simulator:
-    """Everything the API knows. One instance is one API with all its integrations."""
+    """The complete state of the API. One instance is one API with all its integrations."""
 
     def __init__(
         self, *, rng: random.Random, now: int, api_key: str, plan: FaultPlan, task_seconds: float
     ) -> None:
-        """`task_seconds`: how long a task takes on average; 0 is done at the first poll."""
+        """`task_seconds` is the average duration of a task. With 0, a task is done at the first poll."""
         self.api_key = api_key
-        self.tasks: dict[str, Task] = {}
+        self.tasks: dict[str, SimulatedTask] = {}
         self.lms: dict[str, dict[str, LmsCourse]] = {}
         """By integration and origin_id."""
         self.requests: Counter[str] = Counter()
-        """By endpoint and status, or delivery where there was none."""
+        """By endpoint and status, or by delivery if there was no status."""
         self.fault_hits: Counter[str] = Counter()
         self.in_flight_max = 0
         self._rng = rng
         self._task_seconds = task_seconds
-        self._known: dict[tuple[str, bytes], Task] = {}
+        self._known: dict[tuple[str, bytes], SimulatedTask] = {}
         self._integrations: dict[str, Integration] = {}
         self._in_flight: Counter[str] = Counter()
-        self._applications: list[tuple[int, int, Task]] = []  # heap: when, in order of making
+        self._applications: list[tuple[int, int, SimulatedTask]] = []  # heap: time, then order of creation
         self._outage: tuple[int, OutageKind] | None = None
         self._interactions = 0
         self._date = (-1, "")
         self.set_plan(now, plan)
 
-    # --- what an operator of the simulator does ---------------------------------------------------
+    # --- for the operator of the simulator --------------------------------------------------------
 
     def set_plan(self, now: int, plan: FaultPlan) -> None:
-        """Faults from now on; tasks that exist keep their fate."""
+        """Set the faults from now on. Existing tasks keep their fate."""
         self.plan = plan
         self._dice = Dice(plan, self._rng, now, self.fault_hits)
         self._maker = TaskMaker(self._rng, self._dice, self._task_seconds)
 
     def set_outage(self, now: int, seconds: float, kind: OutageKind) -> None:
-        """Answer no API request for so long; 0 ends an outage. Tasks go on meanwhile."""
+        """Answer no API request for `seconds`; 0 ends an outage. Tasks continue meanwhile."""
         self._outage = (now + round(seconds * 1000), kind)
 
     def advance(self, now: int) -> None:
-        """Let happen what is due."""
+        """Process all events that are due."""
         while self._applications and self._applications[0][0] <= now:
             at, _, task = heapq.heappop(self._applications)
             self._apply(task, at)
 
-    # --- what a client does -----------------------------------------------------------------------
+    # --- for a client -----------------------------------------------------------------------------
 
     def arrive(self, integration_id: str) -> None:
         """An action request (a POST; polls do not count) of this integration is in flight from now on."""
@@ -199,8 +198,8 @@ class Simulator:
             return self._error(now, status, refused.code, "The request was not accepted.")
         return None
 
-    def _existing_or_new(self, now: int, integration: Integration, body: bytes) -> Task:
-        """Raises InvalidBodyError. A body that is known was valid when it came first."""
+    def _existing_or_new(self, now: int, integration: Integration, body: bytes) -> SimulatedTask:
+        """Raises InvalidBodyError. A known body is valid: it was checked when it was received first."""
         rules = self.plan.idempotency
         sha256 = hashlib.sha256(body).digest()
         if rules.compare == "json":
@@ -225,7 +224,7 @@ class Simulator:
             heapq.heappush(self._applications, (task.fate.applies_at, len(self.tasks), task))
         return task
 
-    def _remembered(self, task: Task, now: int) -> bool:
+    def _remembered(self, task: SimulatedTask, now: int) -> bool:
         rules = self.plan.idempotency
         forget = rules.forget_after_seconds
         if forget is not None and now - task.created_at >= forget * 1000:
@@ -269,7 +268,7 @@ class Simulator:
         )
 
     def _redated(self, reply: Reply, now: int, integration: Integration) -> Reply:
-        """With the `Date` of a wrong clock, where the integration has one."""
+        """The reply with the `Date` of a wrong clock, if the integration has one."""
         rules = self._dice.active(ClockSkewed, now, integration)
         skewed = next((rule for rule in rules if rule.date), None)
         right = http_date(now)
@@ -280,7 +279,7 @@ class Simulator:
 
     # --- the LMS ----------------------------------------------------------------------------------
 
-    def _apply(self, task: Task, at: int) -> None:
+    def _apply(self, task: SimulatedTask, at: int) -> None:
         courses = self.lms.setdefault(task.integration_id, {})
         errors, task_id = task.fate.item_errors, task.task_id
         for index, item in enumerate(task.items):
@@ -296,10 +295,10 @@ class Simulator:
                 course.applications += 1
         task.applied_at = at
 
-    # --- small things -----------------------------------------------------------------------------
+    # --- helpers ----------------------------------------------------------------------------------
 
     def courses(self) -> Iterator[tuple[str, str, LmsCourse]]:
-        """Integration, origin_id and course of all that the LMS holds."""
+        """Integration, origin_id and course of everything in the LMS."""
         for integration_id, courses in self.lms.items():
             for origin_id, course in courses.items():
                 yield integration_id, origin_id, course
@@ -330,7 +329,7 @@ class Simulator:
         return Reply(status, balancer_body(status), headers)
 
     def _silence(self, delivery: Delivery, hang_seconds: float = 0.0) -> Reply:
-        """No answer at all: status 0."""
+        """A reply without any answer: status 0."""
         return Reply(0, b"", {}, delivery, hang_seconds=hang_seconds)
 
 

@@ -1,8 +1,7 @@
-"""One task of the API: its fate, decided when it is made, and what a poll of it says.
+"""One task of the API: its fate, decided when it is created, and the answer to a poll.
 
-A task applies all its good items at one moment, `applies_at`, in their order; the state does that
-(only it holds the simulated LMS). `applies_at` is never later than `ends_at`, so what a COMPLETED
-task reports is always true.
+A task applies all its successful items at one moment, `applies_at`, in their order. The state does that, because it holds the
+simulated LMS. `applies_at` is never later than `ends_at`, so the report of a COMPLETED task is always true.
 """
 
 from __future__ import annotations
@@ -30,32 +29,32 @@ Status = Literal["PENDING", "COMPLETED", "FAILED"]
 
 
 class Fate(msgspec.Struct, frozen=True, gc=False):
-    """All that will happen to a task. Times are milliseconds since the epoch, None is never."""
+    """Everything that will happen to a task. Times are milliseconds since the epoch. None: never."""
 
     ends_at: int | None
     applies_at: int | None
     error: ErrorObject | None = None
-    """The task ends FAILED with it."""
+    """The error with which the task ends FAILED."""
     item_errors: dict[int, ErrorObject] = msgspec.field(default_factory=dict)
-    """By index of the item; the others succeed."""
+    """By index of the item. The other items succeed."""
     missing: int | None = None
-    """Index of the item that the result leaves out."""
+    """Index of the item that the result omits."""
     duplicated: int | None = None
     foreign: str | None = None
     """An origin_id that was never sent, reported as succeeded."""
 
 
 class Form(msgspec.Struct, frozen=True, gc=False):
-    """Where the vendor's guide and OpenAPI differ, and which of both this task follows."""
+    """Where the vendor's guide and OpenAPI differ: which of them this task follows."""
 
     id_field: Literal["id", "course_id"]
     full_errors: bool
-    """False: only code and message, as the guide has it."""
+    """False: only code and message, as in the guide."""
     warnings: tuple[str, ...] | None
-    """Of the answer to a POST; None leaves the field out."""
+    """Warnings in the answer to a POST. None omits the field."""
 
 
-class Task(msgspec.Struct, kw_only=True, gc=False):
+class SimulatedTask(msgspec.Struct, kw_only=True, gc=False):
     """A task and what happened to it."""
 
     task_id: str
@@ -67,13 +66,13 @@ class Task(msgspec.Struct, kw_only=True, gc=False):
     form: Form
     applied_at: int | None = None
     posts: int = 1
-    """Accepted POSTs of this body, whether or not the client got the answer."""
+    """Number of accepted POSTs of this body, whether or not the client got the answer."""
     posts_answered: int = 0
     polls: int = 0
     stated_offset_ms: int = 0
-    """What the API adds to the task's times when it states them: the error of its clock when it made the task."""
+    """Error of the API's clock when it created the task. It is added to the times of the task in every answer."""
     told_at: int | None = None
-    """When a poll was first answered with the end of the task."""
+    """When a poll first returned the end of the task."""
 
     def status(self, now: int) -> Status:
         ends_at = self.fate.ends_at
@@ -82,14 +81,14 @@ class Task(msgspec.Struct, kw_only=True, gc=False):
         return "COMPLETED" if self.fate.error is None else "FAILED"
 
     def reported(self, index: int) -> int:
-        """How many entries of the result mention this item."""
+        """Number of entries of the result that mention this item."""
         if index == self.fate.missing:
             return 0
         return 2 if index == self.fate.duplicated else 1
 
 
 class TaskMaker:
-    """Makes tasks and decides their fate. `task_seconds` is how long one takes on average."""
+    """Creates tasks and decides their fate. `task_seconds` is the average duration of a task."""
 
     def __init__(self, rng: random.Random, dice: Dice, task_seconds: float) -> None:
         self._rng = rng
@@ -98,8 +97,8 @@ class TaskMaker:
 
     def make(
         self, now: int, integration: Integration, items: list[Item], *, body_sha256: bytes, interaction: int
-    ) -> Task:
-        return Task(
+    ) -> SimulatedTask:
+        return SimulatedTask(
             task_id=new_id(self._rng),
             integration_id=integration.id,
             body_sha256=body_sha256,
@@ -135,7 +134,7 @@ class TaskMaker:
         )
 
     def _times(self, now: int, slow: TaskSlow | None) -> tuple[int, int]:
-        """When it ends and when it applies its items."""
+        """The times at which the task ends and at which it applies its items."""
         if slow is not None:
             ends_at = now + round(self._rng.uniform(slow.seconds_min, slow.seconds_max) * 1000)
             return ends_at, ends_at
@@ -159,7 +158,7 @@ class TaskMaker:
 
 
 def new_id(rng: random.Random) -> str:
-    """24 characters, as the vendor's ids have."""
+    """A random id of 24 characters, like the vendor's ids."""
     return f"{rng.getrandbits(96):024x}"
 
 
@@ -173,8 +172,8 @@ def _choose_form(rng: random.Random) -> Form:
     )
 
 
-def task_data(task: Task, now: int, course_id: Callable[[str], str]) -> dict[str, Any]:
-    """What a poll says of it: `data` of the answer. `course_id` names the course of an origin_id."""
+def task_data(task: SimulatedTask, now: int, course_id: Callable[[str], str]) -> dict[str, Any]:
+    """The answer to a poll of the task: its `data`. `course_id` returns the course id of an origin_id."""
     status = task.status(now)
     data: dict[str, Any] = {
         "task_id": task.task_id,
@@ -193,7 +192,7 @@ def task_data(task: Task, now: int, course_id: Callable[[str], str]) -> dict[str
     return data
 
 
-def _entries(task: Task, course_id: Callable[[str], str]) -> list[dict[str, Any]]:
+def _entries(task: SimulatedTask, course_id: Callable[[str], str]) -> list[dict[str, Any]]:
     fate, id_field = task.fate, task.form.id_field
     entries: list[dict[str, Any]] = [
         {"origin_id": item.origin_id, "status": "SUCCEEDED", "data": {id_field: course_id(item.origin_id)}}

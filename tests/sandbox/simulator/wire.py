@@ -1,7 +1,7 @@
-"""Bytes of the API: request bodies in, replies out.
+"""The wire format of the API: decodes request bodies, encodes replies.
 
-The body is checked by the vendor's OpenAPI (PostLmsCoursesBulkRequestBody) and by nothing else:
-unknown fields are allowed, an empty list of items is allowed, optional fields may be null.
+A body is checked only against the vendor's OpenAPI (PostLmsCoursesBulkRequestBody): unknown fields are allowed, an empty list
+of items is allowed, optional fields may be null.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-# `$` of the OpenAPI is JavaScript's, which does not match before a final newline as Python's does.
+# `$` in the OpenAPI is that of JavaScript, which, unlike Python's, does not match before a final newline.
 Language = Annotated[str, msgspec.Meta(pattern=r"\A[a-z]{2,3}(-[A-Z]{2})?\Z")]
 
 
 class Course(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """The content of a course. Encoded, null and absent are the same: absent."""
+    """The content of a course. Null fields are encoded as absent ones."""
 
     type: Literal["EXTERNAL"]
     title: str
@@ -26,7 +26,7 @@ class Course(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     description: str | None = None
     thumbnail_url: str | None = None
     duration: int | float | None = None
-    """Minutes. JSON Schema counts 60.0 as an integer, so `parse_items` judges what comes as a float."""
+    """Minutes. In JSON Schema, 60.0 is an integer, so `parse_items` checks floats."""
     languages: list[Language] | None = None
 
 
@@ -43,14 +43,14 @@ _body_decoder = msgspec.json.Decoder(_Body)
 
 
 class InvalidBodyError(Exception):
-    """The body breaks the OpenAPI; the message says where."""
+    """The body violates the OpenAPI. The message says where."""
 
 
 def parse_items(body: bytes) -> list[Item]:
     """The items of a bulk request, in order.
 
     Raises:
-        InvalidBodyError: not JSON, or not of the documented shape.
+        InvalidBodyError: the body is not JSON, or does not match the documented schema.
     """
     try:
         items = _body_decoder.decode(body)
@@ -65,7 +65,7 @@ def parse_items(body: bytes) -> list[Item]:
             raise InvalidBodyError(f"Expected an integer > 0 - at `$.items[{index}].course.duration`")
         origin_ids.add(item.origin_id)
     if len(origin_ids) != len(items.items):
-        # The schema cannot say it, its description does: "a unique identifier for this item in the batch".
+        # Not expressible in the schema, but in its description: "a unique identifier for this item in the batch".
         raise InvalidBodyError("Expected each `origin_id` once - at `$.items`")
     return items.items
 
@@ -74,7 +74,7 @@ def canonical(body: bytes) -> bytes:
     """The same bytes for all bodies that are equal as JSON (object keys in any order).
 
     Raises:
-        InvalidBodyError: nested too deep; the body is one that `parse_items` has passed.
+        InvalidBodyError: the body is nested too deep. It must have passed `parse_items` before.
     """
     try:
         return msgspec.json.encode(msgspec.json.decode(body), order="sorted")
@@ -83,12 +83,12 @@ def canonical(body: bytes) -> bytes:
 
 
 class Delivery(Enum):
-    """What becomes of a reply on its way to the client."""
+    """How a reply is delivered to the client."""
 
     ANSWER = "answer"
-    CUT = "cut"  # the connection is closed without a byte
-    TRUNCATED = "truncated"  # headers and half of the body, then closed
-    HANG = "hang"  # nothing comes; the connection is closed after `hang_seconds`
+    CUT = "cut"  # the connection is closed without any data
+    TRUNCATED = "truncated"  # headers and half of the body are sent, then the connection is closed
+    HANG = "hang"  # nothing is sent; the connection is closed after `hang_seconds`
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -101,7 +101,7 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class ErrorObject(msgspec.Struct, frozen=True, gc=False):
-    """The error object of the OpenAPI; all but `message` may be null."""
+    """The error object of the OpenAPI. All fields except `message` may be null."""
 
     code: str | None
     title: str | None
@@ -139,7 +139,7 @@ def error_body(error: ErrorObject) -> bytes:
 
 
 def success_body(data: dict[str, Any], warnings: list[str] | None = None) -> bytes:
-    """The envelope of a good answer; `warnings` None leaves the field out, as the guide does."""
+    """The envelope of a successful answer. With `warnings` None the field is omitted, as in the guide."""
     answer: dict[str, Any] = {"status": "success", "data": data}
     if warnings is not None:
         answer["warnings"] = [{"message": message} for message in warnings]
@@ -147,12 +147,12 @@ def success_body(data: dict[str, Any], warnings: list[str] | None = None) -> byt
 
 
 def balancer_body(status: int) -> bytes:
-    """What a load balancer says: no JSON."""
+    """The error page of a load balancer, which is not JSON."""
     return f"<html><head><title>{status}</title></head><body>upstream failure</body></html>\n".encode()
 
 
 def iso(milliseconds: int) -> str:
-    """`2025-03-12T14:30:00.000Z` of milliseconds since the epoch."""
+    """Milliseconds since the epoch as `2025-03-12T14:30:00.000Z`."""
     seconds, rest = divmod(milliseconds, 1000)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
 
