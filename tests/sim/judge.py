@@ -19,11 +19,11 @@ import msgspec
 from daemon.core.flow import KNOWN_SECONDS
 from daemon.runtime.engine import Engine
 from tests.sandbox.checker import (
+    ApiTask,
     HeldCourse,
     Limits,
     LogRecord,
     SentItem,
-    Task,
     TaskStatus,
     content_digest,
     judge,
@@ -330,12 +330,12 @@ class Claims:
         return None
 
 
-def tasks(world: World) -> Iterator[Task]:
+def tasks(world: World) -> Iterator[ApiTask]:
     simulator = world.network.simulator
     now = world.api_now()
     for task in simulator.tasks.values():
         row = task_row(task, now)
-        yield Task(
+        yield ApiTask(
             task_id=row["task_id"],
             integration_id=row["integration_id"],
             created_at=row["created_at"],
