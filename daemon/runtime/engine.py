@@ -111,7 +111,7 @@ class Engine:
     def _note_death(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() or self._died.done() or self._stop.is_set():
             return
-        error = task.exception() or RuntimeError(f"the task {task.get_name()} ended by itself")
+        error = task.exception() or RuntimeError(f"the task {task.get_name()} ended unexpectedly")
         self._died.set_exception(error)
 
     async def _drain(self, background: Sequence[asyncio.Task[None]]) -> None:

@@ -51,5 +51,7 @@ async def test_the_engine_ends_with_the_first_task_that_does(
         assert not running.done()
 
         release.set()
-        with pytest.raises(BrokenError if dies else RuntimeError, match=None if dies else "ended by itself"):
+        with pytest.raises(
+            BrokenError if dies else RuntimeError, match=None if dies else "ended unexpectedly"
+        ):
             await asyncio.wait_for(running, PATIENCE)

@@ -348,7 +348,7 @@ def test_the_trap_when_the_first_one_went_unnoticed(history: History) -> None:
     verdict = history.judge()
     assert verdict.counts[Kind.FALSE_SUCCESS] == 1
     assert any(
-        "made before the task T2, which ended the earlier change changes/0/1" in x for x in lines(verdict)
+        "created before the task T2, which ended the earlier change changes/0/1" in x for x in lines(verdict)
     )
 
 
@@ -385,7 +385,7 @@ def test_an_old_task_that_was_seen_through_does_not_make_the_next_one_look_new(h
     history.result(3, task_id="T2")
     verdict = history.judge()
     assert verdict.counts[Kind.FALSE_SUCCESS] == 1
-    assert any("changes/0/3" in line and "made before the task T3" in line for line in lines(verdict))
+    assert any("changes/0/3" in line and "created before the task T3" in line for line in lines(verdict))
 
 
 def test_failing_as_a_stale_replay_claims_nothing_of_the_task(history: History) -> None:
@@ -479,7 +479,7 @@ def test_two_open_submissions(history: History) -> None:
     a_then_b(history)
     history.task("T2", 1099, "B")
     assert_only(
-        history.judge(), Kind.MISORDERED, "changes/0/1", "T2 was made while the task T1", "still open"
+        history.judge(), Kind.MISORDERED, "changes/0/1", "T2 was created while the task T1", "still open"
     )
     history.task("T2", 1100, "B")
     assert history.judge().ok
@@ -492,7 +492,7 @@ def test_two_open_submissions_of_equal_content(history: History) -> None:
     history.task("T2", 1050, "A")
     history.result(0, task_id="T1")
     history.result(1, task_id="T2")
-    assert_only(history.judge(), Kind.MISORDERED, "T2 was made while")
+    assert_only(history.judge(), Kind.MISORDERED, "T2 was created while")
 
 
 def test_a_timed_out_task_keeps_its_course_busy_while_it_is_watched(history: History) -> None:
@@ -502,7 +502,7 @@ def test_a_timed_out_task_keeps_its_course_busy_while_it_is_watched(history: His
     history.task("T2", 15_999, "B")
     history.result(0, "TIMED_OUT", "T1")
     history.result(1, task_id="T2")
-    assert_only(history.judge(), Kind.MISORDERED, "T2 was made while the task T1")
+    assert_only(history.judge(), Kind.MISORDERED, "T2 was created while the task T1")
     assert history.judge(Limits()).ok
     history.task("T2", 16_000, "B")
     assert history.judge().ok
@@ -531,7 +531,7 @@ def test_a_task_that_a_result_names_keeps_its_course_busy_even_if_it_was_made_an
     history.task("T2", 2000, "B")
     history.result(0, "TIMED_OUT", "T0")
     history.result(1, task_id="T2")
-    assert_only(history.judge(), Kind.MISORDERED, "T2 was made while the task T0")
+    assert_only(history.judge(), Kind.MISORDERED, "T2 was created while the task T0")
 
 
 def test_content_that_nobody_asked_for(history: History) -> None:
@@ -552,7 +552,7 @@ def test_unconverged(history: History) -> None:
     history.lms[INTEGRATION, "c1"] = held._replace(digest=content_digest(content("A")), task_id="T1")
     assert_only(history.judge(), Kind.UNCONVERGED, "changes/0/1", "T1")
     history.lms.clear()
-    assert_only(history.judge(), Kind.UNCONVERGED, "no such course")
+    assert_only(history.judge(), Kind.UNCONVERGED, "does not have the course")
 
 
 def test_what_the_lms_holds_after_a_failure_is_not_judged(history: History) -> None:
@@ -608,10 +608,10 @@ def test_not_rejected_though_not_acceptable(history: History) -> None:
     ("newer", "word"),
     [
         (None, "does not say by which"),
-        (9, "no acceptable change"),
+        (9, "not an acceptable change"),
         (0, "not newer"),
         (3, "another course"),
-        (4, "no acceptable change"),
+        (4, "not an acceptable change"),
     ],
 )
 def test_superseded_by_what_is_not_a_newer_change(history: History, newer: int | None, word: str) -> None:
@@ -681,7 +681,7 @@ def test_two_corrections(history: History) -> None:
         ("SUCCEEDED", "T1", False, "did not report"),
         ("FAILED", "T1", True, "reported it as succeeded"),
         ("SUCCEEDED", "T9", True, "names the task T9"),
-        ("SUPERSEDED", "T1", True, "no end of a task"),
+        ("SUPERSEDED", "T1", True, "cannot end with that status"),
     ],
 )
 def test_a_correction_that_is_not_true(
@@ -716,7 +716,7 @@ def test_a_correction_that_is_true_and_not_in_the_lms(history: History) -> None:
     [
         ({"event": {"id": "1"}}, "the id is '1'"),
         ({"key": ["x", "c1"]}, "the key is"),
-        ({"change_id": "chg-7"}, "it speaks of"),
+        ({"change_id": "chg-7"}, "it names"),
         ({"status_": "DONE"}, "the status is 'DONE'"),
     ],
 )
@@ -733,7 +733,7 @@ def test_a_result_that_says_something_wrong_of_itself(
 def test_a_record_that_is_no_result(history: History, value: bytes | None) -> None:
     a_then_b(history)
     history.results.append(history.results[0]._replace(offset=7, value=value))
-    assert_only(history.judge(), Kind.MALFORMED, "results/0/7 is no result")
+    assert_only(history.judge(), Kind.MALFORMED, "results/0/7 is not a result")
 
 
 def test_an_unknown_event_type(history: History) -> None:

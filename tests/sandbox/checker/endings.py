@@ -34,20 +34,22 @@ def judge_endings(
         result = evidence.results.get(source)
         if result is None or result.status != "TIMED_OUT":
             ended = "has no result" if result is None else f"ended {result.status}"
-            verdict.add(Kind.CORRECTION, f"{source} {ended}, and was corrected to {correction.status}")
+            verdict.add(Kind.CORRECTION, f"{source} {ended}, but was corrected to {correction.status}")
 
 
 def _judge_rejections(evidence: Evidence, verdict: Verdict, *, backlog_rejects: bool) -> None:
     for source, why in evidence.refusals.items():
         result = evidence.results.get(source)
         if result is not None and result.status != "REJECTED":
-            verdict.add(Kind.REJECTION, f"{source} ended {result.status}, and is no change: {why}")
+            verdict.add(
+                Kind.REJECTION, f"{source} ended {result.status}, but is not an acceptable change: {why}"
+            )
     for source in evidence.changes:
         result = evidence.results.get(source)
         if result is None or result.status != "REJECTED":
             continue
         if not (backlog_rejects and result.error_code == BACKLOG_FULL):
-            verdict.add(Kind.REJECTION, f"{source} is acceptable, and was REJECTED with {result.error_code}")
+            verdict.add(Kind.REJECTION, f"{source} is acceptable, but was REJECTED with {result.error_code}")
 
 
 class _Line:
@@ -129,7 +131,7 @@ class _Line:
         if self._latest is not None and task.created_at < self._latest.created_at:
             newer = self._ended_by[self._latest.task_id]
             return (
-                f"the task {task.task_id} is an old one: made before the task {self._latest.task_id}, "
+                f"the task {task.task_id} is an old one: it was created before the task {self._latest.task_id}, "
                 f"which ended the earlier change {newer.source}"
             )
         return None
@@ -159,14 +161,14 @@ class _Line:
         age = task.completed_at - task.created_at
         if age >= self._task_timeout_ms:
             return None
-        return f"the task {task.task_id} was {task.status} after {age / 1000:g} s, before its time-out"
+        return f"the task {task.task_id} was {task.status} after {age / 1000:g} s, before its timeout"
 
     def _untrue_supersession(self, change: AcceptableChange, result: ResultEvent) -> str | None:
         newer = result.superseded_by
         if newer is None:
             return "it does not say by which change"
         if newer not in self._evidence.changes:
-            return f"{newer}, which it names, is no acceptable change"
+            return f"{newer}, which it names, is not an acceptable change"
         if self._evidence.changes[newer].course != change.course:
             return f"{newer}, which it names, is of another course"
         if newer.partition != change.source.partition or newer.offset <= change.source.offset:
@@ -192,7 +194,7 @@ class _Line:
         elif correction.status == "FAILED" and doubt is None:
             yield f"the task {correction.task_id} reported it as succeeded"
         elif correction.status not in ("SUCCEEDED", "FAILED"):
-            yield "that is no end of a task"
+            yield "a task cannot end with that status"
 
     def _remember(self, change: AcceptableChange, result: ResultEvent) -> None:
         task = self._evidence.tasks.get(result.task_id or "")

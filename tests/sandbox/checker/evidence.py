@@ -131,11 +131,11 @@ def _take_result(evidence: Evidence, record: LogRecord, verdict: Verdict) -> Non
     try:
         event = read_result(record)
     except NotAResultError as error:
-        verdict.add(Kind.MALFORMED, f"{place} is no result: {error}")
+        verdict.add(Kind.MALFORMED, f"{place} is not a result: {error}")
         return
     if event.event_type == RESOLVED:
         if event.source not in evidence.changes and event.source not in evidence.refusals:
-            verdict.add(Kind.DUPLICATE, f"{event.source} has a result ({place}) and is not in the input")
+            verdict.add(Kind.DUPLICATE, f"{event.source} has a result ({place}), but is not in the input")
         elif event.source in evidence.results:
             first = evidence.results[event.source].status
             verdict.add(
@@ -173,4 +173,4 @@ def _malformed(evidence: Evidence, event: ResultEvent) -> Iterable[str]:
         said = (event.integration_id, event.origin_id, event.change_id)
         meant = (*change.course, change.change_id)
         if said != meant:
-            yield f"it speaks of {said}, the change of {meant}"
+            yield f"it names {said}, but the change has {meant}"

@@ -110,7 +110,7 @@ class _Order:
                 if not self._may_be_one(other, submission) and not self._ran_again(other, submission):
                     self._verdict.add(
                         Kind.MISORDERED,
-                        f"{self._place(submission)}: its task {submission.task.task_id} was made while the task"
+                        f"{self._place(submission)}: its task {submission.task.task_id} was created while the task"
                         f" {other.task.task_id} of {self._place(other)} was still open",
                     )
             still_open.append(submission)
@@ -167,11 +167,11 @@ def _judge_convergence(evidence: Evidence, course: Course, verdict: Verdict) -> 
     if held is None:
         verdict.add(
             Kind.UNCONVERGED,
-            f"{newest.source} ({' '.join(course.key)}) SUCCEEDED; the LMS has no such course",
+            f"{newest.source} ({' '.join(course.key)}) SUCCEEDED, but the LMS does not have the course",
         )
     elif held.digest != newest.digest:
         verdict.add(
             Kind.UNCONVERGED,
-            f"{newest.source} ({' '.join(course.key)}) SUCCEEDED and is the newest; the LMS holds what the task"
-            f" {held.task_id} wrote",
+            f"{newest.source} ({' '.join(course.key)}) SUCCEEDED and is the newest, but the LMS holds the content of the task"
+            f" {held.task_id}",
         )

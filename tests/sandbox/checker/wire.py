@@ -86,7 +86,7 @@ def read_change(record: LogRecord, item_bytes_max: int) -> ChangeContent:
         raise NotAcceptableError("data is not an object")
     integration_id = _text("integration_id", data.get("integration_id"), 256)
     if not _PRINTABLE_ASCII.fullmatch(integration_id):
-        raise NotAcceptableError("integration_id has a character that cannot travel in an HTTP header")
+        raise NotAcceptableError("integration_id has a character that is not allowed in an HTTP header")
     origin_id = _text("origin_id", data.get("origin_id"), 512)
     course = data.get("course")
     if not isinstance(course, dict):
@@ -111,7 +111,7 @@ def _envelope_and_data(record: LogRecord, body: dict[str, Any]) -> tuple[Mapping
     envelope = body if structured else _binary_attributes(headers)
     _one_of("specversion", envelope.get("specversion"), ("1.0",))
     if "source" in envelope and envelope["source"] is None:
-        raise NotAcceptableError("source is not a text")
+        raise NotAcceptableError("source is not a string")
     _optional_text("source", envelope.get("source"))
     return envelope, body.get("data") if structured else body
 
@@ -122,7 +122,7 @@ def _json_object(value: bytes) -> dict[str, Any]:
         if b"\\ud" in value.lower():
             json.dumps(body, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise NotAcceptableError("half of a surrogate pair, which is no text") from error
+        raise NotAcceptableError("half of a surrogate pair, which is not valid text") from error
     except UnicodeDecodeError as error:
         raise NotAcceptableError("not UTF-8") from error
     except RecursionError as error:
@@ -135,7 +135,7 @@ def _json_object(value: bytes) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _binary_attributes(headers: Mapping[str, bytes]) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def _check_course(course: Mapping[str, Any]) -> None:
     _one_of("course.type", course.get("type"), ("EXTERNAL",))
     for name in ("title", "course_url"):
         if not isinstance(course.get(name), str) or not course[name]:
-            raise NotAcceptableError(f"course.{name} is not a text, or empty")
+            raise NotAcceptableError(f"course.{name} is not a non-empty string")
     for name in ("description", "thumbnail_url"):
         _optional_text(f"course.{name}", course.get(name))
     duration = course.get("duration")
@@ -177,7 +177,7 @@ def _item_size(origin_id: str, course: Mapping[str, Any]) -> int:
 
 def _text(name: str, value: Any, length_max: int) -> str:
     if not isinstance(value, str) or not value:
-        raise NotAcceptableError(f"{name} is not a text, or empty")
+        raise NotAcceptableError(f"{name} is not a non-empty string")
     if len(value) > length_max:
         raise NotAcceptableError(f"{name} is longer than {length_max} characters")
     if _CONTROL.search(value):
@@ -187,7 +187,7 @@ def _text(name: str, value: Any, length_max: int) -> str:
 
 def _optional_text(name: str, value: Any) -> None:
     if value is not None and not isinstance(value, str):
-        raise NotAcceptableError(f"{name} is not a text")
+        raise NotAcceptableError(f"{name} is not a string")
 
 
 def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
@@ -238,11 +238,11 @@ def read_result(record: LogRecord) -> ResultEvent:
 
 def _must_be_text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} stands where a text must be")
+        raise TypeError(f"{value!r} is not a string")
     return value
 
 
 def _source(value: Any) -> Source:
     if not (isinstance(value["partition"], int) and isinstance(value["offset"], int)):
-        raise TypeError(f"{value!r} names no record")
+        raise TypeError(f"{value!r} does not name a record")
     return Source(_must_be_text(value["topic"]), value["partition"], value["offset"])
