@@ -71,7 +71,7 @@ def _kafka(console: Console) -> Iterator[tuple[str, int | None]]:
         console.print(f"Using the Kafka at {external}.")
         yield external, None
         return
-    console.print("Starting Kafka (the first time, Maven fetches it: 44 MB) …")
+    console.print("Starting Kafka (on the first start, Maven fetches 44 MB) …")
     with Broker() as broker:
         yield broker.bootstrap, broker.pid
 

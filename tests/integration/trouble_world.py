@@ -130,7 +130,9 @@ class Site:
         and a replica that opens its partitions anew may be quicker than the command."""
         async with asyncio.timeout(PATIENCE):
             while (done := await self.run(*arguments)).exit_code != 0:
-                assert "not now" in done.output or "try it again" in done.output, done.output
+                assert "not possible now" in done.output or "Run the command again" in done.output, (
+                    done.output
+                )
         return done
 
     async def publish(self, partition: int, *courses: str) -> None:

@@ -275,7 +275,7 @@ async def test_a_partition_that_the_broker_cannot_read_itself_stops_nobody_else(
         await world.until(lambda: bool(member.unreadable()), "a partition that cannot be read")
         (found,) = member.unreadable()
         assert (found.partition, found.offset, found.next_offset) == (0, 1, 2)
-        assert "the broker answers" in found.reason
+        assert "the broker answered" in found.reason
         await goes_on(kafka, world, member, 3)
     finally:
         await world.close()

@@ -16,6 +16,7 @@ from kafka import IsolationLevel, KafkaAdminClient, OffsetAndMetadata, OffsetSpe
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import (
     AuthorizationError,
+    CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
     KafkaError,
     TopicAuthorizationFailedError,
@@ -210,7 +211,7 @@ def _group_offset(client: KafkaAdminClient, group_id: str, tp: TopicPartition) -
             committed = client.list_group_offsets({group_id: [tp]})[group_id].get(tp)
         except AuthorizationError as error:
             raise LogError(denied("Describe", f"group {group_id}")) from error
-        except CoordinatorNotAvailableError:
+        except (CoordinatorNotAvailableError, CoordinatorLoadInProgressError):
             if time.monotonic() > deadline:
                 raise
             time.sleep(COORDINATOR_PAUSE)
