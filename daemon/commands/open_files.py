@@ -76,7 +76,7 @@ class OpenFiles:
 
 
 async def watch_open_files(files: OpenFiles, health: Health, interval: float = _LOOK_EVERY) -> None:
-    """Run for ever: log a warning when the limit is too low for the assigned partitions."""
+    """Run forever: log a warning when the limit is too low for the assigned partitions."""
     seen = 0
     while True:
         partitions = len(health.partitions)

@@ -73,7 +73,7 @@ def run(*, config_file: Path | None) -> None:
 
 
 async def collect_garbage() -> None:
-    """Run for ever. The oldest generation is left to the interpreter: it is large, and almost all of it is alive."""
+    """Run forever. The oldest generation is left to the interpreter: it is large, and almost all of it is alive."""
     while True:
         await asyncio.sleep(GARBAGE_INTERVAL)
         gc.collect(1)

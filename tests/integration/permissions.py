@@ -118,7 +118,7 @@ class GuardedBroker(Broker):
             ),
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
             "super.users": "User:ANONYMOUS",  # the broker itself, and the test
-            # It takes records of a transaction that its coordinator does not know: these hang for ever.
+            # It takes records of a transaction that its coordinator does not know: these hang forever.
             "transaction.partition.verification.enable": "false",
         }
 

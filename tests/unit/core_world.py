@@ -337,7 +337,7 @@ class World:
         task.outcomes = tuple(outcomes)
 
     def forget_bodies(self, _r):
-        """Idempotency of finished tasks does not last for ever."""
+        """Idempotency of finished tasks does not last forever."""
         self.by_body = {key: task for key, task in self.by_body.items() if task.pending}
 
     def lose_task(self, r):

@@ -118,7 +118,7 @@ def answer(status: int, body: object, **headers: str) -> bytes:
 
 
 def repeats(head: bytes, piece: bytes, pause: float = 0.0) -> Behaviour:
-    """A head and then the piece for ever, until the client has had enough."""
+    """A head and then the piece forever, until the client has had enough."""
 
     async def behaviour(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(head)

@@ -1,4 +1,4 @@
-"""Whatever comes in, what goes into a record is bounded (R7): one record too many bytes stops a partition for ever."""
+"""Whatever comes in, what goes into a record is bounded (R7): one record too many bytes stops a partition forever."""
 
 import hashlib
 import json

@@ -395,7 +395,7 @@ def test_what_answers_have_taught_lasts_from_one_batch_to_the_next_and_not_for_e
 
 
 def test_an_integration_that_left_with_its_partition_is_forgotten_when_it_has_sat_out_its_time():
-    """It stayed for ever, and in the figures as parked."""
+    """It stayed forever, and in the figures as parked."""
     flow = flow_with()
     offer(flow, "a", 2)
     (turn,) = take_all(flow)

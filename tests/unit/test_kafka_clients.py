@@ -95,7 +95,7 @@ def test_a_tls_file_that_is_missing_or_no_certificate_is_named(tmp_path: Path):
 
 
 def test_a_node_that_cannot_be_reached_is_not_ready_instead_of_an_error():
-    """The producer would drop the request that it was about to send, and its commit would wait for ever."""
+    """The producer would drop the request that it was about to send, and its commit would wait forever."""
     client = NetClient(bootstrap_servers=["127.0.0.1:1"])
     try:
         (node,) = (broker.node_id for broker in client.cluster.bootstrap_brokers())

@@ -51,7 +51,7 @@ TASK_ANSWER = {
 GOOD = answers(200, TASK_ANSWER)
 
 PATIENT = 60.0
-"""The deadline of all calls. None comes to it by itself: what would take for ever is helped by `Clock`."""
+"""The deadline of all calls. None comes to it by itself: what would take forever is helped by `Clock`."""
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ class OnePartition:
 
 
 async def test_a_watch_that_ends_with_a_task_that_is_not_found_leaves_no_blind_task():
-    """It would count as blind for ever, and keep the shard's whole memory."""
+    """It would count as blind forever, and keep the shard's whole memory."""
     bench = Bench()
     partition: Any = OnePartition(bench)
     health = Health((), partition.now)

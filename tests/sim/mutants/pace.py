@@ -36,7 +36,7 @@ def one_throttled_stops_all(patch: Patch) -> None:
     patch(Flow, "next_submission", next_one)
 
 
-@mutant("C6", "An integration that was sent to once is known for ever.")
+@mutant("C6", "An integration that was sent to once is known forever.")
 def integrations_are_never_forgotten(patch: Patch) -> None:
     patch(Flow, "_forget", lambda flow, now: None)
 

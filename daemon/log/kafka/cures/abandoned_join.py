@@ -3,7 +3,7 @@
 Defect: the leader joins because the metadata differ from those of its last assignment. They no longer differ once it
     has computed the new assignment. If a poll ends at that moment, before the SyncGroup is answered, `need_rejoin`
     returns False and no later poll waits for the join. The member is assigned nothing, sends no heartbeats, is evicted,
-    and keeps polling for ever.
+    and keeps polling forever.
 Upstream: not reported.
 Versions: 3.0.12.
 Remove when: tests/unit/test_kafka_cures.py::test_a_running_join_still_does_not_count_as_needed fails.

@@ -1,4 +1,4 @@
-"""A producer loses a transactional request when its coordinator is unreachable, and the caller waits for ever.
+"""A producer loses a transactional request when its coordinator is unreachable, and the caller waits forever.
 
 Defect: `Sender._maybe_send_pending_request` drops the request that it is about to send when
     `KafkaNetClient.await_ready` raises, so `commit_transaction` and its like never return. If `await_ready` returns

@@ -1,7 +1,7 @@
 """A consumer does not report when a heartbeat was answered, nor that a static member was fenced.
 
 Defect: there is no public access to the time of the last answered heartbeat, on which R4 rests. After FENCED_INSTANCE_ID
-    (KIP-345) a static member stops its heartbeats, and `poll` returns nothing for ever instead of raising.
+    (KIP-345) a static member stops its heartbeats, and `poll` returns nothing forever instead of raising.
 Upstream: not reported.
 Versions: 3.0.12.
 Remove when: tests/unit/test_kafka_cures.py::test_a_consumer_still_does_not_report_its_heartbeats fails.
