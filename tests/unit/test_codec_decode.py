@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from daemon.codec import decode_change
 from daemon.codec.nesting import NESTING_MAX
-from daemon.codec.schemas import schemas
 from daemon.core.model import Change, Rejection, RejectReason
 from daemon.core.upsert import UPSERT
+from tests.tools.schema_files import schemas
 
 INTEGRATION = "workday:HWUTwvyx2wLoSUHphiWVrp28"
 COURSE = {

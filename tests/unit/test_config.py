@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from daemon.config import BatchSettings, ConfigError, Settings, load_settings
 from daemon.config.column import ValueKind
-from daemon.config.reference import reference
 from daemon.config.rules import RULES, broken_rules
 from daemon.config.table import all_settings
 from daemon.config.units import format_duration, format_size, parse_duration, parse_size
 from tests.sandbox import profile
+from tests.tools import configuration_page
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
@@ -233,13 +233,13 @@ def test_no_two_settings_share_a_variable():
 
 
 def test_the_reference_page_is_that_of_the_table():
-    assert (DOCS / "configuration.md").read_text(encoding="utf-8") == reference(), (
-        "run: python -m daemon.config > docs/configuration.md"
+    assert (DOCS / "configuration.md").read_text(encoding="utf-8") == configuration_page.page(), (
+        "run: python -m tests.tools.configuration_page > docs/configuration.md"
     )
 
 
 def test_every_setting_is_on_the_reference_page():
-    page = reference()
+    page = configuration_page.page()
     assert all(f"`{setting.name}`" in page for setting in all_settings())
 
 

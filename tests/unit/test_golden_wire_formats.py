@@ -7,8 +7,8 @@ import jsonschema
 import pytest
 
 from daemon.codec import decode_change, encode_correction, encode_dead_letter, encode_result
-from daemon.codec.schemas import schemas
 from daemon.core.model import Change, Correction, Error, Rejection, RejectReason, Result, Status
+from tests.tools.schema_files import schemas
 from tests.unit.golden_files import assert_golden, read_record, render_record
 
 SCHEMAS = Path(__file__).parent.parent.parent / "schemas"
@@ -121,7 +121,7 @@ def test_change(name, schema):
 
 def test_published_schemas_are_those_of_the_code():
     published = {path.name: path.read_bytes() for path in SCHEMAS.glob("*.json")}
-    assert published == schemas(), "run: python -m daemon.codec.schemas schemas"
+    assert published == schemas(), "run: python -m tests.tools.schema_files schemas"
 
 
 @pytest.mark.parametrize("name", schemas())
@@ -135,7 +135,7 @@ def test_readers_are_told_to_read_committed(name):
 
 
 def test_first_recording_fails(tmp_path, monkeypatch):
-    monkeypatch.setattr("golden_files.FOLDER", tmp_path)
+    monkeypatch.setattr("tests.unit.golden_files.FOLDER", tmp_path)
     with pytest.raises(pytest.fail.Exception, match="for the first time"):
         assert_golden("new.record", b"x")
     assert_golden("new.record", b"x")

@@ -1,6 +1,6 @@
-"""Generates the JSON Schemas of the wire formats from the structs that the daemon uses.
+"""``python -m tests.tools.schema_files schemas``: the JSON Schemas of the wire formats, from the structs of the daemon.
 
-``python -m daemon.codec.schemas schemas`` writes them into the folder of that name. A test fails if the published
+It writes them into the folder of that name. A test fails if the published
 files and the code differ.
 """
 

@@ -1,7 +1,8 @@
-"""Generates the reference page of the settings from the table and the rules."""
+"""``python -m tests.tools.configuration_page > docs/configuration.md``: the settings, from the table and the rules."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
@@ -12,7 +13,7 @@ from daemon.config.table import Setting, all_settings
 from daemon.config.units import format_duration, format_size
 
 _HEADER = """\
-<!-- Generated from daemon/config by `python -m daemon.config`; do not edit. -->
+<!-- Generated from daemon/config by `python -m tests.tools.configuration_page`; do not edit. -->
 # Configuration
 
 Every setting can be given as an environment variable or in a TOML file. The environment takes precedence.
@@ -39,7 +40,7 @@ the topics and the API. [permissions.md](permissions.md) lists the Kafka permiss
 """
 
 
-def reference() -> str:
+def page() -> str:
     """The page as Markdown."""
     sections = [_HEADER]
     for group, settings in groupby(all_settings(), key=lambda setting: setting.group):
@@ -82,3 +83,7 @@ def _relations() -> Iterator[str]:
     for rule in RULES:
         yield f"* {rule.description}"
     yield ""
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

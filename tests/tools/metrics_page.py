@@ -1,13 +1,15 @@
-"""The reference page of the metrics, generated from the catalogue."""
+"""``python -m tests.tools.metrics_page > docs/metrics.md``: the metrics, from the catalogue."""
 
 from __future__ import annotations
+
+import sys
 
 from daemon.telemetry.catalogue import SECTIONS
 from daemon.telemetry.labels import Label
 from daemon.telemetry.metric import Kind, Metric
 
 _HEADER = """\
-<!-- Made from daemon/telemetry/catalogue.py by `python -m daemon.telemetry`; do not edit here. -->
+<!-- Made from daemon/telemetry/catalogue.py by `python -m tests.tools.metrics_page`; do not edit here. -->
 # Metrics
 
 Served at `/metrics` in the Prometheus text format. Times are in seconds and sizes in bytes. A timestamp counts
@@ -20,7 +22,7 @@ A **gauge histogram** is a distribution of current values. Prometheus sees it as
 """
 
 
-def reference() -> str:
+def page() -> str:
     """The page as Markdown."""
     sections = [
         f"## {section.title}\n\n| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n"
@@ -43,3 +45,7 @@ def _label(label: Label) -> str:
     if label.values is None:
         return f"`{label.name}`: {label.bound}"
     return f"`{label.name}`: " + ", ".join(f"`{value}`" for value in label.values)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())
