@@ -1,5 +1,4 @@
-"""The settings that may differ between integrations. Callers read them as `policy(integration_id)`, never from the
-settings directly.
+"""The settings that may differ between integrations, read as `policy(integration_id)`.
 
 At present one policy applies to all integrations.
 """

@@ -2,16 +2,17 @@
 
 `core.verdict` defines what an error means by itself. Three things can change that meaning, and they are decided here:
 
-* **The key.** A refusal of our key concerns every integration, unless the call was sent with a key that has been
-  replaced since. A denial without a code (401, 403) concerns one integration, until a second integration is denied
+* **The key.** A call that is refused because of our key concerns every integration, unless it was sent with a key that
+  has been replaced since. A denial without a code (401, 403) concerns one integration, until a second integration is denied
   and no answer in between has shown that the key works.
 * **The fate of a POST.** While an earlier POST of the same bytes may have created a task, a refusal is accepted only
   if it is a function of the bytes alone (R13).
 * **Time.** An earlier task of equal bytes does not belong to this batch (R14), and a task may have been pending for
   too long (R11).
 
-The whole process has one judge, because it has one key. A ruling is a frozen value. `core.settle`, `core.flow` and
-the runtime carry it out and decide nothing again.
+The whole process has one judge, because it has one key. A ruling is a frozen value, which takes effect in four places:
+`runtime.halt` (the key), `core.settle` (the changes), `core.memory` (what the integration waits for) and `core.flow`
+(when it is sent to again; `Flow` itself distinguishes an overload, a throttle and a failure by the error).
 """
 
 from __future__ import annotations
@@ -93,7 +94,9 @@ class PollRuling:
             case PollVerdict.LOST | PollVerdict.REPLAYED:
                 return True
             case PollVerdict.COMPLETED:
-                return any(item.verdict in (ItemVerdict.RESUBMIT, ItemVerdict.HALT) for item in self.items)
+                return any(
+                    item.verdict in (ItemVerdict.RESUBMIT, ItemVerdict.OUR_SIDE) for item in self.items
+                )
             case PollVerdict.FAILED:
                 return self.task not in (TaskVerdict.FAIL, TaskVerdict.TIMED_OUT)
             case (
@@ -219,10 +222,9 @@ class Judge:
                 items = tuple(_item_rulings(task.items, answer.outcomes))
                 return PollRuling(PollVerdict.COMPLETED, key, items=items)
             case TaskFailed():
-                verdict = table.of_task(answer.error.code)
-                if verdict is TaskVerdict.HALT:
-                    key = KeyEvidence.REFUSED
-                return PollRuling(PollVerdict.FAILED, key, verdict)
+                # Even an error that names our key says nothing against the key in use, with which the API has just
+                # answered: the task may have been created with an earlier key.
+                return PollRuling(PollVerdict.FAILED, key, table.of_task(answer.error.code))
             case _:
                 assert_never(answer)
 

@@ -37,7 +37,7 @@ class Retry(StrEnum):
     """A transient error: up to `retry.attempts_max` attempts."""
     PARKED = "parked"
     """A problem on the customer's side: for up to `wait.age_max`."""
-    HALTED = "halted"
+    OUR_SIDE = "our_side"
     """A fault on our side: it ends no change, however long it lasts (contract C7)."""
 
 
@@ -315,7 +315,7 @@ class Memory:
                 return failures >= self.policy(integration_id).retry.attempts_max
             case Retry.PARKED:
                 return self.is_too_old(integration_id, item, now)
-            case Retry.HALTED:
+            case Retry.OUR_SIDE:
                 return False
             case _:
                 assert_never(why)

@@ -1,11 +1,9 @@
 """The operation that a change requests from the API: one value, passed from the input record to the call.
 
-Everything that depends on the kind of a change is a member of its operation, or is looked up by it. There is no other
-`if` on the kind. To add an operation:
-
-    core      add a module with its `Operation`, and an entry in `core.operations`
-    codec     add its event type, and the encoding of its item (`codec.decode`)
-    kombo     add its call (`kombo.client`)
+How the bodies of a kind of change are built, split and re-encoded is a member of its operation, and what other packages
+know about a kind they look up by it: `codec.decode` its event type and items, `kombo.client` its call. Sealing, poll times
+and the reading of answers are those of a bulk submission with a task. CONTRIBUTING.md, "How to add an operation", lists
+every place.
 """
 
 from __future__ import annotations
@@ -15,9 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 REPLAYS_MAX = 8
-"""Maximum number of consecutive bodies of one batch that the API answers with an earlier task, before its changes
-end. A catalogue that is published unchanged every night needs one more each night until the API forgets the earlier
-ones.
+"""How many equal or equivalent bodies in a row the API may answer with an earlier task. Then the changes end. A
+catalogue that is published unchanged every night needs one body more each night, until the API forgets the oldest.
 """
 
 

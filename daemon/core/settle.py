@@ -38,9 +38,9 @@ from daemon.core.verdict import ItemVerdict, PollVerdict, SubmitVerdict, TaskVer
 
 STALE_REPLAY = Error(
     "COURSESYNC.STALE_REPLAY",
-    "The API answered with a task that is older than this submission, because an equal one was made before, "
-    "and no equivalent encoding of this change is left to try. It is not known whether the course has this "
-    "content now. Publish the change again with any difference in it.",
+    "The API answered this submission with an earlier task, which had been created for the same bytes, and no "
+    "equivalent encoding of this change is left to try. It is not known whether the course has this content "
+    "now. Publish the change again with any difference in it.",
     "Answered by an earlier task",
 )
 TASK_TIMED_OUT = Error(
@@ -229,9 +229,9 @@ def _completed(
                 memory.retry(
                     batch.operation, integration_id, (item, bodies[index]), attempt, Retry.COUNTED, now
                 )
-            case ItemVerdict.HALT:
+            case ItemVerdict.OUR_SIDE:
                 memory.retry(
-                    batch.operation, integration_id, (item, bodies[index]), attempt, Retry.HALTED, now
+                    batch.operation, integration_id, (item, bodies[index]), attempt, Retry.OUR_SIDE, now
                 )
             case ItemVerdict.FAIL:
                 memory.end(integration_id, item, Status.FAILED, now, attempt=attempt)
@@ -257,8 +257,8 @@ def _failed(
             _retry_all(memory, batch, body, attempt, Retry.COUNTED, now)
         case TaskVerdict.PARK:
             _retry_all(memory, batch, body, attempt, Retry.PARKED, now)
-        case TaskVerdict.HALT:
-            _retry_all(memory, batch, body, attempt, Retry.HALTED, now)
+        case TaskVerdict.OUR_SIDE:
+            _retry_all(memory, batch, body, attempt, Retry.OUR_SIDE, now)
         case _:
             assert_never(verdict)
 

@@ -33,7 +33,7 @@ class TaskVerdict(StrEnum):
     PARK = "park"  # the items again, once the customer has fixed the integration
     FAIL = "fail"  # its changes end
     TIMED_OUT = "timed_out"  # its changes end: the API itself timed the task out
-    HALT = "halt"  # our own key or address was refused: the items again, once it is accepted
+    OUR_SIDE = "our_side"  # our own key or address was refused: the items again, however often (C7)
 
 
 class ItemVerdict(StrEnum):
@@ -42,7 +42,7 @@ class ItemVerdict(StrEnum):
     SUCCEEDED = "succeeded"
     RESUBMIT = "resubmit"  # the item again, in a fresh body, a limited number of times
     FAIL = "fail"  # the change ends
-    HALT = "halt"  # our own key or address was refused: the item again, however often (C7)
+    OUR_SIDE = "our_side"  # our own key or address was refused: the item again, however often (C7)
 
 
 class PollVerdict(StrEnum):
@@ -142,7 +142,7 @@ def of_task(code: str | None) -> TaskVerdict:
     if code is None:
         return TaskVerdict.RESUBMIT
     if code in HALTING:
-        return TaskVerdict.HALT
+        return TaskVerdict.OUR_SIDE
     if _is_input(code):
         return TaskVerdict.SPLIT
     if _is_transient(code):
@@ -158,7 +158,7 @@ def of_item(code: str | None) -> ItemVerdict:
     """The verdict on an item that ended `FAILED` in a completed task."""
     if code is None or _is_transient(code):
         return ItemVerdict.RESUBMIT
-    return ItemVerdict.HALT if code in HALTING else ItemVerdict.FAIL
+    return ItemVerdict.OUR_SIDE if code in HALTING else ItemVerdict.FAIL
 
 
 def of_poll(code: str | None, status: int) -> PollVerdict:

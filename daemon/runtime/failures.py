@@ -50,7 +50,7 @@ class Remedy(StrEnum):
     REOPEN = "reopen"
     """Drop memory and producer, and restore (R4)."""
     REFUSED = "refused"
-    """The same, but a failure that repeats blocks the partition after `REFUSALS_MAX` attempts."""
+    """The same, but the partition is blocked after `REFUSALS_MAX` such failures."""
     BLOCK = "block"
     """Wait for an operator, until a record is written to the journal."""
     BLOCK_HERE = "block here"

@@ -64,13 +64,17 @@ async def restore(ports: Ports, partition: int, shard_log: ShardLog) -> Opened:
             is not the one that was written.
         LogError: the log does not answer at the moment.
     """
-    started = ports.clock.now().mono
     try:
-        fold = await _fold(ports, shard_log)
+        return await _restored(ports, partition, shard_log)
     except (JournalError, CorruptJournalError) as error:
         raise BlockedError(
             operator_messages.unreadable_journal(partition, error, ports.settings.topics)
         ) from error
+
+
+async def _restored(ports: Ports, partition: int, shard_log: ShardLog) -> Opened:
+    started = ports.clock.now().mono
+    fold = await _fold(ports, shard_log)
     facts = await ports.log.input_facts(partition)
     now = ports.clock.now()
     is_new = fold.position is None

@@ -6,7 +6,7 @@ import asyncio
 from typing import NamedTuple
 
 from daemon.config import Policies
-from daemon.core.answers import PollAnswer
+from daemon.core.answers import PollAnswer, Refused
 from daemon.core.batch import LateTask, OpenTask
 from daemon.core.flow import Flow
 from daemon.core.judge import Judge, PollRuling
@@ -179,7 +179,8 @@ class Poller:
             ruling = self._judge.poll(task, answer, sent_with, now)
         else:
             ruling = self._judge.late(task, answer, sent_with, now)
-        self._halt.follow(ruling.key, getattr(answer, "error", None), now)
+        refusal = answer.error if isinstance(answer, Refused) else None
+        self._halt.follow(ruling.key, refusal, now)
         body = None
         if isinstance(task, OpenTask) and ruling.needs_body:
             body = await self._body(pending.partition, task)

@@ -1,4 +1,4 @@
-"""Counts committed steps in metrics: the only place where decisions of the core are counted.
+"""Counts committed steps in metrics: everything that a step decided is counted here.
 
 `count` is called after the commit of a step is confirmed. A restore produces no steps, so nothing is counted twice after a
 restart.

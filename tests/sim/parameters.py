@@ -59,6 +59,7 @@ BREAKAGES: tuple[AnyRule, ...] = (
     LimitLow(limit=1, others=1),
     TaskEndless(),
     TaskFails(codes=("INTEGRATION.AUTHENTICATION_INVALID",)),
+    TaskFails(codes=("PLATFORM.AUTHENTICATION_INVALID",)),
     ClockSkewed(seconds=60.0),
     ClockSkewed(seconds=15.0, date=False),
     ClockSkewed(seconds=60.0, date=False),

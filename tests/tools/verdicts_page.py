@@ -113,13 +113,13 @@ HAPPENS: dict[str, dict[Verdict, str]] = {
         TaskVerdict.FAIL: _ENDS,
         TaskVerdict.TIMED_OUT: "All changes of the batch end `TIMED_OUT` with this error. The task is terminal, so it is not "
         "watched.",
-        TaskVerdict.HALT: f"{_HALTS} The changes are submitted again in another encoding once the key works. {_NEWER}",
+        TaskVerdict.OUR_SIDE: f"The changes are submitted again later in another encoding, however often it takes (C7). A key that is still refused is noticed by the next call. {_NEWER}",
     },
     "item": {
         ItemVerdict.SUCCEEDED: "The change ends `SUCCEEDED`.",
         ItemVerdict.RESUBMIT: f"The change is {_COUNTED}",
         ItemVerdict.FAIL: "The change ends `FAILED` with this error.",
-        ItemVerdict.HALT: "The change is sent again later, however often it takes (C7).",
+        ItemVerdict.OUR_SIDE: "The change is sent again later, however often it takes (C7).",
     },
     "watch": {
         PollVerdict.PENDING: _WATCHED,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from daemon.config import Policies, Settings
-from daemon.core.answers import Refused
+from daemon.core.answers import Refused, TaskFailed
 from daemon.core.batch import OpenTask
 from daemon.core.judge import Judge, KeyEvidence
 from daemon.core.model import Error, Now
-from daemon.core.verdict import HALTING, PollVerdict, SubmitVerdict
+from daemon.core.verdict import HALTING, PollVerdict, SubmitVerdict, TaskVerdict
 
 NOW = Now(wall=1_800_000_000_000, mono=100.0)
 TASK = OpenTask("0-0-1", "task-1", "tool:1", (), 0, NOW.wall, NOW.mono, None, b"")
@@ -32,6 +32,16 @@ def test_a_refusal_of_the_key_in_use_halts(judge: Judge, code: str) -> None:
     polled = judge.poll(TASK, key_refused(code), judge.key_number, NOW)
     assert (polled.verdict, polled.key) == (PollVerdict.HALT, KeyEvidence.REFUSED)
     assert not polled.needs_body
+
+
+@pytest.mark.parametrize("code", sorted(HALTING))
+def test_a_task_that_failed_for_our_key_says_nothing_against_the_key_in_use(judge: Judge, code: str) -> None:
+    """It may have been created with an earlier key, and a hundred of them would stop everything a hundred times."""
+    failed = TaskFailed(NOW.wall + 1, NOW.wall + 2, Error(code, "the key is wrong"), NOW.wall + 3)
+    ruling = judge.poll(TASK, failed, judge.key_number, NOW)
+    assert (ruling.verdict, ruling.task) == (PollVerdict.FAILED, TaskVerdict.OUR_SIDE)
+    assert ruling.key is KeyEvidence.WORKS
+    assert ruling.needs_body
 
 
 @pytest.mark.parametrize("answer", [*map(key_refused, sorted(HALTING)), DENIED])

@@ -430,7 +430,7 @@ def test_the_halves_of_a_failed_task_are_younger_than_it(bench):
     assert {half.api_floor for half in bench.shard._memory.batches.values()} == {answer.created_at}
 
 
-@pytest.mark.parametrize(("code", "verdict"), [(CUSTOMER, TaskVerdict.PARK), (OUR_KEY, TaskVerdict.HALT)])
+@pytest.mark.parametrize(("code", "verdict"), [(CUSTOMER, TaskVerdict.PARK), (OUR_KEY, TaskVerdict.OUR_SIDE)])
 def test_a_task_that_failed_for_our_or_the_customers_side_ends_no_change(bench, code, verdict):
     batch = bench.accepted("a", "b")
     assert bench.poll_answer(batch, bench.task_failed(code)) is verdict
@@ -468,7 +468,7 @@ def test_our_own_fault_ends_no_change_however_long_it_lasts(bench):
     batch = bench.accepted("a")
     for _ in range(20):
         bench.pass_time(7 * DAY)
-        assert bench.poll_answer(batch, bench.task_failed(OUR_KEY)) is TaskVerdict.HALT
+        assert bench.poll_answer(batch, bench.task_failed(OUR_KEY)) is TaskVerdict.OUR_SIDE
         (batch,) = wait_and_seal(bench)
         assert bench.submit_answer(batch, refused(401, OUR_KEY)) is SubmitVerdict.HALT
         bench.accept(batch)

@@ -18,6 +18,8 @@ import httpx
 import pytest
 
 from daemon.core.answers import Accepted, NoAnswer, NoAnswerReason, Refused, TaskPending
+from daemon.core.operation import Operation
+from daemon.core.operations import OPERATIONS
 from daemon.core.upsert import UPSERT
 from daemon.kombo.api_key import ApiKeyFile
 from daemon.kombo.client import ANSWER_BYTES_MAX, KomboClient, KomboSetupError
@@ -186,6 +188,12 @@ async def test_a_host_without_an_address(key: ApiKeyFile) -> None:
     async with client(f"http://{'x' * 64}.invalid", key) as api:
         said = await call(api, "poll")
     assert isinstance(said, NoAnswer)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+async def test_every_operation_has_a_call(operation: Operation, key: ApiKeyFile) -> None:
+    async with serving(GOOD) as server, client(server.address, key) as api:
+        assert isinstance(await api.submit(operation, INTEGRATION, BODY), Accepted)
 
 
 async def test_a_good_call_sends_exactly_what_was_given(key: ApiKeyFile) -> None:

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from daemon.commands.repair.journal_repair import RepairError, look, renew
-from daemon.core.journal import FORMAT, POSITION_KEY, batch_key, encode_value
+from daemon.core.journal import FORMAT, POSITION_KEY, Wait, batch_key, encode_value, wait_key
+from daemon.core.model import Item
 from daemon.log.port import CommitFailedError, LogError, Message, RecordRefusedError, Transaction
 from daemon.runtime import inspection, partition
 from tests.embedded_log.client import EmbeddedShardLog
@@ -243,6 +244,7 @@ async def test_while_every_commit_fails_the_first_of_them_is_the_oldest(
 # --- records of another version -------------------------------------------------------------------
 
 
+WAITING = Item("d", 7, "change-d", 1_800_000_000_000, 0, 0)
 NEWER = b'{"format": %d, "next": "other fields, some day"}' % (FORMAT + 1)
 
 
@@ -257,6 +259,11 @@ NEWER = b'{"format": %d, "next": "other fields, some day"}' % (FORMAT + 1)
         (b'["group","g1"]', b"{}", "a newer version wrote it, or it is damaged"),
         (batch_key("0-1-0"), b'{"integration', "a newer version wrote it, or it is damaged"),
         (b"\xff", b"{}", "a newer version wrote it, or it is damaged"),
+        (
+            wait_key("tool:1", "d"),
+            encode_value(Wait(WAITING, msgspec.Raw(b"{}"), operation="archive")),
+            "contains changes with the operation 'archive', which this version does not know",
+        ),
     ],
 )
 async def test_what_this_version_can_not_read_it_neither_acts_on_nor_writes_over(

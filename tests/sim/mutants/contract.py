@@ -14,7 +14,7 @@ from daemon.core import shard as shard_module
 from daemon.core import verdict as table
 from daemon.core.answers import Accepted, ItemOutcome, NoAnswer
 from daemon.core.backlog import Backlog, rejection_of
-from daemon.core.batch import Batch, LateTask
+from daemon.core.batch import Batch, LateTask, OpenTask
 from daemon.core.breaker import Breaker
 from daemon.core.flow import Flow
 from daemon.core.judge import Judge, KeyEvidence, PollRuling, SubmitRuling
@@ -23,7 +23,7 @@ from daemon.core.model import Change, Error, Item, Now, Rejection, RejectReason,
 from daemon.core.results import attempt_of
 from daemon.core.shard import Shard
 from daemon.core.step import TaskOutcome, Trigger
-from daemon.core.verdict import ItemVerdict, SubmitVerdict
+from daemon.core.verdict import ItemVerdict, SubmitVerdict, TaskVerdict
 from daemon.core.waiting import Held, Waiting
 from daemon.log.port import Records
 from daemon.runtime import outbound
@@ -263,6 +263,17 @@ def one_denial_halts(patch: Patch) -> None:
     patch(Judge, "_evidence", evidence)
 
 
+@mutant("C5", "A task that failed for our own key halts the process.", Kind.ISOLATION)
+def failed_task_halts(patch: Patch) -> None:
+    poll = Judge.poll
+
+    def halt(own: Judge, task: OpenTask, answer: Any, sent_with: int, now: Now) -> PollRuling:
+        ruling = poll(own, task, answer, sent_with, now)
+        return replace(ruling, key=KeyEvidence.REFUSED) if ruling.task is TaskVerdict.OUR_SIDE else ruling
+
+    patch(Judge, "poll", halt)
+
+
 # --- 6. Bounded -----------------------------------------------------------------------------------
 
 
@@ -449,7 +460,7 @@ def wrong_key_of_a_task_fails(patch: Patch) -> None:
     is_over = Memory._is_over
 
     def over(memory: Memory, integration_id: str, item: Item, failures: int, why: Retry, now: Now) -> bool:
-        return why is Retry.HALTED or is_over(memory, integration_id, item, failures, why, now)
+        return why is Retry.OUR_SIDE or is_over(memory, integration_id, item, failures, why, now)
 
     patch(Memory, "_is_over", over)
 
@@ -460,7 +471,7 @@ def wrong_key_of_an_item_fails(patch: Patch) -> None:
 
     def verdict(code: str | None) -> ItemVerdict:
         found = of_item(code)
-        return ItemVerdict.FAIL if found is ItemVerdict.HALT else found
+        return ItemVerdict.FAIL if found is ItemVerdict.OUR_SIDE else found
 
     patch(table, "of_item", verdict)
 
