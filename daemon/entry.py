@@ -16,9 +16,8 @@ from daemon.stop_signals import STOPS
 
 def main() -> None:
     """The script `coursesyncd`."""
-    if sys.argv[1:2] == [
-        "run"
-    ]:  # any other command that is interrupted has failed, so it must not exit with 0
+    # Any other command that is interrupted has failed, so it must not exit with 0.
+    if sys.argv[1:2] == ["run"]:
         for number in STOPS:
             signal.signal(number, _end)
         # The parent process may have blocked these signals, so that none is lost before this line.

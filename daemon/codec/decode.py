@@ -100,7 +100,7 @@ def decode_change(
         if not value.isascii():
             _assert_utf8(value, Ids(change_id, data.integration_id, data.origin_id))
         body = _encode(SubmissionItem(data.origin_id, data.course))
-        # Only what is not in the body, unknown fields, can be nested deeply: mostly there is too little of it.
+        # Only unknown fields can be nested too deeply, and they are not in the body. If they are short, no check is needed.
         if len(value) - len(body) > NESTING_MAX and nested_too_deep(value):
             raise _RejectedError(_TOO_DEEP, Ids())
         if len(body) > item_bytes_max:

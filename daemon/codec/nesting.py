@@ -1,8 +1,8 @@
 """How deeply the objects and arrays of a JSON text are nested.
 
-The JSON decoder recurses into what it skips, and stops where the interpreter stops recursion: after about 1,000
-calls on Python 3.11, callers included, and after several thousand on 3.13. A record must not be accepted by one
-replica and rejected by another, so the limit is ours, and it lies well below the lowest of theirs.
+The JSON decoder also recurses into fields that it skips. It fails at the recursion limit of the interpreter: about
+1,000 nested calls on Python 3.11, including those above the decoder, and several thousand on 3.13. With that limit
+alone, one replica could accept a record that another one rejects. `NESTING_MAX` is well below every interpreter's limit.
 
 How it works: a text cannot be nested more deeply than it has opening brackets. Only a text with many of them is
 looked at closely.

@@ -1,8 +1,10 @@
 """The wire format of the output: results and corrections as CloudEvents in structured mode.
 
-Structured mode needs one ``content-type`` header. Binary mode would need seven ``ce_*`` headers, which cost as much
-again as the whole encoding. All text from outside is bounded here (R7), because one text that does not fit into a
-record would make its transaction fail forever.
+Structured mode needs one ``content-type`` header. Binary mode would need seven ``ce_*`` headers, and writing them
+would take as long as encoding the rest of the record.
+
+All text from outside is bounded here (R7), because one text that does not fit into a record would make its
+transaction fail forever.
 """
 
 from __future__ import annotations

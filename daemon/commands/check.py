@@ -130,8 +130,8 @@ def _of_changes(topic: TopicFacts) -> Iterator[Finding]:
         yield Finding(
             Level.ADVICE,
             topic.name,
-            "is compacted: a change may be deleted before it is read when its key is used again, and with integration_id "
-            "as the key other courses use it",
+            "is compacted: Kafka may delete a change before it is read once a newer record has the same key; if the key is "
+            "integration_id, that can be a change of another course",
             "set cleanup.policy=delete, or give every course its own key",
         )
 

@@ -248,7 +248,7 @@ def _show(
         now = time.time()
         print_table(headings, [cells(row, now) for row in rows])
     else:
-        click.echo("Nothing.")
+        click.echo("No open changes.")
     for sentence in unreadable:
         click.echo(f"Error: {sentence}", err=True)
     if unreadable:

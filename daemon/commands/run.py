@@ -132,7 +132,7 @@ class _Process:
         self._tell_certificate(metrics)
         watchdog = Watchdog(settings.watchdog.silence_max)
         watchdog.watch("consumer of Kafka", event_log.silence)
-        watchdog.watch("commit, restore or question to Kafka", event_log.longest_call)
+        watchdog.watch("commit, restore or request to Kafka", event_log.longest_call)
         watchdog.start()
         background = [
             asyncio.create_task(report_liveness(health, event_log, watchdog)),

@@ -185,7 +185,7 @@ RULES = (
         "kafka.session_timeout",
         "a replica that drains for longer loses its partitions before it has restarted",
     ),
-    _less("http.deadline", "task.timeout", "otherwise a task could time out before a poll of it can end"),
+    _less("http.deadline", "task.timeout", "otherwise a task could reach its time-out during a single poll"),
     _at_most("poll.first_after", "poll.interval_max", "intervals grow from the first to the maximum"),
     _at_most(
         "poll.interval_max",

@@ -238,7 +238,12 @@ class ParkSettings:
     """Integrations that need action by their customer: they wait alone and are probed at growing intervals."""
 
     probe_min: float = duration(
-        "1m", "100ms", "24h", "Wait before the first probe; it doubles with each further probe."
+        "1m",
+        "100ms",
+        "24h",
+        "Wait before the first probe of a parked integration; it doubles with each further probe. Also the interval of "
+        "the probes while all calls are halted, and the maximum wait of a change before it is submitted again because its "
+        "task or item failed for one of these two reasons.",
     )
     probe_max: float = duration("30m", "100ms", "24h", "Maximum wait between two probes.")
 
@@ -249,8 +254,9 @@ class WaitSettings:
         "7d",
         "1s",
         "365d",
-        "A change that has waited longer than this for a parked integration fails with the error that parked the "
-        "integration.",
+        "A change that was consumed longer ago than this ends `FAILED` when its parked integration refuses it again, with "
+        "the error of that refusal. It keeps waiting while the API may have accepted an earlier POST of its batch, and "
+        "after a 401 or 403 without a code, which may come from a component before the API.",
     )
 
 

@@ -10,7 +10,7 @@ open breaker is its reason::
 
 A refusal because of too many concurrent requests is not a failure. The vendor asks for a pause of about a second,
 which doubles with each consecutive refusal. After this pause there is no single probe: the integration continues with
-half of the submissions that it had in flight (`concurrency`). After several refusals that is one as well.
+half of the submissions that it had in flight (`concurrency`), and with one after several consecutive refusals.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Breaker:
         return min(self.strikes - 1, DOUBLINGS_MAX)
 
     def open(self, until: float) -> float:
-        """Back off until then; never for less than before. Returns the time that applies."""
+        """Back off until this time. A later end that was set before still applies. Returns the end that applies."""
         self.until = max(until, self.until or until)
         return self.until
 

@@ -15,10 +15,11 @@ How it works: additive increase, multiplicative decrease, within what the last a
     too many             half of those that were in flight; once for all that were sent before this refusal
     any answer           at most its limit, and at most our requests in flight plus what remains
 
-The API does not report how many of our requests it had counted when it computed `Concurrency-Remaining`. The upper
-bound is the maximum number in flight at any time while that request was. With this bound our own requests are never
-attributed to other clients, and a client that has the limit to itself is never refused. If other clients leave less
-room than an answer seems to show, further answers show it.
+The API does not report how many of our requests it had counted when it computed `Concurrency-Remaining`. The window
+assumes the most that it can have counted: the largest number of our requests that were in flight at the same time
+while that request was in flight. So our own requests are never attributed to other clients, and a client that has the
+limit to itself is never refused. If other clients leave less room than this assumption suggests, further answers show
+it.
 """
 
 from __future__ import annotations

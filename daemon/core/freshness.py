@@ -8,8 +8,8 @@ task that was created for the batch is above it.
 
 Only times of the API are compared. A wrong clock of the API can therefore set a floor ahead of the API's clock, and
 every task created before that clock has passed the floor would look stale. So a batch whose floor is ahead of the
-clock waits until the clock has passed it. A wrong clock delays the integration whose times it stamped, and fails
-nothing. Other integrations have other floors.
+clock waits until the clock has passed it. A wrong clock of the API only delays changes; it makes none of them fail. It
+delays only the integrations whose tasks got wrong times, because each integration has its own floor.
 """
 
 from __future__ import annotations
@@ -57,9 +57,8 @@ class Freshness:
         for integration_id, floor in floors.items():
             self.floors[integration_id] = floor
             if floor.seen_at is not None:
-                elapsed = max(
-                    0, now.wall - floor.seen_at
-                )  # a clock that was set back does not make a wait longer
+                # A clock that was set back does not make a wait longer.
+                elapsed = max(0, now.wall - floor.seen_at)
                 self._clocks[integration_id] = (floor.created_at - floor.ahead_ms + elapsed, now.mono)
 
     def floor(self, integration_id: str) -> int:

@@ -201,9 +201,8 @@ def decode(key: bytes | None, value: bytes | None) -> tuple[list[str], Value | N
     try:
         parts = _decode_key(key or b"")
         if key == POSITION_KEY and value is not None:
-            _refuse_newer(
-                _decode_format(value).format
-            )  # checked before the other fields, whose format may differ
+            # Checked before the other fields, whose format may differ.
+            _refuse_newer(_decode_format(value).format)
         size, decoder = _decoders[parts[0]]
         if len(parts) != size:
             raise JournalError(f"journal key {key!r} has {len(parts)} parts, expected {size}")

@@ -321,12 +321,12 @@ class Memory:
                 assert_never(why)
 
     def is_too_old(self, integration_id: str, item: Item, now: Now) -> bool:
-        """Whether it has waited for its customer for longer than `wait.age_max`."""
+        """Whether the change was consumed more than `wait.age_max` ago."""
         return now.wall - item.consumed_at > self.policy(integration_id).wait.age_max * 1000
 
     def _parked_delay(self) -> float:
-        """Seconds until an item is offered again that waits for its customer, or for our own key. The jitter has the
-        same reason as in `_backoff`: equal bytes would return the failed task.
+        """Seconds until an item may be submitted again after it failed because of its customer's set-up or our own key.
+        The jitter has the same reason as in `_backoff`: equal bytes would return the failed task.
         """
         return self.settings.park.probe_min * (0.5 + 0.5 * self.rng.random())
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from enum import Enum
 
 BURST_SECONDS = 0.1
-"""The capacity of a bucket is what fills it in this time. A delay that is shorter than this, of a timer or a lease,
-costs no rate.
+"""A bucket holds the tokens of this time. A call that is delayed for less than this, by a late timer or by a wait for a
+lease, does not lower the rate, because the tokens of that time are kept.
 """
 TOLERANCE = 1e-6
-"""A token that lacks no more than this counts as whole. When a token is due, rounding must not make it due again
-immediately.
+"""A bucket that holds one token minus this has a token. Otherwise, at the time that `due` returned, rounding could
+leave the bucket just below one token, and the call would be due again immediately.
 """
 
 

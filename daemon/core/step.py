@@ -19,8 +19,8 @@ from daemon.core.waiting import Waiting
 STEP_BYTES_MAX = 16 * 1024 * 1024
 """Approximate size of a transaction at which nothing more is sealed into it, and its shard starts no more calls.
 Further changes wait for the next step. A larger transaction might never be written within the time limit of a commit,
-not even after a restore. The answers of calls in flight, and the records that were read (`runtime.partition` bounds
-both), are added on top.
+not even after a restore. The answers of calls in flight and the records that were read are added on top; `core.flow`
+bounds the calls, and `runtime.intake` the records.
 """
 RECORD_OVERHEAD_BYTES = 1024
 """Approximate maximum size of a record without its payload, which is counted separately."""
@@ -124,8 +124,8 @@ class Draft:
     @property
     def is_full(self) -> bool:
         """The transaction has reached `STEP_BYTES_MAX`. Waits of new changes do not count, because most of them are
-        sealed within the step and then not written. A draft that causes no commit is never full: its contents would
-        otherwise keep the shard from the calls that cause the next commit.
+        sealed within the step and then not written. A draft that has not requested a commit is never full. If it were,
+        the shard would start no calls, and their answers could not request the commit that empties the draft.
         """
         records = len(self._results) + len(self._corrections) + len(self._values)
         return self._is_wanted and self._payloads + RECORD_OVERHEAD_BYTES * records >= STEP_BYTES_MAX

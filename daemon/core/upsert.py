@@ -83,9 +83,8 @@ def next_encoding(item: bytes) -> bytes:
         if languages:
             following = _next_permutation(languages)
             course["languages"] = msgspec.Raw(b"[" + b",".join(following) + b"]")
-    ordered = {
-        name: course[name] for name in _FIELDS if name in course
-    } | course  # keeps the fields of a newer version
+    # `| course` keeps the fields of a newer version.
+    ordered = {name: course[name] for name in _FIELDS if name in course} | course
     return _encode(members | {"course": ordered})
 
 
@@ -94,8 +93,8 @@ def reencode(
 ) -> list[tuple[int, bytes]] | None:
     """As `Operation.reencode`. A single item goes through all its encodings. Several items change their order, and
     each one its encoding if the body then has at most `bytes_max` bytes. If there are more bodies than may be tried,
-    one is drawn at random, so that a body that is published again and again need not pass all bodies of earlier
-    times.
+    one is drawn at random. In a fixed order, content that is published repeatedly would first have to try every
+    body of its earlier publications, each of which the API answers with an earlier task.
     """
     bodies = _equivalents(items)
     if replays >= min(bodies, REPLAYS_MAX):

@@ -56,9 +56,8 @@ class Inspection:
             return
         partition.compare(facts)
         if partition.paused:
-            partition.intake.saw_end(
-                facts.latest
-            )  # a paused partition reads nothing that would report the end
+            # A paused partition reads nothing that would report the end.
+            partition.intake.saw_end(facts.latest)
         if partition.shard is not None:
             self._watch_transactions(partition, facts)
 

@@ -32,7 +32,7 @@ from daemon.runtime.reports import Reports
 from daemon.runtime.waker import Waker
 
 REFUSALS_MAX = 3
-"""Number of steps that cannot be written or decided after which the partition is blocked."""
+"""The partition is blocked when this many steps could not be written or decided. Commits in between do not reset the count."""
 LOOK_INTERVAL = 5.0
 """Seconds between two checks whether the journal of a blocked partition has new records."""
 
@@ -70,7 +70,9 @@ class Partition:
         self._failed = False
         """The last attempt failed. Then a new producer is created only after the assignment is confirmed (R4)."""
         self._refusals = 0
-        """Never reset: other records that are written between two attempts do not show that the refused one is accepted."""
+        """How many steps could not be written or decided. A commit does not reset it: it may have written other records, so it
+        does not show that the refused one would now be accepted.
+        """
         self._fault: Exception | None = None
         self._facts: InputFacts | None = None
         """The state of the input when the shard was opened."""

@@ -188,7 +188,7 @@ POLL_BLIND_TASKS = gauge(
 )
 POLL_BLIND_OLDEST = gauge(
     "poll_blind_oldest_timestamp_seconds",
-    "Since when the task that has been poll-blind longest has been so; 0 when none is.",
+    "When the task that has been poll-blind for the longest time became poll-blind; 0 if no task is poll-blind.",
     read=lambda r: one(seconds(r.snapshot.blind_since_ms)),
 )
 
@@ -206,7 +206,7 @@ RESULT_LATENCY = histogram(
 
 HTTP_REQUESTS = counter(
     "http_requests_total",
-    "Calls to the API by outcome; the last three got no understood answer.",
+    "Calls to the API by outcome. `timeout`, `connect_error` and `protocol_error`: no understood answer.",
     _ENDPOINT,
     Label("status", ANSWERS),
 )

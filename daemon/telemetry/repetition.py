@@ -40,9 +40,8 @@ class Repetition:
         """
         now = self._clock()
         lines = self._summaries(now) if now >= self._next_summary else []
-        if isinstance(record.msg, dict) or self._admits(
-            record, now
-        ):  # structlog's messages are dicts: the daemon's own
+        # The daemon's own messages come from structlog and are dicts.
+        if isinstance(record.msg, dict) or self._admits(record, now):
             lines.append(record)
         return lines
 

@@ -112,7 +112,7 @@ def test_for_people(stack: Stack) -> None:
     heading, first, *_ = told.stdout.splitlines()
     assert heading.split()[:3] == ["CHANGE", "ID", "AGE"]
     assert "pending" in first
-    assert inspect(stack, "course", "endless:1", "unknown").stdout == "Nothing.\n"
+    assert inspect(stack, "course", "endless:1", "unknown").stdout == "No open changes.\n"
 
 
 def test_a_partition_that_is_not_there(stack: Stack) -> None:

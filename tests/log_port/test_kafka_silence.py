@@ -40,7 +40,7 @@ def watching(log: KafkaLog, silence_max: float) -> tuple[Watchdog, list[str]]:
     deaths: list[str] = []
     watchdog = Watchdog(silence_max, die=deaths.append)
     watchdog.watch("consumer of Kafka", log.silence)
-    watchdog.watch("commit, restore or question to Kafka", log.longest_call)
+    watchdog.watch("commit, restore or request to Kafka", log.longest_call)
     watchdog.start()
     return watchdog, deaths
 
@@ -67,7 +67,7 @@ async def test_a_commit_that_hangs_in_the_client_ends_the_process_though_its_cal
 
     async def fired() -> bool:
         # On a machine that is busy others may be silent as well.
-        return any("commit, restore or question to Kafka has been silent" in death for death in deaths)
+        return any("commit, restore or request to Kafka has been silent" in death for death in deaths)
 
     await eventually(fired, kafka.patience)
     watchdog.stop()

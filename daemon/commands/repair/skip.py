@@ -166,7 +166,7 @@ def told(plan: Plan, topics: Topics) -> Iterator[str]:
         f"{facts.partitions} partitions (id {facts.topic_id})"
     )
     if facts.group_offset is not None:
-        yield f"group     has read up to offset {facts.group_offset}, as known to Kafka"
+        yield f"group     has committed offset {facts.group_offset} to Kafka"
     yield f"continue  at offset {offset}"
     yield from (f"          {line}" for line in _losses(plan))
 

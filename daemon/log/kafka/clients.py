@@ -157,9 +157,8 @@ _SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 
 
 def _security(connection: KafkaConnection) -> dict[str, Any]:
-    if (
-        connection.security_protocol not in _SECURITY_PROTOCOLS
-    ):  # the library would continue without encryption
+    # With an unknown protocol the library would continue without encryption.
+    if connection.security_protocol not in _SECURITY_PROTOCOLS:
         raise LogError(f"the security protocol must be one of {', '.join(_SECURITY_PROTOCOLS)}")
     settings: dict[str, Any] = {"security_protocol": connection.security_protocol}
     if connection.security_protocol.startswith("SASL_"):

@@ -210,7 +210,7 @@ class InputConsumer:
         try:
             polled = self._consumer.poll(timeout_ms=THROTTLED_POLL_MS if self._flows.throttled else POLL_MS)
         except OffsetOutOfRangeError as error:
-            self._flows.lose(error.args[0], "the log does not have this offset (any more, or yet)")
+            self._flows.lose(error.args[0], "it was deleted, or is beyond the end of the log")
         except LogTruncationError as error:
             cut = {tp: found.offset if found else None for tp, found in error.divergent_offsets.items()}
             self._flows.lose(cut, "the log was truncated below the offset that had been read")

@@ -28,7 +28,9 @@ class Crew:
         """When the current call of each thread last reported progress. A thread writes its own entry only."""
 
     def silence(self) -> float:
-        """Seconds since the least recent progress among all running calls; from any thread."""
+        """Seconds since each running call last reported progress: the largest of these numbers, 0 if no call is running. From
+        any thread.
+        """
         now = self._clock()
         return max((now - shown for shown in list(self._shown.values())), default=0.0)
 
