@@ -68,13 +68,12 @@ def test_the_broker_dies_with_a_process_that_is_killed(tmp_path: Path) -> None:
         f"broker = Broker(Path({str(tmp_path)!r})); broker.start(); print(broker._child.pid, flush=True)\n"
         "time.sleep(3600)"
     )
-    starter = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    try:
-        assert starter.stdout is not None
-        pid = int(starter.stdout.readline())
-    finally:
-        starter.kill()
-        starter.wait()
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as starter:
+        try:
+            assert starter.stdout is not None
+            pid = int(starter.stdout.readline())
+        finally:
+            starter.kill()
     deadline = time.monotonic() + DEADLINE
     while process_exists(pid):
         assert time.monotonic() < deadline, "the broker outlived its starter"

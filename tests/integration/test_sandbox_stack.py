@@ -45,7 +45,7 @@ def test_kafka_topics_and_simulator_come_up_and_take_changes(tmp_path: Path) -> 
         stack.assert_running()
 
         with (
-            pytest.raises(SandboxError, match="already runs"),
+            pytest.raises(SandboxError, match="already running"),
             Stack(tmp_path, faults="none", seed=1, say=said.append),
         ):
             pass
@@ -69,17 +69,16 @@ def test_nothing_is_left_running(tmp_path: Path, end: signal.Signals) -> None:
         "    print(*(child.pid for child in children), flush=True)\n"
         "    time.sleep(3600)"
     )
-    starter = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    try:
-        assert starter.stdout is not None
-        pids = [int(word) for word in starter.stdout.readline().split()]
-        assert pids
-        starter.send_signal(end)
-        starter.wait(DEADLINE)
-    finally:
-        starter.kill()
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as starter:
+        try:
+            assert starter.stdout is not None
+            pids = [int(word) for word in starter.stdout.readline().split()]
+            assert pids
+            starter.send_signal(end)
+            starter.wait(DEADLINE)
+        finally:
+            starter.kill()
     wait_until(lambda: not any(process_exists(pid) for pid in pids))
 
 
