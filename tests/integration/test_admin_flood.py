@@ -23,6 +23,7 @@ from tests.integration.daemon_world import (
     UNHURRIED,
     await_results,
     good,
+    log_lines,
     probe,
     publish,
     wait_until,
