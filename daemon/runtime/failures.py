@@ -20,7 +20,7 @@ from daemon.log.port import (
 )
 from daemon.runtime import operator_messages
 from daemon.runtime.opening import BlockedError
-from daemon.runtime.outbound import StepFailedError, describe
+from daemon.runtime.step_transaction import StepFailedError, describe
 from daemon.telemetry.labels import DropReason
 
 

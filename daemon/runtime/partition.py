@@ -24,11 +24,11 @@ from daemon.runtime.intake import Intake
 from daemon.runtime.lease import Lease
 from daemon.runtime.ledger import Ledger
 from daemon.runtime.opening import BlockedError, Opened, look_first, restore, wait_for_confirmation
-from daemon.runtime.outbound import StepFailedError, describe, transaction
 from daemon.runtime.partition_state import PartitionLifecycle, PartitionTrigger
 from daemon.runtime.payloads import read_payload
 from daemon.runtime.ports import Ports
 from daemon.runtime.reports import Reports
+from daemon.runtime.step_transaction import StepFailedError, describe, transaction
 from daemon.runtime.waker import Waker
 
 REFUSALS_MAX = 3

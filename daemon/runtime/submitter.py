@@ -13,9 +13,9 @@ from daemon.core.shard import Shard
 from daemon.core.step import BatchSealed
 from daemon.runtime.claim import Claim
 from daemon.runtime.halt import Halt
-from daemon.runtime.outbound import StepFailedError, describe
 from daemon.runtime.partition import Partition
 from daemon.runtime.ports import Ports
+from daemon.runtime.step_transaction import StepFailedError, describe
 from daemon.runtime.waker import Waker
 from daemon.telemetry.events import BatchAnswered, BatchDelayed, DefectFound
 

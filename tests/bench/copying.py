@@ -19,7 +19,7 @@ import msgspec
 from kafka import TopicPartition
 
 from daemon.log.kafka.clients import Clients, KafkaConnection
-from daemon.log.plain import PlainRecord, read_topic
+from daemon.log.topic_access import PlainRecord, read_topic
 from tests.sandbox.process import Child
 from tests.sandbox.stack import Stack
 

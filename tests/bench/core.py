@@ -18,11 +18,11 @@ from pathlib import Path
 from daemon.config import BatchSettings, HttpSettings, Settings, WindowSettings
 from daemon.core.answers import Accepted
 from daemon.core.flow import Flow
-from daemon.core.freshness import first_position
 from daemon.core.judge import SubmitRuling
 from daemon.core.model import Change, Now
 from daemon.core.schedule import PollIntervals, Schedule, poll_seed
 from daemon.core.shard import Shard
+from daemon.core.stale_tasks import first_position
 from daemon.core.upsert import UPSERT
 from daemon.core.verdict import SubmitVerdict
 from daemon.runtime.poller import Pending

@@ -18,11 +18,11 @@ from kafka import TopicPartition
 
 from daemon.config import BatchSettings, Settings, WindowSettings
 from daemon.core.answers import Accepted
-from daemon.core.freshness import first_position
 from daemon.core.journal import Fold
 from daemon.core.judge import SubmitRuling
 from daemon.core.model import Now
 from daemon.core.shard import Shard
+from daemon.core.stale_tasks import first_position
 from daemon.core.verdict import SubmitVerdict
 from daemon.log.kafka import admin
 from daemon.log.kafka.clients import Clients, KafkaConnection

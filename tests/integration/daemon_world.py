@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-from daemon.log.plain import PlainRecord, Publisher, read_topic
+from daemon.log.topic_access import PlainRecord, Publisher, read_topic
 from tests.sandbox.local_http import get
 from tests.sandbox.results_view import ResultsView
 from tests.sandbox.stack import Stack

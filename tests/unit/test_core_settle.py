@@ -161,7 +161,7 @@ def test_the_back_off_is_over_only_when_its_time_has_come(bench):
     assert "backoff" not in bench.waiting()
 
 
-# --- freshness: R14 -------------------------------------------------------------------------------
+# --- api_floors: R14 -------------------------------------------------------------------------------
 
 
 ONE_WORDING = (
@@ -345,7 +345,7 @@ def test_what_is_said_in_another_way_waits_as_well(bench):
     """The API's clock has been set back: its tasks look older than they are until it has passed the floor."""
     ahead_of_the_clock(bench, 120)
     bench.crash()
-    bench.shard._memory.freshness._clocks.clear()  # as after an upgrade: the floor is all that is known
+    bench.shard._memory.api_floors._clocks.clear()  # as after an upgrade: the floor is all that is known
     batch = bench.accepted("a")
     answer = bench.completed(succeeded("a"))
     bench.poll_answer(batch, msgspec.structs.replace(answer, api_time=bench.now.wall))

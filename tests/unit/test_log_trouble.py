@@ -11,7 +11,7 @@ import pytest
 from daemon.commands.repair.journal_repair import RepairError, look, renew
 from daemon.core.journal import FORMAT, POSITION_KEY, batch_key, encode_value
 from daemon.log.port import CommitFailedError, LogError, Message, RecordRefusedError, Transaction
-from daemon.runtime import inspection, partition
+from daemon.runtime import input_monitor, partition
 from tests.embedded_log.client import EmbeddedShardLog
 from tests.unit.log_world import LogWorld, now_ms, read, skip
 
@@ -19,7 +19,7 @@ from tests.unit.log_world import LogWorld, now_ms, read, skip
 @pytest.fixture(autouse=True)
 def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition, "LOOK_INTERVAL", 0.02)
-    monkeypatch.setattr(inspection, "INTERVAL", 0.02)
+    monkeypatch.setattr(input_monitor, "INTERVAL", 0.02)
 
 
 def offsets(world: LogWorld, number: int) -> list[int]:
@@ -318,7 +318,7 @@ async def test_an_older_journal_bears_our_format_from_the_first_commit_on() -> N
 async def test_a_stuck_transaction_is_told_and_the_partition_goes_on_when_it_has_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(inspection, "HELD_BACK_AFTER", 0.1)
+    monkeypatch.setattr(input_monitor, "HELD_BACK_AFTER", 0.1)
     async with LogWorld() as world:
         await world.start()
         await read(world, 0, "abc")

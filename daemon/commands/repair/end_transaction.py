@@ -24,8 +24,8 @@ from daemon.core.journal import Fold, JournalError, Position
 from daemon.log.kafka import admin, hanging
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.hanging import OpenTransaction
+from daemon.log.kafka.partition_reader import PartitionReader
 from daemon.log.kafka.producer import transactional_id
-from daemon.log.kafka.reading import PartitionReader
 from daemon.log.port import HeldBackError, LogError, Record, Topics
 from daemon.runtime import operator_messages
 

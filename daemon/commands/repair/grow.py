@@ -29,9 +29,9 @@ from daemon.commands.connections import kafka_connection
 from daemon.commands.options import config_option, settings_or_exit
 from daemon.commands.repair.journal_repair import Look, RepairError, bystander, confirmed, look, renew
 from daemon.config import Settings
-from daemon.core.freshness import first_position
 from daemon.core.journal import Floor, Fold
 from daemon.core.model import Now
+from daemon.core.stale_tasks import first_position
 from daemon.log.kafka.admin import Admin
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.log import KafkaLog

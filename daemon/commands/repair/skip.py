@@ -17,9 +17,9 @@ import msgspec
 
 from daemon.commands.options import config_option, settings_or_exit
 from daemon.commands.repair.journal_repair import Look, RepairError, bystander, confirmed, look, renew
-from daemon.core.freshness import first_position
 from daemon.core.journal import Position
 from daemon.core.model import Now
+from daemon.core.stale_tasks import first_position
 from daemon.log.port import LogError, Topics
 
 

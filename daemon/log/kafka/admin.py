@@ -24,8 +24,8 @@ from kafka.errors import (
     for_code,
 )
 
+from daemon.log.kafka.authorization_errors import denied
 from daemon.log.kafka.clients import Clients
-from daemon.log.kafka.rights import denied
 from daemon.log.kafka.worker import breathe
 from daemon.log.port import InputFacts, LogError, Topics
 

@@ -28,14 +28,14 @@ from kafka.errors import (
     UnreleasedInstanceIdError,
 )
 
+from daemon.log.kafka.assigned_partitions import AssignedPartitions
+from daemon.log.kafka.authorization_errors import explained
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.cures.fetching import PartitionFetchError, UnreadableBatchError
 from daemon.log.kafka.cures.membership import Membership
 from daemon.log.kafka.cures.topic_id import known_topic_id
-from daemon.log.kafka.endurance import UNEXPLAINED_MAX, Streak, is_fatal
-from daemon.log.kafka.flows import Flows
 from daemon.log.kafka.handover import Handover
-from daemon.log.kafka.rights import explained
+from daemon.log.kafka.transient_errors import UNEXPLAINED_MAX, Streak, is_fatal
 from daemon.log.kafka.worker import post_to
 from daemon.log.port import Assigned, FatalLogError, Revoked
 
@@ -98,7 +98,7 @@ class InputConsumer:
         self._stopping = False
         self._topic_id: uuid.UUID | None = None
         """As in the client's metadata."""
-        self._flows: Flows
+        self._partitions: AssignedPartitions
         self._generation = 0
         self._confirmations: list[_Confirmation] = []
         self._group_commit_due = time.monotonic() + GROUP_COMMIT_INTERVAL
@@ -131,13 +131,13 @@ class InputConsumer:
         return time.monotonic() - self._alive_at
 
     def begin(self, partition: int, offset: int, token: int) -> None:
-        self._commands.put(lambda: self._flows.begin(partition, offset, token))
+        self._commands.put(lambda: self._partitions.begin(partition, offset, token))
 
     def pause(self, partition: int) -> None:
-        self._commands.put(lambda: self._flows.hold(partition))
+        self._commands.put(lambda: self._partitions.hold(partition))
 
     def resume(self, partition: int) -> None:
-        self._commands.put(lambda: self._flows.release(partition))
+        self._commands.put(lambda: self._partitions.release(partition))
 
     def note_position(self, partition: int, offset: int) -> None:
         """Record the next input offset of a partition, to be committed for the group later."""
@@ -183,7 +183,7 @@ class InputConsumer:
         )
         self._alive_at = time.monotonic()
         self._membership = Membership(self._consumer)
-        self._flows = Flows(self._consumer, self._topic, self._handover)
+        self._partitions = AssignedPartitions(self._consumer, self._topic, self._handover)
         self._consumer.subscribe([self._topic], listener=_Listener(self))
         # A leader that joins before it knows the topic assigns nothing and must rebalance again.
         self._consumer.partitions_for_topic(self._topic)
@@ -194,11 +194,11 @@ class InputConsumer:
         self._obey()
         if self._stopping:
             return
-        self._flows.throttle()
+        self._partitions.throttle()
         self._poll()
         self._check_membership()
         self._confirm()
-        self._flows.tell_progress()
+        self._partitions.tell_progress()
         self._commit_group_offsets()
 
     def _obey(self) -> None:
@@ -208,17 +208,19 @@ class InputConsumer:
 
     def _poll(self) -> None:
         try:
-            polled = self._consumer.poll(timeout_ms=THROTTLED_POLL_MS if self._flows.throttled else POLL_MS)
+            polled = self._consumer.poll(
+                timeout_ms=THROTTLED_POLL_MS if self._partitions.throttled else POLL_MS
+            )
         except OffsetOutOfRangeError as error:
-            self._flows.lose(error.args[0], "the log does not have this offset (any more, or yet)")
+            self._partitions.lose(error.args[0], "the log does not have this offset (any more, or yet)")
         except LogTruncationError as error:
             cut = {tp: found.offset if found else None for tp, found in error.divergent_offsets.items()}
-            self._flows.lose(cut, "the log was truncated below the offset that had been read")
+            self._partitions.lose(cut, "the log was truncated below the offset that had been read")
         except UnreadableBatchError as error:
-            self._flows.unreadable(error)
+            self._partitions.unreadable(error)
         except PartitionFetchError as error:
             self._complain(error)
-            self._flows.unserved(error)
+            self._partitions.unserved(error)
             time.sleep(RETRY_PAUSE)
         except UnreleasedInstanceIdError as error:
             self._await_release(error)
@@ -234,7 +236,7 @@ class InputConsumer:
             time.sleep(RETRY_PAUSE)
         else:
             self._check_topic()
-            self._flows.hand_over(polled)
+            self._partitions.hand_over(polled)
 
     def _refused(self, error: KafkaError) -> str:
         of_group = isinstance(error, GroupAuthorizationFailedError)
@@ -249,7 +251,7 @@ class InputConsumer:
         if topic_id is None or topic_id == self._topic_id:
             return  # None: the metadata does not contain the topic at the moment
         if self._topic_id is not None:
-            self._flows.lose_all("the topic was deleted and created again")
+            self._partitions.lose_all("the topic was deleted and created again")
         self._topic_id = topic_id
 
     def _complain(self, error: KafkaError) -> None:
@@ -261,7 +263,7 @@ class InputConsumer:
     # commands
 
     def _await_confirmation(self, partition: int, moment: float, future: asyncio.Future[bool]) -> None:
-        if partition in self._flows.owned:
+        if partition in self._partitions.owned:
             self._confirmations.append(_Confirmation(partition, self._generation, moment, future))
         else:
             post_to(self._loop, _settle_with, future, False)
@@ -327,7 +329,7 @@ class InputConsumer:
         offsets = {}
         for partition in list(self._positions):
             position = self._positions.pop(partition, None)
-            if position is not None and partition in self._flows.owned:
+            if position is not None and partition in self._partitions.owned:
                 offsets[TopicPartition(self._topic, partition)] = OffsetAndMetadata(position, "", -1)
         return offsets
 
@@ -345,13 +347,13 @@ class InputConsumer:
     def partitions_gone(self, partitions: Iterable[TopicPartition]) -> None:
         gone = frozenset(tp.partition for tp in partitions)
         self._generation += 1
-        self._flows.gone(gone)
+        self._partitions.gone(gone)
         if gone and not self._stopping:
             self._handover.put(Revoked(gone))
 
     def partitions_assigned(self, partitions: Iterable[TopicPartition]) -> None:
-        self._flows.assigned(tp.partition for tp in partitions)
-        self._handover.put(Assigned(frozenset(self._flows.owned)))
+        self._partitions.assigned(tp.partition for tp in partitions)
+        self._handover.put(Assigned(frozenset(self._partitions.owned)))
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -14,7 +14,7 @@ from daemon.log.kafka import admin
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.kafka.consumer import InputConsumer
 from daemon.log.kafka.handover import Handover
-from daemon.log.kafka.reading import PartitionReader
+from daemon.log.kafka.partition_reader import PartitionReader
 from daemon.log.kafka.shard import READ_TIMEOUT, KafkaShardLog
 from daemon.log.kafka.worker import Crew, Worker
 from daemon.log.port import Event, InputFacts, LogError, Record, ShardLog, Topics

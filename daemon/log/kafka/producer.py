@@ -25,11 +25,11 @@ from kafka.errors import (
     TopicAuthorizationFailedError,
 )
 
+from daemon.log.kafka.authorization_errors import explained
 from daemon.log.kafka.clients import DELIVERY_TIMEOUT, Clients
 from daemon.log.kafka.cures.partitioner import place
 from daemon.log.kafka.cures.sending import Outgoing, reached_the_broker, send_all
 from daemon.log.kafka.cures.stuck_close import close_failed
-from daemon.log.kafka.rights import explained
 from daemon.log.kafka.worker import breathe
 from daemon.log.port import (
     CommitFailedError,

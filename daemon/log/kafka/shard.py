@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from daemon.log.kafka.clients import Clients
+from daemon.log.kafka.partition_reader import PartitionReader
 from daemon.log.kafka.producer import ShardProducer
-from daemon.log.kafka.reading import PartitionReader
 from daemon.log.kafka.worker import Crew, Worker
 from daemon.log.port import (
     CommitFailedError,

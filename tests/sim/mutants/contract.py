@@ -20,13 +20,13 @@ from daemon.core.flow import Flow
 from daemon.core.judge import Judge, KeyEvidence, PollRuling, SubmitRuling
 from daemon.core.memory import Memory, Retry
 from daemon.core.model import Change, Error, Item, Now, Rejection, RejectReason, Status
-from daemon.core.results import attempt_of
+from daemon.core.result_factory import attempt_of
 from daemon.core.shard import Shard
 from daemon.core.step import TaskOutcome, Trigger
 from daemon.core.verdict import ItemVerdict, SubmitVerdict
 from daemon.core.waiting import Held, Waiting
 from daemon.log.port import Records
-from daemon.runtime import outbound
+from daemon.runtime import step_transaction
 from daemon.runtime.halt import Halt
 from daemon.runtime.intake import Intake
 from daemon.runtime.partition import Partition
@@ -99,7 +99,7 @@ def correction_is_a_result(patch: Patch) -> None:
     def encode(correction: Any, partition: int, **names: str) -> Any:
         return encode_result(correction.result, partition, **names)
 
-    patch(outbound, "encode_correction", encode)
+    patch(step_transaction, "encode_correction", encode)
 
 
 @mutant("C1", "What waits for its course is not restored.")

@@ -14,7 +14,7 @@ from daemon.core.shard import Shard
 from daemon.core.step import Step
 from daemon.core.waiting import Held, Lane
 from daemon.kombo import wire
-from daemon.runtime import outbound
+from daemon.runtime import step_transaction
 from daemon.runtime.partition import Partition
 from daemon.runtime.submitter import Submitter
 from tests.sim.mutants.registry import Patch, mutant
@@ -86,7 +86,7 @@ def dead_letter_uncut(patch: Patch) -> None:
     def whole(rejection: Any, partition: int, **names: Any) -> Any:
         return encode(rejection, partition, max_bytes=1 << 40, **names)
 
-    patch(outbound, "encode_dead_letter", whole)
+    patch(step_transaction, "encode_dead_letter", whole)
 
 
 @mutant("R7", "The API's error texts are not cut.")

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, OffsetOutOfRangeError, RetriableError
 
+from daemon.log.kafka.authorization_errors import explained
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.cures.fetching import UnreadableBatchError
-from daemon.log.kafka.rights import explained
 from daemon.log.kafka.worker import breathe
 from daemon.log.port import CorruptJournalError, HeldBackError, LogError, Record, UnreadableError
 

@@ -15,9 +15,9 @@ from kafka import KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
 from daemon.log.kafka.admin import partition_count
+from daemon.log.kafka.authorization_errors import explained
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.kafka.cures.fetching import UnreadableBatchError
-from daemon.log.kafka.rights import explained
 from daemon.log.port import LogError, UnreadableError
 
 OUTSTANDING_RECORDS_MAX = 20_000
