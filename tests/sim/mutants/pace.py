@@ -81,7 +81,7 @@ def doubled_by_each_answer(patch: Patch) -> None:
 
 @mutant("pace", "A refusal for too many is followed by no pause.", Kind.CROWDED)
 def too_many_without_a_pause(patch: Patch) -> None:
-    patch(BackOff, "after_overload", lambda back_off, before, retry_after: 0.0)
+    patch(BackOff, "after_overload", lambda back_off, retry, before, retry_after: 0.0)
 
 
 @mutant("pace", "What was heard while a submission waited for its lease does not hold for it.", Kind.CROWDED)
