@@ -14,7 +14,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from daemon.codec.decode import decode_change
 from daemon.codec.result import encode_result
-from daemon.commands.repair.journal_repair import bystander, look
+from daemon.commands.repair.journal_repair import inspect_partition, unjoined_log
 from daemon.core import journal
 from daemon.core.model import Change, Item, Result, Status
 from daemon.log.kafka import partition_reader
@@ -105,9 +105,9 @@ class Step:
 
 
 async def position_after(site: Site, offset: int) -> tuple[bytes, bytes]:
-    log = await bystander(site.settings)
+    log = await unjoined_log(site.settings)
     try:
-        found = await look(log, 0, site.names)
+        found = await inspect_partition(log, 0, site.names)
     finally:
         await log.stop()
     assert found.position is not None

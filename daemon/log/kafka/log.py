@@ -121,7 +121,7 @@ class KafkaLog:
         return shard
 
     async def read_journal(self, partition: int) -> AsyncIterator[Sequence[Record]]:
-        """See `Bystander`."""
+        """See `RepairLog`."""
         shard = self._shard(partition)  # it is never opened, so nobody is fenced
         try:
             async for records in shard.restore():
@@ -130,7 +130,7 @@ class KafkaLog:
             await shard.close()
 
     async def next_record(self, partition: int, offset: int) -> int | None:
-        """See `Bystander`."""
+        """See `RepairLog`."""
         stable = (await self.input_facts(partition)).stable
         reader = PartitionReader(self._clients, self._topics.changes, partition)
         worker = Worker(f"kafka-look-{partition}", self._crew)
