@@ -16,7 +16,7 @@ from daemon.core.journal import Fold, Wait
 from daemon.core.model import Error, Item
 
 
-class State(StrEnum):
+class ChangeState(StrEnum):
     """The state of a change that has no result yet, or a result that may still be corrected."""
 
     WAITING = "waiting"  # held back in the shard
@@ -43,7 +43,7 @@ class PartitionRow(msgspec.Struct, frozen=True):
 
 class SubmissionRow(msgspec.Struct, frozen=True):
     partition: int
-    state: State
+    state: ChangeState
     since: str
     """When the task was accepted; without a task, when the batch was sealed."""
     changes: int
@@ -71,7 +71,7 @@ class CourseRow(msgspec.Struct, frozen=True):
     offset: int
     change_id: str
     consumed_at: str
-    state: State
+    state: ChangeState
     since: str | None
     """As in `SubmissionRow`; None while the change waits."""
     batch_id: str | None
@@ -157,7 +157,7 @@ def _submissions(inspected: InspectedPartition) -> Iterator[tuple[SubmissionRow,
         yield (
             SubmissionRow(
                 partition=inspected.partition,
-                state=State.SEALED if task is None else State.PENDING,
+                state=ChangeState.SEALED if task is None else ChangeState.PENDING,
                 since=iso_ms(batch.sealed.sealed_at if task is None else task.accepted_at),
                 changes=len(batch.sealed.items),
                 integration_id=batch.sealed.integration_id,
@@ -170,7 +170,7 @@ def _submissions(inspected: InspectedPartition) -> Iterator[tuple[SubmissionRow,
         yield (
             SubmissionRow(
                 partition=inspected.partition,
-                state=State.WATCHED,
+                state=ChangeState.WATCHED,
                 since=iso_ms(late.accepted_at),
                 changes=len(late.items),
                 integration_id=late.integration_id,
@@ -203,7 +203,7 @@ def _waiting_row(partition: int, wait: Wait) -> CourseRow:
         offset=wait.item.offset,
         change_id=wait.item.change_id,
         consumed_at=iso_ms(wait.item.consumed_at),
-        state=State.WAITING,
+        state=ChangeState.WAITING,
         since=None,
         batch_id=None if last is None else last.batch_id,
         task_id=None if last is None else last.task_id,

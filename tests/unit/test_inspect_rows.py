@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from daemon.commands.inspect_rows import (
+    ChangeState,
     CourseRow,
     PartitionRow,
-    State,
     SubmissionRow,
     WaitingByIntegration,
     course_rows,
@@ -72,9 +72,9 @@ def test_a_partition_that_nobody_has_begun_to_read_is_not_behind():
 
 def test_submissions_say_since_when_they_are_what_they_are():
     assert sorted(submission_rows(FULL), key=lambda row: row.since) == [
-        SubmissionRow(2, State.WATCHED, "1970-01-01T00:00:09.000Z", 1, "tool:1", "2-3-1", "task-3"),
-        SubmissionRow(2, State.SEALED, "1970-01-01T00:00:50.000Z", 2, "tool:1", "2-5-1", None),
-        SubmissionRow(2, State.PENDING, "1970-01-01T00:01:00.000Z", 1, "tool:2", "2-7-1", "task-7"),
+        SubmissionRow(2, ChangeState.WATCHED, "1970-01-01T00:00:09.000Z", 1, "tool:1", "2-3-1", "task-3"),
+        SubmissionRow(2, ChangeState.SEALED, "1970-01-01T00:00:50.000Z", 2, "tool:1", "2-5-1", None),
+        SubmissionRow(2, ChangeState.PENDING, "1970-01-01T00:01:00.000Z", 1, "tool:2", "2-7-1", "task-7"),
     ]
 
 
@@ -102,15 +102,15 @@ def test_a_course_is_found_wherever_its_changes_are():
         offset=5,
         change_id="chg-5",
         consumed_at="1970-01-01T00:00:05.000Z",
-        state=State.SEALED,
+        state=ChangeState.SEALED,
         since="1970-01-01T00:00:50.000Z",
         batch_id="2-5-1",
         task_id=None,
         not_before=None,
         last_error=None,
     )
-    assert (waiting.offset, waiting.state, waiting.batch_id) == (8, State.WAITING, None)
-    assert [row.state for row in course_rows(FULL, "tool:1", "late")] == [State.WATCHED]
+    assert (waiting.offset, waiting.state, waiting.batch_id) == (8, ChangeState.WAITING, None)
+    assert [row.state for row in course_rows(FULL, "tool:1", "late")] == [ChangeState.WATCHED]
     assert list(course_rows(FULL, "tool:2", "x")) == []
 
 
