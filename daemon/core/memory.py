@@ -212,7 +212,7 @@ class Memory:
 
     def close(self, batch: Batch) -> None:
         """Close the batch, whatever its verdict. Its courses become free, unless a successor occupies them before
-        `settled`.
+        `free_courses`.
         """
         del self.batches[batch.id]
         self.backlog.body_dropped(batch.body)
@@ -261,7 +261,7 @@ class Memory:
             del lane.busy[item.origin_id]
             self._freed.append((integration_id, item.origin_id))
 
-    def settled(self) -> None:
+    def free_courses(self) -> None:
         """The verdict is complete. The changes that waited for its freed courses may go only now, because a successor
         (the half of a split, the watch of a late task) takes precedence.
         """

@@ -21,7 +21,7 @@ from daemon.core.judge import Judge
 from daemon.core.shard import Shard
 from daemon.core.step import BatchSealed, Fact, LateWatched, TaskAccepted, TaskEnded, TaskLost
 from daemon.log.port import Assigned, PositionLost, Records, Revoked, Unreadable
-from daemon.runtime.claim import Claim
+from daemon.runtime.batch_ref import BatchRef
 from daemon.runtime.halt import Halt
 from daemon.runtime.input_monitor import InputMonitor
 from daemon.runtime.partition import Partition
@@ -48,7 +48,7 @@ class Engine:
 
     def __init__(self, ports: Ports, key_changed: Callable[[], bool]) -> None:
         self._ports = ports
-        self._flow: Flow[Claim] = Flow(ports.settings, ports.rng)
+        self._flow: Flow[BatchRef] = Flow(ports.settings, ports.rng)
         judge = Judge(Policies(ports.settings))
         self._halt = Halt(ports, self._flow, judge, key_changed, self._resumed)
         submissions, polls = Waker(), Waker()

@@ -14,7 +14,7 @@ from daemon.core.schedule import PollIntervals, Schedule, poll_seed
 from daemon.core.shard import Shard
 from daemon.core.verdict import PollVerdict, TaskVerdict
 from daemon.log.port import CorruptJournalError, LogError
-from daemon.runtime.claim import Claim
+from daemon.runtime.batch_ref import BatchRef
 from daemon.runtime.halt import Halt
 from daemon.runtime.partition import Partition
 from daemon.runtime.ports import Ports
@@ -44,7 +44,7 @@ class Pending(NamedTuple):
 
 class Poller:
     def __init__(
-        self, ports: Ports, flow: Flow[Claim], judge: Judge, halt: Halt, waker: Waker, submissions: Waker
+        self, ports: Ports, flow: Flow[BatchRef], judge: Judge, halt: Halt, waker: Waker, submissions: Waker
     ) -> None:
         """`waker` wakes this poller, `submissions` wakes the submitter."""
         self._ports = ports
@@ -190,10 +190,10 @@ class Poller:
                 # The ruling cannot be applied yet. The next poll will get the same answer.
                 self._push(pending, self._polls[pending], task)
                 return
-        self._settle(pending, task, answer, ruling, body)
+        self._apply(pending, task, answer, ruling, body)
         pending.partition.wake()
 
-    def _settle(
+    def _apply(
         self,
         pending: Pending,
         task: OpenTask | LateTask,

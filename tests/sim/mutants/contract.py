@@ -389,13 +389,13 @@ def no_places(patch: Patch) -> None:
 
 @mutant("C6", "A place that comes free wakes none of those who wait for one.")
 def freed_place_stays_idle(patch: Patch) -> None:
-    settled = Shard._settled
+    after_answer = Shard._after_answer
 
     def done(shard: Shard, integration_id: str, now: Now) -> None:
         shard._window_was_full = False
-        settled(shard, integration_id, now)
+        after_answer(shard, integration_id, now)
 
-    patch(Shard, "_settled", done)
+    patch(Shard, "_after_answer", done)
 
 
 @mutant("C6", "What was accepted goes on counting as held in memory.")

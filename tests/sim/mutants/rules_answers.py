@@ -84,7 +84,7 @@ def unknown_fate_is_superseded(patch: Patch) -> None:
                     by = change.offset if item in mine else None
                     status = Status.SUPERSEDED if item in mine else Status.FAILED
                     memory.end(batch.integration_id, item, status, now, superseded_by=by)
-                memory.settled()
+                memory.free_courses()
         admit(shard, change, now)
 
     patch(Shard, "_admit", admit_over)

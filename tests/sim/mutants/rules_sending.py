@@ -63,8 +63,8 @@ def restored_at_once(patch: Patch) -> None:
 def again_before_the_deadline(patch: Patch) -> None:
     send = Submitter._send
 
-    async def long_ago(submitter: Submitter, turn: Any, batch: Any, started: Now) -> None:
-        await send(submitter, turn, batch, Now(started.wall, started.mono - 1e6))
+    async def long_ago(submitter: Submitter, permit: Any, batch: Any, started: Now) -> None:
+        await send(submitter, permit, batch, Now(started.wall, started.mono - 1e6))
 
     patch(Submitter, "_send", long_ago)
 
