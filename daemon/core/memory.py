@@ -176,13 +176,13 @@ class Memory:
     ) -> None:
         """Seal these changes into a batch. From here on its body is frozen (R13)."""
         items = tuple(
-            Item(i.origin_id, i.offset, i.change_id, i.consumed_at, i.seals + 1, i.failures)
+            Item(i.origin_id, i.offset, i.change_id, i.consumed_at, i.seal_count + 1, i.failures)
             for i, _ in entries
         )
         body = operation.join([body for _, body in entries])
         batch = Batch(
-            # A change is in one batch at a time, and `seals` grows each time, so an id is never used twice.
-            id=f"{self.partition}-{items[0].offset}-{items[0].seals}",
+            # A change is in one batch at a time, and `seal_count` grows each time, so an id is never used twice.
+            id=f"{self.partition}-{items[0].offset}-{items[0].seal_count}",
             operation=operation,
             integration_id=integration_id,
             items=items,
@@ -366,7 +366,7 @@ class Memory:
         """Record the times of a task. If they raise a floor, it is written with the next step (R14)."""
         raised = self.api_floors.saw_task(integration_id, answer, now)
         if raised is not None:
-            self.draft.carry(journal.floor_key(integration_id), raised)
+            self.draft.put_lazily(journal.floor_key(integration_id), raised)
 
 
 def _mono(wall: int, now: Now) -> float:

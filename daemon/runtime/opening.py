@@ -44,7 +44,7 @@ async def wait_for_confirmation(ports: Ports, partition: int, failures: int) -> 
         await asyncio.sleep(1.0)
 
 
-async def look_first(ports: Ports, partition: int) -> None:
+async def check_before_fencing(ports: Ports, partition: int) -> None:
     """The checks that are possible before earlier owners are fenced.
 
     Raises:

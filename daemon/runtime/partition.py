@@ -23,7 +23,7 @@ from daemon.runtime.failures import Failure, InputChangedError, InputLostError, 
 from daemon.runtime.intake import Intake
 from daemon.runtime.lease import Lease
 from daemon.runtime.ledger import Ledger
-from daemon.runtime.opening import BlockedError, Opened, look_first, restore, wait_for_confirmation
+from daemon.runtime.opening import BlockedError, Opened, check_before_fencing, restore, wait_for_confirmation
 from daemon.runtime.partition_state import PartitionLifecycle, PartitionTrigger
 from daemon.runtime.payloads import read_payload
 from daemon.runtime.ports import Ports
@@ -132,7 +132,7 @@ class Partition:
         self._fault = None
         self._reports.restoring()
         self._journal_end = None
-        await look_first(ports, number)
+        await check_before_fencing(ports, number)
         self._shard_log = await ports.log.open_shard(number)
         self.fenced_at = ports.clock.boot()
         self._journal_end = await ports.log.journal_end(number)

@@ -36,7 +36,7 @@ from daemon.log.kafka.cures.membership import Membership
 from daemon.log.kafka.cures.topic_id import known_topic_id
 from daemon.log.kafka.handover import Handover
 from daemon.log.kafka.transient_errors import UNEXPLAINED_MAX, Streak, is_fatal
-from daemon.log.kafka.worker import post_to
+from daemon.log.kafka.worker import post_to, resolve
 from daemon.log.port import Assigned, FatalLogError, Revoked
 
 _log = structlog.get_logger(__name__)
@@ -161,10 +161,10 @@ class InputConsumer:
         try:
             self._open()
         except BaseException as error:
-            post_to(self._loop, _settle, self._started, error)
-            post_to(self._loop, _settle, self._ended, None)
+            post_to(self._loop, resolve, self._started, None, error)
+            post_to(self._loop, resolve, self._ended, None, None)
             return
-        post_to(self._loop, _settle, self._started, None)
+        post_to(self._loop, resolve, self._started, None, None)
         try:
             while not self._stopping:
                 self._turn()
@@ -175,7 +175,7 @@ class InputConsumer:
             self._handover.fail(FatalLogError(f"the thread of the Kafka consumer failed: {_words(error)}"))
         finally:
             self._close()
-            post_to(self._loop, _settle, self._ended, None)
+            post_to(self._loop, resolve, self._ended, None, None)
 
     def _open(self) -> None:
         self._consumer = self._clients.group_consumer(
@@ -266,7 +266,7 @@ class InputConsumer:
         if partition in self._partitions.owned:
             self._confirmations.append(_Confirmation(partition, self._generation, moment, future))
         else:
-            post_to(self._loop, _settle_with, future, False)
+            post_to(self._loop, resolve, future, False, None)
 
     def _stop(self) -> None:
         self._stopping = True
@@ -281,9 +281,9 @@ class InputConsumer:
             if confirmation.future.done():
                 continue  # it timed out
             if confirmation.generation != self._generation:
-                post_to(self._loop, _settle_with, confirmation.future, False)
+                post_to(self._loop, resolve, confirmation.future, False, None)
             elif self._membership.confirmed_since(confirmation.moment):
-                post_to(self._loop, _settle_with, confirmation.future, True)
+                post_to(self._loop, resolve, confirmation.future, True, None)
             else:
                 self._membership.hurry(confirmation.moment)
                 waiting.append(confirmation)
@@ -374,17 +374,3 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 
 def _words(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
-
-
-def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(None)
-    else:
-        future.set_exception(error)
-
-
-def _settle_with(future: asyncio.Future[bool], result: bool) -> None:
-    if not future.done():
-        future.set_result(result)

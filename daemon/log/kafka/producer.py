@@ -30,7 +30,7 @@ from daemon.log.kafka.clients import DELIVERY_TIMEOUT, Clients
 from daemon.log.kafka.cures.partitioner import place
 from daemon.log.kafka.cures.sending import Outgoing, reached_the_broker, send_all
 from daemon.log.kafka.cures.stuck_close import close_failed
-from daemon.log.kafka.worker import breathe
+from daemon.log.kafka.worker import report_progress
 from daemon.log.port import (
     CommitFailedError,
     FencedError,
@@ -92,10 +92,10 @@ class ShardProducer:
         try:
             producer = self._clients.producer(own_id)
             self._producer = producer
-            breathe()
+            report_progress()
             producer.init_transactions()
             for topic in (self._topics.journal, self._topics.results, self._topics.dead_letters):
-                breathe()
+                report_progress()
                 producer.partitions_for(topic)  # so that the first commit does not wait for metadata
         except KafkaError as error:
             self._failed = True
@@ -133,7 +133,7 @@ class ShardProducer:
         except KafkaError:
             self._look_for_refusal(transaction, futures, deadline)
             raise
-        breathe()
+        report_progress()
         producer.commit_transaction()
         return offsets[: len(journal)]
 

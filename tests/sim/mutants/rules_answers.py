@@ -279,13 +279,13 @@ def floor_not_durable(patch: Patch) -> None:
 
 @mutant("R14", "The floor is not journalled.")
 def floor_not_journalled(patch: Patch) -> None:
-    carry = Draft.carry
+    carry = Draft.put_lazily
 
     def carry_less(draft: Draft, key: bytes, value: Any) -> None:
         if not isinstance(value, journal.Floor):
             carry(draft, key, value)
 
-    patch(Draft, "carry", carry_less)
+    patch(Draft, "put_lazily", carry_less)
 
 
 @mutant("R14", "All integrations of a shard have one floor.")
