@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
+from daemon.codec.texts import ERROR_CHARS_MAX, describe
 from daemon.core.batch import OpenTask
 from daemon.core.shard import Shard
 from daemon.core.step import Fact, Step
@@ -28,7 +29,7 @@ from daemon.runtime.partition_state import PartitionLifecycle, PartitionTrigger
 from daemon.runtime.payloads import read_payload
 from daemon.runtime.ports import Ports
 from daemon.runtime.reports import Reports
-from daemon.runtime.step_transaction import StepFailedError, describe, transaction
+from daemon.runtime.step_transaction import StepFailedError, transaction
 from daemon.runtime.waker import Waker
 
 REFUSALS_MAX = 3
@@ -337,7 +338,9 @@ class Partition:
                 self._reports.defect(error)
                 end = read.next_offset
                 self.fail(
-                    StepFailedError(f"records before offset {end} cannot be processed ({describe(error)})")
+                    StepFailedError(
+                        f"records before offset {end} cannot be processed ({describe(error, ERROR_CHARS_MAX)})"
+                    )
                 )
             self.wake()
 

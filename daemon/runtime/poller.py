@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
+from daemon.codec.texts import ERROR_CHARS_MAX, describe
 from daemon.config import Policies
 from daemon.core.answers import PollAnswer
 from daemon.core.batch import LateTask, OpenTask
@@ -18,7 +19,7 @@ from daemon.runtime.batch_ref import BatchRef
 from daemon.runtime.halt import Halt
 from daemon.runtime.partition import Partition
 from daemon.runtime.ports import Ports
-from daemon.runtime.step_transaction import StepFailedError, describe
+from daemon.runtime.step_transaction import StepFailedError
 from daemon.runtime.waker import Waker
 from daemon.telemetry.events import DefectFound, JournalUnreadable, PollFailed, PollStarted
 
@@ -168,7 +169,7 @@ class Poller:
         except Exception as error:
             self._ports.observer.notify(DefectFound(partition.number, error, task=task.task_id))
             if partition.shard is shard:
-                why = f"the answer to a poll of task {task.task_id} cannot be applied ({describe(error)})"
+                why = f"the answer to a poll of task {task.task_id} cannot be applied ({describe(error, ERROR_CHARS_MAX)})"
                 partition.fail(StepFailedError(why))
 
     async def _answered(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from daemon.codec.texts import ERROR_CHARS_MAX, describe
 from daemon.core.answers import NoAnswer, Refused, SubmitAnswer
 from daemon.core.batch import Submission
 from daemon.core.flow import Flow, Permit
@@ -15,7 +16,7 @@ from daemon.runtime.batch_ref import BatchRef
 from daemon.runtime.halt import Halt
 from daemon.runtime.partition import Partition
 from daemon.runtime.ports import Ports
-from daemon.runtime.step_transaction import StepFailedError, describe
+from daemon.runtime.step_transaction import StepFailedError
 from daemon.runtime.waker import Waker
 from daemon.telemetry.events import BatchAnswered, BatchDelayed, DefectFound
 
@@ -156,7 +157,7 @@ class Submitter:
             shard.submit_answered(batch_id, answer, ruling, now)
         except Exception as error:
             self._ports.observer.notify(DefectFound(partition.number, error, batch=batch_id))
-            why = f"the answer to batch {batch_id} cannot be applied ({describe(error)})"
+            why = f"the answer to batch {batch_id} cannot be applied ({describe(error, ERROR_CHARS_MAX)})"
             partition.fail(StepFailedError(why))
             return False
         return True

@@ -28,6 +28,7 @@ from kafka.errors import (
     UnreleasedInstanceIdError,
 )
 
+from daemon.codec.texts import describe
 from daemon.log.kafka.assigned_partitions import AssignedPartitions
 from daemon.log.kafka.authorization_errors import explained
 from daemon.log.kafka.clients import Clients
@@ -172,7 +173,7 @@ class InputConsumer:
             self._handover.fail(error)
         except BaseException as error:
             _log.exception("kafka.consumer.died")
-            self._handover.fail(FatalLogError(f"the thread of the Kafka consumer failed: {_words(error)}"))
+            self._handover.fail(FatalLogError(f"the thread of the Kafka consumer failed: {describe(error)}"))
         finally:
             self._close()
             post_to(self._loop, resolve, self._ended, None, None)
@@ -258,7 +259,7 @@ class InputConsumer:
         now = time.monotonic()
         if now >= self._complaint_due:
             self._complaint_due = now + COMPLAINT_INTERVAL
-            _log.warning("kafka.consumer.trouble", error=_words(error))
+            _log.warning("kafka.consumer.trouble", error=describe(error))
 
     # commands
 
@@ -340,7 +341,7 @@ class InputConsumer:
                     self._consumer.commit(offsets, timeout_ms=FINAL_COMMIT_MS)
             self._consumer.close(autocommit=False, timeout_ms=CLOSE_MS)
         except Exception as error:
-            _log.warning("kafka.consumer.close_failed", error=_words(error))
+            _log.warning("kafka.consumer.close_failed", error=describe(error))
 
     # --- the listener, on the client's I/O thread, while the owner waits ---------------------------------
 
@@ -370,7 +371,3 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         self._owner.partitions_assigned(assigned)
-
-
-def _words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"

@@ -25,6 +25,7 @@ from kafka.errors import (
     TopicAuthorizationFailedError,
 )
 
+from daemon.codec.texts import describe
 from daemon.log.kafka.authorization_errors import explained
 from daemon.log.kafka.clients import DELIVERY_TIMEOUT, Clients
 from daemon.log.kafka.cures.partitioner import place
@@ -199,7 +200,7 @@ class ShardProducer:
             else:
                 producer.close(timeout=CLOSE_TIMEOUT)
         except Exception as error:
-            _log.warning("kafka.producer.close_failed", partition=self._partition, error=_words(error))
+            _log.warning("kafka.producer.close_failed", partition=self._partition, error=describe(error))
 
     def give_up(self) -> None:
         """From any thread: treat the current call as failed."""
@@ -247,7 +248,3 @@ def _is_fencing(error: BaseException | None) -> bool:
         error = inner or error.__cause__ or error.__context__
         seen += 1
     return False
-
-
-def _words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"

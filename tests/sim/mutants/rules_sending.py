@@ -91,8 +91,8 @@ def dead_letter_uncut(patch: Patch) -> None:
 
 @mutant("R7", "The API's error texts are not cut.")
 def error_text_uncut(patch: Patch) -> None:
-    patch(wire, "_cut", lambda text, chars_max=0: text)
-    patch(result_codec, "cut", lambda text, length: text)
+    patch(wire, "truncated", lambda text, chars_max: text)
+    patch(result_codec, "truncated", lambda text, chars_max: text)
 
 
 @mutant("R7", "Only the bodies count for the size of a batch, not what the record holds beside them.")
