@@ -33,7 +33,7 @@ from daemon.log.kafka.cures.busy_poll import PollWaits
 from daemon.log.kafka.cures.fetching import POLL_BYTES_MAX
 from daemon.log.kafka.cures.leaking_constructor import construct
 from daemon.log.kafka.cures.lost_member_id import MemberIdIsKept
-from daemon.log.kafka.cures.record_batches import HEADERS_MAX
+from daemon.log.kafka.cures.record_batches import RECORD_HEADERS_MAX
 from tests import record_batch as wire
 
 ROOT = Path(__file__).parents[2]
@@ -205,9 +205,9 @@ def test_a_batch_is_still_decompressed_whole() -> None:
 
 
 def test_headers_are_still_unlimited() -> None:
-    many = wire.record(b"v", headers=[(b"", None)] * (HEADERS_MAX + 1))
+    many = wire.record(b"v", headers=[(b"", None)] * (RECORD_HEADERS_MAX + 1))
     (record,) = fetched_by_the_library(wire.batch(many)).take(1)
-    assert len(record.headers) == HEADERS_MAX + 1
+    assert len(record.headers) == RECORD_HEADERS_MAX + 1
 
 
 def test_a_header_name_that_is_not_utf_8_still_fails() -> None:

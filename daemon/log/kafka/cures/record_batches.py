@@ -31,7 +31,7 @@ from kafka.record.util import decode_varint
 
 from daemon.log.kafka.cures.decompression import DamagedError, TooLargeError, decompress
 
-HEADERS_MAX = 10_000
+RECORD_HEADERS_MAX = 10_000
 """Headers of one record. No client needs a hundred of them."""
 
 LEGACY_MESSAGES_MAX = 100_000
@@ -163,9 +163,9 @@ def _records(batch: Any, data: bytes, first: int) -> Iterator[_Record]:
         count, at = decode_varint(data, at)
         headers: list[tuple[str, bytes | None]] = []
         if count:
-            if not 0 < count <= HEADERS_MAX:
+            if not 0 < count <= RECORD_HEADERS_MAX:
                 raise DamagedError(
-                    f"the record at offset {offset} has {count:,} headers, more than {HEADERS_MAX:,}"
+                    f"the record at offset {offset} has {count:,} headers, more than {RECORD_HEADERS_MAX:,}"
                 )
             for _ in range(count):
                 length, at = decode_varint(data, at)
