@@ -30,7 +30,7 @@ LINE_BYTES_MAX = 2048
 """Size of the request line."""
 HEADER_BYTES_MAX = 4096
 """Size of one header field. A browser may also send its cookies for other programs on the same host."""
-HEADERS_MAX = 64
+REQUEST_HEADERS_MAX = 64
 
 ENDPOINTS = {
     "/metrics": "metrics in the Prometheus text format",
@@ -143,7 +143,7 @@ class _Connection(web.RequestHandler):
             access_log=None,  # type: ignore[arg-type]  # no access log
             max_line_size=LINE_BYTES_MAX,
             max_field_size=HEADER_BYTES_MAX,
-            max_headers=HEADERS_MAX,
+            max_headers=REQUEST_HEADERS_MAX,
             lingering_time=0.0,  # a request body is not read
             auto_decompress=False,
         )

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 
-from daemon.codec.result import Encoded, cut
+from daemon.codec.result import Encoded
+from daemon.codec.texts import truncated
 from daemon.core.model import ERROR_CODE_CHARS_MAX, Rejection
 
 DEAD_LETTER_BYTES_MAX = 900_000
@@ -54,8 +55,11 @@ def encode_dead_letter(
     headers = [
         ("coursesync-source", f"{changes_topic}/{partition}/{rejection.offset}".encode()),
         ("coursesync-reason", rejection.reason.value.encode()),
-        ("coursesync-error-code", cut(rejection.error.code or "", ERROR_CODE_CHARS_MAX).encode()),
-        ("coursesync-error-message", cut(rejection.error.message, _REASON_MAX).encode("utf-8", "replace")),
+        ("coursesync-error-code", truncated(rejection.error.code or "", ERROR_CODE_CHARS_MAX).encode()),
+        (
+            "coursesync-error-message",
+            truncated(rejection.error.message, _REASON_MAX).encode("utf-8", "replace"),
+        ),
     ]
     original, dropped = _fitting(rejection.headers, max_bytes // 4)
     if dropped:

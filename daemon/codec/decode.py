@@ -28,7 +28,6 @@ from daemon.codec.change import (
     EventAttributes,
     SubmissionItem,
 )
-from daemon.codec.codes import CODE_OF_REASON
 from daemon.codec.diagnose import (
     DECODE_ERRORS,
     Diagnosis,
@@ -40,6 +39,7 @@ from daemon.codec.diagnose import (
     salvaged_ids,
 )
 from daemon.codec.nesting import NESTING_MAX, nested_too_deep
+from daemon.codec.rejection_codes import CODE_OF_REASON
 from daemon.core.model import Change, Error, Rejection, RejectReason
 from daemon.core.upsert import UPSERT
 

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from daemon.codec.texts import truncated
 from daemon.codec.times import iso_ms
 from daemon.core.model import (
     API_ID_CHARS_MAX,
@@ -169,11 +170,6 @@ def encode_correction(
     return _encode((result.integration_id, result.origin_id, "correction")), _encode(event), _HEADERS
 
 
-def cut(text: str, length: int) -> str:
-    """At most ``length`` characters. The last one is an ellipsis if the text was truncated."""
-    return text if len(text) <= length else text[: length - 1] + "…"
-
-
 def _data(result: Result, partition: int, changes_topic: str) -> SyncResult:
     superseded_by = result.superseded_by
     return SyncResult(
@@ -182,11 +178,11 @@ def _data(result: Result, partition: int, changes_topic: str) -> SyncResult:
         origin_id=result.origin_id,
         change_id=result.change_id,
         change=Source(changes_topic, partition, result.offset),
-        course_id=_cut_optional(result.course_id, API_ID_CHARS_MAX),
+        course_id=_truncated_optional(result.course_id, API_ID_CHARS_MAX),
         error=None if result.error is None else _error(result.error),
         superseded_by=None if superseded_by is None else Source(changes_topic, partition, superseded_by),
         batch_id=result.batch_id,
-        task_id=_cut_optional(result.task_id, API_ID_CHARS_MAX),
+        task_id=_truncated_optional(result.task_id, API_ID_CHARS_MAX),
         attempts=result.attempts,
         consumed_at=iso_ms(result.consumed_at),
         submitted_at=None if result.submitted_at is None else iso_ms(result.submitted_at),
@@ -198,13 +194,13 @@ def _data(result: Result, partition: int, changes_topic: str) -> SyncResult:
 def _error(error: Error) -> SyncError:
     log_url = error.log_url
     return SyncError(
-        code=_cut_optional(error.code, ERROR_CODE_CHARS_MAX),
-        title=_cut_optional(error.title, TITLE_MAX),
-        message=cut(error.message, MESSAGE_MAX),
+        code=_truncated_optional(error.code, ERROR_CODE_CHARS_MAX),
+        title=_truncated_optional(error.title, TITLE_MAX),
+        message=truncated(error.message, MESSAGE_MAX),
         # A truncated link does not work.
         log_url=None if log_url is None or len(log_url) > LOG_URL_CHARS_MAX else log_url,
     )
 
 
-def _cut_optional(text: str | None, length: int) -> str | None:
-    return None if text is None else cut(text, length)
+def _truncated_optional(text: str | None, length: int) -> str | None:
+    return None if text is None else truncated(text, length)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -22,7 +21,7 @@ from daemon.commands.options import config_option, settings_or_exit
 from daemon.commands.topics import IN_SYNC_SAFE, REPLICAS_SAFE, Facts, differing
 from daemon.config import Settings
 from daemon.kombo.api_key import ApiKeyError, ApiKeyFile
-from daemon.kombo.client import KomboClient, KomboSetupError
+from daemon.kombo.client import KomboClient, KomboSetupError, wall_clock
 from daemon.kombo.probe import KeyCheck, KeyState, check_key
 from daemon.log.kafka.admin import Admin, TopicFacts, describe_topics
 from daemon.log.kafka.clients import Clients
@@ -228,7 +227,7 @@ async def _ask_api(settings: Settings) -> KeyCheck:
         ca_file=settings.kombo.ca_file,
     )
     try:
-        return await check_key(client, _wall_clock)
+        return await check_key(client, wall_clock)
     finally:
         await client.close()
 
@@ -250,10 +249,6 @@ def api_findings(base_url: str, checked: KeyCheck) -> Iterator[Finding]:
         "it, but the times in results and metrics do",
         "synchronise the clock of this host with NTP",
     )
-
-
-def _wall_clock() -> int:
-    return time.time_ns() // 1_000_000
 
 
 # --- output --------------------------------------------------------------------------------------

@@ -17,7 +17,12 @@ import msgspec
 
 from daemon.commands import inspect_rows
 from daemon.commands.options import config_option, settings_or_exit
-from daemon.commands.repair.journal_repair import Look, RepairError, bystander, look
+from daemon.commands.repair.journal_repair import (
+    InspectedPartition,
+    RepairError,
+    inspect_partition,
+    unjoined_log,
+)
 from daemon.commands.tables import age, print_table
 from daemon.config import Settings
 from daemon.core.model import Error
@@ -83,8 +88,8 @@ def partitions_command(*, config_file: Path | None, partitions: tuple[int, ...],
     """
     asked = _asked(config_file, partitions, as_json=as_json)
 
-    async def rows(looks: AsyncIterator[Look]) -> list[inspect_rows.PartitionRow]:
-        return [inspect_rows.partition_row(found) async for found in looks]
+    async def rows(inspected: AsyncIterator[InspectedPartition]) -> list[inspect_rows.PartitionRow]:
+        return [inspect_rows.partition_row(found) async for found in inspected]
 
     _show(
         asked,
@@ -121,9 +126,9 @@ def submissions_command(
     """
     asked = _asked(config_file, partitions, as_json=as_json)
 
-    async def rows(looks: AsyncIterator[Look]) -> list[inspect_rows.SubmissionRow]:
+    async def rows(inspected: AsyncIterator[InspectedPartition]) -> list[inspect_rows.SubmissionRow]:
         oldest: list[inspect_rows.SubmissionRow] = []
-        async for found in looks:
+        async for found in inspected:
             more = (
                 row
                 for row in inspect_rows.submission_rows(found)
@@ -159,9 +164,9 @@ def waiting_command(
     """
     asked = _asked(config_file, partitions, as_json=as_json)
 
-    async def rows(looks: AsyncIterator[Look]) -> list[inspect_rows.WaitingRow]:
+    async def rows(inspected: AsyncIterator[InspectedPartition]) -> list[inspect_rows.WaitingRow]:
         integrations = inspect_rows.WaitingByIntegration()
-        async for found in looks:
+        async for found in inspected:
             integrations.add(found.fold)
         return integrations.rows()[:limit]
 
@@ -198,9 +203,11 @@ def course_command(
     """
     asked = _asked(config_file, partitions, as_json=as_json)
 
-    async def rows(looks: AsyncIterator[Look]) -> list[inspect_rows.CourseRow]:
+    async def rows(inspected: AsyncIterator[InspectedPartition]) -> list[inspect_rows.CourseRow]:
         return [
-            row async for found in looks for row in inspect_rows.course_rows(found, integration_id, origin_id)
+            row
+            async for found in inspected
+            for row in inspect_rows.course_rows(found, integration_id, origin_id)
         ]
 
     _show(
@@ -231,7 +238,7 @@ def _asked(config_file: Path | None, partitions: tuple[int, ...], *, as_json: bo
 
 def _show(
     asked: _Asked,
-    rows_of: Callable[[AsyncIterator[Look]], Coroutine[Any, Any, list[_Row]]],
+    rows_of: Callable[[AsyncIterator[InspectedPartition]], Coroutine[Any, Any, list[_Row]]],
     headings: Sequence[str],
     cells: Callable[[_Row, float], Sequence[str | int | None]],
 ) -> None:
@@ -257,22 +264,24 @@ def _show(
 
 async def _read(
     asked: _Asked,
-    rows_of: Callable[[AsyncIterator[Look]], Coroutine[Any, Any, list[_Row]]],
+    rows_of: Callable[[AsyncIterator[InspectedPartition]], Coroutine[Any, Any, list[_Row]]],
     unreadable: list[str],
 ) -> list[_Row]:
-    log = await bystander(asked.settings)
+    log = await unjoined_log(asked.settings)
     try:
-        return await rows_of(_looks(log, asked, unreadable))
+        return await rows_of(_inspected(log, asked, unreadable))
     finally:
         await log.stop()
 
 
-async def _looks(log: KafkaLog, asked: _Asked, unreadable: list[str]) -> AsyncIterator[Look]:
+async def _inspected(
+    log: KafkaLog, asked: _Asked, unreadable: list[str]
+) -> AsyncIterator[InspectedPartition]:
     """Read one partition after the other, because a journal may need much memory."""
     partitions: Sequence[int] = asked.partitions or range((await log.input_facts(0)).partitions)
     for partition in partitions:
         try:
-            yield await look(log, partition, asked.settings.topics)
+            yield await inspect_partition(log, partition, asked.settings.topics)
         except RepairError as error:
             unreadable.append(str(error))
 

@@ -11,12 +11,12 @@ from enum import StrEnum
 import msgspec
 
 from daemon.codec.times import iso_ms
-from daemon.commands.repair.journal_repair import Look
+from daemon.commands.repair.journal_repair import InspectedPartition
 from daemon.core.journal import Fold, Wait
 from daemon.core.model import Error, Item
 
 
-class State(StrEnum):
+class ChangeState(StrEnum):
     """The state of a change that has no result yet, or a result that may still be corrected."""
 
     WAITING = "waiting"  # held back in the shard
@@ -43,7 +43,7 @@ class PartitionRow(msgspec.Struct, frozen=True):
 
 class SubmissionRow(msgspec.Struct, frozen=True):
     partition: int
-    state: State
+    state: ChangeState
     since: str
     """When the task was accepted; without a task, when the batch was sealed."""
     changes: int
@@ -71,7 +71,7 @@ class CourseRow(msgspec.Struct, frozen=True):
     offset: int
     change_id: str
     consumed_at: str
-    state: State
+    state: ChangeState
     since: str | None
     """As in `SubmissionRow`; None while the change waits."""
     batch_id: str | None
@@ -82,14 +82,14 @@ class CourseRow(msgspec.Struct, frozen=True):
     last_error: Error | None
 
 
-def partition_row(look: Look) -> PartitionRow:
-    fold, facts = look.fold, look.facts
+def partition_row(inspected: InspectedPartition) -> PartitionRow:
+    fold, facts = inspected.fold, inspected.facts
     accepted = sum(batch.task is not None for batch in fold.batches.values())
     next_offset = None if fold.position is None else fold.position.next_offset
     consumed = [wait.item.consumed_at for wait in fold.waits.values()]
     consumed += [item.consumed_at for batch in fold.batches.values() for item in batch.sealed.items]
     return PartitionRow(
-        partition=look.partition,
+        partition=inspected.partition,
         next_offset=next_offset,
         behind=None if next_offset is None else max(0, facts.stable - next_offset),
         waiting=len(fold.waits),
@@ -100,8 +100,8 @@ def partition_row(look: Look) -> PartitionRow:
     )
 
 
-def submission_rows(look: Look) -> Iterator[SubmissionRow]:
-    yield from (submission for submission, _ in _submissions(look))
+def submission_rows(inspected: InspectedPartition) -> Iterator[SubmissionRow]:
+    yield from (submission for submission, _ in _submissions(inspected))
 
 
 class WaitingByIntegration:
@@ -136,28 +136,28 @@ class WaitingByIntegration:
         ]
 
 
-def course_rows(look: Look, integration_id: str, origin_id: str) -> Iterator[CourseRow]:
+def course_rows(inspected: InspectedPartition, integration_id: str, origin_id: str) -> Iterator[CourseRow]:
     """The oldest change first."""
     found = [
-        _course_row(look.partition, item, submission)
-        for submission, items in _submissions(look)
+        _course_row(inspected.partition, item, submission)
+        for submission, items in _submissions(inspected)
         for item in items
         if submission.integration_id == integration_id and item.origin_id == origin_id
     ]
-    wait = look.fold.waits.get((integration_id, origin_id))
+    wait = inspected.fold.waits.get((integration_id, origin_id))
     if wait is not None:
-        found.append(_waiting_row(look.partition, wait))
+        found.append(_waiting_row(inspected.partition, wait))
     yield from sorted(found, key=lambda row: row.offset)
 
 
-def _submissions(look: Look) -> Iterator[tuple[SubmissionRow, tuple[Item, ...]]]:
-    fold = look.fold
+def _submissions(inspected: InspectedPartition) -> Iterator[tuple[SubmissionRow, tuple[Item, ...]]]:
+    fold = inspected.fold
     for batch_id, batch in fold.batches.items():
         task = batch.task
         yield (
             SubmissionRow(
-                partition=look.partition,
-                state=State.SEALED if task is None else State.PENDING,
+                partition=inspected.partition,
+                state=ChangeState.SEALED if task is None else ChangeState.PENDING,
                 since=iso_ms(batch.sealed.sealed_at if task is None else task.accepted_at),
                 changes=len(batch.sealed.items),
                 integration_id=batch.sealed.integration_id,
@@ -169,8 +169,8 @@ def _submissions(look: Look) -> Iterator[tuple[SubmissionRow, tuple[Item, ...]]]
     for task_id, late in fold.late.items():
         yield (
             SubmissionRow(
-                partition=look.partition,
-                state=State.WATCHED,
+                partition=inspected.partition,
+                state=ChangeState.WATCHED,
                 since=iso_ms(late.accepted_at),
                 changes=len(late.items),
                 integration_id=late.integration_id,
@@ -203,7 +203,7 @@ def _waiting_row(partition: int, wait: Wait) -> CourseRow:
         offset=wait.item.offset,
         change_id=wait.item.change_id,
         consumed_at=iso_ms(wait.item.consumed_at),
-        state=State.WAITING,
+        state=ChangeState.WAITING,
         since=None,
         batch_id=None if last is None else last.batch_id,
         task_id=None if last is None else last.task_id,

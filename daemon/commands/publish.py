@@ -12,8 +12,8 @@ import click
 
 from daemon.commands.connections import kafka_connection
 from daemon.commands.options import bootstrap_option, config_option, settings_for_topics
-from daemon.log.plain import Publisher
 from daemon.log.port import LogError
+from daemon.log.topic_access import Publisher
 
 STDIN = "-"
 

@@ -16,8 +16,8 @@ from daemon.commands.connections import kafka_connection
 from daemon.commands.options import bootstrap_option, config_option, settings_for_topics
 from daemon.commands.tables import printable
 from daemon.core.model import Status
-from daemon.log.plain import read_topic
 from daemon.log.port import LogError
+from daemon.log.topic_access import read_topic
 
 CORRECTED = "course.sync.corrected"
 

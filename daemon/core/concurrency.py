@@ -41,7 +41,7 @@ class Window:
     """A good answer has arrived since the start or the last `restart`."""
     _good: int = 0
     """The number of good answers in this round."""
-    _left: int = 0
+    _last_sent: int = 0
     """The number of the request that was sent last."""
     _under_way: int = 0
     _peaks: deque[tuple[int, int]] = field(default_factory=deque)
@@ -59,14 +59,14 @@ class Window:
         """How many may be in flight; at least one, because otherwise no further answer would arrive."""
         return max(1, min(self._size, self._limit))
 
-    def leaves(self) -> int:
+    def sent(self) -> int:
         """A request is sent now. Returns its number."""
-        self._left += 1
+        self._last_sent += 1
         self._under_way += 1
         while self._peaks and self._peaks[-1][1] <= self._under_way:
             self._peaks.pop()
-        self._peaks.append((self._left, self._under_way))
-        return self._left
+        self._peaks.append((self._last_sent, self._under_way))
+        return self._last_sent
 
     def answered(self, number: int, limit: int | None, remaining: int | None) -> None:
         """The request has ended, whatever its answer. `limit` and `remaining` are headers of the answer, None if
@@ -96,7 +96,7 @@ class Window:
         """The API refused this request because too many were in flight."""
         if number > self._reduced_at:
             self._size, self._good = max(1, min(self._size, self._peak(number)) // 2), 0
-            self._reduced_at = self._left
+            self._reduced_at = self._last_sent
 
     def restart(self) -> None:
         """The integration failed: one request at a time, until there is a good answer."""
@@ -108,4 +108,4 @@ class Window:
 
     def _peak(self, number: int) -> int:
         """The maximum number of requests in flight at a time since this one was sent, itself included."""
-        return next(under_way for left, under_way in self._peaks if left >= number)
+        return next(under_way for sent, under_way in self._peaks if sent >= number)

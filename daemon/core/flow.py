@@ -37,7 +37,7 @@ shown lasts from one batch to the next. It is short enough that this does not be
 
 
 @dataclass(slots=True)
-class Turn(Generic[Ref]):
+class Permit(Generic[Ref]):
     """A submission that was taken from the queue. It counts as in flight until it is `released` or done."""
 
     integration_id: str
@@ -99,7 +99,7 @@ class Flow(Generic[Ref]):
         state.queue.append(ref)
         self._list(integration_id, state)
 
-    def next_submission(self, now: float) -> Turn[Ref] | None:
+    def next_submission(self, now: float) -> Permit[Ref] | None:
         """Take the next submission that may go out now. It counts as in flight until `submission_done` or `released`."""
         self._wake(now)
         if not self._round or not self._submissions_have_room or not self._may_start(Call.SUBMIT, now):
@@ -107,59 +107,59 @@ class Flow(Generic[Ref]):
         integration_id = self._round.popleft()
         state = self._integrations[integration_id]
         state.listed = False
-        turn = Turn(integration_id, state.queue.popleft(), now)
+        permit = Permit(integration_id, state.queue.popleft(), now)
         state.in_flight += 1
         self._submissions += 1
         self._list(integration_id, state)
-        return turn
+        return permit
 
-    def leaves(self, turn: Turn[Ref], now: float) -> bool:
+    def try_send(self, permit: Permit[Ref], now: float) -> bool:
         """Whether a submission that was taken may be sent at this moment. While it waited for its lease, an answer
         may have asked for a pause or for fewer concurrent requests. If the result is False, the caller must release
         it.
         """
-        state = self._integrations[turn.integration_id]
+        state = self._integrations[permit.integration_id]
         until = state.breaker.until
         if (until is not None and until > now) or state.in_flight > state.window.allowed:
             return False
-        if now - turn.taken_at > BURST_SECONDS and not self._rate.take(Call.SUBMIT, now):
+        if now - permit.taken_at > BURST_SECONDS and not self._rate.take(Call.SUBMIT, now):
             return False  # its token is outdated: other calls have used the rate since
-        turn.number = state.window.leaves()
+        permit.number = state.window.sent()
         return True
 
     def submission_done(
-        self, turn: Turn[Ref], answer: SubmitAnswer, verdict: SubmitVerdict, now: float
+        self, permit: Permit[Ref], answer: SubmitAnswer, verdict: SubmitVerdict, now: float
     ) -> float:
         """A submission that was sent has ended. `verdict` is the judge's verdict on its answer.
 
         Returns when the next submission of this integration may go out.
         """
-        state = self._integrations[turn.integration_id]
+        state = self._integrations[permit.integration_id]
         if isinstance(answer, NoAnswer):
-            state.window.answered(turn.number, None, None)
+            state.window.answered(permit.number, None, None)
         else:
-            state.window.answered(turn.number, answer.concurrency_limit, answer.concurrency_remaining)
+            state.window.answered(permit.number, answer.concurrency_limit, answer.concurrency_remaining)
         match verdict:
             case SubmitVerdict.RETRY:
-                self._refused(turn, state, answer, now)
+                self._refused(permit, state, answer, now)
             case SubmitVerdict.PARK:
-                self.park(turn.integration_id, now)
+                self.park(permit.integration_id, now)
             case SubmitVerdict.HALT | SubmitVerdict.REKEYED:
                 pass  # it concerns our key, not this integration
             case SubmitVerdict.ACCEPTED | SubmitVerdict.SPLIT | SubmitVerdict.FAIL:
-                state.window.good(turn.number)
+                state.window.good(permit.number)
                 state.breaker.succeeded()
             case _:
                 assert_never(verdict)
-        self.released(turn, now)
+        self.released(permit, now)
         return state.breaker.until if state.breaker.until is not None else now
 
-    def released(self, turn: Turn[Ref], now: float) -> None:
+    def released(self, permit: Permit[Ref], now: float) -> None:
         """A submission that was taken no longer counts as in flight."""
-        state = self._integrations[turn.integration_id]
+        state = self._integrations[permit.integration_id]
         state.in_flight -= 1
         self._submissions -= 1
-        self._settle(turn.integration_id, state, now)
+        self._update_lists(permit.integration_id, state, now)
 
     def drop(self, keep: Callable[[Ref], bool], now: float) -> None:
         """Drop the queued submissions for which `keep` is false."""
@@ -173,7 +173,7 @@ class Flow(Generic[Ref]):
         self._delayed = kept
         for integration_id, state in self._integrations.items():
             state.queue = deque(ref for ref in state.queue if keep(ref))
-            self._settle(integration_id, state, now)
+            self._update_lists(integration_id, state, now)
 
     # --- back-offs --------------------------------------------------------------------------------
 
@@ -184,11 +184,13 @@ class Flow(Generic[Ref]):
         before = state.breaker.strike(IntegrationState.PARKED)
         self._block(integration_id, state, now + self._back_off.parked(before))
 
-    def _refused(self, turn: Turn[Ref], state: Integration[Ref], answer: SubmitAnswer, now: float) -> None:
+    def _refused(
+        self, permit: Permit[Ref], state: Integration[Ref], answer: SubmitAnswer, now: float
+    ) -> None:
         retry_after = answer.retry_after if isinstance(answer, Refused) else None
-        retry = self._policy(turn.integration_id).retry
+        retry = self._policy(permit.integration_id).retry
         if isinstance(answer, Refused) and answer.error.code == OVERLOAD:
-            state.window.overloaded(turn.number)
+            state.window.overloaded(permit.number)
             before = state.breaker.strike(IntegrationState.THROTTLED)
             wait = self._back_off.after_overload(retry, before, retry_after)
         else:
@@ -198,7 +200,7 @@ class Flow(Generic[Ref]):
                 IntegrationState.THROTTLED if throttled else IntegrationState.BREAKER_OPEN
             )
             wait = self._back_off.after_failure(retry, before, retry_after)
-        self._block(turn.integration_id, state, now + wait)
+        self._block(permit.integration_id, state, now + wait)
 
     def _block(self, integration_id: str, state: Integration[Ref], until: float) -> None:
         self._blocked.push(state.breaker.open(until), integration_id)
@@ -221,7 +223,7 @@ class Flow(Generic[Ref]):
         while (popped := self._blocked.pop_due(now)) is not None:
             state = self._integrations[popped[1]]
             state.breaker.back_off_ended()
-            self._settle(popped[1], state, now)
+            self._update_lists(popped[1], state, now)
         while self._delayed and self._delayed[0][0] <= now:
             _, _, integration_id, ref = heapq.heappop(self._delayed)
             self._integrations[integration_id].delayed -= 1
@@ -236,7 +238,7 @@ class Flow(Generic[Ref]):
             del self._idle[integration_id]
             self._integrations.pop(integration_id).breaker.leave_census()
 
-    def _settle(self, integration_id: str, state: Integration[Ref], now: float) -> None:
+    def _update_lists(self, integration_id: str, state: Integration[Ref], now: float) -> None:
         """Update the round robin and the idle list for this integration."""
         self._list(integration_id, state)
         has_work = state.queue or state.delayed or state.in_flight

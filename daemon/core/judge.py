@@ -36,8 +36,8 @@ from daemon.core.answers import (
     TaskPending,
 )
 from daemon.core.batch import LateTask, OpenTask
-from daemon.core.freshness import has_outlived, is_stale
 from daemon.core.model import Error, Item, Now
+from daemon.core.stale_tasks import has_outlived, is_stale
 from daemon.core.verdict import ItemVerdict, PollVerdict, SubmitVerdict, TaskVerdict
 
 OUTCOME_MISSING = Error(

@@ -20,11 +20,11 @@ from daemon.core.answers import TaskCompleted, TaskFailed, TaskPending
 from daemon.core.backlog import Backlog
 from daemon.core.batch import Batch, LateTask
 from daemon.core.breaker import DOUBLINGS_MAX
-from daemon.core.freshness import Freshness
 from daemon.core.journal import Attempt
 from daemon.core.model import Item, Now, Status
 from daemon.core.operation import Operation
-from daemon.core.results import result_of
+from daemon.core.result_factory import result_of
+from daemon.core.stale_tasks import ApiFloors
 from daemon.core.step import BatchSealed, Draft, Trigger
 from daemon.core.verdict import SubmitVerdict, TaskVerdict, of_task
 from daemon.core.waiting import Held, Waiting, WaitReason, Waits, combined
@@ -59,7 +59,7 @@ class Memory:
         self.waiting = Waiting(self.backlog)
         self.batches: dict[str, Batch] = {}
         self.late: dict[str, LateTask] = {}
-        self.freshness = Freshness(position.api_floor)
+        self.api_floors = ApiFloors(position.api_floor)
         self.draft = Draft()
         self._freed: list[tuple[str, str]] = []
 
@@ -67,7 +67,7 @@ class Memory:
 
     def load(self, fold: journal.Fold, now: Now) -> None:
         """Fill the empty memory from the journal. Batches without a task have unknown fate (R13)."""
-        self.freshness.load(fold.floors, now)
+        self.api_floors.load(fold.floors, now)
         for batch_id, kept in fold.batches.items():
             sealed, task = kept.sealed, kept.task
             assert task is not None or kept.body is not None, "unread bodies must be read before loading"
@@ -176,19 +176,19 @@ class Memory:
     ) -> None:
         """Seal these changes into a batch. From here on its body is frozen (R13)."""
         items = tuple(
-            Item(i.origin_id, i.offset, i.change_id, i.consumed_at, i.seals + 1, i.failures)
+            Item(i.origin_id, i.offset, i.change_id, i.consumed_at, i.seal_count + 1, i.failures)
             for i, _ in entries
         )
         body = operation.join([body for _, body in entries])
         batch = Batch(
-            # A change is in one batch at a time, and `seals` grows each time, so an id is never used twice.
-            id=f"{self.partition}-{items[0].offset}-{items[0].seals}",
+            # A change is in one batch at a time, and `seal_count` grows each time, so an id is never used twice.
+            id=f"{self.partition}-{items[0].offset}-{items[0].seal_count}",
             operation=operation,
             integration_id=integration_id,
             items=items,
             body=body,
             digest=journal.digest(body),
-            api_floor=self.freshness.floor(integration_id),
+            api_floor=self.api_floors.floor(integration_id),
             sealed_at=now.wall,
             replays=replays,
         )
@@ -208,11 +208,11 @@ class Memory:
 
     def delay(self, batch: Batch, now: Now) -> float:
         """Seconds until this batch may be submitted, considering its floor (R14)."""
-        return self.freshness.delay(batch.integration_id, batch.api_floor, now)
+        return self.api_floors.delay(batch.integration_id, batch.api_floor, now)
 
     def close(self, batch: Batch) -> None:
         """Close the batch, whatever its verdict. Its courses become free, unless a successor occupies them before
-        `settled`.
+        `free_courses`.
         """
         del self.batches[batch.id]
         self.backlog.body_dropped(batch.body)
@@ -261,7 +261,7 @@ class Memory:
             del lane.busy[item.origin_id]
             self._freed.append((integration_id, item.origin_id))
 
-    def settled(self) -> None:
+    def free_courses(self) -> None:
         """The verdict is complete. The changes that waited for its freed courses may go only now, because a successor
         (the half of a split, the watch of a late task) takes precedence.
         """
@@ -364,9 +364,9 @@ class Memory:
         self, integration_id: str, answer: TaskPending | TaskCompleted | TaskFailed, now: Now
     ) -> None:
         """Record the times of a task. If they raise a floor, it is written with the next step (R14)."""
-        raised = self.freshness.saw_task(integration_id, answer, now)
+        raised = self.api_floors.saw_task(integration_id, answer, now)
         if raised is not None:
-            self.draft.carry(journal.floor_key(integration_id), raised)
+            self.draft.put_lazily(journal.floor_key(integration_id), raised)
 
 
 def _mono(wall: int, now: Now) -> float:

@@ -110,7 +110,7 @@ class Item(msgspec.Struct, frozen=True, gc=False, array_like=True):
     offset: int
     change_id: str
     consumed_at: int
-    seals: int
+    seal_count: int
     """The number of batches that this change was sealed into, this one included; makes batch ids unique."""
     failures: int
     """The number of its submissions that failed for a transient reason."""

@@ -25,7 +25,7 @@ from daemon.core.judge import ItemRuling, PollRuling, SubmitRuling
 from daemon.core.memory import Memory, Retry
 from daemon.core.model import Correction, Error, Item, Now, Status
 from daemon.core.operation import REPLAYS_MAX
-from daemon.core.results import attempt_of, result_of
+from daemon.core.result_factory import attempt_of, result_of
 from daemon.core.step import (
     LateWatched,
     TaskAccepted,
@@ -62,7 +62,7 @@ def submit_answered(
     match ruling.verdict:
         case SubmitVerdict.ACCEPTED:
             assert isinstance(answer, Accepted)
-            memory.freshness.saw_date(batch.integration_id, answer.api_time, now)
+            memory.api_floors.saw_date(batch.integration_id, answer.api_time, now)
             memory.accept(batch, answer.task_id, now)
             memory.draft.report(TaskAccepted(batch.id))
         case SubmitVerdict.RETRY | SubmitVerdict.HALT | SubmitVerdict.REKEYED:

@@ -356,7 +356,7 @@ class Shard:
         batch = self._memory.batches[batch_id]
         settle.submit_answered(self._memory, batch, answer, ruling, now)
         self._memory.submission_judged(batch.integration_id, ruling.verdict)
-        self._settled(batch.integration_id, now)
+        self._after_answer(batch.integration_id, now)
 
     def poll_answered(
         self,
@@ -374,17 +374,17 @@ class Shard:
         settle.poll_answered(self._memory, batch, answer, ruling, body, polls, now)
         if ruling.task is TaskVerdict.PARK:
             self._memory.park(batch.integration_id)
-        self._settled(batch.integration_id, now)
+        self._after_answer(batch.integration_id, now)
 
     def late_answered(self, task_id: str, answer: PollAnswer, ruling: PollRuling, now: Now) -> None:
         """Process the answer to the poll of a timed-out task. `late_task` shows whether it is still watched."""
         late = self._memory.late[task_id]
         settle.late_answered(self._memory, late, answer, ruling, now)
-        self._settled(late.record.integration_id, now)
+        self._after_answer(late.record.integration_id, now)
 
-    def _settled(self, integration_id: str, now: Now) -> None:
+    def _after_answer(self, integration_id: str, now: Now) -> None:
         """An answer may have freed courses and a place in the window: changes that waited for them may be sealed."""
-        self._memory.settled()
+        self._memory.free_courses()
         if self._window_was_full:
             self._arm(now.mono + self._settings.batch.linger)
         lane = self._memory.waiting.lanes.get(integration_id)

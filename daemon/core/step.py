@@ -163,10 +163,10 @@ class Draft:
         self._facts.append(fact)
 
     def put(self, key: bytes, value: journal.Value) -> None:
-        self.carry(key, value)
+        self.put_lazily(key, value)
         self._is_wanted = True
 
-    def carry(self, key: bytes, value: journal.Value) -> None:
+    def put_lazily(self, key: bytes, value: journal.Value) -> None:
         """Write this with the next step, whatever causes that step."""
         encoded = self._values[key] = journal.encode_value(value)
         self._payloads += len(encoded)

@@ -131,7 +131,7 @@ class KomboClient:
         """POST exactly these bytes, once."""
 
         def parse(raw: _Raw) -> SubmitAnswer:
-            return wire.parse_submit(*raw, now=_wall_clock())
+            return wire.parse_submit(*raw, now=wall_clock())
 
         return await self._call(
             _Call("submit", "POST", self._url_of[operation.name], integration_id, body), parse
@@ -141,7 +141,7 @@ class KomboClient:
         """GET the task. The GET is sent twice if a pooled connection was closed during the first one."""
 
         def parse(raw: _Raw) -> PollAnswer:
-            return wire.parse_poll(task_id, *raw, now=_wall_clock())
+            return wire.parse_poll(task_id, *raw, now=wall_clock())
 
         # A text that is not valid Unicode (a lone surrogate) cannot be the id of a task: the API answers
         # that.
@@ -162,7 +162,7 @@ class KomboClient:
             answer = NoAnswer(NoAnswerReason.TIMEOUT, f"no complete answer within {self._deadline:g} s")
         except Exception as error:
             # Whatever failed, there is no answer, and no caller could use the exception.
-            answer = NoAnswer(_no_answer_reason(error), self._without_secrets(_describe(error), key))
+            answer = NoAnswer(_no_answer_reason(error), self._without_secrets(_detail(error), key))
         if self._observe is not None:
             self._observe(call.endpoint, _status_label(answer), time.monotonic() - started)
         return answer
@@ -302,7 +302,7 @@ def _no_answer_reason(error: BaseException) -> NoAnswerReason:
     return NoAnswerReason.PROTOCOL_ERROR
 
 
-def _describe(error: BaseException) -> str:
+def _detail(error: BaseException) -> str:
     """Never uses the repr, because aiohttp's shows the headers of the request."""
     cause = _cause(error)
     text = f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
@@ -321,5 +321,6 @@ def _status_label(answer: SubmitAnswer | PollAnswer) -> str:
             return "2xx"
 
 
-def _wall_clock() -> int:
+def wall_clock() -> int:
+    """Milliseconds since the epoch."""
     return time.time_ns() // 1_000_000

@@ -33,6 +33,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from daemon.codec.texts import truncated
 from daemon.core.answers import (
     Accepted,
     ItemOutcome,
@@ -192,7 +193,7 @@ def _outcome(entry: Any) -> ItemOutcome | None:
     if status == "FAILED":
         reason = _error(error, "The item failed; the API gave no reason.")
     else:
-        word = repr(_cut(status, 50)) if isinstance(status, str) else "none"
+        word = repr(truncated(status, 50)) if isinstance(status, str) else "none"
         reason = Error(None, f"The API's result for this item cannot be understood (status {word}).")
     return ItemOutcome(origin_id, succeeded=False, course_id=None, error=reason)
 
@@ -218,7 +219,8 @@ def _not_a_success(
     if encoding not in ("", "identity"):
         # We accept no content encoding. The error code, if any, is inside: the status alone must not decide.
         return NoAnswer(
-            NoAnswerReason.PROTOCOL_ERROR, _cut(f"HTTP {status} in content encoding {encoding!r}")
+            NoAnswerReason.PROTOCOL_ERROR,
+            truncated(f"HTTP {status} in content encoding {encoding!r}", DETAIL_CHARS_MAX),
         )
     if status <= 299:
         return None
@@ -261,7 +263,8 @@ def _warnings(value: Any) -> tuple[str, ...]:
 
 def _undocumented(status: int, why: str) -> NoAnswer:
     return NoAnswer(
-        NoAnswerReason.PROTOCOL_ERROR, _cut(f"HTTP {status}, but the answer is not as documented: {why}")
+        NoAnswerReason.PROTOCOL_ERROR,
+        truncated(f"HTTP {status}, but the answer is not as documented: {why}", DETAIL_CHARS_MAX),
     )
 
 
@@ -328,13 +331,9 @@ def _whole_number(value: str | None) -> int | None:
 
 
 def _text(value: Any, chars_max: int) -> str | None:
-    return _cut(value, chars_max) if isinstance(value, str) and value else None
+    return truncated(value, chars_max) if isinstance(value, str) and value else None
 
 
 def _address(value: Any) -> str | None:
     """Returned complete or not at all: a truncated URL does not work."""
     return value if isinstance(value, str) and 0 < len(value) <= LOG_URL_CHARS_MAX else None
-
-
-def _cut(text: str, chars_max: int = DETAIL_CHARS_MAX) -> str:
-    return text if len(text) <= chars_max else text[: chars_max - 1] + "…"

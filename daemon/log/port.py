@@ -312,7 +312,7 @@ class EventLog(Protocol):
         ...
 
 
-class Bystander(Protocol):
+class RepairLog(Protocol):
     """What a repair command needs: to inspect a partition without joining the group or fencing anybody, and then to act as
     its owner.
     """

@@ -21,9 +21,9 @@ from daemon.core.judge import Judge
 from daemon.core.shard import Shard
 from daemon.core.step import BatchSealed, Fact, LateWatched, TaskAccepted, TaskEnded, TaskLost
 from daemon.log.port import Assigned, PositionLost, Records, Revoked, Unreadable
-from daemon.runtime.claim import Claim
+from daemon.runtime.batch_ref import BatchRef
 from daemon.runtime.halt import Halt
-from daemon.runtime.inspection import Inspection
+from daemon.runtime.input_monitor import InputMonitor
 from daemon.runtime.partition import Partition
 from daemon.runtime.poller import Poller
 from daemon.runtime.ports import Ports
@@ -48,7 +48,7 @@ class Engine:
 
     def __init__(self, ports: Ports, key_changed: Callable[[], bool]) -> None:
         self._ports = ports
-        self._flow: Flow[Claim] = Flow(ports.settings, ports.rng)
+        self._flow: Flow[BatchRef] = Flow(ports.settings, ports.rng)
         judge = Judge(Policies(ports.settings))
         self._halt = Halt(ports, self._flow, judge, key_changed, self._resumed)
         submissions, polls = Waker(), Waker()
@@ -58,7 +58,7 @@ class Engine:
         self._leaving: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
-        self._inspection = Inspection(
+        self._input_monitor = InputMonitor(
             ports, lambda: [partition for partition, _ in self._partitions.values()]
         )
         self._view = View(ports, self._flow, self._poller, self._submitter)
@@ -81,7 +81,7 @@ class Engine:
         ]
         self._spawn(self._halt.run(), "halt")
         self._spawn(self._follow_log(), "events")
-        self._spawn(self._inspection.run(), "inspection")
+        self._spawn(self._input_monitor.run(), "inspection")
         stopping = asyncio.ensure_future(self._stop.wait())
         try:
             await self._watch(stopping)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from daemon.codec.texts import ERROR_CHARS_MAX, describe
 from daemon.config import Topics
 from daemon.core.journal import JournalError
 from daemon.core.shard import Shard
@@ -20,7 +21,7 @@ from daemon.log.port import (
 )
 from daemon.runtime import operator_messages
 from daemon.runtime.opening import BlockedError
-from daemon.runtime.outbound import StepFailedError, describe
+from daemon.runtime.step_transaction import StepFailedError
 from daemon.telemetry.labels import DropReason
 
 
@@ -81,11 +82,15 @@ def failure_of(error: Exception, partition: int, topics: Topics) -> Failure:
             return Failure(Remedy.BLOCK_HERE, operator_messages.unreadable_journal(partition, error, topics))
         case RecordRefusedError():
             return Failure(
-                Remedy.REFUSED, operator_messages.refused_record(partition, error), error=describe(error)
+                Remedy.REFUSED,
+                operator_messages.refused_record(partition, error),
+                error=describe(error, ERROR_CHARS_MAX),
             )
         case StepFailedError():
             return Failure(
-                Remedy.REFUSED, operator_messages.failed_step(partition, error), error=describe(error)
+                Remedy.REFUSED,
+                operator_messages.failed_step(partition, error),
+                error=describe(error, ERROR_CHARS_MAX),
             )
         case FencedError():
             return Failure(Remedy.REOPEN, str(error), DropReason.FENCED)
@@ -98,7 +103,7 @@ def failure_of(error: Exception, partition: int, topics: Topics) -> Failure:
             return Failure(Remedy.REOPEN, str(error))
         case _:
             # A defect in this code. It affects only this partition, whose memory can no longer be trusted (R4).
-            why = describe(error)
+            why = describe(error, ERROR_CHARS_MAX)
             return Failure(
                 Remedy.REFUSED, operator_messages.failed_step(partition, why), error=why, is_defect=True
             )

@@ -11,7 +11,7 @@ from typing import assert_never
 from daemon.core.flow import Flow
 from daemon.core.judge import Judge, KeyEvidence
 from daemon.core.model import Error, Now
-from daemon.runtime.claim import Claim
+from daemon.runtime.batch_ref import BatchRef
 from daemon.runtime.ports import Ports
 from daemon.telemetry.events import Halted, Resumed
 
@@ -29,7 +29,7 @@ class Halt:
     def __init__(
         self,
         ports: Ports,
-        flow: Flow[Claim],
+        flow: Flow[BatchRef],
         judge: Judge,
         key_changed: Callable[[], bool],
         on_resume: Callable[[], None],

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from daemon.core.freshness import first_position
 from daemon.core.journal import Fold, JournalError, Position, payload
 from daemon.core.shard import Shard
+from daemon.core.stale_tasks import first_position
 from daemon.log.port import CorruptJournalError, InputFacts, ShardLog
 from daemon.runtime import operator_messages
 from daemon.runtime.ledger import Ledger
@@ -44,7 +44,7 @@ async def wait_for_confirmation(ports: Ports, partition: int, failures: int) -> 
         await asyncio.sleep(1.0)
 
 
-async def look_first(ports: Ports, partition: int) -> None:
+async def check_before_fencing(ports: Ports, partition: int) -> None:
     """The checks that are possible before earlier owners are fenced.
 
     Raises:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
+from daemon.codec.texts import ERROR_CHARS_MAX, describe
 from daemon.core.batch import OpenTask
 from daemon.core.shard import Shard
 from daemon.core.step import Fact, Step
@@ -23,12 +24,12 @@ from daemon.runtime.failures import Failure, InputChangedError, InputLostError, 
 from daemon.runtime.intake import Intake
 from daemon.runtime.lease import Lease
 from daemon.runtime.ledger import Ledger
-from daemon.runtime.opening import BlockedError, Opened, look_first, restore, wait_for_confirmation
-from daemon.runtime.outbound import StepFailedError, describe, transaction
+from daemon.runtime.opening import BlockedError, Opened, check_before_fencing, restore, wait_for_confirmation
 from daemon.runtime.partition_state import PartitionLifecycle, PartitionTrigger
 from daemon.runtime.payloads import read_payload
 from daemon.runtime.ports import Ports
 from daemon.runtime.reports import Reports
+from daemon.runtime.step_transaction import StepFailedError, transaction
 from daemon.runtime.waker import Waker
 
 REFUSALS_MAX = 3
@@ -134,7 +135,7 @@ class Partition:
         self._fault = None
         self._reports.restoring()
         self._journal_end = None
-        await look_first(ports, number)
+        await check_before_fencing(ports, number)
         self._shard_log = await ports.log.open_shard(number)
         self.fenced_at = ports.clock.boot()
         self._journal_end = await ports.log.journal_end(number)
@@ -339,7 +340,9 @@ class Partition:
                 self._reports.defect(error)
                 end = read.next_offset
                 self.fail(
-                    StepFailedError(f"records before offset {end} cannot be processed ({describe(error)})")
+                    StepFailedError(
+                        f"records before offset {end} cannot be processed ({describe(error, ERROR_CHARS_MAX)})"
+                    )
                 )
             self.wake()
 

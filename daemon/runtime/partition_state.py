@@ -12,7 +12,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class State(StrEnum):
+class LifecycleState(StrEnum):
     OPENING = "opening"
     """Waits for confirmation of the assignment, fences earlier owners, restores."""
     SERVING = "serving"
@@ -43,26 +43,26 @@ class PartitionTrigger(StrEnum):
     STOPPED = "stopped"
 
 
-TRANSITIONS: dict[tuple[State, PartitionTrigger], State] = {
-    (State.OPENING, PartitionTrigger.RESTORED): State.SERVING,
-    (State.OPENING, PartitionTrigger.RESTORED_REVOKED): State.SUSPENDED,
-    (State.OPENING, PartitionTrigger.RESTORED_RETURNED): State.REJOINING,
-    (State.OPENING, PartitionTrigger.FAILED): State.OPENING,
-    (State.OPENING, PartitionTrigger.BLOCKED): State.BLOCKED,
-    (State.SERVING, PartitionTrigger.REVOKED): State.SUSPENDED,
-    (State.SERVING, PartitionTrigger.FAILED): State.OPENING,
-    (State.SERVING, PartitionTrigger.BLOCKED): State.BLOCKED,
-    (State.SUSPENDED, PartitionTrigger.REVOKED): State.SUSPENDED,
-    (State.SUSPENDED, PartitionTrigger.RETURNED): State.REJOINING,
-    (State.SUSPENDED, PartitionTrigger.FAILED): State.OPENING,
-    (State.SUSPENDED, PartitionTrigger.BLOCKED): State.BLOCKED,
-    (State.REJOINING, PartitionTrigger.PROVEN): State.SERVING,
-    (State.REJOINING, PartitionTrigger.REVOKED): State.SUSPENDED,
-    (State.REJOINING, PartitionTrigger.FAILED): State.OPENING,
-    (State.REJOINING, PartitionTrigger.BLOCKED): State.BLOCKED,
-    (State.BLOCKED, PartitionTrigger.BLOCKED): State.BLOCKED,
-    (State.BLOCKED, PartitionTrigger.UNBLOCKED): State.OPENING,
-    **{(state, PartitionTrigger.STOPPED): State.STOPPING for state in State},
+TRANSITIONS: dict[tuple[LifecycleState, PartitionTrigger], LifecycleState] = {
+    (LifecycleState.OPENING, PartitionTrigger.RESTORED): LifecycleState.SERVING,
+    (LifecycleState.OPENING, PartitionTrigger.RESTORED_REVOKED): LifecycleState.SUSPENDED,
+    (LifecycleState.OPENING, PartitionTrigger.RESTORED_RETURNED): LifecycleState.REJOINING,
+    (LifecycleState.OPENING, PartitionTrigger.FAILED): LifecycleState.OPENING,
+    (LifecycleState.OPENING, PartitionTrigger.BLOCKED): LifecycleState.BLOCKED,
+    (LifecycleState.SERVING, PartitionTrigger.REVOKED): LifecycleState.SUSPENDED,
+    (LifecycleState.SERVING, PartitionTrigger.FAILED): LifecycleState.OPENING,
+    (LifecycleState.SERVING, PartitionTrigger.BLOCKED): LifecycleState.BLOCKED,
+    (LifecycleState.SUSPENDED, PartitionTrigger.REVOKED): LifecycleState.SUSPENDED,
+    (LifecycleState.SUSPENDED, PartitionTrigger.RETURNED): LifecycleState.REJOINING,
+    (LifecycleState.SUSPENDED, PartitionTrigger.FAILED): LifecycleState.OPENING,
+    (LifecycleState.SUSPENDED, PartitionTrigger.BLOCKED): LifecycleState.BLOCKED,
+    (LifecycleState.REJOINING, PartitionTrigger.PROVEN): LifecycleState.SERVING,
+    (LifecycleState.REJOINING, PartitionTrigger.REVOKED): LifecycleState.SUSPENDED,
+    (LifecycleState.REJOINING, PartitionTrigger.FAILED): LifecycleState.OPENING,
+    (LifecycleState.REJOINING, PartitionTrigger.BLOCKED): LifecycleState.BLOCKED,
+    (LifecycleState.BLOCKED, PartitionTrigger.BLOCKED): LifecycleState.BLOCKED,
+    (LifecycleState.BLOCKED, PartitionTrigger.UNBLOCKED): LifecycleState.OPENING,
+    **{(state, PartitionTrigger.STOPPED): LifecycleState.STOPPING for state in LifecycleState},
 }
 """A partition that is stopping ignores every trigger: see `PartitionLifecycle.on`."""
 
@@ -71,7 +71,7 @@ class PartitionLifecycle:
     """The current state, and what the consumer group has reported about the partition."""
 
     def __init__(self) -> None:
-        self.state = State.OPENING
+        self.state = LifecycleState.OPENING
         self.revoked = False
         """The group has revoked the partition, and has not assigned it yet."""
         self.returned = False
@@ -85,7 +85,7 @@ class PartitionLifecycle:
         Raises:
             AssertionError: the trigger is impossible in the current state.
         """
-        if self.state is State.STOPPING:
+        if self.state is LifecycleState.STOPPING:
             return
         following = TRANSITIONS.get((self.state, trigger))
         assert following is not None, f"a partition that is {self.state} cannot be {trigger}"
@@ -129,12 +129,12 @@ class PartitionLifecycle:
 
     @property
     def serving(self) -> bool:
-        return self.state is State.SERVING
+        return self.state is LifecycleState.SERVING
 
     @property
     def rejoining(self) -> bool:
-        return self.state is State.REJOINING
+        return self.state is LifecycleState.REJOINING
 
     @property
     def stopping(self) -> bool:
-        return self.state is State.STOPPING
+        return self.state is LifecycleState.STOPPING

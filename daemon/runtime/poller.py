@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
+from daemon.codec.texts import ERROR_CHARS_MAX, describe
 from daemon.config import Policies
 from daemon.core.answers import PollAnswer, Refused
 from daemon.core.batch import LateTask, OpenTask
@@ -14,11 +15,11 @@ from daemon.core.schedule import PollIntervals, Schedule, poll_seed
 from daemon.core.shard import Shard
 from daemon.core.verdict import PollVerdict, TaskVerdict
 from daemon.log.port import CorruptJournalError, LogError
-from daemon.runtime.claim import Claim
+from daemon.runtime.batch_ref import BatchRef
 from daemon.runtime.halt import Halt
-from daemon.runtime.outbound import StepFailedError, describe
 from daemon.runtime.partition import Partition
 from daemon.runtime.ports import Ports
+from daemon.runtime.step_transaction import StepFailedError
 from daemon.runtime.waker import Waker
 from daemon.telemetry.events import DefectFound, JournalUnreadable, PollFailed, PollStarted
 
@@ -44,7 +45,7 @@ class Pending(NamedTuple):
 
 class Poller:
     def __init__(
-        self, ports: Ports, flow: Flow[Claim], judge: Judge, halt: Halt, waker: Waker, submissions: Waker
+        self, ports: Ports, flow: Flow[BatchRef], judge: Judge, halt: Halt, waker: Waker, submissions: Waker
     ) -> None:
         """`waker` wakes this poller, `submissions` wakes the submitter."""
         self._ports = ports
@@ -168,7 +169,7 @@ class Poller:
         except Exception as error:
             self._ports.observer.notify(DefectFound(partition.number, error, task=task.task_id))
             if partition.shard is shard:
-                why = f"the answer to a poll of task {task.task_id} cannot be applied ({describe(error)})"
+                why = f"the answer to a poll of task {task.task_id} cannot be applied ({describe(error, ERROR_CHARS_MAX)})"
                 partition.fail(StepFailedError(why))
 
     async def _answered(
@@ -191,10 +192,10 @@ class Poller:
                 # The ruling cannot be applied yet. The next poll will get the same answer.
                 self._push(pending, self._polls[pending], task)
                 return
-        self._settle(pending, task, answer, ruling, body)
+        self._apply(pending, task, answer, ruling, body)
         pending.partition.wake()
 
-    def _settle(
+    def _apply(
         self,
         pending: Pending,
         task: OpenTask | LateTask,

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import asyncio
 
+from daemon.codec.texts import ERROR_CHARS_MAX, describe
 from daemon.core.answers import NoAnswer, Refused, SubmitAnswer
 from daemon.core.batch import Submission
-from daemon.core.flow import Flow, Turn
+from daemon.core.flow import Flow, Permit
 from daemon.core.judge import Judge, SubmitRuling
 from daemon.core.model import Now
 from daemon.core.shard import Shard
 from daemon.core.step import BatchSealed
-from daemon.runtime.claim import Claim
+from daemon.runtime.batch_ref import BatchRef
 from daemon.runtime.halt import Halt
-from daemon.runtime.outbound import StepFailedError, describe
 from daemon.runtime.partition import Partition
 from daemon.runtime.ports import Ports
+from daemon.runtime.step_transaction import StepFailedError
 from daemon.runtime.waker import Waker
 from daemon.telemetry.events import BatchAnswered, BatchDelayed, DefectFound
 
 
 class Submitter:
     def __init__(
-        self, ports: Ports, flow: Flow[Claim], judge: Judge, halt: Halt, waker: Waker, polls: Waker
+        self, ports: Ports, flow: Flow[BatchRef], judge: Judge, halt: Halt, waker: Waker, polls: Waker
     ) -> None:
         """`waker` wakes this submitter, `polls` wakes the poller."""
         self._ports = ports
@@ -45,7 +46,7 @@ class Submitter:
         not_before: float | None = None,
     ) -> None:
         """Queue a batch whose record is committed."""
-        self._flow.offer(integration_id, Claim(partition, shard, batch_id), not_before)
+        self._flow.offer(integration_id, BatchRef(partition, shard, batch_id), not_before)
         self._waker.wake()
 
     def sealed(self, partition: Partition, shard: Shard, sealed: BatchSealed) -> None:
@@ -77,7 +78,7 @@ class Submitter:
 
     def dropped(self) -> None:
         """Remove the batches of shards that have ended."""
-        self._flow.drop(lambda claim: claim.valid, self._ports.clock.now().mono)
+        self._flow.drop(lambda ref: ref.valid, self._ports.clock.now().mono)
 
     def wake(self) -> None:
         self._waker.wake()
@@ -93,28 +94,28 @@ class Submitter:
         async with asyncio.TaskGroup() as calls:
             while not self._stopping:
                 now = self._ports.clock.now().mono
-                turn = self._flow.next_submission(now)
-                if turn is None:
+                permit = self._flow.next_submission(now)
+                if permit is None:
                     await self._waker.wait(self._flow.due(now))
                     continue
-                calls.create_task(self._submit(turn))
+                calls.create_task(self._submit(permit))
 
-    async def _submit(self, turn: Turn[Claim]) -> None:
-        claim = turn.ref
-        leased = claim.submission() is not None and await claim.partition.lease(claim.shard)
+    async def _submit(self, permit: Permit[BatchRef]) -> None:
+        ref = permit.ref
+        leased = ref.submission() is not None and await ref.partition.lease(ref.shard)
         started = self._ports.clock.now()
-        batch = claim.submission()
+        batch = ref.submission()
         if batch is None or not leased:
-            self._flow.released(turn, started.mono)
-        elif not self._flow.leaves(turn, started.mono):
-            self._flow.released(turn, started.mono)
-            self._flow.offer(turn.integration_id, claim)
+            self._flow.released(permit, started.mono)
+        elif not self._flow.try_send(permit, started.mono):
+            self._flow.released(permit, started.mono)
+            self._flow.offer(permit.integration_id, ref)
         else:
-            await self._send(turn, batch, started)
+            await self._send(permit, batch, started)
             self._polls.wake()
         self._waker.wake()
 
-    async def _send(self, turn: Turn[Claim], batch: Submission, started: Now) -> None:
+    async def _send(self, permit: Permit[BatchRef], batch: Submission, started: Now) -> None:
         sent_with = self._judge.key_number
         self.in_flight += 1
         try:
@@ -122,18 +123,18 @@ class Submitter:
         finally:
             self.in_flight -= 1
         now = self._ports.clock.now()
-        claim = turn.ref
-        ruling = self._judge.submit(turn.integration_id, answer, sent_with, fate_unknown=batch.fate_unknown)
+        ref = permit.ref
+        ruling = self._judge.submit(permit.integration_id, answer, sent_with, fate_unknown=batch.fate_unknown)
         self._halt.follow(ruling.key, answer.error if isinstance(answer, Refused) else None, now)
-        settled = claim.valid and self._settle(claim, answer, ruling, now)
+        applied = ref.valid and self._apply(ref, answer, ruling, now)
         # Even if the shard that sent it has ended, what the answer says about the integration is valid.
-        again = self._flow.submission_done(turn, answer, ruling.verdict, now.mono)
-        if not settled:
+        again = self._flow.submission_done(permit, answer, ruling.verdict, now.mono)
+        if not applied:
             return
-        is_open = claim.submission() is not None
+        is_open = ref.submission() is not None
         self._ports.observer.notify(
             BatchAnswered(
-                claim.partition.number,
+                ref.partition.number,
                 batch.batch_id,
                 batch.integration_id,
                 batch.items,
@@ -146,17 +147,17 @@ class Submitter:
             if isinstance(answer, NoAnswer):
                 # The previous POST may still be in flight until its deadline has passed (R6).
                 again = max(again, started.mono + self._ports.settings.http.deadline)
-            self._flow.offer(turn.integration_id, claim, again)
-        claim.partition.wake()
+            self._flow.offer(permit.integration_id, ref, again)
+        ref.partition.wake()
 
-    def _settle(self, claim: Claim, answer: SubmitAnswer, ruling: SubmitRuling, now: Now) -> bool:
+    def _apply(self, ref: BatchRef, answer: SubmitAnswer, ruling: SubmitRuling, now: Now) -> bool:
         """Apply the ruling to the shard. Returns False if that failed; the shard is then dropped."""
-        partition, shard, batch_id = claim
+        partition, shard, batch_id = ref
         try:
             shard.submit_answered(batch_id, answer, ruling, now)
         except Exception as error:
             self._ports.observer.notify(DefectFound(partition.number, error, batch=batch_id))
-            why = f"the answer to batch {batch_id} cannot be applied ({describe(error)})"
+            why = f"the answer to batch {batch_id} cannot be applied ({describe(error, ERROR_CHARS_MAX)})"
             partition.fail(StepFailedError(why))
             return False
         return True

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from daemon.core.flow import Flow
 from daemon.core.waiting import WaitReason, Waits, combined
-from daemon.runtime.claim import Claim
+from daemon.runtime.batch_ref import BatchRef
 from daemon.runtime.partition import Partition
 from daemon.runtime.poller import Poller
 from daemon.runtime.ports import Ports
@@ -16,7 +16,7 @@ from daemon.telemetry.snapshot import Lag, Snapshot
 
 
 class View:
-    def __init__(self, ports: Ports, flow: Flow[Claim], poller: Poller, submitter: Submitter) -> None:
+    def __init__(self, ports: Ports, flow: Flow[BatchRef], poller: Poller, submitter: Submitter) -> None:
         self._ports = ports
         self._flow = flow
         self._poller = poller

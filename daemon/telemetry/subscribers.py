@@ -89,7 +89,7 @@ class LogSubscriber:
             case e.BatchAnswered():
                 _log_answer(event)
             case e.PollFailed():
-                log.info("task.poll_failed", task=event.task, answer=_describe(event.answer))
+                log.info("task.poll_failed", task=event.task, answer=_answer_text(event.answer))
             case e.BatchDelayed():
                 log.warning(
                     "batch.waits_for_api_clock",
@@ -180,7 +180,7 @@ def _log_answer(event: e.BatchAnswered) -> None:
             log.warning("batch.unanswered", trouble=answer.reason.value, detail=answer.detail, **where)
 
 
-def _describe(answer: PollAnswer) -> str:
+def _answer_text(answer: PollAnswer) -> str:
     match answer:
         case NoAnswer():
             return f"{answer.reason.value}: {answer.detail}"

@@ -19,7 +19,7 @@ import msgspec
 from kafka import TopicPartition
 
 from daemon.log.kafka.clients import Clients, KafkaConnection
-from daemon.log.plain import PlainRecord, read_topic
+from daemon.log.topic_access import TopicRecord, read_topic
 from tests.sandbox.process import Child
 from tests.sandbox.stack import Stack
 
@@ -54,7 +54,7 @@ def measure_copy(stack: Stack) -> Copied:
         child.kill()
 
 
-def copy(connection: KafkaConnection, source: str, target: str, results: list[PlainRecord]) -> Copied:
+def copy(connection: KafkaConnection, source: str, target: str, results: list[TopicRecord]) -> Copied:
     """Consume as many records of `source` as there are results, and append the results to `target`."""
     clients = Clients(connection)
     consumer = clients.reader()

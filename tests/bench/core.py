@@ -18,11 +18,11 @@ from pathlib import Path
 from daemon.config import BatchSettings, HttpSettings, Settings, WindowSettings
 from daemon.core.answers import Accepted
 from daemon.core.flow import Flow
-from daemon.core.freshness import first_position
 from daemon.core.judge import SubmitRuling
 from daemon.core.model import Change, Now
 from daemon.core.schedule import PollIntervals, Schedule, poll_seed
 from daemon.core.shard import Shard
+from daemon.core.stale_tasks import first_position
 from daemon.core.upsert import UPSERT
 from daemon.core.verdict import SubmitVerdict
 from daemon.runtime.poller import Pending
@@ -88,9 +88,9 @@ def flow(submissions: int) -> dict[str, float]:
         for number in range(submissions // len(integrations)):
             for integration_id in integrations:
                 pace.offer(integration_id, number)
-            while (turn := pace.next_submission(number)) is not None:
-                assert pace.leaves(turn, number)
-                pace.submission_done(turn, answer, SubmitVerdict.ACCEPTED, number)
+            while (permit := pace.next_submission(number)) is not None:
+                assert pace.try_send(permit, number)
+                pace.submission_done(permit, answer, SubmitVerdict.ACCEPTED, number)
         assert not pace.queued
         figures[name] = round((time.perf_counter() - started) / submissions * 1e6, 2)
     return figures

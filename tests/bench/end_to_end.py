@@ -23,7 +23,7 @@ import msgspec
 from kafka import KafkaConsumer, TopicPartition
 
 from daemon.log.kafka.clients import Clients
-from daemon.log.plain import read_topic
+from daemon.log.topic_access import read_topic
 from tests.bench.setting import Setting
 from tests.bench.usage import machine_seconds, process_seconds
 from tests.sandbox.process import SandboxError

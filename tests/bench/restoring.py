@@ -18,16 +18,16 @@ from kafka import TopicPartition
 
 from daemon.config import BatchSettings, Settings, WindowSettings
 from daemon.core.answers import Accepted
-from daemon.core.freshness import first_position
 from daemon.core.journal import Fold
 from daemon.core.judge import SubmitRuling
 from daemon.core.model import Now
 from daemon.core.shard import Shard
+from daemon.core.stale_tasks import first_position
 from daemon.core.verdict import SubmitVerdict
 from daemon.log.kafka import admin
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.kafka.shard import KafkaShardLog
-from daemon.log.kafka.worker import Crew
+from daemon.log.kafka.worker import WorkerProgress
 from daemon.log.port import Topics, Transaction
 from tests.bench.core import change, resident_bytes
 
@@ -110,7 +110,7 @@ async def shard_log(bootstrap: str, journal: str) -> KafkaShardLog:
         finally:
             asker.close()
 
-    log = KafkaShardLog(clients, topics, 0, Crew(), journal_offsets, lambda _: None)
+    log = KafkaShardLog(clients, topics, 0, WorkerProgress(), journal_offsets, lambda _: None)
     await log.open()
     return log
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from daemon.log.port import Topics
-from daemon.runtime import inspection
+from daemon.runtime import input_monitor
 from tests.integration.trouble_world import KEY, Site
 from tests.sandbox.simulator.faults import NONE
 from tests.sandbox.simulator.server import listening
@@ -22,7 +22,7 @@ from tests.sandbox.simulator.state import Simulator
 async def site(
     kafka_bootstrap: str, topic_names: Topics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Site]:
-    monkeypatch.setattr(inspection, "INTERVAL", 0.5)
+    monkeypatch.setattr(input_monitor, "INTERVAL", 0.5)
     key_file = tmp_path / "key"
     key_file.write_text(KEY)
     simulator = Simulator(

@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-from daemon.log.plain import PlainRecord, Publisher, read_topic
+from daemon.log.topic_access import Publisher, TopicRecord, read_topic
 from tests.sandbox.local_http import get
 from tests.sandbox.results_view import ResultsView
 from tests.sandbox.stack import Stack
@@ -81,17 +81,17 @@ def await_results(stack: Stack, count: int) -> list[dict[str, Any]]:
     return results(stack)
 
 
-def await_dead_letters(stack: Stack, count: int) -> list[PlainRecord]:
+def await_dead_letters(stack: Stack, count: int) -> list[TopicRecord]:
     """All that are there when they are so many: each topic shows what was committed when it comes to it."""
 
-    def enough() -> list[PlainRecord] | None:
+    def enough() -> list[TopicRecord] | None:
         found = dead_letters(stack)
         return found if len(found) >= count else None
 
     return wait_until(enough, f"{count} dead letters")
 
 
-def dead_letters(stack: Stack) -> list[PlainRecord]:
+def dead_letters(stack: Stack) -> list[TopicRecord]:
     at = stack.addresses
     return list(read_topic(at.connection, at.topics.dead_letters))
 

@@ -22,8 +22,8 @@ from daemon.commands.results import results
 from daemon.core.model import Error, Result, Status
 from daemon.log.kafka.admin import NewTopic, create_topics
 from daemon.log.kafka.clients import Clients, KafkaConnection
-from daemon.log.plain import Publisher, read_topic
 from daemon.log.port import LogError, Topics
+from daemon.log.topic_access import Publisher, read_topic
 from tests.integration.daemon_world import DEADLINE, wait_until
 from tests.sandbox.checker import EvidenceError, TaskStatus, content_digest
 from tests.sandbox.checker.command import check

@@ -16,8 +16,8 @@ from kafka import KafkaAdminClient
 
 from daemon.log.kafka.admin import partition_count
 from daemon.log.kafka.clients import Clients
-from daemon.log.plain import read_topic
 from daemon.log.port import Topics
+from daemon.log.topic_access import read_topic
 from tests.integration.daemon_world import (
     DEADLINE,
     UNHURRIED,

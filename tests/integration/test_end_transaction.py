@@ -14,10 +14,10 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from daemon.codec.decode import decode_change
 from daemon.codec.result import encode_result
-from daemon.commands.repair.journal_repair import bystander, look
+from daemon.commands.repair.journal_repair import inspect_partition, unjoined_log
 from daemon.core import journal
 from daemon.core.model import Change, Item, Result, Status
-from daemon.log.kafka import reading
+from daemon.log.kafka import partition_reader
 from tests.integration.trouble_world import PATIENCE, Site, change
 
 pytestmark = pytest.mark.kafka
@@ -105,9 +105,9 @@ class Step:
 
 
 async def position_after(site: Site, offset: int) -> tuple[bytes, bytes]:
-    log = await bystander(site.settings)
+    log = await unjoined_log(site.settings)
     try:
-        found = await look(log, 0, site.names)
+        found = await inspect_partition(log, 0, site.names)
     finally:
         await log.stop()
     assert found.position is not None
@@ -125,7 +125,7 @@ def succeeded(offset: int, course: str) -> Result:
 async def test_a_step_that_was_committed_is_committed(
     site: Site, monkeypatch: pytest.MonkeyPatch, results_hang: bool
 ) -> None:
-    monkeypatch.setattr(reading, "PATIENCE", 1.0)
+    monkeypatch.setattr(partition_reader, "PATIENCE", 1.0)
     async with site.daemon() as daemon:
         await site.publish(0, "a")
         await daemon.results(1)
@@ -157,7 +157,7 @@ async def test_a_step_that_was_committed_is_committed(
 async def test_a_step_that_was_aborted_is_aborted_and_its_changes_get_their_results(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "PATIENCE", 1.0)
+    monkeypatch.setattr(partition_reader, "PATIENCE", 1.0)
     async with site.daemon() as daemon:
         await site.publish(0, "a")
         await daemon.results(1)

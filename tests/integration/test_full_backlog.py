@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from daemon.log.kafka.cures.partitioner import place
-from daemon.log.plain import read_topic
+from daemon.log.topic_access import read_topic
 from daemon.runtime.intake import INTAKE_RECORDS_MAX
 from tests.integration.daemon_world import (
     UNHURRIED,

@@ -10,9 +10,9 @@ import pytest
 from kafka import KafkaProducer, TopicPartition
 from kafka.errors import PolicyViolationError
 
-from daemon.log.kafka import reading
+from daemon.log.kafka import partition_reader
 from daemon.log.port import LogError
-from daemon.runtime import inspection
+from daemon.runtime import input_monitor
 from daemon.telemetry.health import PartitionState
 from tests.integration.trouble_world import PATIENCE, Site
 
@@ -64,7 +64,7 @@ async def test_a_topic_that_was_created_again_blocks_and_skip_goes_on_in_the_new
 async def test_a_topic_that_is_created_again_under_a_running_daemon_is_not_read_at_the_old_offsets(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspection, "INTERVAL", 10.0)  # the consumer itself notices sooner
+    monkeypatch.setattr(input_monitor, "INTERVAL", 10.0)  # the consumer itself notices sooner
     async with site.daemon() as daemon:
         await site.publish(0, "a", "b")
         await daemon.results(2)
@@ -138,7 +138,7 @@ async def test_a_record_that_the_broker_refuses_is_named_and_check_says_what_to_
 async def test_a_stuck_transaction_is_told_with_the_offset_to_abort(
     site: Site, kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspection, "HELD_BACK_AFTER", 1.0)
+    monkeypatch.setattr(input_monitor, "HELD_BACK_AFTER", 1.0)
     producer = KafkaProducer(
         bootstrap_servers=kafka_bootstrap, transactional_id=f"{site.names.changes}-stuck"
     )
@@ -163,7 +163,7 @@ async def test_a_stuck_transaction_is_told_with_the_offset_to_abort(
 async def test_a_foreign_transaction_in_the_journal_is_told_with_the_command_that_looks_whose_it_is(
     site: Site, kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "PATIENCE", 1.0)
+    monkeypatch.setattr(partition_reader, "PATIENCE", 1.0)
     async with site.daemon() as daemon:
         await site.publish(0, "a")
         await daemon.results(1)

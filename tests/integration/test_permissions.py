@@ -16,14 +16,14 @@ from click.testing import CliRunner
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from daemon.cli import main
-from daemon.core.freshness import first_position
 from daemon.core.journal import POSITION_KEY, encode_value
 from daemon.core.model import Now
+from daemon.core.stale_tasks import first_position
 from daemon.log.kafka.admin import topic_id
 from daemon.log.kafka.clients import KafkaConnection
 from daemon.log.kafka.cures.partitioner import place
 from daemon.log.kafka.producer import transactional_id
-from daemon.log.plain import Publisher, read_topic
+from daemon.log.topic_access import Publisher, read_topic
 from tests.integration.daemon_world import DEADLINE, change, wait_until
 from tests.integration.permissions import PASSWORD, GuardedBroker, Right, Rights, granted, table
 from tests.sandbox.process import Child

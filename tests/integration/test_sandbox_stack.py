@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.log.plain import read_topic
+from daemon.log.topic_access import read_topic
 from tests.sandbox.generator import Plan
 from tests.sandbox.process import SandboxError
 from tests.sandbox.profile import PARTITIONS

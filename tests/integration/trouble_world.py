@@ -24,8 +24,8 @@ from daemon.kombo.api_key import ApiKeyFile
 from daemon.kombo.client import KomboClient
 from daemon.log.kafka import KafkaLog
 from daemon.log.kafka.admin import NewTopic, create_topics, describe_topics
-from daemon.log.plain import read_topic
 from daemon.log.port import Topics
+from daemon.log.topic_access import read_topic
 from daemon.runtime.clock import SystemClock
 from daemon.runtime.engine import Engine
 from daemon.runtime.liveness import LOOPS

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from daemon.log.port import Bystander, EventLog, Record, Topics
+from daemon.log.port import EventLog, Record, RepairLog, Topics
 
 PARTITIONS = 4
 """Of the input and of the journal."""
@@ -28,7 +28,7 @@ class OpenTransaction(Protocol):
         ...
 
 
-class Member(EventLog, Bystander, Protocol):
+class Member(EventLog, RepairLog, Protocol):
     """Each of our logs can be used in both ways."""
 
 

@@ -155,11 +155,11 @@ async def test_a_bystander_does_not_take_what_cannot_be_read_for_nothing(
 ) -> None:
     bad = await harness.publish_unreadable(0)
     after = await harness.publish(0, [b"after"])
-    bystander = harness.member("bystander")
+    repair_log = harness.member("repair_log")
     with pytest.raises(UnreadableError) as caught:
-        await bystander.next_record(0, bad)
+        await repair_log.next_record(0, bad)
     assert (caught.value.partition, caught.value.offset) == (0, bad)
-    assert await bystander.next_record(0, caught.value.next_offset) == after[0]
+    assert await repair_log.next_record(0, caught.value.next_offset) == after[0]
 
 
 async def test_a_paused_partition_rests_and_goes_on_where_it_was(world: World, harness: Harness) -> None:

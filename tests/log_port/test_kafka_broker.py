@@ -221,7 +221,7 @@ async def test_a_shard_that_is_taken_away_in_the_middle_of_a_call_leaves_nothing
         await asyncio.to_thread(own_broker.freeze)
         commit = asyncio.create_task(opened.commit(Transaction([(b"k", b"cut short")])))
         opening = asyncio.create_task(log.open_shard(1))
-        await kafka.until(lambda: len(log._crew._shown) == 2)  # both have begun, and can not end
+        await kafka.until(lambda: len(log._progress._progressed_at) == 2)  # both have begun, and can not end
         for task in (commit, opening):
             task.cancel()
         await asyncio.wait([commit, opening])

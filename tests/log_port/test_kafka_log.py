@@ -14,9 +14,9 @@ from kafka import KafkaProducer
 
 from daemon.log.kafka import KafkaConnection, KafkaLog
 from daemon.log.kafka.admin import Admin, NewTopic, create_topics, describe_topics
+from daemon.log.kafka.assigned_partitions import BYTES_WAITING_MAX, RECORDS_WAITING_MAX
 from daemon.log.kafka.clients import _EVERY_CLIENT, Clients
 from daemon.log.kafka.consumer import InputConsumer
-from daemon.log.kafka.flows import BYTES_WAITING_MAX, RECORDS_WAITING_MAX
 from daemon.log.kafka.sizes import RECORD_BYTES_MAX
 from daemon.log.port import (
     Assigned,

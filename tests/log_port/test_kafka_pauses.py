@@ -11,8 +11,8 @@ from kafka import KafkaConsumer, TopicPartition
 
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.kafka.cures.partitioner import place
-from daemon.log.plain import Publisher
 from daemon.log.port import Topics
+from daemon.log.topic_access import Publisher
 
 PATIENCE = 60.0
 """Seconds, for a machine that does other things too."""

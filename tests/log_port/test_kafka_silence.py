@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from daemon.log.kafka import KafkaLog, clients, producer, reading, shard
+from daemon.log.kafka import KafkaLog, clients, partition_reader, producer, shard
 from daemon.log.kafka import log as kafka_log
 from daemon.log.port import Assigned, CommitFailedError, LogError, Transaction
 from daemon.runtime.watchdog import Watchdog
@@ -110,7 +110,7 @@ def a_tenth(monkeypatch: pytest.MonkeyPatch) -> None:
             if name.endswith("timeout_ms") or name == "max_block_ms":
                 monkeypatch.setitem(settings, name, value // 10)
     bounds = {
-        reading: ["PATIENCE"],
+        partition_reader: ["PATIENCE"],
         kafka_log: ["ASK_TIMEOUT"],
         producer: ["ACKNOWLEDGED_WITHIN", "CLOSE_TIMEOUT"],
         shard: ["CLOSE_TIMEOUT", "COMMIT_TIMEOUT", "OPEN_TIMEOUT", "READ_TIMEOUT"],

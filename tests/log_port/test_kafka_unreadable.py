@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from kafka import TopicPartition
 
-from daemon.log.kafka import KafkaConnection, KafkaLog, flows
+from daemon.log.kafka import KafkaConnection, KafkaLog, assigned_partitions
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.cures.fetching import POLL_BYTES_MAX, UnreadableBatchError
-from daemon.log.kafka.reading import PartitionReader
-from daemon.log.plain import read_topic
+from daemon.log.kafka.partition_reader import PartitionReader
 from daemon.log.port import CorruptJournalError, Transaction, UnreadableError
+from daemon.log.topic_access import read_topic
 from tests import record_batch as wire
 from tests.sandbox.broker import Broker
 
@@ -238,14 +238,14 @@ async def test_a_batch_that_is_good_at_the_second_fetch_was_damaged_on_its_way(
     await publish_and_damage(own_broker, kafka, (flipped,))
     seen: list[int] = []
 
-    def repair(self: flows.Flows, error: UnreadableBatchError) -> None:
+    def repair(self: assigned_partitions.AssignedPartitions, error: UnreadableBatchError) -> None:
         seen.append(error.offset)
         if len(seen) == 1:
             overwrite(own_broker, kafka.topics.changes, 0, 1, flipped)
         unreadable(self, error)
 
-    unreadable = flows.Flows.unreadable
-    monkeypatch.setattr(flows.Flows, "unreadable", repair)
+    unreadable = assigned_partitions.AssignedPartitions.unreadable
+    monkeypatch.setattr(assigned_partitions.AssignedPartitions, "unreadable", repair)
     world = World(kafka)
     try:
         member = await reading(kafka, world)
@@ -259,7 +259,7 @@ async def test_a_batch_that_is_good_at_the_second_fetch_was_damaged_on_its_way(
 async def test_a_partition_that_the_broker_cannot_read_itself_stops_nobody_else(
     own_broker: Broker, own_kafka: KafkaHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flows, "UNEXPLAINED_MAX", 1.0)
+    monkeypatch.setattr(assigned_partitions, "UNEXPLAINED_MAX", 1.0)
     kafka = own_kafka
 
     def without_length(batch: bytes) -> bytes:

@@ -102,7 +102,7 @@ class Bounds:
             place = f"change {partition}/{data.change.offset}"
             course = (data.integration_id or "", data.origin_id or "")
             wait = waits.get(course)
-            if wait and wait.offset < data.change.offset and (course in waited or not wait.seals):
+            if wait and wait.offset < data.change.offset and (course in waited or not wait.seal_count):
                 self._accuse("unbounded", f"{place} was rejected, and one of its course waits (C6)")
             room = ever.total() < limits.courses_max
             room = room and ever[course[0]] < limits.courses_max_per_integration
@@ -113,7 +113,9 @@ class Bounds:
         # What came back from a batch waits over the limits, and a newer one may have taken its place at once.
         returned = {(each.record.integration_id, course) for each in closed for course in each.record.courses}
         waited_before = waited.keys() | returned
-        fresh = {course for course, wait in waits.items() if course not in waited_before and not wait.seals}
+        fresh = {
+            course for course, wait in waits.items() if course not in waited_before and not wait.seal_count
+        }
         stayed = _by_integration([course for course in waits if course in waited or course in fresh])
         for integration_id, _ in fresh:
             most = limits.courses_max_per_integration

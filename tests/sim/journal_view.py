@@ -30,7 +30,7 @@ class _Wait(msgspec.Struct):
 class WaitRecord(NamedTuple):
     offset: int
     """The input record that waits."""
-    seals: int
+    seal_count: int
     """Submissions that it was part of; 0: it was never sent."""
     size: int
     """Of its body."""

@@ -23,10 +23,10 @@ from daemon.core.answers import (
     TaskFailed,
     TaskPending,
 )
-from daemon.core.freshness import first_position
 from daemon.core.judge import Judge
 from daemon.core.model import Change, Error, Now, Rejection, RejectReason
 from daemon.core.shard import Shard
+from daemon.core.stale_tasks import first_position
 from daemon.core.step import BatchSealed
 from daemon.core.upsert import UPSERT
 from daemon.core.verdict import SubmitVerdict
@@ -253,7 +253,7 @@ class Bench:
                 records[journal.task_key(batch.id)] = journal.Task(batch.task_id, batch.accepted_at)
         for late in memory.late.values():
             records[journal.late_key(late.task_id)] = late.record
-        for integration_id, floor in memory.freshness.floors.items():
+        for integration_id, floor in memory.api_floors.floors.items():
             records[journal.floor_key(integration_id)] = floor
         return {key: journal.encode_value(value) for key, value in records.items()}
 

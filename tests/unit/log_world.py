@@ -12,7 +12,7 @@ from typing import Any, Self
 import msgspec
 
 from daemon import config
-from daemon.commands.repair.journal_repair import look, renew
+from daemon.commands.repair.journal_repair import inspect_partition, renew
 from daemon.commands.repair.skip import plan_skip, told
 from daemon.config import Settings, Topics
 from daemon.core.journal import Fold
@@ -85,7 +85,7 @@ class LogWorld:
         self.api = Api(
             Simulator(rng=random.Random(1), now=now_ms(), api_key=KEY, plan=NONE, task_seconds=task_seconds)
         )
-        self.bystander = EmbeddedLog(self.cluster, self.topics, "bystander")
+        self.repair_log = EmbeddedLog(self.cluster, self.topics, "repair")
         self._running: tuple[Engine, asyncio.Task[None]] | None = None
 
     # --- the replica ------------------------------------------------------------------------------
@@ -179,9 +179,9 @@ class LogWorld:
 
 async def skip(world: LogWorld, number: int, to: int | str | None = None) -> list[str]:
     """What the command does; returns what it says."""
-    found = await look(world.bystander, number, world.topics)
+    found = await inspect_partition(world.repair_log, number, world.topics)
     plan = plan_skip(found, to, world.topics, Now(now_ms(), 0.0))
-    await renew(world.bystander, found, plan.position, world.topics)
+    await renew(world.repair_log, found, plan.position, world.topics)
     return list(told(plan, world.topics))
 
 

@@ -16,7 +16,7 @@ import structlog
 from daemon.admin import gate as gates
 from daemon.admin.gate import OUT_OF_FILES_PAUSE, Gate
 from daemon.admin.rendering import RENDERING_SHARE_MAX, Page
-from daemon.admin.server import HEADER_BYTES_MAX, HEADERS_MAX, LINE_BYTES_MAX
+from daemon.admin.server import HEADER_BYTES_MAX, LINE_BYTES_MAX, REQUEST_HEADERS_MAX
 from tests.unit.admin_clients import (
     LIVEZ,
     METRICS,
@@ -143,8 +143,8 @@ async def test_after_stop_every_connection_is_closed():
         (b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n", b"HTTP/1.0 400 Bad Request"),
         (b"GET /" + b"a" * LINE_BYTES_MAX + b" HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.0 400 Bad Request"),
         (LIVEZ[:-2] + b"X: " + b"a" * (HEADER_BYTES_MAX + 1) + b"\r\n\r\n", b"HTTP/1.0 400 Bad Request"),
-        (LIVEZ[:-2] + b"X: a\r\n" * (HEADERS_MAX - 1) + b"\r\n", b"HTTP/1.1 200 OK"),
-        (LIVEZ[:-2] + b"X: a\r\n" * HEADERS_MAX + b"\r\n", b"HTTP/1.0 400 Bad Request"),
+        (LIVEZ[:-2] + b"X: a\r\n" * (REQUEST_HEADERS_MAX - 1) + b"\r\n", b"HTTP/1.1 200 OK"),
+        (LIVEZ[:-2] + b"X: a\r\n" * REQUEST_HEADERS_MAX + b"\r\n", b"HTTP/1.0 400 Bad Request"),
         (b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n\x00\x01", b"HTTP/1.0 400 Bad Request"),
     ],
     ids=["1.0", "1.0 keep-alive", "upgrade", "TLS", "garbage", "SSH", "HTTP/2", "no length", "line", "header",

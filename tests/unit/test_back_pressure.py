@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from daemon import config
-from daemon.runtime import inspection
+from daemon.runtime import input_monitor
 from tests.embedded_log.client import RECORDS_MAX
 from tests.unit.log_world import LogWorld, now_ms
 
@@ -15,7 +15,7 @@ from tests.unit.log_world import LogWorld, now_ms
 async def test_a_paused_partition_shows_itself_and_what_piles_up_and_goes_on_when_there_is_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(inspection, "INTERVAL", 0.02)
+    monkeypatch.setattr(input_monitor, "INTERVAL", 0.02)
     async with LogWorld() as world:
         world.settings = replace(
             world.settings,

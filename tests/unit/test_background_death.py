@@ -9,7 +9,7 @@ import pytest
 
 from daemon.runtime.engine import Engine
 from daemon.runtime.halt import Halt
-from daemon.runtime.inspection import Inspection
+from daemon.runtime.input_monitor import InputMonitor
 from daemon.runtime.partition import Partition
 from daemon.runtime.poller import Poller
 from daemon.runtime.submitter import Submitter
@@ -18,7 +18,7 @@ from tests.unit.log_world import PATIENCE, LogWorld
 TASKS = [
     (Engine, "_follow_log"),
     (Halt, "run"),
-    (Inspection, "run"),
+    (InputMonitor, "run"),
     (Partition, "run"),
     (Poller, "run"),
     (Submitter, "run"),

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.codec import DEAD_LETTER_BYTES_MAX, decode_change, encode_dead_letter, encode_result
-from daemon.codec.codes import CODE_OF_REASON
 from daemon.codec.decode import VALUE_BYTES_MAX
+from daemon.codec.rejection_codes import CODE_OF_REASON
 from daemon.core.model import Error, Rejection, RejectReason, Result, Status
 
 MIB = 1024 * 1024

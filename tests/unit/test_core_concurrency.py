@@ -15,7 +15,7 @@ from daemon.core.concurrency import Window
 
 def leave_all(window):
     """As many as may be in flight, with nothing in flight before."""
-    return [window.leaves() for _ in range(window.allowed)]
+    return [window.sent() for _ in range(window.allowed)]
 
 
 def good(window, number, limit=None, remaining=None):
@@ -32,7 +32,7 @@ def in_use(most=8, limit=None, remaining=None):
     """A window that has had its first answer: if not said otherwise, that the API takes as many as we would send."""
     window = Window(most)
     limit = most if limit is None else limit
-    good(window, window.leaves(), limit, limit - 1 if remaining is None else remaining)
+    good(window, window.sent(), limit, limit - 1 if remaining is None else remaining)
     return window
 
 
@@ -65,7 +65,7 @@ def test_each_full_round_of_good_answers_brings_one_more():
 def test_what_was_never_in_use_does_not_grow():
     window = in_use(8)
     for _ in range(50):
-        good(window, window.leaves())
+        good(window, window.sent())
     assert window.allowed == 4
 
 
@@ -79,7 +79,7 @@ def test_a_lower_limit_holds_from_the_answer_that_tells_it():
 
 def test_a_limit_of_none_still_lets_one_find_out():
     window = in_use(8)
-    good(window, window.leaves(), limit=0, remaining=0)
+    good(window, window.sent(), limit=0, remaining=0)
     assert window.allowed == 1
 
 
@@ -113,13 +113,13 @@ def test_what_was_in_flight_together_is_halved_once():
     for number in leave_all(window):
         refused(window, number)
     assert window.allowed == 4
-    refused(window, window.leaves())
+    refused(window, window.sent())
     assert window.allowed == 1, "only one was in flight, and that was one too many"
 
 
 def test_it_is_halved_by_what_was_in_flight_not_by_what_might_have_been():
     window = in_use(16)
-    numbers = [window.leaves() for _ in range(4)]
+    numbers = [window.sent() for _ in range(4)]
     refused(window, numbers[3])
     assert window.allowed == 2
 
@@ -137,7 +137,7 @@ def test_one_that_is_not_well_is_sent_one_at_a_time_until_an_answer_is_good():
     window = in_use(8)
     window.restart()
     assert window.allowed == 1
-    good(window, window.leaves())
+    good(window, window.sent())
     assert window.allowed == 4
 
 
@@ -171,7 +171,7 @@ class WindowMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.under_way) < self.window.allowed)
     @rule()
     def leave(self):
-        number = self.window.leaves()
+        number = self.window.sent()
         left = max((left for left, _ in self.past), default=0)
         assert number == left + 1
         self.under_way.append(number)
@@ -266,7 +266,7 @@ class Client:
     def send(self):
         in_flight = len(self.on_the_way) + len(self.there) + len(self.on_the_way_back)
         if in_flight < self.window.allowed:
-            self.on_the_way.append(self.window.leaves())
+            self.on_the_way.append(self.window.sent())
 
     def arrive(self, index):
         if self.on_the_way:

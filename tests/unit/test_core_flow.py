@@ -40,23 +40,23 @@ def flow_with(seed=7, **groups):
 
 def take_all(flow, now=0.0):
     """Everything that may go out now; each leaves."""
-    turns = []
-    while (turn := flow.next_submission(now)) is not None:
-        assert flow.leaves(turn, now)
-        turns.append(turn)
-    return turns
+    permits = []
+    while (permit := flow.next_submission(now)) is not None:
+        assert flow.try_send(permit, now)
+        permits.append(permit)
+    return permits
 
 
-def refs(turns):
-    return [turn.ref for turn in turns]
+def refs(permits):
+    return [permit.ref for permit in permits]
 
 
 def verdict_on(answer):
     return Judge(Policies(Settings())).submit("tool:1", answer, 0, fate_unknown=False).verdict
 
 
-def done(flow, turn, answer=GOOD, now=0.0):
-    return flow.submission_done(turn, answer, verdict_on(answer), now)
+def done(flow, permit, answer=GOOD, now=0.0):
+    return flow.submission_done(permit, answer, verdict_on(answer), now)
 
 
 def offer(flow, integration_id, count):
@@ -68,8 +68,8 @@ def warm(flow, *integration_ids, now=0.0):
     """An answer has shown that the API has plenty of room for them."""
     for integration_id in integration_ids:
         flow.offer(integration_id, "first")
-        (turn,) = take_all(flow, now)
-        done(flow, turn, Accepted("task", concurrency_limit=1000, concurrency_remaining=999), now)
+        (permit,) = take_all(flow, now)
+        done(flow, permit, Accepted("task", concurrency_limit=1000, concurrency_remaining=999), now)
 
 
 # --- limits ---------------------------------------------------------------------------------------
@@ -87,8 +87,8 @@ def test_integrations_are_served_in_turn():
 def test_an_integration_of_which_nothing_is_known_is_sent_one_at_first():
     flow = flow_with()
     offer(flow, "a", 9)
-    (turn,) = take_all(flow)
-    done(flow, turn, Accepted("task", concurrency_limit=3, concurrency_remaining=2))
+    (permit,) = take_all(flow)
+    done(flow, permit, Accepted("task", concurrency_limit=3, concurrency_remaining=2))
     assert len(take_all(flow)) == 1, "half of three"
 
 
@@ -96,9 +96,9 @@ def test_one_integration_has_no_more_in_flight_than_its_window():
     flow = flow_with(window={"batches_max": 2})
     warm(flow, "a")
     offer(flow, "a", 3)
-    turns = take_all(flow)
-    assert len(turns) == 2
-    done(flow, turns[0])
+    permits = take_all(flow)
+    assert len(permits) == 2
+    done(flow, permits[0])
     assert len(take_all(flow)) == 1
 
 
@@ -106,12 +106,12 @@ def test_no_more_go_out_than_the_last_answer_allows():
     flow = flow_with()
     warm(flow, "a")
     offer(flow, "a", 12)
-    turns = take_all(flow)
-    assert len(turns) == 8
-    for turn in turns[:6]:
-        done(flow, turn, Accepted("task", concurrency_limit=2, concurrency_remaining=0))
+    permits = take_all(flow)
+    assert len(permits) == 8
+    for permit in permits[:6]:
+        done(flow, permit, Accepted("task", concurrency_limit=2, concurrency_remaining=0))
         assert take_all(flow) == []
-    done(flow, turns[6], Accepted("task", concurrency_limit=2, concurrency_remaining=0))
+    done(flow, permits[6], Accepted("task", concurrency_limit=2, concurrency_remaining=0))
     assert len(take_all(flow)) == 1
 
 
@@ -120,11 +120,11 @@ def test_one_that_waited_for_its_lease_does_not_leave_when_fewer_are_allowed_by_
     warm(flow, "a")
     offer(flow, "a", 3)
     first, *others = [flow.next_submission(0.0) for _ in range(3)]
-    assert flow.leaves(first, 0.0)
+    assert flow.try_send(first, 0.0)
     done(flow, first, Accepted("task", concurrency_limit=1, concurrency_remaining=0))
-    assert not flow.leaves(others[0], 0.0)
+    assert not flow.try_send(others[0], 0.0)
     flow.released(others[0], 0.0)
-    assert flow.leaves(others[1], 0.0)
+    assert flow.try_send(others[1], 0.0)
 
 
 def test_what_a_shard_does_not_send_counts_for_nothing():
@@ -158,14 +158,14 @@ def test_a_flood_of_polls_gives_the_submissions_places_back():
     assert sum(flow.may_poll(0.0) for _ in range(8)) == 8
     for number in range(20):
         flow.offer(f"i{number}", number)
-    turns = []
+    permits = []
     for _ in range(8):
         flow.poll_done()
         flow.may_poll(0.0)
-        turns += take_all(flow)
+        permits += take_all(flow)
     assert flow.in_flight == 8
     assert take_all(flow) == []
-    done(flow, turns[0])
+    done(flow, permits[0])
     assert not flow.may_poll(0.0)
     assert len(take_all(flow)) == 1
 
@@ -179,9 +179,9 @@ def test_the_rate_holds_for_submissions_and_polls_together_and_each_has_its_shar
     for name in "abcd":
         offer(flow, name, 100)
     while now < 60:
-        for turn in take_all(flow, now):
-            submitted[turn.integration_id] += 1
-            done(flow, turn, now=now)
+        for permit in take_all(flow, now):
+            submitted[permit.integration_id] += 1
+            done(flow, permit, now=now)
         while flow.may_poll(now):
             polled += 1
             flow.poll_done()
@@ -198,8 +198,8 @@ def test_a_submission_that_waited_long_for_its_lease_needs_another_place_in_the_
     offer(flow, "a", 1)
     offer(flow, "b", 1)
     old, now = flow.next_submission(0.0), 5.0
-    assert [turn.ref for turn in take_all(flow, now)] == ["b0"]
-    assert not flow.leaves(old, now)
+    assert [permit.ref for permit in take_all(flow, now)] == ["b0"]
+    assert not flow.try_send(old, now)
     flow.released(old, now)
     flow.offer("a", old.ref)
     assert refs(take_all(flow, flow.due(now))) == ["a0"]
@@ -223,9 +223,9 @@ def test_a_refused_integration_delays_no_other():
     warm(flow, "b")
     offer(flow, "a", 2)
     offer(flow, "b", 2)
-    turn = flow.next_submission(0.0)
-    assert flow.leaves(turn, 0.0)
-    until = done(flow, turn, later(9.0))
+    permit = flow.next_submission(0.0)
+    assert flow.try_send(permit, 0.0)
+    until = done(flow, permit, later(9.0))
     assert until >= 9.0
     assert refs(take_all(flow)) == ["b0", "b1"]
     assert flow.due(0.0) == until
@@ -237,8 +237,8 @@ def probes(flow, answer, count):
     now, waits = 0.0, []
     flow.offer("a", "x")
     for _ in range(count):
-        (turn,) = take_all(flow, now)
-        until = done(flow, turn, answer, now)
+        (permit,) = take_all(flow, now)
+        until = done(flow, permit, answer, now)
         flow.offer("a", "x", until)
         waits.append(until - now)
         now = until
@@ -267,11 +267,11 @@ def test_answers_to_requests_that_were_under_way_together_count_once():
     flow = flow_with()
     warm(flow, "a")
     offer(flow, "a", 8)
-    until = max(done(flow, turn, DENIED) for turn in take_all(flow))
+    until = max(done(flow, permit, DENIED) for permit in take_all(flow))
     assert until < 67
     flow.offer("a", "probe")
-    (turn,) = take_all(flow, until)
-    assert done(flow, turn, DENIED, until) - until == pytest.approx(120, rel=0.11)
+    (permit,) = take_all(flow, until)
+    assert done(flow, permit, DENIED, until) - until == pytest.approx(120, rel=0.11)
 
 
 def test_a_wait_that_the_server_asked_for_is_not_shortened_by_another_answer():
@@ -289,8 +289,8 @@ def test_a_wait_that_the_server_asked_for_is_not_shortened_by_another_answer():
 def test_parking_begins_slowly_whatever_went_before():
     flow = flow_with()
     probes(flow, BROKEN, 6)
-    (turn,) = take_all(flow, 1000.0)
-    assert done(flow, turn, DENIED, 1000.0) - 1000.0 < 67
+    (permit,) = take_all(flow, 1000.0)
+    assert done(flow, permit, DENIED, 1000.0) - 1000.0 < 67
 
 
 @pytest.mark.parametrize("answer", [BROKEN, UNANSWERED, later(1.0), DENIED])
@@ -298,10 +298,10 @@ def test_one_that_is_not_well_comes_back_with_one_probe_and_one_success_lets_mor
     flow = flow_with()
     warm(flow, "a")
     offer(flow, "a", 6)
-    until = max(done(flow, turn, answer) for turn in take_all(flow))
+    until = max(done(flow, permit, answer) for permit in take_all(flow))
     offer(flow, "a", 6)
-    (turn,) = take_all(flow, until)
-    done(flow, turn, Accepted("task", concurrency_limit=8, concurrency_remaining=7), until)
+    (permit,) = take_all(flow, until)
+    done(flow, permit, Accepted("task", concurrency_limit=8, concurrency_remaining=7), until)
     assert len(take_all(flow, until)) == 4, "half of eight, as at the beginning"
 
 
@@ -310,18 +310,18 @@ def test_too_many_at_a_time_is_no_sickness():
     flow = flow_with()
     warm(flow, "a")
     offer(flow, "a", 8)
-    turns = take_all(flow)
-    until = done(flow, turns[0], too_many(8))
+    permits = take_all(flow)
+    until = done(flow, permits[0], too_many(8))
     assert 0.75 <= until <= 1.25
     assert flow.states(0.0)["throttled"] == 1
-    for turn in turns[1:]:
-        assert done(flow, turn, too_many(8), 0.1) < 1.4, "what was under way together counts once"
+    for permit in permits[1:]:
+        assert done(flow, permit, too_many(8), 0.1) < 1.4, "what was under way together counts once"
     offer(flow, "a", 8)
     until = flow.due(0.1)
     assert take_all(flow, until - 0.01) == []
-    turns = take_all(flow, until)
-    assert len(turns) == 4
-    done(flow, turns[0], now=until)
+    permits = take_all(flow, until)
+    assert len(permits) == 4
+    done(flow, permits[0], now=until)
     assert flow.states(until)["healthy"] == 1
 
 
@@ -330,8 +330,8 @@ def test_what_ended_a_batch_by_its_content_shows_the_integration_well():
         flow = flow_with()
         flow.park("a", 0.0)
         offer(flow, "a", 5)
-        (turn,) = take_all(flow, 100.0)
-        done(flow, turn, answer, 100.0)
+        (permit,) = take_all(flow, 100.0)
+        done(flow, permit, answer, 100.0)
         assert len(take_all(flow, 100.0)) == 4
 
 
@@ -339,9 +339,9 @@ def test_a_delay_of_its_own_holds_back_one_submission_alone():
     flow = flow_with()
     flow.offer("a", "late", 45.0)
     flow.offer("a", "now")
-    (turn,) = take_all(flow)
-    assert turn.ref == "now"
-    done(flow, turn)
+    (permit,) = take_all(flow)
+    assert permit.ref == "now"
+    done(flow, permit)
     assert flow.due(0.0) == 45.0
     assert refs(take_all(flow, 45.0)) == ["late"]
 
@@ -367,14 +367,14 @@ def test_why_an_integration_stands_back_can_be_seen(answer, state):
     assert flow.states(0.0) == {"healthy": 0, "throttled": 0, "breaker_open": 0, "parked": 0}
     warm(flow, "well")
     offer(flow, "a", 1)
-    (turn,) = take_all(flow)
-    until = done(flow, turn, answer)
+    (permit,) = take_all(flow)
+    until = done(flow, permit, answer)
     expected = Counter({"healthy": 1}) + Counter([state])
     assert +Counter(flow.states(0.0)) == expected
     flow.offer("a", "probe")
-    (turn,) = take_all(flow, until)
+    (permit,) = take_all(flow, until)
     assert +Counter(flow.states(until)) == expected, "while the probe is under way"
-    done(flow, turn, GOOD, until)
+    done(flow, permit, GOOD, until)
     assert flow.states(until)["healthy"] == 2
 
 
@@ -385,8 +385,8 @@ def test_what_answers_have_taught_lasts_from_one_batch_to_the_next_and_not_for_e
     flow = flow_with()
     warm(flow, "a")
     offer(flow, "a", 3)
-    for turn in take_all(flow, KNOWN_SECONDS - 1):
-        done(flow, turn, now=KNOWN_SECONDS - 1)
+    for permit in take_all(flow, KNOWN_SECONDS - 1):
+        done(flow, permit, now=KNOWN_SECONDS - 1)
     assert flow.states(2 * KNOWN_SECONDS - 2)["healthy"] == 1
     assert flow.states(2 * KNOWN_SECONDS - 1)["healthy"] == 0
     assert flow._integrations == {}
@@ -398,8 +398,8 @@ def test_an_integration_that_left_with_its_partition_is_forgotten_when_it_has_sa
     """It stayed forever, and in the figures as parked."""
     flow = flow_with()
     offer(flow, "a", 2)
-    (turn,) = take_all(flow)
-    until = done(flow, turn, DENIED)
+    (permit,) = take_all(flow)
+    until = done(flow, permit, DENIED)
     flow.offer("a", "a0", until)
     flow.drop(lambda _ref: False, 0.0)
     assert flow.states(0.0)["parked"] == 1
@@ -413,8 +413,8 @@ def test_an_integration_that_left_with_its_partition_is_forgotten_when_it_has_sa
 def test_a_back_off_is_not_forgotten_while_a_submission_waits_for_its_own_time():
     flow = flow_with()
     offer(flow, "a", 1)
-    (turn,) = take_all(flow)
-    done(flow, turn, DENIED)
+    (permit,) = take_all(flow)
+    done(flow, permit, DENIED)
     flow.offer("a", "a0", 500.0)
     assert flow.next_submission(200.0) is None
     assert flow.states(200.0)["parked"] == 1
@@ -441,9 +441,9 @@ def test_halted_lets_exactly_one_probe_go_at_a_time():
     assert take_all(flow) == []
     assert not flow.may_poll(59.0)
     assert flow.due(0.0) == flow.probe_due(0.0) == flow.poll_due(0.0) == 60.0
-    (turn,) = take_all(flow, 60.0)
+    (permit,) = take_all(flow, 60.0)
     assert not flow.may_poll(60.0)
-    flow.submission_done(turn, refused(401, HALT.code), SubmitVerdict.HALT, 61.0)
+    flow.submission_done(permit, refused(401, HALT.code), SubmitVerdict.HALT, 61.0)
     assert take_all(flow, 61.0) == []
     assert not flow.may_poll(61.0)
     assert flow.may_poll(120.0)
@@ -494,14 +494,14 @@ class Modelled:
         self.queue = []
         self.delayed = []
         self.taken = []
-        """Turns that have not left yet."""
-        self.left = []
+        """Submissions that have not been sent yet."""
+        self.sent = []
         self.blocked_until = None
         self.turns_waited = 0
 
     @property
     def in_flight(self):
-        return len(self.taken) + len(self.left)
+        return len(self.taken) + len(self.sent)
 
 
 class FlowMachine(RuleBasedStateMachine):
@@ -591,20 +591,20 @@ class FlowMachine(RuleBasedStateMachine):
             self.flow.offer(name, self.refs, self.now + delay)
             self.delay(self.model[name], self.now + delay, self.refs)
 
-    @rule(times=st.integers(1, 5), leaves=st.booleans())
-    def take(self, times, leaves):
+    @rule(times=st.integers(1, 5), sends=st.booleans())
+    def take(self, times, sends):
         for _ in range(times):
-            self.take_one(leaves)
+            self.take_one(sends)
 
-    def take_one(self, leaves):
+    def take_one(self, sends):
         within_rate = self.within_rate(Call.SUBMIT)
-        turn = self.flow.next_submission(self.now)
+        permit = self.flow.next_submission(self.now)
         self.wake()
         ready = {name for name in self.model if self.ready(name)}
-        if turn is None:
+        if permit is None:
             assert not (ready and self.room() and self.may_start() and within_rate)
             return
-        name = turn.integration_id
+        name = permit.integration_id
         assert self.model[name].blocked_until is None
         assert self.model[name].in_flight < self.allowed(name)
         assert self.room()
@@ -615,45 +615,45 @@ class FlowMachine(RuleBasedStateMachine):
             each.turns_waited = each.turns_waited + 1 if other in ready and other != name else 0
             assert each.turns_waited < len(INTEGRATIONS), "the round is fair"
         each = self.model[name]
-        assert each.queue.pop(0) == turn.ref
-        each.taken.append(turn)
-        if leaves:
-            self.leave_one(turn)
+        assert each.queue.pop(0) == permit.ref
+        each.taken.append(permit)
+        if sends:
+            self.send_one(permit)
 
     def one_of(self, data, attribute):
         return data.draw(
-            st.sampled_from([turn for each in self.model.values() for turn in getattr(each, attribute)])
+            st.sampled_from([permit for each in self.model.values() for permit in getattr(each, attribute)])
         )
 
     @precondition(lambda self: any(each.taken for each in self.model.values()))
     @rule(data=st.data())
     def leave(self, data):
-        self.leave_one(self.one_of(data, "taken"))
+        self.send_one(self.one_of(data, "taken"))
 
-    def leave_one(self, turn):
+    def send_one(self, permit):
         """It has its lease, perhaps long after it was taken; what may not leave by now is offered again."""
-        name, each = turn.integration_id, self.model[turn.integration_id]
+        name, each = permit.integration_id, self.model[permit.integration_id]
         stands_back = each.blocked_until is not None and each.blocked_until > self.now
-        late = self.now - turn.taken_at > BURST_SECONDS
+        late = self.now - permit.taken_at > BURST_SECONDS
         may = not stands_back and each.in_flight <= self.allowed(name)
         may = may and (not late or self.within_rate(Call.SUBMIT))
-        assert self.flow.leaves(turn, self.now) is may
-        each.taken.remove(turn)
+        assert self.flow.try_send(permit, self.now) is may
+        each.taken.remove(permit)
         if may:
-            each.left.append(turn)
+            each.sent.append(permit)
         else:
-            self.flow.released(turn, self.now)
-            self.flow.offer(name, turn.ref)
-            each.queue.append(turn.ref)
+            self.flow.released(permit, self.now)
+            self.flow.offer(name, permit.ref)
+            each.queue.append(permit.ref)
             each.turns_waited = 0
 
-    @precondition(lambda self: any(each.left for each in self.model.values()))
+    @precondition(lambda self: any(each.sent for each in self.model.values()))
     @rule(data=st.data(), answer=ANSWERS, again=st.booleans())
     def done(self, data, answer, again):
-        turn = self.one_of(data, "left")
-        each, verdict = self.model[turn.integration_id], verdict_on(answer)
-        until = self.flow.submission_done(turn, answer, verdict, self.now)
-        each.left.remove(turn)
+        permit = self.one_of(data, "sent")
+        each, verdict = self.model[permit.integration_id], verdict_on(answer)
+        until = self.flow.submission_done(permit, answer, verdict, self.now)
+        each.sent.remove(permit)
         if verdict in (SubmitVerdict.RETRY, SubmitVerdict.PARK):
             longest = 60.0 if verdict is SubmitVerdict.RETRY else 1800.0 * 1.1
             assert until >= max(self.now, each.blocked_until or 0), "a wait is never shortened"
@@ -664,15 +664,15 @@ class FlowMachine(RuleBasedStateMachine):
         for other in self.model.values():
             other.turns_waited = 0  # whose window has changed may have come anew into the round
         if again:
-            self.flow.offer(turn.integration_id, turn.ref, until)
-            self.delay(each, until, turn.ref)
+            self.flow.offer(permit.integration_id, permit.ref, until)
+            self.delay(each, until, permit.ref)
 
     @precondition(lambda self: any(each.taken for each in self.model.values()))
     @rule(data=st.data())
     def release(self, data):
-        turn = self.one_of(data, "taken")
-        self.flow.released(turn, self.now)
-        self.model[turn.integration_id].taken.remove(turn)
+        permit = self.one_of(data, "taken")
+        self.flow.released(permit, self.now)
+        self.model[permit.integration_id].taken.remove(permit)
 
     @rule(name=st.sampled_from(INTEGRATIONS))
     def park(self, name):
@@ -747,8 +747,8 @@ class FlowMachine(RuleBasedStateMachine):
         """Whatever happened, what is left goes out once nothing stands in its way, and nothing stays behind."""
         self.flow.resume()
         for each in self.model.values():
-            for turn in (*each.taken, *each.left):
-                self.flow.released(turn, self.now)
+            for permit in (*each.taken, *each.sent):
+                self.flow.released(permit, self.now)
         for _ in range(self.polls):
             self.flow.poll_done()
         self.now += 10_000
@@ -756,13 +756,13 @@ class FlowMachine(RuleBasedStateMachine):
         waiting |= {ref for each in self.model.values() for _, _, ref in each.delayed}
         gone = set()
         while gone != waiting:
-            turn = self.flow.next_submission(self.now)
-            if turn is None:
+            permit = self.flow.next_submission(self.now)
+            if permit is None:
                 self.now = self.flow.due(self.now)
                 continue
-            gone.add(turn.ref)
-            assert self.flow.leaves(turn, self.now)
-            self.flow.submission_done(turn, GOOD, SubmitVerdict.ACCEPTED, self.now)
+            gone.add(permit.ref)
+            assert self.flow.try_send(permit, self.now)
+            self.flow.submission_done(permit, GOOD, SubmitVerdict.ACCEPTED, self.now)
         assert self.flow.next_submission(self.now) is None
         assert self.flow.due(self.now) is None
         assert self.flow.in_flight == self.flow.queued == 0

@@ -85,7 +85,7 @@ def test_trap_three_a_missing_item_is_sent_again(bench):
     bench.poll_answer(batch, bench.completed(succeeded("a")))
     assert bench.statuses() == {0: ("SUCCEEDED", None)}
     (again,) = wait_and_seal(bench)
-    assert [(item.origin_id, item.seals) for item in again.items] == [("b", 2)]
+    assert [(item.origin_id, item.seal_count) for item in again.items] == [("b", 2)]
 
 
 def test_trap_three_an_item_that_was_never_sent_is_ignored(bench):
@@ -130,7 +130,7 @@ def test_an_item_that_may_pass_is_sent_until_its_attempts_are_over():
     (batch,) = bench.linger()
     for attempt in (1, 2, 3):
         assert bench.statuses() == {}
-        assert batch.items[0].seals == attempt
+        assert batch.items[0].seal_count == attempt
         bench.accept(batch)
         bench.poll_answer(batch, bench.completed(failed("a", PASSING)))
         if attempt < 3:
@@ -145,7 +145,7 @@ def test_what_waits_for_another_attempt_keeps_its_count_over_a_restart(bench):
     bench.poll_answer(batch, bench.completed(failed("a", PASSING)))
     bench.crash()
     (batch,) = wait_and_seal(bench)
-    assert (batch.items[0].seals, batch.items[0].failures) == (2, 1)
+    assert (batch.items[0].seal_count, batch.items[0].failures) == (2, 1)
 
 
 def test_the_back_off_is_over_only_when_its_time_has_come(bench):
@@ -161,7 +161,7 @@ def test_the_back_off_is_over_only_when_its_time_has_come(bench):
     assert "backoff" not in bench.waiting()
 
 
-# --- freshness: R14 -------------------------------------------------------------------------------
+# --- api_floors: R14 -------------------------------------------------------------------------------
 
 
 ONE_WORDING = (
@@ -190,7 +190,7 @@ def test_trap_one_a_task_from_before_the_batch_is_no_success_and_the_change_is_s
     assert ended(bench)[-1] == (TaskOutcome.STALE, first.completed_at)
     again = bench.only()
     assert again.body != said
-    assert (again.items[0].offset, again.items[0].seals, again.replays) == (1, 2, 1)
+    assert (again.items[0].offset, again.items[0].seal_count, again.replays) == (1, 2, 1)
     bench.accept(again, "task-2")
     bench.poll_answer(again, bench.completed(succeeded("a")))
     assert bench.statuses()[1] == ("SUCCEEDED", None)
@@ -345,7 +345,7 @@ def test_what_is_said_in_another_way_waits_as_well(bench):
     """The API's clock has been set back: its tasks look older than they are until it has passed the floor."""
     ahead_of_the_clock(bench, 120)
     bench.crash()
-    bench.shard._memory.freshness._clocks.clear()  # as after an upgrade: the floor is all that is known
+    bench.shard._memory.api_floors._clocks.clear()  # as after an upgrade: the floor is all that is known
     batch = bench.accepted("a")
     answer = bench.completed(succeeded("a"))
     bench.poll_answer(batch, msgspec.structs.replace(answer, api_time=bench.now.wall))
@@ -436,7 +436,7 @@ def test_a_task_that_failed_for_our_or_the_customers_side_ends_no_change(bench, 
     assert bench.poll_answer(batch, bench.task_failed(code)) is verdict
     assert bench.statuses() == {}
     (again,) = wait_and_seal(bench)
-    assert {(item.seals, item.failures) for item in again.items} == {(2, 0)}
+    assert {(item.seal_count, item.failures) for item in again.items} == {(2, 0)}
 
 
 def test_what_comes_back_from_parking_together_is_not_the_same_bytes_each_time():

@@ -12,7 +12,7 @@ from daemon.codec.result import Encoded, encode_result
 from daemon.core import settle
 from daemon.core.model import Result
 from daemon.core.shard import Shard
-from daemon.runtime import intake, outbound
+from daemon.runtime import intake, step_transaction
 from tests.unit.log_world import LogWorld, read
 
 POISON = "poison"
@@ -28,7 +28,7 @@ def break_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
             raise DefectError("year 10000 is out of range")
         return encode_result(result, partition, **topics)
 
-    monkeypatch.setattr(outbound, "encode_result", encode)
+    monkeypatch.setattr(step_transaction, "encode_result", encode)
 
 
 def break_verdict(name: str) -> Any:

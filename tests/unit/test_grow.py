@@ -10,14 +10,14 @@ from daemon.commands.repair import grow
 from daemon.commands.repair.journal_repair import RepairError
 from daemon.core.model import Now
 from daemon.log.port import Message
-from daemon.runtime import inspection, partition
+from daemon.runtime import input_monitor, partition
 from tests.unit.log_world import LogWorld, now_ms, read, skip
 
 
 @pytest.fixture(autouse=True)
 def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition, "LOOK_INTERVAL", 0.02)
-    monkeypatch.setattr(inspection, "INTERVAL", 0.02)
+    monkeypatch.setattr(input_monitor, "INTERVAL", 0.02)
 
 
 class Crash(BaseException):
@@ -26,13 +26,13 @@ class Crash(BaseException):
 
 async def run(world: LogWorld, partitions: int, add: Callable[[str, int], None] | None = None) -> list[str]:
     """What the command does with `--yes`; the steps that it found to do."""
-    found = await grow.survey(world.bystander, world.topics)
+    found = await grow.inspect_topics(world.repair_log, world.topics)
     to_do = grow.steps(found, partitions)
     if to_do:
-        if said := await grow.unrest(world.bystander, found):
+        if said := await grow.busy_partitions(world.repair_log, found):
             raise RepairError("; ".join(said))
         await grow.grow(
-            world.bystander,
+            world.repair_log,
             add or world.cluster.add_partitions,
             found,
             partitions,
@@ -135,10 +135,10 @@ class Mortal:
 
     async def open_shard(self, number: int) -> object:
         self.strike()
-        return await self.world.bystander.open_shard(number)
+        return await self.world.repair_log.open_shard(number)
 
     def __getattr__(self, name: str) -> object:
-        return getattr(self.world.bystander, name)
+        return getattr(self.world.repair_log, name)
 
 
 @pytest.mark.parametrize("step", range(1, 11))
@@ -149,7 +149,7 @@ async def test_after_a_crash_nothing_runs_that_should_not_and_running_it_again_f
         await read(world, 1, "x")
         await settled(world)
         mortal = Mortal(world, step / 2)
-        found = await grow.survey(world.bystander, world.topics)
+        found = await grow.inspect_topics(world.repair_log, world.topics)
         with pytest.raises(Crash):
             await grow.grow(mortal, mortal.add, found, 4, lambda: Now(now_ms(), 0.0))  # type: ignore[arg-type]
         grown = world.cluster.partition_count(world.topics.changes) == 4

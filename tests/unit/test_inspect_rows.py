@@ -5,16 +5,16 @@ from __future__ import annotations
 import msgspec
 
 from daemon.commands.inspect_rows import (
+    ChangeState,
     CourseRow,
     PartitionRow,
-    State,
     SubmissionRow,
     WaitingByIntegration,
     course_rows,
     partition_row,
     submission_rows,
 )
-from daemon.commands.repair.journal_repair import Look
+from daemon.commands.repair.journal_repair import InspectedPartition
 from daemon.commands.tables import age, printable
 from daemon.core import journal
 from daemon.core.journal import Attempt, Fold, Late, Position, SealedBatch, Task, Wait
@@ -30,15 +30,15 @@ def item(offset: int, origin_id: str = "c", consumed_at: int = 0) -> Item:
     return Item(origin_id, offset, f"chg-{offset}", consumed_at or offset * 1000, 1, 0)
 
 
-def look_of(*records: tuple[bytes, journal.Value], partition: int = 2) -> Look:
+def inspected_partition(*records: tuple[bytes, journal.Value], partition: int = 2) -> InspectedPartition:
     fold = Fold()
     for offset, (key, value) in enumerate(records):
         fold.apply(offset, key, journal.encode_value(value))
-    return Look(partition, fold, FACTS)
+    return InspectedPartition(partition, fold, FACTS)
 
 
 POSITION = journal.POSITION_KEY, Position(1, 100, "topic", 4, 0)
-FULL = look_of(
+FULL = inspected_partition(
     POSITION,
     (journal.batch_key("2-5-1"), SealedBatch("tool:1", 50_000, 0, (item(5), item(6, "d")), BODY)),
     (journal.batch_key("2-7-1"), SealedBatch("tool:2", 40_000, 0, (item(7),), BODY)),
@@ -66,22 +66,22 @@ def test_a_partition_is_counted():
 
 
 def test_a_partition_that_nobody_has_begun_to_read_is_not_behind():
-    row = partition_row(look_of())
+    row = partition_row(inspected_partition())
     assert (row.next_offset, row.behind, row.oldest_consumed_at) == (None, None, None)
 
 
 def test_submissions_say_since_when_they_are_what_they_are():
     assert sorted(submission_rows(FULL), key=lambda row: row.since) == [
-        SubmissionRow(2, State.WATCHED, "1970-01-01T00:00:09.000Z", 1, "tool:1", "2-3-1", "task-3"),
-        SubmissionRow(2, State.SEALED, "1970-01-01T00:00:50.000Z", 2, "tool:1", "2-5-1", None),
-        SubmissionRow(2, State.PENDING, "1970-01-01T00:01:00.000Z", 1, "tool:2", "2-7-1", "task-7"),
+        SubmissionRow(2, ChangeState.WATCHED, "1970-01-01T00:00:09.000Z", 1, "tool:1", "2-3-1", "task-3"),
+        SubmissionRow(2, ChangeState.SEALED, "1970-01-01T00:00:50.000Z", 2, "tool:1", "2-5-1", None),
+        SubmissionRow(2, ChangeState.PENDING, "1970-01-01T00:01:00.000Z", 1, "tool:2", "2-7-1", "task-7"),
     ]
 
 
 def test_what_waits_is_added_up_over_partitions_longest_first():
     integrations = WaitingByIntegration()
     refused = Error("INTEGRATION.INACTIVE", "Off.")
-    other = look_of(
+    other = inspected_partition(
         (journal.wait_key("tool:1", "e"), Wait(item(9, "e", 7_000), BODY, 1, Attempt("b", refused))),
         (journal.wait_key("tool:3", "y"), Wait(item(2, "y"), BODY, 1, Attempt("b", refused))),
         partition=3,
@@ -102,15 +102,15 @@ def test_a_course_is_found_wherever_its_changes_are():
         offset=5,
         change_id="chg-5",
         consumed_at="1970-01-01T00:00:05.000Z",
-        state=State.SEALED,
+        state=ChangeState.SEALED,
         since="1970-01-01T00:00:50.000Z",
         batch_id="2-5-1",
         task_id=None,
         not_before=None,
         last_error=None,
     )
-    assert (waiting.offset, waiting.state, waiting.batch_id) == (8, State.WAITING, None)
-    assert [row.state for row in course_rows(FULL, "tool:1", "late")] == [State.WATCHED]
+    assert (waiting.offset, waiting.state, waiting.batch_id) == (8, ChangeState.WAITING, None)
+    assert [row.state for row in course_rows(FULL, "tool:1", "late")] == [ChangeState.WATCHED]
     assert list(course_rows(FULL, "tool:2", "x")) == []
 
 

@@ -11,9 +11,9 @@ from tests.unit.golden_files import assert_golden, read_record, render_record
 AT = 1_795_427_999_875  # 2026-11-23T09:59:59.875Z
 INTEGRATION = "workday:HWUTwvyx2wLoSUHphiWVrp28"
 TASK_ID = "7FPJba3qRNBYaJgTvDKZi7mi"
-ITEM = Item("cybersecurity-101", 1042, "chg-1", AT, seals=1, failures=0)
-AGAIN = Item("cybersecurity-101", 1042, "chg-1", AT, seals=2, failures=1)
-OTHER = Item('quo"te,[ünïcode]', 1043, "chg-2", AT + 1, seals=1, failures=0)
+ITEM = Item("cybersecurity-101", 1042, "chg-1", AT, seal_count=1, failures=0)
+AGAIN = Item("cybersecurity-101", 1042, "chg-1", AT, seal_count=2, failures=1)
+OTHER = Item('quo"te,[ünïcode]', 1043, "chg-2", AT + 1, seal_count=1, failures=0)
 COURSE = (
     b'{"origin_id":"cybersecurity-101","course":{"type":"EXTERNAL","title":"Introduction \xc3\xbcber alles"}}'
 )

@@ -28,12 +28,12 @@ from kafka.net.compat import KafkaNetClient
 from kafka.record import MemoryRecords
 
 from daemon.log.kafka.cures.abandoned_join import JoinIsCompleted
+from daemon.log.kafka.cures.buffered_records import ResumedRecordsAreDelivered
 from daemon.log.kafka.cures.busy_poll import PollWaits
 from daemon.log.kafka.cures.fetching import POLL_BYTES_MAX
 from daemon.log.kafka.cures.leaking_constructor import construct
 from daemon.log.kafka.cures.lost_member_id import MemberIdIsKept
-from daemon.log.kafka.cures.parked_records import ResumedRecordsAreUnparked
-from daemon.log.kafka.cures.record_batches import HEADERS_MAX
+from daemon.log.kafka.cures.record_batches import RECORD_HEADERS_MAX
 from tests import record_batch as wire
 
 ROOT = Path(__file__).parents[2]
@@ -138,11 +138,11 @@ class _Part(list[Any]):
     next_fetch_offset = 0
 
 
-@pytest.mark.parametrize("kind", [Fetcher, ResumedRecordsAreUnparked])
-def test_records_that_are_used_up_still_keep_others_parked(kind: type) -> None:
+@pytest.mark.parametrize("kind", [Fetcher, ResumedRecordsAreDelivered])
+def test_records_that_are_used_up_still_keep_others_buffered(kind: type) -> None:
     resumed = TopicPartition("course-changes", 1)
-    parked = _Part([None])
-    parked.topic_partition = resumed
+    buffered = _Part([None])
+    buffered.topic_partition = resumed
     taken: list[Any] = []
 
     def append(_drained: Any, part: Any, records: int, _update: bool) -> int:
@@ -154,14 +154,14 @@ def test_records_that_are_used_up_still_keep_others_parked(kind: type) -> None:
         config={"max_poll_records": 500},
         _next_in_line_exception_metadata=None,
         _paused_completed_fetches={},
-        _paused_partition_records={resumed: parked},
+        _paused_partition_records={resumed: buffered},
         _completed_fetches=deque(),
         _next_partition_records=_Part(),
         _subscriptions=SimpleNamespace(is_paused=lambda _: False),
         _append=append,
     )
     fetcher.fetched_records()
-    assert taken == ([resumed] if kind is ResumedRecordsAreUnparked else [])
+    assert taken == ([resumed] if kind is ResumedRecordsAreDelivered else [])
 
 
 def fetched_by_the_library(data: bytes) -> Any:
@@ -205,9 +205,9 @@ def test_a_batch_is_still_decompressed_whole() -> None:
 
 
 def test_headers_are_still_unlimited() -> None:
-    many = wire.record(b"v", headers=[(b"", None)] * (HEADERS_MAX + 1))
+    many = wire.record(b"v", headers=[(b"", None)] * (RECORD_HEADERS_MAX + 1))
     (record,) = fetched_by_the_library(wire.batch(many)).take(1)
-    assert len(record.headers) == HEADERS_MAX + 1
+    assert len(record.headers) == RECORD_HEADERS_MAX + 1
 
 
 def test_a_header_name_that_is_not_utf_8_still_fails() -> None:

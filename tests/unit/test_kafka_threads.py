@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from daemon.log.kafka.handover import Handover
-from daemon.log.kafka.worker import Crew, Worker, breathe
+from daemon.log.kafka.worker import Worker, WorkerProgress, report_progress
 from daemon.log.port import Assigned, FatalLogError, Record, Records
 
 PATIENCE = 60.0
@@ -31,7 +31,7 @@ async def given_up(worker: Worker, hang: Callable[[], object], begun: threading.
 
 
 async def test_calls_run_one_after_the_other_in_one_thread_that_is_not_the_loops():
-    worker = Worker("w", Crew())
+    worker = Worker("w", WorkerProgress())
     seen: list[tuple[int, int]] = []
 
     def note(number: int) -> int:
@@ -47,7 +47,7 @@ async def test_calls_run_one_after_the_other_in_one_thread_that_is_not_the_loops
 
 
 async def test_an_error_comes_back_to_the_caller_and_the_thread_goes_on():
-    worker = Worker("w", Crew())
+    worker = Worker("w", WorkerProgress())
     with pytest.raises(ZeroDivisionError):
         await worker.call(lambda: 1 // 0, PATIENCE)
     worker.post(lambda: 1 // 0)
@@ -56,7 +56,7 @@ async def test_an_error_comes_back_to_the_caller_and_the_thread_goes_on():
 
 
 async def test_a_call_that_hangs_is_given_up_and_what_nobody_waits_for_does_not_run():
-    worker = Worker("w", Crew())
+    worker = Worker("w", WorkerProgress())
     begun, release = threading.Event(), threading.Event()
     ran: list[str] = []
 
@@ -87,7 +87,7 @@ def test_a_result_that_comes_after_the_end_of_the_loop_harms_nobody():
         release.wait()
 
     async def main() -> Worker:
-        worker = Worker("w", Crew())
+        worker = Worker("w", WorkerProgress())
         await given_up(worker, hang, begun)
         return worker
 
@@ -140,38 +140,38 @@ async def test_a_failure_wakes_the_caller_and_stays():
         await handover.get()
 
 
-async def test_a_crew_tells_how_long_a_call_has_been_silent_also_when_nobody_waits_for_it_any_more():
+async def test_worker_progress_tells_how_long_a_call_has_been_silent_also_when_nobody_waits_for_it_any_more():
     now = 1000.0
-    crew = Crew(clock=lambda: now)
-    busy, idle = Worker("busy", crew), Worker("idle", crew)
-    release, breath = threading.Event(), threading.Event()
-    begun, breathed = threading.Event(), threading.Event()
+    progress = WorkerProgress(clock=lambda: now)
+    busy, idle = Worker("busy", progress), Worker("idle", progress)
+    release, report = threading.Event(), threading.Event()
+    begun, reported = threading.Event(), threading.Event()
 
     def hang() -> None:
         begun.set()
-        breath.wait()
-        breathe()
-        breathed.set()
+        report.wait()
+        report_progress()
+        reported.set()
         release.wait()
 
     await idle.call(lambda: None, PATIENCE)
-    assert crew.silence() == 0.0
+    assert progress.silence() == 0.0
     await given_up(busy, hang, begun)
     now += 7.0
-    assert crew.silence() == 7.0
+    assert progress.silence() == 7.0
 
-    breath.set()
-    assert breathed.wait(PATIENCE)
-    assert crew.silence() == 0.0
+    report.set()
+    assert reported.wait(PATIENCE)
+    assert progress.silence() == 0.0
     now += 3.0
-    assert crew.silence() == 3.0
+    assert progress.silence() == 3.0
 
     release.set()
     await busy.call(lambda: None, PATIENCE)
-    assert crew.silence() == 0.0
+    assert progress.silence() == 0.0
     for worker in (busy, idle):
         worker.retire()
 
 
-def test_a_function_that_breathes_runs_in_any_thread():
-    breathe()
+def test_a_function_that_reports_progress_runs_in_any_thread():
+    report_progress()

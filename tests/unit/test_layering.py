@@ -64,7 +64,7 @@ SANDBOX_TAKES: dict[str, set[str]] = {
         "daemon.config.units",
         "daemon.core.model.Status",
         "daemon.log.kafka.clients",
-        "daemon.log.plain",
+        "daemon.log.topic_access",
         "daemon.log.port",
     },
     "tests.sandbox.demo.in_process": {"daemon"},
@@ -77,7 +77,7 @@ SANDBOX_TAKES: dict[str, set[str]] = {
     },
     "tests.sandbox.checker.readers": {
         "daemon.log.kafka.clients.KafkaConnection",
-        "daemon.log.plain.read_topic",
+        "daemon.log.topic_access.read_topic",
     },
 }
 """What the sandbox takes from the daemon, by the longest name that fits the module: it drives the daemon as a process.
@@ -274,8 +274,8 @@ def test_the_test_sees_the_files():
         ("daemon.log.port", "from tests.embedded_log import EmbeddedLog", "production knows nothing"),
         ("tests.sandbox.broker", "from tests.unit import core_bench", "holds no other tests"),
         ("tests.sandbox.simulator.state", "from daemon.core.model import Status", "simulator takes no more"),
-        ("tests.sandbox.checker.judging", "from daemon.log.plain import read_topic", "checker takes no more"),
-        ("tests.sandbox.checker.readers", "from daemon.log.plain import write", "readers takes no more"),
+        ("tests.sandbox.checker.judging", "from daemon.log.topic_access import read_topic", "checker takes no more"),
+        ("tests.sandbox.checker.readers", "from daemon.log.topic_access import write", "readers takes no more"),
         ("daemon", "from daemon.core import model", "the package itself"),
     ],
 )  # fmt: skip

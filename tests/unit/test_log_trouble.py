@@ -8,11 +8,11 @@ import re
 import msgspec
 import pytest
 
-from daemon.commands.repair.journal_repair import RepairError, look, renew
+from daemon.commands.repair.journal_repair import RepairError, inspect_partition, renew
 from daemon.core.journal import FORMAT, POSITION_KEY, Wait, batch_key, encode_value, wait_key
 from daemon.core.model import Item
 from daemon.log.port import CommitFailedError, LogError, Message, RecordRefusedError, Transaction
-from daemon.runtime import inspection, partition
+from daemon.runtime import input_monitor, partition
 from tests.embedded_log.client import EmbeddedShardLog
 from tests.unit.log_world import LogWorld, now_ms, read, skip
 
@@ -20,7 +20,7 @@ from tests.unit.log_world import LogWorld, now_ms, read, skip
 @pytest.fixture(autouse=True)
 def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition, "LOOK_INTERVAL", 0.02)
-    monkeypatch.setattr(inspection, "INTERVAL", 0.02)
+    monkeypatch.setattr(input_monitor, "INTERVAL", 0.02)
 
 
 def offsets(world: LogWorld, number: int) -> list[int]:
@@ -325,7 +325,7 @@ async def test_an_older_journal_bears_our_format_from_the_first_commit_on() -> N
 async def test_a_stuck_transaction_is_told_and_the_partition_goes_on_when_it_has_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(inspection, "HELD_BACK_AFTER", 0.1)
+    monkeypatch.setattr(input_monitor, "HELD_BACK_AFTER", 0.1)
     async with LogWorld() as world:
         await world.start()
         await read(world, 0, "abc")
@@ -402,11 +402,11 @@ async def test_skip_finds_out_that_a_replica_reads_on() -> None:
     async with LogWorld() as world:
         await world.start()
         await read(world, 0, "abc")
-        found = await look(world.bystander, 0, world.topics)
+        found = await inspect_partition(world.repair_log, 0, world.topics)
         await read(world, 0, "d")
         assert found.position is not None
         with pytest.raises(RepairError, match="a replica has continued to read it"):
-            await renew(world.bystander, found, found.position, world.topics)
+            await renew(world.repair_log, found, found.position, world.topics)
         await read(world, 0, "e")  # it was fenced for nothing, and goes on
 
 
@@ -418,14 +418,14 @@ class Overtaken:
         self.times = times
 
     async def open_shard(self, number: int) -> object:
-        opened = await self.world.bystander.open_shard(number)
+        opened = await self.world.repair_log.open_shard(number)
         if self.times:
             self.times -= 1
-            await self.world.bystander.open_shard(number)
+            await self.world.repair_log.open_shard(number)
         return opened
 
     def __getattr__(self, name: str) -> object:
-        return getattr(self.world.bystander, name)
+        return getattr(self.world.repair_log, name)
 
 
 async def test_a_replica_that_opens_the_partition_at_the_same_moment_does_not_stop_the_command() -> None:
@@ -433,7 +433,7 @@ async def test_a_replica_that_opens_the_partition_at_the_same_moment_does_not_st
         await world.start()
         await read(world, 0, "abc")
         await world.stop()
-        found = await look(world.bystander, 0, world.topics)
+        found = await inspect_partition(world.repair_log, 0, world.topics)
         assert found.position is not None
         renewed = msgspec.structs.replace(found.position, partitions=7)
         await renew(Overtaken(world, 2), found, renewed, world.topics)  # type: ignore[arg-type]
@@ -445,7 +445,7 @@ async def test_a_replica_that_is_quicker_each_time_is_told_and_nothing_is_writte
         await world.start()
         await read(world, 0, "abc")
         await world.stop()
-        found = await look(world.bystander, 0, world.topics)
+        found = await inspect_partition(world.repair_log, 0, world.topics)
         assert found.position is not None
         renewed = msgspec.structs.replace(found.position, partitions=7)
         with pytest.raises(LogError, match="partition 0: another replica took it over 5 times in a row"):

@@ -52,7 +52,7 @@ async def test_a_long_restore_keeps_it_from_being_ready_and_from_nothing_else(go
 
         go_on.clear()
         await world.start()
-        pulsing = asyncio.create_task(report_liveness(world.health, world.bystander, Watchdog(60.0)))
+        pulsing = asyncio.create_task(report_liveness(world.health, world.repair_log, Watchdog(60.0)))
         try:
             journal = world.cluster.partition(world.topics.journal, 0)
             await world.until(

@@ -24,7 +24,7 @@ from kafka.record.memory_records import MemoryRecordsBuilder
 from daemon.log.kafka.cures import decompression, record_batches
 from daemon.log.kafka.cures.decompression import CHUNK, DamagedError, TooLargeError, decompress
 from daemon.log.kafka.cures.fetching import BoundedPartitionRecords, UnreadableBatchError
-from daemon.log.kafka.cures.record_batches import HEADERS_MAX
+from daemon.log.kafka.cures.record_batches import RECORD_HEADERS_MAX
 from tests import record_batch as wire
 
 MIB = 1024 * 1024
@@ -226,7 +226,7 @@ def test_a_poll_brings_no_more_bytes_than_it_has_room_for() -> None:
 
 
 def test_many_headers_count_as_what_they_take_in_memory() -> None:
-    many = [(b"", None)] * HEADERS_MAX
+    many = [(b"", None)] * RECORD_HEADERS_MAX
     data = wire.batch(b"".join(wire.record(b"", offset, headers=many) for offset in range(50)), count=50)
     part = fetched(data)
     part.room = MIB

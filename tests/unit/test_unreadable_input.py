@@ -70,7 +70,7 @@ async def test_whoever_fences_the_partition_to_skip_finds_it_standing_still() ->
         sentence = await world.blocked(0)
         await world.until(lambda: has_task(world, 0), "a task")
         for _ in range(3):
-            stranger = await world.bystander.open_shard(0)
+            stranger = await world.repair_log.open_shard(0)
             await stranger.close()
         await world.until(lambda: 'shard_drops_total{reason="fenced"} 1.0' in world.scrape(), "the fencing")
         await world.blocked(0)
@@ -139,7 +139,7 @@ async def test_partitions_do_not_grow_while_one_of_them_holds_unreadable_records
         await read(world, 0, "a")
         bad = spoil(world, 0)
         await world.blocked(0)
-        found = await grow.survey(world.bystander, world.topics)
-        (said,) = await grow.unrest(world.bystander, found)
+        found = await grow.inspect_topics(world.repair_log, world.topics)
+        (said,) = await grow.busy_partitions(world.repair_log, found)
         assert f"cannot be read at the offsets {bad} to {bad}" in said
         assert "coursesyncd skip" in said

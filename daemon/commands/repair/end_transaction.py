@@ -24,8 +24,8 @@ from daemon.core.journal import Fold, JournalError, Position
 from daemon.log.kafka import admin, hanging
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.hanging import OpenTransaction
+from daemon.log.kafka.partition_reader import PartitionReader
 from daemon.log.kafka.producer import transactional_id
-from daemon.log.kafka.reading import PartitionReader
 from daemon.log.port import HeldBackError, LogError, Record, Topics
 from daemon.runtime import operator_messages
 
@@ -38,7 +38,7 @@ _RECORDS_MAX = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Diagnosis:
+class HangingTransaction:
     parts: tuple[OpenTransaction, ...]
     """The journal's part is last: while it hangs, an interrupted command can be repeated."""
     records: int
@@ -64,7 +64,7 @@ class _Result(msgspec.Struct):
 _decode_result = msgspec.json.Decoder(_Result).decode
 
 
-class Cluster:
+class ClusterClient:
     """The requests to Kafka. Methods block."""
 
     def __init__(self, clients: Clients) -> None:
@@ -115,7 +115,7 @@ class Cluster:
         self._admin.close()
 
 
-def examine(cluster: Cluster, topics: Topics, partition: int) -> Diagnosis | None:
+def examine(cluster: ClusterClient, topics: Topics, partition: int) -> HangingTransaction | None:
     """The hanging transaction of a journal partition and how it must end; None if no transaction is open.
 
     Raises:
@@ -139,10 +139,10 @@ def examine(cluster: Cluster, topics: Topics, partition: int) -> Diagnosis | Non
             f"cannot determine how the transaction was decided: {error}. Nothing was changed; see {_RUNBOOK}"
         ) from None
     parts = (*_parts(cluster, part, topics.dead_letters), *results, part)
-    return Diagnosis(parts, len(tail), outcome, why)
+    return HangingTransaction(parts, len(tail), outcome, why)
 
 
-def _refuse_what_is_at_work(cluster: Cluster, opened: list[OpenTransaction]) -> None:
+def _refuse_what_is_at_work(cluster: ClusterClient, opened: list[OpenTransaction]) -> None:
     first = opened[0]
     if len({part.producer_id for part in opened}) > 1:
         raise RepairError(
@@ -157,7 +157,7 @@ def _refuse_what_is_at_work(cluster: Cluster, opened: list[OpenTransaction]) -> 
         )
 
 
-def _folds(cluster: Cluster, part: OpenTransaction) -> tuple[Fold, Fold, list[Record]]:
+def _folds(cluster: ClusterClient, part: OpenTransaction) -> tuple[Fold, Fold, list[Record]]:
     """The folds of the journal without and with the transaction, and the records of the transaction."""
     earliest, end = cluster.offsets(part.topic, part.partition)
     tail = list(cluster.records(part.topic, part.partition, part.start_offset, end, undecided=True))
@@ -176,14 +176,14 @@ def _folds(cluster: Cluster, part: OpenTransaction) -> tuple[Fold, Fold, list[Re
     return before, after, tail
 
 
-def _parts(cluster: Cluster, part: OpenTransaction, topic: str) -> list[OpenTransaction]:
+def _parts(cluster: ClusterClient, part: OpenTransaction, topic: str) -> list[OpenTransaction]:
     """The open transactions of the same producer in another topic."""
     opened = cluster.open_transactions(topic, cluster.partitions(topic))
     return [other for other in opened if other.producer_id == part.producer_id]
 
 
 def _evidence(
-    cluster: Cluster,
+    cluster: ClusterClient,
     topics: Topics,
     part: OpenTransaction,
     before: Fold,
@@ -220,7 +220,7 @@ def _evidence(
 
 
 def _read_in_it(
-    cluster: Cluster, topics: Topics, partition: int, before: Position | None, after: Position | None
+    cluster: ClusterClient, topics: Topics, partition: int, before: Position | None, after: Position | None
 ) -> tuple[set[int], list[str]]:
     """The offsets of the changes that the transaction has read, and descriptions of the deleted ones."""
     if after is None:
@@ -267,27 +267,27 @@ def end_transaction(*, config_file: Path | None, partition: int, dry_run: bool, 
     """
     settings = settings_or_exit(config_file, unneeded=frozenset({"kombo"}))
     try:
-        with closing(Cluster(Clients(kafka_connection(settings.kafka)))) as cluster:
-            finding = examine(cluster, settings.topics, partition)
-            if finding is None:
+        with closing(ClusterClient(Clients(kafka_connection(settings.kafka)))) as cluster:
+            found = examine(cluster, settings.topics, partition)
+            if found is None:
                 click.echo(
                     f"Nothing to do: no transaction is open in {settings.topics.journal} partition {partition}."
                 )
                 return
-            for line in told(finding):
+            for line in told(found):
                 click.echo(line)
             if confirmed("End it this way?", yes=yes, dry_run=dry_run):
-                for part in finding.parts:
-                    cluster.end(part, finding.outcome)
+                for part in found.parts:
+                    cluster.end(part, found.outcome)
                 click.echo(f"Done. Partition {partition} will be restored within a minute.")
     except (LogError, RepairError) as error:
         raise click.ClickException(str(error)) from None
 
 
-def told(finding: Diagnosis) -> Iterator[str]:
+def told(found: HangingTransaction) -> Iterator[str]:
     """What the operator must know before answering."""
-    part = finding.parts[-1]
-    yield f"hangs     {part}: {finding.records} records of producer {part.producer_id}, epoch {part.producer_epoch}"
-    yield from (f"          {other}" for other in finding.parts[:-1])
-    yield f"decided   {finding.why}"
-    yield f"end       {finding.outcome}"
+    part = found.parts[-1]
+    yield f"hangs     {part}: {found.records} records of producer {part.producer_id}, epoch {part.producer_epoch}"
+    yield from (f"          {other}" for other in found.parts[:-1])
+    yield f"decided   {found.why}"
+    yield f"end       {found.outcome}"

@@ -27,16 +27,23 @@ import msgspec
 
 from daemon.commands.connections import kafka_connection
 from daemon.commands.options import config_option, settings_or_exit
-from daemon.commands.repair.journal_repair import Look, RepairError, bystander, confirmed, look, renew
+from daemon.commands.repair.journal_repair import (
+    InspectedPartition,
+    RepairError,
+    confirmed,
+    inspect_partition,
+    renew,
+    unjoined_log,
+)
 from daemon.config import Settings
-from daemon.core.freshness import first_position
 from daemon.core.journal import Floor, Fold
 from daemon.core.model import Now
+from daemon.core.stale_tasks import first_position
 from daemon.log.kafka.admin import Admin
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.log import KafkaLog
 from daemon.log.kafka.topic_settings import add_partitions
-from daemon.log.port import Bystander, LogError, Topics, UnreadableError
+from daemon.log.port import LogError, RepairLog, Topics, UnreadableError
 
 VISIBLE_WITHIN = 30.0
 """Seconds within which all brokers must know new partitions."""
@@ -46,44 +53,44 @@ AddPartitions = Callable[[str, int], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class InspectedTopics:
     """The state of all partitions of the input and of those that only the journal has so far."""
 
-    looks: Mapping[int, Look]
+    inspected: Mapping[int, InspectedPartition]
     input_partitions: int
     journal_partitions: int
     topics: Topics
 
     def is_new(self, number: int) -> bool:
         """Whether an unfinished growth added the partition. It then contains no change that was published before."""
-        position = self.looks[number].position
+        position = self.inspected[number].position
         if position is not None:
             return position.partitions <= number
-        began = [at.position.partitions for at in self.looks.values() if at.position is not None]
+        began = [at.position.partitions for at in self.inspected.values() if at.position is not None]
         return number >= min(self.input_partitions, self.journal_partitions, *began)
 
     @property
     def has_begun(self) -> bool:
         """Whether any partition has a position. If not, new partitions start like all others."""
-        return any(at.position is not None for at in self.looks.values())
+        return any(at.position is not None for at in self.inspected.values())
 
     def is_stale(self, number: int, partitions: int) -> bool:
         """Whether its position record must be rewritten."""
-        at = self.looks.get(number)
+        at = self.inspected.get(number)
         if at is not None and at.position is not None:
             return at.position.partitions != partitions
         return self.has_begun and (at is None or self.is_new(number))
 
     @property
-    def old(self) -> Iterator[Look]:
-        return (at for number, at in self.looks.items() if not self.is_new(number))
+    def old(self) -> Iterator[InspectedPartition]:
+        return (at for number, at in self.inspected.items() if not self.is_new(number))
 
     @property
-    def new(self) -> Iterator[Look]:
-        return (at for number, at in self.looks.items() if self.is_new(number))
+    def new(self) -> Iterator[InspectedPartition]:
+        return (at for number, at in self.inspected.items() if self.is_new(number))
 
 
-async def survey(log: Bystander, topics: Topics) -> Survey:
+async def inspect_topics(log: RepairLog, topics: Topics) -> InspectedTopics:
     """Inspect all partitions without disturbing their owners.
 
     Raises:
@@ -91,22 +98,22 @@ async def survey(log: Bystander, topics: Topics) -> Survey:
         LogError: Kafka did not answer.
     """
     facts = await log.input_facts(0)
-    looks: dict[int, Look] = {}
+    inspected: dict[int, InspectedPartition] = {}
     for number in range(max(facts.partitions, facts.journal_partitions)):
         if number < facts.journal_partitions:
-            looks[number] = await look(log, number, topics)
+            inspected[number] = await inspect_partition(log, number, topics)
         else:
-            looks[number] = Look(number, Fold(), await log.input_facts(number))
-    return Survey(looks, facts.partitions, facts.journal_partitions, topics)
+            inspected[number] = InspectedPartition(number, Fold(), await log.input_facts(number))
+    return InspectedTopics(inspected, facts.partitions, facts.journal_partitions, topics)
 
 
-async def unrest(log: Bystander, found: Survey) -> list[str]:
+async def busy_partitions(log: RepairLog, found: InspectedTopics) -> list[str]:
     """One line for each old partition that is not quiescent."""
-    whys = [(at.partition, await _unrest(log, at)) for at in found.old]
+    whys = [(at.partition, await _busy_reason(log, at)) for at in found.old]
     return [f"partition {number}: {why}" for number, why in whys if why is not None]
 
 
-async def _unrest(log: Bystander, at: Look) -> str | None:
+async def _busy_reason(log: RepairLog, at: InspectedPartition) -> str | None:
     facts, position = at.facts, at.position
     if at.under_way is not None:
         return at.under_way
@@ -127,7 +134,7 @@ async def _unrest(log: Bystander, at: Look) -> str | None:
     return None if unread is None else f"records from offset {unread} are not read yet"
 
 
-def steps(found: Survey, partitions: int) -> list[str]:
+def steps(found: InspectedTopics, partitions: int) -> list[str]:
     """Descriptions of the remaining steps; empty if there are none.
 
     Raises:
@@ -152,7 +159,7 @@ def steps(found: Survey, partitions: int) -> list[str]:
 
 
 async def grow(
-    log: Bystander, add: AddPartitions, found: Survey, partitions: int, now: Callable[[], Now]
+    log: RepairLog, add: AddPartitions, found: InspectedTopics, partitions: int, now: Callable[[], Now]
 ) -> None:
     """Carry out the steps. The old partitions of `found` must be quiescent.
 
@@ -161,7 +168,7 @@ async def grow(
         LogError: Kafka did not answer; run it again.
     """
     topics = found.topics
-    counts = [at.position.partitions for at in found.looks.values() if at.position is not None]
+    counts = [at.position.partitions for at in found.inspected.values() if at.position is not None]
     began = min([*counts, found.input_partitions, found.journal_partitions])
     if found.journal_partitions < partitions:
         await asyncio.to_thread(add, topics.journal, partitions)
@@ -175,38 +182,38 @@ async def grow(
     await _renew_all(log, topics, partitions)
 
 
-async def _begin(log: Bystander, number: int, began: int, topics: Topics, now: Now) -> None:
+async def _begin(log: RepairLog, number: int, began: int, topics: Topics, now: Now) -> None:
     """Write a first position at the start of a new partition with the old count. The partition is then blocked, and no
     record is skipped even if `input.start_at` is `latest`.
     """
-    at = await look(log, number, topics)
+    at = await inspect_partition(log, number, topics)
     if at.position is None:
         await renew(log, at, first_position(at.facts.earliest, at.facts.topic_id, began, now), topics)
 
 
-async def _renew_all(log: Bystander, topics: Topics, partitions: int) -> None:
-    found = await survey(log, topics)
-    if said := await unrest(log, found):
+async def _renew_all(log: RepairLog, topics: Topics, partitions: int) -> None:
+    found = await inspect_topics(log, topics)
+    if said := await busy_partitions(log, found):
         raise RepairError(
             "records were published in the meantime: "
             + "; ".join(said)
             + ". With the publishers paused, `coursesyncd skip "
             "--partition P` makes each of these partitions read them. Then run this command again"
         )
-    looks = (*found.old, *found.new)
-    base = max((at.position.api_floor for at in looks if at.position is not None), default=0)
-    floors = newest_floors(looks)
-    for at in looks:
+    inspected = (*found.old, *found.new)
+    base = max((at.position.api_floor for at in inspected if at.position is not None), default=0)
+    floors = newest_floors(inspected)
+    for at in inspected:
         if at.position is not None and at.position.partitions != partitions:
             position = msgspec.structs.replace(at.position, partitions=partitions, api_floor=base)
             lacking = {name: floor for name, floor in floors.items() if at.fold.floors.get(name) != floor}
             await renew(log, at, position, topics, lacking)
 
 
-def newest_floors(looks: Iterable[Look]) -> dict[str, Floor]:
+def newest_floors(inspected: Iterable[InspectedPartition]) -> dict[str, Floor]:
     """R14: a course that moves to another partition keeps its floor."""
     newest: dict[str, Floor] = {}
-    for at in looks:
+    for at in inspected:
         for integration_id, floor in at.fold.floors.items():
             known = newest.get(integration_id)
             if known is None or floor.created_at > known.created_at:
@@ -214,7 +221,7 @@ def newest_floors(looks: Iterable[Look]) -> dict[str, Floor]:
     return newest
 
 
-async def _visible(log: Bystander, partitions: int, *, of_journal: bool) -> None:
+async def _visible(log: RepairLog, partitions: int, *, of_journal: bool) -> None:
     async with asyncio.timeout(VISIBLE_WITHIN):
         while True:
             facts = await log.input_facts(0)
@@ -239,17 +246,17 @@ def grow_command(*, config_file: Path | None, partitions: int, dry_run: bool, ye
     settings = settings_or_exit(config_file, unneeded=frozenset({"kombo"}))
     with asyncio.Runner() as runner:
         try:
-            shell = runner.run(_shell(settings))
+            clients = runner.run(_kafka_clients(settings))
             try:
-                _grow(runner, shell, settings.topics, partitions, dry_run=dry_run, yes=yes)
+                _grow(runner, clients, settings.topics, partitions, dry_run=dry_run, yes=yes)
             finally:
-                runner.run(shell.close())
+                runner.run(clients.close())
         except (LogError, RepairError) as error:
             raise click.ClickException(str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)
-class _Shell:
+class _KafkaClients:
     log: KafkaLog
     admin: Admin
 
@@ -261,21 +268,27 @@ class _Shell:
         self.admin.close()
 
 
-async def _shell(settings: Settings) -> _Shell:
-    return _Shell(await bystander(settings), Admin(Clients(kafka_connection(settings.kafka))))
+async def _kafka_clients(settings: Settings) -> _KafkaClients:
+    return _KafkaClients(await unjoined_log(settings), Admin(Clients(kafka_connection(settings.kafka))))
 
 
 def _grow(
-    runner: asyncio.Runner, shell: _Shell, topics: Topics, partitions: int, *, dry_run: bool, yes: bool
+    runner: asyncio.Runner,
+    clients: _KafkaClients,
+    topics: Topics,
+    partitions: int,
+    *,
+    dry_run: bool,
+    yes: bool,
 ) -> None:
-    found = runner.run(survey(shell.log, topics))
+    found = runner.run(inspect_topics(clients.log, topics))
     to_do = steps(found, partitions)
     if not to_do:
         click.echo(f"Nothing to do: both topics have {partitions} partitions, and the journal records it.")
         return
     for line in to_do:
         click.echo(line)
-    if said := runner.run(unrest(shell.log, found)):
+    if said := runner.run(busy_partitions(clients.log, found)):
         raise RepairError(
             "not possible now: courses move to other partitions, and these partitions are still busy:\n  "
             + "\n  ".join(said)
@@ -283,7 +296,7 @@ def _grow(
         )
     click.echo("Every partition is idle. Keep the publishers paused until this command has ended.")
     if confirmed("Continue?", yes=yes, dry_run=dry_run):
-        runner.run(grow(shell.log, shell.add, found, partitions, _now))
+        runner.run(grow(clients.log, clients.add, found, partitions, _now))
         click.echo(f"Done: {topics.changes} and {topics.journal} have {partitions} partitions.")
 
 

@@ -15,13 +15,13 @@ from daemon.config import Settings, Topics
 from daemon.core.journal import POSITION_KEY, Floor, Fold, JournalError, Position, encode_value, floor_key
 from daemon.log.kafka.log import KafkaLog
 from daemon.log.port import (
-    Bystander,
     CorruptJournalError,
     FencedError,
     HeldBackError,
     InputFacts,
     LogError,
     Record,
+    RepairLog,
     ShardLog,
     Transaction,
 )
@@ -40,7 +40,7 @@ class RepairError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class InspectedPartition:
     """The state of one partition when it was inspected."""
 
     partition: int
@@ -77,13 +77,13 @@ class Look:
         return ", ".join(told) or None
 
 
-async def bystander(settings: Settings) -> KafkaLog:
+async def unjoined_log(settings: Settings) -> KafkaLog:
     """The log without `start`, so this process does not join the group. Needs a running loop."""
     kafka = settings.kafka
     return KafkaLog(kafka_connection(kafka), settings.topics, kafka.group_id, None, kafka.session_timeout)
 
 
-async def look(log: Bystander, partition: int, topics: Topics) -> Look:
+async def inspect_partition(log: RepairLog, partition: int, topics: Topics) -> InspectedPartition:
     """Read a partition's journal without fencing its owner.
 
     Raises:
@@ -95,11 +95,15 @@ async def look(log: Bystander, partition: int, topics: Topics) -> Look:
         if partition >= facts.partitions:
             sentence = f"{topics.changes} has {facts.partitions} partitions, 0 to {facts.partitions - 1}: there is no {partition}"
         raise RepairError(sentence)
-    return Look(partition, await _folded(log.read_journal(partition), partition, topics), facts)
+    return InspectedPartition(partition, await _folded(log.read_journal(partition), partition, topics), facts)
 
 
 async def renew(
-    log: Bystander, seen: Look, position: Position, topics: Topics, floors: Mapping[str, Floor] = NO_FLOORS
+    log: RepairLog,
+    seen: InspectedPartition,
+    position: Position,
+    topics: Topics,
+    floors: Mapping[str, Floor] = NO_FLOORS,
 ) -> None:
     """Become the partition's owner, check that its position is still as in `seen`, and write this position record and
     these floors of integrations. Nothing else is changed. The earlier owner is fenced and restores again.
@@ -127,7 +131,11 @@ async def renew(
 
 
 async def _renew(
-    shard_log: ShardLog, seen: Look, position: Position, topics: Topics, floors: Mapping[str, Floor]
+    shard_log: ShardLog,
+    seen: InspectedPartition,
+    position: Position,
+    topics: Topics,
+    floors: Mapping[str, Floor],
 ) -> None:
     fold = await _folded(shard_log.restore(), seen.partition, topics)
     if _read_up_to(fold.position) != _read_up_to(seen.position):

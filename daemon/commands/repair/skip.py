@@ -16,16 +16,23 @@ import click
 import msgspec
 
 from daemon.commands.options import config_option, settings_or_exit
-from daemon.commands.repair.journal_repair import Look, RepairError, bystander, confirmed, look, renew
-from daemon.core.freshness import first_position
+from daemon.commands.repair.journal_repair import (
+    InspectedPartition,
+    RepairError,
+    confirmed,
+    inspect_partition,
+    renew,
+    unjoined_log,
+)
 from daemon.core.journal import Position
 from daemon.core.model import Now
+from daemon.core.stale_tasks import first_position
 from daemon.log.port import LogError, Topics
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    found: Look
+    found: InspectedPartition
     position: Position
     """The position to be written."""
 
@@ -70,9 +77,9 @@ def skip(
     topics = settings.topics
     with asyncio.Runner() as runner:
         try:
-            log = runner.run(bystander(settings))
+            log = runner.run(unjoined_log(settings))
             try:
-                found = runner.run(look(log, partition, topics))
+                found = runner.run(inspect_partition(log, partition, topics))
                 now = Now(time.time_ns() // 1_000_000, time.monotonic())
                 plan = plan_skip(found, target, topics, now)
                 for line in told(plan, topics):
@@ -91,7 +98,7 @@ def skip(
             raise click.ClickException(str(error)) from None
 
 
-def plan_skip(found: Look, target: int | str | None, topics: Topics, now: Now) -> Plan:
+def plan_skip(found: InspectedPartition, target: int | str | None, topics: Topics, now: Now) -> Plan:
     """The position record with which the partition can continue.
 
     Raises:
@@ -113,7 +120,7 @@ def plan_skip(found: Look, target: int | str | None, topics: Topics, now: Now) -
     return Plan(found, renewed)
 
 
-def _offset(found: Look, target: int | str | None, topics: Topics) -> int:
+def _offset(found: InspectedPartition, target: int | str | None, topics: Topics) -> int:
     facts, position = found.facts, found.position
     match target:
         case int():
@@ -131,7 +138,7 @@ def _offset(found: Look, target: int | str | None, topics: Topics) -> int:
     return max(position.next_offset, facts.earliest)
 
 
-def _refuse_to_double(found: Look, offset: int, topics: Topics) -> None:
+def _refuse_to_double(found: InspectedPartition, offset: int, topics: Topics) -> None:
     """One result per change: nothing is read twice, and no two changes share an offset."""
     facts, position = found.facts, found.position
     same_topic = position is not None and position.topic_id == facts.topic_id

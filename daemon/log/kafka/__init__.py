@@ -7,7 +7,7 @@ How it works::
     KafkaLog.next_event  <- Handover <- consumer.py  one thread owns the group consumer
     KafkaLog.begin, ...  -> commands ->              (the client is not thread-safe)
     KafkaShardLog.commit -> Worker   -> producer.py  one thread per open shard, because its producer blocks
-    KafkaShardLog.restore -> Worker  -> reading.py   one thread per shard while its journal is read
+    KafkaShardLog.restore -> Worker  -> partition_reader.py  one thread per shard while its journal is read
     KafkaLog.input_facts -> Worker   -> admin.py     one thread for questions about topics
 
 Each client of the library also has an I/O thread of its own. `cures` works around the library's defects.

@@ -24,9 +24,9 @@ from kafka.errors import (
     for_code,
 )
 
+from daemon.log.kafka.authorization_errors import denied
 from daemon.log.kafka.clients import Clients
-from daemon.log.kafka.rights import denied
-from daemon.log.kafka.worker import breathe
+from daemon.log.kafka.worker import report_progress
 from daemon.log.port import InputFacts, LogError, Topics
 
 _T = TypeVar("_T")
@@ -147,13 +147,13 @@ def offsets(client: KafkaAdminClient, topic: str, partition: int) -> tuple[int, 
     """Earliest and end offset of a partition. The end includes uncommitted records: readers of committed records reach
     it once all transactions before it have ended."""
     tp = TopicPartition(topic, partition)
-    breathe()
+    report_progress()
     earliest: int = client.list_partition_offsets({tp: OffsetSpec.EARLIEST})[tp].offset
     return earliest, _end(client, tp, IsolationLevel.READ_UNCOMMITTED)
 
 
 def _end(client: KafkaAdminClient, tp: TopicPartition, isolation: IsolationLevel) -> int:
-    breathe()
+    report_progress()
     found = client.list_partition_offsets({tp: OffsetSpec.LATEST}, isolation_level=isolation)
     end: int = found[tp].offset
     return end
@@ -163,7 +163,7 @@ def offset_at(client: KafkaAdminClient, topic: str, partition: int, timestamp: i
     """The offset of the first record with a timestamp of at least `timestamp` (ms since the epoch); None if there is
     none."""
     tp = TopicPartition(topic, partition)
-    breathe()
+    report_progress()
     found: int = client.list_partition_offsets({tp: timestamp})[tp].offset
     return None if found < 0 else found
 
@@ -206,7 +206,7 @@ def input_facts(client: KafkaAdminClient, topics: Topics, partition: int, group_
 def _group_offset(client: KafkaAdminClient, group_id: str, tp: TopicPartition) -> int | None:
     deadline = time.monotonic() + COORDINATOR_WITHIN
     while True:
-        breathe()
+        report_progress()
         try:
             committed = client.list_group_offsets({group_id: [tp]})[group_id].get(tp)
         except AuthorizationError as error:
@@ -240,7 +240,7 @@ def _existing(client: KafkaAdminClient, topic: str) -> tuple[str, str, int, int]
 
 def _shape(client: KafkaAdminClient, name: str) -> tuple[str, str, int, int] | None:
     """Name, id, partitions, replication factor."""
-    breathe()
+    report_progress()
     (topic,) = client.describe_topics([name])
     if topic["error_code"] == _NO_SUCH_TOPIC:
         return None

@@ -28,15 +28,16 @@ from kafka.errors import (
     UnreleasedInstanceIdError,
 )
 
+from daemon.codec.texts import describe
+from daemon.log.kafka.assigned_partitions import AssignedPartitions
+from daemon.log.kafka.authorization_errors import explained
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.cures.fetching import PartitionFetchError, UnreadableBatchError
 from daemon.log.kafka.cures.membership import Membership
 from daemon.log.kafka.cures.topic_id import known_topic_id
-from daemon.log.kafka.endurance import UNEXPLAINED_MAX, Streak, is_fatal
-from daemon.log.kafka.flows import Flows
 from daemon.log.kafka.handover import Handover
-from daemon.log.kafka.rights import explained
-from daemon.log.kafka.worker import post_to
+from daemon.log.kafka.transient_errors import UNEXPLAINED_MAX, Streak, is_fatal
+from daemon.log.kafka.worker import post_to, resolve
 from daemon.log.port import Assigned, FatalLogError, Revoked
 
 _log = structlog.get_logger(__name__)
@@ -98,7 +99,7 @@ class InputConsumer:
         self._stopping = False
         self._topic_id: uuid.UUID | None = None
         """As in the client's metadata."""
-        self._flows: Flows
+        self._partitions: AssignedPartitions
         self._generation = 0
         self._confirmations: list[_Confirmation] = []
         self._group_commit_due = time.monotonic() + GROUP_COMMIT_INTERVAL
@@ -131,13 +132,13 @@ class InputConsumer:
         return time.monotonic() - self._alive_at
 
     def begin(self, partition: int, offset: int, token: int) -> None:
-        self._commands.put(lambda: self._flows.begin(partition, offset, token))
+        self._commands.put(lambda: self._partitions.begin(partition, offset, token))
 
     def pause(self, partition: int) -> None:
-        self._commands.put(lambda: self._flows.hold(partition))
+        self._commands.put(lambda: self._partitions.hold(partition))
 
     def resume(self, partition: int) -> None:
-        self._commands.put(lambda: self._flows.release(partition))
+        self._commands.put(lambda: self._partitions.release(partition))
 
     def note_position(self, partition: int, offset: int) -> None:
         """Record the next input offset of a partition, to be committed for the group later."""
@@ -161,10 +162,10 @@ class InputConsumer:
         try:
             self._open()
         except BaseException as error:
-            post_to(self._loop, _settle, self._started, error)
-            post_to(self._loop, _settle, self._ended, None)
+            post_to(self._loop, resolve, self._started, None, error)
+            post_to(self._loop, resolve, self._ended, None, None)
             return
-        post_to(self._loop, _settle, self._started, None)
+        post_to(self._loop, resolve, self._started, None, None)
         try:
             while not self._stopping:
                 self._turn()
@@ -172,10 +173,10 @@ class InputConsumer:
             self._handover.fail(error)
         except BaseException as error:
             _log.exception("kafka.consumer.died")
-            self._handover.fail(FatalLogError(f"the thread of the Kafka consumer failed: {_words(error)}"))
+            self._handover.fail(FatalLogError(f"the thread of the Kafka consumer failed: {describe(error)}"))
         finally:
             self._close()
-            post_to(self._loop, _settle, self._ended, None)
+            post_to(self._loop, resolve, self._ended, None, None)
 
     def _open(self) -> None:
         self._consumer = self._clients.group_consumer(
@@ -183,7 +184,7 @@ class InputConsumer:
         )
         self._alive_at = time.monotonic()
         self._membership = Membership(self._consumer)
-        self._flows = Flows(self._consumer, self._topic, self._handover)
+        self._partitions = AssignedPartitions(self._consumer, self._topic, self._handover)
         self._consumer.subscribe([self._topic], listener=_Listener(self))
         # A leader that joins before it knows the topic assigns nothing and must rebalance again.
         self._consumer.partitions_for_topic(self._topic)
@@ -194,11 +195,11 @@ class InputConsumer:
         self._obey()
         if self._stopping:
             return
-        self._flows.throttle()
+        self._partitions.throttle()
         self._poll()
         self._check_membership()
         self._confirm()
-        self._flows.tell_progress()
+        self._partitions.tell_progress()
         self._commit_group_offsets()
 
     def _obey(self) -> None:
@@ -208,17 +209,19 @@ class InputConsumer:
 
     def _poll(self) -> None:
         try:
-            polled = self._consumer.poll(timeout_ms=THROTTLED_POLL_MS if self._flows.throttled else POLL_MS)
+            polled = self._consumer.poll(
+                timeout_ms=THROTTLED_POLL_MS if self._partitions.throttled else POLL_MS
+            )
         except OffsetOutOfRangeError as error:
-            self._flows.lose(error.args[0], "it was deleted, or is beyond the end of the log")
+            self._partitions.lose(error.args[0], "it was deleted, or is beyond the end of the log")
         except LogTruncationError as error:
             cut = {tp: found.offset if found else None for tp, found in error.divergent_offsets.items()}
-            self._flows.lose(cut, "the log was truncated below the offset that had been read")
+            self._partitions.lose(cut, "the log was truncated below the offset that had been read")
         except UnreadableBatchError as error:
-            self._flows.unreadable(error)
+            self._partitions.unreadable(error)
         except PartitionFetchError as error:
             self._complain(error)
-            self._flows.unserved(error)
+            self._partitions.unserved(error)
             time.sleep(RETRY_PAUSE)
         except UnreleasedInstanceIdError as error:
             self._await_release(error)
@@ -234,7 +237,7 @@ class InputConsumer:
             time.sleep(RETRY_PAUSE)
         else:
             self._check_topic()
-            self._flows.hand_over(polled)
+            self._partitions.hand_over(polled)
 
     def _refused(self, error: KafkaError) -> str:
         of_group = isinstance(error, GroupAuthorizationFailedError)
@@ -249,22 +252,22 @@ class InputConsumer:
         if topic_id is None or topic_id == self._topic_id:
             return  # None: the metadata does not contain the topic at the moment
         if self._topic_id is not None:
-            self._flows.lose_all("the topic was deleted and created again")
+            self._partitions.lose_all("the topic was deleted and created again")
         self._topic_id = topic_id
 
     def _complain(self, error: KafkaError) -> None:
         now = time.monotonic()
         if now >= self._complaint_due:
             self._complaint_due = now + COMPLAINT_INTERVAL
-            _log.warning("kafka.consumer.trouble", error=_words(error))
+            _log.warning("kafka.consumer.trouble", error=describe(error))
 
     # commands
 
     def _await_confirmation(self, partition: int, moment: float, future: asyncio.Future[bool]) -> None:
-        if partition in self._flows.owned:
+        if partition in self._partitions.owned:
             self._confirmations.append(_Confirmation(partition, self._generation, moment, future))
         else:
-            post_to(self._loop, _settle_with, future, False)
+            post_to(self._loop, resolve, future, False, None)
 
     def _stop(self) -> None:
         self._stopping = True
@@ -279,9 +282,9 @@ class InputConsumer:
             if confirmation.future.done():
                 continue  # it timed out
             if confirmation.generation != self._generation:
-                post_to(self._loop, _settle_with, confirmation.future, False)
+                post_to(self._loop, resolve, confirmation.future, False, None)
             elif self._membership.confirmed_since(confirmation.moment):
-                post_to(self._loop, _settle_with, confirmation.future, True)
+                post_to(self._loop, resolve, confirmation.future, True, None)
             else:
                 self._membership.hurry(confirmation.moment)
                 waiting.append(confirmation)
@@ -327,7 +330,7 @@ class InputConsumer:
         offsets = {}
         for partition in list(self._positions):
             position = self._positions.pop(partition, None)
-            if position is not None and partition in self._flows.owned:
+            if position is not None and partition in self._partitions.owned:
                 offsets[TopicPartition(self._topic, partition)] = OffsetAndMetadata(position, "", -1)
         return offsets
 
@@ -338,20 +341,20 @@ class InputConsumer:
                     self._consumer.commit(offsets, timeout_ms=FINAL_COMMIT_MS)
             self._consumer.close(autocommit=False, timeout_ms=CLOSE_MS)
         except Exception as error:
-            _log.warning("kafka.consumer.close_failed", error=_words(error))
+            _log.warning("kafka.consumer.close_failed", error=describe(error))
 
     # --- the listener, on the client's I/O thread, while the owner waits ---------------------------------
 
     def partitions_gone(self, partitions: Iterable[TopicPartition]) -> None:
         gone = frozenset(tp.partition for tp in partitions)
         self._generation += 1
-        self._flows.gone(gone)
+        self._partitions.gone(gone)
         if gone and not self._stopping:
             self._handover.put(Revoked(gone))
 
     def partitions_assigned(self, partitions: Iterable[TopicPartition]) -> None:
-        self._flows.assigned(tp.partition for tp in partitions)
-        self._handover.put(Assigned(frozenset(self._flows.owned)))
+        self._partitions.assigned(tp.partition for tp in partitions)
+        self._handover.put(Assigned(frozenset(self._partitions.owned)))
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -368,21 +371,3 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         self._owner.partitions_assigned(assigned)
-
-
-def _words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
-def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(None)
-    else:
-        future.set_exception(error)
-
-
-def _settle_with(future: asyncio.Future[bool], result: bool) -> None:
-    if not future.done():
-        future.set_result(result)

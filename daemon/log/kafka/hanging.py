@@ -18,8 +18,8 @@ from kafka.errors import (
     for_code,
 )
 
+from daemon.log.kafka.authorization_errors import denied
 from daemon.log.kafka.cures.transaction_end import write_end
-from daemon.log.kafka.rights import denied
 from daemon.log.port import LogError
 
 _ENDED = (TransactionState.EMPTY, TransactionState.COMPLETE_COMMIT, TransactionState.COMPLETE_ABORT)

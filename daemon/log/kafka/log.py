@@ -14,9 +14,9 @@ from daemon.log.kafka import admin
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.kafka.consumer import InputConsumer
 from daemon.log.kafka.handover import Handover
-from daemon.log.kafka.reading import PartitionReader
+from daemon.log.kafka.partition_reader import PartitionReader
 from daemon.log.kafka.shard import READ_TIMEOUT, KafkaShardLog
-from daemon.log.kafka.worker import Crew, Worker
+from daemon.log.kafka.worker import Worker, WorkerProgress
 from daemon.log.port import Event, InputFacts, LogError, Record, ShardLog, Topics
 
 _T = TypeVar("_T")
@@ -52,7 +52,7 @@ class KafkaLog:
         self._consumer: InputConsumer | None = None
         self._starting: InputConsumer | None = None
         self._admin: tuple[admin.Admin, Worker] | None = None
-        self._crew = Crew()
+        self._progress = WorkerProgress()
 
     async def start(self) -> None:
         """See `EventLog`. After an error it may be called again."""
@@ -121,7 +121,7 @@ class KafkaLog:
         return shard
 
     async def read_journal(self, partition: int) -> AsyncIterator[Sequence[Record]]:
-        """See `Bystander`."""
+        """See `RepairLog`."""
         shard = self._shard(partition)  # it is never opened, so nobody is fenced
         try:
             async for records in shard.restore():
@@ -130,10 +130,10 @@ class KafkaLog:
             await shard.close()
 
     async def next_record(self, partition: int, offset: int) -> int | None:
-        """See `Bystander`."""
+        """See `RepairLog`."""
         stable = (await self.input_facts(partition)).stable
         reader = PartitionReader(self._clients, self._topics.changes, partition)
-        worker = Worker(f"kafka-look-{partition}", self._crew)
+        worker = Worker(f"kafka-look-{partition}", self._progress)
         try:
             while offset < stable:
                 records, offset = await worker.call(partial(reader.read, offset, 1), READ_TIMEOUT)
@@ -164,7 +164,7 @@ class KafkaLog:
 
     def longest_call(self) -> float:
         """See `EventLog`."""
-        return self._crew.silence()
+        return self._progress.silence()
 
     async def stop(self) -> None:
         """See `EventLog`. A static member keeps its partitions until its session times out."""
@@ -187,7 +187,7 @@ class KafkaLog:
                 consumer.note_position(partition, position)
 
         return KafkaShardLog(
-            self._clients, self._topics, partition, self._crew, journal_offsets, note_position
+            self._clients, self._topics, partition, self._progress, journal_offsets, note_position
         )
 
     @property
@@ -226,7 +226,7 @@ class KafkaLog:
 
     async def _ask(self, question: Callable[[KafkaAdminClient], _T]) -> _T:
         if self._admin is None:
-            self._admin = admin.Admin(self._clients), Worker("kafka-admin", self._crew)
+            self._admin = admin.Admin(self._clients), Worker("kafka-admin", self._progress)
         asker, worker = self._admin
         try:
             return await worker.call(lambda: asker.ask(question), ASK_TIMEOUT)

@@ -25,12 +25,13 @@ from kafka.errors import (
     TopicAuthorizationFailedError,
 )
 
+from daemon.codec.texts import describe
+from daemon.log.kafka.authorization_errors import explained
 from daemon.log.kafka.clients import DELIVERY_TIMEOUT, Clients
 from daemon.log.kafka.cures.partitioner import place
 from daemon.log.kafka.cures.sending import Outgoing, reached_the_broker, send_all
 from daemon.log.kafka.cures.stuck_close import close_failed
-from daemon.log.kafka.rights import explained
-from daemon.log.kafka.worker import breathe
+from daemon.log.kafka.worker import report_progress
 from daemon.log.port import (
     CommitFailedError,
     FencedError,
@@ -92,10 +93,10 @@ class ShardProducer:
         try:
             producer = self._clients.producer(own_id)
             self._producer = producer
-            breathe()
+            report_progress()
             producer.init_transactions()
             for topic in (self._topics.journal, self._topics.results, self._topics.dead_letters):
-                breathe()
+                report_progress()
                 producer.partitions_for(topic)  # so that the first commit does not wait for metadata
         except KafkaError as error:
             self._failed = True
@@ -133,7 +134,7 @@ class ShardProducer:
         except KafkaError:
             self._look_for_refusal(transaction, futures, deadline)
             raise
-        breathe()
+        report_progress()
         producer.commit_transaction()
         return offsets[: len(journal)]
 
@@ -199,7 +200,7 @@ class ShardProducer:
             else:
                 producer.close(timeout=CLOSE_TIMEOUT)
         except Exception as error:
-            _log.warning("kafka.producer.close_failed", partition=self._partition, error=_words(error))
+            _log.warning("kafka.producer.close_failed", partition=self._partition, error=describe(error))
 
     def give_up(self) -> None:
         """From any thread: treat the current call as failed."""
@@ -247,7 +248,3 @@ def _is_fencing(error: BaseException | None) -> bool:
         error = inner or error.__cause__ or error.__context__
         seen += 1
     return False
-
-
-def _words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from daemon.log.kafka.clients import Clients
+from daemon.log.kafka.partition_reader import PartitionReader
 from daemon.log.kafka.producer import ShardProducer
-from daemon.log.kafka.reading import PartitionReader
-from daemon.log.kafka.worker import Crew, Worker
+from daemon.log.kafka.worker import Worker, WorkerProgress
 from daemon.log.port import (
     CommitFailedError,
     CorruptJournalError,
@@ -43,18 +43,18 @@ class KafkaShardLog:
         clients: Clients,
         topics: Topics,
         partition: int,
-        crew: Crew,
+        progress: WorkerProgress,
         journal_offsets: Callable[[], Awaitable[tuple[int, int]]],
         note_position: Callable[[int], None],
     ) -> None:
-        self._crew = crew
+        self._progress = progress
         self._clients = clients
         self._topics = topics
         self._partition = partition
         self._journal_offsets = journal_offsets
         self._note_position = note_position
         self._producer = ShardProducer(clients, topics, partition)
-        self._worker = Worker(f"kafka-shard-{partition}", crew)
+        self._worker = Worker(f"kafka-shard-{partition}", progress)
         self.restore_remaining = 0
         """See `ShardLog`."""
         self._committing = False
@@ -134,7 +134,7 @@ class KafkaShardLog:
         # Always after the current call, however late, because that call may still create the client.
         closers = [self._worker]
         if self._hangs:  # and also immediately, which usually ends that call
-            closers.append(Worker(f"kafka-close-{self._partition}", self._crew))
+            closers.append(Worker(f"kafka-close-{self._partition}", self._progress))
         for worker in closers:
             worker.post(self._producer.close)
             worker.retire()
@@ -150,7 +150,7 @@ class KafkaShardLog:
             raise LogError("this shard log is closed")
         if self._reading is None:
             reader = PartitionReader(self._clients, self._topics.journal, self._partition)
-            self._reading = reader, Worker(f"kafka-journal-{self._partition}", self._crew)
+            self._reading = reader, Worker(f"kafka-journal-{self._partition}", self._progress)
         reader, worker = self._reading
         self._readers_now += 1
         try:

@@ -1,8 +1,8 @@
 """A thread for blocking calls, awaited from an asyncio loop.
 
 This is not an executor: executor threads are joined at interpreter exit, so a client call that hangs would keep the
-process alive. These are daemon threads. One that hangs is abandoned, and its crew reports for how long it has been
-silent. A long call that does not hang reports progress with `breathe`.
+process alive. These are daemon threads. One that hangs is abandoned, and its `WorkerProgress` reports for how long it has
+been silent. A long call that does not hang reports progress with `report_progress`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _T = TypeVar("_T")
 _Job = tuple[Callable[[], Any], "asyncio.Future[Any] | None"]
 
 
-class Crew:
+class WorkerProgress:
     """Tracks the progress of workers, for the watchdog."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._shown: dict[int, float] = {}
+        self._progressed_at: dict[int, float] = {}
         """When the current call of each thread last reported progress. A thread writes its own entry only."""
 
     def silence(self) -> float:
@@ -32,35 +32,35 @@ class Crew:
         any thread.
         """
         now = self._clock()
-        return max((now - shown for shown in list(self._shown.values())), default=0.0)
+        return max((now - at for at in list(self._progressed_at.values())), default=0.0)
 
-    def shows_life(self) -> None:
+    def progressed(self) -> None:
         """From the worker's thread."""
-        self._shown[threading.get_ident()] = self._clock()
+        self._progressed_at[threading.get_ident()] = self._clock()
 
     def is_idle(self) -> None:
         """From the worker's thread."""
-        self._shown.pop(threading.get_ident(), None)
+        self._progressed_at.pop(threading.get_ident(), None)
 
 
 _own = threading.local()
-"""``crew``: the crew of this thread."""
+"""``progress``: the `WorkerProgress` of this thread."""
 
 
-def breathe() -> None:
+def report_progress() -> None:
     """Report progress from within a long call. The client's time-outs bound the time between two reports
     (`clients.STEP_MAX`).
     """
-    crew: Crew | None = getattr(_own, "crew", None)  # None outside a worker thread
-    if crew is not None:
-        crew.shows_life()
+    progress: WorkerProgress | None = getattr(_own, "progress", None)  # None outside a worker thread
+    if progress is not None:
+        progress.progressed()
 
 
 class Worker:
     """Runs functions one after the other in one thread. Call methods from the loop."""
 
-    def __init__(self, name: str, crew: Crew) -> None:
-        self._crew = crew
+    def __init__(self, name: str, progress: WorkerProgress) -> None:
+        self._progress = progress
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -89,23 +89,23 @@ class Worker:
 
     def _run(self) -> None:
         self._work()
-        post_to(self._loop, _settle, self._ended, None, None)
+        post_to(self._loop, resolve, self._ended, None, None)
 
     def _work(self) -> None:
-        _own.crew = self._crew
+        _own.progress = self._progress
         while (job := self._jobs.get()) is not None:
             function, future = job
             if future is not None and future.cancelled():
                 continue  # nobody waits for the result
-            self._crew.shows_life()
+            self._progress.progressed()
             try:
                 result, error = function(), None
             except BaseException as caught:
                 result, error = None, caught
             finally:
-                self._crew.is_idle()
+                self._progress.is_idle()
             if future is not None:
-                post_to(self._loop, _settle, future, result, error)
+                post_to(self._loop, resolve, future, result, error)
             del job, function, future, result, error  # keep no references while idle
 
 
@@ -118,7 +118,8 @@ def post_to(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *a
             raise
 
 
-def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+def resolve(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    """Give a future its result or error, unless it is done. From the loop."""
     if future.done():
         return
     if error is None:

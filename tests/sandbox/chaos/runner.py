@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from daemon.config.units import parse_duration
-from daemon.log.plain import read_topic
+from daemon.log.topic_access import read_topic
 from tests.sandbox import profile
 from tests.sandbox.chaos import takeover
 from tests.sandbox.chaos.fleet import Fleet

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from daemon.log.kafka.clients import KafkaConnection
-from daemon.log.plain import read_topic
+from daemon.log.topic_access import read_topic
 from tests.sandbox.checker.history import (
     ApiTask,
     HeldCourse,

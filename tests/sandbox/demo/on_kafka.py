@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from daemon.log.plain import read_topic
+from daemon.log.topic_access import read_topic
 from tests.sandbox import profile
 from tests.sandbox.checker.command import print_verdict
 from tests.sandbox.checker.readers import check_run

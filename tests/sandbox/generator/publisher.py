@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from daemon.log.kafka.clients import KafkaConnection
-from daemon.log.plain import Publisher
+from daemon.log.topic_access import Publisher
 from tests.sandbox.generator.records import GeneratedRecord
 
 _STEP_SECONDS_MIN = 0.005

@@ -20,13 +20,13 @@ from daemon.core.flow import Flow
 from daemon.core.judge import Judge, KeyEvidence, PollRuling, SubmitRuling
 from daemon.core.memory import Memory, Retry
 from daemon.core.model import Change, Error, Item, Now, Rejection, RejectReason, Status
-from daemon.core.results import attempt_of
+from daemon.core.result_factory import attempt_of
 from daemon.core.shard import Shard
 from daemon.core.step import TaskOutcome, Trigger
 from daemon.core.verdict import ItemVerdict, SubmitVerdict, TaskVerdict
 from daemon.core.waiting import Held, Waiting
 from daemon.log.port import Records
-from daemon.runtime import outbound
+from daemon.runtime import step_transaction
 from daemon.runtime.halt import Halt
 from daemon.runtime.intake import Intake
 from daemon.runtime.partition import Partition
@@ -99,7 +99,7 @@ def correction_is_a_result(patch: Patch) -> None:
     def encode(correction: Any, partition: int, **names: str) -> Any:
         return encode_result(correction.result, partition, **names)
 
-    patch(outbound, "encode_correction", encode)
+    patch(step_transaction, "encode_correction", encode)
 
 
 @mutant("C1", "What waits for its course is not restored.")
@@ -400,13 +400,13 @@ def no_places(patch: Patch) -> None:
 
 @mutant("C6", "A place that comes free wakes none of those who wait for one.")
 def freed_place_stays_idle(patch: Patch) -> None:
-    settled = Shard._settled
+    after_answer = Shard._after_answer
 
     def done(shard: Shard, integration_id: str, now: Now) -> None:
         shard._window_was_full = False
-        settled(shard, integration_id, now)
+        after_answer(shard, integration_id, now)
 
-    patch(Shard, "_settled", done)
+    patch(Shard, "_after_answer", done)
 
 
 @mutant("C6", "What was accepted goes on counting as held in memory.")

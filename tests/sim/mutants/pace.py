@@ -8,7 +8,7 @@ from typing import Any
 
 from daemon.core.breaker import BackOff, IntegrationState
 from daemon.core.concurrency import Window
-from daemon.core.flow import Flow, Turn
+from daemon.core.flow import Flow, Permit
 from daemon.core.rate import Call, Rate
 from tests.sim.mutants.registry import Patch, mutant
 from tests.sim.parameters import Kind
@@ -81,16 +81,16 @@ def doubled_by_each_answer(patch: Patch) -> None:
 
 @mutant("pace", "A refusal for too many is followed by no pause.", Kind.CROWDED)
 def too_many_without_a_pause(patch: Patch) -> None:
-    patch(BackOff, "after_overload", lambda back_off, before, retry_after: 0.0)
+    patch(BackOff, "after_overload", lambda back_off, retry, before, retry_after: 0.0)
 
 
 @mutant("pace", "What was heard while a submission waited for its lease does not hold for it.", Kind.CROWDED)
 def leaves_whatever_was_heard(patch: Patch) -> None:
-    def leaves(flow: Flow[Any], turn: Turn[Any], _: float) -> bool:
-        turn.number = flow._integrations[turn.integration_id].window.leaves()
+    def try_send(flow: Flow[Any], permit: Permit[Any], _: float) -> bool:
+        permit.number = flow._integrations[permit.integration_id].window.sent()
         return True
 
-    patch(Flow, "leaves", leaves)
+    patch(Flow, "try_send", try_send)
 
 
 @mutant("pace", "The rate holds for submissions and for polls, but not for both together.", Kind.CROWDED)

@@ -12,12 +12,12 @@ from daemon.core import step as step_module
 from daemon.core import verdict as table
 from daemon.core.answers import NoAnswer, TaskPending
 from daemon.core.batch import Batch, LateTask, OpenTask
-from daemon.core.freshness import API_FLOOR_TOLERANCE_MS, Freshness, has_outlived
 from daemon.core.judge import Judge, PollRuling, SubmitRuling
 from daemon.core.memory import Memory
 from daemon.core.model import Change, Item, Now, Rejection, Status
-from daemon.core.results import attempt_of
+from daemon.core.result_factory import attempt_of
 from daemon.core.shard import Shard
+from daemon.core.stale_tasks import API_FLOOR_TOLERANCE_MS, ApiFloors, has_outlived
 from daemon.core.step import Draft, TaskOutcome, Trigger
 from daemon.core.verdict import PollVerdict, SubmitVerdict
 from daemon.kombo import wire
@@ -84,7 +84,7 @@ def unknown_fate_is_superseded(patch: Patch) -> None:
                     by = change.offset if item in mine else None
                     status = Status.SUPERSEDED if item in mine else Status.FAILED
                     memory.end(batch.integration_id, item, status, now, superseded_by=by)
-                memory.settled()
+                memory.free_courses()
         admit(shard, change, now)
 
     patch(Shard, "_admit", admit_over)
@@ -260,7 +260,7 @@ def floor_after_sealing(patch: Patch) -> None:
         saw_task(memory, integration_id, answer, now)
         for batch in memory.batches.values():
             if batch.integration_id == integration_id:
-                batch.api_floor = memory.freshness.floor(integration_id)
+                batch.api_floor = memory.api_floors.floor(integration_id)
 
     patch(Memory, "saw_task", saw)
 
@@ -271,7 +271,7 @@ def floor_not_durable(patch: Patch) -> None:
 
     def load_less(memory: Memory, fold: Any, now: Now) -> None:
         fold.floors.clear()
-        memory.freshness = Freshness(now.wall - API_FLOOR_TOLERANCE_MS)
+        memory.api_floors = ApiFloors(now.wall - API_FLOOR_TOLERANCE_MS)
         load(memory, fold, now)
 
     patch(Memory, "load", load_less)
@@ -279,23 +279,23 @@ def floor_not_durable(patch: Patch) -> None:
 
 @mutant("R14", "The floor is not journalled.")
 def floor_not_journalled(patch: Patch) -> None:
-    carry = Draft.carry
+    carry = Draft.put_lazily
 
     def carry_less(draft: Draft, key: bytes, value: Any) -> None:
         if not isinstance(value, journal.Floor):
             carry(draft, key, value)
 
-    patch(Draft, "carry", carry_less)
+    patch(Draft, "put_lazily", carry_less)
 
 
 @mutant("R14", "All integrations of a shard have one floor.")
 def one_floor_for_all(patch: Patch) -> None:
-    floor = Freshness.floor
+    floor = ApiFloors.floor
 
-    def of_all(freshness: Freshness, integration_id: str) -> int:
-        return max(floor(freshness, each) for each in (integration_id, *freshness.floors))
+    def of_all(api_floors: ApiFloors, integration_id: str) -> int:
+        return max(floor(api_floors, each) for each in (integration_id, *api_floors.floors))
 
-    patch(Freshness, "floor", of_all)
+    patch(ApiFloors, "floor", of_all)
 
 
 @mutant("R14", "A task that looks stale is followed by another body while it is still pending.")
@@ -310,7 +310,7 @@ def overtaken_while_pending(patch: Patch) -> None:
 
 @mutant("R14", "A batch is sent although its floor is ahead of the API's clock.")
 def floor_ahead_of_the_clock(patch: Patch) -> None:
-    patch(Freshness, "delay", lambda *_: 0.0)
+    patch(ApiFloors, "delay", lambda *_: 0.0)
 
 
 @mutant("R14", "A time of the API is believed however far from now it is.")
@@ -336,9 +336,9 @@ def floor_by_host_clock(patch: Patch) -> None:
         now: Now,
         **more: Any,
     ) -> None:
-        freshness, memory.freshness = memory.freshness, Freshness(now.wall)
+        api_floors, memory.api_floors = memory.api_floors, ApiFloors(now.wall)
         seal(memory, operation, integration_id, entries, trigger, now, **more)
-        memory.freshness = freshness
+        memory.api_floors = api_floors
 
     patch(Memory, "seal", seal_now)
 

@@ -20,8 +20,8 @@ from daemon.log.port import Transaction
 from daemon.runtime import opening, operator_messages
 from daemon.runtime import partition as partition_module
 from daemon.runtime.opening import Opened
-from daemon.runtime.outbound import transaction
 from daemon.runtime.partition import Partition
+from daemon.runtime.step_transaction import transaction
 from tests.embedded_log import EmbeddedLog, EmbeddedShardLog
 from tests.sim.mutants.registry import Patch, mutant
 from tests.sim.parameters import Kind

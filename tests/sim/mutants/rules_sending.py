@@ -14,7 +14,7 @@ from daemon.core.shard import Shard
 from daemon.core.step import Step
 from daemon.core.waiting import Held, Lane
 from daemon.kombo import wire
-from daemon.runtime import outbound
+from daemon.runtime import step_transaction
 from daemon.runtime.partition import Partition
 from daemon.runtime.submitter import Submitter
 from tests.sim.mutants.registry import Patch, mutant
@@ -63,8 +63,8 @@ def restored_at_once(patch: Patch) -> None:
 def again_before_the_deadline(patch: Patch) -> None:
     send = Submitter._send
 
-    async def long_ago(submitter: Submitter, turn: Any, batch: Any, started: Now) -> None:
-        await send(submitter, turn, batch, Now(started.wall, started.mono - 1e6))
+    async def long_ago(submitter: Submitter, permit: Any, batch: Any, started: Now) -> None:
+        await send(submitter, permit, batch, Now(started.wall, started.mono - 1e6))
 
     patch(Submitter, "_send", long_ago)
 
@@ -86,13 +86,13 @@ def dead_letter_uncut(patch: Patch) -> None:
     def whole(rejection: Any, partition: int, **names: Any) -> Any:
         return encode(rejection, partition, max_bytes=1 << 40, **names)
 
-    patch(outbound, "encode_dead_letter", whole)
+    patch(step_transaction, "encode_dead_letter", whole)
 
 
 @mutant("R7", "The API's error texts are not cut.")
 def error_text_uncut(patch: Patch) -> None:
-    patch(wire, "_cut", lambda text, chars_max=0: text)
-    patch(result_codec, "cut", lambda text, length: text)
+    patch(wire, "truncated", lambda text, chars_max: text)
+    patch(result_codec, "truncated", lambda text, chars_max: text)
 
 
 @mutant("R7", "Only the bodies count for the size of a batch, not what the record holds beside them.")

@@ -14,14 +14,14 @@ from functools import partial
 from kafka import KafkaConsumer
 
 from daemon.log.kafka.cures.abandoned_join import JoinIsCompleted
+from daemon.log.kafka.cures.buffered_records import ResumedRecordsAreDelivered
 from daemon.log.kafka.cures.busy_poll import PollWaits
 from daemon.log.kafka.cures.fetching import BoundedFetcher, BoundedPartitionRecords
 from daemon.log.kafka.cures.forgotten_join import JoinIsRemembered
 from daemon.log.kafka.cures.lost_member_id import MemberIdIsKept
-from daemon.log.kafka.cures.parked_records import ResumedRecordsAreUnparked
 
 
-class _GroupFetcher(ResumedRecordsAreUnparked, BoundedFetcher):
+class _GroupFetcher(ResumedRecordsAreDelivered, BoundedFetcher):
     pass
 
 

@@ -9,7 +9,7 @@ Defects, cured together because one function turns the bytes of a batch into rec
    not check it and C clients send any bytes. The cure decodes such a name with replacement characters.
 
 `Batches` stands between the library's fetcher and the batches of a response. The fetcher still checks checksums, follows
-transactions and skips markers; `Batch` replaces only the step that makes records of bytes. It takes about 60 % of the
+transactions and skips markers; `CheckedRecordBatch` replaces only the step that makes records of bytes. It takes about 60 % of the
 library's time per record.
 
 Upstream: not reported. For zstd, 3.0.12 has a fixed maximum of its own, as a fallback only.
@@ -31,7 +31,7 @@ from kafka.record.util import decode_varint
 
 from daemon.log.kafka.cures.decompression import DamagedError, TooLargeError, decompress
 
-HEADERS_MAX = 10_000
+RECORD_HEADERS_MAX = 10_000
 """Headers of one record. No client needs a hundred of them."""
 
 LEGACY_MESSAGES_MAX = 100_000
@@ -50,14 +50,14 @@ class Batches:
         self._records = records
         self._limit = limit
         self._first = first
-        self.current: Batch | None = None
+        self.current: CheckedRecordBatch | None = None
         """The batch that is being read."""
 
-    def next_batch(self) -> Batch | None:
+    def next_batch(self) -> CheckedRecordBatch | None:
         self.current = None
         batch = self._records.next_batch()
         if batch is not None:
-            self.current = Batch(batch, self._limit, self._first)
+            self.current = CheckedRecordBatch(batch, self._limit, self._first)
         return self.current
 
 
@@ -91,7 +91,7 @@ class _Record:
         return True
 
 
-class Batch:
+class CheckedRecordBatch:
     """A batch of the library that makes its records in its own way.
 
     Iteration raises TooLargeError, DamagedError, IndexError or ValueError if the bytes are not valid records.
@@ -163,9 +163,9 @@ def _records(batch: Any, data: bytes, first: int) -> Iterator[_Record]:
         count, at = decode_varint(data, at)
         headers: list[tuple[str, bytes | None]] = []
         if count:
-            if not 0 < count <= HEADERS_MAX:
+            if not 0 < count <= RECORD_HEADERS_MAX:
                 raise DamagedError(
-                    f"the record at offset {offset} has {count:,} headers, more than {HEADERS_MAX:,}"
+                    f"the record at offset {offset} has {count:,} headers, more than {RECORD_HEADERS_MAX:,}"
                 )
             for _ in range(count):
                 length, at = decode_varint(data, at)

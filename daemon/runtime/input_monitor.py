@@ -31,7 +31,7 @@ class _HeldBack:
     reported: bool = False
 
 
-class Inspection:
+class InputMonitor:
     def __init__(self, ports: Ports, partitions: Callable[[], Sequence[Partition]]) -> None:
         self._ports = ports
         self._partitions = partitions

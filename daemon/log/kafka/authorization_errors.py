@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from kafka.errors import AuthorizationError
 
+from daemon.codec.texts import describe
+
 PAGE = "docs/permissions.md"
 """Documents which program needs which rights."""
 
@@ -20,7 +22,7 @@ def explained(error: BaseException, operation: str, resource: str) -> str:
     """Describes an error of this operation: the missing right for an authorization error, else its name and message."""
     if isinstance(error, AuthorizationError):
         return denied(operation, _topics(error) or resource)
-    return f"{type(error).__name__}: {error}"
+    return describe(error)
 
 
 def _topics(error: AuthorizationError) -> str | None:

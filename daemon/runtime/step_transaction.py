@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from daemon.codec import encode_correction, encode_dead_letter, encode_result
 from daemon.codec.result import Encoded
+from daemon.codec.texts import ERROR_CHARS_MAX, describe
 from daemon.config import Topics
 from daemon.core.step import Step
 from daemon.log.port import Message, Transaction
@@ -55,10 +56,7 @@ def _messages(
         try:
             messages.append(Message(*encode(record)))
         except Exception as error:
-            raise StepFailedError(f"{name(record)} cannot be encoded ({describe(error)})") from error
+            raise StepFailedError(
+                f"{name(record)} cannot be encoded ({describe(error, ERROR_CHARS_MAX)})"
+            ) from error
     return messages
-
-
-def describe(error: Exception) -> str:
-    """Type and text of the error, at most 500 characters."""
-    return f"{type(error).__name__}: {error}"[:500]

@@ -38,7 +38,7 @@ def first_position(next_offset: int, topic_id: str, partitions: int, now: Now) -
     return Position(FORMAT, next_offset, topic_id, partitions, floor)
 
 
-class Freshness:
+class ApiFloors:
     """`base` is the floor of an integration of which no task has been seen yet. It excludes tasks that were created
     before the shard started. It never changes.
     """

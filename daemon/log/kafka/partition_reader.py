@@ -8,10 +8,10 @@ from typing import NamedTuple
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, OffsetOutOfRangeError, RetriableError
 
+from daemon.log.kafka.authorization_errors import explained
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.cures.fetching import UnreadableBatchError
-from daemon.log.kafka.rights import explained
-from daemon.log.kafka.worker import breathe
+from daemon.log.kafka.worker import report_progress
 from daemon.log.port import CorruptJournalError, HeldBackError, LogError, Record, UnreadableError
 
 PATIENCE = 60.0
@@ -67,7 +67,7 @@ class PartitionReader:
     def _read(self, consumer: KafkaConsumer, offset: int, records_max: int, deadline: float) -> Piece:
         tried = False
         while True:
-            breathe()
+            report_progress()
             try:
                 polled = consumer.poll(timeout_ms=POLL_MS, max_records=records_max)
             except UnreadableBatchError:

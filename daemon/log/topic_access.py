@@ -15,9 +15,9 @@ from kafka import KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
 from daemon.log.kafka.admin import partition_count
+from daemon.log.kafka.authorization_errors import explained
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.kafka.cures.fetching import UnreadableBatchError
-from daemon.log.kafka.rights import explained
 from daemon.log.port import LogError, UnreadableError
 
 OUTSTANDING_RECORDS_MAX = 20_000
@@ -47,7 +47,7 @@ class _Clients(Clients):
         return self._make(KafkaProducer, **_PUBLISHER)
 
 
-class PlainRecord(NamedTuple):
+class TopicRecord(NamedTuple):
     topic: str
     partition: int
     offset: int
@@ -145,7 +145,7 @@ def read_topic(
     *,
     start: Literal["beginning", "end"] = "beginning",
     follow: bool = False,
-) -> Generator[PlainRecord, None, None]:
+) -> Generator[TopicRecord, None, None]:
     """The committed records of all partitions, in offset order within each.
 
     Ends at the last stable offsets of the topic at the time of the call; with `follow`, never.
@@ -173,7 +173,7 @@ def read_topic(
             for partition, records in consumer.poll(timeout_ms=500).items():
                 for r in records:
                     if follow or r.offset < ends[partition]:
-                        yield PlainRecord(
+                        yield TopicRecord(
                             topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers)
                         )
     except UnreadableBatchError as error:

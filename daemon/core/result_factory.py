@@ -32,7 +32,7 @@ def result_of(
         change_id=item.change_id,
         consumed_at=item.consumed_at,
         resolved_at=now.wall,
-        attempts=item.seals,
+        attempts=item.seal_count,
         course_id=course_id,
         error=deciding.error,
         superseded_by=superseded_by,

@@ -9,7 +9,7 @@ from daemon.core.shard import Shard
 from daemon.runtime.partition import Partition
 
 
-class Claim(NamedTuple):
+class BatchRef(NamedTuple):
     """A batch of one shard of one partition."""
 
     partition: Partition
@@ -18,9 +18,9 @@ class Claim(NamedTuple):
 
     @property
     def valid(self) -> bool:
-        """Whether the answer to a request made under this claim may be applied to the shard."""
+        """Whether the answer to a request made for this batch may be applied to the shard."""
         return self.partition.shard is self.shard
 
     def submission(self) -> Submission | None:
-        """The batch, if it still has to be POSTed under this claim."""
+        """The batch, if it still has to be POSTed by this shard."""
         return self.shard.submission(self.id) if self.valid else None

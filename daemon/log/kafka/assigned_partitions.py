@@ -14,8 +14,8 @@ from kafka import KafkaConsumer, TopicPartition
 
 from daemon.log.kafka.cures.fetching import PartitionFetchError, UnreadableBatchError
 from daemon.log.kafka.cures.position import known_position
-from daemon.log.kafka.endurance import UNEXPLAINED_MAX, Streak
 from daemon.log.kafka.handover import Handover
+from daemon.log.kafka.transient_errors import UNEXPLAINED_MAX, Streak
 from daemon.log.port import PositionLost, Record, Records, Unreadable
 
 RECORDS_WAITING_MAX = 2_000
@@ -34,7 +34,7 @@ PLACEHOLDER_OFFSET = 0
 until `begin` seeks."""
 
 
-class Flows:
+class AssignedPartitions:
     """For the thread that owns the consumer, except `assigned` and `gone`, which the listener calls."""
 
     def __init__(self, consumer: KafkaConsumer, topic: str, handover: Handover) -> None:
