@@ -259,11 +259,6 @@ NEWER = b'{"format": %d, "next": "other fields, some day"}' % (FORMAT + 1)
         (b'["group","g1"]', b"{}", "a newer version wrote it, or it is damaged"),
         (batch_key("0-1-0"), b'{"integration', "a newer version wrote it, or it is damaged"),
         (b"\xff", b"{}", "a newer version wrote it, or it is damaged"),
-        (
-            wait_key("tool:1", "d"),
-            encode_value(Wait(WAITING, msgspec.Raw(b"{}"), operation="archive")),
-            "contains changes with the operation 'archive', which this version does not know",
-        ),
     ],
 )
 async def test_what_this_version_can_not_read_it_neither_acts_on_nor_writes_over(
@@ -285,6 +280,21 @@ async def test_what_this_version_can_not_read_it_neither_acts_on_nor_writes_over
         assert len(world.api.posted) == posted + 1, "only the other partition's"
         with pytest.raises(RepairError, match="partition 0 of course-sync-journal"):
             await skip(world, 0, "latest")
+
+
+async def test_changes_with_an_unknown_operation_block_until_somebody_writes_to_the_journal() -> None:
+    async with LogWorld() as world:
+        await world.start()
+        await read(world, 0, "abc")
+        await world.stop()
+        key, wait = wait_key("tool:1", "d"), Wait(WAITING, msgspec.Raw(b"{}"), operation="archive")
+        world.write_journal(0, key, encode_value(wait))
+        journal = world.journal(0)
+        await world.start()
+        assert "the operation 'archive', which this version does not know" in await world.blocked(0)
+        assert world.journal(0) == journal
+        world.write_journal(0, key, None)
+        await world.running(0)
 
 
 async def test_the_newer_version_goes_on_where_the_older_one_had_only_looked() -> None:
