@@ -33,7 +33,9 @@ from daemon.runtime.step_transaction import StepFailedError, transaction
 from daemon.runtime.waker import Waker
 
 REFUSALS_MAX = 3
-"""The partition is blocked when this many steps could not be written or decided. Commits in between do not reset the count."""
+"""The partition is blocked when this many steps could not be written or decided. A commit in between does not reset the
+count: it does not show that the refused record would now be accepted.
+"""
 LOOK_INTERVAL = 5.0
 """Seconds between two checks whether the journal of a blocked partition has new records."""
 
@@ -71,17 +73,13 @@ class Partition:
         self._failed = False
         """The last attempt failed. Then a new producer is created only after the assignment is confirmed (R4)."""
         self._refusals = 0
-        """How many steps could not be written or decided. A commit does not reset it: it may have written other records, so it
-        does not show that the refused one would now be accepted.
-        """
+        """How many steps could not be written or decided since the shard was opened first."""
         self._fault: Exception | None = None
         self._facts: InputFacts | None = None
         """The state of the input when the shard was opened."""
         self._lost: LostInput | None = None
         self._journal_end: int | None = None
-        """The end of the journal when the partition was last opened. If it moves while the partition is blocked, another
-        process has written.
-        """
+        """The end of the journal when the partition was last opened. If it moves, another process has written."""
 
     # --- life -------------------------------------------------------------------------------------
 
