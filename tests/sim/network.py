@@ -46,12 +46,14 @@ class NetworkFaults:
         self.date_missing = 0.0
 
 
-NOT_VALID = Reply(
-    400,
-    b'{"status":"error","error":{"code":"PLATFORM.INPUT_INVALID","title":null,'
-    b'"message":"The tool does not take this content.","log_url":null}}',
-    {"Content-Type": "application/json"},
-)
+def not_valid(concurrency_limit: int) -> Reply:
+    """Refuses the content. Like each answer of an action, it reports the limit (`docs/kombo-api.md`, "Limits")."""
+    return Reply(
+        400,
+        b'{"status":"error","error":{"code":"PLATFORM.INPUT_INVALID","title":null,'
+        b'"message":"The tool does not take this content.","log_url":null}}',
+        {"Content-Type": "application/json", "Concurrency-Limit": str(concurrency_limit)},
+    )
 
 
 ITEM_ERROR = b"The connected tool returned an error."
@@ -86,7 +88,7 @@ class Network:
     ) -> None:
         def arrive() -> Reply:
             if self.refused_content is not None and self.refused_content in body:
-                return NOT_VALID
+                return not_valid(self.simulator.plan.concurrency_limit)
             self.simulator.arrive(integration_id)
             reply = self.simulator.submit(self.api_now(), f"Bearer {key}", integration_id, body)
             busy = reply.delay_seconds + self._service(reply, deadline)
