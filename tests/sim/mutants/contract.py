@@ -271,7 +271,13 @@ def failed_task_halts(patch: Patch) -> None:
         ruling = poll(own, task, answer, sent_with, now)
         return replace(ruling, key=KeyEvidence.REFUSED) if ruling.task is TaskVerdict.OUR_SIDE else ruling
 
+    follow = Halt.follow
+
+    def with_error(own: Halt, evidence: KeyEvidence, error: Error | None, now: Now) -> None:
+        follow(own, evidence, error or Error("PLATFORM.AUTHENTICATION_INVALID", "The task failed."), now)
+
     patch(Judge, "poll", halt)
+    patch(Halt, "follow", with_error)
 
 
 # --- 6. Bounded -----------------------------------------------------------------------------------
