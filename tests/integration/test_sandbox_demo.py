@@ -69,7 +69,7 @@ def test_up_prints_commands_that_work_and_starts_a_killed_daemon_again(tmp_path:
         wait_until(lambda: '"passed": true' in shell(ready, tmp_path), up)
 
         shell(next(c for c in commands if c.startswith("kill -9")), tmp_path)
-        wait_until(lambda: "started again as process" in up.output(), up)
+        wait_until(lambda: "restarted as process" in up.output(), up)
 
         up.process.send_signal(signal.SIGINT)
         assert up.process.wait(DEADLINE) == 130
