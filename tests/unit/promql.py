@@ -76,4 +76,6 @@ async def of_a_running_daemon(*, changes: str = "abc") -> Shown:
         await world.running(0)
         await world.running(1)
         await read(world, 0, changes)
+        # The result is in the log before the commit is confirmed here.
+        await world.until(lambda: not world.metrics.snapshot().commit_since_ms, "the last commit")
         return Shown.of(world.scrape())
