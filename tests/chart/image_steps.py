@@ -36,10 +36,15 @@ set -eu
 mount -t tmpfs tmpfs /mnt
 mkdir /mnt/upper /mnt/work
 mount -t overlay overlay -o lowerdir="$PYTHON_PREFIX",upperdir=/mnt/upper,workdir=/mnt/work /usr/local
-mount -t overlay overlay -o lowerdir=/opt,upperdir="$FOLDER/opt",workdir="$FOLDER/opt-work" /opt
 """
-_BUILD = "cd {context}\n{run_lines}\n"
+_BUILD = """
+mount -t overlay overlay -o lowerdir=/opt,upperdir="$FOLDER/opt",workdir="$FOLDER/opt-work" /opt
+cd {context}
+{run_lines}
+"""
+# Only the build writes to /opt: several run at the same time, and two mounts cannot share what they write to.
 _RUN = """
+mount -t overlay overlay -o lowerdir="$FOLDER/opt":/opt /opt
 mkdir /mnt/settings
 cp "$FOLDER"/settings/* /mnt/settings
 chown -R 0:65532 /mnt/settings
