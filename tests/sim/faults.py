@@ -97,7 +97,7 @@ def draw_network(rng: random.Random, wild: float) -> NetworkFaults:
         request_late=_rate(rng, wild, 0.2),
         request_twice=_rate(rng, wild, 0.1),
         answer_lost=_rate(rng, wild, 0.2),
-        date_missing=_rate(rng, wild, 0.3),
+        date_missing=_rate(rng, wild, 1.0),
         shuffled=rng.random() < 0.5,
         wordy=rng.random() < 0.25 * wild,
         latency_max=rng.choice((0.01, 0.1, 0.5)),
@@ -148,6 +148,8 @@ def draw_plan(rng: random.Random, wild: float) -> FaultPlan:
     maybe(lambda p: TaskFails(probability=p, codes=("PLATFORM.AUTHENTICATION_INVALID",)), 0.3)
     maybe(lambda p: TaskSlow(probability=p, seconds_min=3, seconds_max=12), 0.3)
     maybe(lambda p: TaskSlow(probability=p, seconds_min=10.5, seconds_max=15.5), 0.2)
+    if rng.random() < wild * 0.25:
+        rules.append(TaskSlow(probability=0.7, seconds_min=5, seconds_max=15))  # as a whole: many time-outs
     maybe(lambda p: TaskEndless(probability=p, applies_after_seconds=rng.uniform(0, 15)), 0.2)
     maybe(lambda p: TaskEndless(probability=p), 0.1)
     maybe(lambda p: ItemFails(probability=p, codes=PASSING_CODES), 0.3)
