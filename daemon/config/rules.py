@@ -22,11 +22,24 @@ _KINDS = {setting.name: setting.column.kind for setting in all_settings()}
 
 
 @dataclass(frozen=True, slots=True)
+class Order:
+    """Two settings of which one must be less than the other, or at most as large."""
+
+    smaller: str
+    larger: str
+    strict: bool
+    """They may not be equal either."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     description: str
     """What must hold, in Markdown, for the reference page."""
     broken: Callable[[Settings], Iterator[str]]
     """Sentences, each starting with the name of the setting to change; none if the rule holds."""
+    order: Order | None = None
+    """The rule as data, if it is an order: the Helm chart checks these as well."""
 
 
 def broken_rules(settings: Settings) -> Iterator[str]:
@@ -36,23 +49,26 @@ def broken_rules(settings: Settings) -> Iterator[str]:
 
 
 def _less(smaller: str, larger: str, reason: str) -> Rule:
-    return _ordered(smaller, larger, "<", "less than", reason)
+    return _ordered(Order(smaller, larger, strict=True, reason=reason))
 
 
 def _at_most(smaller: str, larger: str, reason: str) -> Rule:
-    return _ordered(smaller, larger, "≤", "at most", reason)
+    return _ordered(Order(smaller, larger, strict=False, reason=reason))
 
 
-def _ordered(smaller: str, larger: str, sign: str, relation: str, reason: str) -> Rule:
+def _ordered(order: Order) -> Rule:
+    smaller, larger, reason = order.smaller, order.larger, order.reason
+    sign, relation = ("<", "less than") if order.strict else ("≤", "at most")
+
     def broken(settings: Settings) -> Iterator[str]:
         low, high = _value(settings, smaller), _value(settings, larger)
-        if low > high or (low == high and sign == "<"):
+        if low > high or (low == high and order.strict):
             yield (
                 f"{smaller}: {_spelled(smaller, low)} must be {relation} {larger}, "
                 f"which is {_spelled(larger, high)}: {reason}"
             )
 
-    return Rule(f"`{smaller}` {sign} `{larger}`: {reason}", broken)
+    return Rule(f"`{smaller}` {sign} `{larger}`: {reason}", broken, order)
 
 
 def _value(settings: Settings, name: str) -> Any:

@@ -1,23 +1,30 @@
-"""The part `config` of the chart's values.schema.json, made from the daemon's own table of settings.
+"""What the chart knows about the daemon's settings, made from the daemon's own table: the part `config` of
+values.schema.json, and files/settings.json, from which the templates take defaults, bounds and orders.
 
-`python -m tests.chart.config_schema` writes it into the file; a test holds the file to it.
+`python -m tests.chart.config_schema` writes both; a test compares the files with it.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from daemon.config.column import ValueKind
+from daemon.config.rules import RULES
 from daemon.config.table import Setting, all_settings
 from daemon.config.units import format_duration, format_size
 
-SCHEMA = Path(__file__).parents[2] / "helm" / "course-sync-daemon" / "values.schema.json"
+_CHART = Path(__file__).parents[2] / "helm" / "course-sync-daemon"
+SCHEMA = _CHART / "values.schema.json"
+TABLE = _CHART / "files" / "settings.json"
 
 _NUMBER = r"[0-9]{1,15}(\.[0-9]{1,6})?"
-_NAME = {"type": "string", "minLength": 1}
+_NAME = {"type": "string", "pattern": r"\S"}
+_UNSET = {"type": "null"}
+"""`null` is how Helm takes a value back, so every setting may be null."""
 _LOW = {"admin.port": 1}
 """Narrower than the daemon's: nobody would know which free port it has taken."""
 
@@ -25,7 +32,9 @@ _LOW = {"admin.port": 1}
 def config_schema() -> dict[str, Any]:
     """Closed on all levels, so that a misspelt setting fails at `helm install`."""
     groups = {
-        group: _closed({setting.attribute: _setting(setting) for setting in settings})
+        group: _closed(
+            {setting.attribute: _setting(setting) for setting in settings}, type=["object", "null"]
+        )
         for group, settings in groupby(all_settings(), key=lambda setting: setting.group)
     }
     about = "Settings of the daemon, see docs/configuration.md. Made from its table: python -m tests.chart.config_schema"
@@ -40,11 +49,34 @@ def document() -> str:
 
 
 def _closed(properties: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {"type": "object", "additionalProperties": False, "properties": properties, **more}
+    return {"type": "object", "additionalProperties": False, "properties": properties} | more
+
+
+def table() -> str:
+    """The whole file files/settings.json."""
+    settings = {
+        setting.name: {"kind": setting.column.kind.value, **_numbers(setting)} for setting in all_settings()
+    }
+    orders = [asdict(rule.order) for rule in RULES if rule.order is not None]
+    return json.dumps({"settings": settings, "orders": orders}, indent=2, ensure_ascii=False) + "\n"
+
+
+def _numbers(setting: Setting) -> dict[str, str]:
+    """Default and bounds, as far as there are any, as a user would write them."""
+    column = setting.column
+    default = None if column.kind is ValueKind.FILE else setting.default
+    given = {"default": default, "low": column.low, "high": column.high}
+    return {name: _spelled(column.kind, value) for name, value in given.items() if value is not None}
+
+
+def _spelled(kind: ValueKind, value: Any) -> str:
+    if kind is ValueKind.DURATION:
+        return format_duration(value)
+    return format_size(int(value)) if kind is ValueKind.SIZE else str(value)
 
 
 def _setting(setting: Setting) -> dict[str, Any]:
-    return {"description": _described(setting), **_allowed(setting)}
+    return {"description": _described(setting), "anyOf": [*_allowed(setting), _UNSET]}
 
 
 def _described(setting: Setting) -> str:
@@ -53,38 +85,37 @@ def _described(setting: Setting) -> str:
         return f"Required. {setting.column.meaning}"
     if default is None:
         return setting.column.meaning
-    spelled = {ValueKind.DURATION: format_duration, ValueKind.SIZE: format_size}.get(kind, str)(default)
-    return f"{setting.column.meaning} Default of the daemon: {spelled}."
+    return f"{setting.column.meaning} Default of the daemon: {_spelled(kind, default)}."
 
 
-def _allowed(setting: Setting) -> dict[str, Any]:
+def _allowed(setting: Setting) -> list[dict[str, Any]]:
+    """Alternatives. The templates check the bounds of values with a unit."""
     column = setting.column
     bounds = {"minimum": _LOW.get(setting.name, column.low), "maximum": column.high}
     match column.kind:
         case ValueKind.TEXT:
-            return dict(_NAME)
+            return [_NAME]
         case ValueKind.CHOICE:
-            return {"enum": list(column.choices)}
+            return [{"enum": list(column.choices)}]
         case ValueKind.INTEGER:
-            return {"type": "integer", **bounds}
+            return [{"type": "integer", **bounds}]
         case ValueKind.NUMBER:
-            return {"type": "number", **bounds}
+            return [{"type": "number", **bounds}]
         case ValueKind.DURATION:
-            return {"type": "string", "pattern": f"^{_NUMBER}(ms|s|m|h|d)$"}
+            return [{"type": "string", "pattern": f"^{_NUMBER}(ms|s|m|h|d)$"}]
         case ValueKind.SIZE:
-            return {
-                "anyOf": [
-                    {"type": "string", "pattern": f"^{_NUMBER}(B|KiB|MiB|GiB)?$"},
-                    {"type": "integer", **bounds},
-                ]
-            }
+            return [
+                {"type": "string", "pattern": f"^{_NUMBER}(B|KiB|MiB|GiB)?$"},
+                {"type": "integer", **bounds},
+            ]
         case ValueKind.FILE:
             sources = [
-                _closed({source: dict(_NAME), "key": dict(_NAME)}, required=[source])
+                _closed({source: _NAME, "key": _NAME}, required=[source])
                 for source in ("secret", "configMap")
             ]
-            return {"anyOf": [*sources, {"type": "string", "pattern": "^/."}]}
+            return [*sources, {"type": "string", "pattern": "^/."}]
 
 
 if __name__ == "__main__":
     SCHEMA.write_text(document(), encoding="utf-8")
+    TABLE.write_text(table(), encoding="utf-8")

@@ -47,12 +47,11 @@ _RUN = """
 mount -t overlay overlay -o lowerdir="$FOLDER/opt":/opt /opt
 mkdir /mnt/settings
 cp "$FOLDER"/settings/* /mnt/settings
-chown -R 0:65532 /mnt/settings
-chmod 0440 /mnt/settings/*
-mount -t tmpfs -o size=64m,mode=1777 tmpfs /tmp
-for mounted in / /opt /usr/local /mnt; do mount -o remount,ro,bind $mounted; done
+chmod 0444 /mnt/settings/*
+mount -t tmpfs tmpfs /tmp
+for mounted in / /opt /usr/local /mnt /tmp; do mount -o remount,ro,bind $mounted; done
 cd {workdir}
-exec setpriv --reuid 65532 --regid 65532 --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all \\
+exec setpriv --reuid {user} --regid {group} --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all \\
   env -i {environment} {command}
 """
 SETTINGS = "/mnt/settings"
@@ -147,17 +146,26 @@ class ImageSteps:
 
     @contextmanager
     def running(
-        self, *words: str, variables: Mapping[str, str], log: Path, target: str = "daemon"
+        self,
+        *words: str,
+        variables: Mapping[str, str],
+        log: Path,
+        target: str = "daemon",
+        user: str | None = None,
     ) -> Iterator[Child]:
-        """Process 1 of the image of this target, with these arguments. The `Child` is `unshare`, which ends with the exit code of the
-        one inside; signals reach both, and `unshare` waits on. What still runs at the end is killed.
+        """Process 1 of the image of this target, with these arguments. `user` is UID:GID, by default that of the image. No
+        directory is writable. The `Child` is `unshare`, which ends with the exit code of the one inside; signals reach both,
+        and `unshare` waits on. What still runs at the end is killed.
         """
         stage = stages()[target]
         command = [*json.loads(dict(stage)["ENTRYPOINT"]), *words]
         given = {"PATH": SYSTEM_PATH} | _variables_of(stage) | dict(variables)
         # The stand-in's libpython is where the base image's loader would find it by itself.
         given["LD_LIBRARY_PATH"] = "/usr/local/lib"
+        uid, _, gid = (user or dict(stage)["USER"]).partition(":")
         script = _BASE + _RUN.format(
+            user=uid,
+            group=gid,
             environment=shlex.join(f"{name}={value}" for name, value in given.items()),
             command=shlex.join(command),
             workdir=shlex.quote(workdir(stage)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -51,9 +52,15 @@ class Rendered:
         return manifest
 
     @property
+    def template(self) -> Manifest:
+        """The pod template."""
+        template: Manifest = self.workload["spec"]["template"]
+        return template
+
+    @property
     def pod(self) -> Manifest:
         """The pod's spec."""
-        pod: Manifest = self.workload["spec"]["template"]["spec"]
+        pod: Manifest = self.template["spec"]
         return pod
 
     @property
@@ -69,26 +76,33 @@ class Rendered:
 
     @property
     def settings_file(self) -> str:
-        """The TOML text that the daemon reads."""
-        text: str
-        (text,) = (
-            found["data"]["coursesync.toml"]
-            for found in self.all("ConfigMap")
-            if "coursesync.toml" in found["data"]
+        """The TOML text that the daemon reads: an annotation of the pod, mounted as a file."""
+        (path,) = (
+            item["fieldRef"]["fieldPath"]
+            for source in self._mounted_sources
+            for item in source.get("downwardAPI", {}).get("items", ())
+            if item["path"] == "coursesync.toml"
         )
+        text: str = self.template["metadata"]["annotations"][path.split("'")[1]]
         return text
 
     @property
     def mounted_files(self) -> dict[str, tuple[str, str, str]]:
         """By path in the container: kind and name of what it comes from, and the key in it."""
         (mount,) = (found for found in self.container["volumeMounts"] if found["name"] == "settings")
-        (volume,) = (found for found in self.pod["volumes"] if found["name"] == "settings")
         return {
             f"{mount['mountPath']}/{item['path']}": (kind, origin["name"], item["key"])
-            for source in volume["projected"]["sources"]
+            for source in self._mounted_sources
             for kind, origin in source.items()
-            for item in origin.get("items", ())
+            if kind != "downwardAPI"
+            for item in origin["items"]
         }
+
+    @property
+    def _mounted_sources(self) -> list[dict[str, Any]]:
+        (volume,) = (found for found in self.pod["volumes"] if found["name"] == "settings")
+        sources: list[dict[str, Any]] = volume["projected"]["sources"]
+        return sources
 
 
 class Helm:
@@ -124,7 +138,9 @@ class Helm:
         for more in values:
             merged = _over(merged, yaml.safe_load(more.read_text()) if isinstance(more, Path) else more)
         words = ("template", release, str(CHART), "--namespace", namespace, "--values", "-", *flags)
-        return Rendered(self(*words, stdin=yaml.safe_dump(merged)))
+        return Rendered(
+            self(*words, stdin=json.dumps(merged))
+        )  # PyYAML would write the text 1e6 without quotes
 
     def refusal(self, *values: Values) -> str:
         """The message with which Helm refuses these values on top of `MINIMAL`."""

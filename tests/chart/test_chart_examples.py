@@ -11,7 +11,10 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from daemon.config import Settings
+
 from .rendering import CHART, EXAMPLES, MINIMAL, Helm, Rendered
+from .test_chart_settings import loaded
 
 ROOT = CHART.parents[1]
 GOLDEN = Path(__file__).parent / "golden"
@@ -34,7 +37,14 @@ def stable(rendered: Rendered) -> str:
 
 
 def test_there_are_examples() -> None:
-    assert {path.stem for path in EXAMPLES} == {"minimal", "strimzi", "monitored", "autoscaled"}
+    assert {path.stem for path in EXAMPLES} == {
+        "minimal",
+        "strimzi",
+        "monitored",
+        "autoscaled",
+        "openshift",
+        "second-release",
+    }
 
 
 @of_each_example
@@ -96,11 +106,57 @@ def test_two_releases_in_one_namespace_share_no_object(helm: Helm) -> None:
     assert names("eu").isdisjoint(names("us"))
 
 
+def test_the_recipe_for_two_releases_shares_nothing_that_may_not_be_shared(
+    helm: Helm, tmp_path: Path
+) -> None:
+    def release(name: str, example: str) -> tuple[Rendered, Settings]:
+        rendered = helm.render(CHART / "examples" / f"{example}.yaml", release=name)
+        return rendered, loaded(rendered, tmp_path)
+
+    (one, first), (two, second) = release("sync", "minimal"), release("sync-us", "second-release")
+
+    assert not set(first.topics.names) & set(second.topics.names)
+    assert first.kafka.group_id != second.kafka.group_id
+    assert first.kafka.group_instance_id != second.kafka.group_instance_id
+    assert not set(one.mounted_files.values()) & set(two.mounted_files.values())
+    for name in ("app.kubernetes.io/name", "app.kubernetes.io/instance"):
+        assert one.workload["spec"]["selector"]["matchLabels"][name]
+    assert one.workload["spec"]["selector"] != two.workload["spec"]["selector"]
+    names = [{(found["kind"], found["metadata"]["name"]) for found in each.manifests} for each in (one, two)]
+    assert not names[0] & names[1]
+
+
+def test_the_recipe_for_openshift_leaves_ids_to_the_cluster_and_lets_dns_through(helm: Helm) -> None:
+    rendered = helm.render(CHART / "examples" / "openshift.yaml")
+
+    assert not {"runAsUser", "runAsGroup", "fsGroup"} & rendered.pod["securityContext"].keys()
+    egress = rendered.one("NetworkPolicy")["spec"]["egress"]
+    (dns,) = (rule for rule in egress if {"port": 5353, "protocol": "UDP"} in rule["ports"])
+    assert dns["to"] == [
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "openshift-dns"}}}
+    ]
+
+
+def test_a_null_of_a_parent_chart_is_not_needed_for_openshift(helm: Helm, tmp_path: Path) -> None:
+    """Helm does not remove a default of a dependency for the null of its parent."""
+    chart = {"apiVersion": "v2", "name": "parent", "version": "1.0.0"}
+    values = {"course-sync-daemon": dict(MINIMAL)}
+    (tmp_path / "charts").mkdir()
+    (tmp_path / "charts" / "course-sync-daemon").symlink_to(CHART)
+    (tmp_path / "Chart.yaml").write_text(yaml.safe_dump(chart))
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump(values))
+
+    rendered = Rendered(helm("template", "sync", str(tmp_path)))
+
+    assert not {"runAsUser", "runAsGroup", "fsGroup"} & rendered.pod["securityContext"].keys()
+    assert "linger" not in rendered.settings_file
+
+
 @of_each_example
 def test_a_secret_is_nowhere_but_in_its_file(helm: Helm, example: Path) -> None:
     """The chart names Secrets and makes none: what a user puts into one is in no manifest. A canary that stands
     where a secret is named is found in the sources of the projected volume, and not in environment, arguments
-    or ConfigMap.
+    or annotations.
     """
     files = {"kombo": {"api_key_file": {"secret": CANARY}}}
     rendered = helm.render(example, {"config": files})
@@ -108,8 +164,11 @@ def test_a_secret_is_nowhere_but_in_its_file(helm: Helm, example: Path) -> None:
     assert not rendered.all("Secret")
     assert CANARY in rendered.mounted_files["/etc/course-sync-daemon/kombo.api_key_file"]
     found = [manifest["kind"] for manifest in rendered.manifests if CANARY in yaml.safe_dump(manifest)]
-    assert found == [rendered.workload["kind"]]
+    assert sorted(found) == sorted(
+        [rendered.workload["kind"], "Pod"]
+    )  # the second one is that of `helm test`
     container = rendered.container
+    assert CANARY not in yaml.safe_dump(rendered.template["metadata"])
     assert CANARY not in yaml.safe_dump([container[key] for key in ("env", "args", "image")])
     assert "envFrom" not in container
     assert not any("secretKeyRef" in str(entry) for entry in container["env"])
@@ -153,8 +212,12 @@ def test_the_notes_say_what_to_type_next(helm: Helm) -> None:
         "kubectl --namespace learning exec statefulset/eu-course-sync-daemon -- coursesyncd topics create "
         "--partitions 12 --replication-factor 3"
     ) in notes()
-    assert "exec deployment/eu-course-sync-daemon -- coursesyncd check" in notes("--set", "kind=Deployment")
+    assert "exec deployment/eu-course-sync-daemon -- coursesyncd topics create" in notes(
+        "--set", "kind=Deployment"
+    )
+    assert "helm test eu --namespace learning --logs" in notes()
     assert "WARNING" not in notes()
+    assert "WARNING: replicas is 0." in notes("--set", "replicas=0")
     assert "PLAINTEXT" in notes("--set", "config.kafka.security_protocol=PLAINTEXT")
 
 
@@ -177,6 +240,8 @@ def test_the_commands_of_the_readme_work(helm: Helm, tmp_path: Path, monkeypatch
         words = [word for word in words[1:] if word not in ("--install", "--create-namespace")]
         if words[0] in ("install", "upgrade"):
             words[0] = "template"
+        if words[0] == "test":  # needs a cluster
+            words = ["test", "--help"]
         helm(*words)
         ran.append(words[0])
-    assert {"template", "lint", "show"} <= set(ran)
+    assert {"template", "lint", "show", "test"} <= set(ran)

@@ -14,16 +14,23 @@ from .rendering import CHART, MINIMAL, Helm
 
 ALERTS = CHART / "files" / "alerts.yaml"
 DASHBOARDS = sorted((CHART / "files" / "dashboards").glob("*.json"))
-LOGIN = {"kafka": {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512", "sasl_username": "u"}}
+LOGIN = {
+    "kafka": {
+        "security_protocol": "SASL_SSL",
+        "sasl_mechanism": "SCRAM-SHA-512",
+        "sasl_username": "u",
+        "sasl_password_file": {"secret": "s"},
+    }
+}
 
 
 def test_by_default_there_is_nothing_that_needs_anything_else(helm: Helm) -> None:
     assert helm.render(MINIMAL).kinds == {
         "StatefulSet",
         "Service",
-        "ConfigMap",
         "ServiceAccount",
         "PodDisruptionBudget",
+        "Pod",
     }
 
 
@@ -34,7 +41,10 @@ def test_every_pod_that_runs_is_scraped_as_the_job_that_the_alerts_select(helm: 
 
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     assert (endpoint["port"], endpoint["path"]) == ("admin", "/metrics")
-    assert endpoint["relabelings"] == [{"targetLabel": "job", "replacement": "course-sync-daemon"}]
+    assert endpoint["relabelings"] == [
+        {"targetLabel": "job", "replacement": "course-sync-daemon"},
+        {"targetLabel": "release", "replacement": "sync"},
+    ]
     assert monitor["metadata"]["labels"]["release"] == "stack"
 
 

@@ -25,7 +25,10 @@ SCALED = {"enabled": True, "maxReplicas": 6}
             "is 60, but config.drain.timeout is 41s and closing takes up to 20 s more: it must be at least 61",
         ),
         (
-            {"config": {"drain": {"timeout": "1.5m"}}, "terminationGracePeriodSeconds": 109},
+            {
+                "config": {"drain": {"timeout": "1.5m"}, "kafka": {"session_timeout": "2m"}},
+                "terminationGracePeriodSeconds": 109,
+            },
             "it must be at least 110",
         ),
         (
@@ -36,17 +39,23 @@ SCALED = {"enabled": True, "maxReplicas": 6}
             {"config": {"kafka": {"group_instance_id": "one"}}},
             'config.kafka.group_instance_id is "one" for every replica',
         ),
-        (
-            {"replicas": 3, "autoscaling": SCALED},
-            "replicas and autoscaling.enabled are both set: each upgrade would undo what KEDA did",
-        ),
         ({"autoscaling": {"enabled": True}}, "autoscaling.maxReplicas must be set"),
         (
             {"autoscaling": SCALED | {"minReplicas": 7}},
             "autoscaling.maxReplicas is 6, less than autoscaling.minReplicas, which is 7",
         ),
         (
-            {"autoscaling": SCALED, "config": {"kafka": {"security_protocol": "SASL_SSL"}}},
+            {
+                "autoscaling": SCALED,
+                "config": {
+                    "kafka": {
+                        "security_protocol": "SASL_SSL",
+                        "sasl_mechanism": "PLAIN",
+                        "sasl_username": "u",
+                        "sasl_password_file": {"secret": "s"},
+                    }
+                },
+            },
             "autoscaling.authenticationRef must be set, since config.kafka has a login or certificates",
         ),
         (
@@ -61,6 +70,17 @@ SCALED = {"enabled": True, "maxReplicas": 6}
         (
             {"extraEnv": [{"name": "COURSESYNC_BATCH_LINGER", "value": "1s"}]},
             "extraEnv sets COURSESYNC_BATCH_LINGER: settings of the daemon belong into config",
+        ),
+        ({"extraEnv": [{"name": "POD_NAME", "value": "one"}]}, "extraEnv sets POD_NAME, which the chart sets itself"),
+        ({"extraVolumes": [{"name": "settings", "emptyDir": {}}]}, "extraVolumes has a volume named settings"),
+        (
+            {"podLabels": {"app.kubernetes.io/instance": "other"}},
+            "podLabels sets app.kubernetes.io/instance, by which everything selects the pods",
+        ),
+        ({"podLabels": {"app.kubernetes.io/name": "course-sync-daemon"}}, "podLabels sets app.kubernetes.io/name"),
+        (
+            {"podAnnotations": {"course-sync-daemon/coursesync.toml": ""}},
+            "podAnnotations sets course-sync-daemon/coursesync.toml, which the chart sets itself",
         ),
     ],
 )  # fmt: skip
@@ -90,7 +110,8 @@ def test_missing_settings_are_told_whatever_else_is_on(helm: Helm) -> None:
 @pytest.mark.parametrize(("timeout", "grace"), [("500ms", 21), ("20s", 40), ("1.5m", 110), ("10m", 620)])
 def test_a_grace_period_that_is_just_long_enough_is_taken(helm: Helm, timeout: str, grace: int) -> None:
     def values(seconds: int) -> dict[str, Any]:
-        return {"config": {"drain": {"timeout": timeout}}, "terminationGracePeriodSeconds": seconds}
+        config = {"drain": {"timeout": timeout}, "kafka": {"session_timeout": "20m"}}
+        return {"config": config, "terminationGracePeriodSeconds": seconds}
 
     assert helm.render(MINIMAL, values(grace)).pod["terminationGracePeriodSeconds"] == grace
     assert f"it must be at least {grace}" in helm.refusal(values(grace - 1))

@@ -1,14 +1,18 @@
-"""`helm upgrade` restarts the pods when a Secret that they mount has changed, and writes nothing of it anywhere."""
+"""`helm upgrade` restarts the pods when a file has changed that they read only at the start, and publishes nothing of it."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from .rendering import MINIMAL, Helm
 
@@ -42,16 +46,17 @@ def discovery() -> dict[str, dict[str, Any]]:
 
 
 @contextmanager
-def api_server(secrets: dict[str, dict[str, Any]], folder: Path) -> Iterator[tuple[str, ...]]:
+def api_server(objects: list[dict[str, Any]], folder: Path) -> Iterator[tuple[str, ...]]:
     """As much of one as answers Helm's `lookup`; gives the flags that point Helm at it."""
 
     known = discovery()
+    for found in objects:
+        known[f"/api/v1/namespaces/prod/{found['kind'].lower()}s/{found['metadata']['name']}"] = found
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
-            name = path.removeprefix("/api/v1/namespaces/prod/secrets/")
-            found = known.get(path) or secrets.get(name)
+            found = known.get(path)
             gone = {
                 "kind": "Status",
                 "apiVersion": "v1",
@@ -89,36 +94,105 @@ def api_server(secrets: dict[str, dict[str, Any]], folder: Path) -> Iterator[tup
         server.server_close()
 
 
-def secret(version: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {
-            "name": "course-sync-kombo",
-            "namespace": "prod",
-            "uid": "u1",
-            "resourceVersion": version,
+VALUES = {
+    "config": {
+        "kafka": {
+            "security_protocol": "SASL_SSL",
+            "sasl_mechanism": "PLAIN",
+            "sasl_username": "course-sync",
+            "sasl_password_file": {"secret": "kafka", "key": "password"},
+            "tls_ca_file": {"configMap": "authorities", "key": "bundle.pem"},
         },
-        "stringData": {"api-key": CANARY},
+        "kombo": {"ca_file": {"configMap": "binary"}},
     }
+}
 
 
-def test_a_changed_secret_restarts_the_pods(helm: Helm, tmp_path: Path) -> None:
-    def template(**secrets: dict[str, Any]) -> dict[str, Any]:
-        named = {name.replace("_", "-"): found for name, found in secrets.items()}
-        with api_server(named, tmp_path) as flags:
-            rendered = helm.render(MINIMAL, flags=flags)
-        assert CANARY not in rendered.text
-        return dict(rendered.workload["spec"]["template"]["metadata"]["annotations"])
+def there(
+    *,
+    key: str = CANARY,
+    password: str = CANARY,
+    authorities: str = "A",
+    binary: str = "A",
+    other: str = "1",
+    uid: str = "5a1e8a0c-9d6b-4c53-8d0f-0b5c1f0a7e11",
+    **metadata: Any,
+) -> list[dict[str, Any]]:
+    """The objects of the namespace that the values name."""
 
-    first = template(course_sync_kombo=secret("1"))
-    assert template(course_sync_kombo=secret("1"), another=secret("7")) == first
-    second = template(course_sync_kombo=secret("2"))
-    assert second["checksum/secret"] != first["checksum/secret"]
-    assert second["checksum/config"] == first["checksum/config"]
-    assert "checksum/secret" not in template()  # not made yet: the pods wait for it
+    def named(kind: str, name: str, **content: Any) -> dict[str, Any]:
+        about = {"name": name, "namespace": "prod", "uid": uid, "resourceVersion": "1"} | metadata
+        return {"apiVersion": "v1", "kind": kind, "metadata": about, **content}
+
+    def encoded(text: str) -> str:
+        return base64.b64encode(text.encode()).decode()
+
+    return [
+        named("Secret", "course-sync-kombo", data={"api-key": encoded(key)}),
+        named("Secret", "kafka", data={"password": encoded(password), "other": encoded(other)}),
+        named("ConfigMap", "authorities", data={"bundle.pem": authorities, "other": other}),
+        named("ConfigMap", "binary", binaryData={"ca.crt": encoded(binary)}),
+    ]
+
+
+Annotations = Callable[[list[dict[str, Any]]], dict[str, str]]
+
+
+@pytest.fixture(name="annotations")
+def _annotations(helm: Helm, tmp_path: Path) -> Annotations:
+    """Of the pod template, where these objects are in the cluster."""
+
+    def rendered(objects: list[dict[str, Any]]) -> dict[str, str]:
+        with api_server(objects, tmp_path) as flags:
+            found = helm.render(MINIMAL, VALUES, flags=flags)
+        assert CANARY not in found.text
+        return dict(found.template["metadata"]["annotations"])
+
+    return rendered
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"password": "new"}, {"authorities": "B"}, {"binary": "B"}],
+    ids=["a password", "authorities in a ConfigMap", "binary data of a ConfigMap"],
+)
+def test_a_changed_file_restarts_the_pods(annotations: Annotations, changed: dict[str, str]) -> None:
+    before, after = annotations(there()), annotations(there(**changed))
+
+    assert before.pop("checksum/files") != after.pop("checksum/files")
+    assert before == after
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"key": "new"},
+        {"other": "2"},
+        {"resourceVersion": "2", "annotations": {"a": "b"}},
+        {"labels": {"a": "b"}, "resourceVersion": "3"},
+    ],
+    ids=["the API key, which is read again", "another key of the same object", "an annotation", "a label"],
+)
+def test_nothing_else_restarts_them(annotations: Annotations, changed: dict[str, Any]) -> None:
+    assert annotations(there()) == annotations(there(**changed))
+
+
+def test_objects_that_are_not_made_yet_are_no_mistake(annotations: Annotations) -> None:
+    """The pods wait for them."""
+    assert "checksum/files" not in annotations([])
+    assert "checksum/files" in annotations(there()[:2])
+
+
+def test_the_hash_of_a_weak_password_helps_nobody_to_guess_it(annotations: Annotations) -> None:
+    """It has a salt that only those know who may read the Secret."""
+    one = annotations(there(uid="0d2f4b1e-77c5-4a35-b7f5-3a2c9f4c0a52"))["checksum/files"]
+    assert one != annotations(there())["checksum/files"]
+    assert one not in {hashlib.sha256(text.encode()).hexdigest() for text in (CANARY, f"{CANARY}\n")}
 
 
 def test_without_a_cluster_there_is_nothing_to_look_up(helm: Helm) -> None:
-    annotations = helm.render(MINIMAL).workload["spec"]["template"]["metadata"]["annotations"]
-    assert set(annotations) == {"kubectl.kubernetes.io/default-container", "checksum/config"}
+    found = helm.render(MINIMAL, VALUES).template["metadata"]["annotations"]
+    assert set(found) == {
+        "kubectl.kubernetes.io/default-container",
+        "course-sync-daemon/coursesync.toml",
+    }

@@ -16,7 +16,7 @@ from daemon.config.column import ValueKind
 from daemon.config.table import Setting, all_settings
 from daemon.config.units import format_duration, format_size
 
-from .config_schema import SCHEMA, document
+from .config_schema import SCHEMA, TABLE, document, table
 from .rendering import CHART, EXAMPLES, MINIMAL, Helm, Rendered, objects_of
 
 SETTINGS = {setting.name: setting for setting in all_settings()}
@@ -157,8 +157,9 @@ def test_a_file_may_come_from_a_configmap_or_by_other_means(helm: Helm) -> None:
     assert 'api_key_file = "/vault/secrets/kombo"' in rendered.settings_file
 
 
-def test_the_schema_is_what_the_table_of_settings_makes() -> None:
+def test_schema_and_table_are_what_the_daemons_tables_make() -> None:
     assert SCHEMA.read_text(encoding="utf-8") == document(), "run: python -m tests.chart.config_schema"
+    assert TABLE.read_text(encoding="utf-8") == table(), "run: python -m tests.chart.config_schema"
 
 
 def test_the_schema_is_a_schema_and_closed_on_every_object_of_its_own() -> None:
@@ -219,6 +220,53 @@ def test_values_of_a_parent_chart_are_let_through(helm: Helm) -> None:
 
 
 def test_a_default_of_the_chart_can_be_taken_back(helm: Helm, tmp_path: Path) -> None:
-    rendered = helm.render(MINIMAL, {"config": {"backlog": {"bytes_max": None}}})
+    """And so can a setting, or a group, of which the chart has no default."""
+    taken_back = {"backlog": {"bytes_max": None}, "batch": {"linger": None}, "drain": None, "wait": None}
+    rendered = helm.render(MINIMAL, {"config": taken_back})
 
-    assert loaded(rendered, tmp_path).backlog.bytes_max == Settings().backlog.bytes_max
+    settings, own = loaded(rendered, tmp_path), Settings()
+    for group in taken_back:
+        assert getattr(settings, group) == getattr(own, group)
+    assert "null" not in rendered.settings_file
+
+
+def test_every_setting_can_be_taken_back(helm: Helm, tmp_path: Path) -> None:
+    """As a later values file does with an earlier one."""
+    config: dict[str, dict[str, Any]] = {}
+    for setting in SETTINGS.values():
+        if not setting.column.required:
+            config.setdefault(setting.group, {})[setting.attribute] = None
+
+    settings = loaded(helm.render(MINIMAL, {"config": config}), tmp_path)
+
+    for setting in SETTINGS.values():
+        if not setting.column.required and setting.name != "kafka.group_instance_id":
+            assert getattr(getattr(settings, setting.group), setting.attribute) == setting.default
+
+
+def test_the_settings_belong_to_the_revision_of_the_pod(helm: Helm) -> None:
+    """A pod that restarts during an upgrade must not find the settings of another revision: outside the pod template
+    nothing differs between two revisions, so nothing that a pod mounts is changed or deleted by the upgrade.
+    """
+
+    def outside_of_the_template(rendered: Rendered) -> list[Any]:
+        del rendered.workload["spec"]["template"]
+        return [found for found in rendered.manifests if found["kind"] != "Pod"]  # of `helm test`
+
+    first, second = (helm.render(MINIMAL, {"config": {"batch": {"linger": value}}}) for value in ("1s", "2s"))
+    assert first.settings_file != second.settings_file
+    assert outside_of_the_template(first) == outside_of_the_template(second)
+
+
+def test_large_numbers_arrive_as_they_were_written(helm: Helm, tmp_path: Path) -> None:
+    config: dict[str, dict[str, Any]] = {
+        "backlog": {"courses_max": 100_000_000, "bytes_max": 68_719_476_736},
+        "window": {"batches_max_per_partition": 1_000_000},
+        "http": {"requests_per_second_max": 10_000, "poll_share": 0.1},
+    }
+
+    settings = loaded(helm.render(MINIMAL, {"config": config}), tmp_path)
+
+    for group, values in config.items():
+        for attribute, value in values.items():
+            assert getattr(getattr(settings, group), attribute) == value

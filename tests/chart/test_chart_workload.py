@@ -10,6 +10,7 @@ import pytest
 from daemon.admin import ENDPOINTS
 from daemon.config import Settings
 
+from .image_steps import DOCKERFILE
 from .rendering import MINIMAL, Helm
 
 SCALED = {"autoscaling": {"enabled": True, "maxReplicas": 6}}
@@ -43,7 +44,7 @@ def test_a_deployment_has_no_static_membership_and_no_surge(helm: Helm) -> None:
     }
     assert "COURSESYNC_KAFKA_GROUP_INSTANCE_ID" not in rendered.environment
     assert "group_instance_id" not in rendered.settings_file
-    assert rendered.kinds == {"Deployment", "ConfigMap", "PodDisruptionBudget", "ServiceAccount"}
+    assert rendered.kinds == {"Deployment", "PodDisruptionBudget", "ServiceAccount", "Pod"}
 
 
 @pytest.mark.parametrize("values", [{}, DEPLOYMENT, SCALED], ids=["StatefulSet", "Deployment", "scaled"])
@@ -74,27 +75,41 @@ def test_the_pod_passes_pod_security_restricted(helm: Helm, values: dict[str, An
 
     assert "initContainers" not in pod
     assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["securityContext"]["runAsUser"] == pod["securityContext"]["fsGroup"] == 65532
-    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
     assert container["securityContext"] == {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
-    assert all(set(volume) - {"name"} <= {"projected", "emptyDir"} for volume in pod["volumes"])
+    assert all(set(volume) - {"name"} <= {"projected"} for volume in pod["volumes"])
     assert not any("hostPort" in port for port in container["ports"])
 
 
-def test_the_pod_has_no_token_no_variables_of_services_and_a_bounded_tmp(helm: Helm) -> None:
+def test_the_user_is_that_of_the_image_or_one_that_the_cluster_assigns(helm: Helm) -> None:
+    """OpenShift assigns an id if none is asked for. Without a group of its own the files must be readable for all, and
+    runAsNonRoot needs a number in the image (tests/chart/test_image.py runs the image as either user).
+    """
+    rendered = helm.render(MINIMAL)
+
+    assert not {"runAsUser", "runAsGroup", "fsGroup"} & rendered.pod["securityContext"].keys()
+    (settings,) = rendered.pod["volumes"]
+    assert settings["projected"]["defaultMode"] == 0o444
+    assert re.search(r"^USER [1-9][0-9]*:[0-9]+$", DOCKERFILE.read_text(encoding="utf-8"), re.MULTILINE)
+    own = helm.render(MINIMAL, {"podSecurityContext": {"runAsUser": 1000680000, "fsGroup": 0}})
+    assert own.pod["securityContext"]["runAsUser"] == 1000680000
+    assert own.pod["securityContext"]["fsGroup"] == 0
+
+
+def test_the_pod_has_no_token_no_variables_of_services_and_no_local_data(helm: Helm) -> None:
+    """Local data would keep the cluster autoscaler and `kubectl drain` from moving the pod."""
     rendered = helm.render(MINIMAL)
 
     assert rendered.pod["automountServiceAccountToken"] is False
     assert rendered.one("ServiceAccount")["automountServiceAccountToken"] is False
     assert rendered.pod["enableServiceLinks"] is False
-    (tmp,) = (volume["emptyDir"] for volume in rendered.pod["volumes"] if volume["name"] == "tmp")
-    assert tmp == {"sizeLimit": "64Mi"}
-    assert {"name": "tmp", "mountPath": "/tmp"} in rendered.container["volumeMounts"]
+    assert not any(
+        local in volume for volume in rendered.pod["volumes"] for local in ("emptyDir", "hostPath")
+    )
 
 
 def test_a_memory_limit_and_no_cpu_limit(helm: Helm) -> None:
@@ -131,6 +146,9 @@ def test_the_probes(helm: Helm) -> None:
     assert {path for path, _, _ in probes.values()} <= set(ENDPOINTS)
     assert all(container[name]["httpGet"]["port"] == "admin" for name in probes)
     assert container["ports"] == [{"name": "admin", "containerPort": Settings().admin.port}]
+    # A process that hangs is not waited for, while a drain has its time.
+    assert container["livenessProbe"]["terminationGracePeriodSeconds"] == 5
+    assert "terminationGracePeriodSeconds" not in container["readinessProbe"]  # Kubernetes refuses it there
     assert "lifecycle" not in container  # nothing routes traffic to the pod: no sleep before SIGTERM
 
 
@@ -192,10 +210,7 @@ def test_a_changed_setting_restarts_the_pods_and_a_label_of_the_chart_does_not(h
         return dict(helm.render(MINIMAL, values).workload["spec"]["template"])
 
     before = template()
-    assert (
-        template(config={"log": {"level": "debug"}})["metadata"]["annotations"]["checksum/config"]
-        != (before["metadata"]["annotations"]["checksum/config"])
-    )
+    assert template(config={"log": {"level": "debug"}}) != before
     assert template(podMonitor={"enabled": True}) == before
     assert not any("helm.sh/chart" in label for label in before["metadata"]["labels"])
 
@@ -229,7 +244,7 @@ def test_what_a_user_adds_to_the_pod_is_there(helm: Helm) -> None:
         {
             "podLabels": {"team": "learning"},
             "podAnnotations": {"reloader.stakater.com/auto": "true"},
-            "podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None},
+            "podSecurityContext": {"fsGroup": 7},
             "extraEnv": [{"name": "SSL_CERT_FILE", "value": "/certs/ca.pem"}],
             "extraVolumes": [{"name": "certs", "csi": {"driver": "csi.example.com"}}],
             "extraVolumeMounts": [{"name": "certs", "mountPath": "/certs"}],
@@ -246,7 +261,7 @@ def test_what_a_user_adds_to_the_pod_is_there(helm: Helm) -> None:
     template = rendered.workload["spec"]["template"]["metadata"]
     assert template["labels"]["team"] == "learning"
     assert template["annotations"]["reloader.stakater.com/auto"] == "true"
-    assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    assert pod["securityContext"]["fsGroup"] == 7
     assert rendered.environment["SSL_CERT_FILE"] == "/certs/ca.pem"
     assert {"name": "certs", "csi": {"driver": "csi.example.com"}} in pod["volumes"]
     assert {"name": "certs", "mountPath": "/certs"} in rendered.container["volumeMounts"]
@@ -255,3 +270,47 @@ def test_what_a_user_adds_to_the_pod_is_there(helm: Helm) -> None:
     assert pod["imagePullSecrets"] == [{"name": "login"}]
     assert pod["serviceAccountName"] == "mine"
     assert not rendered.all("ServiceAccount")
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "Deployment"])
+def test_replicas_are_left_to_whoever_scales(helm: Helm, kind: str) -> None:
+    def replicas(**values: object) -> object:
+        return helm.render(MINIMAL, {"kind": kind}, values).workload["spec"].get("replicas")
+
+    assert replicas() == 2
+    assert replicas(replicas=5) == 5
+    assert replicas(replicas=0) == 0
+    assert replicas(replicas=None) is None
+    assert replicas(replicas=5, **SCALED) is None
+    # How many there are is not known, and there may be several.
+    assert helm.render(MINIMAL, {"kind": kind, "replicas": None}).all("PodDisruptionBudget")
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "Deployment"])
+def test_helm_test_checks_with_what_the_daemon_has(helm: Helm, kind: str) -> None:
+    files = {"config": {"kafka": {"tls_ca_file": {"configMap": "authorities"}}}}
+    extra = {
+        "extraEnv": [{"name": "X", "value": "y"}],
+        "extraVolumes": [{"name": "certs", "csi": {"driver": "csi.example.com"}}],
+        "extraVolumeMounts": [{"name": "certs", "mountPath": "/certs"}],
+        "imagePullSecrets": [{"name": "login"}],
+        "nodeSelector": {"pool": "batch"},
+    }
+    rendered = helm.render(MINIMAL, files, extra, {"kind": kind, "networkPolicy": {"enabled": True}})
+    pod, daemon = rendered.one("Pod"), rendered.pod
+    (container,) = pod["spec"]["containers"]
+
+    assert pod["metadata"]["annotations"].pop("helm.sh/hook") == "test"
+    assert container["args"] == ["check"]
+    assert pod["spec"]["restartPolicy"] == "Never"
+    for same in ("volumes", "securityContext", "serviceAccountName", "imagePullSecrets", "nodeSelector"):
+        assert pod["spec"][same] == daemon[same]
+    for same in ("image", "securityContext", "volumeMounts", "resources"):
+        assert container[same] == rendered.container[same]
+    environment = {entry["name"]: entry["value"] for entry in container["env"]}
+    assert environment == {name: rendered.environment[name] for name in ("COURSESYNC_CONFIG", "X")}
+    annotation = "course-sync-daemon/coursesync.toml"
+    assert pod["metadata"]["annotations"][annotation] == rendered.settings_file
+    # No Service, budget or workload takes it for one of the daemon's pods.
+    selector = rendered.workload["spec"]["selector"]["matchLabels"]
+    assert not selector.items() <= pod["metadata"]["labels"].items()

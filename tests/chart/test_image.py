@@ -113,10 +113,11 @@ def test_the_environment_belongs_to_root_and_has_no_installer(image: ImageSteps)
     assert {path.suffix for path in package.rglob("*") if path.is_file()} == {".py", ".pyc"}
 
 
+@pytest.mark.parametrize("user", [None, "1000680000:0"], ids=["of the image", "as OpenShift assigns it"])
 def test_it_runs_as_process_1_with_the_charts_settings_and_ends_by_sigterm(
-    image: ImageSteps, helm: Helm, tmp_path: Path
+    image: ImageSteps, helm: Helm, tmp_path: Path, user: str | None
 ) -> None:
-    """As user 65532, on a root that cannot be written, without Kafka: up, alive, and not ready."""
+    """No directory is writable, /tmp neither, and there is no Kafka: up, alive, and not ready."""
     (port,) = free_ports(1)
     config = {
         "kafka": {
@@ -140,7 +141,9 @@ def test_it_runs_as_process_1_with_the_charts_settings_and_ends_by_sigterm(
         "COURSESYNC_KAFKA_GROUP_INSTANCE_ID": "prod-sync-0",
     }
 
-    with image.running(*rendered.container["args"], variables=variables, log=tmp_path / "log") as child:
+    with image.running(
+        *rendered.container["args"], variables=variables, log=tmp_path / "log", user=user
+    ) as child:
 
         def probe(name: str) -> int:
             return status(port, rendered.container[name]["httpGet"]["path"], child)

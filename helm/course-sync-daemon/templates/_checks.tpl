@@ -1,9 +1,9 @@
 {{/*
-What cannot work fails here, all of it in one message, and not in the cluster. The daemon checks what concerns it
-alone: these are rules between its settings and what is around it.
+What cannot work fails here, all of it in one message, and not in the cluster: the daemon's own rules (_rules.tpl),
+and those between its settings and what is around it.
 */}}
 {{- define "course-sync-daemon.check" -}}
-{{- $mistakes := list -}}
+{{- $mistakes := compact (splitList "\n" (include "course-sync-daemon.brokenRules" .)) -}}
 {{- $kafka := .Values.config.kafka | default dict -}}
 {{- $scaling := .Values.autoscaling -}}
 
@@ -27,9 +27,6 @@ alone: these are rules between its settings and what is around it.
 {{- end -}}
 
 {{- if $scaling.enabled -}}
-{{- if not (kindIs "invalid" .Values.replicas) -}}
-{{- $mistakes = append $mistakes "replicas and autoscaling.enabled are both set: each upgrade would undo what KEDA did; leave replicas out" -}}
-{{- end -}}
 {{- if not $scaling.maxReplicas -}}
 {{- $mistakes = append $mistakes "autoscaling.maxReplicas must be set with autoscaling: at most the number of partitions of the input" -}}
 {{- else if lt (int $scaling.maxReplicas) (int $scaling.minReplicas) -}}
@@ -46,13 +43,13 @@ alone: these are rules between its settings and what is around it.
 {{- $mistakes = append $mistakes "podDisruptionBudget.maxUnavailable and podDisruptionBudget.minAvailable are both set; Kubernetes takes one of them" -}}
 {{- end -}}
 
-{{- $drain := include "course-sync-daemon.setting" (list . "drain" "timeout" "20s") -}}
-{{- $needed := add (include "course-sync-daemon.seconds" $drain) 20 -}}
-{{- if lt (int .Values.terminationGracePeriodSeconds) (int $needed) -}}
-{{- $mistakes = append $mistakes (printf "terminationGracePeriodSeconds is %d, but config.drain.timeout is %s and closing takes up to 20 s more: it must be at least %d, or the pod is killed before it has committed" (int .Values.terminationGracePeriodSeconds) $drain (int $needed)) -}}
+{{- $drain := include "course-sync-daemon.setting" (list . "drain.timeout") -}}
+{{- $needed := add (include "course-sync-daemon.number" $drain | float64 | ceil | int64) 20 -}}
+{{- if lt (int64 .Values.terminationGracePeriodSeconds) $needed -}}
+{{- $mistakes = append $mistakes (printf "terminationGracePeriodSeconds is %d, but config.drain.timeout is %s and closing takes up to 20 s more: it must be at least %d, or the pod is killed before it has committed" (int64 .Values.terminationGracePeriodSeconds) $drain $needed) -}}
 {{- end -}}
 
-{{- $host := include "course-sync-daemon.setting" (list . "admin" "host" "0.0.0.0") -}}
+{{- $host := include "course-sync-daemon.setting" (list . "admin.host") -}}
 {{- if or (hasPrefix "127." $host) (has $host (list "localhost" "::1")) -}}
 {{- $mistakes = append $mistakes (printf "config.admin.host is %s, where neither the kubelet's probes nor Prometheus reach it; leave it out" $host) -}}
 {{- end -}}
@@ -60,6 +57,23 @@ alone: these are rules between its settings and what is around it.
 {{- range .Values.extraEnv -}}
 {{- if hasPrefix "COURSESYNC_" .name -}}
 {{- $mistakes = append $mistakes (printf "extraEnv sets %s: settings of the daemon belong into config" .name) -}}
+{{- else if has .name (list "POD_NAME" "POD_NAMESPACE") -}}
+{{- $mistakes = append $mistakes (printf "extraEnv sets %s, which the chart sets itself; choose another name" .name) -}}
+{{- end -}}
+{{- end -}}
+{{- range .Values.extraVolumes -}}
+{{- if eq (toString .name) "settings" -}}
+{{- $mistakes = append $mistakes "extraVolumes has a volume named settings, which is the chart's own; choose another name" -}}
+{{- end -}}
+{{- end -}}
+{{- range $label, $_ := .Values.podLabels -}}
+{{- if has $label (list "app.kubernetes.io/name" "app.kubernetes.io/instance") -}}
+{{- $mistakes = append $mistakes (printf "podLabels sets %s, by which everything selects the pods; set nameOverride, or choose another label" $label) -}}
+{{- end -}}
+{{- end -}}
+{{- range $annotation, $_ := .Values.podAnnotations -}}
+{{- if has $annotation (list (include "course-sync-daemon.annotation" $) "checksum/files") -}}
+{{- $mistakes = append $mistakes (printf "podAnnotations sets %s, which the chart sets itself; choose another name" $annotation) -}}
 {{- end -}}
 {{- end -}}
 

@@ -7,29 +7,50 @@ them, the files of Secrets and ConfigMaps.
 {{- end }}
 
 {{/*
-The settings as the daemon's TOML file. A JSON text is a TOML text, too, and so is a JSON number.
-kafka.group_instance_id is left out: it contains the pod's name and comes by the environment.
+The annotation of the pod that holds the TOML file.
+
+The settings belong to the pod template, and not to a ConfigMap of their own: a pod that is restarted or replaced
+during an upgrade reads the settings of its own revision, a rollback brings them back, and nothing is left behind.
+A ConfigMap with a hash in its name can do only two of the three: Helm deletes the one of the earlier revision while
+its pods still run, or keeps it (helm.sh/resource-policy: keep), and then `helm rollback` fails because it finds an
+object that is not in the release.
 */}}
-{{- define "course-sync-daemon.toml" -}}
-{{- $folder := include "course-sync-daemon.folder" . -}}
-{{- range $group, $settings := .Values.config }}
-{{- with omit $settings "group_instance_id" }}
-[{{ $group }}]
-{{- range $attribute, $value := . }}
-{{- if kindIs "map" $value }}
-{{ $attribute }} = {{ printf "%s/%s.%s" $folder $group $attribute | toJson }}
-{{- else }}
-{{ $attribute }} = {{ toJson $value }}
-{{- end }}
-{{- end }}
-{{ end }}
-{{- end }}
+{{- define "course-sync-daemon.annotation" -}}
+course-sync-daemon/coursesync.toml
 {{- end }}
 
 {{/*
-Sources of the projected volume: each file that a setting takes from a Secret or a ConfigMap.
+What the chart knows about the daemon's settings: kind, default and bounds of each, and the order of those that
+depend on each other. Made from the daemon's own tables by tests/chart/config_schema.py.
 */}}
-{{- define "course-sync-daemon.fileSources" -}}
+{{- define "course-sync-daemon.table" -}}
+{{- .Files.Get "files/settings.json" }}
+{{- end }}
+
+{{/*
+The settings as the daemon's TOML file. A JSON text is a TOML text, too, and so is a JSON number.
+kafka.group_instance_id is left out: it contains the pod's name and is set by the environment.
+*/}}
+{{- define "course-sync-daemon.toml" -}}
+{{- $folder := include "course-sync-daemon.folder" . -}}
+{{- $lines := list -}}
+{{- range $group, $settings := .Values.config -}}
+{{- $lines = append $lines (printf "[%s]" $group) -}}
+{{- range $attribute, $value := omit ($settings | default dict) "group_instance_id" -}}
+{{- if kindIs "map" $value -}}
+{{- $lines = append $lines (printf "%s = %s" $attribute (printf "%s/%s.%s" $folder $group $attribute | toJson)) -}}
+{{- else if not (kindIs "invalid" $value) -}}
+{{- $lines = append $lines (printf "%s = %s" $attribute (toJson $value)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- join "\n" $lines }}
+{{ end }}
+
+{{/*
+The key of a Secret or ConfigMap that holds a file, if none is given: (list NAME SOURCE)
+*/}}
+{{- define "course-sync-daemon.key" -}}
 {{- $keys := dict
   "kafka.sasl_password_file" "password"
   "kafka.tls_ca_file" "ca.crt"
@@ -37,14 +58,21 @@ Sources of the projected volume: each file that a setting takes from a Secret or
   "kafka.tls_key_file" "tls.key"
   "kombo.api_key_file" "api-key"
   "kombo.ca_file" "ca.crt" -}}
+{{- (index . 1).key | default (get $keys (index . 0)) }}
+{{- end }}
+
+{{/*
+Sources of the projected volume: each file that a setting takes from a Secret or a ConfigMap.
+*/}}
+{{- define "course-sync-daemon.fileSources" -}}
 {{- range $group, $settings := .Values.config }}
 {{- range $attribute, $value := $settings }}
 {{- if kindIs "map" $value -}}
 {{- $name := printf "%s.%s" $group $attribute }}
 - {{ if $value.secret }}secret{{ else }}configMap{{ end }}:
-    name: {{ $value.secret | default $value.configMap }}
+    name: {{ $value.secret | default $value.configMap | quote }}
     items:
-      - key: {{ $value.key | default (get $keys $name) | quote }}
+      - key: {{ include "course-sync-daemon.key" (list $name $value) | quote }}
         path: {{ $name }}
 {{- end }}
 {{- end }}
@@ -52,38 +80,62 @@ Sources of the projected volume: each file that a setting takes from a Secret or
 {{- end }}
 
 {{/*
-Any setting, by group, attribute and the default of the daemon: (list $ "admin" "port" 8080)
+A setting as text, or the default of the daemon: (list $ "admin.port"). Empty if there is neither.
 */}}
 {{- define "course-sync-daemon.setting" -}}
 {{- $root := index . 0 -}}
-{{- $group := get $root.Values.config (index . 1) | default dict -}}
-{{- $value := get $group (index . 2) -}}
-{{- if eq (toString $value) "" }}{{ index . 3 }}{{ else }}{{ $value }}{{ end }}
-{{- end }}
-
-{{- define "course-sync-daemon.port" -}}
-{{- include "course-sync-daemon.setting" (list . "admin" "port" 8080) | int }}
-{{- end }}
-
-{{/*
-Whole seconds, rounded up, of a duration as the daemon writes them: 500ms, 15s, 1.5m, 24h, 7d.
-*/}}
-{{- define "course-sync-daemon.seconds" -}}
-{{- $units := dict "ms" 0.001 "s" 1.0 "m" 60.0 "h" 3600.0 "d" 86400.0 -}}
-{{- $number := regexFind "^[0-9.]+" . | float64 -}}
-{{- mulf $number (get $units (regexFind "[a-z]+$" .)) | ceil | int }}
+{{- $name := splitList "." (index . 1) -}}
+{{- $value := get (get $root.Values.config (first $name) | default dict) (last $name) -}}
+{{- if or (kindIs "invalid" $value) (eq (toString $value) "") -}}
+{{- $value = (get (include "course-sync-daemon.table" $root | fromJson).settings (index . 1)).default -}}
+{{- end -}}
+{{- if kindIs "float64" $value -}}
+{{- toJson $value }}
+{{- else if not (kindIs "invalid" $value) -}}
+{{- toString $value | trim }}
+{{- end -}}
 {{- end }}
 
 {{/*
-Versions of the Secrets that the settings name, as far as the cluster may be asked: `helm upgrade` then restarts the
-pods when one has changed. Nothing of their content, which a hash could help to guess. Empty in `helm template`.
+Seconds of a duration, bytes of a size, the number itself of anything else, from how the daemon writes them: 500ms,
+1.5m, 512KiB.
 */}}
-{{- define "course-sync-daemon.secretVersions" -}}
+{{- define "course-sync-daemon.number" -}}
+{{- $units := dict
+  "" 1.0 "ms" 0.001 "s" 1.0 "m" 60.0 "h" 3600.0 "d" 86400.0
+  "B" 1.0 "KiB" 1024.0 "MiB" 1048576.0 "GiB" 1073741824.0 -}}
+{{- mulf (regexFind "^[0-9.]+" . | float64) (get $units (regexFind "[A-Za-z]*$" .)) | toJson }}
+{{- end }}
+
+{{/*
+A number or a percentage, as a PodDisruptionBudget takes them.
+*/}}
+{{- define "course-sync-daemon.countOrShare" -}}
+{{- if kindIs "string" . }}{{ quote . }}{{ else }}{{ int64 . }}{{ end }}
+{{- end }}
+
+{{/*
+The content of the files that the daemon reads only when it starts, as far as the cluster may be asked: `helm upgrade`
+then restarts the pods if one has changed. Empty in `helm template`.
+
+Only its hash is published. The uid of a Secret is a salt that only those know who may read the Secret anyway;
+without it, the hash of a weak password could be found by trying.
+*/}}
+{{- define "course-sync-daemon.fileVersions" -}}
+{{- $readAgain := list "kombo.api_key_file" -}}
 {{- range $group, $settings := .Values.config }}
 {{- range $attribute, $value := $settings }}
-{{- if and (kindIs "map" $value) (get $value "secret") }}
+{{- $name := printf "%s.%s" $group $attribute }}
+{{- if and (kindIs "map" $value) (not (has $name $readAgain)) }}
+{{- $key := include "course-sync-daemon.key" (list $name $value) }}
+{{- if get $value "secret" }}
 {{- with lookup "v1" "Secret" $.Release.Namespace $value.secret }}
-{{- printf "%s=%s/%s\n" $value.secret .metadata.uid .metadata.resourceVersion }}
+{{- printf "%s %s %s\n" $name .metadata.uid (get (.data | default dict) $key) }}
+{{- end }}
+{{- else }}
+{{- with lookup "v1" "ConfigMap" $.Release.Namespace $value.configMap }}
+{{- printf "%s %s %s\n" $name (get (.data | default dict) $key) (get (.binaryData | default dict) $key) }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -95,16 +147,17 @@ TCP ports that the daemon calls, space-separated: of the brokers to start from, 
 */}}
 {{- define "course-sync-daemon.egressPorts" -}}
 {{- $ports := list -}}
-{{- range regexFindAll ":[0-9]+\\s*(,|$)" (include "course-sync-daemon.setting" (list . "kafka" "bootstrap_servers" "")) -1 -}}
+{{- range regexFindAll ":[0-9]+\\s*(,|$)" (include "course-sync-daemon.setting" (list . "kafka.bootstrap_servers")) -1 -}}
 {{- $ports = append $ports (regexFind "[0-9]+" .) -}}
 {{- end -}}
-{{- $api := include "course-sync-daemon.setting" (list . "kombo" "base_url" "https://api.kombo.dev/v1") -}}
-{{- $url := urlParse (include "course-sync-daemon.setting" (list . "kombo" "proxy" $api)) -}}
-{{- $port := regexFind ":[0-9]+$" $url.host | trimPrefix ":" -}}
-{{- append $ports (default (ternary "443" "80" (eq $url.scheme "https")) $port) | uniq | join " " }}
+{{- $api := include "course-sync-daemon.setting" (list . "kombo.base_url") -}}
+{{- $url := include "course-sync-daemon.setting" (list . "kombo.proxy") | default $api -}}
+{{- $host := regexReplaceAll "^[A-Za-z]+://([^/?#]*).*$" $url "$1" -}}
+{{- $port := regexFind ":[0-9]+$" $host | trimPrefix ":" -}}
+{{- append $ports (default (ternary "443" "80" (hasPrefix "https:" (lower $url))) $port) | uniq | join " " }}
 {{- end }}
 
 {{- define "course-sync-daemon.kedaMechanism" -}}
 {{- $names := dict "PLAIN" "plaintext" "SCRAM-SHA-256" "scram_sha256" "SCRAM-SHA-512" "scram_sha512" -}}
-{{- get $names (include "course-sync-daemon.setting" (list . "kafka" "sasl_mechanism" "")) }}
+{{- get $names (include "course-sync-daemon.setting" (list . "kafka.sasl_mechanism")) }}
 {{- end }}

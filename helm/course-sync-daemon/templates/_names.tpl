@@ -15,29 +15,37 @@ At most 52 characters: a StatefulSet makes labels of its name and an 11-characte
 {{- end }}
 {{- end }}
 
-{{- define "course-sync-daemon.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "course-sync-daemon.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
-{{- end }}
-
-{{- define "course-sync-daemon.labels" -}}
-{{ include "course-sync-daemon.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{/*
+The name of the governing Service. Unlike the names of other objects, it must begin with a letter, and the name of a
+release may begin with a digit.
+*/}}
+{{- define "course-sync-daemon.serviceName" -}}
+{{- $name := include "course-sync-daemon.fullname" . -}}
+{{- if regexMatch "^[0-9]" $name }}pods-of-{{ end }}{{ $name }}
 {{- end }}
 
 {{/*
-What every object begins with: (list $ NAME LABELS), LABELS beside those that all have.
+The labels by which everything selects the pods. No value may change them.
+*/}}
+{{- define "course-sync-daemon.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "course-sync-daemon.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end }}
+
+{{/*
+What every object begins with: (list $ NAME LABELS). LABELS are merged over the labels that all objects have.
 */}}
 {{- define "course-sync-daemon.metadata" -}}
-name: {{ index . 1 }}
-namespace: {{ (index . 0).Release.Namespace }}
+{{- $root := index . 0 -}}
+{{- $chart := printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" -}}
+{{- $own := dict
+  "app.kubernetes.io/version" $root.Chart.AppVersion
+  "app.kubernetes.io/managed-by" $root.Release.Service
+  "helm.sh/chart" $chart -}}
+name: {{ index . 1 | quote }}
+namespace: {{ $root.Release.Namespace | quote }}
 labels:
-  {{- include "course-sync-daemon.labels" (index . 0) | nindent 2 }}
-  {{- with index . 2 }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- include "course-sync-daemon.selectorLabels" $root | fromYaml | merge $own | merge (deepCopy (index . 2 | default dict)) | toYaml | nindent 2 }}
 {{- end }}
 
 {{- define "course-sync-daemon.image" -}}
@@ -56,8 +64,4 @@ labels:
 {{- else }}
 {{- default "default" .Values.serviceAccount.name }}
 {{- end }}
-{{- end }}
-
-{{- define "course-sync-daemon.replicas" -}}
-{{- if kindIs "invalid" .Values.replicas }}2{{ else }}{{ int .Values.replicas }}{{ end }}
 {{- end }}

@@ -2,50 +2,31 @@
 The pod template of StatefulSet and Deployment.
 */}}
 {{- define "course-sync-daemon.pod" -}}
-{{- $folder := include "course-sync-daemon.folder" . -}}
+{{- $labels := dict "app.kubernetes.io/version" .Chart.AppVersion -}}
+{{- $annotations := dict
+  "kubectl.kubernetes.io/default-container" "coursesyncd"
+  (include "course-sync-daemon.annotation" .) (include "course-sync-daemon.toml" .) -}}
+{{- with include "course-sync-daemon.fileVersions" . -}}
+{{- $_ := set $annotations "checksum/files" (sha256sum .) -}}
+{{- end -}}
 metadata:
   labels:
-    {{- include "course-sync-daemon.selectorLabels" . | nindent 4 }}
-    app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-    {{- with .Values.podLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- include "course-sync-daemon.selectorLabels" . | fromYaml | merge $labels | merge (deepCopy (.Values.podLabels | default dict)) | toYaml | nindent 4 }}
   annotations:
-    kubectl.kubernetes.io/default-container: coursesyncd
-    checksum/config: {{ include "course-sync-daemon.toml" . | sha256sum }}
-    {{- with include "course-sync-daemon.secretVersions" . }}
-    checksum/secret: {{ sha256sum . }}
-    {{- end }}
-    {{- with .Values.podAnnotations }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- merge (deepCopy (.Values.podAnnotations | default dict)) $annotations | toYaml | nindent 4 }}
 spec:
-  serviceAccountName: {{ include "course-sync-daemon.serviceAccountName" . }}
-  automountServiceAccountToken: false
-  # Variables such as COURSESYNC_PORT, of a Service that happens to be called coursesync, would be taken for settings.
-  enableServiceLinks: false
-  terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
-  {{- with .Values.imagePullSecrets }}
-  imagePullSecrets:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with .Values.podSecurityContext }}
-  securityContext:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
+  {{- include "course-sync-daemon.podSettings" . | nindent 2 }}
+  terminationGracePeriodSeconds: {{ int64 .Values.terminationGracePeriodSeconds }}
   {{- with .Values.priorityClassName }}
-  priorityClassName: {{ . }}
+  priorityClassName: {{ . | quote }}
   {{- end }}
   containers:
     - name: coursesyncd
-      image: {{ include "course-sync-daemon.image" . | quote }}
-      imagePullPolicy: {{ .Values.image.pullPolicy }}
+      {{- include "course-sync-daemon.containerSettings" . | nindent 6 }}
       args: [run]
-      # What it says of mistakes in the settings is what `kubectl describe pod` shows.
-      terminationMessagePolicy: FallbackToLogsOnError
       env:
         - name: COURSESYNC_CONFIG
-          value: {{ $folder }}/coursesync.toml
+          value: {{ include "course-sync-daemon.folder" . }}/coursesync.toml
         {{- if eq .Values.kind "StatefulSet" }}
         - name: POD_NAME
           valueFrom:
@@ -56,14 +37,14 @@ spec:
             fieldRef:
               fieldPath: metadata.namespace
         - name: COURSESYNC_KAFKA_GROUP_INSTANCE_ID
-          value: {{ include "course-sync-daemon.setting" (list . "kafka" "group_instance_id" (printf "$(POD_NAMESPACE)-%s-$(POD_NAME)" .Release.Name)) | quote }}
+          value: {{ include "course-sync-daemon.setting" (list . "kafka.group_instance_id") | default (printf "$(POD_NAMESPACE)-%s-$(POD_NAME)" .Release.Name) | quote }}
         {{- end }}
         {{- with .Values.extraEnv }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
       ports:
         - name: admin
-          containerPort: {{ include "course-sync-daemon.port" . }}
+          containerPort: {{ include "course-sync-daemon.setting" (list . "admin.port") }}
       # Two minutes for the first start on a busy node. It does not wait for Kafka, nor for a restore.
       startupProbe:
         httpGet:
@@ -80,6 +61,8 @@ spec:
         periodSeconds: 10
         timeoutSeconds: 5
         failureThreshold: 6
+        # A process that hangs cannot drain, so waiting for it would only prolong the outage. The journal has its work.
+        terminationGracePeriodSeconds: 5
       readinessProbe:
         httpGet:
           path: /readyz
@@ -87,37 +70,6 @@ spec:
         periodSeconds: 5
         timeoutSeconds: 5
         failureThreshold: 3
-      {{- with .Values.resources }}
-      resources:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
-      {{- with .Values.securityContext }}
-      securityContext:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
-      volumeMounts:
-        - name: settings
-          mountPath: {{ $folder }}
-          readOnly: true
-        - name: tmp
-          mountPath: /tmp
-        {{- with .Values.extraVolumeMounts }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
-  volumes:
-    - name: settings
-      projected:
-        defaultMode: 0440
-        sources:
-          - configMap:
-              name: {{ include "course-sync-daemon.fullname" . }}
-          {{- include "course-sync-daemon.fileSources" . | trim | nindent 10 }}
-    - name: tmp
-      emptyDir:
-        sizeLimit: {{ .Values.tmpSizeLimit }}
-    {{- with .Values.extraVolumes }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
   topologySpreadConstraints:
     {{- if kindIs "invalid" .Values.topologySpreadConstraints }}
     {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
@@ -131,16 +83,75 @@ spec:
     {{- else }}
     {{- toYaml .Values.topologySpreadConstraints | nindent 4 }}
     {{- end }}
-  {{- with .Values.nodeSelector }}
-  nodeSelector:
-    {{- toYaml . | nindent 4 }}
+{{- end }}
+
+{{/*
+What the daemon's pods and the pod of `helm test` have in common: identity, scheduling and volumes.
+*/}}
+{{- define "course-sync-daemon.podSettings" -}}
+serviceAccountName: {{ include "course-sync-daemon.serviceAccountName" . | quote }}
+automountServiceAccountToken: false
+# A Service called coursesync would put variables such as COURSESYNC_PORT into the pod, which look like settings.
+enableServiceLinks: false
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.podSecurityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+volumes:
+  - name: settings
+    projected:
+      # Readable for the user of the image, whose id the chart does not know. The pod has no other processes.
+      defaultMode: 0444
+      sources:
+        # The settings are a part of the pod template, so each pod reads those of its own revision.
+        - downwardAPI:
+            items:
+              - path: coursesync.toml
+                fieldRef:
+                  fieldPath: metadata.annotations['{{ include "course-sync-daemon.annotation" . }}']
+        {{- include "course-sync-daemon.fileSources" . | trim | nindent 8 }}
+  {{- with .Values.extraVolumes }}
+  {{- toYaml . | nindent 2 }}
   {{- end }}
-  {{- with .Values.tolerations }}
-  tolerations:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with .Values.affinity }}
-  affinity:
-    {{- toYaml . | nindent 4 }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/*
+What their containers have in common.
+*/}}
+{{- define "course-sync-daemon.containerSettings" -}}
+image: {{ include "course-sync-daemon.image" . | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy | quote }}
+# `kubectl describe pod` then shows what the log says about mistakes in the settings.
+terminationMessagePolicy: FallbackToLogsOnError
+{{- with .Values.resources }}
+resources:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.securityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+volumeMounts:
+  - name: settings
+    mountPath: {{ include "course-sync-daemon.folder" . }}
+    readOnly: true
+  {{- with .Values.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end }}
