@@ -119,6 +119,34 @@ def test_they_fire_and_stay_quiet_as_their_tests_say(path: Path, promtool: str) 
     assert passed, said
 
 
+WITH_NAMESPACES = [
+    path for path in sorted(TESTS.glob("*.yaml")) if 'namespace="' in path.read_text(encoding="utf-8")
+]
+
+
+@pytest.mark.parametrize("path", WITH_NAMESPACES, ids=lambda path: path.stem)
+def test_they_tell_releases_apart_as_they_do_namespaces(path: Path, promtool: str, tmp_path: Path) -> None:
+    """The same tests, in which each namespace is a release instead, all of them in one namespace."""
+    text = path.read_text(encoding="utf-8").replace(SHIPPED, str(RULES))
+    text = re.sub(r" in namespace (\w+)", r" (release \1)", text.replace(r"\n", " "))
+    text = text.partition("  - name: two releases in one namespace")[0].partition(
+        "  - name: none of one release"
+    )[0]
+    text = re.sub(r"\bnamespace(?==|:|,)", "release", text)
+    assert "namespace" not in re.sub(r"(?m)#.*|name: .*", "", text)
+    (tmp_path / path.name).write_text(text, encoding="utf-8")
+    passed, said = run(promtool, "test", "rules", tmp_path / path.name)
+    assert passed, said
+
+
+@each_rule
+def test_what_is_computed_over_replicas_is_computed_per_release(rule: Rule) -> None:
+    for grouped in re.findall(r"\bby \(([^)]*)\)", rule.expression):
+        assert {"job", "namespace", "release"} <= set(grouped.split(", "))
+    if "$labels.instance" not in rule.text:
+        assert "$labels.release" in rule.text
+
+
 def test_the_healthy_daemon_has_all_that_the_rules_look_at() -> None:
     asked = {selector.metric for rule in rules() for selector in selectors(rule.expression)}
     healthy = (TESTS / "healthy.yaml").read_text(encoding="utf-8")

@@ -50,7 +50,14 @@ def expressions() -> list[tuple[str, str]]:
 
 def filled_in(expression: str) -> str:
     """As Grafana sends it when all is chosen."""
-    for variable, value in {"job": ".+", "instance": ".+", "__rate_interval": "5m", "__range": "6h"}.items():
+    for variable, value in {
+        "job": ".+",
+        "namespace": ".*",
+        "release": ".*",
+        "instance": ".+",
+        "__rate_interval": "5m",
+        "__range": "6h",
+    }.items():
         expression = re.sub(rf"\${variable}\b", value, expression)
     assert "$" not in expression
     return expression
@@ -72,7 +79,7 @@ def test_these_are_all() -> None:
 
 
 @each_dashboard
-def test_it_is_found_by_its_uid_and_asks_which_source_job_and_replica(name: str) -> None:
+def test_it_is_found_by_its_uid_and_asks_which_source_job_release_and_replica(name: str) -> None:
     found = dashboard(name)
     assert found["uid"] == UIDS[name]
     assert "id" not in found, "the number is given by the Grafana that loads it"
@@ -83,11 +90,15 @@ def test_it_is_found_by_its_uid_and_asks_which_source_job_and_replica(name: str)
     assert [(v["name"], v["type"]) for v in variables] == [
         ("datasource", "datasource"),
         ("job", "query"),
+        ("namespace", "query"),
+        ("release", "query"),
         ("instance", "query"),
     ]
     for variable in variables[1:]:
         assert variable["multi"]
         assert variable["includeAll"]
+        # Without Kubernetes there may be neither namespace nor release.
+        assert variable["allValue"] == (".*" if variable["name"] in ("namespace", "release") else ".+")
 
 
 @each_dashboard
@@ -133,15 +144,16 @@ def test_panels_lie_side_by_side_each_with_a_number_of_its_own(name: str) -> Non
 # --- queries --------------------------------------------------------------------------------------
 
 
-def test_each_query_keeps_to_the_job_and_the_replica_that_are_chosen() -> None:
+def test_each_query_keeps_to_the_job_the_release_and_the_replica_that_are_chosen() -> None:
     for where, expression in expressions():
         asked = selectors(expression)
         assert asked, where
         for selector in asked:
-            # An alert that concerns no single replica has no instance.
-            instance = "$instance|" if selector.metric == "ALERTS" else "$instance"
+            # An alert that concerns no single replica has no instance, and CourseSyncDown may have no release.
+            none = "|" if selector.metric == "ALERTS" else ""
             assert ("job", "=~", "$job") in selector.matchers, where
-            assert ("instance", "=~", instance) in selector.matchers, where
+            for label in ("namespace", "release", "instance"):
+                assert (label, "=~", f"${label}{none}") in selector.matchers, where
 
 
 def test_counters_are_asked_for_their_rate_and_gauges_are_not() -> None:
@@ -224,6 +236,39 @@ def test_prometheus_answers_each_query(shown: Shown, promtool: str, tmp_path: Pa
     done = subprocess.run(
         [promtool, "test", "rules", path], capture_output=True, text=True, timeout=120, check=False
     )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("chosen", "share"), [(".*", 0.9), ("short", 0.5), ("long", 0.9), ("none", 0)])
+def test_the_age_of_a_task_is_a_share_of_the_timeout_of_its_own_release(
+    promtool: str, tmp_path: Path, chosen: str, share: float
+) -> None:
+    """Two releases in one namespace, one with a time-out of 100 s and a task of 50 s, the other with 1000 s and 900 s."""
+    (expression,) = (
+        text for where, text in expressions() if where.startswith("overview, Oldest pending task")
+    )
+    query = filled_in(re.sub(r"\$release\b", chosen, expression))
+    labels = 'job="course-sync-daemon", namespace="prod", instance="{0}", release="{0}"'
+    ages, timeouts = {"short": 50, "long": 900}, {"short": 100, "long": 1000}
+    series = [
+        {"series": f"{name}{{{labels.format(release)}}}", "values": f"{value}x60"}
+        for release in ages
+        for name, value in {
+            "coursesync_pending_oldest_created_timestamp_seconds": 1800 - ages[release],
+            "coursesync_task_timeout_seconds": timeouts[release],
+        }.items()
+    ]
+    expected = {"eval_time": "30m", "expr": query, "exp_samples": [{"labels": "{}", "value": share}]}
+    tests = [{"interval": "1m", "input_series": series, "promql_expr_test": [expected]}]
+    path = tmp_path / "share.yaml"
+    path.write_text(
+        json.dumps({"rule_files": [], "evaluation_interval": "1m", "tests": tests}), encoding="utf-8"
+    )
+
+    done = subprocess.run(
+        [promtool, "test", "rules", path], capture_output=True, text=True, timeout=120, check=False
+    )
+
     assert done.returncode == 0, done.stdout + done.stderr
 
 
