@@ -138,18 +138,25 @@ def test_the_recipe_for_openshift_leaves_ids_to_the_cluster_and_lets_dns_through
 
 
 def test_a_null_of_a_parent_chart_is_not_needed_for_openshift(helm: Helm, tmp_path: Path) -> None:
-    """Helm does not remove a default of a dependency for the null of its parent."""
+    """Helm ignores the null of a parent chart, so a default that a parent must remove would stay."""
     chart = {"apiVersion": "v2", "name": "parent", "version": "1.0.0"}
-    values = {"course-sync-daemon": dict(MINIMAL)}
+    values = {"course-sync-daemon": {**MINIMAL, "replicas": None}}
     (tmp_path / "charts").mkdir()
     (tmp_path / "charts" / "course-sync-daemon").symlink_to(CHART)
     (tmp_path / "Chart.yaml").write_text(yaml.safe_dump(chart))
     (tmp_path / "values.yaml").write_text(yaml.safe_dump(values))
 
-    rendered = Rendered(helm("template", "sync", str(tmp_path)))
+    def rendered(*flags: str) -> Rendered:
+        return Rendered(helm("template", "sync", str(tmp_path), *flags))
 
-    assert not {"runAsUser", "runAsGroup", "fsGroup"} & rendered.pod["securityContext"].keys()
-    assert "linger" not in rendered.settings_file
+    assert not {"runAsUser", "runAsGroup", "fsGroup"} & rendered().pod["securityContext"].keys()
+    # As the chart's page says, the null works when it is given at the installation.
+    assert rendered().workload["spec"]["replicas"] == 2
+    taken_back = rendered(
+        "--set", "course-sync-daemon.replicas=null,course-sync-daemon.config.backlog.bytes_max=null"
+    )
+    assert "replicas" not in taken_back.workload["spec"]
+    assert "bytes_max" not in taken_back.settings_file
 
 
 @of_each_example

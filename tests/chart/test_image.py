@@ -157,6 +157,28 @@ def test_it_runs_as_process_1_with_the_charts_settings_and_ends_by_sigterm(
         assert CANARY not in child.output()
 
 
+def test_the_pod_of_helm_test_says_what_is_missing(image: ImageSteps, helm: Helm, tmp_path: Path) -> None:
+    """Without Kafka and API it fails, and its output names both."""
+    config = {
+        "kafka": {"bootstrap_servers": "127.0.0.1:1", "security_protocol": "PLAINTEXT"},
+        "kombo": {"base_url": "http://127.0.0.1:1/v1"},
+    }
+    rendered = helm.render(MINIMAL, {"config": config})
+    (container,) = rendered.one("Pod")["spec"]["containers"]
+    (image.settings / "coursesync.toml").write_text(
+        rendered.settings_file.replace("/etc/course-sync-daemon", SETTINGS)
+    )
+    (image.settings / "kombo.api_key_file").write_text(CANARY)
+    variables = {"COURSESYNC_CONFIG": f"{SETTINGS}/coursesync.toml"}
+
+    with image.running(*container["args"], variables=variables, log=tmp_path / "log") as check:
+        assert check.wait(120) == 1, check.obituary()
+        assert "no mistakes" in check.output()
+        assert "127.0.0.1:1 (PLAINTEXT)" in check.output()
+        assert "kombo.base_url" in check.output()
+        assert CANARY not in check.output()
+
+
 @pytest.mark.kafka
 def test_changes_go_through_what_compose_starts(
     image: ImageSteps, kafka_bootstrap: str, topic_names: Topics, tmp_path: Path
