@@ -166,7 +166,7 @@ def _submissions(inspected: InspectedPartition) -> Iterator[tuple[SubmissionRow,
             ),
             batch.sealed.items,
         )
-    for task_id, late in fold.late.items():
+    for (*_, task_id), late in fold.late.items():
         yield (
             SubmissionRow(
                 partition=inspected.partition,

@@ -108,3 +108,10 @@ class LateTask:
     record: journal.Late
     accepted_mono: float
     """As in `Batch`."""
+    key: bytes
+    """Of its record in the journal."""
+
+    @property
+    def batch_id(self) -> str:
+        """Identifies it. The id of the task does not: the API may have given it to other batches as well."""
+        return self.record.batch_id

@@ -8,7 +8,7 @@ that ids with arbitrary characters cannot collide.
     ["wait", integration, origin]   a waiting change
     ["batch", id]                   a sealed batch: frozen body and its items; written once
     ["task", batch id]              the API's task of that batch
-    ["late", task id]               a timed-out task that is still watched
+    ["late", batch id, task id]     the task of that batch, which timed out and is still watched
     ["floor", integration]          the newest task of an integration that was ever seen (R14)
 
 Values are JSON objects, so that a person with a console consumer can read them. `body` bytes are embedded verbatim:
@@ -28,9 +28,10 @@ from daemon.core.operation import Operation
 from daemon.core.operations import OPERATIONS
 from daemon.core.upsert import UPSERT
 
-FORMAT = 2
-"""Version of this layout, stored in every position record. Version 2 has one floor per integration. A version higher
-than this one blocks the partition (R8).
+FORMAT = 3
+"""Version of this layout, stored in every position record. Version 2 has one floor per integration. Version 3 has the
+batch in the key of a watched task, because the API may give several batches the same task id; earlier versions wrote
+``["late", task id]``. A version higher than this one blocks the partition (R8).
 """
 
 
@@ -129,14 +130,15 @@ class _Format(msgspec.Struct):
 
 _decode_format = msgspec.json.Decoder(_Format).decode
 _decode_key = msgspec.json.Decoder(list[str]).decode
-_decoders: dict[str, tuple[int, msgspec.json.Decoder[Any]]] = {
-    "position": (1, msgspec.json.Decoder(Position)),
-    "wait": (3, msgspec.json.Decoder(Wait)),
-    "batch": (2, msgspec.json.Decoder(SealedBatch)),
-    "task": (2, msgspec.json.Decoder(Task)),
-    "late": (2, msgspec.json.Decoder(Late)),
-    "floor": (2, msgspec.json.Decoder(Floor)),
+_decoders: dict[str, tuple[tuple[int, ...], msgspec.json.Decoder[Any]]] = {
+    "position": ((1,), msgspec.json.Decoder(Position)),
+    "wait": ((3,), msgspec.json.Decoder(Wait)),
+    "batch": ((2,), msgspec.json.Decoder(SealedBatch)),
+    "task": ((2,), msgspec.json.Decoder(Task)),
+    "late": ((3, 2), msgspec.json.Decoder(Late)),
+    "floor": ((2,), msgspec.json.Decoder(Floor)),
 }
+"""By kind: the number of parts of the key, the current one first, and the decoder of the value."""
 
 POSITION_KEY = _encoder.encode(["position"])
 
@@ -153,8 +155,9 @@ def task_key(batch_id: str) -> bytes:
     return _encoder.encode(("task", batch_id))
 
 
-def late_key(task_id: str) -> bytes:
-    return _encoder.encode(("late", task_id))
+def late_key(*parts: str) -> bytes:
+    """`parts`: the ids of batch and task. Formats 1 and 2 had only the id of the task."""
+    return _encoder.encode(("late", *parts))
 
 
 def floor_key(integration_id: str) -> bytes:
@@ -203,9 +206,9 @@ def decode(key: bytes | None, value: bytes | None) -> tuple[list[str], Value | N
         if key == POSITION_KEY and value is not None:
             # Checked before the other fields, whose format may differ.
             _refuse_newer(_decode_format(value).format)
-        size, decoder = _decoders[parts[0]]
-        if len(parts) != size:
-            raise JournalError(f"journal key {key!r} has {len(parts)} parts, expected {size}")
+        sizes, decoder = _decoders[parts[0]]
+        if len(parts) not in sizes:
+            raise JournalError(f"journal key {key!r} has {len(parts)} parts, expected {sizes[0]}")
         return parts, None if value is None else decoder.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, LookupError) as error:
         raise JournalError(
@@ -254,7 +257,8 @@ class Fold:
         self.position: Position | None = None
         self.waits: dict[tuple[str, str], Wait] = {}
         self.batches: dict[str, RestoredBatch] = {}
-        self.late: dict[str, Late] = {}
+        self.late: dict[tuple[str, ...], Late] = {}
+        """By the parts of the key after its kind; the last one is the id of the task (`late_key`)."""
         self.floors: dict[str, Floor] = {}
         self._tasks: dict[str, Task] = {}
 
@@ -284,7 +288,7 @@ class Fold:
                 if batch is not None:
                     batch.task, batch.body = record, None
             case Late():
-                self.late[parts[1]] = record
+                self.late[tuple(parts[1:])] = record
             case Floor():
                 self.floors[parts[1]] = record
 
@@ -310,6 +314,6 @@ class Fold:
                 if batch is not None:
                     batch.task = None
             case "late":
-                self.late.pop(parts[1], None)
+                self.late.pop(tuple(parts[1:]), None)
             case "floor":
                 self.floors.pop(parts[1], None)

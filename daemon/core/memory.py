@@ -25,7 +25,8 @@ from daemon.core.model import Item, Now, Status
 from daemon.core.operation import Operation
 from daemon.core.result_factory import result_of
 from daemon.core.stale_tasks import ApiFloors
-from daemon.core.step import BatchSealed, Draft, Trigger
+from daemon.core.step import BatchSealed, Draft, TaskAccepted, Trigger
+from daemon.core.task_ids import TaskIds
 from daemon.core.verdict import SubmitVerdict, TaskVerdict, of_task
 from daemon.core.waiting import Held, Waiting, WaitReason, Waits, combined
 
@@ -59,6 +60,8 @@ class Memory:
         self.waiting = Waiting(self.backlog)
         self.batches: dict[str, Batch] = {}
         self.late: dict[str, LateTask] = {}
+        """By batch."""
+        self.task_ids = TaskIds()
         self.api_floors = ApiFloors(position.api_floor)
         self.draft = Draft()
         self._freed: list[tuple[str, str]] = []
@@ -88,8 +91,9 @@ class Memory:
                 accepted_mono=_mono(task.accepted_at, now) if task else 0.0,
             )
             self.occupy(batch)
-        for task_id, late in fold.late.items():
-            self.watch_late(LateTask(task_id, late, _mono(late.accepted_at, now)))
+        for parts, late in fold.late.items():
+            key = journal.late_key(*parts)
+            self.watch_late(LateTask(parts[-1], late, _mono(late.accepted_at, now), key))
         for (integration_id, _), wait in fold.waits.items():
             held = Held(journal.operation_of(wait), wait.item, bytes(wait.body), wait.not_before, wait.last)
             lane = self.waiting.lane(integration_id)
@@ -162,6 +166,8 @@ class Memory:
         lane.open_batches += 1
         batch.consumed_at = min([item.consumed_at for item in batch.items])
         self.batches[batch.id] = batch
+        if batch.task_id is not None:
+            self.task_ids.add(batch.task_id)
         self.backlog.body_kept(batch.body)
 
     def seal(
@@ -220,10 +226,13 @@ class Memory:
         self._leave(batch.integration_id, batch.items)
         self.draft.erase(journal.batch_key(batch.id))
         if batch.task_id is not None:
+            self.task_ids.remove(batch.task_id)
             self.draft.erase(journal.task_key(batch.id))
 
     def accept(self, batch: Batch, task_id: str, now: Now) -> None:
         """The API has created a task for the batch. The payload is dropped; it is in the journal (R9)."""
+        is_shared = self.task_ids.add(task_id)
+        self.draft.report(TaskAccepted(batch.id, batch.integration_id, task_id, is_shared=is_shared))
         self.backlog.body_dropped(batch.body)
         batch.body = None
         batch.task_id, batch.accepted_at, batch.accepted_mono = task_id, now.wall, now.mono
@@ -232,6 +241,8 @@ class Memory:
     def lose_task(self, batch: Batch, body: bytes) -> None:
         """The API no longer knows the task. `body` is the payload, read back."""
         assert batch.body is None
+        assert batch.task_id is not None
+        self.task_ids.remove(batch.task_id)
         self.backlog.body_kept(body)
         batch.body = body
         batch.task_id = batch.accepted_at = None
@@ -247,13 +258,15 @@ class Memory:
         lane = self.waiting.lane(late.record.integration_id)
         for item in late.record.items:
             assert item.origin_id not in lane.busy, "one open submission per course"
-            lane.busy[item.origin_id] = late.task_id
-        self.late[late.task_id] = late
+            lane.busy[item.origin_id] = late.batch_id
+        self.late[late.batch_id] = late
+        self.task_ids.add(late.task_id)
 
     def forget_late(self, late: LateTask) -> None:
-        del self.late[late.task_id]
+        del self.late[late.batch_id]
+        self.task_ids.remove(late.task_id)
         self._leave(late.record.integration_id, late.record.items)
-        self.draft.erase(journal.late_key(late.task_id))
+        self.draft.erase(late.key)
 
     def _leave(self, integration_id: str, items: Sequence[Item]) -> None:
         lane = self.waiting.lane(integration_id)

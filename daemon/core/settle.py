@@ -28,7 +28,6 @@ from daemon.core.operation import REPLAYS_MAX
 from daemon.core.result_factory import attempt_of, result_of
 from daemon.core.step import (
     LateWatched,
-    TaskAccepted,
     TaskEnded,
     TaskLost,
     TaskOutcome,
@@ -64,7 +63,6 @@ def submit_answered(
             assert isinstance(answer, Accepted)
             memory.api_floors.saw_date(batch.integration_id, answer.api_time, now)
             memory.accept(batch, answer.task_id, now)
-            memory.draft.report(TaskAccepted(batch.id))
         case SubmitVerdict.RETRY | SubmitVerdict.HALT | SubmitVerdict.REKEYED:
             pass  # the same bytes are sent again later
         case SubmitVerdict.SPLIT:
@@ -202,10 +200,10 @@ def _time_out(memory: Memory, batch: Batch, now: Now) -> None:
     created_at = batch.created_at or batch.accepted_at
     _end_all(memory, batch, TaskOutcome.TIMED_OUT, attempt_of(batch, TASK_TIMED_OUT), now)
     record = journal.Late(batch.id, batch.integration_id, batch.items, created_at, batch.accepted_at)
-    late = LateTask(batch.task_id, record, batch.accepted_mono)
-    memory.watch_late(late)
-    memory.draft.put(journal.late_key(late.task_id), record)
-    memory.draft.report(LateWatched(late.task_id))
+    key = journal.late_key(batch.id, batch.task_id)
+    memory.watch_late(LateTask(batch.task_id, record, batch.accepted_mono, key))
+    memory.draft.put(key, record)
+    memory.draft.report(LateWatched(batch.id))
 
 
 def _completed(

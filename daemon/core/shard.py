@@ -90,9 +90,9 @@ class Shard:
         found = (batch.task() for batch in self._memory.batches.values())
         return [task for task in found if task is not None]
 
-    def late_task(self, task_id: str) -> LateTask | None:
-        """A task that timed out and is still watched; None if its watch is over."""
-        return self._memory.late.get(task_id)
+    def late_task(self, batch_id: str) -> LateTask | None:
+        """The task of this batch that timed out and is still watched; None if its watch is over."""
+        return self._memory.late.get(batch_id)
 
     def late_tasks(self) -> list[LateTask]:
         return list(self._memory.late.values())
@@ -376,9 +376,9 @@ class Shard:
             self._memory.park(batch.integration_id)
         self._after_answer(batch.integration_id, now)
 
-    def late_answered(self, task_id: str, answer: PollAnswer, ruling: PollRuling, now: Now) -> None:
+    def late_answered(self, batch_id: str, answer: PollAnswer, ruling: PollRuling, now: Now) -> None:
         """Process the answer to the poll of a timed-out task. `late_task` shows whether it is still watched."""
-        late = self._memory.late[task_id]
+        late = self._memory.late[batch_id]
         settle.late_answered(self._memory, late, answer, ruling, now)
         self._after_answer(late.record.integration_id, now)
 

@@ -215,8 +215,8 @@ class Engine:
                     self._poller.accepted(partition, shard, batch_id)
                 case TaskLost(batch_id=batch_id, integration_id=integration_id):
                     self._submitter.offer(partition, shard, integration_id, batch_id)
-                case LateWatched(task_id=task_id):
-                    self._poller.late(partition, shard, task_id)
+                case LateWatched(batch_id=batch_id):
+                    self._poller.late(partition, shard, batch_id)
                 case TaskEnded():
                     pass  # the poller has removed it already
                 case _:

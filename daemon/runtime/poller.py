@@ -33,7 +33,7 @@ class Pending(NamedTuple):
     partition: Partition
     shard: Shard
     id: str
-    """Id of the batch, or of the late task."""
+    """Id of the batch."""
     late: bool
 
     def task(self) -> OpenTask | LateTask | None:
@@ -69,15 +69,15 @@ class Poller:
         """The API has accepted this batch as a task, and the journal records it."""
         self._begin(Pending(partition, shard, batch_id, late=False))
 
-    def late(self, partition: Partition, shard: Shard, task_id: str) -> None:
-        """A task has timed out and is watched from now on."""
-        self._begin(Pending(partition, shard, task_id, late=True))
+    def late(self, partition: Partition, shard: Shard, batch_id: str) -> None:
+        """The task of this batch has timed out and is watched from now on."""
+        self._begin(Pending(partition, shard, batch_id, late=True))
 
     def restored(self, partition: Partition, shard: Shard) -> None:
         """Resume the schedule of each task, which counts from its acceptance."""
         now = self._ports.clock.now()
         pending = [Pending(partition, shard, task.batch_id, late=False) for task in shard.tasks()]
-        pending += [Pending(partition, shard, late.task_id, late=True) for late in shard.late_tasks()]
+        pending += [Pending(partition, shard, late.batch_id, late=True) for late in shard.late_tasks()]
         for each in pending:
             task = each.task()
             assert task is not None
@@ -209,7 +209,7 @@ class Poller:
         if isinstance(task, OpenTask):
             shard.poll_answered(task.batch_id, answer, ruling, body, polls, now)
         else:
-            shard.late_answered(task.task_id, answer, ruling, now)
+            shard.late_answered(task.batch_id, answer, ruling, now)
         if ruling.task is TaskVerdict.PARK and isinstance(task, OpenTask):
             self._flow.park(task.integration_id, now.mono)
             self._submissions.wake()  # its next due time has changed

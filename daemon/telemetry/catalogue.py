@@ -163,6 +163,11 @@ TASKS_CREATED = counter(
     "Tasks added to the poll schedule.",
     Label.of("source", TaskSource),
 )
+TASK_IDS_SHARED = counter(
+    "task_ids_shared_total",
+    "Submissions that the API accepted with the task id of another open submission of the partition. This is a fault of the "
+    "API; changes that the shared task does not report are submitted again.",
+)
 TASKS_FINISHED = counter("tasks_finished_total", "Tasks that ended or timed out.", _OUTCOME)
 TASK_DURATION = histogram(
     "task_duration_seconds",
@@ -337,6 +342,7 @@ SECTIONS = (
             PENDING_AGE,
             TASK_TIMEOUT,
             TASKS_CREATED,
+            TASK_IDS_SHARED,
             TASKS_FINISHED,
             TASK_DURATION,
             TASK_POLLS,

@@ -69,6 +69,7 @@ class Metrics:
         self._batch_items = self._histogram(c.BATCH_ITEMS)
         self._batch_bytes = self._histogram(c.BATCH_BYTES)
         self._tasks_created = self._counters(c.TASKS_CREATED)
+        self._task_ids_shared = self._counter(c.TASK_IDS_SHARED)
         self._tasks_finished = self._counters(c.TASKS_FINISHED)
         self._task_duration = self._histograms(c.TASK_DURATION)
         self._task_polls = self._histogram(c.TASK_POLLS)
@@ -116,6 +117,10 @@ class Metrics:
 
     def task_created(self, source: TaskSource, n: int = 1) -> None:
         self._tasks_created[source].inc(n)
+
+    def task_id_shared(self) -> None:
+        """The API accepted a submission with the task id of another open one."""
+        self._task_ids_shared.inc()
 
     def task_finished(
         self, outcome: TaskOutcome, duration_s: float, polls: int, detection_lag_s: float | None

@@ -34,6 +34,8 @@ def count(metrics: Metrics, step: Step, now: Now) -> None:
                 metrics.batch_sealed(fact.trigger, fact.items, fact.body_bytes)
             case TaskAccepted():
                 metrics.task_created(TaskSource.SUBMIT)
+                if fact.is_shared:
+                    metrics.task_id_shared()
             case TaskEnded():
                 _count_end(metrics, fact, now)
             case TaskLost():

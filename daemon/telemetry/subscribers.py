@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 
 from daemon.core.answers import Accepted, NoAnswer, PollAnswer, Refused
+from daemon.core.step import Step, TaskAccepted
 from daemon.telemetry import events as e
 from daemon.telemetry.health import Health
 from daemon.telemetry.labels import Rebalance, TaskSource
@@ -86,6 +87,8 @@ class LogSubscriber:
 
     def notify(self, event: e.Event) -> None:
         match event:
+            case e.StepCommitted():
+                _log_shared_ids(event.step)
             case e.BatchAnswered():
                 _log_answer(event)
             case e.PollFailed():
@@ -158,6 +161,18 @@ def _log_partition(event: e.Event) -> None:
             log.info("input.released", partition=event.partition, offset=offset)
         case _:
             pass  # too frequent, or not useful to an operator
+
+
+def _log_shared_ids(step: Step) -> None:
+    for fact in step.facts:
+        if isinstance(fact, TaskAccepted) and fact.is_shared:
+            log.warning(
+                "task.id_shared",
+                task=fact.task_id,
+                batch=fact.batch_id,
+                integration=fact.integration_id,
+                reason="the API gave this submission the task id of another open one; report it to the API's support",
+            )
 
 
 def _log_answer(event: e.BatchAnswered) -> None:

@@ -27,6 +27,7 @@ from tests.sandbox.simulator.faults import (
     SubmitThrottled,
     TaskEndless,
     TaskFails,
+    TaskIdShared,
     TaskSlow,
     TimesAbsurd,
 )
@@ -120,6 +121,13 @@ def draw_limits(rng: random.Random) -> list[AnyRule]:
             )
         )
     return rules
+
+
+SHARED_IDS: tuple[AnyRule, ...] = (
+    TaskSlow(probability=0.7, seconds_min=10.5, seconds_max=15),
+    TaskIdShared(probability=0.5),
+)
+"""Several batches get the id of one task, and it ends while they are watched."""
 
 
 def draw_plan(rng: random.Random, wild: float) -> FaultPlan:

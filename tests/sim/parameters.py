@@ -44,7 +44,8 @@ class Kind(StrEnum):
     """While all replicas are down, input or journal become others than they were: nothing may go on (R8)."""
     CROWDED = "crowded"
     """Many submissions of few integrations, and an API that takes few of them at a time: limits that change or
-    are used by somebody else as well, or one that a single process has for itself. Some have a rate."""
+    are used by somebody else as well, or one that a single process has for itself. Some have a rate, and some an
+    API that gives several submissions one task id."""
     MISREAD = "misread"
     """What is read back from the journal is not always what was written there (R9)."""
 
@@ -306,6 +307,7 @@ def _crowded(rng: random.Random, drawn: Parameters) -> Parameters:
         backlog=config.BacklogSettings(),
     )
     alone = rng.random() < 0.4
+    shared = faults.SHARED_IDS if rng.random() < 0.3 else ()
     return dataclasses.replace(
         drawn,
         names=CROWD,
@@ -318,7 +320,7 @@ def _crowded(rng: random.Random, drawn: Parameters) -> Parameters:
         network_faults=dataclasses.replace(drawn.network_faults, service_max=rng.choice((0.1, 0.5))),
         plan=msgspec.structs.replace(
             drawn.plan,
-            rules=() if alone else tuple(faults.draw_limits(rng)),
+            rules=() if alone else (*faults.draw_limits(rng), *shared),
             concurrency_limit=rng.choice((1, 2, 3, 5)) if alone else 30,
         ),
         alone=alone,

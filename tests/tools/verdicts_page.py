@@ -240,7 +240,9 @@ def _poll(answer: PollAnswer, judge: Judge | None = None) -> PollVerdict:
 
 def _watch(answer: PollAnswer, judge: Judge | None = None, *, age: int = 2 * DAY - 1) -> PollVerdict:
     record = journal.Late("batch", "own", (ITEM,), NOW.wall - age, NOW.wall - age)
-    return (judge or _judge()).late(LateTask("task", record, NOW.mono - age / 1000), answer, 0, NOW).verdict
+    return (
+        (judge or _judge()).late(LateTask("task", record, NOW.mono - age / 1000, b""), answer, 0, NOW).verdict
+    )
 
 
 def _pending(age: int) -> TaskPending:

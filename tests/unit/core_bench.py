@@ -186,7 +186,7 @@ class Bench:
 
     def late_answer(self, late, answer):
         ruling = self.judge.late(late, answer, self.judge.key_number, self.now)
-        self.shard.late_answered(late.task_id, answer, ruling, self.now)
+        self.shard.late_answered(late.batch_id, answer, ruling, self.now)
         self.commit()
         return ruling.verdict
 
@@ -252,7 +252,7 @@ class Bench:
             if batch.task_id is not None:
                 records[journal.task_key(batch.id)] = journal.Task(batch.task_id, batch.accepted_at)
         for late in memory.late.values():
-            records[journal.late_key(late.task_id)] = late.record
+            records[late.key] = late.record
         for integration_id, floor in memory.api_floors.floors.items():
             records[journal.floor_key(integration_id)] = floor
         return {key: journal.encode_value(value) for key, value in records.items()}

@@ -415,7 +415,7 @@ class World:
         for late in self.memory.late.values():
             for item in late.record.items:
                 assert (late.record.integration_id, item.origin_id) not in busy
-                busy[late.record.integration_id, item.origin_id] = late.task_id
+                busy[late.record.integration_id, item.origin_id] = late.batch_id
         waiting = self.memory.waiting
         lanes = waiting.lanes
         assert busy == {
@@ -561,7 +561,7 @@ class World:
 
     def late_answered(self, late, answer):
         ruling = self.bench.judge.late(late, answer, self.bench.judge.key_number, self.bench.now)
-        self.shard.late_answered(late.task_id, answer, ruling, self.bench.now)
+        self.shard.late_answered(late.batch_id, answer, ruling, self.bench.now)
 
     # --- what must come true at last --------------------------------------------------------------
 

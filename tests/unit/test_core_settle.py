@@ -530,7 +530,7 @@ def test_a_time_out_ends_the_change_and_not_the_course(bench):
     batch, late = timed_out(bench, "a")
     assert bench.shard._memory.batches == {}
     assert late.record.items == batch.items
-    assert [fact.task_id for fact in bench.facts if isinstance(fact, LateWatched)] == [late.task_id]
+    assert [fact.batch_id for fact in bench.facts if isinstance(fact, LateWatched)] == [late.batch_id]
     bench.publish("a")
     assert bench.linger() == []
     bench.crash()
@@ -581,7 +581,7 @@ def test_the_watch_ends_by_the_apis_clock_and_frees_the_course(bench):
     created = late.record.created_at
     bench.late_answer(late, TaskPending(created, api_time=None))
     bench.late_answer(late, bench.pending(age=2 * DAY))
-    assert late.task_id in bench.shard._memory.late
+    assert late.batch_id in bench.shard._memory.late
     bench.late_answer(late, bench.pending(age=2 * DAY + 0.001))
     assert bench.shard._memory.late == {}
     assert bench.corrections == []
@@ -596,7 +596,7 @@ def test_a_late_task_that_the_api_has_forgotten_is_watched_to_the_end(bench):
     assert (
         bench.late_answer(late, refused(404, api_time=created + 2 * round(DAY * 1000))) is PollVerdict.BLIND
     )
-    assert late.task_id in bench.shard._memory.late
+    assert late.batch_id in bench.shard._memory.late
     bench.late_answer(late, refused(404, api_time=created + 2 * round(DAY * 1000) + 1))
     assert bench.shard._memory.late == {}
 
@@ -607,7 +607,7 @@ def test_blindness_and_a_refused_key_end_no_watch(bench):
     assert bench.late_answer(late, UNANSWERED) is PollVerdict.BLIND
     assert bench.late_answer(late, refused(401, OUR_KEY, api_time=far)) is PollVerdict.HALT
     assert bench.late_answer(late, refused(500, api_time=far)) is PollVerdict.BLIND
-    assert late.task_id in bench.shard._memory.late
+    assert late.batch_id in bench.shard._memory.late
 
 
 # --- refused submissions: R13 ---------------------------------------------------------------------

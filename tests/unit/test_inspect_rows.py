@@ -43,7 +43,7 @@ FULL = inspected_partition(
     (journal.batch_key("2-5-1"), SealedBatch("tool:1", 50_000, 0, (item(5), item(6, "d")), BODY)),
     (journal.batch_key("2-7-1"), SealedBatch("tool:2", 40_000, 0, (item(7),), BODY)),
     (journal.task_key("2-7-1"), Task("task-7", 60_000)),
-    (journal.late_key("task-3"), Late("2-3-1", "tool:1", (item(3, "late"),), 8_000, 9_000)),
+    (journal.late_key("2-3-1", "task-3"), Late("2-3-1", "tool:1", (item(3, "late"),), 8_000, 9_000)),
     (journal.wait_key("tool:1", "c"), Wait(item(8), BODY)),
     (
         journal.wait_key("tool:3", "x"),

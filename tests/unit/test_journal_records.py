@@ -26,6 +26,8 @@ LAST = Attempt(
     completed_at=AT + 70_000,
 )
 
+LATE = Late("3-1042-1", INTEGRATION, (ITEM, OTHER), created_at=AT + 1_050, accepted_at=AT + 1_100)
+
 RECORDS = {
     "position": (
         journal.POSITION_KEY,
@@ -41,10 +43,8 @@ RECORDS = {
         SealedBatch(INTEGRATION, AT + 1_000, AT - 300_000, (ITEM, OTHER), msgspec.Raw(BODY)),
     ),
     "task": (journal.task_key("3-1042-1"), Task(TASK_ID, accepted_at=AT + 1_100)),
-    "late": (
-        journal.late_key(TASK_ID),
-        Late("3-1042-1", INTEGRATION, (ITEM, OTHER), created_at=AT + 1_050, accepted_at=AT + 1_100),
-    ),
+    "late": (journal.late_key("3-1042-1", TASK_ID), LATE),
+    "late-of-format-2": (journal.late_key(TASK_ID), LATE),
     "floor": (journal.floor_key(INTEGRATION), Floor(AT + 1_050)),
     "floor-ahead": (
         journal.floor_key(INTEGRATION),

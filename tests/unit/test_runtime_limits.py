@@ -61,8 +61,8 @@ async def test_a_watch_that_ends_with_a_task_that_is_not_found_leaves_no_blind_t
     batch = bench.accepted("a")
     bench.poll_answer(batch, bench.pending(age=90_000))
     (late,) = bench.shard._memory.late.values()
-    pending = Pending(partition, bench.shard, late.task_id, late=True)
-    poller.late(partition, bench.shard, late.task_id)
+    pending = Pending(partition, bench.shard, late.batch_id, late=True)
+    poller.late(partition, bench.shard, late.batch_id)
     for age_s, blind in ((100_000, 1), (400_000, 0)):
         bench.pass_time(age_s)
         partition.answer = refused(404, api_time=bench.created_at + age_s * 1000)

@@ -124,7 +124,8 @@ def courses_are_never_busy(patch: Patch) -> None:
 
     def watch_late(memory: Memory, late: LateTask) -> None:
         memory.waiting.lane(late.record.integration_id)
-        memory.late[late.task_id] = late
+        memory.late[late.batch_id] = late
+        memory.task_ids.add(late.task_id)
 
     def leave(memory: Memory, integration_id: str, items: Any) -> None:
         memory._freed += [(integration_id, item.origin_id) for item in items]

@@ -22,7 +22,7 @@ from daemon.core.step import Draft, TaskOutcome, Trigger
 from daemon.core.verdict import PollVerdict, SubmitVerdict
 from daemon.kombo import wire
 from tests.sim.mutants.registry import Patch, mutant
-from tests.sim.parameters import WATCHED
+from tests.sim.parameters import WATCHED, Kind
 
 # --- R10 Superseding ------------------------------------------------------------------------------
 
@@ -192,10 +192,26 @@ def watch_is_short(patch: Patch) -> None:
 
     def answered(memory: Memory, late: LateTask, answer: Any, ruling: PollRuling, now: Now) -> None:
         late_answered(memory, late, answer, ruling, now)
-        if late.task_id in memory.late:
+        if late.batch_id in memory.late:
             memory.forget_late(late)
 
     patch(settle, "late_answered", answered)
+
+
+@mutant(
+    "R12",
+    "Watched tasks are kept by the id of the task, which the API may give to several batches.",
+    Kind.CROWDED,
+)
+def watched_by_task(patch: Patch) -> None:
+    watch_late = Memory.watch_late
+
+    def watch(memory: Memory, late: LateTask) -> None:
+        for other in [each for each in memory.late.values() if each.task_id == late.task_id]:
+            del memory.late[other.batch_id]
+        watch_late(memory, late)
+
+    patch(Memory, "watch_late", watch)
 
 
 @mutant("R12", "A task that ends after its time-out ends without a word.")
