@@ -9,6 +9,8 @@ What the libraries do, and how this module handles it:
   deadline bounds the whole call, from waiting for a connection to the last byte.
 * A closed connection goes on sending its buffer, so a POST could arrive long after its deadline. A call that
   failed or was cancelled resets its connection instead (R6).
+* Whatever arrives on a connection answers its next request. `daemon.kombo.connection` accepts one answer for each
+  request, and only after the request was written.
 * Both libraries keep and replay cookies, follow redirects, take proxies from the environment, and decompress
   bodies without a bound. All of that is disabled.
 * aiohttp silently repeats a GET if a pooled connection turns out to be closed. It does not repeat a POST.
@@ -17,13 +19,9 @@ What the libraries do, and how this module handles it:
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
 import ssl
-import struct
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
@@ -31,8 +29,6 @@ from urllib.parse import quote, urlsplit
 
 import aiohttp
 import httpx
-from aiohttp.client_reqrep import ClientRequest
-from aiohttp.connector import Connection
 from httpx_aiohttp import AiohttpTransport
 
 from daemon import __version__
@@ -40,18 +36,14 @@ from daemon.core.answers import NoAnswer, NoAnswerReason, PollAnswer, Refused, S
 from daemon.core.operation import Operation
 from daemon.core.upsert import UPSERT
 from daemon.kombo import wire
+from daemon.kombo.connection import GatedConnector, GatedRequest, reset_on_failure
 
 ANSWER_BYTES_MAX = 8 * 1024 * 1024
 """Maximum size of a body. It is 16 times the largest submission, so that each of its items may fail with a long
 message.
 """
-KEEP_ALIVE_SECONDS = 15.0
-"""Shorter than the keep-alive of common servers, so that this client closes idle connections. A POST on a connection
-that the server is closing at that moment has unknown fate.
-"""
 _SECRET_CHARS_MIN = 8
 """A shorter key is a test key. Replacing it in answers would also replace ordinary words."""
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 Observe = Callable[[str, str, float], None]
 """Arguments: endpoint (``submit``, ``poll``), status (``2xx`` … ``5xx``, ``429`` or a `NoAnswerReason`), seconds."""
@@ -175,7 +167,7 @@ class KomboClient:
         if call.content is not None:
             headers.append((b"Content-Type", b"application/json"))
         request = self._http.build_request(call.method, call.url, headers=headers, content=call.content)
-        with _reset_on_failure():
+        with reset_on_failure():
             async with asyncio.timeout(self._deadline):
                 response = await self._http.send(request, stream=True)
                 try:
@@ -190,13 +182,9 @@ class KomboClient:
     def _open_session(self) -> aiohttp.ClientSession:
         """The transport calls this at the first request, inside the event loop."""
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=self._in_flight_max,
-                keepalive_timeout=KEEP_ALIVE_SECONDS,
-                ssl=self._tls,
-            ),
+            connector=GatedConnector(self._in_flight_max, self._tls),
             cookie_jar=aiohttp.DummyCookieJar(),
-            request_class=_NotedRequest,
+            request_class=GatedRequest,
             proxy=self._proxy,
             trust_env=False,
         )
@@ -231,45 +219,6 @@ async def _read(response: httpx.Response) -> bytes:
             )
         parts.append(part)
     return b"".join(parts)
-
-
-# --- connections ----------------------------------------------------------------------------------
-
-_used: ContextVar[list[tuple[Connection, asyncio.Transport]]] = ContextVar("used")
-"""The connections that the current call was written to."""
-
-
-class _NotedRequest(ClientRequest):
-    """Records the connection of a request. aiohttp itself exposes it only after the answer."""
-
-    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        if isinstance(conn.transport, asyncio.Transport):
-            _used.get().append((conn, conn.transport))
-        return await super().send(conn)
-
-
-@contextlib.contextmanager
-def _reset_on_failure() -> Iterator[None]:
-    """If the call ends early for any reason, drop its connection with everything buffered here and in the kernel."""
-    used: list[tuple[Connection, asyncio.Transport]] = []
-    token = _used.set(used)
-    try:
-        yield
-    except BaseException:
-        for connection, transport in used:
-            back_in_pool = connection.closed and not transport.is_closing()
-            if not back_in_pool:
-                _reset(transport)
-        raise
-    finally:
-        _used.reset(token)
-
-
-def _reset(transport: asyncio.Transport) -> None:
-    sock = transport.get_extra_info("socket")
-    with contextlib.suppress(OSError):  # closed already
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-    transport.abort()
 
 
 def _tls(ca_file: Path | None) -> ssl.SSLContext:
