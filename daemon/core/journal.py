@@ -1,8 +1,9 @@
 """The journal: everything a shard knows, as records, and the fold that rebuilds its memory from them.
 
 The fold keeps the *last value per key* (R9): a record replaces the previous one with the same key, and a tombstone
-removes it. There are no deltas, so compaction and repeated reading do not alter the outcome. Keys are JSON arrays, so
-that ids with arbitrary characters cannot collide.
+removes it. There are no deltas, so compaction and repeated reading do not alter the outcome. This also holds for a record
+that cannot be read: it stops the restore only if no later record or tombstone has its key. Keys are JSON arrays, so that
+ids with arbitrary characters cannot collide.
 
     ["position"]                    next input offset, and what the shard knows about the topic and the API time
     ["wait", integration, origin]   a waiting change
@@ -36,6 +37,9 @@ batch in the key of a watched task, because the API may give several batches the
 
 
 DEFAULT_OPERATION = UPSERT.name
+
+UNREADABLE_MAX = 1_000
+"""Keys of records that cannot be read, at which a fold stops: more than one person will erase with tombstones."""
 
 
 class JournalError(Exception):
@@ -261,14 +265,22 @@ class Fold:
         """By the parts of the key after its kind; the last one is the id of the task (`late_key`)."""
         self.floors: dict[str, Floor] = {}
         self._tasks: dict[str, Task] = {}
+        self._unreadable: dict[bytes, JournalError] = {}
+        """Why the last record of a key cannot be read, by the key's digest."""
 
     def apply(self, offset: int, key: bytes | None, value: bytes | None) -> None:
-        """Fold one record in.
+        """Fold one record in. Call `finish` after the last one.
 
         Raises:
-            JournalError: it is not a valid record, or its format is newer.
+            JournalError: too many records are not valid.
         """
-        parts, record = decode(key, value)
+        try:
+            parts, record = decode(key, value)
+        except JournalError as error:
+            self._note_unreadable(key, value, error)
+            return
+        if self._unreadable:
+            self._unreadable.pop(digest(key or b""), None)
         match record:
             case None:
                 self._forget(parts)
@@ -291,6 +303,27 @@ class Fold:
                 self.late[tuple(parts[1:])] = record
             case Floor():
                 self.floors[parts[1]] = record
+
+    def finish(self) -> None:
+        """Must be called before anything of the fold is used.
+
+        Raises:
+            NewerJournalError: the journal is of a newer version.
+            JournalError: the last record of a key is not valid.
+        """
+        errors = list(self._unreadable.values())
+        newer = (error for error in errors if isinstance(error, NewerJournalError))
+        if error := next(newer, None) or next(iter(errors), None):
+            raise error
+
+    def _note_unreadable(self, key: bytes | None, value: bytes | None, error: JournalError) -> None:
+        name = digest(key or b"")
+        if value is None:  # a tombstone: nothing is left that would have to be read
+            self._unreadable.pop(name, None)
+            return
+        self._unreadable[name] = error
+        if len(self._unreadable) > UNREADABLE_MAX:
+            raise error
 
     def unread(self) -> list[tuple[str, RestoredBatch]]:
         """Batches whose body was dropped but is needed, because their task was lost. The body must be read back, at

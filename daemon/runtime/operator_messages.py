@@ -90,7 +90,8 @@ def unreadable_journal(partition: int, error: Exception, topics: Topics) -> str:
         return f"partition {partition} of {topics.journal}: {error}. See {RUNBOOK}#newer-format"
     return (
         f"partition {partition} of {topics.journal}: {error}. If a newer version of coursesyncd wrote it, run that version "
-        f"again. If it is damaged, no command can repair it; {RUNBOOK}#journal-not-readable describes what can be saved"
+        f"again. Otherwise {RUNBOOK}#journal-not-readable describes how to erase a foreign record, and what can be saved "
+        "if the journal is damaged"
     )
 
 

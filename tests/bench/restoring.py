@@ -149,6 +149,7 @@ async def restore(bootstrap: str, journal: str) -> dict[str, float]:
         for record in records:
             fold.apply(record.offset, record.key, record.value)
         count += len(records)
+    fold.finish()
     shard = Shard.restore(0, settings(), fold, random.Random(1), _NOW)
     seconds = time.perf_counter() - started
     assert shard.pending_items == COURSES

@@ -9,6 +9,7 @@ from functools import partial
 
 import msgspec
 
+from daemon.log.port import Message
 from tests.sandbox.simulator.faults import (
     PASSING_CODES,
     PERMANENT_CODES,
@@ -32,6 +33,7 @@ from tests.sandbox.simulator.faults import (
     TimesAbsurd,
 )
 from tests.sim.faulty import LogFaults
+from tests.sim.journal_view import FOREIGN_KEYS
 from tests.sim.network import NetworkFaults
 from tests.sim.seen import Who
 from tests.sim.witness import Moment
@@ -325,6 +327,25 @@ def unleash(world: World, strikes: Strikes, duration: float, happened: Counter[s
                         sleep(replica, world.session_timeout * rng.uniform(1.05, 3.0))
                     break
 
+    stranger = random.Random(
+        repr(strikes)
+    )  # apart from the others, so that these stay what they are without it
+
+    def scribble() -> None:
+        """A program that has nothing to do in the journal writes into it, and somebody erases it again (R9)."""
+        happened["foreign journal records"] += 1
+        journal, key = world.topics.journal, stranger.choice(FOREIGN_KEYS)
+        partition = stranger.randrange(world.cluster.partition_count(journal))
+        world.note(f"a foreign record is written to the journal of partition {partition}")
+        world.cluster.append(journal, Message(key, b"garbage"), partition)
+
+        def erase() -> None:
+            world.cluster.append(journal, Message(key, None), partition)
+
+        world.after(stranger.choice((0.1, 5.0)) * stranger.random(), erase)
+
+    for _ in range(strikes.compactions):
+        world.after(stranger.uniform(0.2, duration), scribble)
     world.after_step = after_step
     world.witness.on_moment = on_moment
     at_random(strikes.crashes, arm_crash)

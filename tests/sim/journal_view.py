@@ -13,6 +13,9 @@ import msgspec
 
 from daemon.log.port import Record
 
+FOREIGN_KEYS = (b"\xff", b"notes", b'["notes","n"]', b'["wait","notes"]', b'["wait","notes","n"]')
+"""Of records that another program writes into the journal, with values that mean nothing, and erases again."""
+
 _decode_key = msgspec.json.Decoder(list[str]).decode
 
 
@@ -88,6 +91,8 @@ class JournalView:
         """Batch and task of each."""
 
     def apply(self, key: bytes | None, value: bytes | None) -> None:
+        if key in FOREIGN_KEYS:
+            return
         kind, *rest = _decode_key(key or b"")
         match kind:
             case "position":

@@ -171,6 +171,7 @@ class LogWorld:
         fold = Fold()
         for offset, (key, value) in enumerate(self.journal(partition)):
             fold.apply(offset, key, value)
+        fold.finish()
         return fold
 
     def write_journal(self, partition: int, key: bytes, value: bytes | None) -> None:

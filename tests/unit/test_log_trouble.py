@@ -282,6 +282,55 @@ async def test_what_this_version_can_not_read_it_neither_acts_on_nor_writes_over
             await skip(world, 0, "latest")
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (b"\xff", b"\xff"),
+        (b"notes of another program", b"{}"),
+        (b'["group","g1"]', b"{}"),
+        (wait_key("tool:1", "d"), b"garbage"),
+        (batch_key("0-9-1"), b""),
+    ],
+)
+async def test_garbage_in_the_journal_is_erased_by_its_tombstone_before_a_restart_and_after_it(
+    key: bytes, value: bytes
+) -> None:
+    async with LogWorld() as world:
+        await world.start()
+        await read(world, 0, "a")
+        world.write_journal(0, key, value)
+        world.write_journal(0, key, None)
+        await read(world, 0, "b")
+        await world.stop()
+        await world.start()
+        await read(world, 0, "c")
+        await world.stop()
+
+        world.write_journal(0, key, value)
+        await world.start()
+        assert "#journal-not-readable" in await world.blocked(0)
+        with pytest.raises(RepairError, match="cannot be read by this version"):
+            await skip(world, 0, "latest")
+        world.write_journal(0, key, None)
+        await world.running(0)
+        await read(world, 0, "d")
+        assert offsets(world, 0) == [0, 1, 2, 3]
+
+
+async def test_garbage_in_place_of_the_position_is_repaired_by_the_value_that_it_replaced() -> None:
+    async with LogWorld() as world:
+        await world.start()
+        await read(world, 0, "ab")
+        await world.stop()
+        earlier = [value for key, value in world.journal(0) if key == POSITION_KEY][-1]
+        world.write_journal(0, POSITION_KEY, b"garbage")
+        await world.start()
+        await world.blocked(0)
+        world.write_journal(0, POSITION_KEY, earlier)
+        await read(world, 0, "c")
+        assert offsets(world, 0) == [0, 1, 2]
+
+
 async def test_changes_with_an_unknown_operation_block_until_somebody_writes_to_the_journal() -> None:
     async with LogWorld() as world:
         await world.start()

@@ -322,6 +322,18 @@ def first_value_stays(patch: Patch) -> None:
     patch(Fold, "apply", keep_first)
 
 
+@mutant("R9", "A record that cannot be read stops the restore, though its tombstone follows.")
+def garbage_outlives_its_tombstone(patch: Patch) -> None:
+    apply = Fold.apply
+
+    def remember(fold: Fold, offset: int, key: bytes | None, value: bytes | None) -> None:
+        apply(fold, offset, key, value)
+        if value is not None:
+            journal.decode(key, value)
+
+    patch(Fold, "apply", remember)
+
+
 @mutant("R9", "A batch that the API has accepted is written again, without its body.")
 def batch_is_written_again(patch: Patch) -> None:
     submit_answered = settle.submit_answered
