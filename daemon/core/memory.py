@@ -317,7 +317,7 @@ class Memory:
             self._backoff(self.policy(integration_id).retry, failures) if counted else self._parked_delay()
         )
         kept = msgspec.structs.replace(item, failures=failures)
-        body = operation.next_encoding(body)
+        body = operation.reencode_item(body, self.rng)
         held = Held(operation, kept, body, now.wall + int(delay * 1000), attempt)
         self.hold(integration_id, held, now.mono + delay)
         self.draft.retry_held(len(body))

@@ -38,7 +38,7 @@ from daemon.core.verdict import ItemVerdict, PollVerdict, SubmitVerdict, TaskVer
 STALE_REPLAY = Error(
     "COURSESYNC.STALE_REPLAY",
     "The API answered this submission with an earlier task, which had been created for the same bytes, and no "
-    "equivalent encoding of this change is left to try. It is not known whether the course has this content "
+    "equivalent body of this change is left to try. It is not known whether the course has this content "
     "now. Publish the change again with any difference in it.",
     "Answered by an earlier task",
 )

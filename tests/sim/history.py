@@ -31,13 +31,15 @@ CALM_MAX = 240.0
 """Virtual seconds within which everything must have converged once nothing fails any more."""
 HUGE = b"x" * 3_000_000
 """A record that is larger than any of ours may be."""
-ONE_WORDING = {
+FULL = {
     "description": "d",
     "thumbnail_url": "https://example.com/c.png",
     "duration": 5,
     "languages": ["en"],
 }
-"""A course with these can be said in one way only (R14)."""
+"""A course with these differs as JSON by the case of its host names only (R14)."""
+WITHOUT_HOSTS = {"thumbnail_url": "https://192.0.2.1/c.png", "course_url": "https://192.0.2.1/c"}
+"""A full course with these does not differ as JSON at all."""
 LONG = "It is a long course. " * 60
 
 
@@ -213,9 +215,11 @@ def change(
         "course_url": "https://example.com/c",
     }
     if course == parameters.names.courses[0]:
-        body |= ONE_WORDING
+        body |= FULL
+        if integration == parameters.names.integrations[0]:
+            body |= WITHOUT_HOSTS
     if parameters.contents > 2 and rng.random() < 0.3:
-        body["languages"] = ["en", "de"]
+        body["languages"] = ["en", "de", "fr"]
     if rng.random() < parameters.huge:
         return HUGE
     if rng.random() < parameters.long:

@@ -98,7 +98,7 @@ HAPPENS: dict[str, dict[Verdict, str]] = {
         PollVerdict.COMPLETED: "Each item has a verdict of its own (place *item*).",
         PollVerdict.FAILED: "The error of the task has a verdict of its own (place *task*).",
         PollVerdict.REPLAYED: "It is an earlier task of equal bytes (R14). The changes are submitted in an equivalent body. "
-        f"When no other encoding is left, and after {REPLAYS_MAX} bodies, they end `FAILED` with `COURSESYNC.STALE_REPLAY`.",
+        f"After {REPLAYS_MAX} bodies, or when no equivalent body is left, they end `FAILED` with `COURSESYNC.STALE_REPLAY`.",
         PollVerdict.LOST: "The same bytes are sent again: they find the task or make it anew. The fate of the POST is "
         "unknown.",
         PollVerdict.BLIND: "The task is polled again and counts in `coursesync_poll_blind_tasks`. No change ends.",

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from daemon.core import journal, settle
+from daemon.core import journal, settle, upsert
 from daemon.core import judge as judge_module
 from daemon.core import step as step_module
 from daemon.core import verdict as table
@@ -395,6 +395,51 @@ def _without(body: bytes, name: str) -> bytes:
     item = msgspec.json.decode(body)
     item["course"].pop(name, None)
     return msgspec.json.encode(item)
+
+
+@mutant("R14", "An equivalent body differs in nothing but what parsed JSON shows.")
+def no_white_space(patch: Patch) -> None:
+    patch(upsert, "_WHITE_SPACE_CHARS", 0)
+
+
+@mutant("R14", "An equivalent body differs in nothing but its white space.")
+def white_space_only(patch: Patch) -> None:
+    reencoded = upsert._reencode_item
+
+    def spaced(item: bytes, rng: Any, *, hosts: bool) -> bytes:
+        white_space = reencoded(item, rng, hosts=hosts).partition(b'"')[0]
+        return white_space + item[item.index(b'"') :]
+
+    patch(upsert, "_reencode_item", spaced)
+
+
+@mutant("R14", "An equivalent body changes the language that a tool with one language takes.")
+def first_language_changes(patch: Patch) -> None:
+    swap = upsert._swap_languages
+
+    def turn(course: Any, rng: Any) -> None:
+        swap(course, rng)
+        languages = upsert._languages(course)
+        if languages:
+            course["languages"] = msgspec.Raw(b"[" + b",".join(reversed(languages)) + b"]")
+
+    patch(upsert, "_swap_languages", turn)
+
+
+@mutant("R14", "An equivalent body changes the case of a whole URL, not of its host.")
+def path_changes_case(patch: Patch) -> None:
+    letters = upsert._host_letters
+
+    def all_letters(course: Any) -> Any:
+        found = letters(course)
+        if found:
+            text = upsert._decode_text(course["course_url"])
+            found += [
+                ("course_url", n) for n, char in enumerate(text) if n > len("https://") and char.isalpha()
+            ]
+        return found
+
+    patch(upsert, "_host_letters", all_letters)
 
 
 @mutant("R14", "The items of an equivalent body change places, and their results do not.")
