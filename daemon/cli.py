@@ -40,6 +40,12 @@ def _publish() -> click.Command:
     return publish
 
 
+def _reject() -> click.Command:
+    from daemon.commands.repair.reject import reject
+
+    return reject
+
+
 def _results() -> click.Command:
     from daemon.commands.results import results
 
@@ -73,6 +79,7 @@ _COMMANDS = {
     ),
     "inspect": _Lazy(_inspect, "Show open changes from the journals."),
     "publish": _Lazy(_publish, "Publish course changes, one JSON object a line, from FILES or stdin."),
+    "reject": _Lazy(_reject, "Let a partition reject records although too many were rejected."),
     "results": _Lazy(_results, "Show the results of changes, as a read_committed consumer sees them."),
     "run": _Lazy(_run, "Run the daemon until SIGTERM or SIGINT."),
     "skip": _Lazy(_skip, "Make a blocked partition continue at another offset."),

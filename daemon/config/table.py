@@ -118,6 +118,22 @@ class InputSettings:
         ("earliest", "latest"),
         "Where to start reading a partition that this daemon has never read. It has no effect afterwards.",
     )
+    rejected_max: int = integer(
+        1000,
+        1,
+        1_000_000_000,
+        "Reading of a partition stops before a further record is rejected when this many were, and they are more than "
+        "`input.rejected_ratio_max` of the records since the first of them. The partition is then blocked, and its work "
+        "in progress continues. The count survives restarts. It begins anew whenever the ratio is no longer exceeded. "
+        "`coursesyncd reject` lets the partition continue. Records for which the backlog has no room do not count.",
+    )
+    rejected_ratio_max: float = number(
+        0.5,
+        0.0,
+        1.0,
+        "See `input.rejected_max`. 1: reading never stops, and a publisher that writes another format turns the whole "
+        "topic into dead letters.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

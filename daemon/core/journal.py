@@ -60,6 +60,19 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
     completed_at: int | None = None
 
 
+class Rejections(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The rejected records of the stretch of input that is counted now: see `core.rejection_limit`."""
+
+    since: int = 0
+    """The offset of the first record of the stretch."""
+    records: int = 0
+    rejected: int = 0
+    stopped_at: int | None = None
+    """The record in front of which reading has stopped."""
+    allowed_to: int = 0
+    """An operator has allowed all rejections below this offset. They are not counted."""
+
+
 class Position(msgspec.Struct, frozen=True):
     format: int
     next_offset: int
@@ -69,6 +82,8 @@ class Position(msgspec.Struct, frozen=True):
     """The floor of integrations that have no floor record, ms (R14): the first start of the shard. In format 1 it was
     the largest API time that the shard had seen, of any integration.
     """
+    rejections: Rejections | UnsetType = UNSET
+    """Absent while no rejected records are counted."""
 
 
 class Wait(msgspec.Struct, frozen=True):

@@ -41,10 +41,16 @@ class LostInput(NamedTuple):
     sentence: str
     offset: int | None = None
     """The first offset that cannot be read; None if it is not known."""
+    is_readable: bool = False
+    """The record can be read, but it would be rejected after too many others."""
 
     def holds(self, shard: Shard) -> bool:
-        """Whether the offset is still ahead of the shard, that is, it was not skipped."""
-        return self.offset is None or shard.next_read <= self.offset
+        """Whether the offset is still ahead of the shard, that is, it was neither skipped nor allowed to be rejected."""
+        if self.offset is None:
+            return True
+        if self.is_readable:  # if other records come before it, the restored shard has to read them first
+            return shard.next_read == self.offset >= shard.rejection_limit.allowed_to
+        return shard.next_read <= self.offset
 
 
 class Remedy(StrEnum):

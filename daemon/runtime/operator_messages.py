@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from daemon.config import Topics
 from daemon.core.journal import NewerJournalError, Position
+from daemon.core.rejection_limit import Stop
 from daemon.log.port import HeldBackError, InputFacts, Unreadable
 
 RUNBOOK = "docs/runbook.md"
@@ -82,6 +83,17 @@ def unreadable_records(found: Unreadable, topics: Topics) -> str:
         f"partition {found.partition}: {topics.changes} cannot be read from offset {found.offset} on: {found.reason}. "
         f"`coursesyncd skip --partition {found.partition} --to {found.next_offset}` continues after these records; they "
         f"then never get a result. See {RUNBOOK}#unreadable-records"
+    )
+
+
+def too_many_rejected(partition: int, stop: Stop, topics: Topics) -> str:
+    """So many records in a row are not valid changes that their publisher, or this version, is probably wrong."""
+    return (
+        f"partition {partition}: {stop.rejected} of the {stop.records} records of {topics.changes} from offset {stop.since} "
+        f"to {stop.offset - 1} were rejected, and so would be the one at {stop.offset} ({stop.code}). Reading has stopped "
+        f"in front of it. If coursesyncd or its configuration is wrong, correct it and restart; reading then continues. If the "
+        f"records are wrong, correct their publisher, then run `coursesyncd reject --partition {partition}`, which "
+        f"continues with a REJECTED result and a dead letter for each of them. See {RUNBOOK}#too-many-rejected"
     )
 
 

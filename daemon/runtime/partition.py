@@ -77,7 +77,6 @@ class Partition:
         self._fault: Exception | None = None
         self._facts: InputFacts | None = None
         """The state of the input when the shard was opened."""
-        self._lost: LostInput | None = None
         self._journal_end: int | None = None
         """The end of the journal when the partition was last opened. If it moves, another process has written."""
 
@@ -105,7 +104,7 @@ class Partition:
         if failure.is_defect:
             self._reports.defect(error)
         if isinstance(error, InputLostError):
-            self._lost = LostInput(str(error))
+            self.intake.lost = LostInput(str(error))
         match failure.remedy:
             case Remedy.REOPEN:
                 await self._drop(failure)
@@ -138,15 +137,14 @@ class Partition:
         self.fenced_at = ports.clock.boot()
         self._journal_end = await ports.log.journal_end(number)
         opened = await restore(ports, number, self._shard_log)
-        if self._lost is not None and self._lost.holds(opened.shard):
-            raise BlockedError(self._lost.sentence)
+        if self.intake.lost is not None and self.intake.lost.holds(opened.shard):
+            raise BlockedError(self.intake.lost.sentence)
         self._begin(opened)
 
     def _begin(self, opened: Opened) -> None:
         """The shard is restored: its requests may be sent. Its input is read unless it was revoked meanwhile."""
         shard = opened.shard
         self._lease.end()
-        self._lost = None
         self.shard, self._ledger = shard, opened.ledger
         self._facts = opened.facts
         self.intake.opened(shard)
@@ -194,11 +192,12 @@ class Partition:
         the next `look_at`.
         """
         due = shard.due()
-        if self._lost is not None and not shard.intake:
-            self._reports.blocked(self._lost.sentence)
+        stopped = self.intake.stopped(shard)
+        if stopped is not None and not shard.intake:
+            self._reports.blocked(stopped)
             now = self._ports.clock.now().mono
             if now >= look_at:
-                shard.want_position()  # its commit fails if `skip` has moved the position past the unreadable records
+                shard.want_position()  # its commit fails if `skip` or `reject` has written a position
                 return now + LOOK_INTERVAL
             due = look_at if due is None else min(due, look_at)
         await self._waker.wait(due)
@@ -207,8 +206,8 @@ class Partition:
     def _rejoined(self, shard: Shard) -> None:
         """The partition had no other owner in between: continue with the same memory."""
         self._life.proven()
-        if self._lost is not None:  # detected again if it still exists
-            self._lost = None
+        if self.intake.lost is not None:  # detected again if it still exists
+            self.intake.lost = None
             self._reports.running()
         self.intake.begin(shard)
         self._lease.wake()
@@ -236,6 +235,7 @@ class Partition:
         self._failures += 1
         self._failed = True
         self._life.on(PartitionTrigger.FAILED)
+        self.intake.dropped(self.shard, failure)
         self._reports.dropped(failure)
         await self._let_go()
 
@@ -253,7 +253,7 @@ class Partition:
             self._reports.blocked(sentence)
             while not (life.returned or life.stopping or (watch and await self._journal_moved(journal_end))):
                 await self._waker.wait(self._ports.clock.now().mono + LOOK_INTERVAL if watch else None)
-        self._lost = None
+        self.intake.lost = None
         life.on(PartitionTrigger.UNBLOCKED)
         if not life.stopping:
             self._reports.reopened(sentence)
@@ -325,7 +325,7 @@ class Partition:
         if found.token == self.intake.token:
             sentence = operator_messages.unreadable_records(found, self._ports.settings.topics)
             self._reports.unreadable(found.offset, sentence)
-            self._lost = LostInput(sentence, found.offset)
+            self.intake.lost = LostInput(sentence, found.offset)
             self.wake()
 
     def deliver(self, read: Records) -> None:
@@ -333,7 +333,7 @@ class Partition:
         if read.token == self.intake.token and self.shard is not None and self._ledger is not None:
             self._ledger.consumed(len(read.records))
             try:
-                self.intake.take(self.shard, read)
+                self._ledger.not_taken(self.intake.take(self.shard, read))
             except Exception as error:
                 self._reports.defect(error)
                 end = read.next_offset
@@ -361,12 +361,12 @@ class Partition:
     @property
     def lag(self) -> int | None:
         """Records of the input that are not read yet. None if the number is not known."""
-        return None if self.shard is None or self._lost is not None else self.intake.lag
+        return None if self.shard is None or self.intake.stopped(self.shard) is not None else self.intake.lag
 
     @property
     def paused(self) -> bool:
         """Whether the input is paused because a limit is reached."""
-        return self.intake.paused and self.shard is not None
+        return self.intake.paused and self.shard is not None and self.intake.stopped(self.shard) is None
 
     # --- for requests -----------------------------------------------------------------------------
 

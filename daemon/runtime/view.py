@@ -41,6 +41,7 @@ class View:
             integrations=self._flow.states(now.mono),
             commit_since_ms=min(commits, default=None),
             paused=sum(p.paused for p in partitions),
+            stopped=sum(p.shard is not None and p.shard.rejection_limit.stop is not None for p in partitions),
             restore_remaining=sum(p.restore_remaining for p in partitions),
             imbalance={p.number: p.imbalance for p in partitions if p.shard is not None},
             topic_partitions=next((p.topic_partitions for p in partitions if p.topic_partitions), None),

@@ -268,6 +268,12 @@ PARTITIONS_PAUSED = gauge(
     "Partitions held here whose input is paused because a limit is reached; it resumes automatically below the limit.",
     read=lambda r: one(r.snapshot.paused),
 )
+PARTITIONS_STOPPED = gauge(
+    "partitions_stopped",
+    "Those of the blocked partitions whose reading has stopped because too many records were rejected "
+    "(`input.rejected_max`). Their work in progress continues.",
+    read=lambda r: one(r.snapshot.stopped),
+)
 RESTORE_RECORDS = counter("restore_records_total", "Journal records read to restore shards.")
 RESTORE_REMAINING = gauge(
     "restore_remaining_records",
@@ -363,6 +369,7 @@ SECTIONS = (
             SHARD_DROPS,
             PARTITIONS_BLOCKED,
             PARTITIONS_PAUSED,
+            PARTITIONS_STOPPED,
             RESTORE_RECORDS,
             RESTORE_REMAINING,
             RESTORE_DURATION,

@@ -45,6 +45,8 @@ class Snapshot:
     """When the oldest commit that is still running began."""
     paused: int
     """Number of partitions whose input is paused at a limit."""
+    stopped: int
+    """Number of partitions whose reading has stopped because too many records were rejected."""
     restore_remaining: int
     """Number of journal records that still have to be read, over all partitions that are being restored."""
     imbalance: Mapping[int, int]
@@ -71,6 +73,7 @@ def nothing_yet() -> Snapshot:
         integrations={},
         commit_since_ms=None,
         paused=0,
+        stopped=0,
         restore_remaining=0,
         imbalance={},
         topic_partitions=None,

@@ -27,6 +27,7 @@ from tests.sandbox.simulator.faults import (
 from tests.sim import faults
 from tests.sim.faulty import LogFaults
 from tests.sim.network import NetworkFaults
+from tests.sim.rejections import Deploy
 
 AHEAD_MS = 20_000
 WATCHED = 16.0
@@ -137,6 +138,7 @@ class Parameters:
     long: float
     """How likely a course's text is long, so that few of them fill a batch."""
     bounds: Bounds
+    deploy: Deploy | None = None
     upheaval: Upheaval | None = None
     skipped: int = 0
     """So many of the changes, the first ones drawn, are not published."""
@@ -193,7 +195,7 @@ def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
     )
     match kind:
         case Kind.WILD:
-            return _longer(rng, parameters)
+            return _deployed(rng, _longer(rng, parameters))
         case Kind.ISOLATION:
             return _isolation(rng, parameters)
         case Kind.CROWDED:
@@ -218,6 +220,21 @@ def _longer(rng: random.Random, drawn: Parameters) -> Parameters:
         changes=drawn.changes * factor,
         duration=drawn.duration * factor,
         strikes=faults.Strikes(**strikes),
+    )
+
+
+def _deployed(rng: random.Random, drawn: Parameters) -> Parameters:
+    """In some, a publisher writes something else for a while, and few rejections are enough to stop reading."""
+    if rng.random() >= 0.3:
+        return drawn
+    limits = config.InputSettings(
+        rejected_max=rng.choice((1, 2, 3, 5)), rejected_ratio_max=rng.choice((0.0, 0.3, 0.5))
+    )
+    start = rng.uniform(0, drawn.duration * 0.8)
+    return dataclasses.replace(
+        drawn,
+        settings=dataclasses.replace(drawn.settings, input=limits),
+        deploy=Deploy(start, start + rng.uniform(1, drawn.duration), rng.choice((0.6, 1.0))),
     )
 
 
