@@ -32,6 +32,9 @@ HEADER_BYTES_MAX = 4096
 """Size of one header field. A browser may also send its cookies for other programs on the same host."""
 REQUEST_HEADERS_MAX = 64
 
+BACK_OFFS_MAX = 50
+"""Number of reasons for back-offs that the state page lists; those that end last."""
+
 ENDPOINTS = {
     "/metrics": "metrics in the Prometheus text format",
     "/livez": "liveness: every loop of the process makes progress",
@@ -215,6 +218,16 @@ def state(health: Health, metrics: Metrics) -> dict[str, Any]:
         },
         "http_in_flight": dict(snapshot.http_in_flight),
         "integrations": dict(snapshot.integrations),
+        "back_offs": [
+            {
+                "state": group.state,
+                "reason": group.reason,
+                "integrations": group.integrations,
+                "first_until": _time(group.first_until_ms),
+                "last_until": _time(group.last_until_ms),
+            }
+            for group in snapshot.back_offs[:BACK_OFFS_MAX]
+        ],
         "loops_silent_s": {loop: round(seconds, 3) for loop, seconds in health.silence_s().items()},
     }
 

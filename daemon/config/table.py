@@ -258,10 +258,15 @@ class ParkSettings:
         "100ms",
         "24h",
         "Wait before the first probe of a parked integration; it doubles with each further probe. Also the interval of "
-        "the probes while all calls are halted, and the maximum wait of a change before it is submitted again because its "
-        "task or item failed for one of these two reasons.",
+        "the probes while all calls are halted, and the first wait of a change whose task or item failed because of our "
+        "own key.",
     )
-    probe_max: float = duration("30m", "100ms", "24h", "Maximum wait between two probes.")
+    probe_max: float = duration(
+        "30m",
+        "100ms",
+        "24h",
+        "Maximum wait between two probes. Of a `Retry-After` of the API, at most this long counts.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

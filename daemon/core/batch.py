@@ -40,6 +40,8 @@ class Batch(msgspec.Struct, gc=False):
     """API time; known once a poll has been answered."""
     polls: int = 0
     """The number of polls of its task, as of the last one."""
+    refusal: journal.Refusal | None = None
+    """The last answer to its POST, if the POST was refused or not answered."""
     consumed_at: int = 0
     """When the oldest of its changes was consumed."""
 

@@ -9,6 +9,7 @@ ids with arbitrary characters cannot collide.
     ["wait", integration, origin]   a waiting change
     ["batch", id]                   a sealed batch: frozen body and its items; written once
     ["task", batch id]              the API's task of that batch
+    ["refusal", batch id]           why the API has not accepted that batch yet, for operators
     ["late", batch id, task id]     the task of that batch, which timed out and is still watched
     ["floor", integration]          the newest task of an integration that was ever seen (R14)
 
@@ -32,7 +33,7 @@ from daemon.core.upsert import UPSERT
 FORMAT = 3
 """Version of this layout, stored in every position record. Version 2 has one floor per integration. Version 3 has the
 batch in the key of a watched task, because the API may give several batches the same task id; earlier versions wrote
-``["late", task id]``. A version higher than this one blocks the partition (R8).
+``["late", task id]``. It also has refusals. A version higher than this one blocks the partition (R8).
 """
 
 
@@ -115,6 +116,17 @@ class Task(msgspec.Struct, frozen=True):
     accepted_at: int
 
 
+class Refusal(msgspec.Struct, frozen=True):
+    """The last answer to the POST of a batch that is sent again. Nothing is decided by it."""
+
+    verdict: str
+    """A `SubmitVerdict`."""
+    error: Error
+    refused_at: int
+    not_before: int | None
+    """When it may be sent again; None while the API refuses our key for every integration."""
+
+
 class Late(msgspec.Struct, frozen=True):
     batch_id: str
     integration_id: str
@@ -136,7 +148,7 @@ class Floor(msgspec.Struct, frozen=True, omit_defaults=True):
     """When it was seen, by our wall clock; None if it was not ahead."""
 
 
-Value = Position | Wait | SealedBatch | Task | Late | Floor
+Value = Position | Wait | SealedBatch | Task | Refusal | Late | Floor
 
 _encoder = msgspec.json.Encoder()
 
@@ -154,6 +166,7 @@ _decoders: dict[str, tuple[tuple[int, ...], msgspec.json.Decoder[Any]]] = {
     "wait": ((3,), msgspec.json.Decoder(Wait)),
     "batch": ((2,), msgspec.json.Decoder(SealedBatch)),
     "task": ((2,), msgspec.json.Decoder(Task)),
+    "refusal": ((2,), msgspec.json.Decoder(Refusal)),
     "late": ((3, 2), msgspec.json.Decoder(Late)),
     "floor": ((2,), msgspec.json.Decoder(Floor)),
 }
@@ -172,6 +185,10 @@ def batch_key(batch_id: str) -> bytes:
 
 def task_key(batch_id: str) -> bytes:
     return _encoder.encode(("task", batch_id))
+
+
+def refusal_key(batch_id: str) -> bytes:
+    return _encoder.encode(("refusal", batch_id))
 
 
 def late_key(*parts: str) -> bytes:
@@ -279,6 +296,8 @@ class Fold:
         self.late: dict[tuple[str, ...], Late] = {}
         """By the parts of the key after its kind; the last one is the id of the task (`late_key`)."""
         self.floors: dict[str, Floor] = {}
+        self.refusals: dict[str, Refusal] = {}
+        """By batch."""
         self._tasks: dict[str, Task] = {}
         self._unreadable: dict[bytes, JournalError] = {}
         """Why the last record of a key cannot be read, by the key's digest."""
@@ -314,6 +333,8 @@ class Fold:
                 batch = self.batches.get(parts[1])
                 if batch is not None:
                     batch.task, batch.body = record, None
+            case Refusal():
+                self.refusals[parts[1]] = record
             case Late():
                 self.late[tuple(parts[1:])] = record
             case Floor():
@@ -361,6 +382,8 @@ class Fold:
                 batch = self.batches.get(parts[1])
                 if batch is not None:
                     batch.task = None
+            case "refusal":
+                self.refusals.pop(parts[1], None)
             case "late":
                 self.late.pop(tuple(parts[1:]), None)
             case "floor":

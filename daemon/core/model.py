@@ -153,3 +153,7 @@ class Now(NamedTuple):
     """Milliseconds since the epoch, for values that are stored or published. It may jump."""
     mono: float
     """Seconds of a clock that never goes back, for delays inside one process."""
+
+    def mono_at(self, wall: int) -> float:
+        """A past wall clock time on the monotonic clock, as exactly as the wall clock allows."""
+        return self.mono - max(0, self.wall - wall) / 1000

@@ -22,10 +22,11 @@ from daemon.core.answers import (
 from daemon.core.batch import Batch, LateTask
 from daemon.core.journal import Attempt
 from daemon.core.judge import ItemRuling, PollRuling, SubmitRuling
-from daemon.core.memory import Memory, Retry
+from daemon.core.memory import Memory
 from daemon.core.model import Correction, Error, Item, Now, Status
 from daemon.core.operation import REPLAYS_MAX
 from daemon.core.result_factory import attempt_of, result_of
+from daemon.core.retries import Retry
 from daemon.core.step import (
     LateWatched,
     TaskEnded,
@@ -63,7 +64,13 @@ def submit_answered(
             assert isinstance(answer, Accepted)
             memory.api_floors.saw_date(batch.integration_id, answer.api_time, now)
             memory.accept(batch, answer.task_id, now)
-        case SubmitVerdict.RETRY | SubmitVerdict.HALT | SubmitVerdict.REKEYED:
+        case (
+            SubmitVerdict.RETRY
+            | SubmitVerdict.FATE_UNKNOWN
+            | SubmitVerdict.OUR_SIDE
+            | SubmitVerdict.HALT
+            | SubmitVerdict.REKEYED
+        ):
             pass  # the same bytes are sent again later
         case SubmitVerdict.SPLIT:
             assert batch.body is not None
@@ -75,7 +82,7 @@ def submit_answered(
                 memory.end(batch.integration_id, item, Status.FAILED, now, attempt=attempt)
         case SubmitVerdict.PARK:
             if not batch.fate_unknown and any(
-                memory.is_too_old(batch.integration_id, item, now) for item in batch.items
+                memory.retries.is_too_old(batch.integration_id, item, now) for item in batch.items
             ):
                 _give_up_the_old(memory, batch, _refusal(batch, answer), now)
         case _:

@@ -151,9 +151,7 @@ class Shard:
         return self._memory.draft.is_full
 
     def waits(self) -> dict[WaitReason, Waits]:
-        """The waiting changes, by reason, with their age. This includes the submissions of a parked integration that
-        the API has not accepted, because they also wait for its customer.
-        """
+        """The waiting changes, by reason, with their age, and those in refused submissions."""
         return self._memory.waits()
 
     def count_held(self) -> int:
@@ -346,11 +344,13 @@ class Shard:
 
     # --- answers ----------------------------------------------------------------------------------
 
-    def submit_answered(self, batch_id: str, answer: SubmitAnswer, ruling: SubmitRuling, now: Now) -> None:
-        """Process the answer to the POST of this batch. `submission` shows whether it must be POSTed again."""
+    def submit_answered(
+        self, batch_id: str, answer: SubmitAnswer, ruling: SubmitRuling, again: float, now: Now
+    ) -> None:
+        """The answer to the POST of this batch. `submission` shows whether to POST again, not before `again` (monotonic)."""
         batch = self._memory.batches[batch_id]
         settle.submit_answered(self._memory, batch, answer, ruling, now)
-        self._memory.submission_judged(batch.integration_id, ruling.verdict)
+        self._memory.submission_judged(batch, answer, ruling.verdict, again, now)
         self._after_answer(batch.integration_id, now)
 
     def poll_answered(

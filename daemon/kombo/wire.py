@@ -52,8 +52,8 @@ MESSAGE_CHARS_MAX = 1000
 """A message may quote a whole answer of the connected system. Its beginning is enough for a person."""
 WARNINGS_MAX = 20
 DETAIL_CHARS_MAX = 300
-RETRY_AFTER_SECONDS_MAX = 86_400.0
-"""A longer wait comes from a misconfigured proxy, or from a date that was read with a wrong clock."""
+RETRY_AFTER_SECONDS_MAX = 1e9
+"""A longer wait is returned as this one. What is sensible is decided in `core.breaker`, which ignores it."""
 
 AHEAD_MAX_MS = 300_000
 """Maximum time by which the times of a task may be after the `Date` of the answer. The clocks of one API's servers

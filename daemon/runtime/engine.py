@@ -50,7 +50,7 @@ class Engine:
         self._ports = ports
         self._flow: Flow[BatchRef] = Flow(ports.settings, ports.rng)
         judge = Judge(Policies(ports.settings))
-        self._halt = Halt(ports, self._flow, judge, key_changed, self._resumed)
+        self._halt = Halt(ports, self._flow, judge, key_changed, self._resumed, self._key_suspected)
         submissions, polls = Waker(), Waker()
         self._submitter = Submitter(ports, self._flow, judge, self._halt, submissions, polls)
         self._poller = Poller(ports, self._flow, judge, self._halt, polls, submissions)
@@ -221,6 +221,9 @@ class Engine:
                     pass  # the poller has removed it already
                 case _:
                     assert_never(fact)
+
+    def _key_suspected(self) -> None:
+        self._poller.probe_key()
 
     def _resumed(self) -> None:
         self._submitter.wake()

@@ -23,7 +23,8 @@ REMIND_INTERVAL = 60.0
 
 class Halt:
     """Halts and resumes according to the judge's evidence about the key. `key_changed` reads the key file again and
-    returns whether it contains another key. `on_resume` is called when calls are allowed again.
+    returns whether it contains another key. `on_resume` is called when calls are allowed again, `on_suspicion` when a call
+    that speaks for no integration should show whether the key works.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class Halt:
         judge: Judge,
         key_changed: Callable[[], bool],
         on_resume: Callable[[], None],
+        on_suspicion: Callable[[], None],
     ) -> None:
         self._ports = ports
         self._flow = flow
         self._judge = judge
         self._key_changed = key_changed
         self._on_resume = on_resume
+        self._on_suspicion = on_suspicion
         self._halted = asyncio.Event()
         self._reason = ""
 
@@ -51,6 +54,8 @@ class Halt:
             case KeyEvidence.WORKS:
                 if self._halted.is_set():
                     self._resume("the API accepted a call")
+            case KeyEvidence.SUSPECTED:
+                self._on_suspicion()
             case KeyEvidence.NONE:
                 pass
             case _:
@@ -63,7 +68,7 @@ class Halt:
         self._halted.set()
 
     def _resume(self, why: str) -> None:
-        self._flow.resume()
+        self._flow.resume(self._ports.clock.now().mono)
         self._halted.clear()
         self._ports.observer.notify(Resumed(why))
         self._on_resume()

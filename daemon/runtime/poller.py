@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 from daemon.codec.texts import ERROR_CHARS_MAX, describe
 from daemon.config import Policies
-from daemon.core.answers import PollAnswer, Refused
+from daemon.core.answers import PollAnswer, Refused, TaskFailed
 from daemon.core.batch import LateTask, OpenTask
 from daemon.core.flow import Flow
-from daemon.core.judge import Judge, PollRuling
+from daemon.core.judge import Judge, KeyEvidence, PollRuling
 from daemon.core.schedule import PollIntervals, Schedule, poll_seed
 from daemon.core.shard import Shard
 from daemon.core.verdict import PollVerdict, TaskVerdict
+from daemon.kombo import probe
 from daemon.log.port import CorruptJournalError, LogError
 from daemon.runtime.batch_ref import BatchRef
 from daemon.runtime.halt import Halt
@@ -21,10 +22,21 @@ from daemon.runtime.partition import Partition
 from daemon.runtime.ports import Ports
 from daemon.runtime.step_transaction import StepFailedError
 from daemon.runtime.waker import Waker
-from daemon.telemetry.events import DefectFound, JournalUnreadable, PollFailed, PollStarted
+from daemon.telemetry.events import DefectFound, JournalUnreadable, KeyProbed, PollFailed, PollStarted
 
 BLINDNESS = frozenset({PollVerdict.BLIND, PollVerdict.HALT, PollVerdict.REKEYED})
 """Verdicts that bring no new information about the task."""
+
+
+KEY_PROBE_INTERVAL = 1.0
+"""Seconds between two probes of our own key, at least."""
+
+
+class KeyProbe(NamedTuple):
+    """A scheduled call that speaks for no integration and shows whether the API accepts our own key."""
+
+
+KEY_PROBE = KeyProbe()
 
 
 class Pending(NamedTuple):
@@ -55,7 +67,9 @@ class Poller:
         self._halt = halt
         self._waker = waker
         self._submissions = submissions
-        self._schedule: Schedule[Pending] = Schedule()
+        self._schedule: Schedule[Pending | KeyProbe] = Schedule()
+        self._key_probed_at = 0.0
+        self._probing_key = False
         self._polls: dict[Pending, int] = {}
         """Number of polls of each task."""
         self._stopping = False
@@ -91,6 +105,13 @@ class Poller:
         """Remove all polls of a shard that has ended."""
         for pending in [each for each in self._polls if each.shard is shard]:
             self._forget(pending)
+
+    def probe_key(self) -> None:
+        """An integration was denied because of our key: check soon whether the API accepts the key at all."""
+        if not self._probing_key and KEY_PROBE not in self._schedule:
+            now = self._ports.clock.now().mono
+            self._schedule.push(max(now, self._key_probed_at + KEY_PROBE_INTERVAL), KEY_PROBE)
+            self._waker.wake()
 
     def wake(self) -> None:
         self._waker.wake()
@@ -137,13 +158,33 @@ class Poller:
                     assert popped is not None
                     calls.create_task(self._poll(popped[1], now - popped[0]))
 
-    async def _poll(self, pending: Pending, delay: float) -> None:
+    async def _poll(self, pending: Pending | KeyProbe, delay: float) -> None:
         try:
-            await self._ask(pending, delay)
+            if isinstance(pending, KeyProbe):
+                await self._ask_about_key()
+            else:
+                await self._ask(pending, delay)
         finally:
             self._flow.poll_done()
             self._waker.wake()
             self._submissions.wake()
+
+    async def _ask_about_key(self) -> None:
+        sent_with = self._judge.key_number
+        self._probing_key = True
+        self.in_flight += 1
+        try:
+            answer = await self._ports.api.poll(probe.INTEGRATION_ID, probe.TASK_ID)
+        finally:
+            self.in_flight -= 1
+            self._probing_key = False
+        now = self._ports.clock.now()
+        self._key_probed_at = now.mono
+        evidence = self._judge.key_probed(answer, sent_with)
+        self._ports.observer.notify(KeyProbed(evidence, answer))
+        self._halt.follow(evidence, answer.error if isinstance(answer, Refused) else None, now)
+        if evidence is KeyEvidence.NONE and self._judge.suspects_key:
+            self._schedule.push(now.mono + self._ports.settings.park.probe_min, KEY_PROBE)
 
     async def _ask(self, pending: Pending, delay: float) -> None:
         partition, shard = pending.partition, pending.shard
@@ -211,7 +252,8 @@ class Poller:
         else:
             shard.late_answered(task.batch_id, answer, ruling, now)
         if ruling.task is TaskVerdict.PARK and isinstance(task, OpenTask):
-            self._flow.park(task.integration_id, now.mono)
+            assert isinstance(answer, TaskFailed)
+            self._flow.park(task.integration_id, answer.error.code or "task failed", now.mono)
             self._submissions.wake()  # its next due time has changed
         if ruling.verdict in BLINDNESS:
             self.blind.setdefault(pending, now.wall)

@@ -99,7 +99,8 @@ CHANGES_SUPERSEDED = counter(
 CHANGES_WAITING = gauge(
     "changes_waiting",
     "Changes held back now. `parked`: all changes of an integration whose last answer here says that it waits for its "
-    "customer, including submissions that the API has not accepted; none of them counts for another reason.",
+    "customer, including submissions that the API has not accepted; none of them counts for another reason. `refused`: "
+    "changes in other submissions that the API has refused or not answered, and that are sent again.",
     Label.of("reason", WaitReason),
     read=lambda r: {(why,): _waits(r, why).changes for why in WaitReason},
 )
@@ -230,7 +231,8 @@ HTTP_IN_FLIGHT = gauge(
 INTEGRATIONS = gauge(
     "integrations_by_state",
     "Integrations that had a submission within the last minute or are not healthy, by state. throttled: the API asked for "
-    "later or fewer calls; breaker_open: failing or not answering; parked: waiting for their customer.",
+    "later or fewer calls; breaker_open: failing, not answering, or refused for a reason that is not their customer's; "
+    "parked: waiting for their customer. `back_offs` in /state gives the reasons.",
     Label.of("state", IntegrationState),
     read=lambda r: {(state,): r.snapshot.integrations.get(state, 0) for state in IntegrationState},
 )

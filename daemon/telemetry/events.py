@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from daemon.core.answers import PollAnswer, SubmitAnswer
+from daemon.core.judge import KeyEvidence
 from daemon.core.model import Now
 from daemon.core.step import Step
 from daemon.core.verdict import SubmitVerdict
@@ -215,6 +216,8 @@ class BatchAnswered:
     verdict: SubmitVerdict
     is_open: bool
     """The same bytes will be POSTed again."""
+    again_in: float
+    """Seconds until they may be, at the earliest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +231,14 @@ class PollFailed:
     """The poll brought no new information about the task."""
 
     task: str
+    answer: PollAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class KeyProbed:
+    """Because an integration was denied, a call that speaks for no integration has checked our own key."""
+
+    evidence: KeyEvidence
     answer: PollAnswer
 
 
@@ -259,6 +270,7 @@ Event = (
     | BatchAnswered
     | PollStarted
     | PollFailed
+    | KeyProbed
 )
 
 

@@ -53,7 +53,9 @@ def resend_of(verdict: SubmitVerdict) -> Resend | None:
             return Resend.RETRY
         case SubmitVerdict.PARK:
             return Resend.PARK
-        case SubmitVerdict.HALT | SubmitVerdict.REKEYED:
+        case SubmitVerdict.FATE_UNKNOWN:
+            return Resend.FATE_UNKNOWN
+        case SubmitVerdict.OUR_SIDE | SubmitVerdict.HALT | SubmitVerdict.REKEYED:
             return Resend.HALT
         case SubmitVerdict.ACCEPTED | SubmitVerdict.SPLIT | SubmitVerdict.FAIL:
             return None

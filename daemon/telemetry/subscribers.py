@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import structlog
 
 from daemon.core.answers import Accepted, NoAnswer, PollAnswer, Refused
@@ -93,6 +95,8 @@ class LogSubscriber:
                 _log_answer(event)
             case e.PollFailed():
                 log.info("task.poll_failed", task=event.task, answer=_answer_text(event.answer))
+            case e.KeyProbed():
+                log.warning("api.key_probed", key=event.evidence.value, answer=_answer_text(event.answer))
             case e.BatchDelayed():
                 log.warning(
                     "batch.waits_for_api_clock",
@@ -176,7 +180,13 @@ def _log_shared_ids(step: Step) -> None:
 
 
 def _log_answer(event: e.BatchAnswered) -> None:
-    where = {"partition": event.partition, "batch": event.batch, "integration": event.integration}
+    where: dict[str, Any] = {
+        "partition": event.partition,
+        "batch": event.batch,
+        "integration": event.integration,
+    }
+    if event.is_open:
+        where["again_in_s"] = round(event.again_in, 1)
     match event.answer:
         case Accepted() as answer:
             log.debug("batch.accepted", task=answer.task_id, items=event.items, **where)
@@ -189,6 +199,7 @@ def _log_answer(event: e.BatchAnswered) -> None:
                 code=answer.error.code,
                 message=answer.error.message,
                 verdict=event.verdict.value,
+                retry_after_s=answer.retry_after,
                 **where,
             )
         case NoAnswer() as answer:

@@ -119,7 +119,7 @@ def in_flight(courses: int) -> dict[str, float]:
         _commit(shard)
         for batch in shard.submissions():
             shard.submit_answered(
-                batch.batch_id, Accepted(f"task-{batch.batch_id}-abcdefghijkl"), ACCEPTED, now
+                batch.batch_id, Accepted(f"task-{batch.batch_id}-abcdefghijkl"), ACCEPTED, now.mono, now
             )
             pending = Pending(None, shard, batch.batch_id, late=False)  # type: ignore[arg-type]
             schedule.push(policy.delay(0, batch.items, 7), pending)

@@ -127,7 +127,7 @@ async def write(bootstrap: str, journal: str) -> dict[str, float]:
         await _commit(shard, log)
         for batch in shard.submissions():
             shard.submit_answered(
-                batch.batch_id, Accepted(f"task-{batch.batch_id}-abcdefghijkl"), ACCEPTED, _NOW
+                batch.batch_id, Accepted(f"task-{batch.batch_id}-abcdefghijkl"), ACCEPTED, _NOW.mono, _NOW
             )
         await _commit(shard, log)
     await log.close()

@@ -25,7 +25,8 @@ pytestmark = pytest.mark.kafka
 COUNT = 3
 SETTINGS = {
     **UNHURRIED,
-    "task.timeout": "2s",
+    "http.deadline": "5s",
+    "task.timeout": "6s",
     "batch.items_max": "1",
     "window.batches_max": "8",
     "poll.first_after": "200ms",
@@ -52,7 +53,7 @@ def corrections(stack: Stack) -> dict[str, str]:
 
 
 def test_three_batches_with_one_task_id_time_out_and_end_late(stack: Stack) -> None:
-    rules = [{"fault": "task_slow", "seconds_min": 12, "seconds_max": 12}, {"fault": "task_id_shared"}]
+    rules = [{"fault": "task_slow", "seconds_min": 20, "seconds_max": 20}, {"fault": "task_id_shared"}]
     stack.tell_simulator("faults", json.dumps({"rules": rules}).encode())
     stack.start_daemon()
     stack.await_ready()

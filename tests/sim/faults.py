@@ -141,6 +141,11 @@ def draw_plan(rng: random.Random, wild: float) -> FaultPlan:
 
     maybe(lambda p: SubmitThrottled(probability=p, retry_after=1), 0.2)
     maybe(lambda p: SubmitRefused(probability=p), 0.2)
+    maybe(lambda p: SubmitRefused(probability=p, statuses=(408, 408, 405, 425)), 0.4)
+    maybe(
+        lambda p: SubmitRefused(probability=p, statuses=(401,), code="PLATFORM.AUTHENTICATION_INVALID"), 0.1
+    )
+    maybe(lambda p: SubmitThrottled(probability=p, retry_after=99_999_999), 0.1)
     maybe(lambda p: SubmitRefused(probability=p, statuses=(403,)), 0.1)
     maybe(lambda p: SubmitRefused(probability=p, statuses=(409,), code="INTEGRATION.SETUP_SYNC_PENDING"), 0.2)
     maybe(lambda p: SubmitRefused(probability=p, statuses=(404,), code="PLATFORM.INTEGRATION_NOT_FOUND"), 0.3)

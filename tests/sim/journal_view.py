@@ -87,6 +87,8 @@ class JournalView:
         self.batches: dict[str, BatchRecord] = {}
         self.tasks: set[str] = set()
         """Ids of the batches that have one."""
+        self.refusals: set[str] = set()
+        """Ids of the batches that have one."""
         self.late: set[tuple[str, ...]] = set()
         """Batch and task of each."""
 
@@ -113,6 +115,10 @@ class JournalView:
                 self.tasks.discard(rest[0])
             case "task":
                 self.tasks.add(rest[0])
+            case "refusal" if value is None:
+                self.refusals.discard(rest[0])
+            case "refusal":
+                self.refusals.add(rest[0])
             case "late" if value is None:
                 self.late.discard(tuple(rest))
             case "late":
@@ -128,5 +134,6 @@ class JournalView:
         return [
             *(f"batch {id_}" + (" (has a task)" if id_ in self.tasks else "") for id_ in self.batches),
             *(f"waiting change {wait.offset} of {' '.join(course)}" for course, wait in self.waits.items()),
+            *(f"refusal of batch {id_}" for id_ in self.refusals),
             *(f"late task {' '.join(ids)}" for ids in self.late),
         ]

@@ -366,6 +366,9 @@ def tasks(world: World) -> Iterator[ApiTask]:
                 )
                 for item in row["items"]
             ],
+            strangers=[
+                (item["origin_id"], content_digest(plain(item["course"]))) for item in row["strangers"]
+            ],
         )
 
 

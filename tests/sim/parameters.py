@@ -54,8 +54,12 @@ class Kind(StrEnum):
 BREAKAGES: tuple[AnyRule, ...] = (
     SubmitRefused(statuses=(403,), code="INTEGRATION.AUTHENTICATION_INVALID"),
     SubmitRefused(statuses=(403,)),
+    SubmitRefused(statuses=(401,), code="PLATFORM.AUTHENTICATION_INVALID"),
+    SubmitRefused(statuses=(403,), code="PLATFORM.IP_NOT_WHITELISTED"),
+    SubmitRefused(statuses=(408, 421, 425)),
     SubmitRefused(),
     SubmitThrottled(retry_after=60),
+    SubmitThrottled(retry_after=99_999_999),
     AnswerLost(how="hang"),
     LimitLow(limit=1),
     LimitLow(limit=1, others=1),

@@ -46,6 +46,8 @@ from tests.sim.seen import Sealed, SeenEvent, Who, decode_event
 
 EPSILON = 0.001
 """Seconds of rounding."""
+ABSURD = 86_400.0
+"""A longer `Retry-After` is ignored, and of a shorter one `park.probe_max` is kept."""
 
 
 class Moment(StrEnum):
@@ -387,7 +389,10 @@ class Witness:
             for sealed in self._by_body.get((integration_id, body), []):
                 sealed.answered_by[who] = started + self.settings.http.deadline
         elif isinstance(answer, Refused) and answer.retry_after:
-            until = max(now + answer.retry_after, self._held_off.get((who, integration_id), 0.0))
+            asked = (
+                0.0 if answer.retry_after > ABSURD else min(answer.retry_after, self.settings.park.probe_max)
+            )
+            until = max(now + asked, self._held_off.get((who, integration_id), 0.0))
             self._held_off[who, integration_id] = until
 
     def poll_answered(self, who: Who, integration_id: str, task_id: str, answer: PollAnswer) -> None:

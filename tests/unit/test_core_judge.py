@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from daemon.config import Policies, Settings
-from daemon.core.answers import Refused, TaskFailed
+from daemon.core.answers import Accepted, NoAnswer, NoAnswerReason, Refused, TaskFailed
 from daemon.core.batch import OpenTask
 from daemon.core.judge import Judge, KeyEvidence
 from daemon.core.model import Error, Now
@@ -26,12 +26,62 @@ def judge() -> Judge:
 
 
 @pytest.mark.parametrize("code", sorted(HALTING))
-def test_a_refusal_of_the_key_in_use_halts(judge: Judge, code: str) -> None:
-    submitted = judge.submit("tool:1", key_refused(code), judge.key_number, fate_unknown=False)
-    assert (submitted.verdict, submitted.key) == (SubmitVerdict.HALT, KeyEvidence.REFUSED)
+def test_a_refusal_of_the_key_halts_when_a_second_integration_is_refused(judge: Judge, code: str) -> None:
+    submitted = judge.submit("tool:2", key_refused(code), judge.key_number, fate_unknown=False)
+    assert (submitted.verdict, submitted.key) == (SubmitVerdict.OUR_SIDE, KeyEvidence.SUSPECTED)
     polled = judge.poll(TASK, key_refused(code), judge.key_number, NOW)
     assert (polled.verdict, polled.key) == (PollVerdict.HALT, KeyEvidence.REFUSED)
     assert not polled.needs_body
+    submitted = judge.submit("tool:2", key_refused(code), judge.key_number, fate_unknown=False)
+    assert (submitted.verdict, submitted.key) == (SubmitVerdict.HALT, KeyEvidence.REFUSED)
+
+
+@pytest.mark.parametrize("code", sorted(HALTING))
+@pytest.mark.parametrize("fate_unknown", [False, True])
+def test_one_integration_alone_never_halts_whatever_comes_from_it(
+    judge: Judge, code: str, *, fate_unknown: bool
+) -> None:
+    for _ in range(3):
+        ruling = judge.submit("tool:1", key_refused(code), judge.key_number, fate_unknown=fate_unknown)
+        assert (ruling.verdict, ruling.key) == (SubmitVerdict.OUR_SIDE, KeyEvidence.SUSPECTED)
+        polled = judge.poll(TASK, key_refused(code), judge.key_number, NOW)
+        assert (polled.verdict, polled.key) == (PollVerdict.BLIND, KeyEvidence.SUSPECTED)
+    assert judge.suspects_key
+
+
+NOT_THERE = Refused(404, Error("PLATFORM.INTEGRATION_NOT_FOUND", "no such integration"))
+NOT_THERE_EITHER = Refused(404, Error(None, "no such task"))
+
+
+@pytest.mark.parametrize("refusal", [DENIED, *map(key_refused, sorted(HALTING))])
+def test_the_probe_of_our_own_key_confirms_it_or_not(judge: Judge, refusal: Refused) -> None:
+    assert judge.key_probed(refusal, judge.key_number) is KeyEvidence.REFUSED
+    judge.submit("tool:1", refusal, judge.key_number, fate_unknown=False)
+    for nothing in (NoAnswer(NoAnswerReason.TIMEOUT, ""), Refused(503, Error(None, "busy"))):
+        assert judge.key_probed(nothing, judge.key_number) is KeyEvidence.NONE
+        assert judge.suspects_key
+    for works in (NOT_THERE, NOT_THERE_EITHER):
+        judge.submit("tool:2", DENIED, judge.key_number, fate_unknown=False)
+        assert judge.key_probed(works, judge.key_number) is KeyEvidence.WORKS
+        assert not judge.suspects_key
+    judge.key_replaced()
+    assert judge.key_probed(refusal, judge.key_number - 1) is KeyEvidence.NONE
+
+
+def test_integrations_that_were_denied_while_the_key_worked_halt_nothing(judge: Judge) -> None:
+    """Two of them, again and again, with nothing good in between."""
+    number = judge.key_number
+    judge.submit("tool:1", DENIED, number, fate_unknown=False)
+    judge.key_probed(NOT_THERE, number)
+    judge.submit("tool:2", key_refused("PLATFORM.IP_NOT_WHITELISTED"), number, fate_unknown=False)
+    judge.submit("tool:3", Accepted("task"), number, fate_unknown=False)
+    for integration_id in ("tool:1", "tool:2", "tool:1"):
+        ruling = judge.submit(integration_id, DENIED, number, fate_unknown=False)
+        assert ruling.key is KeyEvidence.SUSPECTED
+    # A good answer makes an integration a witness again.
+    judge.submit("tool:1", Accepted("task"), number, fate_unknown=False)
+    judge.submit("tool:1", DENIED, number, fate_unknown=False)
+    assert judge.submit("tool:3", DENIED, number, fate_unknown=False).key is KeyEvidence.REFUSED
 
 
 @pytest.mark.parametrize("code", sorted(HALTING))
@@ -61,5 +111,5 @@ def test_denials_of_one_integration_are_its_own_and_those_of_two_are_the_key(jud
     def denied(integration_id: str) -> KeyEvidence:
         return judge.submit(integration_id, DENIED, judge.key_number, fate_unknown=False).key
 
-    assert [denied("tool:1"), denied("tool:1")] == [KeyEvidence.NONE, KeyEvidence.NONE]
+    assert [denied("tool:1"), denied("tool:1")] == [KeyEvidence.SUSPECTED, KeyEvidence.SUSPECTED]
     assert denied("tool:2") is KeyEvidence.REFUSED

@@ -26,6 +26,10 @@ def bench():
     return Bench()
 
 
+LONGEST_WAIT = 1800
+"""`park.probe_max`, seconds."""
+
+
 def wait_and_seal(bench):
     """Sit out every back-off and the linger after it; returns what was sealed."""
     bench.pass_time(120)
@@ -495,9 +499,33 @@ def test_our_own_fault_ends_no_change_however_long_it_lasts(bench):
     for _ in range(20):
         bench.pass_time(7 * DAY)
         assert bench.poll_answer(batch, bench.task_failed(OUR_KEY)) is TaskVerdict.OUR_SIDE
+        bench.pass_time(LONGEST_WAIT)
         (batch,) = wait_and_seal(bench)
-        assert bench.submit_answer(batch, refused(401, OUR_KEY)) is SubmitVerdict.HALT
+        assert bench.submit_answer(batch, refused(401, OUR_KEY)) is SubmitVerdict.OUR_SIDE
         bench.accept(batch)
+    assert bench.statuses() == {}
+
+
+@pytest.mark.parametrize("code", [OUR_KEY, "PLATFORM.IP_NOT_WHITELISTED"])
+@pytest.mark.parametrize("of_item", [False, True])
+def test_a_task_or_an_item_that_fails_for_our_own_key_waits_ever_longer(bench, code, *, of_item):
+    """It was sent again every half to whole minute, for ever."""
+    bench.accepted("a")
+    for bound in [60, 120, 240, 480, 960, 1800, 1800]:
+        batch = bench.only()
+        answer = bench.completed(failed("a", code)) if of_item else bench.task_failed(code)
+        bench.poll_answer(batch, answer)
+        wait = (bench.held("a").not_before - bench.now.wall) / 1000
+        assert bound / 2 <= wait <= bound
+        bench.crash()
+        bench.pass_time(wait - 1)
+        bench.shard.tick(bench.now)
+        assert bench.linger() == []
+        bench.pass_time(1)
+        bench.shard.tick(bench.now)
+        bench.commit()
+        bench.linger()
+        bench.accept(bench.only())
     assert bench.statuses() == {}
 
 
@@ -547,7 +575,7 @@ def test_blindness_is_never_a_time_out(bench):
     bench.pass_time(100 * DAY)
     for answer in (UNANSWERED, refused(500), refused(503, PASSING), refused(403)):
         assert bench.poll_answer(batch, answer) is PollVerdict.BLIND
-    assert bench.poll_answer(batch, refused(401, OUR_KEY)) is PollVerdict.HALT
+    assert bench.poll_answer(batch, refused(401, OUR_KEY)) is PollVerdict.BLIND
     assert bench.statuses() == {}
     assert batch.task_id == "task-1"
 
@@ -631,7 +659,7 @@ def test_blindness_and_a_refused_key_end_no_watch(bench):
     _, late = timed_out(bench, "a")
     far = bench.now.wall + 100 * round(DAY * 1000)
     assert bench.late_answer(late, UNANSWERED) is PollVerdict.BLIND
-    assert bench.late_answer(late, refused(401, OUR_KEY, api_time=far)) is PollVerdict.HALT
+    assert bench.late_answer(late, refused(401, OUR_KEY, api_time=far)) is PollVerdict.BLIND
     assert bench.late_answer(late, refused(500, api_time=far)) is PollVerdict.BLIND
     assert late.batch_id in bench.shard._memory.late
 
@@ -645,7 +673,10 @@ def test_blindness_and_a_refused_key_end_no_watch(bench):
         (UNANSWERED, SubmitVerdict.RETRY),
         (refused(429, PASSING), SubmitVerdict.RETRY),
         (refused(502), SubmitVerdict.RETRY),
-        (refused(401, OUR_KEY), SubmitVerdict.HALT),
+        (refused(408), SubmitVerdict.RETRY),
+        (refused(302), SubmitVerdict.RETRY),
+        (refused(404), SubmitVerdict.FATE_UNKNOWN),
+        (refused(401, OUR_KEY), SubmitVerdict.OUR_SIDE),
         (refused(409, "INTEGRATION.SETUP_SYNC_PENDING"), SubmitVerdict.PARK),
         (refused(403), SubmitVerdict.PARK),
     ],
@@ -704,10 +735,14 @@ def test_a_refusal_that_names_no_hope_fails_every_item(bench):
 @pytest.mark.parametrize(
     ("answer", "verdict"),
     [
-        (refused(404, "PLATFORM.INTEGRATION_NOT_FOUND"), SubmitVerdict.PARK),
+        (refused(404, "PLATFORM.INTEGRATION_NOT_FOUND"), SubmitVerdict.FATE_UNKNOWN),
+        (refused(404), SubmitVerdict.FATE_UNKNOWN),
+        (refused(404, "LMS.COURSE_UPDATE_NOT_SUPPORTED"), SubmitVerdict.FATE_UNKNOWN),
+        (refused(408), SubmitVerdict.RETRY),
+        (refused(307), SubmitVerdict.RETRY),
         (refused(409, "INTEGRATION.INACTIVE"), SubmitVerdict.PARK),
         (refused(403), SubmitVerdict.PARK),
-        (refused(401, OUR_KEY), SubmitVerdict.HALT),
+        (refused(401, OUR_KEY), SubmitVerdict.OUR_SIDE),
         (refused(429), SubmitVerdict.RETRY),
     ],
 )

@@ -4,7 +4,18 @@ import msgspec
 import pytest
 
 from daemon.core import journal
-from daemon.core.journal import Attempt, Floor, Fold, JournalError, Late, Position, SealedBatch, Task, Wait
+from daemon.core.journal import (
+    Attempt,
+    Floor,
+    Fold,
+    JournalError,
+    Late,
+    Position,
+    Refusal,
+    SealedBatch,
+    Task,
+    Wait,
+)
 from daemon.core.model import Error, Item
 from tests.unit.golden_files import assert_golden, read_record, render_record
 
@@ -43,6 +54,12 @@ RECORDS = {
         SealedBatch(INTEGRATION, AT + 1_000, AT - 300_000, (ITEM, OTHER), msgspec.Raw(BODY)),
     ),
     "task": (journal.task_key("3-1042-1"), Task(TASK_ID, accepted_at=AT + 1_100)),
+    "refusal": (
+        journal.refusal_key("3-1042-1"),
+        Refusal(
+            "retry", Error(None, "HTTP 503 without an error object."), AT + 1_200, not_before=AT + 61_200
+        ),
+    ),
     "late": (journal.late_key("3-1042-1", TASK_ID), LATE),
     "late-of-format-2": (journal.late_key(TASK_ID), LATE),
     "floor": (journal.floor_key(INTEGRATION), Floor(AT + 1_050)),

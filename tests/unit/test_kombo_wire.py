@@ -445,6 +445,7 @@ def test_api_time(date: str, expected: int | None) -> None:
         ("soon", None, None),
         ("٣", None, None),
         ("9" * 500, None, wire.RETRY_AFTER_SECONDS_MAX),
+        ("99999999", None, 99_999_999.0),
         ("Fri, 31 Dec 9999 23:59:59 GMT", None, wire.RETRY_AFTER_SECONDS_MAX),
     ],
 )

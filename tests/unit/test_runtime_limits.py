@@ -55,7 +55,7 @@ async def test_a_watch_that_ends_with_a_task_that_is_not_found_leaves_no_blind_t
     settings, no_part = bench.settings, None
     ports = Ports(settings, no_part, partition, partition, random.Random(1), subscribed(health, metrics))  # type: ignore[arg-type]
     flow: Flow[Any] = Flow(settings, random.Random(1))
-    halt = Halt(ports, flow, bench.judge, lambda: False, lambda: None)
+    halt = Halt(ports, flow, bench.judge, lambda: False, lambda: None, lambda: None)
     poller = Poller(ports, flow, bench.judge, halt, Waker(), Waker())
 
     batch = bench.accepted("a")

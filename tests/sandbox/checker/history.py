@@ -97,6 +97,8 @@ class ApiTask(NamedTuple):
     error_code: str | None
     """Error code of a task that FAILED."""
     items: Sequence[SentItem]
+    strangers: Sequence[tuple[str, Digest]] = ()
+    """origin_id and content of items that are not part of it, although their POST was answered with its id."""
 
 
 class HeldCourse(NamedTuple):

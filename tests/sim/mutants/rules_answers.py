@@ -243,6 +243,17 @@ def refusal_is_believed(patch: Patch) -> None:
     patch(table, "is_conclusive", lambda verdict: verdict in (SubmitVerdict.SPLIT, SubmitVerdict.FAIL))
 
 
+@mutant("R13", "A time-out that the server reports (408) ends the changes of the batch.")
+def time_out_is_final(patch: Patch) -> None:
+    of_submit = table.of_submit
+
+    def final(code: str | None, status: int) -> SubmitVerdict:
+        return SubmitVerdict.FAIL if status == 408 else of_submit(code, status)
+
+    patch(table, "of_submit", final)
+    patch(table, "is_understood", lambda code, status: True)
+
+
 @mutant("R13", "A restored batch counts as never POSTed.")
 def restored_fate_is_known(patch: Patch) -> None:
     load = Memory.load
