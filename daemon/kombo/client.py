@@ -80,12 +80,13 @@ class KomboClient:
         api_key_source: read before each call.
         deadline: seconds for a whole call.
         in_flight_max: maximum number of connections. A further call waits for one, within its deadline.
-        proxy: ``http://[user:password@]host:port``. Proxies of the environment are ignored.
+        proxy: ``http://[user@]host:port``. Proxies of the environment are ignored.
+        proxy_password: password of the user in `proxy`.
         ca_file: PEM file of the certificate authorities to trust instead of the bundled ones.
         observe: called after every call that ended, but not after a call that was cancelled.
 
     Raises:
-        KomboSetupError: `ca_file` cannot be used.
+        KomboSetupError: `ca_file` or `proxy_password` cannot be used.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class KomboClient:
         in_flight_max: int,
         *,
         proxy: str | None = None,
+        proxy_password: str | None = None,
         ca_file: Path | None = None,
         observe: Observe | None = None,
     ) -> None:
@@ -104,8 +106,8 @@ class KomboClient:
         self._api_key = api_key_source
         self._deadline = deadline
         self._in_flight_max = in_flight_max
-        self._proxy = proxy
-        self._proxy_password = urlsplit(proxy).password if proxy else None
+        self._proxy = _with_password(proxy, proxy_password)
+        self._proxy_password = proxy_password
         self._tls = _tls(ca_file)
         self._observe = observe
         # One thread: the interpreter lock would let a second one only delay the event loop further.
@@ -230,6 +232,19 @@ def _is_small(raw: _Raw) -> bool:
 def _decoded(raw: _Raw, bytes_max: int) -> _Raw:
     status, fields, body = raw
     return status, fields, decoded(status, fields.get("content-encoding", ""), body, bytes_max)
+
+
+def _with_password(proxy: str | None, password: str | None) -> str | None:
+    if proxy is None or password is None:
+        return proxy
+    if not password.isprintable() or not password.isascii():
+        raise KomboSetupError(
+            "kombo.proxy_password_file: the password must be one line of ASCII characters; write it into the file, and "
+            "nothing else"
+        )
+    url = urlsplit(proxy)
+    user, _, host = url.netloc.rpartition("@")
+    return url._replace(netloc=f"{user}:{quote(password, safe='')}@{host}").geturl()
 
 
 def _tls(ca_file: Path | None) -> ssl.SSLContext:

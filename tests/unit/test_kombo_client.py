@@ -24,6 +24,9 @@ import httpx
 import msgspec
 import pytest
 
+from daemon.commands.connections import kombo_client
+from daemon.config import Settings
+from daemon.config.table import KomboSettings
 from daemon.core.answers import Accepted, NoAnswer, NoAnswerReason, Refused
 from daemon.core.operation import Operation
 from daemon.core.operations import OPERATIONS
@@ -465,14 +468,48 @@ async def test_proxies_of_the_environment_are_ignored(
 
 async def test_the_proxy_of_the_settings_is_used_and_its_password_stays_secret(key: ApiKeyFile) -> None:
     async with serving(GOOD, sends(b"\x00\xff\r\n\r\n")) as proxy:
-        address = proxy.address.replace("//", "//daemon:swordfish-proxy@")
-        async with client("http://kombo.invalid", key, proxy=address) as api:
+        address = proxy.address.replace("//", "//daemon@")
+        async with client(
+            "http://kombo.invalid", key, proxy=address, proxy_password="swordfish:/@%25 proxy"
+        ) as api:
             assert is_good("poll", await call(api, "poll"))
             said = await call(api, "submit")
             assert isinstance(said, NoAnswer)
             assert "swordfish" not in f"{said!r}{api!r}"
     assert proxy.requests[0].target == f"http://kombo.invalid/v1/lms/courses/bulk/{TASK}"
-    assert proxy.requests[0].headers["proxy-authorization"].startswith("Basic ")
+    scheme, _, credentials = proxy.requests[0].headers["proxy-authorization"].partition(" ")
+    assert (scheme, b64decode(credentials)) == ("Basic", b"daemon:swordfish:/@%25 proxy")
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
+async def test_the_password_of_the_proxy_comes_from_its_file(
+    ending: str, key: ApiKeyFile, tmp_path: Path
+) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(f"swordfish{ending}".encode())
+    async with serving(GOOD) as proxy:
+        kombo = KomboSettings(
+            base_url="http://kombo.invalid/v1",
+            api_key_file=key.path,
+            proxy=proxy.address.replace("//", "//daemon@"),
+            proxy_password_file=file,
+        )
+        api = kombo_client(Settings(kombo=kombo), key, in_flight_max=1)
+        assert is_good("poll", await call(api, "poll"))
+        await api.close()
+    assert b64decode(proxy.requests[0].headers["proxy-authorization"].split()[1]) == b"daemon:swordfish"
+    file.unlink()
+    with pytest.raises(KomboSetupError, match=r"kombo\.proxy_password_file: .*password cannot be read"):
+        kombo_client(Settings(kombo=kombo), key, in_flight_max=1)
+
+
+@pytest.mark.parametrize("password", ["two\nlines", "schlüssel", "\x00"])
+async def test_a_password_that_no_header_can_carry_is_refused(password: str, key: ApiKeyFile) -> None:
+    with pytest.raises(KomboSetupError, match=r"kombo\.proxy_password_file") as refused:
+        KomboClient(
+            "https://kombo.invalid", key, PATIENT, 1, proxy="http://u@proxy:3128", proxy_password=password
+        )
+    assert password not in str(refused.value)
 
 
 async def test_a_proxy_that_refuses_the_tunnel(key: ApiKeyFile) -> None:
