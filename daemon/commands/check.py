@@ -16,12 +16,12 @@ from typing import NamedTuple
 import click
 
 from daemon.codec import DEAD_LETTER_BYTES_MAX
-from daemon.commands.connections import kafka_connection
+from daemon.commands.connections import kafka_connection, kombo_client
 from daemon.commands.options import config_option, settings_or_exit
 from daemon.commands.topics import IN_SYNC_SAFE, REPLICAS_SAFE, Facts, differing
 from daemon.config import Settings
 from daemon.kombo.api_key import ApiKeyError, ApiKeyFile
-from daemon.kombo.client import KomboClient, KomboSetupError, wall_clock
+from daemon.kombo.client import KomboSetupError, wall_clock
 from daemon.kombo.probe import KeyCheck, KeyState, check_key
 from daemon.log.kafka.admin import Admin, TopicFacts, describe_topics
 from daemon.log.kafka.clients import Clients
@@ -218,14 +218,7 @@ def _api(settings: Settings) -> Iterator[Finding]:
 
 
 async def _ask_api(settings: Settings) -> KeyCheck:
-    client = KomboClient(
-        settings.kombo.base_url,
-        ApiKeyFile(settings.kombo.api_key_file),
-        settings.http.deadline,
-        in_flight_max=1,
-        proxy=settings.kombo.proxy,
-        ca_file=settings.kombo.ca_file,
-    )
+    client = kombo_client(settings, ApiKeyFile(settings.kombo.api_key_file), in_flight_max=1)
     try:
         return await check_key(client, wall_clock)
     finally:

@@ -1,10 +1,12 @@
-"""Turns the settings into the connection of the Kafka clients. Secrets are read here."""
+"""Turns the settings into the connections to Kafka and to the API. Passwords are read here."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from daemon import config
+from daemon.kombo.api_key import ApiKeyFile
+from daemon.kombo.client import KomboClient, KomboSetupError, Observe
 from daemon.log.kafka.clients import KafkaConnection
 from daemon.log.port import LogError
 
@@ -20,7 +22,7 @@ def kafka_connection(settings: config.KafkaSettings) -> KafkaConnection:
         security_protocol=settings.security_protocol,
         sasl_mechanism=settings.sasl_mechanism,
         sasl_username=settings.sasl_username,
-        sasl_password=_password(settings.sasl_password_file),
+        sasl_password=_sasl_password(settings.sasl_password_file),
         tls_ca_file=_text(settings.tls_ca_file),
         tls_certificate_file=_text(settings.tls_certificate_file),
         tls_key_file=_text(settings.tls_key_file),
@@ -28,14 +30,44 @@ def kafka_connection(settings: config.KafkaSettings) -> KafkaConnection:
     )
 
 
-def _password(file: Path | None) -> str | None:
-    """The content of the file without a trailing line break."""
-    if file is None:
-        return None
+def kombo_client(
+    settings: config.Settings, api_key: ApiKeyFile, *, in_flight_max: int, observe: Observe | None = None
+) -> KomboClient:
+    """The client of the API.
+
+    Raises:
+        KomboSetupError: the password file of the proxy or the file of the certificate authorities cannot be used.
+    """
+    kombo = settings.kombo
+    return KomboClient(
+        kombo.base_url,
+        api_key,
+        settings.http.deadline,
+        in_flight_max,
+        proxy=kombo.proxy,
+        proxy_password=_proxy_password(kombo.proxy_password_file),
+        ca_file=kombo.ca_file,
+        observe=observe,
+    )
+
+
+def _sasl_password(file: Path | None) -> str | None:
     try:
-        return file.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+        return _password(file)
     except (OSError, UnicodeDecodeError) as error:
         raise LogError(f"kafka.sasl_password_file: {file} cannot be read: {error}") from None
+
+
+def _proxy_password(file: Path | None) -> str | None:
+    try:
+        return _password(file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise KomboSetupError(f"kombo.proxy_password_file: {file} cannot be read: {error}") from None
+
+
+def _password(file: Path | None) -> str | None:
+    """The content of the file without a trailing line break."""
+    return None if file is None else file.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
 
 
 def _text(file: Path | None) -> str | None:

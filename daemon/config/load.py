@@ -30,6 +30,7 @@ CONFIG_FILE_VARIABLE = "COURSESYNC_CONFIG"
 _SECRETS = {
     "kombo.api_key": "kombo.api_key_file",
     "kafka.sasl_password": "kafka.sasl_password_file",
+    "kombo.proxy_password": "kombo.proxy_password_file",
 }
 """Names that users try when they expect to pass the secret itself."""
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass, fields
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from daemon.config.column import ValueKind
 from daemon.config.table import Settings, all_settings
@@ -17,6 +17,7 @@ from daemon.config.units import format_duration, shown
 
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})", re.ASCII)
 _TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
+_LOGIN = re.compile(r"^(\w+://)?.*@", re.DOTALL)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _KINDS = {setting.name: setting.column.kind for setting in all_settings()}
 
@@ -78,7 +79,7 @@ def _brokers(settings: Settings) -> Iterator[str]:
     for server in kafka.bootstrap_servers.split(",") if kafka.bootstrap_servers else ():
         match = _HOST_AND_PORT.fullmatch(server.strip())
         if match is None or not 1 <= int(match[2]) <= 65535:
-            yield f"kafka.bootstrap_servers: {shown(server)} is not host:port"
+            yield f"kafka.bootstrap_servers: {_without_login(server)} is not host:port"
 
 
 def _sasl(settings: Settings) -> Iterator[str]:
@@ -148,21 +149,41 @@ def _base_url(settings: Settings) -> Iterator[str]:
     url = _split_url(settings.kombo.base_url)
     if url is None or url.scheme not in ("http", "https") or url.username or url.query or url.fragment:
         yield (
-            f"kombo.base_url: {shown(settings.kombo.base_url)} is not a URL such as https://api.kombo.dev/v1 "
+            f"kombo.base_url: {_without_login(settings.kombo.base_url)} is not a URL such as https://api.kombo.dev/v1 "
             "(without user name and query)"
         )
     elif url.scheme == "http" and url.hostname not in _LOOPBACK:
         yield (
-            f"kombo.base_url: {shown(settings.kombo.base_url)} would send the API key in clear text; use https "
+            f"kombo.base_url: {_without_login(settings.kombo.base_url)} would send the API key in clear text; use https "
             "(plain http is allowed for 127.0.0.1 only)"
         )
 
 
 def _proxy(settings: Settings) -> Iterator[str]:
+    """The sentences never quote the URL, which may contain a password."""
+    proxy = _split_url(settings.kombo.proxy or "")
     if settings.kombo.proxy is not None:
-        proxy = _split_url(settings.kombo.proxy)
-        if proxy is None or proxy.scheme != "http" or proxy.port is None:
-            yield "kombo.proxy: is not a URL such as http://proxy.example:3128"
+        if (
+            proxy is None
+            or proxy.scheme != "http"
+            or proxy.port is None
+            or ":" in unquote(proxy.username or "")
+        ):
+            yield "kombo.proxy: is not a URL such as http://proxy.example:3128 or http://user@proxy.example:3128"
+        elif proxy.password is not None:
+            yield (
+                "kombo.proxy: contains a password; leave only the user name in the URL (http://user@host:port) and "
+                "set kombo.proxy_password_file to a file that contains the password"
+            )
+    if settings.kombo.proxy_password_file is not None and (proxy is None or not proxy.username):
+        yield (
+            "kombo.proxy_password_file: is set, but kombo.proxy names no user; write it as http://user@host:port"
+        )
+
+
+def _without_login(address: str) -> str:
+    """The address for a message. Users put passwords into URLs."""
+    return shown(_LOGIN.sub(r"\1…@", address))
 
 
 def _split_url(text: str) -> SplitResult | None:
@@ -229,6 +250,10 @@ RULES = (
         "`kombo.base_url` is an https URL without user name and query; http is allowed for 127.0.0.1 only",
         _base_url,
     ),
-    Rule("`kombo.proxy` is `http://host:port`", _proxy),
+    Rule(
+        "`kombo.proxy` is `http://host:port` or `http://user@host:port`, without a password; "
+        "`kombo.proxy_password_file` is set only if it names a user",
+        _proxy,
+    ),
 )
 """All rules, in the order in which broken ones are reported."""

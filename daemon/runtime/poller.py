@@ -199,7 +199,8 @@ class Poller:
         sent_with = self._judge.key_number
         self.in_flight += 1
         try:
-            answer = await self._ports.api.poll(_integration(task), task.task_id)
+            _, items, _ = _timing(task)
+            answer = await self._ports.api.poll(_integration(task), task.task_id, items)
         finally:
             self.in_flight -= 1
         if pending.task() is None:

@@ -57,6 +57,10 @@ SCALED = {"enabled": True, "maxReplicas": 6}
             {"config": {"kafka": {"security_protocol": "SASL_PLAINTEXT"}}},
             "SASL_PLAINTEXT, which sends the password in clear text over the cluster's network; SASL_SSL logs in over TLS",
         ),
+        (
+            {"config": {"kombo": {"proxy": "http://user:canary@proxy.example.com:3128"}}},
+            "config.kombo.proxy contains a password, which would be readable in a ConfigMap",
+        ),
         ({"config": {"admin": {"host": "127.0.0.1"}}}, "neither the kubelet's probes nor Prometheus reach it"),
         (
             {"extraEnv": [{"name": "COURSESYNC_BATCH_LINGER", "value": "1s"}]},

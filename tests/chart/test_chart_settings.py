@@ -29,7 +29,7 @@ USER = {
         "bootstrap_servers": "a.example.com:9093,b.example.com:9093",
         "group_instance_id": "mine-$(POD_NAME)",
     },
-    "kombo": {"base_url": "https://api.us.kombo.dev/v1", "proxy": "http://proxy.example.com:3128"},
+    "kombo": {"base_url": "https://api.us.kombo.dev/v1", "proxy": "http://user@proxy.example.com:3128"},
     "admin": {"host": "::"},
 }
 """For the settings that not any text fits."""
@@ -136,6 +136,7 @@ def test_files_come_from_secrets_under_the_names_of_cert_manager_and_strimzi(hel
         "kafka.tls_key_file": ("secret", "tls.key"),
         "kombo.api_key_file": ("secret", "api-key"),
         "kombo.ca_file": ("secret", "ca.crt"),
+        "kombo.proxy_password_file": ("secret", "proxy-password"),
     }
     assert set(keys) == set(FILES)
 
@@ -208,10 +209,13 @@ def test_what_is_unknown_or_out_of_bounds_is_refused(helm: Helm, values: dict[st
 
 
 def test_a_secret_in_the_place_of_its_file_is_refused_and_not_repeated(helm: Helm) -> None:
-    for group, attribute in (("kombo", "api_key"), ("kafka", "sasl_password")):
+    for group, attribute in (("kombo", "api_key"), ("kombo", "proxy_password"), ("kafka", "sasl_password")):
         said = helm.refusal({"config": {group: {attribute: "canary-4711"}}})
         assert re.search(rf"{attribute}\W.*not allowed", said)
         assert "canary-4711" not in said
+    said = helm.refusal({"config": {"kombo": {"proxy": "http://user:canary-4711@proxy:3128"}}})
+    assert "config.kombo.proxy contains a password" in said
+    assert "canary-4711" not in said
 
 
 def test_values_of_a_parent_chart_are_let_through(helm: Helm) -> None:

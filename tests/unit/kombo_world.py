@@ -22,6 +22,7 @@ CANARY = "canary-2f7d1c9be0a84455"
 INTEGRATION = "workday:HWUTwvyx2wLoSUHphiWVrp28"
 TASK = "7FPJba3qRNBYaJgTvDKZi7mi"
 BODY = b'{"items": [ ]}'  # spacing that a re-encoder would not keep
+ITEMS = 100
 ENDPOINTS = ["submit", "poll"]
 
 TASK_ANSWER = {
@@ -77,7 +78,7 @@ async def client(address: str, key: ApiKeyFile, **more: Any) -> AsyncIterator[Ko
 
 async def call(api: KomboApi, endpoint: str) -> Any:
     return await (
-        api.submit(UPSERT, INTEGRATION, BODY) if endpoint == "submit" else api.poll(INTEGRATION, TASK)
+        api.submit(UPSERT, INTEGRATION, BODY) if endpoint == "submit" else api.poll(INTEGRATION, TASK, ITEMS)
     )
 
 

@@ -109,6 +109,8 @@ def test_every_mistake_is_told_at_once(tmp_path):
         ("KOMBO_BASE_URL", "api.kombo.dev/v1", "is not a URL such as https"),
         ("KOMBO_BASE_URL", "http://api.kombo.dev/v1", "would send the API key in clear text"),
         ("KOMBO_PROXY", "proxy:3128", "kombo.proxy: is not a URL"),
+        ("KOMBO_PROXY", "http://a%3Ab@proxy:3128", "kombo.proxy: is not a URL"),
+        ("KOMBO_PROXY", "http://user@proxy:3128", None),
         ("TOPICS_RESULTS", "course-changes", "is also the name of topics.changes"),
         ("TOPICS_RESULTS", "a b", "is not a valid topic name"),
         ("HTTP_IN_FLIGHT_MAX", "2", "reserves 0 calls for polls"),
@@ -176,6 +178,55 @@ def test_secrets_are_never_quoted(required, tmp_path, inside):
         told = mistakes(required, write(tmp_path, '[kafka]\nsasl_password = "hunter2"\n'))
     assert "secrets are read from files only" in told[0]
     assert not any("hunter2" in mistake for mistake in told)
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "http://user:hunter2@proxy.example:3128",
+        "http://:hunter2@proxy.example:3128",
+        "http://user:hunter2%40@proxy.example:3128/",
+        "https://user:hunter2@proxy.example:3128",
+        "user:hunter2@proxy.example:3128",
+        "http://user:hunter2@proxy.example",
+        "http://user:hunter2@[proxy:3128",
+    ],
+)
+@pytest.mark.parametrize("inside", ["environment", "file"])
+def test_a_password_in_the_url_of_the_proxy_is_refused_and_not_quoted(required, tmp_path, proxy, inside):
+    if inside == "environment":
+        told = mistakes(required | {"COURSESYNC_KOMBO_PROXY": proxy})
+    else:
+        told = mistakes(required, write(tmp_path, f'[kombo]\nproxy = "{proxy}"\n'))
+    assert "kombo.proxy: " in told[0]
+    assert ("kombo.proxy_password_file" in told[0]) == (
+        proxy.startswith("http:") and "proxy.example:" in proxy
+    )
+    assert not any("hunter2" in mistake for mistake in told)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("KOMBO_BASE_URL", "https://user:hunter2@api.example/v1", "kombo.base_url: 'https://…@api.example/v1' is"),
+        ("KOMBO_BASE_URL", "http://user:hunter2/@api.example", "kombo.base_url: 'http://…@api.example' is"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "a:1,user:hunter2@b:2", "kafka.bootstrap_servers: '…@b:2' is not host:port"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "SASL://user:hunter2@b:2", "'SASL://…@b:2' is not host:port"),
+    ],
+)  # fmt: skip
+def test_a_password_in_another_address_is_not_quoted(required, variable, value, told):
+    (mistake,) = mistakes(required | {f"COURSESYNC_{variable}": value})
+    assert told in mistake
+    assert "hunter2" not in mistake
+
+
+@pytest.mark.parametrize("proxy", [None, "http://proxy.example:3128"])
+def test_a_password_of_nobody_is_a_mistake(required, tmp_path, proxy):
+    password = tmp_path / "password"
+    password.write_text("hunter2")
+    given = {"COURSESYNC_KOMBO_PROXY": proxy} if proxy else {}
+    (mistake,) = mistakes(required | given | {"COURSESYNC_KOMBO_PROXY_PASSWORD_FILE": str(password)})
+    assert "kombo.proxy names no user" in mistake
 
 
 def test_an_empty_secret_is_a_mistake(required, tmp_path):

@@ -39,7 +39,7 @@ class OnePartition:
     def wake(self) -> None:
         """It is not asleep."""
 
-    async def poll(self, _integration_id: str, _task_id: str) -> Any:
+    async def poll(self, _integration_id: str, _task_id: str, _items: int) -> Any:
         return self.answer
 
     def now(self) -> Any:

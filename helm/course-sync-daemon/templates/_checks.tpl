@@ -14,6 +14,10 @@ alone: these are rules between its settings and what is around it.
 {{- $mistakes = append $mistakes "config.kombo.api_key_file must be set: the Secret that holds the API key, for example {secret: course-sync-kombo, key: api-key}" -}}
 {{- end -}}
 
+{{- if regexMatch "://[^/@]*:[^/]*@" (toString (get (.Values.config.kombo | default dict) "proxy")) -}}
+{{- $mistakes = append $mistakes "config.kombo.proxy contains a password, which would be readable in a ConfigMap; leave only the user name in the URL (http://user@host:port) and set config.kombo.proxy_password_file to the Secret that holds the password" -}}
+{{- end -}}
+
 {{- if eq (toString $kafka.security_protocol) "SASL_PLAINTEXT" -}}
 {{- $mistakes = append $mistakes "config.kafka.security_protocol is SASL_PLAINTEXT, which sends the password in clear text over the cluster's network; SASL_SSL logs in over TLS" -}}
 {{- end -}}

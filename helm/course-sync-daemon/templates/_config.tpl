@@ -36,6 +36,7 @@ Sources of the projected volume: each file that a setting takes from a Secret or
   "kafka.tls_certificate_file" "tls.crt"
   "kafka.tls_key_file" "tls.key"
   "kombo.api_key_file" "api-key"
+  "kombo.proxy_password_file" "proxy-password"
   "kombo.ca_file" "ca.crt" -}}
 {{- range $group, $settings := .Values.config }}
 {{- range $attribute, $value := $settings }}
