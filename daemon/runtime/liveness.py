@@ -21,4 +21,5 @@ async def report_liveness(health: Health, log: EventLog, watchdog: Watchdog) -> 
         health.tick("events")
         if log.silence() < 2 * INTERVAL:
             health.tick("consumer")
+        health.kafka_answered(log.unanswered())
         await asyncio.sleep(INTERVAL)

@@ -13,7 +13,7 @@ from daemon.core.waiting import WaitReason, Waits
 from daemon.log.port import Record
 from daemon.runtime.liveness import report_liveness
 from daemon.runtime.watchdog import Watchdog
-from daemon.telemetry.health import PartitionState
+from daemon.telemetry.health import KAFKA_SILENCE_MAX_S, PartitionState
 from daemon.telemetry.labels import Lifecycle
 from tests.embedded_log import EmbeddedLog
 from tests.embedded_log import client as embedded
@@ -135,6 +135,22 @@ async def test_the_series_of_a_partition_end_when_it_goes_and_the_others_stay() 
         assert 'partition="1"' not in world.scrape()
         assert 'coursesync_kafka_assigned_partitions{topic="course-changes"} 1.0' in world.scrape()
         assert world.health.ready().passed
+
+
+@pytest.mark.parametrize("unanswered", [KAFKA_SILENCE_MAX_S, 3600.0, None])
+async def test_a_lag_is_not_shown_as_nothing_while_kafka_does_not_answer(
+    unanswered: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lag = 'coursesync_kafka_consumer_lag_records{partition="0",topic="course-changes"} 0.0'
+    async with LogWorld() as world:
+        await world.start()
+        await read(world, 0, "a")
+        assert lag in world.scrape()
+        with monkeypatch.context() as silent:
+            silent.setattr(EmbeddedLog, "unanswered", lambda _: unanswered)
+            assert "consumer_lag_records{" not in world.scrape()
+            assert "kafka_last_record_timestamp_seconds{" in world.scrape()
+        assert lag in world.scrape()
 
 
 async def test_a_customer_who_has_to_act_is_seen_and_how_long_already() -> None:
