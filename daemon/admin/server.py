@@ -204,6 +204,7 @@ def state(health: Health, metrics: Metrics) -> dict[str, Any]:
         "version": __version__,
         "lifecycle": health.lifecycle,
         "halted_reason": health.halt_reason,
+        "kafka_last_answer": _time(health.kafka_answered_ms),
         "partitions": partitions,
         "pending": {
             "tasks": len(created_ms),

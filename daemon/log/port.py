@@ -302,6 +302,12 @@ class EventLog(Protocol):
         """Seconds since the reading side last made progress; for the watchdog, from any thread."""
         ...
 
+    def unanswered(self) -> float | None:
+        """Seconds since the log last answered this process as a member of the group. None before the first answer. While
+        the log works, this stays below a minute, also when nothing is read.
+        """
+        ...
+
     def longest_call(self) -> float:
         """Seconds since the least recent progress among the running calls in other threads (commits, restores, requests),
         including calls that nobody waits for any more; for the watchdog, from any thread."""

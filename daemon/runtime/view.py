@@ -12,6 +12,7 @@ from daemon.runtime.partition import Partition
 from daemon.runtime.poller import Poller
 from daemon.runtime.ports import Ports
 from daemon.runtime.submitter import Submitter
+from daemon.telemetry.health import KAFKA_SILENCE_MAX_S
 from daemon.telemetry.labels import Endpoint
 from daemon.telemetry.snapshot import BackOff, Lag, Snapshot
 
@@ -56,8 +57,16 @@ class View:
             restore_remaining=sum(p.restore_remaining for p in partitions),
             imbalance={p.number: p.imbalance for p in partitions if p.shard is not None},
             topic_partitions=next((p.topic_partitions for p in partitions if p.topic_partitions), None),
-            lag={p.number: Lag(p.lag, p.intake.last_record_ms) for p in partitions},
+            lag={
+                p.number: Lag(p.lag if self._end_is_known() else None, p.intake.last_record_ms)
+                for p in partitions
+            },
         )
+
+    def _end_is_known(self) -> bool:
+        """While Kafka does not answer, the end of the input as last seen says nothing about the present one."""
+        unanswered = self._ports.log.unanswered()
+        return unanswered is not None and unanswered < KAFKA_SILENCE_MAX_S
 
 
 def _wall(mono: float | None, now: Now) -> int | None:

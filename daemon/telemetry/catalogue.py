@@ -286,6 +286,12 @@ RESTORE_REMAINING = gauge(
 RESTORE_DURATION = gauge(
     "restore_duration_seconds", "Duration of the restore that ended last; 0 before the first one."
 )
+LAST_ANSWER = gauge(
+    "kafka_last_answer_timestamp_seconds",
+    "When a broker last answered this process as a member of the consumer group; 0 before the first answer. A process that "
+    "works gets an answer at least every 30 s.",
+    read=lambda r: one(seconds(r.health.kafka_answered_ms)),
+)
 ASSIGNED_PARTITIONS = gauge(
     "kafka_assigned_partitions",
     "Partitions of the input topic that this process holds.",
@@ -301,7 +307,8 @@ TOPIC_PARTITIONS = gauge(
 CONSUMER_LAG = gauge(
     "kafka_consumer_lag_records",
     "Records of the input that are not consumed yet, as of the last read; while the partition is paused, as of the "
-    "last check, every 30 s.",
+    "last check, every 30 s. Absent while it is not known: the partition is blocked or being restored, or Kafka has not "
+    "answered for a minute.",
     _TOPIC,
     _PARTITION,
     read=lambda r: {(r.topic, p): lag.records for p, lag in _lags(r) if lag.records is not None},
@@ -375,6 +382,7 @@ SECTIONS = (
             RESTORE_RECORDS,
             RESTORE_REMAINING,
             RESTORE_DURATION,
+            LAST_ANSWER,
             ASSIGNED_PARTITIONS,
             TOPIC_PARTITIONS,
             CONSUMER_LAG,

@@ -169,6 +169,10 @@ class EmbeddedLog:
         """See `EventLog`. There are no other threads."""
         return 0.0
 
+    def unanswered(self) -> float | None:
+        """See `EventLog`. The cluster is in the same process."""
+        return 0.0
+
     def silence(self) -> float:
         return 0.0  # reading happens in the caller's own call, so there is no loop that could be silent
 

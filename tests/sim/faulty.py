@@ -155,6 +155,9 @@ class FaultyLog:
     def silence(self) -> float:
         return self._inner.silence()
 
+    def unanswered(self) -> float | None:
+        return self._inner.unanswered()
+
     def longest_call(self) -> float:
         return self._inner.longest_call()
 

@@ -181,7 +181,7 @@ _SUBMIT = {
     SubmitVerdict.SPLIT: "final for the item that is refused alone",
     SubmitVerdict.PARK: "parked: waits, at most `wait.age_max`",
     SubmitVerdict.FAIL: "final",
-    SubmitVerdict.HALT: "halted: waits until our key or address is accepted",
+    SubmitVerdict.OUR_SIDE: "retried without end; all calls halt if our key or address is refused for another integration too",
 }
 _TASK = {
     TaskVerdict.RESUBMIT: "retried, `retry.attempts_max` times",

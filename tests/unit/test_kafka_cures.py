@@ -19,12 +19,14 @@ import kafka
 import pytest
 from kafka import IsolationLevel, KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import AbortTransactionSpec
+from kafka.cluster import ClusterMetadata
 from kafka.consumer.fetcher import Fetcher
 from kafka.coordinator.base import BaseCoordinator
 from kafka.coordinator.consumer import ConsumerCoordinator
 from kafka.coordinator.heartbeat import Heartbeat
-from kafka.errors import CorruptRecordError, KafkaError
+from kafka.errors import CorruptRecordError, KafkaError, NodeNotReadyError
 from kafka.net.compat import KafkaNetClient
+from kafka.net.manager import KafkaConnectionManager
 from kafka.record import MemoryRecords
 
 from daemon.log.kafka.cures.abandoned_join import JoinIsCompleted
@@ -33,6 +35,7 @@ from daemon.log.kafka.cures.busy_poll import PollWaits
 from daemon.log.kafka.cures.fetching import POLL_BYTES_MAX
 from daemon.log.kafka.cures.leaking_constructor import construct
 from daemon.log.kafka.cures.lost_member_id import MemberIdIsKept
+from daemon.log.kafka.cures.moved_cluster import BootstrapIsTheFallback
 from daemon.log.kafka.cures.record_batches import RECORD_HEADERS_MAX
 from tests import record_batch as wire
 
@@ -68,9 +71,6 @@ def test_each_cure_says_what_where_since_when_and_until_when(path: Path) -> None
         assert not test or f"def {test}(" in source, f"{file} has no {test}"
 
 
-# --- the group ------------------------------------------------------------------------------------
-
-
 def bare(kind: type, **fields: Any) -> Any:
     """An object of the library without what its constructor would start."""
     made = object.__new__(kind)
@@ -82,6 +82,37 @@ def run(coroutine: Any) -> None:
     """To its end; it must not wait for anything."""
     with pytest.raises(StopIteration):
         coroutine.send(None)
+
+
+# --- the network client ---------------------------------------------------------------------------
+
+
+def test_metadata_are_still_requested_from_known_brokers_only() -> None:
+    asked: list[str] = []
+
+    async def bootstrap(_: int) -> None:
+        asked.append("a bootstrap server")
+
+    manager = SimpleNamespace(
+        least_loaded_node=lambda: None,  # no known broker can be reached
+        update_backoff=lambda _: None,
+        bootstrap_async=bootstrap,
+    )
+    fields = {"_manager": manager, "_refresh_future": None}
+    with pytest.raises(NodeNotReadyError):
+        bare(ClusterMetadata, **fields).refresh_metadata().send(None)
+    assert asked == []
+    run(bare(BootstrapIsTheFallback, **fields).refresh_metadata())
+    assert asked == ["a bootstrap server"]
+
+
+def test_a_client_still_does_not_report_when_a_broker_last_answered() -> None:
+    assert not hasattr(KafkaConnectionManager, "answered_at")
+    assert "last_read" not in inspect.getsource(KafkaConnectionManager)
+    assert not any("last" in name or "answer" in name for name in dir(KafkaConsumer))
+
+
+# --- the group ------------------------------------------------------------------------------------
 
 
 def test_a_finished_join_is_still_started_anew() -> None:

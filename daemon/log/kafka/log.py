@@ -162,6 +162,10 @@ class KafkaLog:
         consumer = self._consumer or self._starting
         return consumer.silence() if consumer is not None else 0.0
 
+    def unanswered(self) -> float | None:
+        """See `EventLog`. A consumer refreshes its metadata every 30 s at the latest."""
+        return None if self._consumer is None else self._consumer.unanswered()
+
     def longest_call(self) -> float:
         """See `EventLog`."""
         return self._progress.silence()

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from daemon.log.kafka.cures.lost_request import NetClient
+from daemon.log.kafka.cures.network import NetClient
 
 
 def construct(kind: Callable[..., Any], **settings: Any) -> Any:
