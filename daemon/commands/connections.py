@@ -29,11 +29,11 @@ def kafka_connection(settings: config.KafkaSettings) -> KafkaConnection:
 
 
 def _password(file: Path | None) -> str | None:
-    """The content of the file without a trailing line break."""
+    """The content of the file without a byte order mark and a trailing line break."""
     if file is None:
         return None
     try:
-        return file.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+        return file.read_text(encoding="utf-8-sig").removesuffix("\n").removesuffix("\r")
     except (OSError, UnicodeDecodeError) as error:
         raise LogError(f"kafka.sasl_password_file: {file} cannot be read: {error}") from None
 
