@@ -28,6 +28,9 @@ DEACTIVATED = "course.deactivated"
 
 _INT64_MAX = 2**63 - 1
 _NO_CONTROLS = r"^[^\u0000-\u001f\u007f-\u009f]*$(?!\n)"
+_NO_NUL = r"^[^\u0000]*$"
+"""For texts that end in the database of a learning system. PostgreSQL, for example, cannot store the character NUL, and
+one such course can make the whole batch fail."""
 
 IntegrationId = Annotated[
     str,
@@ -84,18 +87,28 @@ CourseType = Annotated[
 ]
 Title = Annotated[
     str,
-    Meta(min_length=1, description="The course's title.", extra={"expected": "text that is not empty"}),
+    Meta(
+        min_length=1,
+        pattern=_NO_NUL,
+        description="The course's title.",
+        extra={"expected": "text that is not empty"},
+    ),
 ]
 CourseUrl = Annotated[
     str,
     Meta(
         min_length=1,
+        pattern=_NO_NUL,
         description="Link to the course itself.",
         extra={"expected": "a URL (text that is not empty)"},
     ),
 ]
-Description = Annotated[str, Meta(description="What the course is about.", extra={"expected": "text"})]
-ThumbnailUrl = Annotated[str, Meta(description="Link to a picture.", extra={"expected": "a URL (text)"})]
+Description = Annotated[
+    str, Meta(pattern=_NO_NUL, description="What the course is about.", extra={"expected": "text"})
+]
+ThumbnailUrl = Annotated[
+    str, Meta(pattern=_NO_NUL, description="Link to a picture.", extra={"expected": "a URL (text)"})
+]
 Duration = Annotated[
     int,
     Meta(
@@ -105,7 +118,17 @@ Duration = Annotated[
         extra={"expected": "a whole number of minutes greater than 0, at most 64 bits"},
     ),
 ]
-Language = Annotated[str, Meta(pattern=r"^[a-z]{2,3}(-[A-Z]{2})?$(?!\n)", examples=["en", "de-CH"])]
+Language = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z]{2,3}(-[A-Z]{2})?$(?!\n)",
+        examples=["en", "de-CH"],
+        extra={
+            "expected": 'a language tag such as "en" or "de-CH": two or three lower-case letters, optionally followed by a '
+            'hyphen and two capital letters (a rule of the API, which refuses other valid tags such as "es-419" or "zh-Hans")'
+        },
+    ),
+]
 Languages = Annotated[
     list[Language],
     Meta(

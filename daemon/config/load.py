@@ -21,7 +21,7 @@ from daemon.config.units import (
     parse_float,
     parse_int,
     parse_size,
-    shown,
+    shown_path,
 )
 
 PREFIX = "COURSESYNC_"
@@ -95,12 +95,15 @@ def load_settings(
 
 def _from_file(path: Path, table: Mapping[str, Setting], mistakes: list[str]) -> dict[str, tuple[Any, str]]:
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        mistakes.append(f"The configuration file {path} cannot be read: {error.strerror}")
+        mistakes.append(f"The configuration file{shown_path(str(path))} cannot be read: {error.strerror}")
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        mistakes.append(f"The configuration file {path} is not TOML: {error}")
+    except UnicodeDecodeError:
+        mistakes.append(f"The configuration file {path} is not UTF-8; save it as UTF-8 (not as UTF-16)")
+        return {}
+    except ValueError as error:  # also a path with the character NUL
+        mistakes.append(f"The configuration file{shown_path(str(path))} is not TOML: {error}")
         return {}
     given: dict[str, tuple[Any, str]] = {}
     for group, content in document.items():
@@ -156,7 +159,7 @@ def _parse(setting: Setting, raw: Any) -> Any:
     if kind is ValueKind.NUMBER:
         return _bounded(setting, parse_float(raw), lambda number: f"{number:g}")
     if not isinstance(raw, str) or not raw.strip():
-        raise ValueError(f"{shown(raw)} is not text; write it in quotes")
+        raise ValueError("the value is not text; write text in quotes that is not empty")
     text = raw.strip()
     if kind is ValueKind.FILE:
         return _readable_file(text)
@@ -178,7 +181,7 @@ def _chosen(setting: Setting, text: str) -> str:
     for choice in setting.column.choices:
         if text.casefold() == choice.casefold():
             return choice
-    raise ValueError(f"{shown(text)} is not one of {', '.join(setting.column.choices)}")
+    raise ValueError(f"the value is not one of {', '.join(setting.column.choices)}")
 
 
 def _readable_file(text: str) -> Path:
@@ -186,7 +189,9 @@ def _readable_file(text: str) -> Path:
     try:
         with path.open("rb") as file:
             if not file.read(1):
-                raise ValueError(f"the file {shown(text)} is empty")
+                raise ValueError(f"the file{shown_path(text)} is empty")
     except OSError as error:
-        raise ValueError(f"the file {shown(text)} cannot be read: {error.strerror}") from None
+        raise ValueError(
+            f"the file{shown_path(text)} cannot be read: {error.strerror}; set the path of a file, not its content"
+        ) from None
     return path

@@ -13,11 +13,10 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from daemon.config.column import ValueKind
 from daemon.config.table import Settings, all_settings
-from daemon.config.units import format_duration, shown
+from daemon.config.units import format_duration
 
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})", re.ASCII)
 _TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
-_LOGIN = re.compile(r"^(\w+://)?.*@", re.DOTALL)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _KINDS = {setting.name: setting.column.kind for setting in all_settings()}
 
@@ -74,12 +73,18 @@ def _poll_share(settings: Settings) -> Iterator[str]:
         )
 
 
-def _brokers(settings: Settings) -> Iterator[str]:
-    kafka = settings.kafka
-    for server in kafka.bootstrap_servers.split(",") if kafka.bootstrap_servers else ():
+def brokers_mistakes(bootstrap_servers: str) -> Iterator[str]:
+    """One sentence for each entry that is not valid. Entries are not quoted: they may contain a password."""
+    for number, server in enumerate(bootstrap_servers.split(","), start=1):
         match = _HOST_AND_PORT.fullmatch(server.strip())
         if match is None or not 1 <= int(match[2]) <= 65535:
-            yield f"kafka.bootstrap_servers: {_without_login(server)} is not host:port"
+            yield f"entry {number} is not host:port"
+
+
+def _brokers(settings: Settings) -> Iterator[str]:
+    if settings.kafka.bootstrap_servers:
+        for mistake in brokers_mistakes(settings.kafka.bootstrap_servers):
+            yield f"kafka.bootstrap_servers: {mistake}"
 
 
 def _sasl(settings: Settings) -> Iterator[str]:
@@ -127,7 +132,7 @@ def _valid_topic_names(settings: Settings) -> Iterator[str]:
     for attribute, topic in names.items():
         if not _TOPIC_NAME.fullmatch(topic) or topic in (".", ".."):
             yield (
-                f"topics.{attribute}: {shown(topic)} is not a valid topic name; use 1 to 249 letters, digits, "
+                f"topics.{attribute}: the value is not a valid topic name; use 1 to 249 letters, digits, "
                 "dots, underscores and hyphens"
             )
 
@@ -137,7 +142,7 @@ def _distinct_topics(settings: Settings) -> Iterator[str]:
     first_use: dict[str, str] = {}
     for attribute, topic in names.items():
         if topic in first_use:
-            yield f"topics.{attribute}: {shown(topic)} is also the name of topics.{first_use[topic]}; the four topics need different names"
+            yield f"topics.{attribute}: has the same name as topics.{first_use[topic]}; the four topics need different names"
         first_use.setdefault(topic, attribute)
 
 
@@ -147,14 +152,14 @@ def _topic_names(settings: Settings) -> dict[str, str]:
 
 def _base_url(settings: Settings) -> Iterator[str]:
     url = _split_url(settings.kombo.base_url)
-    if url is None or url.scheme not in ("http", "https") or url.username or url.query or url.fragment:
+    if url is None or url.scheme not in ("http", "https") or "@" in url.netloc or url.query or url.fragment:
         yield (
-            f"kombo.base_url: {_without_login(settings.kombo.base_url)} is not a URL such as https://api.kombo.dev/v1 "
-            "(without user name and query)"
+            "kombo.base_url: the value is not a URL such as https://api.kombo.dev/v1 "
+            "(without user name, password and query)"
         )
     elif url.scheme == "http" and url.hostname not in _LOOPBACK:
         yield (
-            f"kombo.base_url: {_without_login(settings.kombo.base_url)} would send the API key in clear text; use https "
+            "kombo.base_url: plain http would send the API key in clear text; use https "
             "(plain http is allowed for 127.0.0.1 only)"
         )
 
@@ -179,11 +184,6 @@ def _proxy(settings: Settings) -> Iterator[str]:
         yield (
             "kombo.proxy_password_file: is set, but kombo.proxy names no user; write it as http://user@host:port"
         )
-
-
-def _without_login(address: str) -> str:
-    """The address for a message. Users put passwords into URLs."""
-    return shown(_LOGIN.sub(r"\1…@", address))
 
 
 def _split_url(text: str) -> SplitResult | None:

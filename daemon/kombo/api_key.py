@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 
 _BYTES_MAX = 4096
@@ -60,7 +61,7 @@ def _read(path: Path) -> str:
             f"{path}: cannot read the API key ({error.strerror}); mount the secret there, readable by "
             "this user, or set kombo.api_key_file to another file"
         ) from None
-    key = content.strip()
+    key = content.removeprefix(codecs.BOM_UTF8).strip()
     if not key:
         raise ApiKeyError(f"{path}: the file is empty; write the API key into it, and nothing else")
     if len(content) > _BYTES_MAX or not all(0x21 <= byte <= 0x7E for byte in key):

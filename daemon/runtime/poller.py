@@ -174,7 +174,7 @@ class Poller:
         self._probing_key = True
         self.in_flight += 1
         try:
-            answer = await self._ports.api.poll(probe.INTEGRATION_ID, probe.TASK_ID)
+            answer = await self._ports.api.poll(probe.INTEGRATION_ID, probe.TASK_ID, items=0)
         finally:
             self.in_flight -= 1
             self._probing_key = False
