@@ -153,7 +153,8 @@ class Course(msgspec.Struct, frozen=True, gc=False):
 class CourseChange(msgspec.Struct, frozen=True, gc=False):
     """One change of one course, as plain JSON. Unknown fields are allowed and ignored.
 
-    All changes of one course must be in one partition: `integration_id` is the best record key.
+    All changes of one course must be in one partition: `integration_id` is the best record key, and all publishers must
+    use the same partitioner (murmur2; in librdkafka `partitioner=murmur2_random`).
     """
 
     id: ChangeId

@@ -17,6 +17,7 @@ import click
 
 from daemon.codec import DEAD_LETTER_BYTES_MAX
 from daemon.commands.connections import kafka_connection, kombo_client
+from daemon.commands.input_sample import read_sample
 from daemon.commands.options import config_option, settings_or_exit
 from daemon.commands.topics import IN_SYNC_SAFE, REPLICAS_SAFE, Facts, differing
 from daemon.config import Settings
@@ -93,6 +94,30 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
         return
     yield Finding(Level.OK, "kafka", f"{settings.kafka.bootstrap_servers} answers")
     yield from topic_findings(topics, facts)
+    changes = facts[topics.changes]
+    if changes is not None and changes.partitions > 1:
+        yield from _placement(settings, changes)
+
+
+def _placement(settings: Settings, changes: TopicFacts) -> Iterator[Finding]:
+    """Order and convergence hold for courses whose changes are all in one partition."""
+    try:
+        sample = read_sample(kafka_connection(settings.kafka), changes.name, changes.partitions)
+    except LogError as error:
+        yield Finding(
+            Level.ADVICE,
+            changes.name,
+            f"the keys of its records were not checked: {error}",
+            "if a permission is missing, allow this user to read the topic (docs/permissions.md)",
+        )
+        return
+    complaints = list(sample.complaints(settings.input.partitioner))
+    for found, to_do in complaints:
+        yield Finding(Level.ADVICE, changes.name, found, to_do)
+    if sample.changes and not complaints:
+        yield Finding(
+            Level.OK, changes.name, f"the last {_count(sample.changes, 'change')} are in their partitions"
+        )
 
 
 def topic_findings(topics: Topics, facts: Facts) -> Iterator[Finding]:

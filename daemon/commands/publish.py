@@ -43,15 +43,22 @@ def publish(
     """Publish course changes, one JSON object a line, from FILES or stdin.
 
     Each line becomes one record, unchanged, with its integration_id as the key. So all changes of a course are in
-    one partition, in the order of the lines. A line that is not JSON is reported and left out.
+    one partition, in the order of the lines. The setting input.partitioner says which one; other publishers of the
+    topic must use the same partitioner and the same keys. A line that is not JSON is reported and left out.
 
     Exit code 0: every line was published; 1: some were left out, or Kafka refused them.
     """
     settings = settings_for_topics(config_file, bootstrap_servers)
     topic = topic or settings.topics.changes
     bad = keyless = 0
+    partitioner = settings.input.partitioner
+    if partitioner == "any":
+        partitioner = "murmur2"
+        click.echo(
+            "input.partitioner is any: keys are placed by murmur2, other publishers may differ", err=True
+        )
     try:
-        with Publisher(kafka_connection(settings.kafka), topic) as publisher:
+        with Publisher(kafka_connection(settings.kafka), topic, partitioner) as publisher:
             for line in _read(files or (STDIN,)):
                 if isinstance(line, BadLine):
                     bad += 1

@@ -134,6 +134,14 @@ class InputSettings:
         "See `input.rejected_max`. 1: reading never stops, and a publisher that writes another format turns the whole "
         "topic into dead letters.",
     )
+    partitioner: str = choice(
+        "murmur2",
+        ("murmur2", "crc32", "any"),
+        "How all publishers choose the partition of a key. `murmur2`: Java, kafka-python and others; `crc32`: the default "
+        "of librdkafka (confluent-kafka). Records that are in another partition, or have no key, are counted and "
+        "reported, and `publish` places its records in the same way. `any`: publishers choose partitions in another way, "
+        "always the same one for a course; nothing is reported.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from daemon.codec import decode_change
+from daemon.core.model import Change, Rejection
+from daemon.core.placement import Misplacement, misplaced
 from daemon.core.rejection_limit import Stop
 from daemon.core.shard import Shard
 from daemon.log.port import Record, Records
 from daemon.runtime import operator_messages
 from daemon.runtime.failures import Failure, LostInput
 from daemon.runtime.ports import Ports
+from daemon.telemetry.events import RecordsMisplaced
 from daemon.telemetry.labels import DropReason
 
 INTAKE_RECORDS_MAX = 10_000
@@ -19,6 +22,11 @@ INTAKE_BYTES_MAX = 16 * 1024 * 1024
 """Total size of these records, at which the input pauses too: a larger transaction could exceed the commit timeout."""
 INTAKE_RESUME_SHARE = 0.5
 """Share of both limits below which the input resumes."""
+
+
+PLACED_PER_READ_MAX = 16
+"""Records of one read of which the partition is checked: at low rates all of them. The hash of a key takes some
+microseconds, and clients that disagree disagree about most keys."""
 
 
 class Intake:
@@ -38,10 +46,15 @@ class Intake:
         self._ports = ports
         self._next = 0
         self._end: int | None = None
+        self._partitions = 1
+        self._reported: set[Misplacement] = set()
 
-    def opened(self, shard: Shard) -> None:
-        """A new shard has been opened. What is known about the input may refer to another topic, so it is discarded."""
+    def opened(self, shard: Shard, partitions: int) -> None:
+        """A new shard has been opened; the topic has that many partitions. What is known about the input may refer to
+        another topic, so it is discarded."""
         self._next, self._end = shard.next_read, None
+        self._partitions = partitions
+        self._reported.clear()
         self.lost = None
 
     def dropped(self, shard: Shard | None, failure: Failure) -> None:
@@ -91,6 +104,25 @@ class Intake:
             for record in records
         ]
         shard.read(entries, records[-1].offset + 1, now)
+        self._check_placement(entries[:PLACED_PER_READ_MAX], records)
+
+    def _check_placement(self, entries: Sequence[Change | Rejection], records: Sequence[Record]) -> None:
+        """Report changes that may be in another partition than the other changes of their course (C2, C8)."""
+        keys = [
+            (record.offset, record.key)
+            for entry, record in zip(entries, records, strict=False)
+            if isinstance(entry, Change)
+        ]
+        partitioner = self._ports.settings.input.partitioner
+        found = misplaced(keys, self._number, self._partitions, partitioner)
+        for reason in Misplacement:
+            those = [each for each in found if each.reason is reason]
+            if those:
+                event = RecordsMisplaced(
+                    self._number, len(those), those[0], partitioner, is_news=reason not in self._reported
+                )
+                self._reported.add(reason)
+                self._ports.observer.notify(event)
 
     def stopped(self, shard: Shard) -> str | None:
         """Why reading cannot continue until an operator acts, although work in progress does. None if it can."""

@@ -147,7 +147,7 @@ class Partition:
         self._lease.end()
         self.shard, self._ledger = shard, opened.ledger
         self._facts = opened.facts
-        self.intake.opened(shard)
+        self.intake.opened(shard, opened.facts.partitions)
         self.topic_partitions = opened.facts.partitions
         if opened.is_new:
             shard.want_position()  # stores the start offset: `latest` must mean the same offset after a crash

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from daemon.core.breaker import IntegrationState
 from daemon.core.model import RejectReason, Status
+from daemon.core.placement import Misplacement
 from daemon.core.step import TaskOutcome, Trigger
 from daemon.core.waiting import NOTHING_WAITS, WaitReason, Waits
 from daemon.telemetry.health import PartitionState
@@ -95,6 +96,13 @@ CHANGES_REJECTED = counter(
 )
 CHANGES_SUPERSEDED = counter(
     "changes_superseded_total", "Changes that a newer one of the same course replaced before they were sent."
+)
+RECORDS_MISPLACED = counter(
+    "input_misplaced_records_total",
+    "Changes found in another partition than `input.partitioner` gives to their key, or without a key. Changes of one course "
+    "may then be in several partitions, without any order among them. At most 16 records of each read are checked. Always 0 "
+    "with `input.partitioner=any`.",
+    Label.of("reason", Misplacement),
 )
 CHANGES_WAITING = gauge(
     "changes_waiting",
@@ -339,6 +347,7 @@ SECTIONS = (
             CHANGES_CONSUMED,
             CHANGES_REJECTED,
             CHANGES_SUPERSEDED,
+            RECORDS_MISPLACED,
             CHANGES_WAITING,
             WAITING_OLDEST,
             CONTRACT_IMBALANCE,

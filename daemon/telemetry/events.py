@@ -16,6 +16,7 @@ from typing import Protocol
 from daemon.core.answers import PollAnswer, SubmitAnswer
 from daemon.core.judge import KeyEvidence
 from daemon.core.model import Now
+from daemon.core.placement import Misplaced
 from daemon.core.step import Step
 from daemon.core.verdict import SubmitVerdict
 from daemon.telemetry.labels import DropReason
@@ -172,6 +173,18 @@ class InputHeldBack:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordsMisplaced:
+    """Changes that their partitioner would have put into another partition, all for the same reason."""
+
+    partition: int
+    count: int
+    first: Misplaced
+    partitioner: str
+    is_news: bool
+    """The first for this reason since the partition was opened."""
+
+
+@dataclass(frozen=True, slots=True)
 class InputReleased:
     partition: int
     offset: int | None
@@ -264,6 +277,7 @@ Event = (
     | InputUnseen
     | InputHeldBack
     | InputReleased
+    | RecordsMisplaced
     | JournalUnreadable
     | StepCommitted
     | BatchDelayed

@@ -76,6 +76,8 @@ class MetricsSubscriber:
                 metrics.shard_dropped(event.reason)
             case e.PartitionRestored():
                 metrics.task_created(TaskSource.RESTORE, event.tasks)
+            case e.RecordsMisplaced():
+                metrics.misplaced(event.first.reason, event.count)
             case e.RestoreProgressed():
                 metrics.restore_progress(event.records)
             case e.RestoreFinished():
@@ -161,6 +163,16 @@ def _log_partition(event: e.Event) -> None:
             log.warning("input.unseen", partition=event.partition, error=event.error)
         case e.InputHeldBack(is_news=True):
             log.warning("partition.held_back", partition=event.partition, error=event.sentence)
+        case e.RecordsMisplaced(is_news=True):
+            log.warning(
+                "input.misplaced",
+                partition=event.partition,
+                offset=event.first.offset,
+                reason=event.first.reason.value,
+                expected_partition=event.first.expected,
+                partitioner=event.partitioner,
+                action="changes of one course may be in several partitions and overtake each other; run coursesyncd check",
+            )
         case e.InputReleased(offset=int(offset)):
             log.info("input.released", partition=event.partition, offset=offset)
         case _:

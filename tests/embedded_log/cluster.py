@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 
 import structlog
 
+from daemon.core.placement import place
 from daemon.log.port import FencedError, LogError, Message, Record
 from tests.embedded_log.group import Group, Notice, Session
 from tests.embedded_log.storage import OffsetOutOfRangeError, Partition
@@ -25,9 +25,9 @@ class _Topic:
         self._unkeyed = 0
 
     def partition_for(self, key: bytes | None) -> int:
-        """Equal keys go to the same partition. Records without a key go to each partition in turn."""
+        """Equal keys go to the same partition, by murmur2. Records without a key go to each partition in turn."""
         if key is not None:
-            return zlib.crc32(key) % len(self.partitions)
+            return place(key, len(self.partitions))
         self._unkeyed += 1
         return (self._unkeyed - 1) % len(self.partitions)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.log.kafka.cures.partitioner import place
+from daemon.core.placement import place
 from daemon.log.topic_access import read_topic
 from daemon.runtime.intake import INTAKE_RECORDS_MAX
 from tests.integration.daemon_world import (

@@ -9,8 +9,8 @@ from contextlib import closing
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
+from daemon.core.placement import place
 from daemon.log.kafka.clients import Clients, KafkaConnection
-from daemon.log.kafka.cures.partitioner import place
 from daemon.log.port import Topics
 from daemon.log.topic_access import Publisher
 

@@ -20,10 +20,11 @@ from kafka.partitioner.default import DefaultPartitioner
 from kafka.partitioner.default import murmur2 as their_murmur2
 from kafka.producer.record_accumulator import RecordAccumulator
 
+from daemon.core.placement import murmur2
 from daemon.log.kafka import KafkaConnection
 from daemon.log.kafka.clients import _EVERY_CLIENT, Clients
 from daemon.log.kafka.cures.lost_request import RequestsAreKept
-from daemon.log.kafka.cures.partitioner import KeyPartitioner, murmur2
+from daemon.log.kafka.cures.partitioner import KeyPartitioner
 from daemon.log.port import LogError
 
 PASSWORD = "canary-7f3a"

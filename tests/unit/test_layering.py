@@ -59,7 +59,7 @@ PURE = {
 class `Random`, an argument that its caller has seeded."""
 
 SANDBOX_TAKES: dict[str, set[str]] = {
-    "tests.embedded_log": {"daemon.log.port"},
+    "tests.embedded_log": {"daemon.core.placement.place", "daemon.log.port"},
     "tests.sandbox": {
         "daemon.config.units",
         "daemon.core.model.Status",

@@ -26,9 +26,9 @@ from kafka.errors import (
 )
 
 from daemon.codec.texts import describe
+from daemon.core.placement import place
 from daemon.log.kafka.authorization_errors import explained
 from daemon.log.kafka.clients import DELIVERY_TIMEOUT, Clients
-from daemon.log.kafka.cures.partitioner import place
 from daemon.log.kafka.cures.sending import Outgoing, reached_the_broker, send_all
 from daemon.log.kafka.cures.stuck_close import close_failed
 from daemon.log.kafka.worker import report_progress
