@@ -40,7 +40,7 @@ class Halt:
         self._key_changed = key_changed
         self._on_resume = on_resume
         self._halted = asyncio.Event()
-        self._reason = ""
+        self._code = self._reason = ""
 
     def follow(self, evidence: KeyEvidence, error: Error | None, now: Now) -> None:
         """`error` is the API's error if the key was refused."""
@@ -58,8 +58,9 @@ class Halt:
 
     def _halt(self, error: Error, now: Now) -> None:
         self._flow.halt(error, now.mono)
-        self._reason = f"{error.code or 'no code'}: {error.message}"
-        self._ports.observer.notify(Halted(self._reason, is_news=not self._halted.is_set()))
+        self._code = error.code or "no code"
+        self._reason = f"{self._code}: {error.message}"
+        self._ports.observer.notify(Halted(self._code, self._reason, is_news=not self._halted.is_set()))
         self._halted.set()
 
     def _resume(self, why: str) -> None:
@@ -80,4 +81,4 @@ class Halt:
                     self._resume("the key file contains another key")
                 elif self._halted.is_set() and self._ports.clock.now().mono >= remind_at:
                     remind_at += REMIND_INTERVAL
-                    self._ports.observer.notify(Halted(self._reason, is_news=True))
+                    self._ports.observer.notify(Halted(self._code, self._reason, is_news=True))
