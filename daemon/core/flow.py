@@ -326,10 +326,6 @@ class Flow(Generic[Ref]):
     def in_flight(self) -> int:
         return self._submissions + self._polls
 
-    @property
-    def queued(self) -> int:
-        return len(self._delayed) + sum(len(state.queue) for state in self._integrations.values())
-
     def states(self, now: float) -> dict[str, int]:
         """The number of integrations in each state, counting those that have something to send, that are not healthy,
         or that were sent to within the last minute.
