@@ -1,6 +1,9 @@
 # coursesyncd as an image: `docker build --tag course-sync-daemon:0.1.0 .` builds the last stage, which has only the daemon.
 # `--target sandbox` adds the simulated API and the generator, for compose.yaml; never for production.
-# The newest interpreter that all tests run on. Debian with glibc, because the packages come as wheels for it.
+# The newest interpreter that all tests run on. Debian with glibc, because the packages come as wheels for it. A tag gets
+# the security fixes of Debian and Python with each build. To build twice from the same base, pin it by digest:
+#   docker buildx imagetools inspect python:3.13-slim-bookworm --format '{{.Manifest.Digest}}'
+#   docker build --build-arg PYTHON=python:3.13-slim-bookworm@sha256:… --tag course-sync-daemon:0.1.0 .
 ARG PYTHON=python:3.13-slim-bookworm
 
 FROM ${PYTHON} AS build

@@ -18,6 +18,7 @@ import click
 from daemon.codec import DEAD_LETTER_BYTES_MAX
 from daemon.commands.connections import kafka_connection, kombo_client
 from daemon.commands.input_sample import read_sample
+from daemon.commands.open_files import OpenFiles, raise_limit
 from daemon.commands.options import config_option, settings_or_exit
 from daemon.commands.topics import IN_SYNC_SAFE, REPLICAS_SAFE, Facts, differing
 from daemon.config import Settings
@@ -68,14 +69,17 @@ def check(*, config_file: Path | None) -> None:
 def findings(settings: Settings) -> Iterator[Finding]:
     """Check everything in order. Reads from Kafka and calls the API once."""
     yield Finding(Level.OK, "configuration", "no mistakes")
-    yield from _kafka(settings)
+    files = OpenFiles(raise_limit(), settings.http.in_flight_max)
+    if mistake := files.mistake():
+        yield Finding(Level.WRONG, "open files", mistake)
+    yield from _kafka(settings, files)
     yield from _api(settings)
 
 
 # --- Kafka ----------------------------------------------------------------------------------------
 
 
-def _kafka(settings: Settings) -> Iterator[Finding]:
+def _kafka(settings: Settings, files: OpenFiles) -> Iterator[Finding]:
     topics = settings.topics
     try:
         admin = Admin(Clients(kafka_connection(settings.kafka)))
@@ -95,6 +99,8 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
     yield Finding(Level.OK, "kafka", f"{settings.kafka.bootstrap_servers} answers")
     yield from topic_findings(topics, facts)
     changes = facts[topics.changes]
+    if changes is not None and files.mistake() is None:
+        yield open_files_finding(files, changes.partitions)
     if changes is not None and changes.partitions > 1:
         yield from _placement(settings, changes)
 
@@ -118,6 +124,19 @@ def _placement(settings: Settings, changes: TopicFacts) -> Iterator[Finding]:
         yield Finding(
             Level.OK, changes.name, f"the last {_count(sample.changes, 'change')} are in their partitions"
         )
+
+
+def open_files_finding(files: OpenFiles, partitions: int) -> Finding:
+    """Whether one replica could hold all partitions, as it does while the others are down."""
+    if not files.is_short(partitions):
+        return Finding(Level.OK, "open files", f"enough for {_count(partitions, 'partition')}")
+    return Finding(
+        Level.ADVICE,
+        "open files",
+        f"a process here may have {files.limit}, which is enough for {_count(files.partitions_max, 'partition')}; the "
+        f"input has {partitions}, and a replica that holds all of them needs {files.needed(partitions)}",
+        "raise the hard limit of open files where the daemon runs, or run enough replicas even while one is down",
+    )
 
 
 def topic_findings(topics: Topics, facts: Facts) -> Iterator[Finding]:

@@ -13,9 +13,10 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from daemon.config.column import ValueKind
 from daemon.config.table import Settings, all_settings
-from daemon.config.units import format_duration
+from daemon.config.units import format_duration, shown
 
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})", re.ASCII)
+_HOST_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}", re.ASCII)
 _TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _KINDS = {setting.name: setting.column.kind for setting in all_settings()}
@@ -85,6 +86,13 @@ def _brokers(settings: Settings) -> Iterator[str]:
     if settings.kafka.bootstrap_servers:
         for mistake in brokers_mistakes(settings.kafka.bootstrap_servers):
             yield f"kafka.bootstrap_servers: {mistake}"
+
+
+def _host_names(settings: Settings) -> Iterator[str]:
+    names = settings.admin.host_names
+    for name in names.split(",") if names else ():
+        if not _HOST_NAME.fullmatch(name.strip()):
+            yield f"admin.host_names: {shown(name.strip())} is not the name of a host (without scheme, port and path)"
 
 
 def _sasl(settings: Settings) -> Iterator[str]:
@@ -250,6 +258,7 @@ RULES = (
         "`kombo.base_url` is an https URL without user name and query; http is allowed for 127.0.0.1 only",
         _base_url,
     ),
+    Rule("each entry of `admin.host_names` is the name of a host, without scheme and port", _host_names),
     Rule(
         "`kombo.proxy` is `http://host:port` or `http://user@host:port`, without a password; "
         "`kombo.proxy_password_file` is set only if it names a user",

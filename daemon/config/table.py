@@ -367,6 +367,12 @@ class AdminSettings:
 
     host: str = text("0.0.0.0", "Address to listen on.")
     port: int = integer(8080, 0, 65535, "Port to listen on. 0 picks a free port, which is logged.")
+    host_names: str | None = text(
+        None,
+        "Further names under which clients reach this port, separated by commas. A request with another name in its Host "
+        "header is refused with status 421. Addresses, names without a dot, this machine's own name and names ending in "
+        "`.svc`, `.cluster.local`, `.local`, `.internal` and `.localhost` are always accepted.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -357,10 +357,6 @@ class Flow(Generic[Ref]):
     def in_flight(self) -> int:
         return self._submissions + self._polls
 
-    @property
-    def queued(self) -> int:
-        return len(self._delayed) + sum(len(state.queue) for state in self._integrations.values())
-
     def back_offs(self) -> list[BackOffs]:
         """The integrations that are not healthy, by state and reason, those that end last first."""
         groups: dict[tuple[IntegrationState, str], list[float | None]] = {}

@@ -231,7 +231,8 @@ def digest(body: bytes | memoryview) -> bytes:
 
 
 def decode(key: bytes | None, value: bytes | None) -> tuple[list[str], Value | None]:
-    """Decode one journal record.
+    """Decode one journal record. The messages of its errors contain nothing of the record, because the admin port shows
+    them.
 
     Raises:
         JournalError: the key or the value is not valid.
@@ -244,11 +245,13 @@ def decode(key: bytes | None, value: bytes | None) -> tuple[list[str], Value | N
             _refuse_newer(_decode_format(value).format)
         sizes, decoder = _decoders[parts[0]]
         if len(parts) not in sizes:
-            raise JournalError(f"journal key {key!r} has {len(parts)} parts, expected {sizes[0]}")
+            raise JournalError(f"a {parts[0]} record has a key of {len(parts)} parts, expected {sizes[0]}")
         return parts, None if value is None else decoder.decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, LookupError) as error:
+    except LookupError as error:
+        raise JournalError("a record is of a kind that this version does not know") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise JournalError(
-            f"journal record with key {key!r:.200} cannot be read by this version ({error}); "
+            f"a record cannot be read by this version ({type(error).__name__}); "
             "a newer version wrote it, or it is damaged"
         ) from error
 
@@ -269,7 +272,7 @@ def payload(batch_id: str, digest_expected: bytes, key: bytes | None, value: byt
     """
     _, record = decode(key, value)
     if key != batch_key(batch_id) or not isinstance(record, SealedBatch):
-        raise JournalError(f"the journal contains {key!r:.200} at the offset of batch {batch_id}")
+        raise JournalError(f"the journal contains another record at the offset of batch {batch_id}")
     body = bytes(record.body)
     if digest(body) != digest_expected:
         raise JournalError(f"the body of batch {batch_id} in the journal is not the one that was sealed")
@@ -311,7 +314,9 @@ class Fold:
         try:
             parts, record = decode(key, value)
         except JournalError as error:
-            self._note_unreadable(key, value, error)
+            located = type(error)(f"offset {offset}: {error}")
+            located.__cause__ = error.__cause__
+            self._note_unreadable(key, value, located)
             return
         if self._unreadable:
             self._unreadable.pop(digest(key or b""), None)

@@ -70,7 +70,9 @@ class Remedy(StrEnum):
 class Failure:
     remedy: Remedy
     sentence: str
-    """What is wrong and what to do, for operators."""
+    """What is wrong and what to do, for operators. The admin port shows it if the partition is blocked, so it contains no id
+    of a course, a task or an integration, and no text of an error that may contain one.
+    """
     reason: DropReason = DropReason.ERROR
     error: str | None = None
     """The text that is logged when the partition is reopened. None: the sentence is logged."""
@@ -89,13 +91,13 @@ def failure_of(error: Exception, partition: int, topics: Topics) -> Failure:
         case RecordRefusedError():
             return Failure(
                 Remedy.REFUSED,
-                operator_messages.refused_record(partition, error),
+                operator_messages.refused_record(partition),
                 error=describe(error, ERROR_CHARS_MAX),
             )
         case StepFailedError():
             return Failure(
                 Remedy.REFUSED,
-                operator_messages.failed_step(partition, error),
+                operator_messages.failed_step(partition, error.summary),
                 error=describe(error, ERROR_CHARS_MAX),
             )
         case FencedError():
@@ -109,7 +111,9 @@ def failure_of(error: Exception, partition: int, topics: Topics) -> Failure:
             return Failure(Remedy.REOPEN, str(error))
         case _:
             # A defect in this code. It affects only this partition, whose memory can no longer be trusted (R4).
-            why = describe(error, ERROR_CHARS_MAX)
             return Failure(
-                Remedy.REFUSED, operator_messages.failed_step(partition, why), error=why, is_defect=True
+                Remedy.REFUSED,
+                operator_messages.failed_step(partition, type(error).__name__),
+                error=describe(error, ERROR_CHARS_MAX),
+                is_defect=True,
             )

@@ -43,7 +43,7 @@ class Halt:
         self._on_resume = on_resume
         self._on_suspicion = on_suspicion
         self._halted = asyncio.Event()
-        self._reason = ""
+        self._code = self._reason = ""
 
     def follow(self, evidence: KeyEvidence, error: Error | None, now: Now) -> None:
         """`error` is the API's error if the key was refused."""
@@ -63,8 +63,9 @@ class Halt:
 
     def _halt(self, error: Error, now: Now) -> None:
         self._flow.halt(error, now.mono)
-        self._reason = f"{error.code or 'no code'}: {error.message}"
-        self._ports.observer.notify(Halted(self._reason, is_news=not self._halted.is_set()))
+        self._code = error.code or "no code"
+        self._reason = f"{self._code}: {error.message}"
+        self._ports.observer.notify(Halted(self._code, self._reason, is_news=not self._halted.is_set()))
         self._halted.set()
 
     def _resume(self, why: str) -> None:
@@ -85,4 +86,4 @@ class Halt:
                     self._resume("the key file contains another key")
                 elif self._halted.is_set() and self._ports.clock.now().mono >= remind_at:
                     remind_at += REMIND_INTERVAL
-                    self._ports.observer.notify(Halted(self._reason, is_news=True))
+                    self._ports.observer.notify(Halted(self._code, self._reason, is_news=True))

@@ -1,4 +1,5 @@
-"""The messages about problems with the log, for operators.
+"""The messages about problems with the log, for operators. The admin port shows them, so they contain no ids of courses,
+tasks and integrations.
 
 Each message names the partition, what it means, and the command that fixes it. `docs/runbook.md` has a section for each;
 the message names its anchor.
@@ -107,19 +108,20 @@ def unreadable_journal(partition: int, error: Exception, topics: Topics) -> str:
     )
 
 
-def refused_record(partition: int, error: Exception) -> str:
+def refused_record(partition: int) -> str:
     return (
         f"partition {partition}: a record that has to be written is refused every time, so nothing after it can be "
-        f"written: {error}. `coursesyncd check` shows what is wrong with its topic, usually max.message.bytes, and how to "
-        f"correct it. Then restart this replica. See {RUNBOOK}#poison-commit"
+        "written. The log line partition.dropped names the record and the reason. `coursesyncd check` shows what is wrong "
+        "with its topic, usually max.message.bytes, and how to correct it. Then restart this replica. "
+        f"See {RUNBOOK}#poison-commit"
     )
 
 
-def failed_step(partition: int, why: object) -> str:
+def failed_step(partition: int, what: str) -> str:
     return (
-        f"partition {partition}: a step cannot be decided or encoded, and fails in the same way each time: {why}. This is "
-        "a defect of coursesyncd; the log has its traceback. Install a version in which it is fixed, or restart this "
-        f"replica to try again. See {RUNBOOK}#failed-step"
+        f"partition {partition}: a step cannot be decided or encoded, and fails in the same way each time: {what}. This is "
+        "a defect of coursesyncd; the log has the details (partition.dropped, and a traceback). Install a version in which "
+        f"it is fixed, or restart this replica to try again. See {RUNBOOK}#failed-step"
     )
 
 

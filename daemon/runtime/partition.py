@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
-from daemon.codec.texts import ERROR_CHARS_MAX, describe
 from daemon.core.batch import OpenTask
 from daemon.core.shard import Shard
 from daemon.core.step import Fact, Step
@@ -336,11 +335,8 @@ class Partition:
                 self._ledger.not_taken(self.intake.take(self.shard, read))
             except Exception as error:
                 self._reports.defect(error)
-                end = read.next_offset
                 self.fail(
-                    StepFailedError(
-                        f"records before offset {end} cannot be processed ({describe(error, ERROR_CHARS_MAX)})"
-                    )
+                    StepFailedError(f"records before offset {read.next_offset} cannot be processed", error)
                 )
             self.wake()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
-from daemon.codec.texts import ERROR_CHARS_MAX, describe
 from daemon.config import Policies
 from daemon.core.answers import PollAnswer, Refused, TaskFailed
 from daemon.core.batch import LateTask, OpenTask
@@ -211,8 +210,7 @@ class Poller:
         except Exception as error:
             self._ports.observer.notify(DefectFound(partition.number, error, task=task.task_id))
             if partition.shard is shard:
-                why = f"the answer to a poll of task {task.task_id} cannot be applied ({describe(error, ERROR_CHARS_MAX)})"
-                partition.fail(StepFailedError(why))
+                partition.fail(StepFailedError("the answer to a poll cannot be applied", error))
 
     async def _answered(
         self, pending: Pending, task: OpenTask | LateTask, answer: PollAnswer, sent_with: int

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from daemon.codec.texts import ERROR_CHARS_MAX, describe
 from daemon.core.answers import NoAnswer, Refused, SubmitAnswer
 from daemon.core.batch import Submission
 from daemon.core.flow import Flow, Permit
@@ -162,7 +161,6 @@ class Submitter:
             shard.submit_answered(batch_id, answer, ruling, again, now)
         except Exception as error:
             self._ports.observer.notify(DefectFound(partition.number, error, batch=batch_id))
-            why = f"the answer to batch {batch_id} cannot be applied ({describe(error, ERROR_CHARS_MAX)})"
-            partition.fail(StepFailedError(why))
+            partition.fail(StepFailedError(f"the answer to batch {batch_id} cannot be applied", error))
             return False
         return True

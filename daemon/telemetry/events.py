@@ -44,7 +44,9 @@ class DrainFinished:
 class Halted:
     """The API refuses our own key or address. Nothing is sent."""
 
+    code: str
     reason: str
+    """The code, and the API's message, which may contain anything."""
     is_news: bool
     """Whether to log it: the halt has just begun, or a reminder is due."""
 

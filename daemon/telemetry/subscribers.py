@@ -32,7 +32,7 @@ class HealthSubscriber:
             case e.DrainStarted():
                 health.draining()
             case e.Halted():
-                health.halted(event.reason)
+                health.halted(event.code)
             case e.Resumed():
                 health.halted(None)
             case e.PartitionsAssigned():

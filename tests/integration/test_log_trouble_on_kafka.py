@@ -120,7 +120,7 @@ async def test_a_record_that_the_broker_refuses_is_named_and_check_says_what_to_
         await site.publish_bytes(0, os.urandom(50_000))
         await site.publish(0, "a")
         sentence = await daemon.blocked(0)
-        assert f"the record with key None for {letters}, 50,000 bytes, is refused" in sentence
+        assert "a record that has to be written is refused every time" in sentence
         assert "`coursesyncd check`" in sentence
         await site.publish(1, "x")
         assert await daemon.results(1) == [(1, 0)]
@@ -208,7 +208,7 @@ async def test_a_new_journal_is_begun_as_the_runbook_says(site: Site) -> None:
         await asyncio.to_thread(sent.get, PATIENCE)
     await site.publish(0, "c")
     async with site.daemon() as daemon:
-        assert """with key b'["alien","x"]' cannot be read by this version""" in await daemon.blocked(0)
+        assert "a record is of a kind that this version does not know" in await daemon.blocked(0)
 
         async def empty_the_journal() -> None:
             everything = {TopicPartition(site.names.journal, 0): -1}

@@ -172,8 +172,9 @@ def kept_in_memory(engine: Engine) -> Iterator[str]:
     poller, flow = engine._poller, engine._flow
     if poller.blind or len(poller):
         yield f"{len(poller)} tasks to be polled, {len(poller.blind)} of which nothing is heard"
-    if flow.queued or flow.in_flight:
-        yield f"{flow.queued} submissions"
+    queued = len(flow._delayed) + sum(len(state.queue) for state in flow._integrations.values())
+    if queued or flow.in_flight:
+        yield f"{queued} submissions"
     later = engine._ports.clock.now().mono
     for wait in (engine._ports.settings.park.probe_max * 2, KNOWN_SECONDS):
         later += wait

@@ -99,7 +99,7 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
 
 async def test_another_key_in_the_file_resumes(world):
     assert world.refuse(world.key_number) is SubmitVerdict.HALT
-    assert world.health.halt_reason == "PLATFORM.AUTHENTICATION_INVALID: no such key"
+    assert world.health.halt_reason == "PLATFORM.AUTHENTICATION_INVALID"
     await world.looked()
     assert world.flow.halted is not None
 

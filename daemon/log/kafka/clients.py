@@ -23,10 +23,6 @@ from daemon.log.kafka.cures.slow_checksum import checksums_are_fast
 from daemon.log.kafka.sizes import RECORD_BYTES_MAX
 from daemon.log.port import LogError
 
-STEP_MAX = 30.0
-"""Seconds that a healthy client may take without showing progress, from the time-outs below: connecting, one request and
-one wait in the producer take 15 each, and some calls make two requests. A watchdog must wait longer."""
-
 DELIVERY_TIMEOUT = 10.0
 """Seconds after which a record that the broker has not acknowledged fails its transaction."""
 
