@@ -133,9 +133,7 @@ BATCHES_SEALED = counter(
 )
 BATCH_ITEMS = histogram("batch_items", "Changes in a sealed batch.", (1, 5, 10, 25, 50, 75, 100))
 BATCH_BYTES = histogram(
-    "batch_bytes",
-    "Size of the body of a sealed batch.",
-    (1024, 4096, 16384, 65536, 131072, 262144, 524288),
+    "batch_bytes", "Size of the body of a sealed batch.", (4096, 16384, 65536, 131072, 262144, 524288)
 )
 PENDING_TASKS = gauge(
     "pending_tasks",
@@ -184,7 +182,7 @@ TASK_DURATION = histogram(
     (1, 10, 60, 300, 1800, 7200, 28800, 86400),
     _OUTCOME,
 )
-TASK_POLLS = histogram("task_polls", "Number of polls of a finished task.", (1, 2, 3, 5, 8, 13, 21, 50))
+TASK_POLLS = histogram("task_polls", "Number of polls of a finished task.", (1, 2, 3, 5, 10, 20, 50))
 DETECTION_LAG = histogram(
     "detection_lag_seconds",
     "Time from the completion of a task to the poll that saw it.",
@@ -193,7 +191,7 @@ DETECTION_LAG = histogram(
 SCHEDULE_DELAY = histogram(
     "schedule_delay_seconds",
     "Delay between the time a poll was due and its start.",
-    (0.01, 0.05, 0.1, 0.5, 1, 5, 30, 120),
+    (0.01, 0.1, 0.5, 1, 5, 30, 120),
 )
 POLL_BLIND_TASKS = gauge(
     "poll_blind_tasks",

@@ -53,7 +53,7 @@ class Api:
         reply = self.simulator.submit(now, f"Bearer {KEY}", integration_id, body)
         return wire.parse_submit(reply.status, _lower(reply.headers), reply.body, now)
 
-    async def poll(self, integration_id: str, task_id: str, _items: int) -> PollAnswer:
+    async def poll(self, integration_id: str, task_id: str, items: int) -> PollAnswer:
         await asyncio.sleep(0)
         now = now_ms()
         reply = self.simulator.poll(now, f"Bearer {KEY}", integration_id, task_id)

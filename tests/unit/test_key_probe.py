@@ -29,12 +29,12 @@ class Watched(Api):
         self.is_deaf = False
         """A probe gets no answer."""
 
-    async def poll(self, integration_id: str, task_id: str) -> PollAnswer:
+    async def poll(self, integration_id: str, task_id: str, items: int) -> PollAnswer:
         if integration_id == INTEGRATION_ID:
             self.probes += 1
             if self.is_deaf:
                 return NoAnswer(NoAnswerReason.TIMEOUT, "deaf")
-        return await super().poll(integration_id, task_id)
+        return await super().poll(integration_id, task_id, items)
 
 
 def world_with(*broken: str, code: str | None, statuses: tuple[int, ...]) -> tuple[LogWorld, Watched]:

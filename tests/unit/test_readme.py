@@ -110,7 +110,7 @@ def options_of(command: click.Command) -> set[str]:
 
 def log_events() -> set[str]:
     sources = "".join(path.read_text() for path in (ROOT / "daemon").rglob("*.py"))
-    return set(re.findall(r'\blog\.\w+\(\s*"([a-z_.]+)"', sources))
+    return set(re.findall(r'\b_?log\.\w+\(\s*"([a-z_.]+)"', sources))
 
 
 def test_settings_exist():
