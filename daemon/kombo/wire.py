@@ -53,6 +53,8 @@ SUBMIT_ANSWER_BYTES_MAX = 64 * 1024
 """Maximum size of the answer to a submission, or of a refusal: a task id and some warnings, or one error."""
 ITEM_ANSWER_BYTES_MAX = 16 * 1024
 """How much one item may add to the answer to a poll: an error with a message that quotes the page of another system."""
+ANSWER_BYTES_MAX = 8 * 1024 * 1024
+"""Maximum size of any answer, however many items the task has. Up to `http.in_flight_max` answers arrive at a time."""
 MESSAGE_CHARS_MAX = 1000
 """A message may quote a whole answer of the connected system. Its beginning is enough for a person."""
 WARNINGS_MAX = 20
@@ -129,7 +131,7 @@ _DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 def poll_answer_bytes_max(items: int) -> int:
     """Maximum size of the answer to a poll of a task with so many items."""
-    return SUBMIT_ANSWER_BYTES_MAX + items * ITEM_ANSWER_BYTES_MAX
+    return min(SUBMIT_ANSWER_BYTES_MAX + items * ITEM_ANSWER_BYTES_MAX, ANSWER_BYTES_MAX)
 
 
 def parse_submit(

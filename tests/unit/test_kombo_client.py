@@ -204,7 +204,7 @@ async def test_how_large_an_answer_may_be_follows_from_the_items(encoding: str, 
         return answers(200, body, Content_Encoding=encoding)
 
     async with serving(GOOD) as server, client(server.address, key) as api:
-        for items in (1, 100):
+        for items in (1, 100, 1000):
             server.behave = [padded(poll_answer_bytes_max(items))]
             assert is_good("poll", await api.poll(INTEGRATION, TASK, items))
             server.behave = [padded(poll_answer_bytes_max(items) + 1)]

@@ -305,3 +305,42 @@ async def test_an_answer_after_the_end_of_a_large_request_is_one(
         client(address, key, ca_file=certificate[0]) as api,
     ):
         assert isinstance(await api.submit(UPSERT, INTEGRATION, LARGE), Refused)
+
+
+# --- in the tunnel of a proxy ---------------------------------------------------------------------
+
+
+async def opens_a_tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
+    """A proxy that answers CONNECT and then copies in both directions."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+    far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+
+    async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await source.read(65536):
+                target.write(data)
+        target.close()
+
+    await asyncio.gather(copy(reader, far_writer), copy(far_reader, writer))
+
+
+@unasked
+@endpoints
+async def test_unasked_bytes_in_the_tunnel_of_a_proxy(
+    unasked: bytes, endpoint: str, key: ApiKeyFile, certificate: tuple[Path, Path]
+) -> None:
+    async with serving(GOOD, tls=server_side(certificate)) as server:
+        port = int(server.address.rpartition(":")[2])
+        async with (
+            listening(lambda reader, writer: opens_a_tunnel(reader, writer, port)) as proxy,
+            client(server.address, key, ca_file=certificate[0], proxy=proxy) as api,
+        ):
+            for _ in range(2):
+                assert is_good("submit", await call(api, "submit"))
+            assert server.connections == 1, "the tunnel is kept"
+            server.writers[0].write(unasked)
+            await turns_of_the_loop()
+            assert is_good(endpoint, await call(api, endpoint))
+            assert server.connections == 2
+            assert len(server.requests) == 3
