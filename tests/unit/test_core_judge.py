@@ -10,6 +10,7 @@ from daemon.core.batch import OpenTask
 from daemon.core.judge import Judge, KeyEvidence
 from daemon.core.model import Error, Now
 from daemon.core.verdict import HALTING, PollVerdict, SubmitVerdict, TaskVerdict
+from daemon.kombo import wire
 
 NOW = Now(wall=1_800_000_000_000, mono=100.0)
 TASK = OpenTask("0-0-1", "task-1", "tool:1", (), 0, NOW.wall, NOW.mono, None, b"")
@@ -113,3 +114,37 @@ def test_denials_of_one_integration_are_its_own_and_those_of_two_are_the_key(jud
 
     assert [denied("tool:1"), denied("tool:1")] == [KeyEvidence.SUSPECTED, KeyEvidence.SUSPECTED]
     assert denied("tool:2") is KeyEvidence.REFUSED
+
+
+# --- a page of somebody else, with any status -----------------------------------------------------
+
+PAGE = b"<html><body><h1>Something is wrong</h1></body></html>"
+BY_STATUS = {
+    **dict.fromkeys((400, 413, 422), SubmitVerdict.SPLIT),
+    **dict.fromkeys((401, 403), SubmitVerdict.PARK),
+    404: SubmitVerdict.FATE_UNKNOWN,
+}
+
+
+@pytest.mark.parametrize("fate_unknown", [False, True])
+def test_a_page_with_any_status_parks_nobody_but_a_denial_and_keeps_the_bytes(*, fate_unknown: bool) -> None:
+    """A 408 of a proxy parked the integration for a minute, as if its customer had to act."""
+    found = {}
+    for status in range(100, 600):
+        answer = wire.parse_submit(status, {"content-type": "text/html"}, PAGE, NOW.wall)
+        judge = Judge(Policies(Settings()))
+        ruling = judge.submit("tool:1", answer, judge.key_number, fate_unknown=fate_unknown)
+        found[status] = ruling.verdict
+        conclusive = status in (400, 413, 422, 429) and not fate_unknown
+        assert ruling.fate_unknown is not conclusive, status
+    assert found == {status: BY_STATUS.get(status, SubmitVerdict.RETRY) for status in range(100, 600)}
+
+
+@pytest.mark.parametrize(
+    "page", [b"", PAGE, b'{"error":"timeout"}', b'{"status":"error","error":{"code":null}}']
+)
+@pytest.mark.parametrize("status", [302, 307, 408, 421, 425, 499])
+def test_what_the_page_says_makes_no_difference(status: int, page: bytes) -> None:
+    judge = Judge(Policies(Settings()))
+    answer = wire.parse_submit(status, {}, page, NOW.wall)
+    assert judge.submit("tool:1", answer, 0, fate_unknown=False).verdict is SubmitVerdict.RETRY
