@@ -41,16 +41,16 @@ class LostInput(NamedTuple):
     sentence: str
     offset: int | None = None
     """The first offset that cannot be read; None if it is not known."""
-    is_readable: bool = False
-    """The record can be read, but it would be rejected after too many others."""
+    read_to: int = 0
+    """How far the shard had read when it was found."""
 
     def holds(self, shard: Shard) -> bool:
-        """Whether the offset is still ahead of the shard, that is, it was neither skipped nor allowed to be rejected."""
+        """Whether the offset is still ahead of the shard, that is, it was neither skipped nor allowed to be rejected; and
+        nothing before it has to be read again, because the shard ended before it could commit that.
+        """
         if self.offset is None:
             return True
-        if self.is_readable:  # if other records come before it, the restored shard has to read them first
-            return shard.next_read == self.offset >= shard.rejection_limit.allowed_to
-        return shard.next_read <= self.offset
+        return self.read_to <= shard.next_read <= self.offset >= shard.rejection_limit.allowed_to
 
 
 class Remedy(StrEnum):

@@ -63,7 +63,7 @@ class Intake:
         """
         stop = None if shard is None else shard.rejection_limit.stop
         if stop is not None and self.lost is None and failure.reason is DropReason.FENCED:
-            self.lost = LostInput(self._too_many_rejected(stop), stop.offset, is_readable=True)
+            self.lost = LostInput(self._too_many_rejected(stop), stop.offset, stop.offset)
 
     def begin(self, shard: Shard) -> None:
         """Start delivery at the shard's next offset."""

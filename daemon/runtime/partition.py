@@ -324,7 +324,7 @@ class Partition:
         if found.token == self.intake.token:
             sentence = operator_messages.unreadable_records(found, self._ports.settings.topics)
             self._reports.unreadable(found.offset, sentence)
-            self.intake.lost = LostInput(sentence, found.offset)
+            self.intake.lost = LostInput(sentence, found.offset, self.shard.next_read if self.shard else 0)
             self.wake()
 
     def deliver(self, read: Records) -> None:

@@ -66,8 +66,9 @@ def stop_loses_the_record(patch: Patch) -> None:
 
 @mutant("C8", "A shard that was fenced before its stop was committed leaves the records before it unread.")
 def stop_before_its_commit(patch: Patch) -> None:
-    def holds(lost: LostInput, shard: Shard) -> bool:
-        unread = lost.offset is None or shard.next_read <= lost.offset
-        return unread and (lost.offset or 0) >= shard.rejection_limit.allowed_to
+    holds = LostInput.holds
 
-    patch(LostInput, "holds", holds)
+    def hold_early(lost: LostInput, shard: Shard) -> bool:
+        return holds(lost._replace(read_to=0), shard)
+
+    patch(LostInput, "holds", hold_early)
