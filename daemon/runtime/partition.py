@@ -77,7 +77,7 @@ class Partition:
         self._facts: InputFacts | None = None
         """The state of the input when the shard was opened."""
         self._journal_end: int | None = None
-        """The end of the journal when the partition was last opened. If it moves, another process has written."""
+        """The end of the journal before the partition was last opened. If it moves, another process has written."""
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -132,9 +132,10 @@ class Partition:
         self._reports.restoring()
         self._journal_end = None
         await check_before_fencing(ports, number)
+        # Before the end is fixed to which the journal is restored: no record may lie between the two.
+        self._journal_end = await ports.log.journal_end(number)
         self._shard_log = await ports.log.open_shard(number)
         self.fenced_at = ports.clock.boot()
-        self._journal_end = await ports.log.journal_end(number)
         opened = await restore(ports, number, self._shard_log)
         if self.intake.lost is not None and self.intake.lost.holds(opened.shard):
             raise BlockedError(self.intake.lost.sentence)
