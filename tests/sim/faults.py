@@ -100,7 +100,7 @@ def draw_network(rng: random.Random, wild: float) -> NetworkFaults:
         request_late=_rate(rng, wild, 0.2),
         request_twice=_rate(rng, wild, 0.1),
         answer_lost=_rate(rng, wild, 0.2),
-        date_missing=_rate(rng, wild, 1.0),
+        date_missing=_rate(rng, wild, 0.6),
         shuffled=rng.random() < 0.5,
         wordy=rng.random() < 0.25 * wild,
         latency_max=rng.choice((0.01, 0.1, 0.5)),
