@@ -348,7 +348,7 @@ class Witness:
 
     def _judge_open(self, sealed: Sealed) -> None:
         """C2: everything else that the API was sent for these courses is seen terminal or past its
-        watch. Of a body that the API ran twice, the younger run speaks for both.
+        watch. Of a body that the API ran twice, or answered with another task's id later on, the younger task speaks for both.
         """
         integration_id = sealed.record.integration_id
         digest = hashlib.sha256(sealed.record.body).digest()
@@ -359,7 +359,8 @@ class Witness:
             if task.body_sha256 == digest or courses.isdisjoint(item.origin_id for item in task.items):
                 continue
             if not any(
-                s.body_sha256 == task.body_sha256 and s.created_at >= task.created_at for s in settled
+                task.body_sha256 in (s.body_sha256, *s.stranger_bodies) and s.created_at >= task.created_at
+                for s in settled
             ):
                 self.accuse(
                     "misordered",

@@ -219,6 +219,7 @@ class Simulator:
         other = self._pending_of_others(now, integration, {item.origin_id for item in items})
         if other is not None and self._dice.roll(TaskIdShared, now, integration) is not None:
             other.strangers += items
+            other.stranger_bodies.add(sha256)
             self._known[key] = other  # a second copy of the POST gets the same answer
             return other
         task = self._maker.make(now, integration, items, body_sha256=sha256, interaction=self._interactions)

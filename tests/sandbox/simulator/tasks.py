@@ -75,6 +75,8 @@ class SimulatedTask(msgspec.Struct, kw_only=True, gc=False):
     """When a poll first returned the end of the task."""
     strangers: list[Item] = msgspec.field(default_factory=list)
     """Items of other POSTs that were answered with its id."""
+    stranger_bodies: set[bytes] = msgspec.field(default_factory=set)
+    """SHA-256 of the bodies of these POSTs."""
 
     def status(self, now: int) -> Status:
         ends_at = self.fate.ends_at
