@@ -194,6 +194,19 @@ class InputFacts:
     journal_partitions: int
 
 
+class TransactionOwner(NamedTuple):
+    """The producer of an open transaction."""
+
+    producer_id: int
+    """Assigned by the log."""
+    transactional_id: str | None
+    """Chosen by the producer. None if this process may not see it."""
+
+    def __str__(self) -> str:
+        known = f", transactional id {self.transactional_id}" if self.transactional_id is not None else ""
+        return f"producer id {self.producer_id}{known}"
+
+
 class ShardLog(Protocol):
     """One partition's journal and its transactional producer."""
 
@@ -264,6 +277,14 @@ class EventLog(Protocol):
 
     async def input_facts(self, partition: int) -> InputFacts:
         """Raises LogError if the log does not answer."""
+        ...
+
+    async def transaction_owner(self, partition: int) -> TransactionOwner | None:
+        """Who has opened the first transaction that is open in this input partition; None if there is none.
+
+        Raises:
+            LogError: the log does not answer, or does not allow the request.
+        """
         ...
 
     async def journal_end(self, partition: int) -> int | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from daemon.config import Topics
 from daemon.core.journal import NewerJournalError, Position
-from daemon.log.port import HeldBackError, InputFacts, Unreadable
+from daemon.log.port import HeldBackError, InputFacts, TransactionOwner, Unreadable
 
 RUNBOOK = "docs/runbook.md"
 
@@ -111,10 +111,13 @@ def failed_step(partition: int, why: object) -> str:
     )
 
 
-def held_back(partition: int, facts: InputFacts, seconds: float, topics: Topics) -> str:
-    """A publisher's transaction has been open for so long that its publisher may be gone."""
+def held_back(
+    partition: int, facts: InputFacts, owner: TransactionOwner | None, seconds: float, topics: Topics
+) -> str:
+    """A publisher's transaction stays open."""
+    whose = "" if owner is None else f" of a publisher ({owner})"
     return (
-        f"partition {partition}: a transaction that has been open for more than {seconds:.0f} s holds {topics.changes} "
+        f"partition {partition}: a transaction{whose} that has been open for more than {seconds:.0f} s holds {topics.changes} "
         f"back at offset {facts.stable}; {facts.latest - facts.stable} records behind it cannot be read. "
         f"{_how_it_ends(topics.changes, partition, facts.stable)}"
     )

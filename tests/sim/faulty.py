@@ -9,7 +9,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from daemon.config import Topics
-from daemon.log.port import CommitFailedError, Event, InputFacts, LogError, Record, Records, Transaction
+from daemon.log.port import (
+    CommitFailedError,
+    Event,
+    InputFacts,
+    LogError,
+    Record,
+    Records,
+    Transaction,
+    TransactionOwner,
+)
 from tests.embedded_log import EmbeddedCluster, EmbeddedLog, EmbeddedShardLog, Notice, Session
 from tests.sim.manners import Manners
 from tests.sim.seen import Who
@@ -117,6 +126,10 @@ class FaultyLog:
     async def input_facts(self, partition: int) -> InputFacts:
         await self._trip()
         return await self._inner.input_facts(partition)
+
+    async def transaction_owner(self, partition: int) -> TransactionOwner | None:
+        await self._trip()
+        return await self._inner.transaction_owner(partition)
 
     async def journal_end(self, partition: int) -> int | None:
         await self._trip()

@@ -393,7 +393,8 @@ async def test_a_stuck_transaction_is_told_and_the_partition_goes_on_when_it_has
         world.publish(0, "de")
         await world.until(lambda: world.health.partitions[0].warning, "the warning")
         sentence = world.health.partitions[0].warning or ""
-        assert sentence.startswith("partition 0: a transaction")
+        assert sentence.startswith("partition 0: a transaction of a publisher (producer id ")
+        assert ", transactional id publisher) that has been open for more than" in sentence
         assert "… abort --topic course-changes --partition 0 --start-offset 3`" in sentence
         assert world.metrics.snapshot().lag[0].records == 3
         await read(world, 1, "x")
