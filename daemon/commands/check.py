@@ -23,6 +23,7 @@ from daemon.config import Settings
 from daemon.kombo.api_key import ApiKeyError, ApiKeyFile
 from daemon.kombo.client import KomboClient, KomboSetupError, wall_clock
 from daemon.kombo.probe import KeyCheck, KeyState, check_key
+from daemon.log.kafka.accepted_times import BrokerClock, broker_clock
 from daemon.log.kafka.admin import Admin, TopicFacts, describe_topics
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.topic_settings import DEAD_LETTERS, JOURNAL
@@ -77,7 +78,8 @@ def findings(settings: Settings) -> Iterator[Finding]:
 def _kafka(settings: Settings) -> Iterator[Finding]:
     topics = settings.topics
     try:
-        admin = Admin(Clients(kafka_connection(settings.kafka)))
+        clients = Clients(kafka_connection(settings.kafka))
+        admin = Admin(clients)
         try:
             facts = admin.ask(lambda client: describe_topics(client, topics.names))
         finally:
@@ -93,6 +95,30 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
         return
     yield Finding(Level.OK, "kafka", f"{settings.kafka.bootstrap_servers} answers")
     yield from topic_findings(topics, facts)
+    letters = facts[topics.dead_letters]
+    if letters is not None and (clock := broker_clock(clients, letters)) is not None:
+        yield clock_finding(clock)
+
+
+def clock_finding(clock: BrokerClock) -> Finding:
+    """The finding about the clocks of this host and of the broker."""
+    to_do = "synchronise the clocks of this host and of the brokers with NTP"
+    if clock.ahead > clock.ahead_max:
+        return Finding(
+            Level.WRONG,
+            "clock",
+            f"this host is {clock.ahead:.0f} s ahead of Kafka, which refuses records that are more than "
+            f"{clock.ahead_max:.0f} s ahead: nothing can be written",
+            to_do,
+        )
+    if abs(clock.ahead) <= CLOCK_TOLERANCE:
+        return Finding(Level.OK, "clock", "agrees with Kafka")
+    return Finding(
+        Level.ADVICE,
+        "clock",
+        f"this host is {_apart(clock.ahead)} Kafka, which refuses records that are more than {clock.ahead_max:.0f} s ahead",
+        to_do,
+    )
 
 
 def topic_findings(topics: Topics, facts: Facts) -> Iterator[Finding]:
@@ -245,7 +271,7 @@ def api_findings(base_url: str, checked: KeyCheck) -> Iterator[Finding]:
     yield Finding(
         Level.ADVICE,
         "clock",
-        f"this host is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the API: no decision depends on "
+        f"this host is {_apart(ahead)} the API: no decision depends on "
         "it, but the times in results and metrics do",
         "synchronise the clock of this host with NTP",
     )
@@ -261,6 +287,10 @@ def _print(finding: Finding) -> None:
     click.echo(f"{level} {finding.subject}: {finding.found}")
     if finding.to_do is not None:
         click.echo(f"        → {finding.to_do}")
+
+
+def _apart(ahead: float) -> str:
+    return f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'}"
 
 
 def _count(number: int, noun: str) -> str:

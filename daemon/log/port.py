@@ -39,8 +39,14 @@ class FencedError(CommitFailedError):
 
 
 class RecordRefusedError(CommitFailedError):
-    """A record of the transaction was refused for its size or form, so the same transaction fails every time. The message
-    names the record.
+    """A record of the transaction can never be written, so the same transaction fails every time. The message names the
+    record.
+    """
+
+
+class TransientRefusalError(CommitFailedError):
+    """The log refuses a record as it is configured now, or because of a clock. Nothing of the transaction was written. The
+    same transaction succeeds when somebody has corrected that. The message names the cause, and the record if it is known.
     """
 
 
@@ -236,6 +242,7 @@ class ShardLog(Protocol):
         Raises:
             FencedError: another owner has taken over; nothing of this was written.
             RecordRefusedError: it can never be written; nothing of this was written.
+            TransientRefusalError: it cannot be written now; nothing of this was written.
             CommitFailedError: any other error; it may or may not have been written. Do not use this object any more:
                 close it, confirm the assignment, open a new one and restore.
         """

@@ -97,9 +97,17 @@ def unreadable_journal(partition: int, error: Exception, topics: Topics) -> str:
 
 def refused_record(partition: int, error: Exception) -> str:
     return (
-        f"partition {partition}: a record that has to be written is refused every time, so nothing after it can be "
-        f"written: {error}. `coursesyncd check` shows what is wrong with its topic, usually max.message.bytes, and how to "
-        f"correct it. Then restart this replica. See {RUNBOOK}#poison-commit"
+        f"partition {partition}: a record that has to be written is larger than coursesyncd allows and is refused every time, "
+        f"so nothing after it can be written: {error}. This is a defect of coursesyncd; install a version in which it is "
+        f"fixed. See {RUNBOOK}#poison-commit"
+    )
+
+
+def record_refused_for_now(partition: int, error: Exception) -> str:
+    return (
+        f"partition {partition}: a record that has to be written is refused by the broker, so nothing after it can be "
+        f"written: {error}. The partition tries again until the broker accepts it; no restart is "
+        f"needed. `coursesyncd check` compares the clocks and shows what is wrong with a topic. See {RUNBOOK}#refused-record"
     )
 
 
