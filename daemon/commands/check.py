@@ -25,6 +25,7 @@ from daemon.config import Settings
 from daemon.kombo.api_key import ApiKeyError, ApiKeyFile
 from daemon.kombo.client import KomboSetupError, wall_clock
 from daemon.kombo.probe import KeyCheck, KeyState, check_key
+from daemon.log.kafka.accepted_times import BrokerClock, broker_clock
 from daemon.log.kafka.admin import Admin, TopicFacts, describe_topics
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.topic_settings import DEAD_LETTERS, JOURNAL
@@ -82,7 +83,8 @@ def findings(settings: Settings) -> Iterator[Finding]:
 def _kafka(settings: Settings, files: OpenFiles) -> Iterator[Finding]:
     topics = settings.topics
     try:
-        admin = Admin(Clients(kafka_connection(settings.kafka)))
+        clients = Clients(kafka_connection(settings.kafka))
+        admin = Admin(clients)
         try:
             facts = admin.ask(lambda client: describe_topics(client, topics.names))
         finally:
@@ -103,6 +105,9 @@ def _kafka(settings: Settings, files: OpenFiles) -> Iterator[Finding]:
         yield open_files_finding(files, changes.partitions)
     if changes is not None and changes.partitions > 1:
         yield from _placement(settings, changes)
+    letters = facts[topics.dead_letters]
+    if letters is not None and (clock := broker_clock(clients, letters)) is not None:
+        yield clock_finding(clock)
 
 
 def _placement(settings: Settings, changes: TopicFacts) -> Iterator[Finding]:
@@ -136,6 +141,27 @@ def open_files_finding(files: OpenFiles, partitions: int) -> Finding:
         f"a process here may have {files.limit}, which is enough for {_count(files.partitions_max, 'partition')}; the "
         f"input has {partitions}, and a replica that holds all of them needs {files.needed(partitions)}",
         "raise the hard limit of open files where the daemon runs, or run enough replicas even while one is down",
+    )
+
+
+def clock_finding(clock: BrokerClock) -> Finding:
+    """The finding about the clocks of this host and of the broker."""
+    to_do = "synchronise the clocks of this host and of the brokers with NTP"
+    if clock.ahead > clock.ahead_max:
+        return Finding(
+            Level.WRONG,
+            "clock",
+            f"this host is {clock.ahead:.0f} s ahead of Kafka, which refuses records that are more than "
+            f"{clock.ahead_max:.0f} s ahead: nothing can be written",
+            to_do,
+        )
+    if abs(clock.ahead) <= CLOCK_TOLERANCE:
+        return Finding(Level.OK, "clock", "agrees with Kafka")
+    return Finding(
+        Level.ADVICE,
+        "clock",
+        f"this host is {_apart(clock.ahead)} Kafka, which refuses records that are more than {clock.ahead_max:.0f} s ahead",
+        to_do,
     )
 
 
@@ -282,7 +308,7 @@ def api_findings(base_url: str, checked: KeyCheck) -> Iterator[Finding]:
     yield Finding(
         Level.ADVICE,
         "clock",
-        f"this host is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the API: no decision depends on "
+        f"this host is {_apart(ahead)} the API: no decision depends on "
         "it, but the times in results and metrics do",
         "synchronise the clock of this host with NTP",
     )
@@ -298,6 +324,10 @@ def _print(finding: Finding) -> None:
     click.echo(f"{level} {finding.subject}: {finding.found}")
     if finding.to_do is not None:
         click.echo(f"        → {finding.to_do}")
+
+
+def _apart(ahead: float) -> str:
+    return f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'}"
 
 
 def _count(number: int, noun: str) -> str:

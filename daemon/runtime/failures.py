@@ -18,6 +18,7 @@ from daemon.log.port import (
     HeldBackError,
     LogError,
     RecordRefusedError,
+    TransientRefusalError,
 )
 from daemon.runtime import operator_messages
 from daemon.runtime.opening import BlockedError
@@ -57,7 +58,9 @@ class Remedy(StrEnum):
     REOPEN = "reopen"
     """Drop memory and producer, and restore (R4)."""
     REFUSED = "refused"
-    """The same, but the partition is blocked after `REFUSALS_MAX` such failures."""
+    """As `REOPEN`, but the partition is blocked after `REFUSALS_MAX` such failures."""
+    DEFER = "defer"
+    """As `REOPEN`, but the wait grows with each such failure, whatever is committed in between."""
     BLOCK = "block"
     """Wait for an operator, until a record is written to the journal."""
     BLOCK_HERE = "block here"
@@ -94,6 +97,9 @@ def failure_of(error: Exception, partition: int, topics: Topics) -> Failure:
                 operator_messages.refused_record(partition),
                 error=describe(error, ERROR_CHARS_MAX),
             )
+        case TransientRefusalError():
+            sentence = operator_messages.record_refused_for_now(partition, error.summary)
+            return Failure(Remedy.DEFER, sentence, error=describe(error, ERROR_CHARS_MAX), warning=sentence)
         case StepFailedError():
             return Failure(
                 Remedy.REFUSED,

@@ -155,6 +155,11 @@ class Intake:
         self._end = max(offset, self._end or 0)
 
     @property
+    def next_offset(self) -> int:
+        """Where reading continues."""
+        return self._next
+
+    @property
     def lag(self) -> int | None:
         """Number of offsets that are not read yet. None if it is not known."""
         return None if self._end is None else max(0, self._end - self._next)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from daemon.config import Topics
 from daemon.core.journal import NewerJournalError, Position
 from daemon.core.rejection_limit import Stop
-from daemon.log.port import HeldBackError, InputFacts, Unreadable
+from daemon.log.port import HeldBackError, InputFacts, TransactionOwner, Unreadable
 
 RUNBOOK = "docs/runbook.md"
 
@@ -110,10 +110,18 @@ def unreadable_journal(partition: int, error: Exception, topics: Topics) -> str:
 
 def refused_record(partition: int) -> str:
     return (
-        f"partition {partition}: a record that has to be written is refused every time, so nothing after it can be "
-        "written. The log line partition.dropped names the record and the reason. `coursesyncd check` shows what is wrong "
-        "with its topic, usually max.message.bytes, and how to correct it. Then restart this replica. "
-        f"See {RUNBOOK}#poison-commit"
+        f"partition {partition}: a record that has to be written is larger than coursesyncd allows and is refused every time, "
+        "so nothing after it can be written. The log line partition.dropped names the record. This is a defect of "
+        f"coursesyncd; install a version in which it is fixed. See {RUNBOOK}#poison-commit"
+    )
+
+
+def record_refused_for_now(partition: int, why: str) -> str:
+    return (
+        f"partition {partition}: a record that has to be written is refused by the broker, so nothing after it can be "
+        f"written: {why}. The partition tries again until the broker accepts it; no restart is needed. `coursesyncd check` "
+        "compares the clocks and shows what is wrong with a topic. The log line partition.dropped names the record. "
+        f"See {RUNBOOK}#refused-record"
     )
 
 
@@ -125,10 +133,13 @@ def failed_step(partition: int, what: str) -> str:
     )
 
 
-def held_back(partition: int, facts: InputFacts, seconds: float, topics: Topics) -> str:
-    """A publisher's transaction has been open for so long that its publisher may be gone."""
+def held_back(
+    partition: int, facts: InputFacts, owner: TransactionOwner | None, seconds: float, topics: Topics
+) -> str:
+    """A publisher's transaction stays open."""
+    whose = "" if owner is None else f" of a publisher ({owner})"
     return (
-        f"partition {partition}: a transaction that has been open for more than {seconds:.0f} s holds {topics.changes} "
+        f"partition {partition}: a transaction{whose} that has been open for more than {seconds:.0f} s holds {topics.changes} "
         f"back at offset {facts.stable}; {facts.latest - facts.stable} records behind it cannot be read. "
         f"{_how_it_ends(topics.changes, partition, facts.stable)}"
     )

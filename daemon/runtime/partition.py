@@ -28,13 +28,10 @@ from daemon.runtime.partition_state import PartitionLifecycle, PartitionTrigger
 from daemon.runtime.payloads import read_payload
 from daemon.runtime.ports import Ports
 from daemon.runtime.reports import Reports
+from daemon.runtime.retries import Retries
 from daemon.runtime.step_transaction import StepFailedError, transaction
 from daemon.runtime.waker import Waker
 
-REFUSALS_MAX = 3
-"""The partition is blocked when this many steps could not be written or decided. A commit in between does not reset the
-count: it does not show that the refused record would now be accepted.
-"""
 LOOK_INTERVAL = 5.0
 """Seconds between two checks whether the journal of a blocked partition has new records."""
 
@@ -68,11 +65,7 @@ class Partition:
         self._life = PartitionLifecycle()
         self._reports = Reports(number, ports.observer)
         self._lease = Lease(ports.settings.fence.lease)
-        self._failures = 0
-        self._failed = False
-        """The last attempt failed. Then a new producer is created only after the assignment is confirmed (R4)."""
-        self._refusals = 0
-        """How many steps could not be written or decided since the shard was opened first."""
+        self._retries = Retries()
         self._fault: Exception | None = None
         self._facts: InputFacts | None = None
         """The state of the input when the shard was opened."""
@@ -109,11 +102,13 @@ class Partition:
                 await self._drop(failure)
             case Remedy.REFUSED:
                 # R4: the other partitions continue, whatever this partition's records and answers cause.
-                self._refusals += 1
-                if self._refusals < REFUSALS_MAX:
-                    await self._drop(failure)
-                else:
+                if self._retries.refused():
                     await self._block(failure.sentence, None, watch=False)
+                else:
+                    await self._drop(failure)
+            case Remedy.DEFER:
+                self._retries.deferred(self._ports.clock.now().mono)
+                await self._drop(failure)
             case Remedy.BLOCK:
                 await self._block(failure.sentence, self._journal_end, watch=True)
             case Remedy.BLOCK_HERE:
@@ -125,8 +120,9 @@ class Partition:
 
     async def _open(self) -> None:
         number, ports = self.number, self._ports
-        if self._failed:
-            await wait_for_confirmation(self._ports, self.number, self._failures)
+        if self._retries.unconfirmed:
+            in_a_row = self._retries.in_a_row(ports.clock.now().mono)
+            await wait_for_confirmation(ports, number, in_a_row)
         self._life.new_producer()
         self._fault = None
         self._reports.restoring()
@@ -222,7 +218,7 @@ class Partition:
         offsets = await shard_log.commit(written)
         self._ledger.committed()
         self.commit_since_ms = None
-        self._failures, self._failed = 0, False
+        self._retries.committed()
         self._lease.renew(began)
         shard.committed(step, offsets)
         now = clock.now()
@@ -232,8 +228,7 @@ class Partition:
         self.intake.adjust(shard)
 
     async def _drop(self, failure: Failure) -> None:
-        self._failures += 1
-        self._failed = True
+        self._retries.failed()
         self._life.on(PartitionTrigger.FAILED)
         self.intake.dropped(self.shard, failure)
         self._reports.dropped(failure)
@@ -248,7 +243,7 @@ class Partition:
         life.on(PartitionTrigger.BLOCKED)
         await self._let_go()
         self.commit_since_ms = None
-        self._failed = True
+        self._retries.unconfirmed = True
         if not life.returned:
             self._reports.blocked(sentence)
             while not (life.returned or life.stopping or (watch and await self._journal_moved(journal_end))):

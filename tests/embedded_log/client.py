@@ -28,6 +28,7 @@ from daemon.log.port import (
     Revoked,
     Topics,
     Transaction,
+    TransactionOwner,
     Unreadable,
     UnreadableError,
 )
@@ -103,6 +104,11 @@ class EmbeddedLog:
             group_offset=self._group.offsets.get(partition),
             journal_partitions=self._cluster.partition_count(self._topics.journal),
         )
+
+    async def transaction_owner(self, partition: int) -> TransactionOwner | None:
+        await asyncio.sleep(0)
+        first = self._cluster.partition(self._topics.changes, partition).first_undecided
+        return None if first is None else TransactionOwner(self._cluster.producer_id(first), first)
 
     async def journal_end(self, partition: int) -> int | None:
         await asyncio.sleep(0)

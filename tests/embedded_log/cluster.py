@@ -151,6 +151,10 @@ class EmbeddedCluster:
         self._producers[transactional_id] = producer
         return producer
 
+    def producer_id(self, transactional_id: str) -> int:
+        """Stable over epochs."""
+        return list(self._producers).index(transactional_id)
+
     def current_epoch(self, transactional_id: str) -> int:
         """The epoch of the only producer with this id that is not fenced."""
         return self._producers[transactional_id].epoch

@@ -30,12 +30,12 @@ from daemon.log.port import (
     Message,
     PositionLost,
     Record,
-    RecordRefusedError,
     Records,
     Revoked,
     ShardLog,
     Topics,
     Transaction,
+    TransientRefusalError,
 )
 
 from .harness import PARTITIONS
@@ -136,7 +136,7 @@ async def test_a_record_that_the_broker_refuses_is_named_and_not_those_that_fell
     shard = await log.open_shard(0)
     good = [Message(b"k", b"good")] * 20
 
-    with pytest.raises(RecordRefusedError) as refusal:
+    with pytest.raises(TransientRefusalError) as refusal:
         await shard.commit(Transaction([(b"large", os.urandom(300_000))] * 2, good, [*good, refused, *good]))
     assert why in str(refusal.value)
     size = len(refused.value or b"")

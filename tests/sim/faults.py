@@ -332,9 +332,8 @@ def unleash(world: World, strikes: Strikes, duration: float, happened: Counter[s
                         sleep(replica, world.session_timeout * rng.uniform(1.05, 3.0))
                     break
 
-    stranger = random.Random(
-        repr(strikes)
-    )  # apart from the others, so that these stay what they are without it
+    # A generator of its own, so that the other faults stay what they are without it.
+    stranger = random.Random(repr(strikes))
 
     def scribble() -> None:
         """A program that has nothing to do in the journal writes into it, and somebody erases it again (R9)."""
@@ -349,8 +348,22 @@ def unleash(world: World, strikes: Strikes, duration: float, happened: Counter[s
 
         world.after(stranger.choice((0.1, 5.0)) * stranger.random(), erase)
 
+    def refuse() -> None:
+        """The clock of the broker is wrong for a while, and so it takes no record."""
+        happened["refused records"] += 1
+        log = world.cluster.faults
+        world.note("the log refuses all records")
+        log.records_refused = True
+
+        def accept() -> None:
+            log.records_refused = False
+
+        world.after(stranger.uniform(1.0, 10.0), accept)
+
     for _ in range(strikes.compactions):
         world.after(stranger.uniform(0.2, duration), scribble)
+    for _ in range(strikes.outages):
+        world.after(stranger.uniform(0.2, duration), refuse)
     world.after_step = after_step
     world.witness.on_moment = on_moment
     at_random(strikes.crashes, arm_crash)

@@ -11,8 +11,16 @@ import pytest
 from daemon.commands.repair.journal_repair import RepairError, inspect_partition, renew
 from daemon.core.journal import FORMAT, POSITION_KEY, Wait, batch_key, encode_value, wait_key
 from daemon.core.model import Item
-from daemon.log.port import CommitFailedError, LogError, Message, RecordRefusedError, Transaction
-from daemon.runtime import input_monitor, partition
+from daemon.log.port import (
+    CommitFailedError,
+    LogError,
+    Message,
+    RecordRefusedError,
+    Transaction,
+    TransientRefusalError,
+)
+from daemon.runtime import input_monitor, opening, partition
+from daemon.runtime.retries import REFUSALS_MAX
 from tests.embedded_log.client import EmbeddedShardLog
 from tests.unit.log_world import LogWorld, now_ms, read, skip
 
@@ -179,6 +187,36 @@ async def test_a_refused_record_blocks_its_partition_though_others_are_written_b
         await world.stop()
         await world.start()
         await world.until(lambda: 0 in offsets(world, 0), "its result, once it is taken")
+
+
+async def test_a_record_that_is_refused_for_a_while_blocks_nothing_and_is_written_when_it_is_accepted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither do the commits in between make the attempts any more frequent, nor do many refusals block the partition."""
+    monkeypatch.setattr(opening, "RETRY_DELAY_MAX", 0.5)
+    write = EmbeddedShardLog._write
+    refused: list[int] = []
+    accepted_at = 5
+
+    def refuse(self: EmbeddedShardLog, transaction: Transaction) -> list[int]:
+        is_refused = any(b'"clock"' in (message.key or b"") for message in transaction.results)
+        if is_refused and len(refused) < accepted_at:
+            refused.append(len(refused))
+            raise TransientRefusalError("the record with key clock is refused (the times of its records)")
+        return write(self, transaction)
+
+    monkeypatch.setattr(EmbeddedShardLog, "_write", refuse)
+    async with LogWorld() as world:
+        await world.start()
+        world.publish(0, ["clock"])
+        await world.until(lambda: world.warning(0), "the warning")
+        sentence = world.warning(0) or ""
+        assert "the record with key clock is refused (the times of its records)" in sentence
+        assert "runbook.md#refused-record" in sentence
+        await read(world, 1, "xy")
+        await world.until(lambda: 0 in offsets(world, 0), "its result, without a restart")
+        assert len(refused) == accepted_at > REFUSALS_MAX
+        assert world.warning(0) is None
 
 
 async def test_a_commit_that_failed_and_was_written_is_not_under_way_for_ever(
@@ -393,7 +431,8 @@ async def test_a_stuck_transaction_is_told_and_the_partition_goes_on_when_it_has
         world.publish(0, "de")
         await world.until(lambda: world.health.partitions[0].warning, "the warning")
         sentence = world.health.partitions[0].warning or ""
-        assert sentence.startswith("partition 0: a transaction")
+        assert sentence.startswith("partition 0: a transaction of a publisher (producer id ")
+        assert ", transactional id publisher) that has been open for more than" in sentence
         assert "… abort --topic course-changes --partition 0 --start-offset 3`" in sentence
         assert world.metrics.snapshot().lag[0].records == 3
         await read(world, 1, "x")

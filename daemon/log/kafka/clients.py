@@ -139,6 +139,17 @@ class Clients:
     def producer(self, transactional_id: str) -> KafkaProducer:
         return self._make(KafkaProducer, transactional_id=transactional_id, **_PRODUCER)
 
+    def plain_producer(self) -> KafkaProducer:
+        """For single records outside transactions. Nothing is sent a second time."""
+        return self._make(
+            KafkaProducer,
+            enable_idempotence=False,
+            acks=1,
+            retries=0,
+            request_timeout_ms=5_000,
+            metrics_enabled=False,
+        )
+
     def admin(self) -> KafkaAdminClient:
         return self._make(KafkaAdminClient, **_ADMIN)
 
