@@ -8,13 +8,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from daemon.log.kafka import KafkaConnection, KafkaLog
+from daemon.log.kafka import KafkaLog
 from daemon.log.port import Assigned, LogError, Records, Transaction
 from tests.forwarder import Forwarder, forwarding
 from tests.sandbox.broker import Broker
 
-from .counter import Counter, counts_through
-from .kafka_harness import SESSION_TIMEOUT, KafkaHarness, eventually
+from .kafka_harness import KafkaHarness, eventually
 
 pytestmark = pytest.mark.kafka
 
@@ -140,30 +139,6 @@ async def test_a_shard_that_is_being_restored_when_the_cluster_moves_is_restored
             found = {record.key: record.value async for piece in again.restore() for record in piece}
             await again.close()
         assert found == written
-
-
-async def test_transactions_in_flight_when_the_cluster_moves_lose_nothing_and_double_nothing(
-    kafka: KafkaHarness, own_broker: Broker, entrance: Forwarder
-) -> None:
-    async def moves(_: Counter) -> None:
-        await move(own_broker, entrance, kafka)
-
-    await counts_through(moves, kafka)
-
-
-async def test_a_bootstrap_server_that_is_gone_for_good_does_not_hide_the_others(
-    kafka: KafkaHarness, own_broker: Broker, entrance: Forwarder
-) -> None:
-    servers = ("127.0.0.1:1", entrance.address)
-    log = KafkaLog(KafkaConnection(servers), kafka.topics, kafka.group_id, "m", SESSION_TIMEOUT)
-    try:
-        async with reading(log) as reader:
-            await kafka.until(lambda: reader.tokens > 0)
-            await move(own_broker, entrance, kafka)
-            await kafka.publish(0, [b"after"])
-            await kafka.until(lambda: reader.values == [b"after"])
-    finally:
-        await log.stop()
 
 
 async def _commits(log: KafkaLog, partition: int) -> bool:
