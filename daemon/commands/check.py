@@ -18,6 +18,7 @@ import click
 from daemon.codec import DEAD_LETTER_BYTES_MAX
 from daemon.commands.connections import kafka_connection
 from daemon.commands.options import config_option, settings_or_exit
+from daemon.commands.tables import printable
 from daemon.commands.topics import IN_SYNC_SAFE, REPLICAS_SAFE, Facts, differing
 from daemon.config import Settings
 from daemon.kombo.api_key import ApiKeyError, ApiKeyFile
@@ -258,9 +259,9 @@ _COLOURS = {Level.OK: "green", Level.ADVICE: "yellow", Level.WRONG: "red"}
 
 def _print(finding: Finding) -> None:
     level = click.style(f"{finding.level:<7}", fg=_COLOURS[finding.level], bold=finding.level is Level.WRONG)
-    click.echo(f"{level} {finding.subject}: {finding.found}")
+    click.echo(f"{level} {finding.subject}: {printable(finding.found)}")
     if finding.to_do is not None:
-        click.echo(f"        → {finding.to_do}")
+        click.echo(f"        → {printable(finding.to_do)}")
 
 
 def _count(number: int, noun: str) -> str:
