@@ -106,6 +106,10 @@ def decode_change(
         # Only unknown fields can be nested too deeply, and they are not in the body. If they are short, no check is needed.
         if len(value) - len(body) > NESTING_MAX and nested_too_deep(value):
             raise _RejectedError(_TOO_DEEP, Ids())
+        if _NUL in value and any(
+            isinstance(text, str) and "\0" in text for text in msgspec.structs.astuple(data.course)
+        ):
+            raise _RejectedError(*form.examine(value, None))
         # A repeated key adds a colon to those of the fields that were decoded. Other reasons for more colons are harmless.
         colons = body.count(b":") + _colons(data.integration_id, *attributes)
         if (value.count(b":") != colons or _ESCAPED_COLON in value) and has_repeated_keys(value, form.struct):
@@ -181,6 +185,9 @@ _EVENT = _Form(CourseChangeEvent, examine_event)
 
 _Decoded = tuple[_Form, str, CourseChange | CourseChangeData, tuple[str | UnsetType | None, ...]]
 """Form, change id, data, and the other known members of the JSON text around the data, or their values."""
+
+_NUL = b"\\u0000"
+"""JSON has no other way to write this character."""
 
 _ESCAPED_COLON = b"\\u003"
 """The beginning of one."""

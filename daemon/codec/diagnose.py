@@ -19,6 +19,7 @@ from daemon.codec.change import (
     DEACTIVATED,
     UPSERTED,
     ChangeId,
+    Course,
     CourseChange,
     CourseChangeData,
     CourseChangeEvent,
@@ -304,9 +305,12 @@ def _mistakes(fields: Mapping[str, msgspec.Raw], struct: type, prefix: str = "")
                 yield from _mistakes(inner, field.type, f"{path}.")
         else:
             try:
-                msgspec.json.decode(raw, type=field.type)
+                found = msgspec.json.decode(raw, type=field.type)
             except DECODE_ERRORS as error:
                 yield from _in_list(path, raw, field.type) or [_mistake(path, raw, error, expected)]
+            else:
+                if struct is Course and isinstance(found, str) and "\0" in found:
+                    yield _mistake(path, raw, None, expected)
 
 
 def _in_list(path: str, raw: msgspec.Raw, annotation: Any) -> list[_Mistake]:
@@ -337,7 +341,7 @@ def _element_type(annotation: Any) -> Any:
     return None
 
 
-def _mistake(path: str, raw: msgspec.Raw, error: Exception, expected: str | None) -> _Mistake:
+def _mistake(path: str, raw: msgspec.Raw, error: Exception | None, expected: str | None) -> _Mistake:
     """``expected`` is None if the message of an earlier mistake has it."""
     content = bytes(memoryview(raw))
     if isinstance(error, UnicodeDecodeError):

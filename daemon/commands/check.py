@@ -20,6 +20,7 @@ from daemon.commands.connections import kafka_connection, kombo_client
 from daemon.commands.input_sample import read_sample
 from daemon.commands.open_files import OpenFiles, raise_limit
 from daemon.commands.options import config_option, settings_or_exit
+from daemon.commands.tables import printable
 from daemon.commands.topics import IN_SYNC_SAFE, REPLICAS_SAFE, Facts, differing
 from daemon.config import Settings
 from daemon.kombo.api_key import ApiKeyError, ApiKeyFile
@@ -321,9 +322,9 @@ _COLOURS = {Level.OK: "green", Level.ADVICE: "yellow", Level.WRONG: "red"}
 
 def _print(finding: Finding) -> None:
     level = click.style(f"{finding.level:<7}", fg=_COLOURS[finding.level], bold=finding.level is Level.WRONG)
-    click.echo(f"{level} {finding.subject}: {finding.found}")
+    click.echo(f"{level} {finding.subject}: {printable(finding.found)}")
     if finding.to_do is not None:
-        click.echo(f"        → {finding.to_do}")
+        click.echo(f"        → {printable(finding.to_do)}")
 
 
 def _apart(ahead: float) -> str:

@@ -23,7 +23,7 @@ from daemon.commands.repair.journal_repair import (
     inspect_partition,
     unjoined_log,
 )
-from daemon.commands.tables import age, print_table
+from daemon.commands.tables import age, print_table, printable_json
 from daemon.config import Settings
 from daemon.core.model import Error
 from daemon.log.kafka.log import KafkaLog
@@ -255,7 +255,7 @@ def _show(
         raise click.ClickException(str(error)) from None
     if asked.as_json:
         for row in rows:
-            click.echo(msgspec.json.encode(row))
+            click.echo(printable_json(msgspec.json.encode(row)))
     elif rows:
         now = time.time()
         print_table(headings, [cells(row, now) for row in rows])
