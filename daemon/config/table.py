@@ -122,17 +122,12 @@ class InputSettings:
         1000,
         1,
         1_000_000_000,
-        "Reading of a partition stops before a further record is rejected when this many were, and they are more than "
-        "`input.rejected_ratio_max` of the records since the first of them. The partition is then blocked, and its work "
-        "in progress continues. The count survives restarts. It begins anew whenever the ratio is no longer exceeded. "
-        "`coursesyncd reject` lets the partition continue. Records for which the backlog has no room do not count.",
+        "Reading of a partition stops before another record is rejected when this many were, and they exceed "
+        "`input.rejected_ratio_max` of the records since the first of them. If they do not, the count begins anew. It "
+        "survives restarts; a full backlog does not count. `coursesyncd reject` continues.",
     )
     rejected_ratio_max: float = number(
-        0.5,
-        0.0,
-        1.0,
-        "See `input.rejected_max`. 1: reading never stops, and a publisher that writes another format turns the whole "
-        "topic into dead letters.",
+        0.5, 0.0, 1.0, "See `input.rejected_max`. 1: reading never stops, and all become dead letters."
     )
     partitioner: str = choice(
         "murmur2",
@@ -369,9 +364,8 @@ class AdminSettings:
     port: int = integer(8080, 0, 65535, "Port to listen on. 0 picks a free port, which is logged.")
     host_names: str | None = text(
         None,
-        "Further names under which clients reach this port, separated by commas. A request with another name in its Host "
-        "header is refused with status 421. Addresses, names without a dot, this machine's own name and names ending in "
-        "`.svc`, `.cluster.local`, `.local`, `.internal` and `.localhost` are always accepted.",
+        "Further names in the Host header under which clients reach this port, separated by commas. Always accepted: "
+        "addresses, the own name, and names without a dot or in `.svc`, `.cluster.local`, `.local`, `.internal`, `.localhost`.",
     )
 
 

@@ -248,7 +248,9 @@ def decode(key: bytes | None, value: bytes | None) -> tuple[list[str], Value | N
             raise JournalError(f"a {parts[0]} record has a key of {len(parts)} parts, expected {sizes[0]}")
         return parts, None if value is None else decoder.decode(value)
     except LookupError as error:
-        raise JournalError("a record is of a kind that this version does not know") from error
+        raise JournalError(
+            "a record is of a kind that this version does not know; a newer version wrote it, or it is damaged"
+        ) from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise JournalError(
             f"a record cannot be read by this version ({type(error).__name__}); "

@@ -61,9 +61,9 @@ class RejectionLimit:
         return UNSET if self._counts == NO_REJECTIONS else self._counts
 
     @property
-    def allowed_to(self) -> int:
-        """An operator has allowed all rejections below this offset."""
-        return self._counts.allowed_to
+    def stopped_at(self) -> int | None:
+        """The record in front of which reading has stopped, here or before the last restore."""
+        return self._counts.stopped_at
 
     def readable(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         """The entries before the one that stops reading; none once it has stopped."""

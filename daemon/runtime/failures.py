@@ -46,12 +46,23 @@ class LostInput(NamedTuple):
     """How far the shard had read when it was found."""
 
     def holds(self, shard: Shard) -> bool:
-        """Whether the offset is still ahead of the shard, that is, it was neither skipped nor allowed to be rejected; and
-        nothing before it has to be read again, because the shard ended before it could commit that.
+        """Whether the offset is still ahead of the shard, that is, it was not skipped; and nothing before it has to be read
+        again, because the shard ended before it could commit that.
         """
-        if self.offset is None:
-            return True
-        return self.read_to <= shard.next_read <= self.offset >= shard.rejection_limit.allowed_to
+        return self.offset is None or self.read_to <= shard.next_read <= self.offset
+
+
+class StoppedInput(NamedTuple):
+    """Reading has stopped at a limit of the shard, and the shard was fenced."""
+
+    sentence: str
+    offset: int
+
+    def holds(self, shard: Shard) -> bool:
+        """Whether the journal says so, that is, it was neither skipped nor allowed to be rejected. A stop that the fenced shard
+        could not commit is found again.
+        """
+        return shard.rejection_limit.stopped_at == self.offset
 
 
 class Remedy(StrEnum):

@@ -11,7 +11,7 @@ from daemon.core.rejection_limit import Stop
 from daemon.core.shard import Shard
 from daemon.log.port import Record, Records
 from daemon.runtime import operator_messages
-from daemon.runtime.failures import Failure, LostInput
+from daemon.runtime.failures import Failure, LostInput, StoppedInput
 from daemon.runtime.ports import Ports
 from daemon.telemetry.events import RecordsMisplaced
 from daemon.telemetry.labels import DropReason
@@ -40,7 +40,7 @@ class Intake:
         """The input is paused because a limit is reached."""
         self.last_record_ms: int | None = None
         """The log's timestamp of the last record that was delivered, in ms."""
-        self.lost: LostInput | None = None
+        self.lost: LostInput | StoppedInput | None = None
         """Why the log cannot deliver further records."""
         self._number = number
         self._ports = ports
@@ -63,7 +63,7 @@ class Intake:
         """
         stop = None if shard is None else shard.rejection_limit.stop
         if stop is not None and self.lost is None and failure.reason is DropReason.FENCED:
-            self.lost = LostInput(self._too_many_rejected(stop), stop.offset, stop.offset)
+            self.lost = StoppedInput(self._too_many_rejected(stop), stop.offset)
 
     def begin(self, shard: Shard) -> None:
         """Start delivery at the shard's next offset."""

@@ -23,7 +23,7 @@ from tests.sim.judge import conclude, judge_alone, judge_history, judge_isolatio
 from tests.sim.network import Network
 from tests.sim.outcome import Outcome
 from tests.sim.parameters import TOPICS, Bounds, Kind, Parameters, draw, healed
-from tests.sim.rejections import Consent, allow, judge_rejections
+from tests.sim.rejections import Consent, allow, interrupt, judge_rejections
 from tests.sim.replaced import judge_replaced
 from tests.sim.witness import Witness
 from tests.sim.world import Replica, World
@@ -87,8 +87,12 @@ def _play(world: World, rng: random.Random, outcome: Outcome, parameters: Parame
         consents.extend(allow(world))
         world.after(OPERATOR_INTERVAL, operate)
 
-    if parameters.deploy is not None and rng.random() < 0.5:
-        world.after(rng.uniform(0, parameters.duration), operate)
+    if (deploy := parameters.deploy) is not None:
+        if rng.random() < 0.5:
+            world.after(rng.uniform(0, parameters.duration), operate)
+        for _ in range(deploy.interruptions):
+            partition = rng.randrange(parameters.partitions)
+            world.after(rng.uniform(deploy.start, deploy.end), partial(interrupt, world, partition))
     faults.unleash(world, parameters.strikes, parameters.duration, outcome.faults)
     for replica in world.replicas:
         world.after(rng.uniform(0, 1.0), partial(world.start, replica))

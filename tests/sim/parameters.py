@@ -238,7 +238,9 @@ def _deployed(rng: random.Random, drawn: Parameters) -> Parameters:
     return dataclasses.replace(
         drawn,
         settings=dataclasses.replace(drawn.settings, input=limits),
-        deploy=Deploy(start, start + rng.uniform(1, drawn.duration), rng.choice((0.6, 1.0))),
+        deploy=Deploy(
+            start, start + rng.uniform(1, drawn.duration), rng.choice((0.6, 1.0)), rng.choice((0, 3, 6))
+        ),
     )
 
 

@@ -23,6 +23,8 @@ class Deploy(NamedTuple):
     end: float
     share: float
     """Of its changes that are invalid."""
+    interruptions: int
+    """How many repair commands fence the owner of a partition meanwhile, and are interrupted before they write anything."""
 
 
 class Consent(NamedTuple):
@@ -55,6 +57,12 @@ def allow(world: World) -> list[Consent]:
         )
         given.append(consent)
     return given
+
+
+def interrupt(world: World, partition: int) -> None:
+    """A repair command of an operator fences the owner of the partition and is interrupted."""
+    world.note(f"an interrupted command fences the owner of partition {partition}")
+    world.cluster.producer(f"{world.topics.journal}-{partition}")
 
 
 def judge_rejections(world: World, consents: list[Consent], outcome: Outcome) -> None:

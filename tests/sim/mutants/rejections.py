@@ -10,7 +10,7 @@ from daemon.core.journal import Rejections
 from daemon.core.model import Change, Now, Rejection
 from daemon.core.rejection_limit import RejectionLimit
 from daemon.core.shard import Shard
-from daemon.runtime.failures import LostInput
+from daemon.runtime.failures import StoppedInput
 from tests.sim.mutants.registry import Patch, mutant
 
 
@@ -47,7 +47,7 @@ def consent_changes_nothing(patch: Patch) -> None:
 
     def forget(limit: RejectionLimit, limits: object, journalled: object) -> None:
         create(limit, limits, journalled)  # type: ignore[arg-type]
-        if limit.allowed_to:
+        if limit._counts.allowed_to:
             limit._counts = Rejections(rejected=10**6, records=10**6)
 
     patch(RejectionLimit, "__init__", forget)
@@ -66,9 +66,7 @@ def stop_loses_the_record(patch: Patch) -> None:
 
 @mutant("C8", "A shard that was fenced before its stop was committed leaves the records before it unread.")
 def stop_before_its_commit(patch: Patch) -> None:
-    holds = LostInput.holds
+    def hold(stopped: StoppedInput, shard: Shard) -> bool:
+        return shard.next_read <= stopped.offset >= shard.rejection_limit._counts.allowed_to
 
-    def hold_early(lost: LostInput, shard: Shard) -> bool:
-        return holds(lost._replace(read_to=0), shard)
-
-    patch(LostInput, "holds", hold_early)
+    patch(StoppedInput, "holds", hold)
