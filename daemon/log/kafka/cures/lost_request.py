@@ -15,10 +15,18 @@ from typing import Any
 
 from kafka.errors import KafkaConnectionError
 from kafka.net.compat import KafkaNetClient
+from kafka.net.selector import NetworkSelector
+
+from daemon.log.kafka.cures.connecting import Manager
 
 
 class NetClient(KafkaNetClient):  # type: ignore[misc]
     """For the setting ``kafka_client`` of every client."""
+
+    def __init__(self, **configs: Any) -> None:
+        net = NetworkSelector(**configs)
+        self.manager = Manager(net, **configs)
+        super().__init__(net, self.manager, **configs)
 
     def await_ready(self, node_id: Any, timeout_ms: int = 30_000) -> bool:
         try:
