@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from daemon import config
+from daemon.config.secret_file import SecretError, read_secret
 from daemon.log.kafka.clients import KafkaConnection
 from daemon.log.port import LogError
 
@@ -13,14 +14,14 @@ def kafka_connection(settings: config.KafkaSettings) -> KafkaConnection:
     """How to reach the cluster.
 
     Raises:
-        LogError: the password file cannot be read.
+        LogError: the file of a secret cannot be used.
     """
     return KafkaConnection(
         bootstrap_servers=tuple(server.strip() for server in settings.bootstrap_servers.split(",")),
         security_protocol=settings.security_protocol,
         sasl_mechanism=settings.sasl_mechanism,
         sasl_username=settings.sasl_username,
-        sasl_password=_password(settings.sasl_password_file),
+        sasl_password=_secret("kafka.sasl_password_file", settings.sasl_password_file),
         tls_ca_file=_text(settings.tls_ca_file),
         tls_certificate_file=_text(settings.tls_certificate_file),
         tls_key_file=_text(settings.tls_key_file),
@@ -28,14 +29,11 @@ def kafka_connection(settings: config.KafkaSettings) -> KafkaConnection:
     )
 
 
-def _password(file: Path | None) -> str | None:
-    """The content of the file without a trailing line break."""
-    if file is None:
-        return None
+def _secret(setting: str, file: Path | None) -> str | None:
     try:
-        return file.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LogError(f"kafka.sasl_password_file: {file} cannot be read: {error}") from None
+        return None if file is None else read_secret(file)
+    except SecretError as error:
+        raise LogError(f"{setting}: {error}") from None
 
 
 def _text(file: Path | None) -> str | None:
