@@ -91,13 +91,7 @@ def _kafka(settings: Settings, files: OpenFiles) -> Iterator[Finding]:
         finally:
             admin.close()
     except LogError as error:
-        servers, protocol = settings.kafka.bootstrap_servers, settings.kafka.security_protocol
-        yield Finding(
-            Level.WRONG,
-            "kafka",
-            f"{servers} ({protocol}): {error}",
-            "check that a broker listens there, and check kafka.security_protocol, the user, its password and its rights",
-        )
+        yield Finding(Level.WRONG, "kafka", str(error))
         return
     yield Finding(Level.OK, "kafka", f"{settings.kafka.bootstrap_servers} answers")
     yield from topic_findings(topics, facts)

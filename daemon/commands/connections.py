@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from daemon import config
+from daemon.config.secret_file import SecretError, read_secret
 from daemon.kombo.api_key import ApiKeyFile
 from daemon.kombo.client import KomboClient, KomboSetupError, Observe
 from daemon.log.kafka.clients import KafkaConnection
@@ -15,7 +16,7 @@ def kafka_connection(settings: config.KafkaSettings) -> KafkaConnection:
     """How to reach the cluster.
 
     Raises:
-        LogError: the password file cannot be read.
+        LogError: the file of a secret cannot be used.
     """
     return KafkaConnection(
         bootstrap_servers=tuple(server.strip() for server in settings.bootstrap_servers.split(",")),
@@ -53,21 +54,16 @@ def kombo_client(
 
 def _sasl_password(file: Path | None) -> str | None:
     try:
-        return _password(file)
-    except (OSError, UnicodeDecodeError) as error:
-        raise LogError(f"kafka.sasl_password_file: {file} cannot be read: {error}") from None
+        return None if file is None else read_secret(file)
+    except SecretError as error:
+        raise LogError(f"kafka.sasl_password_file: {error}") from None
 
 
 def _proxy_password(file: Path | None) -> str | None:
     try:
-        return _password(file)
-    except (OSError, UnicodeDecodeError) as error:
-        raise KomboSetupError(f"kombo.proxy_password_file: {file} cannot be read: {error}") from None
-
-
-def _password(file: Path | None) -> str | None:
-    """The content of the file without a trailing line break."""
-    return None if file is None else file.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+        return None if file is None else read_secret(file)
+    except SecretError as error:
+        raise KomboSetupError(f"kombo.proxy_password_file: {error}") from None
 
 
 def _text(file: Path | None) -> str | None:

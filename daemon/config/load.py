@@ -13,6 +13,7 @@ from typing import Any
 
 from daemon.config.column import ValueKind
 from daemon.config.rules import broken_rules
+from daemon.config.secret_file import read_secret
 from daemon.config.table import Setting, Settings, all_settings, groups
 from daemon.config.units import (
     format_duration,
@@ -162,6 +163,9 @@ def _parse(setting: Setting, raw: Any) -> Any:
         raise ValueError("the value is not text; write text in quotes that is not empty")
     text = raw.strip()
     if kind is ValueKind.FILE:
+        if setting.column.secret:
+            read_secret(Path(text))
+            return Path(text)
         return _readable_file(text)
     if kind is ValueKind.CHOICE:
         return _chosen(setting, text)

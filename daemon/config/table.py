@@ -64,7 +64,9 @@ class KafkaSettings:
         None, ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"), "With a `SASL_…` protocol: the SASL mechanism."
     )
     sasl_username: str | None = text(None, "With a `SASL_…` protocol: the user name.")
-    sasl_password_file: Path | None = file("With a `SASL_…` protocol: file that contains the password.")
+    sasl_password_file: Path | None = file(
+        "With a `SASL_…` protocol: file that contains the password.", secret=True
+    )
     tls_ca_file: Path | None = file(
         "With `SSL` or `SASL_SSL`: PEM file of the certificate authorities to trust instead of those of the system."
     )
@@ -343,6 +345,7 @@ class KomboSettings:
     api_key_file: Path = file(
         "File that contains the API key. The daemon reads it again when the API refuses the key.",
         required=True,
+        secret=True,
     )
     proxy: str | None = text(
         None,

@@ -80,7 +80,7 @@ class Publisher:
             _find(clients, topic)  # the producer itself would wait 15 s for a missing topic
             self._producer = clients.publisher(partitioner)
         except KafkaError as error:
-            raise LogError(_unreachable(connection, error)) from error
+            raise LogError(clients.explained(error, None)) from error
 
     def send(
         self, key: bytes | None, value: bytes | None, headers: tuple[tuple[str, bytes], ...] = ()
@@ -161,7 +161,7 @@ def read_topic(
     try:
         consumer = clients.reader()
     except KafkaError as error:
-        raise LogError(_unreachable(connection, error)) from error
+        raise LogError(clients.explained(error, None)) from error
     try:
         partitions = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
         if not partitions:
@@ -201,7 +201,3 @@ def _find(clients: Clients, topic: str) -> None:
 
 def _missing(topic: str) -> str:
     return f"There is no topic {topic}. `coursesyncd topics create` creates the topics of the configuration."
-
-
-def _unreachable(connection: KafkaConnection, error: KafkaError) -> str:
-    return f"No Kafka broker answers at {', '.join(connection.bootstrap_servers)}: {error}"

@@ -81,6 +81,7 @@ class Broker:
             "broker.session.timeout.ms": str(round(session_timeout * 1000)),
             "log.dirs": str(self.directory.absolute() / "data"),
         }
+        self._jvm: tuple[str, ...] = _JVM
         self._child: Child | None = None
 
     @property
@@ -122,7 +123,7 @@ class Broker:
         if self.running:
             return
         java, jars = require_java(), fetch_kafka()
-        base = [java, *_JVM, f"-Dlog4j2.configurationFile={_LOG4J}", "-cp", f"{jars}/*"]
+        base = [java, *self._jvm, f"-Dlog4j2.configurationFile={_LOG4J}", "-cp", f"{jars}/*"]
         properties = self.directory / "server.properties"
         if not properties.exists():
             self._format(base, properties)

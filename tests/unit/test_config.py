@@ -143,6 +143,51 @@ def test_mistake(required, variable, value, expected):
     assert any(expected in mistake for mistake in mistakes(environ))
 
 
+SECRETS = [setting for setting in all_settings() if setting.column.secret]
+
+
+def test_every_file_with_a_secret_is_read_as_one():
+    assert [setting.name for setting in SECRETS] == [
+        "kafka.sasl_password_file",
+        "kombo.api_key_file",
+    ]
+
+
+@pytest.mark.parametrize("setting", SECRETS, ids=lambda setting: setting.name)
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"\xef\xbb\xbfcanary-1\n", "begins with a byte order mark"),
+        ("canary-1\n".encode("utf-16"), "begins with a byte order mark"),
+        (b"canary-1\n\n", "has more than one line, or an empty line at its end"),
+        (b"canary-1\r\n\r\n", "has more than one line, or an empty line at its end"),
+        (b"canary-1\ncanary-2", "has more than one line, or an empty line at its end"),
+        (b"canary-1\r", None),  # as of an old editor: one line ending of any kind
+        (b"canary-1\0", "contains control characters"),
+        (b"canary-1\xff", "is not UTF-8 text"),
+        (b"\r\n", "is empty"),
+        (b"canary-1" * 1000, "has more than 4096 bytes"),
+        (b"canary-1\r\n", None),
+        (b"canary-1", None),
+    ],
+)
+def test_a_secret_that_is_more_than_a_line_is_named(required, tmp_path, setting, content, told):
+    secret = tmp_path / "secret"
+    secret.write_bytes(content)
+    found = [
+        mistake
+        for mistake in mistakes(required | {setting.variable: str(secret), "COURSESYNC_LOG_LEVEL": "loud"})
+        if mistake.startswith(f"{setting.name} (")
+    ]
+    if told is None:
+        assert found == []
+        return
+    (mistake,) = found
+    assert f"{setting.name} ({setting.variable}): the file '{secret}' {told}" in mistake
+    assert "as one line of UTF-8 text, and nothing else" in mistake
+    assert "canary" not in mistake
+
+
 @pytest.mark.parametrize("name", ["KAFKA_TLS_CERTIFICATE_FILE", "KAFKA_TLS_KEY_FILE"])
 def test_certificate_and_key_belong_together(required, name):
     environ = required | {

@@ -8,13 +8,17 @@ before a fork.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka.errors import KafkaError, RetriableError
 
 from daemon import config
+from daemon.codec.texts import describe
+from daemon.log.kafka.connection_errors import UnreachableError, unreachable
+from daemon.log.kafka.cures.connecting import CannotConnectError, failures_of
 from daemon.log.kafka.cures.consumers import cure_group_consumer, cure_reader
 from daemon.log.kafka.cures.leaking_constructor import construct
 from daemon.log.kafka.cures.logged_password import Secret
@@ -107,6 +111,8 @@ class Clients:
         if not connection.bootstrap_servers:
             raise LogError("no Kafka bootstrap server is configured")
         self._settings = _EVERY_CLIENT | _security(connection)
+        self._protocol = connection.security_protocol
+        self._login = f"{connection.sasl_mechanism} of {connection.sasl_username}"
         self._settings["bootstrap_servers"] = list(connection.bootstrap_servers)
         self._record_batch_bytes_max = connection.record_batch_bytes_max
 
@@ -153,9 +159,22 @@ class Clients:
     def admin(self) -> KafkaAdminClient:
         return self._make(KafkaAdminClient, **_ADMIN)
 
+    def explained(self, error: KafkaError, admin: KafkaAdminClient | None) -> str:
+        """Describes an error of connecting or of an admin request: the failed connections, if that is the reason."""
+        if isinstance(error, UnreachableError):
+            return str(error)
+        if admin is not None and isinstance(error, RetriableError) and (failures := failures_of(admin)):
+            return str(self._unreachable(failures))
+        return f"Kafka did not answer: {describe(error)}"
+
+    def _unreachable(self, failures: Mapping[str, BaseException]) -> UnreachableError:
+        return unreachable(failures, self._protocol, self._login)
+
     def _make(self, kind: Callable[..., Any], **settings: Any) -> Any:
         try:
             return construct(kind, **self._settings, **settings)
+        except CannotConnectError as error:
+            raise self._unreachable(error.failures) from error
         except ValueError as error:  # about the settings; problems of the cluster are KafkaErrors
             raise LogError(f"a Kafka client cannot be created: {error}") from error
 

@@ -12,6 +12,7 @@ from kafka.errors import KafkaError
 
 from daemon.log.kafka import admin, hanging
 from daemon.log.kafka.clients import Clients, KafkaConnection
+from daemon.log.kafka.connection_errors import described
 from daemon.log.kafka.consumer import InputConsumer
 from daemon.log.kafka.handover import Handover
 from daemon.log.kafka.partition_reader import PartitionReader
@@ -70,7 +71,7 @@ class KafkaLog:
         try:
             await consumer.start()
         except KafkaError as error:
-            raise LogError(f"cannot join the consumer group: {type(error).__name__}: {error}") from error
+            raise LogError(f"cannot join the consumer group: {described(error)}") from error
         except BaseException:  # cancelled: the consumer must not join the group when nobody uses it
             consumer.abandon()
             raise
