@@ -5,6 +5,8 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
+from daemon.config.units import shown_path
+
 BYTES_MAX = 4096
 """Passwords, keys and client secrets are shorter; a larger file is the wrong file."""
 
@@ -26,11 +28,12 @@ def read_secret(path: Path) -> str:
             content = file.read(BYTES_MAX + 1)
     except OSError as error:
         raise SecretError(
-            f"the file {str(path)!r} cannot be read: {error.strerror}; mount the secret there, readable by this user"
+            f"the file{shown_path(str(path))} cannot be read: {error.strerror}; set the path of a file, not its content, and "
+            "mount the secret there, readable by this user"
         ) from None
     if mistake := _mistake(content):
         raise SecretError(
-            f"the file {str(path)!r} {mistake}; write the secret into it as one line of UTF-8 text, and nothing else"
+            f"the file{shown_path(str(path))} {mistake}; write the secret into it as one line of UTF-8 text, and nothing else"
         )
     return _line(content)
 

@@ -352,7 +352,7 @@ class KomboSettings:
         "HTTP proxy, `http://host:port` or `http://user@host:port`. Proxy variables of the environment are ignored.",
     )
     proxy_password_file: Path | None = file(
-        "File that contains the password of the user in `kombo.proxy`. It is read at the start."
+        "File that contains the password of the user in `kombo.proxy`. It is read at the start.", secret=True
     )
     ca_file: Path | None = file(
         "PEM file of the certificate authorities to trust instead of those of the system."

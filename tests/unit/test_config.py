@@ -143,17 +143,18 @@ def test_mistake(required, variable, value, expected):
     assert any(expected in mistake for mistake in mistakes(environ))
 
 
-SECRETS = [setting for setting in all_settings() if setting.column.secret]
+SECRET_FILES = [setting for setting in all_settings() if setting.column.secret]
 
 
 def test_every_file_with_a_secret_is_read_as_one():
-    assert [setting.name for setting in SECRETS] == [
+    assert [setting.name for setting in SECRET_FILES] == [
         "kafka.sasl_password_file",
         "kombo.api_key_file",
+        "kombo.proxy_password_file",
     ]
 
 
-@pytest.mark.parametrize("setting", SECRETS, ids=lambda setting: setting.name)
+@pytest.mark.parametrize("setting", SECRET_FILES, ids=lambda setting: setting.name)
 @pytest.mark.parametrize(
     ("content", "told"),
     [

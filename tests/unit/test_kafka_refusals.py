@@ -15,7 +15,7 @@ from kafka.errors import (
 
 from daemon.log.kafka import KafkaConnection
 from daemon.log.kafka.clients import Clients
-from daemon.log.kafka.producer import ShardProducer, _Written
+from daemon.log.kafka.producer import ShardProducer, _reason, _Written
 from daemon.log.port import (
     CommitFailedError,
     FencedError,
@@ -69,7 +69,7 @@ def test_a_refused_time_is_told_with_that_of_the_host_and_those_that_the_broker_
     producer: ShardProducer, kind: type[Exception]
 ) -> None:
     """The library reports either class: the latter if more than one record of a batch was refused."""
-    said = producer._refusal(_Written(TOPICS.journal, b"key", 12), kind(OUT_OF_RANGE))
+    said = producer._refusal(_Written(TOPICS.journal, b"key", 12), _reason(kind(OUT_OF_RANGE)))
     assert said == (
         f"commit to partition 3 failed: the record with key b'key' for {TOPICS.journal}, 12 bytes, is refused (the times of "
         "its records: the clock of this host said 2026-11-30T00:53:20.000Z, and the broker accepts times up to "
@@ -81,6 +81,6 @@ def test_a_refused_time_is_told_with_that_of_the_host_and_those_that_the_broker_
 def test_another_reason_is_told_as_the_broker_gave_it(
     producer: ShardProducer, args: tuple[str | None, ...]
 ) -> None:
-    said = producer._refusal(_Written(TOPICS.journal, None, 0), InvalidRecordError(*args))
+    said = producer._refusal(_Written(TOPICS.journal, None, 0), _reason(InvalidRecordError(*args)))
     reason = ": without key" if args == ("without key",) else ""
     assert said.endswith(f"is refused (InvalidRecordError{reason})")

@@ -18,11 +18,6 @@ def test_the_key_without_its_line_ending(tmp_path: Path, ending: str) -> None:
     assert ApiKeyFile(tmp_path / "key").current() == KEY
 
 
-def test_a_byte_order_mark_is_no_part_of_the_key(tmp_path: Path) -> None:
-    (tmp_path / "key").write_bytes(f"{KEY}\r\n".encode("utf-8-sig"))
-    assert ApiKeyFile(tmp_path / "key").current() == KEY
-
-
 @pytest.mark.parametrize(
     ("content", "says"),
     [

@@ -499,7 +499,7 @@ async def test_the_password_of_the_proxy_comes_from_its_file(
         await api.close()
     assert b64decode(proxy.requests[0].headers["proxy-authorization"].split()[1]) == b"daemon:swordfish"
     file.unlink()
-    with pytest.raises(KomboSetupError, match=r"kombo\.proxy_password_file: .*password cannot be read"):
+    with pytest.raises(KomboSetupError, match=r"kombo\.proxy_password_file: .*password' cannot be read"):
         kombo_client(Settings(kombo=kombo), key, in_flight_max=1)
 
 

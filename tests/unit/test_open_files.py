@@ -130,7 +130,7 @@ def test_check_finds_too_many_calls_for_the_limit(tmp_path):
     )
     assert done.returncode == 1
     assert "WRONG   open files: http.in_flight_max: 400 calls in flight" in done.stdout
-    assert "WRONG   kafka: 127.0.0.1:9" in done.stdout
+    assert "WRONG   kafka: " in done.stdout
 
 
 @pytest.mark.parametrize("spare", [-1, 0])

@@ -463,7 +463,8 @@ def test_several_posts_may_get_the_id_of_one_task_that_knows_only_the_first():
     data = poll(simulator, first, now=START + 20_000)
     assert [entry["origin_id"] for entry in data["data"]] == ["a"]
     assert set(lms(simulator, START + 20_000)) == {"a", "b"}
-    assert submit(simulator, body("b"), now=START + 20_000) != first, "it has ended"
+    assert submit(simulator, body("b"), now=START + 20_000) == first, "a known body, as always"
+    assert submit(simulator, body("d"), now=START + 20_000) != first, "it has ended"
 
 
 def test_slow_answers_are_delayed_within_bounds():
