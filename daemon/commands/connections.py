@@ -7,6 +7,7 @@ from pathlib import Path
 from daemon import config
 from daemon.config.secret_file import SecretError, read_secret
 from daemon.log.kafka.clients import KafkaConnection
+from daemon.log.kafka.logins import OAuthClient
 from daemon.log.port import LogError
 
 
@@ -22,11 +23,33 @@ def kafka_connection(settings: config.KafkaSettings) -> KafkaConnection:
         sasl_mechanism=settings.sasl_mechanism,
         sasl_username=settings.sasl_username,
         sasl_password=_secret("kafka.sasl_password_file", settings.sasl_password_file),
+        sasl_oauth=_oauth(settings),
+        sasl_aws_region=settings.sasl_aws_region,
         tls_ca_file=_text(settings.tls_ca_file),
         tls_certificate_file=_text(settings.tls_certificate_file),
         tls_key_file=_text(settings.tls_key_file),
         record_batch_bytes_max=settings.record_batch_bytes_max,
     )
+
+
+def _oauth(settings: config.KafkaSettings) -> OAuthClient | None:
+    secret = _secret("kafka.sasl_oauth_client_secret_file", settings.sasl_oauth_client_secret_file)
+    if secret is None:
+        return None
+    extensions = (settings.sasl_oauth_extensions or "").split(",")
+    return OAuthClient(
+        token_url=settings.sasl_oauth_token_url or "",
+        client_id=settings.sasl_oauth_client_id or "",
+        client_secret=secret,
+        scope=settings.sasl_oauth_scope,
+        extensions=tuple(_pair(extension) for extension in extensions if extension.strip()),
+        ca_file=_text(settings.sasl_oauth_ca_file),
+    )
+
+
+def _pair(extension: str) -> tuple[str, str]:
+    name, _, value = extension.strip().partition("=")
+    return name, value
 
 
 def _secret(setting: str, file: Path | None) -> str | None:

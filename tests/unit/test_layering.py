@@ -42,7 +42,7 @@ LIBRARIES = {
     "config": set(),
     "core": {"msgspec"},
     "codec": {"msgspec"},
-    "log": {"kafka", "lz4", "snappy", "structlog", "zstandard"},
+    "log": {"aws_msk_iam_sasl_signer", "httpx", "kafka", "lz4", "snappy", "structlog", "zstandard"},
     "kombo": {"aiohttp", "httpx", "httpx_aiohttp", "msgspec", "structlog"},
     "telemetry": {"prometheus_client", "structlog"},
     "runtime": {"msgspec", "structlog"},
