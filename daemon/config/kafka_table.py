@@ -74,5 +74,5 @@ class KafkaSettings:
         "1GiB",
         "Maximum decompressed size of a record batch (the records that a producer sent together). A larger batch "
         "blocks its partition. The default is 32 times the default limit of brokers, 1 MiB compressed. A process "
-        "needs this much memory for each partition that it may hold.",
+        "needs three times this much memory, however many partitions it holds.",
     )
