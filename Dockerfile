@@ -11,9 +11,11 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=igno
 WORKDIR /src
 
 # The dependencies are a layer of their own, rebuilt only when a pin changes. The environment has no pip.
-COPY requirements/runtime.txt requirements/build.txt requirements/
+# aws.txt has what the login AWS_MSK_IAM needs as well: docker build --build-arg REQUIREMENTS=aws.txt …
+ARG REQUIREMENTS=runtime.txt
+COPY requirements/runtime.txt requirements/aws.txt requirements/build.txt requirements/
 RUN python -m venv --without-pip /opt/course-sync-daemon \
- && pip --python /opt/course-sync-daemon/bin/python install --require-hashes --only-binary :all: -r requirements/runtime.txt \
+ && pip --python /opt/course-sync-daemon/bin/python install --require-hashes --only-binary :all: -r requirements/${REQUIREMENTS} \
  && pip install --require-hashes --only-binary :all: -r requirements/build.txt
 
 # The daemon itself, built as a wheel without network access.

@@ -9,6 +9,7 @@ from daemon.config.secret_file import SecretError, read_secret
 from daemon.kombo.api_key import ApiKeyFile
 from daemon.kombo.client import KomboClient, KomboSetupError, Observe
 from daemon.log.kafka.clients import KafkaConnection
+from daemon.log.kafka.logins import OAuthClient
 from daemon.log.port import LogError
 
 
@@ -23,7 +24,9 @@ def kafka_connection(settings: config.KafkaSettings) -> KafkaConnection:
         security_protocol=settings.security_protocol,
         sasl_mechanism=settings.sasl_mechanism,
         sasl_username=settings.sasl_username,
-        sasl_password=_sasl_password(settings.sasl_password_file),
+        sasl_password=_secret("kafka.sasl_password_file", settings.sasl_password_file),
+        sasl_oauth=_oauth(settings),
+        sasl_aws_region=settings.sasl_aws_region,
         tls_ca_file=_text(settings.tls_ca_file),
         tls_certificate_file=_text(settings.tls_certificate_file),
         tls_key_file=_text(settings.tls_key_file),
@@ -52,11 +55,31 @@ def kombo_client(
     )
 
 
-def _sasl_password(file: Path | None) -> str | None:
+def _oauth(settings: config.KafkaSettings) -> OAuthClient | None:
+    secret = _secret("kafka.sasl_oauth_client_secret_file", settings.sasl_oauth_client_secret_file)
+    if secret is None:
+        return None
+    extensions = (settings.sasl_oauth_extensions or "").split(",")
+    return OAuthClient(
+        token_url=settings.sasl_oauth_token_url or "",
+        client_id=settings.sasl_oauth_client_id or "",
+        client_secret=secret,
+        scope=settings.sasl_oauth_scope,
+        extensions=tuple(_pair(extension) for extension in extensions if extension.strip()),
+        ca_file=_text(settings.sasl_oauth_ca_file),
+    )
+
+
+def _pair(extension: str) -> tuple[str, str]:
+    name, _, value = extension.strip().partition("=")
+    return name, value
+
+
+def _secret(setting: str, file: Path | None) -> str | None:
     try:
         return None if file is None else read_secret(file)
     except SecretError as error:
-        raise LogError(f"kafka.sasl_password_file: {error}") from None
+        raise LogError(f"{setting}: {error}") from None
 
 
 def _proxy_password(file: Path | None) -> str | None:

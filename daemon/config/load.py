@@ -32,6 +32,7 @@ _SECRETS = {
     "kombo.api_key": "kombo.api_key_file",
     "kafka.sasl_password": "kafka.sasl_password_file",
     "kombo.proxy_password": "kombo.proxy_password_file",
+    "kafka.sasl_oauth_client_secret": "kafka.sasl_oauth_client_secret_file",
 }
 """Names that users try when they expect to pass the secret itself."""
 

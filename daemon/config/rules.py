@@ -95,22 +95,61 @@ def _host_names(settings: Settings) -> Iterator[str]:
             yield f"admin.host_names: {shown(name.strip())} is not the name of a host (without scheme, port and path)"
 
 
+_PASSWORD = ("sasl_username", "sasl_password_file")
+_LOGIN_NEEDS: dict[str, tuple[str, ...]] = {
+    "PLAIN": _PASSWORD,
+    "SCRAM-SHA-256": _PASSWORD,
+    "SCRAM-SHA-512": _PASSWORD,
+    "OAUTHBEARER": ("sasl_oauth_token_url", "sasl_oauth_client_id", "sasl_oauth_client_secret_file"),
+    "AWS_MSK_IAM": ("sasl_aws_region",),
+}
+_LOGIN_MAY_HAVE = {"OAUTHBEARER": ("sasl_oauth_scope", "sasl_oauth_extensions", "sasl_oauth_ca_file")}
+_EXTENSION = re.compile(r"[A-Za-z]+=[\x21-\x2b\x2d-\x7e]+", re.ASCII)
+"""A name has letters only (RFC 7628). A comma would begin the next one."""
+
+
 def _sasl(settings: Settings) -> Iterator[str]:
     kafka = settings.kafka
-    sasl = {
-        "kafka.sasl_mechanism": kafka.sasl_mechanism,
-        "kafka.sasl_username": kafka.sasl_username,
-        "kafka.sasl_password_file": kafka.sasl_password_file,
-    }
-    uses_sasl = kafka.security_protocol.startswith("SASL_")
-    for name, value in sasl.items():
-        if uses_sasl and value is None:
-            yield f"{name}: must be set because kafka.security_protocol is {kafka.security_protocol}"
+    protocol, mechanism = kafka.security_protocol, kafka.sasl_mechanism
+    uses_sasl = protocol.startswith("SASL_")
+    if uses_sasl and mechanism is None:
+        yield f"kafka.sasl_mechanism: must be set because kafka.security_protocol is {protocol}"
+    needed = _LOGIN_NEEDS.get(mechanism or "", ())
+    used = (*needed, *_LOGIN_MAY_HAVE.get(mechanism or "", ()))
+    for name in [field.name for field in fields(kafka) if field.name.startswith("sasl_")]:
+        value = getattr(kafka, name)
         if not uses_sasl and value is not None:
             yield (
-                f"{name}: is set, but kafka.security_protocol is {kafka.security_protocol}, which does not log in; "
-                "SASL_SSL does"
+                f"kafka.{name}: is set, but kafka.security_protocol is {protocol}, which does not log in; SASL_SSL does"
             )
+        elif uses_sasl and name in needed and value is None:
+            yield f"kafka.{name}: must be set because kafka.sasl_mechanism is {mechanism}"
+        elif uses_sasl and mechanism and name not in ("sasl_mechanism", *used) and value is not None:
+            yield f"kafka.{name}: is set, but kafka.sasl_mechanism is {mechanism}, which does not use it"
+    if mechanism == "AWS_MSK_IAM" and protocol == "SASL_PLAINTEXT":
+        yield "kafka.security_protocol: must be SASL_SSL because kafka.sasl_mechanism is AWS_MSK_IAM"
+
+
+def _token_url(settings: Settings) -> Iterator[str]:
+    given = settings.kafka.sasl_oauth_token_url
+    url = _split_url(given or "")
+    if given is not None and (
+        url is None
+        or url.username
+        or not (url.scheme == "https" or (url.scheme == "http" and url.hostname in _LOOPBACK))
+    ):
+        yield (
+            "kafka.sasl_oauth_token_url: is not a URL such as https://idp.example.com/oauth2/token (https, because the client "
+            "secret is sent there; http is allowed for 127.0.0.1 only)"
+        )
+
+
+def _extensions(settings: Settings) -> Iterator[str]:
+    for extension in (settings.kafka.sasl_oauth_extensions or "").split(","):
+        if extension and (
+            not _EXTENSION.fullmatch(extension.strip()) or extension.strip().startswith("auth=")
+        ):
+            yield f"kafka.sasl_oauth_extensions: {shown(extension)} is not name=value"
 
 
 def _tls(settings: Settings) -> Iterator[str]:
@@ -239,10 +278,12 @@ RULES = (
     ),
     Rule("each entry of `kafka.bootstrap_servers` is `host:port`", _brokers),
     Rule(
-        "`kafka.sasl_mechanism`, `kafka.sasl_username` and `kafka.sasl_password_file` are set if and only if "
-        "`kafka.security_protocol` is `SASL_PLAINTEXT` or `SASL_SSL`",
+        "`kafka.sasl_mechanism` is set if and only if `kafka.security_protocol` is `SASL_PLAINTEXT` or `SASL_SSL`; the other "
+        "settings `kafka.sasl_…` are set as the mechanism needs them. `AWS_MSK_IAM` needs `SASL_SSL`",
         _sasl,
     ),
+    Rule("`kafka.sasl_oauth_token_url` is an https URL; http is allowed for 127.0.0.1 only", _token_url),
+    Rule("`kafka.sasl_oauth_extensions` has `name=value`, separated by commas", _extensions),
     Rule(
         "`kafka.tls_ca_file`, `kafka.tls_certificate_file` and `kafka.tls_key_file` are set only if "
         "`kafka.security_protocol` is `SSL` or `SASL_SSL`",

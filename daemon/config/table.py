@@ -29,6 +29,7 @@ from daemon.config.column import (
     size,
     text,
 )
+from daemon.config.kafka_table import KafkaSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,50 +49,6 @@ class Setting:
     def variable(self) -> str:
         """The environment variable that sets it."""
         return f"COURSESYNC_{self.group}_{self.attribute}".upper()
-
-
-@dataclass(frozen=True, slots=True)
-class KafkaSettings:
-    """The connection to Kafka and the consumer group."""
-
-    bootstrap_servers: str = text("", "Bootstrap brokers: `host:port`, separated by commas.", required=True)
-    security_protocol: str = choice(
-        "PLAINTEXT",
-        ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
-        "Protocol of the connections to the brokers.",
-    )
-    sasl_mechanism: str | None = choice(
-        None, ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"), "With a `SASL_…` protocol: the SASL mechanism."
-    )
-    sasl_username: str | None = text(None, "With a `SASL_…` protocol: the user name.")
-    sasl_password_file: Path | None = file(
-        "With a `SASL_…` protocol: file that contains the password.", secret=True
-    )
-    tls_ca_file: Path | None = file(
-        "With `SSL` or `SASL_SSL`: PEM file of the certificate authorities to trust instead of those of the system."
-    )
-    tls_certificate_file: Path | None = file("PEM file of the client certificate chain, for mutual TLS.")
-    tls_key_file: Path | None = file("PEM file of the client's private key, for mutual TLS.")
-    group_id: str = text("course-sync-daemon", "The consumer group that all replicas join.")
-    group_instance_id: str | None = text(
-        None,
-        "Name of this replica that stays the same across restarts (static membership). A replica that restarts within "
-        "`kafka.session_timeout` gets its partitions back without a rebalance. Each replica needs its own name.",
-    )
-    session_timeout: float = duration(
-        "45s",
-        "6s",
-        "30m",
-        "A replica that sends no heartbeat for this long loses its partitions to the other replicas.",
-    )
-    record_batch_bytes_max: int = size(
-        "32MiB",
-        "4MiB",
-        "1GiB",
-        "Maximum decompressed size of a record batch (the records that a producer sent together). A larger batch "
-        "blocks its partition. The default is 32 times the default limit of brokers, 1 MiB compressed. A process "
-        "needs this much memory for each partition that it may hold.",
-    )
 
 
 @dataclass(frozen=True, slots=True)

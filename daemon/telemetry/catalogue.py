@@ -185,7 +185,7 @@ TASK_DURATION = histogram(
 TASK_POLLS = histogram("task_polls", "Number of polls of a finished task.", (1, 2, 3, 5, 10, 20, 50))
 DETECTION_LAG = histogram(
     "detection_lag_seconds",
-    "Time from the completion of a task to the poll that saw it.",
+    "Time from the end of a task to the poll that saw it.",
     (1, 5, 15, 60, 300, 900, 3600),
 )
 SCHEDULE_DELAY = histogram(

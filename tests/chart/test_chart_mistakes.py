@@ -55,7 +55,7 @@ SCALED = {"enabled": True, "maxReplicas": 6}
         ),
         (
             {"config": {"kafka": {"security_protocol": "SASL_PLAINTEXT"}}},
-            "SASL_PLAINTEXT, which sends the password in clear text over the cluster's network; SASL_SSL logs in over TLS",
+            "SASL_PLAINTEXT, which sends the password or token in clear text over the cluster's network; SASL_SSL logs in over TLS",
         ),
         (
             {"config": {"kombo": {"proxy": "http://user:canary@proxy.example.com:3128"}}},

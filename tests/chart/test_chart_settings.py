@@ -24,7 +24,8 @@ FILES = [name for name, setting in SETTINGS.items() if setting.column.kind is Va
 USER = {
     "kafka": {
         "security_protocol": "SASL_SSL",
-        "sasl_mechanism": "PLAIN",
+        "sasl_oauth_token_url": "https://idp.example.com:8443/token",
+        "sasl_oauth_extensions": "logicalCluster=lkc-1,identityPoolId=pool-1",
         "sasl_username": "kafka_<&>\"'\\é",
         "bootstrap_servers": "a.example.com:9093,b.example.com:9093",
         "group_instance_id": "mine-$(POD_NAME)",
@@ -33,6 +34,21 @@ USER = {
     "admin": {"host": "::"},
 }
 """For the settings that not any text fits."""
+
+
+LOGINS = {
+    "PLAIN": {"sasl_username", "sasl_password_file"},
+    "OAUTHBEARER": {
+        "sasl_oauth_token_url",
+        "sasl_oauth_client_id",
+        "sasl_oauth_client_secret_file",
+        "sasl_oauth_scope",
+        "sasl_oauth_extensions",
+        "sasl_oauth_ca_file",
+    },
+    "AWS_MSK_IAM": {"sasl_aws_region"},
+}
+"""The settings of each login, which exclude those of the others."""
 
 
 def other_value(setting: Setting) -> Any:
@@ -58,10 +74,13 @@ def other_value(setting: Setting) -> Any:
             return default + 1 if isinstance(default, int) else round(default * 1.5, 3)
 
 
-def all_other_values() -> dict[str, dict[str, Any]]:
+def all_other_values(login: str) -> dict[str, dict[str, Any]]:
     values: dict[str, dict[str, Any]] = {}
+    excluded = set().union(*LOGINS.values()) - LOGINS[login]
     for setting in SETTINGS.values():
-        values.setdefault(setting.group, {})[setting.attribute] = other_value(setting)
+        if setting.attribute not in excluded:
+            values.setdefault(setting.group, {})[setting.attribute] = other_value(setting)
+    values["kafka"]["sasl_mechanism"] = login
     return values
 
 
@@ -82,14 +101,17 @@ def loaded(rendered: Rendered, folder: Path) -> Settings:
     return load_settings(variables, folder / "coursesync.toml")
 
 
-def test_every_setting_arrives_in_the_daemon(helm: Helm, tmp_path: Path) -> None:
-    values = all_other_values()
+@pytest.mark.parametrize("login", LOGINS)
+def test_every_setting_arrives_in_the_daemon(helm: Helm, tmp_path: Path, login: str) -> None:
+    values = all_other_values(login)
     rendered = helm.render({"config": values, "terminationGracePeriodSeconds": 600})
 
     settings = loaded(rendered, tmp_path)
 
     for setting in SETTINGS.values():
         value = getattr(getattr(settings, setting.group), setting.attribute)
+        if setting.attribute not in values[setting.group]:
+            continue
         assert value != setting.default, f"{setting.name} was not set"
         given = values[setting.group][setting.attribute]
         if setting.column.kind is ValueKind.FILE:
@@ -126,11 +148,15 @@ def test_the_daemon_takes_the_settings_of_each_example(helm: Helm, tmp_path: Pat
 
 
 def test_files_come_from_secrets_under_the_names_of_cert_manager_and_strimzi(helm: Helm) -> None:
-    rendered = helm.render({"config": all_other_values(), "terminationGracePeriodSeconds": 600})
-
-    keys = {Path(path).name: (kind, key) for path, (kind, _, key) in rendered.mounted_files.items()}
+    keys: dict[str, tuple[str, str]] = {}
+    for login in LOGINS:
+        values = {"config": all_other_values(login), "terminationGracePeriodSeconds": 600}
+        mounted = helm.render(values).mounted_files
+        keys |= {Path(path).name: (kind, key) for path, (kind, _, key) in mounted.items()}
     assert keys == {
         "kafka.sasl_password_file": ("secret", "password"),
+        "kafka.sasl_oauth_client_secret_file": ("secret", "client-secret"),
+        "kafka.sasl_oauth_ca_file": ("secret", "ca.crt"),
         "kafka.tls_ca_file": ("secret", "ca.crt"),
         "kafka.tls_certificate_file": ("secret", "tls.crt"),
         "kafka.tls_key_file": ("secret", "tls.key"),

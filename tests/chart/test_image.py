@@ -89,7 +89,7 @@ def test_the_sandbox_has_besides_the_daemon_only_what_it_is_made_of() -> None:
 def test_dependencies_are_pinned_by_hash_and_installed_before_the_source_is_there() -> None:
     steps = [rest for keyword, rest in instructions() if keyword in ("COPY", "RUN")]
     dependencies = next(
-        index for index, rest in enumerate(steps) if "requirements/runtime.txt" in rest and "pip" in rest
+        index for index, rest in enumerate(steps) if "requirements/${REQUIREMENTS}" in rest and "pip" in rest
     )
     source = next(index for index, rest in enumerate(steps) if rest.startswith("daemon/"))
     assert dependencies < source

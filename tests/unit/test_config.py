@@ -131,7 +131,7 @@ def test_every_mistake_is_told_at_once(tmp_path):
         ("BACKLOG_ON_FULL", "drop", "the value is not one of pause, reject"),
         ("TASK_TIMEOUT", "20s", "http.deadline: 30s must be less than task.timeout"),
         ("DRAIN_TIMEOUT", "45s", "drain.timeout: 45s must be less than kafka.session_timeout"),
-        ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL", "kafka.sasl_username: must be set because"),
+        ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL", "kafka.sasl_mechanism: must be set because"),
         ("KAFKA_SASL_USERNAME", "me", "which does not log in; SASL_SSL does"),
     ],
 )
@@ -143,12 +143,92 @@ def test_mistake(required, variable, value, expected):
     assert any(expected in mistake for mistake in mistakes(environ))
 
 
+LOGIN_NEEDS = {
+    "PLAIN": {"username", "password_file"},
+    "SCRAM-SHA-512": {"username", "password_file"},
+    "OAUTHBEARER": {"oauth_token_url", "oauth_client_id", "oauth_client_secret_file"},
+    "AWS_MSK_IAM": {"aws_region"},
+}
+LOGIN = {
+    "username": "me",
+    "oauth_token_url": "https://idp.example.com/token",
+    "oauth_client_id": "me",
+    "aws_region": "eu-central-1",
+}
+
+
+def login(required, tmp_path, mechanism, names):
+    (tmp_path / "file").write_text("text")
+    values = {name: LOGIN.get(name, str(tmp_path / "file")) for name in names}
+    return required | {
+        "COURSESYNC_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "COURSESYNC_KAFKA_SASL_MECHANISM": mechanism,
+        **{f"COURSESYNC_KAFKA_SASL_{name.upper()}": value for name, value in values.items()},
+    }
+
+
+@pytest.mark.parametrize("mechanism", LOGIN_NEEDS)
+def test_each_login_needs_its_settings_and_takes_no_others(required, tmp_path, mechanism):
+    load_settings(login(required, tmp_path, mechanism, LOGIN_NEEDS[mechanism]))
+    told = mistakes(login(required, tmp_path, mechanism, ()))
+    assert sorted(told) == [
+        f"kafka.sasl_{name}: must be set because kafka.sasl_mechanism is {mechanism}"
+        for name in sorted(LOGIN_NEEDS[mechanism])
+    ]
+    every = set().union(*LOGIN_NEEDS.values())
+    told = mistakes(login(required, tmp_path, mechanism, every))
+    assert sorted(told) == [
+        f"kafka.sasl_{name}: is set, but kafka.sasl_mechanism is {mechanism}, which does not use it"
+        for name in sorted(every - LOGIN_NEEDS[mechanism])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("OAUTH_TOKEN_URL", "http://idp.example.com/token", "https, because the client secret is sent there"),
+        (
+            "OAUTH_TOKEN_URL",
+            "https://me:secret@idp.example.com/token",
+            "kafka.sasl_oauth_token_url: is not a URL",
+        ),
+        ("OAUTH_TOKEN_URL", "idp.example.com", "kafka.sasl_oauth_token_url: is not a URL"),
+        ("OAUTH_TOKEN_URL", "http://127.0.0.1:8080/token", None),
+        ("OAUTH_EXTENSIONS", "logicalCluster=lkc-1,identityPoolId=pool-1", None),
+        (
+            "OAUTH_EXTENSIONS",
+            "logicalCluster",
+            "kafka.sasl_oauth_extensions: 'logicalCluster' is not name=value",
+        ),
+        ("OAUTH_EXTENSIONS", "auth=Bearer", "is not name=value"),  # the name is taken by the token itself
+        ("OAUTH_SCOPE", "a b", None),
+    ],
+)
+def test_where_the_secret_and_what_besides_the_token_is_sent(required, tmp_path, name, value, told):
+    environ = login(required, tmp_path, "OAUTHBEARER", LOGIN_NEEDS["OAUTHBEARER"])
+    environ[f"COURSESYNC_KAFKA_SASL_{name}"] = value
+    if told is None:
+        load_settings(environ)
+        return
+    (mistake,) = mistakes(environ)
+    assert told in mistake
+    assert "secret@" not in mistake
+
+
+def test_msk_takes_no_token_without_tls(required, tmp_path):
+    environ = login(required, tmp_path, "AWS_MSK_IAM", {"aws_region"})
+    environ["COURSESYNC_KAFKA_SECURITY_PROTOCOL"] = "SASL_PLAINTEXT"
+    (mistake,) = mistakes(environ)
+    assert mistake == "kafka.security_protocol: must be SASL_SSL because kafka.sasl_mechanism is AWS_MSK_IAM"
+
+
 SECRET_FILES = [setting for setting in all_settings() if setting.column.secret]
 
 
 def test_every_file_with_a_secret_is_read_as_one():
     assert [setting.name for setting in SECRET_FILES] == [
         "kafka.sasl_password_file",
+        "kafka.sasl_oauth_client_secret_file",
         "kombo.api_key_file",
         "kombo.proxy_password_file",
     ]

@@ -24,10 +24,11 @@ from kafka.consumer.fetcher import Fetcher
 from kafka.coordinator.base import BaseCoordinator
 from kafka.coordinator.consumer import ConsumerCoordinator
 from kafka.coordinator.heartbeat import Heartbeat
-from kafka.errors import CorruptRecordError, KafkaError, NodeNotReadyError
+from kafka.errors import Cancelled, CorruptRecordError, KafkaError, NodeNotReadyError, RequestTimedOutError
 from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.producer.producer_batch import ProducerBatch
+from kafka.protocol.consumer import HeartbeatRequest
 from kafka.record import MemoryRecords
 from kafka.record.memory_records import MemoryRecordsBuilder
 
@@ -39,6 +40,7 @@ from daemon.log.kafka.cures.leaking_constructor import construct
 from daemon.log.kafka.cures.lost_member_id import MemberIdIsKept
 from daemon.log.kafka.cures.moved_cluster import BootstrapIsTheFallback
 from daemon.log.kafka.cures.null_headers import NullableHeaders
+from daemon.log.kafka.cures.quiet_close import CloseIsQuiet
 from daemon.log.kafka.cures.record_batches import RECORD_HEADERS_MAX
 from tests import record_batch as wire
 
@@ -160,6 +162,21 @@ def test_a_static_member_that_was_frozen_still_forgets_its_member_id() -> None:
     assert forgotten == ["member id"]
 
 
+def test_a_request_that_closing_has_cancelled_is_still_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    fields = {"_heartbeat_closed": True, "coordinator_id": None}
+    bare(ConsumerCoordinator, **fields)._failed_request(1, HeartbeatRequest(), Cancelled())
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    caplog.clear()
+    bare(CloseIsQuiet, **fields)._failed_request(1, HeartbeatRequest(), Cancelled())
+    assert not caplog.records
+    # What a broker does to us is told, and what happens to a member that is not leaving.
+    bare(CloseIsQuiet, **fields)._failed_request(1, HeartbeatRequest(), RequestTimedOutError())
+    bare(CloseIsQuiet, **fields | {"_heartbeat_closed": False})._failed_request(
+        1, HeartbeatRequest(), Cancelled()
+    )
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
+
+
 def test_a_consumer_still_does_not_report_its_heartbeats() -> None:
     assert [name for name in dir(KafkaConsumer) if "heartbeat" in name and not name.startswith("_")] == []
 
@@ -213,6 +230,12 @@ def test_a_poll_is_still_not_limited_in_bytes() -> None:
     records = [wire.record(value, offset) for offset in range(POLL_BYTES_MAX // MIB + 4)]
     taken = fetched_by_the_library(wire.batch(b"".join(records), count=len(records))).take(500)
     assert sum(len(record.value) for record in taken) > POLL_BYTES_MAX + MIB
+
+
+def test_paused_partitions_still_keep_their_batches() -> None:
+    source = inspect.getsource(Fetcher)
+    assert "self._paused_partition_records[tp] = self._next_partition_records" in source
+    assert "bytes" not in inspect.getsource(Fetcher._fetchable_partitions)
 
 
 def test_an_error_in_a_batch_still_names_no_partition() -> None:

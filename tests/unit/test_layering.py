@@ -42,7 +42,7 @@ LIBRARIES = {
     "config": set(),
     "core": {"msgspec"},
     "codec": {"msgspec"},
-    "log": {"cramjam", "kafka", "lz4", "structlog", "zstandard"},
+    "log": {"aws_msk_iam_sasl_signer", "cramjam", "httpx", "kafka", "lz4", "structlog", "zstandard"},
     "kombo": {"aiohttp", "httpx", "httpx_aiohttp", "msgspec", "structlog"},
     "telemetry": {"prometheus_client", "structlog"},
     "runtime": {"msgspec", "structlog"},

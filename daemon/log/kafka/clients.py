@@ -24,6 +24,7 @@ from daemon.log.kafka.cures.leaking_constructor import construct
 from daemon.log.kafka.cures.logged_password import Secret
 from daemon.log.kafka.cures.partitioner import KeyPartitioner
 from daemon.log.kafka.cures.slow_checksum import checksums_are_fast
+from daemon.log.kafka.logins import OAuthClient, aws_provider, oauth_provider
 from daemon.log.kafka.sizes import RECORD_BYTES_MAX
 from daemon.log.port import LogError
 
@@ -80,9 +81,11 @@ class KafkaConnection:
     security_protocol: str = "PLAINTEXT"
     """PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
     sasl_mechanism: str | None = None
-    """PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."""
+    """PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or AWS_MSK_IAM."""
     sasl_username: str | None = None
     sasl_password: str | None = field(default=None, repr=False)
+    sasl_oauth: OAuthClient | None = None
+    sasl_aws_region: str | None = None
     tls_ca_file: str | None = None
     """None: the system's certificate authorities."""
     tls_certificate_file: str | None = None
@@ -112,7 +115,7 @@ class Clients:
             raise LogError("no Kafka bootstrap server is configured")
         self._settings = _EVERY_CLIENT | _security(connection)
         self._protocol = connection.security_protocol
-        self._login = f"{connection.sasl_mechanism} of {connection.sasl_username}"
+        self._login = _user(connection)
         self._settings["bootstrap_servers"] = list(connection.bootstrap_servers)
         self._record_batch_bytes_max = connection.record_batch_bytes_max
 
@@ -188,12 +191,33 @@ def _security(connection: KafkaConnection) -> dict[str, Any]:
         raise LogError(f"the security protocol must be one of {', '.join(_SECURITY_PROTOCOLS)}")
     settings: dict[str, Any] = {"security_protocol": connection.security_protocol}
     if connection.security_protocol.startswith("SASL_"):
-        settings["sasl_mechanism"] = connection.sasl_mechanism
-        settings["sasl_plain_username"] = connection.sasl_username
-        settings["sasl_plain_password"] = Secret(connection.sasl_password or "")
+        settings |= _login(connection)
     if connection.security_protocol.endswith("SSL"):
         settings["ssl_context"] = _tls_context(connection)
     return settings
+
+
+def _login(connection: KafkaConnection) -> dict[str, Any]:
+    if connection.sasl_oauth is not None:
+        provider = oauth_provider(connection.sasl_oauth)
+    elif connection.sasl_aws_region is not None:
+        provider = aws_provider(connection.sasl_aws_region)
+    else:
+        return {
+            "sasl_mechanism": connection.sasl_mechanism,
+            "sasl_plain_username": connection.sasl_username,
+            "sasl_plain_password": Secret(connection.sasl_password or ""),
+        }
+    return {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": provider}
+
+
+def _user(connection: KafkaConnection) -> str:
+    """For messages."""
+    if connection.sasl_oauth is not None:
+        user: str | None = connection.sasl_oauth.client_id
+    else:
+        user = connection.sasl_username or connection.sasl_aws_region
+    return f"{connection.sasl_mechanism} of {user}"
 
 
 def _tls_context(connection: KafkaConnection) -> ssl.SSLContext:

@@ -20,6 +20,7 @@ from kafka.errors import (
 
 from daemon.codec.texts import describe
 from daemon.log.kafka.cures.connecting import HANDSHAKE_FAILED, HANDSHAKE_TIMED_OUT, is_timeout
+from daemon.log.kafka.tokens import TokenError
 
 _EXPIRED, _NOT_YET_VALID = 10, 9
 _OTHER_NAME = (62, 64)
@@ -72,6 +73,8 @@ def _reason(error: BaseException, protocol: str, login: str) -> str:
             "accepted the connection and did not answer the TLS handshake in time: check that the port is a TLS listener of "
             "Kafka, and that no proxy is in between"
         )
+    if isinstance(error, TokenError):
+        return f"was not asked for the login {login}: {error}"
     if isinstance(error, SaslAuthenticationFailedError):
         return f"refused the login {login}: {text}; check the settings kafka.sasl_… and the user's credentials at Kafka"
     if isinstance(error, UnsupportedSaslMechanismError):

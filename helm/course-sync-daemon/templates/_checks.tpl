@@ -19,7 +19,7 @@ alone: these are rules between its settings and what is around it.
 {{- end -}}
 
 {{- if eq (toString $kafka.security_protocol) "SASL_PLAINTEXT" -}}
-{{- $mistakes = append $mistakes "config.kafka.security_protocol is SASL_PLAINTEXT, which sends the password in clear text over the cluster's network; SASL_SSL logs in over TLS" -}}
+{{- $mistakes = append $mistakes "config.kafka.security_protocol is SASL_PLAINTEXT, which sends the password or token in clear text over the cluster's network; SASL_SSL logs in over TLS" -}}
 {{- end -}}
 
 {{- with $kafka.group_instance_id -}}

@@ -32,6 +32,8 @@ Sources of the projected volume: each file that a setting takes from a Secret or
 {{- define "course-sync-daemon.fileSources" -}}
 {{- $keys := dict
   "kafka.sasl_password_file" "password"
+  "kafka.sasl_oauth_client_secret_file" "client-secret"
+  "kafka.sasl_oauth_ca_file" "ca.crt"
   "kafka.tls_ca_file" "ca.crt"
   "kafka.tls_certificate_file" "tls.crt"
   "kafka.tls_key_file" "tls.key"
@@ -92,7 +94,8 @@ pods when one has changed. Nothing of their content, which a hash could help to 
 {{- end }}
 
 {{/*
-TCP ports that the daemon calls, space-separated: of the brokers to start from, and of the API or its proxy.
+TCP ports that the daemon calls, space-separated: of the brokers to start from, of the API or its proxy, and of what gives
+out tokens for the login: the token endpoint, or AWS (443 for its security token service, 80 for the credentials of the pod).
 */}}
 {{- define "course-sync-daemon.egressPorts" -}}
 {{- $ports := list -}}
@@ -101,11 +104,33 @@ TCP ports that the daemon calls, space-separated: of the brokers to start from, 
 {{- end -}}
 {{- $api := include "course-sync-daemon.setting" (list . "kombo" "base_url" "https://api.kombo.dev/v1") -}}
 {{- $url := urlParse (include "course-sync-daemon.setting" (list . "kombo" "proxy" $api)) -}}
-{{- $port := regexFind ":[0-9]+$" $url.host | trimPrefix ":" -}}
-{{- append $ports (default (ternary "443" "80" (eq $url.scheme "https")) $port) | uniq | join " " }}
+{{- $ports = append $ports (include "course-sync-daemon.portOf" $url) -}}
+{{- with include "course-sync-daemon.setting" (list . "kafka" "sasl_oauth_token_url" "") -}}
+{{- $ports = append $ports (include "course-sync-daemon.portOf" (urlParse .)) -}}
+{{- end -}}
+{{- if eq (include "course-sync-daemon.setting" (list . "kafka" "sasl_mechanism" "")) "AWS_MSK_IAM" -}}
+{{- $ports = concat $ports (list "443" "80") -}}
+{{- end -}}
+{{- $ports | uniq | join " " }}
 {{- end }}
 
-{{- define "course-sync-daemon.kedaMechanism" -}}
-{{- $names := dict "PLAIN" "plaintext" "SCRAM-SHA-256" "scram_sha256" "SCRAM-SHA-512" "scram_sha512" -}}
-{{- get $names (include "course-sync-daemon.setting" (list . "kafka" "sasl_mechanism" "")) }}
+{{- define "course-sync-daemon.portOf" -}}
+{{- default (ternary "443" "80" (eq .scheme "https")) (regexFind ":[0-9]+$" .host | trimPrefix ":") }}
+{{- end }}
+
+{{/*
+How KEDA's scaler `kafka` logs in: entries of its metadata.
+*/}}
+{{- define "course-sync-daemon.kedaLogin" -}}
+{{- $names := dict "PLAIN" "plaintext" "SCRAM-SHA-256" "scram_sha256" "SCRAM-SHA-512" "scram_sha512" "OAUTHBEARER" "oauthbearer" "AWS_MSK_IAM" "oauthbearer" -}}
+{{- $mechanism := include "course-sync-daemon.setting" (list . "kafka" "sasl_mechanism" "") -}}
+{{- if hasPrefix "SASL_" (include "course-sync-daemon.setting" (list . "kafka" "security_protocol" "PLAINTEXT")) -}}
+sasl: {{ get $names $mechanism }}
+{{- if eq $mechanism "AWS_MSK_IAM" }}
+saslTokenProvider: aws_msk_iam
+awsRegion: {{ include "course-sync-daemon.setting" (list . "kafka" "sasl_aws_region" "") | quote }}
+{{- end }}
+{{- else -}}
+sasl: none
+{{- end }}
 {{- end }}
