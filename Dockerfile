@@ -1,6 +1,9 @@
 # coursesyncd as an image: `docker build --tag course-sync-daemon:0.1.0 .` builds the last stage, which has only the daemon.
 # `--target sandbox` adds the simulated API and the generator, for compose.yaml; never for production.
-# The newest interpreter that all tests run on. Debian with glibc, because the packages come as wheels for it.
+# The newest interpreter that all tests run on. Debian with glibc, because the packages come as wheels for it. A tag gets
+# the security fixes of Debian and Python with each build. To build twice from the same base, pin it by digest:
+#   docker buildx imagetools inspect python:3.13-slim-bookworm --format '{{.Manifest.Digest}}'
+#   docker build --build-arg PYTHON=python:3.13-slim-bookworm@sha256:… --tag course-sync-daemon:0.1.0 .
 ARG PYTHON=python:3.13-slim-bookworm
 
 FROM ${PYTHON} AS build
@@ -8,9 +11,11 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=igno
 WORKDIR /src
 
 # The dependencies are a layer of their own, rebuilt only when a pin changes. The environment has no pip.
-COPY requirements/runtime.txt requirements/build.txt requirements/
+# aws.txt has what the login AWS_MSK_IAM needs as well: docker build --build-arg REQUIREMENTS=aws.txt …
+ARG REQUIREMENTS=runtime.txt
+COPY requirements/runtime.txt requirements/aws.txt requirements/build.txt requirements/
 RUN python -m venv --without-pip /opt/course-sync-daemon \
- && pip --python /opt/course-sync-daemon/bin/python install --require-hashes --only-binary :all: -r requirements/runtime.txt \
+ && pip --python /opt/course-sync-daemon/bin/python install --require-hashes --only-binary :all: -r requirements/${REQUIREMENTS} \
  && pip install --require-hashes --only-binary :all: -r requirements/build.txt
 
 # The daemon itself, built as a wheel without network access.

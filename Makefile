@@ -29,11 +29,12 @@ lint: $(READY) ## run ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Three processes, because tests of the broker wait more than they compute.
 # The tests of the core run apart from the others, because measuring would slow those down.
 CORE_TESTS := tests/unit/test_core_*.py tests/unit/test_journal_*.py
 
 test: lint coverage ## run lint and all tests; those on a real broker need Java 17+ and Maven, or KAFKA=host:port
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(CORE_TESTS:%=--ignore-glob='%')
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(CORE_TESTS:%=--ignore-glob='%')
 
 unit: $(READY) ## run only the tests that need no broker
 	$(BIN)/pytest -m "not kafka"
@@ -70,7 +71,8 @@ UV_COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.11
 pin: ## pin the newest allowed packages with hashes (needs uv)
 	@command -v uv >/dev/null || { echo "make pin needs uv: $(PYTHON) -m pip install uv" >&2; exit 1; }
 	$(UV_COMPILE) pyproject.toml --output-file requirements/runtime.txt
-	$(UV_COMPILE) pyproject.toml --group dev --output-file requirements/dev.txt
+	$(UV_COMPILE) pyproject.toml --extra aws --constraint requirements/runtime.txt --output-file requirements/aws.txt
+	$(UV_COMPILE) pyproject.toml --extra aws --group dev --output-file requirements/dev.txt
 	$(UV_COMPILE) --group build --constraint requirements/dev.txt --output-file requirements/build.txt
 
 clean: ## remove everything that the other targets created, except the cache of Kafka's jars

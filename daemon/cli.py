@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
+import sys
 from collections.abc import Callable
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
 
 import click
 
@@ -40,6 +45,12 @@ def _publish() -> click.Command:
     return publish
 
 
+def _reject() -> click.Command:
+    from daemon.commands.repair.reject import reject
+
+    return reject
+
+
 def _results() -> click.Command:
     from daemon.commands.results import results
 
@@ -73,6 +84,7 @@ _COMMANDS = {
     ),
     "inspect": _Lazy(_inspect, "Show open changes from the journals."),
     "publish": _Lazy(_publish, "Publish course changes, one JSON object a line, from FILES or stdin."),
+    "reject": _Lazy(_reject, "Let a partition reject records although too many were rejected."),
     "results": _Lazy(_results, "Show the results of changes, as a read_committed consumer sees them."),
     "run": _Lazy(_run, "Run the daemon until SIGTERM or SIGINT."),
     "skip": _Lazy(_skip, "Make a blocked partition continue at another offset."),
@@ -80,8 +92,27 @@ _COMMANDS = {
 }
 
 
+_OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+"""Errors of a stream that cannot be written. The commands write nothing but their output. click handles a closed pipe."""
+
+
 class _Commands(click.Group):
     """The command group. It loads its commands from `_COMMANDS`."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """No command ends in a traceback because of what it prints: not for a character that the terminal does not know, and
+        not if the output is closed or full.
+        """
+        _prepare_output()
+        try:
+            return super().main(*args, **options)
+        except OSError as error:
+            if error.errno not in _OUTPUT_ERRORS:
+                raise
+            # Python tries to write the rest once more at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            click.echo(f"Error: the output cannot be written: {error.strerror}.", err=True)
+            sys.exit(1)
 
     def list_commands(self, _context: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -92,6 +123,21 @@ class _Commands(click.Group):
     def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.help) for name, command in _COMMANDS.items()])
+
+
+def _prepare_output() -> None:
+    """A character that the encoding of the terminal does not have is printed as an escape. A stream that was closed before the
+    start is replaced, because libraries do not expect that.
+    """
+    sys.stdout = sys.stdout or _nowhere()
+    sys.stderr = sys.stderr or _nowhere()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")
 
 
 @click.group(cls=_Commands)

@@ -12,8 +12,8 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import cramjam
 import lz4.frame
-import snappy
 import zstandard
 from crc32c import crc32c
 from kafka.record.util import encode_varint
@@ -159,7 +159,7 @@ def _gzip() -> _Compressor:
 
 def _snappy() -> _Compressor:
     def add(piece: bytes) -> bytes:
-        block: bytes = snappy.compress(piece)
+        block = bytes(cramjam.snappy.compress_raw(piece))
         return struct.pack(">i", len(block)) + block
 
     return b"\x82SNAPPY\0" + struct.pack(">ii", 1, 1), add, bytes

@@ -1,7 +1,12 @@
 """The endpoints of the admin port.
 
 They are served in the daemon's own event loop on purpose: if the loop hangs, the liveness probe fails. All endpoints are
-read-only. None needs a secret, and none shows secrets or the ids of tasks, courses and integrations.
+read-only. None needs a secret, and none shows secrets or the ids of tasks, courses and integrations, not even in the message
+of an error.
+
+A web page that somebody opens beside a forwarded port could read the answers under a name of its own that resolves to this
+address (DNS rebinding). So a request is answered only if its Host is an address, a name without a dot, a name that no public
+DNS server can serve, this machine's own name, or one of `admin.host_names`.
 
 A client may be faulty or hostile, so its use of resources is bounded: `gate` bounds connections, `rendering` bounds expensive
 pages, and aiohttp's parser bounds the size of a request. A request body is never read.
@@ -11,11 +16,14 @@ from __future__ import annotations
 
 import asyncio
 import html
-from collections.abc import Awaitable, Callable
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 import msgspec
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
 
 from daemon import __version__
 from daemon.admin.gate import CONNECTION_SECONDS_MAX, CONNECTIONS_MAX, Gate
@@ -31,6 +39,14 @@ LINE_BYTES_MAX = 2048
 HEADER_BYTES_MAX = 4096
 """Size of one header field. A browser may also send its cookies for other programs on the same host."""
 REQUEST_HEADERS_MAX = 64
+SERVER = "coursesyncd"
+"""Instead of aiohttp's header, which names the versions of Python and aiohttp."""
+PRIVATE_SUFFIXES = (".svc", ".cluster.local", ".local", ".internal", ".localhost")
+"""Names of Kubernetes services, of private networks (RFC 6762, the top-level domain that ICANN has reserved), and of this
+machine (RFC 6761)."""
+
+BACK_OFFS_MAX = 50
+"""Number of reasons for back-offs that the state page lists; those that end last."""
 
 ENDPOINTS = {
     "/metrics": "metrics in the Prometheus text format",
@@ -51,10 +67,12 @@ class AdminServer:
         *,
         metrics: Metrics,
         health: Health,
+        host_names: Collection[str] = (),
         connections_max: int = CONNECTIONS_MAX,
         connection_seconds_max: float = CONNECTION_SECONDS_MAX,
     ) -> None:
-        """With port 0 the system chooses a port. See `port`."""
+        """With port 0 the system chooses a port. See `port`. `host_names` are further names under which clients reach it."""
+        self._host_names = frozenset(name.casefold() for name in (host, socket.gethostname(), *host_names))
         self._host = host
         self._port = port
         self._metrics = metrics
@@ -71,14 +89,14 @@ class AdminServer:
         Raises:
             OSError: the address cannot be used (in use, not an address of this machine, not permitted).
         """
-        app = web.Application()
+        app = web.Application(middlewares=[self._known_host])
         app.router.add_get("/", self._index)
         app.router.add_get("/metrics", self._metrics_page)
         app.router.add_get("/livez", _probe_handler(self._health.live))
         app.router.add_get("/readyz", _probe_handler(self._health.ready))
         app.router.add_get("/startupz", _probe_handler(self._health.startup))
         app.router.add_get("/state", self._state)
-        app.on_response_prepare.append(_last_of_its_connection)
+        app.on_response_prepare.append(_complete)
         runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=STOP_TIMEOUT_S)
         await runner.setup()
         gate = Gate(
@@ -113,6 +131,16 @@ class AdminServer:
             gate.stop_listening()
             await runner.cleanup()
             gate.abort()
+
+    @web.middleware
+    async def _known_host(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        name = _host_name(request.headers.get(hdrs.HOST, ""))
+        if _is_private(name) or name in self._host_names:
+            return await handler(request)
+        return web.Response(
+            status=421,
+            text="This server is not known under the name in the Host header. To allow it, add it to admin.host_names.\n",
+        )
 
     async def _index(self, _: web.Request) -> web.Response:
         rows = "\n".join(
@@ -170,16 +198,36 @@ class _Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Input that is not HTTP (a port scan, TLS) is not an error of the daemon, so it is not logged."""
         if status >= 500:
-            return super().handle_error(request, status, exc, message)
-        response = web.Response(status=status, text="This port speaks HTTP/1.1 without TLS.\n")
-        response.force_close()
+            response = super().handle_error(request, status, exc, message)
+        else:
+            response = web.Response(status=status, text="This port speaks HTTP/1.1 without TLS.\n")
+            response.force_close()
+        response.headers[hdrs.SERVER] = SERVER
         return response
 
 
-async def _last_of_its_connection(_: web.BaseRequest, response: web.StreamResponse) -> None:
+async def _complete(_: web.BaseRequest, response: web.StreamResponse) -> None:
     """Allow one request per connection: see `gate`. aiohttp has already built the headers, so the header is set too."""
     response.force_close()
     response.headers[hdrs.CONNECTION] = "close"
+    response.headers[hdrs.SERVER] = SERVER
+
+
+def _host_name(header: str) -> str:
+    """The name or address in a Host header, without the port."""
+    name = header.rpartition("]")[0].removeprefix("[") if header.startswith("[") else header.partition(":")[0]
+    return name.casefold().removesuffix(".")
+
+
+def _is_private(name: str) -> bool:
+    """Whether no name server of an attacker can answer for this name. An absent header, as in HTTP/1.0, is not from a
+    browser.
+    """
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return "." not in name or name.endswith(PRIVATE_SUFFIXES)
+    return True
 
 
 def state(health: Health, metrics: Metrics) -> dict[str, Any]:
@@ -201,6 +249,7 @@ def state(health: Health, metrics: Metrics) -> dict[str, Any]:
         "version": __version__,
         "lifecycle": health.lifecycle,
         "halted_reason": health.halt_reason,
+        "kafka_last_answer": _time(health.kafka_answered_ms),
         "partitions": partitions,
         "pending": {
             "tasks": len(created_ms),
@@ -215,6 +264,16 @@ def state(health: Health, metrics: Metrics) -> dict[str, Any]:
         },
         "http_in_flight": dict(snapshot.http_in_flight),
         "integrations": dict(snapshot.integrations),
+        "back_offs": [
+            {
+                "state": group.state,
+                "reason": group.reason,
+                "integrations": group.integrations,
+                "first_until": _time(group.first_until_ms),
+                "last_until": _time(group.last_until_ms),
+            }
+            for group in snapshot.back_offs[:BACK_OFFS_MAX]
+        ],
         "loops_silent_s": {loop: round(seconds, 3) for loop, seconds in health.silence_s().items()},
     }
 

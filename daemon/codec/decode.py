@@ -16,10 +16,11 @@ msgspec also raises `UnicodeDecodeError` and `RecursionError`, which are not sub
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from daemon.codec.change import (
     CourseChange,
@@ -31,11 +32,13 @@ from daemon.codec.change import (
 from daemon.codec.diagnose import (
     DECODE_ERRORS,
     Diagnosis,
+    Findings,
     Ids,
     examine_data,
     examine_event,
     examine_plain,
     excerpt,
+    has_repeated_keys,
     salvaged_ids,
 )
 from daemon.codec.nesting import NESTING_MAX, nested_too_deep
@@ -57,7 +60,7 @@ _decode_event = msgspec.json.Decoder(CourseChangeEvent).decode
 _decode_data = msgspec.json.Decoder(CourseChangeData).decode
 _encode = msgspec.json.Encoder().encode
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes | None]]
 
 
 _ABSENT = msgspec.Raw()
@@ -94,15 +97,23 @@ def decode_change(
             )
             raise _RejectedError(diagnosis, salvaged_ids(value))
         if headers or b'"specversion"' in value:
-            change_id, data = _decode_marked(value, headers)
+            form, change_id, data, attributes = _decode_marked(value, headers)
         else:
-            change_id, data = _decode_unmarked(value)
+            form, change_id, data, attributes = _decode_unmarked(value)
         if not value.isascii():
             _assert_utf8(value, Ids(change_id, data.integration_id, data.origin_id))
         body = _encode(SubmissionItem(data.origin_id, data.course))
         # Only unknown fields can be nested too deeply, and they are not in the body. If they are short, no check is needed.
         if len(value) - len(body) > NESTING_MAX and nested_too_deep(value):
             raise _RejectedError(_TOO_DEEP, Ids())
+        if _NUL in value and any(
+            isinstance(text, str) and "\0" in text for text in msgspec.structs.astuple(data.course)
+        ):
+            raise _RejectedError(*form.examine(value, None))
+        # A repeated key adds a colon to those of the fields that were decoded. Other reasons for more colons are harmless.
+        colons = body.count(b":") + _colons(data.integration_id, *attributes)
+        if (value.count(b":") != colons or _ESCAPED_COLON in value) and has_repeated_keys(value, form.struct):
+            raise _RejectedError(*form.examine(value, None))
         if len(body) > item_bytes_max:
             diagnosis = Diagnosis(
                 RejectReason.OVERSIZED,
@@ -161,6 +172,32 @@ class _RejectedError(Exception):
         self.ids = ids
 
 
+class _Form(NamedTuple):
+    """One of the forms of a record."""
+
+    struct: type
+    examine: Callable[[bytes, Exception | None], Findings]
+
+
+_PLAIN = _Form(CourseChange, examine_plain)
+_EVENT = _Form(CourseChangeEvent, examine_event)
+
+
+_Decoded = tuple[_Form, str, CourseChange | CourseChangeData, tuple[str | UnsetType | None, ...]]
+"""Form, change id, data, and the other known members of the JSON text around the data, or their values."""
+
+_NUL = b"\\u0000"
+"""JSON has no other way to write this character."""
+
+_ESCAPED_COLON = b"\\u003"
+"""The beginning of one."""
+
+
+def _colons(*values: str | UnsetType | None) -> int:
+    """The colons in the JSON text of members with these values."""
+    return sum([1 + (value or "").count(":") for value in values if value is not UNSET])
+
+
 def _assert_utf8(value: bytes, ids: Ids) -> None:
     """The JSON decoder does not check the text of fields that it skips."""
     try:
@@ -170,24 +207,26 @@ def _assert_utf8(value: bytes, ids: Ids) -> None:
         raise _RejectedError(Diagnosis(RejectReason.MALFORMED, message), ids) from None
 
 
-def _decode_unmarked(value: bytes) -> tuple[str, CourseChange]:
-    """Plain JSON: change id and data."""
+def _decode_unmarked(value: bytes) -> _Decoded:
     try:
         plain = _decode_plain(value)
     except DECODE_ERRORS as error:
-        raise _RejectedError(examine_plain(value, error), salvaged_ids(value)) from None
-    return plain.id, plain
+        raise _RejectedError(*examine_plain(value, error)) from None
+    return _PLAIN, plain.id, plain, (plain.id, plain.type, plain.time)
 
 
-def _decode_marked(value: bytes, headers: Headers) -> tuple[str, CourseChange | CourseChangeData]:
-    """A record that has headers, or contains the text ``specversion``: change id and data."""
+def _decode_marked(value: bytes, headers: Headers) -> _Decoded:
+    """A record that has headers, or contains the text ``specversion``."""
     content_type = b""
     attributes: dict[str, bytes] = {}
+    repeated_attributes: list[str] = []
     for name, content in headers:
         folded = name.casefold()
         if folded == "content-type":
             content_type = (content or b"").partition(b";")[0].strip().lower()
         elif folded.startswith("ce_"):
+            if folded[3:] in attributes:
+                repeated_attributes.append(folded[3:])
             attributes[folded[3:]] = content or b""
     if content_type == _STRUCTURED_BATCH:
         message = "CloudEvents in batched mode are not supported; publish one event per record"
@@ -196,10 +235,15 @@ def _decode_marked(value: bytes, headers: Headers) -> tuple[str, CourseChange | 
         try:
             event = _decode_event(value)
         except DECODE_ERRORS as error:
-            raise _RejectedError(examine_event(value, error), salvaged_ids(value)) from None
-        return event.id, event.data
+            raise _RejectedError(*examine_event(value, error)) from None
+        return (
+            _EVENT,
+            event.id,
+            event.data,
+            (event.specversion, event.id, event.type, event.source, event.time, ""),
+        )
     if "specversion" in attributes:
-        return _decode_binary(value, attributes)
+        return _decode_binary(value, attributes, repeated_attributes)
     return _decode_unmarked(value)
 
 
@@ -212,21 +256,23 @@ def _names_spec_version(value: bytes) -> bool:
         return False
 
 
-def _decode_binary(value: bytes, attributes: dict[str, bytes]) -> tuple[str, CourseChangeData]:
+def _decode_binary(value: bytes, attributes: dict[str, bytes], repeated_attributes: list[str]) -> _Decoded:
     """CloudEvents in binary mode. The same struct validates the attributes as in a complete event."""
-    text = {name: content.decode("utf-8", "backslashreplace") for name, content in attributes.items()}
     known = ("specversion", "id", "type", "source", "time")
     for name in known:
+        if name in repeated_attributes:
+            diagnosis = Diagnosis(RejectReason.SCHEMA, f"the header ce_{name} occurs more than once")
+            raise _RejectedError(diagnosis, salvaged_ids(value)._replace(change_id=None))
         try:
             attributes.get(name, b"").decode()
         except UnicodeDecodeError:
             message = f"the header ce_{name} is not valid UTF-8: {excerpt(attributes[name])}"
             raise _RejectedError(Diagnosis(RejectReason.MALFORMED, message), salvaged_ids(value)) from None
-    envelope: dict[str, Any] = {name: text[name] for name in known if name in text}
+    envelope: dict[str, Any] = {name: attributes[name].decode() for name in known if name in attributes}
+    form = _Form(CourseChangeData, lambda text, error: examine_data(text, _encode(envelope), error))
     try:
         data = _decode_data(value)
         msgspec.convert(envelope, EventAttributes)
     except DECODE_ERRORS as error:
-        ids = salvaged_ids(value)._replace(change_id=salvaged_ids(_encode(envelope)).change_id)
-        raise _RejectedError(examine_data(value, _encode(envelope), error), ids) from None
-    return text["id"], data
+        raise _RejectedError(*form.examine(value, error)) from None
+    return form, envelope["id"], data, ()

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,6 +19,7 @@ from daemon.codec.change import (
     DEACTIVATED,
     UPSERTED,
     ChangeId,
+    Course,
     CourseChange,
     CourseChangeData,
     CourseChangeEvent,
@@ -25,6 +27,7 @@ from daemon.codec.change import (
     IntegrationId,
     OriginId,
 )
+from daemon.codec.repeated_keys import UNNAMED, repeated_keys
 from daemon.core.model import RejectReason
 
 EXCERPT_MAX = 100
@@ -34,6 +37,8 @@ PARSED_BYTES_MAX = 1024 * 1024
 
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _ID_FIELDS = ("id", "integration_id", "origin_id", "data.integration_id", "data.origin_id", "ce_id")
+_START_BYTES = 64
+"""Enough to recognise an encoding."""
 _CONFLUENT_PREFIX = 5
 """Magic byte 0 and a schema id of four bytes, as written by Confluent's serialisers."""
 
@@ -62,43 +67,58 @@ class _Mistake(NamedTuple):
     reason: RejectReason
 
 
-def examine_plain(value: bytes, error: Exception) -> Diagnosis:
+class Findings(NamedTuple):
+    """What is wrong with a record, and what can be read all the same."""
+
+    diagnosis: Diagnosis
+    ids: Ids
+
+
+def examine_plain(value: bytes, error: Exception | None) -> Findings:
     """Why ``value`` is not a `CourseChange`. ``error`` is the decoder's error, used if no mistake is found."""
     fields = _object(value)
     if isinstance(fields, Diagnosis):
-        return fields
-    return _unsupported_type(fields.get("type"), "type") or _diagnosis(_mistakes(fields, CourseChange), error)
+        return Findings(fields, salvaged_ids(value))
+    twice = _repeated(value, fields, CourseChange)
+    diagnosis = _unsupported_type(fields.get("type"), "type") or _diagnosis(
+        chain(_ambiguous(twice), _mistakes(fields, CourseChange)), error
+    )
+    return Findings(diagnosis, salvaged_ids(value, twice))
 
 
-def examine_event(value: bytes, error: Exception) -> Diagnosis:
+def examine_event(value: bytes, error: Exception | None) -> Findings:
     """Why ``value`` is not a CloudEvent in structured mode with a course change."""
     fields = _object(value)
     if isinstance(fields, Diagnosis):
-        return fields
-    unsupported = _unsupported_type(fields.get("type"), "type")
-    if unsupported is not None:
-        return unsupported
-    if "data_base64" in fields and "data" not in fields:
-        return Diagnosis(
+        return Findings(fields, salvaged_ids(value))
+    twice = _repeated(value, fields, CourseChangeEvent)
+    diagnosis = _unsupported_type(fields.get("type"), "type")
+    if diagnosis is None and "data_base64" in fields and "data" not in fields:
+        diagnosis = Diagnosis(
             RejectReason.UNSUPPORTED, "data_base64: not supported; send the change as JSON in data"
         )
-    return _diagnosis(_mistakes(fields, CourseChangeEvent), error)
+    if diagnosis is None:
+        diagnosis = _diagnosis(chain(_ambiguous(twice), _mistakes(fields, CourseChangeEvent)), error)
+    return Findings(diagnosis, salvaged_ids(value, twice))
 
 
-def examine_data(value: bytes, envelope: bytes, error: Exception) -> Diagnosis:
+def examine_data(value: bytes, envelope: bytes, error: Exception | None) -> Findings:
     """Why ``value`` is not the data of a CloudEvent in binary mode. ``envelope`` holds its attributes."""
     attributes = _decode_object(envelope)
-    unsupported = _unsupported_type(attributes.get("type"), "header ce_type")
-    if unsupported is not None:
-        return unsupported
+    change_id = salvaged_ids(envelope).change_id
     fields = _object(value)
-    if isinstance(fields, Diagnosis):
-        return fields
+    unsupported = _unsupported_type(attributes.get("type"), "header ce_type")
+    if unsupported is not None or isinstance(fields, Diagnosis):
+        diagnosis = unsupported or fields
+        assert isinstance(diagnosis, Diagnosis)
+        return Findings(diagnosis, salvaged_ids(value)._replace(change_id=change_id))
+    twice = _repeated(value, fields, CourseChangeData)
     of_headers = (
         mistake._replace(path=f"header ce_{mistake.path}")
         for mistake in _mistakes(attributes, EventAttributes)
     )
-    return _diagnosis((*of_headers, *_mistakes(fields, CourseChangeData)), error)
+    mistakes = chain(of_headers, _ambiguous(twice), _mistakes(fields, CourseChangeData))
+    return Findings(_diagnosis(mistakes, error), salvaged_ids(value, twice)._replace(change_id=change_id))
 
 
 class _Members(msgspec.Struct):
@@ -115,8 +135,10 @@ class _Members(msgspec.Struct):
 _decode_members = msgspec.json.Decoder(_Members).decode
 
 
-def salvaged_ids(value: bytes) -> Ids:
-    """The ids that can be read and are valid. All other parts of the record may be broken."""
+def salvaged_ids(value: bytes, repeated: Iterable[str] = ()) -> Ids:
+    """The ids that can be read and are valid. All other parts of the record may be broken. An id that is given twice is
+    none; `repeated` has the paths of all repeated keys.
+    """
     try:
         members = inner = _decode_members(value)
     except DECODE_ERRORS:
@@ -126,10 +148,12 @@ def salvaged_ids(value: bytes) -> Ids:
             inner = _decode_members(members.data)
         except DECODE_ERRORS:
             inner = _Members()
+    lost = {path.rpartition(".")[2] for path in repeated}
+    lost_with_data = lost & {"data", UNNAMED}
     return Ids(
-        _read(members.id, ChangeId),
-        _read(inner.integration_id, IntegrationId),
-        _read(inner.origin_id, OriginId),
+        None if lost & {"id", UNNAMED} else _read(members.id, ChangeId),
+        None if lost_with_data or "integration_id" in lost else _read(inner.integration_id, IntegrationId),
+        None if lost_with_data or "origin_id" in lost else _read(inner.origin_id, OriginId),
     )
 
 
@@ -141,6 +165,12 @@ def excerpt(raw: bytes) -> str:
 
 
 # --- the record as a whole ------------------------------------------------------------------------
+
+
+def has_repeated_keys(value: bytes, struct: type) -> bool:
+    """Whether a key occurs twice in a record that the decoder accepts."""
+    fields = _object(value)
+    return not isinstance(fields, Diagnosis) and bool(_repeated(value, fields, struct))
 
 
 def _object(value: bytes) -> _RawObject | Diagnosis:
@@ -171,6 +201,8 @@ def _not_json(value: bytes, error: Exception) -> str:
     """Names the common ways of not being JSON. For others it quotes the decoder and an excerpt."""
     if not value.strip():
         return "the record's value is empty, expected a JSON object"
+    if (encoding := _utf_16_or_32(value)) is not None:
+        return f"the record is {encoding}; publish UTF-8"
     if value[0] == 0 and len(value) >= _CONFLUENT_PREFIX:
         schema_id = int.from_bytes(value[1:_CONFLUENT_PREFIX], "big")
         return (
@@ -179,12 +211,10 @@ def _not_json(value: bytes, error: Exception) -> str:
         )
     if value.startswith(b"\xef\xbb\xbf"):
         return "the record starts with a byte order mark; publish UTF-8 without one"
-    if value.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "the record looks like UTF-16; publish UTF-8"
     try:
         if len(value) > PARSED_BYTES_MAX:
             raise ValueError
-        json.loads(value)
+        json.loads(value.decode())
     except UnicodeDecodeError:
         return f"the record is not valid UTF-8: {excerpt(value)}"
     except (ValueError, RecursionError):
@@ -193,6 +223,17 @@ def _not_json(value: bytes, error: Exception) -> str:
         "the record contains something that not every JSON parser accepts, such as NaN or half of a surrogate "
         f"pair (\\ud800): {_decoder_message(error)}"
     )
+
+
+def _utf_16_or_32(value: bytes) -> str | None:
+    """The encoding of a JSON text that has two or four bytes for each character, with or without a byte order mark."""
+    if value.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "UTF-16 (it starts with a byte order mark)"
+    start = value[:_START_BYTES]
+    for encoding in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be"):
+        if start.decode(encoding, "ignore").lstrip("\ufeff \t\r\n").startswith(("{", "[")):
+            return f"{encoding[:6].upper()} (it has NUL bytes between its characters)"
+    return None
 
 
 def _decoder_message(error: Exception) -> str:
@@ -217,8 +258,8 @@ def _unsupported_type(raw: msgspec.Raw | None, path: str) -> Diagnosis | None:
 # --- field by field -------------------------------------------------------------------------------
 
 
-def _diagnosis(mistakes: Iterator[_Mistake] | tuple[_Mistake, ...], error: Exception) -> Diagnosis:
-    found = list(mistakes)
+def _diagnosis(mistakes: Iterator[_Mistake], error: Exception | None) -> Diagnosis:
+    found = list(islice(mistakes, MISTAKES_MAX + 1))
     if not found:
         # The fast decoder rejected a record although the check of each field accepts it.
         malformed = (
@@ -228,8 +269,21 @@ def _diagnosis(mistakes: Iterator[_Mistake] | tuple[_Mistake, ...], error: Excep
         return Diagnosis(reason, f"the record cannot be read: {str(error)[: 2 * EXCERPT_MAX]}")
     messages = [f"{mistake.path}: {mistake.message}" for mistake in found[:MISTAKES_MAX]]
     if len(found) > MISTAKES_MAX:
-        messages.append(f"and {len(found) - MISTAKES_MAX} more")
+        messages.append("and more")
     return Diagnosis(found[0].reason, "; ".join(messages))
+
+
+def _repeated(value: bytes, fields: Mapping[str, msgspec.Raw], struct: type) -> list[str]:
+    """The paths of repeated keys, none if the record cannot be examined."""
+    try:
+        return list(repeated_keys(value, fields, struct))
+    except DECODE_ERRORS:
+        return []
+
+
+def _ambiguous(repeated: list[str]) -> Iterator[_Mistake]:
+    for path in repeated:
+        yield _Mistake(excerpt(path.encode()), "occurs more than once in its object", _reason(path, b""))
 
 
 def _mistakes(fields: Mapping[str, msgspec.Raw], struct: type, prefix: str = "") -> Iterator[_Mistake]:
@@ -251,22 +305,59 @@ def _mistakes(fields: Mapping[str, msgspec.Raw], struct: type, prefix: str = "")
                 yield from _mistakes(inner, field.type, f"{path}.")
         else:
             try:
-                msgspec.json.decode(raw, type=field.type)
+                found = msgspec.json.decode(raw, type=field.type)
             except DECODE_ERRORS as error:
-                yield _mistake(path, raw, error, expected)
+                yield from _in_list(path, raw, field.type) or [_mistake(path, raw, error, expected)]
+            else:
+                if struct is Course and isinstance(found, str) and "\0" in found:
+                    yield _mistake(path, raw, None, expected)
 
 
-def _mistake(path: str, raw: msgspec.Raw, error: Exception, expected: str) -> _Mistake:
+def _in_list(path: str, raw: msgspec.Raw, annotation: Any) -> list[_Mistake]:
+    """The wrong elements of a list, with their places. Empty if the field is no list, or the value is not one."""
+    element = _element_type(annotation)
+    content = bytes(memoryview(raw))
+    if element is None or len(content) > PARSED_BYTES_MAX or not content.startswith(b"["):
+        return []
+    found: list[_Mistake] = []
+    for number, part in enumerate(msgspec.json.decode(raw, type=list[msgspec.Raw])):
+        try:
+            msgspec.json.decode(part, type=element)
+        except DECODE_ERRORS as error:
+            expected = None if found else _expected(element)
+            found.append(_mistake(f"{path}[{number}]", part, error, expected))
+            if len(found) > MISTAKES_MAX:
+                break
+    return found
+
+
+def _element_type(annotation: Any) -> Any:
+    """The annotation of the elements if a field is a list, at any level of its annotation."""
+    for part in (annotation, *typing.get_args(annotation)):
+        if typing.get_origin(part) is list:
+            return typing.get_args(part)[0]
+        if typing.get_origin(part) is typing.Annotated and (found := _element_type(part.__origin__)):
+            return found
+    return None
+
+
+def _mistake(path: str, raw: msgspec.Raw, error: Exception | None, expected: str | None) -> _Mistake:
+    """``expected`` is None if the message of an earlier mistake has it."""
     content = bytes(memoryview(raw))
     if isinstance(error, UnicodeDecodeError):
         return _Mistake(path, f"is not valid UTF-8: {excerpt(content)}", RejectReason.MALFORMED)
     if isinstance(error, RecursionError):
         return _Mistake(path, "is nested too deeply", RejectReason.MALFORMED)
-    length = ""
-    if content.startswith(b'"') and len(content) > EXCERPT_MAX:
-        text = _read(raw, str)
-        length = f" ({len(text):,} characters)" if text is not None else ""
-    return _Mistake(path, f"found {excerpt(content)}{length}, expected {expected}", _reason(path, content))
+    about = ""
+    if content.startswith(b'"'):
+        text = _read(raw, str) or ""
+        if len(content) > EXCERPT_MAX:
+            about = f" ({len(text):,} characters)"
+        if "\0" in text:
+            about += f" with the character NUL (\\u0000) as character {text.index(chr(0)) + 1:,}"
+            expected = f"{expected} without NUL" if expected else None
+    message = f"found {excerpt(content)}{about}" + (f", expected {expected}" if expected else "")
+    return _Mistake(path, message, _reason(path, content))
 
 
 def _reason(path: str, content: bytes) -> RejectReason:

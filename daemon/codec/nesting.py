@@ -17,7 +17,9 @@ from operator import add
 NESTING_MAX = 512
 """Levels of objects and arrays in one record. A course change has four."""
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+"""A JSON string."""
+
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEP_OF_BRACKET = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
@@ -28,5 +30,5 @@ def nested_too_deep(text: bytes) -> bool:
         return False
     if not text.lstrip().startswith(b"{"):
         return False
-    brackets = _STRING.sub(b"", text).translate(None, _NOT_BRACKETS)
+    brackets = STRING.sub(b"", text).translate(None, _NOT_BRACKETS)
     return max(accumulate(map(_STEP_OF_BRACKET.__getitem__, brackets), add), default=0) > NESTING_MAX

@@ -14,3 +14,18 @@ def truncated(text: str, chars_max: int) -> str:
 def describe(error: BaseException, chars_max: int | None = None) -> str:
     """Type and text of the error, at most `chars_max` characters of them."""
     return f"{type(error).__name__}: {error}"[:chars_max]
+
+
+def escaped(text: str) -> str:
+    r"""The text on one line, with an escape such as ``\x9b`` or ``\u202e`` for each character that is not printable: control
+    characters, which a terminal obeys, and those that change the direction of the text.
+    """
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else _escape(ord(character)) for character in text)
+
+
+def _escape(code: int) -> str:
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

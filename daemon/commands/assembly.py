@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from daemon import __version__
+from daemon.commands.connections import kombo_client
 from daemon.config import Settings
 from daemon.kombo.api_key import ApiKeyFile
 from daemon.kombo.client import KomboClient
@@ -43,15 +44,7 @@ def make_instruments(settings: Settings) -> Instruments:
 
 def make_api(settings: Settings, api_key: ApiKeyFile, metrics: Metrics) -> KomboClient:
     """Raises `KomboSetupError`."""
-    return KomboClient(
-        settings.kombo.base_url,
-        api_key,
-        settings.http.deadline,
-        settings.http.in_flight_max,
-        proxy=settings.kombo.proxy,
-        ca_file=settings.kombo.ca_file,
-        observe=metrics.http,
-    )
+    return kombo_client(settings, api_key, in_flight_max=settings.http.in_flight_max, observe=metrics.http)
 
 
 def make_engine(

@@ -16,13 +16,17 @@ from typing import NamedTuple
 import click
 
 from daemon.codec import DEAD_LETTER_BYTES_MAX
-from daemon.commands.connections import kafka_connection
+from daemon.commands.connections import kafka_connection, kombo_client
+from daemon.commands.input_sample import read_sample
+from daemon.commands.open_files import OpenFiles, raise_limit
 from daemon.commands.options import config_option, settings_or_exit
+from daemon.commands.tables import printable
 from daemon.commands.topics import IN_SYNC_SAFE, REPLICAS_SAFE, Facts, differing
 from daemon.config import Settings
 from daemon.kombo.api_key import ApiKeyError, ApiKeyFile
-from daemon.kombo.client import KomboClient, KomboSetupError, wall_clock
+from daemon.kombo.client import KomboSetupError, wall_clock
 from daemon.kombo.probe import KeyCheck, KeyState, check_key
+from daemon.log.kafka.accepted_times import BrokerClock, broker_clock
 from daemon.log.kafka.admin import Admin, TopicFacts, describe_topics
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.topic_settings import DEAD_LETTERS, JOURNAL
@@ -67,32 +71,93 @@ def check(*, config_file: Path | None) -> None:
 def findings(settings: Settings) -> Iterator[Finding]:
     """Check everything in order. Reads from Kafka and calls the API once."""
     yield Finding(Level.OK, "configuration", "no mistakes")
-    yield from _kafka(settings)
+    files = OpenFiles(raise_limit(), settings.http.in_flight_max)
+    if mistake := files.mistake():
+        yield Finding(Level.WRONG, "open files", mistake)
+    yield from _kafka(settings, files)
     yield from _api(settings)
 
 
 # --- Kafka ----------------------------------------------------------------------------------------
 
 
-def _kafka(settings: Settings) -> Iterator[Finding]:
+def _kafka(settings: Settings, files: OpenFiles) -> Iterator[Finding]:
     topics = settings.topics
     try:
-        admin = Admin(Clients(kafka_connection(settings.kafka)))
+        clients = Clients(kafka_connection(settings.kafka))
+        admin = Admin(clients)
         try:
             facts = admin.ask(lambda client: describe_topics(client, topics.names))
         finally:
             admin.close()
     except LogError as error:
-        servers, protocol = settings.kafka.bootstrap_servers, settings.kafka.security_protocol
-        yield Finding(
-            Level.WRONG,
-            "kafka",
-            f"{servers} ({protocol}): {error}",
-            "check that a broker listens there, and check kafka.security_protocol, the user, its password and its rights",
-        )
+        yield Finding(Level.WRONG, "kafka", str(error))
         return
     yield Finding(Level.OK, "kafka", f"{settings.kafka.bootstrap_servers} answers")
     yield from topic_findings(topics, facts)
+    changes = facts[topics.changes]
+    if changes is not None and files.mistake() is None:
+        yield open_files_finding(files, changes.partitions)
+    if changes is not None and changes.partitions > 1:
+        yield from _placement(settings, changes)
+    letters = facts[topics.dead_letters]
+    if letters is not None and (clock := broker_clock(clients, letters)) is not None:
+        yield clock_finding(clock)
+
+
+def _placement(settings: Settings, changes: TopicFacts) -> Iterator[Finding]:
+    """Order and convergence hold for courses whose changes are all in one partition."""
+    try:
+        sample = read_sample(kafka_connection(settings.kafka), changes.name, changes.partitions)
+    except LogError as error:
+        yield Finding(
+            Level.ADVICE,
+            changes.name,
+            f"the keys of its records were not checked: {error}",
+            "if a permission is missing, allow this user to read the topic (docs/permissions.md)",
+        )
+        return
+    complaints = list(sample.complaints(settings.input.partitioner))
+    for found, to_do in complaints:
+        yield Finding(Level.ADVICE, changes.name, found, to_do)
+    if sample.changes and not complaints:
+        yield Finding(
+            Level.OK, changes.name, f"the last {_count(sample.changes, 'change')} are in their partitions"
+        )
+
+
+def open_files_finding(files: OpenFiles, partitions: int) -> Finding:
+    """Whether one replica could hold all partitions, as it does while the others are down."""
+    if not files.is_short(partitions):
+        return Finding(Level.OK, "open files", f"enough for {_count(partitions, 'partition')}")
+    return Finding(
+        Level.ADVICE,
+        "open files",
+        f"a process here may have {files.limit}, which is enough for {_count(files.partitions_max, 'partition')}; the "
+        f"input has {partitions}, and a replica that holds all of them needs {files.needed(partitions)}",
+        "raise the hard limit of open files where the daemon runs, or run enough replicas even while one is down",
+    )
+
+
+def clock_finding(clock: BrokerClock) -> Finding:
+    """The finding about the clocks of this host and of the broker."""
+    to_do = "synchronise the clocks of this host and of the brokers with NTP"
+    if clock.ahead > clock.ahead_max:
+        return Finding(
+            Level.WRONG,
+            "clock",
+            f"this host is {clock.ahead:.0f} s ahead of Kafka, which refuses records that are more than "
+            f"{clock.ahead_max:.0f} s ahead: nothing can be written",
+            to_do,
+        )
+    if abs(clock.ahead) <= CLOCK_TOLERANCE:
+        return Finding(Level.OK, "clock", "agrees with Kafka")
+    return Finding(
+        Level.ADVICE,
+        "clock",
+        f"this host is {_apart(clock.ahead)} Kafka, which refuses records that are more than {clock.ahead_max:.0f} s ahead",
+        to_do,
+    )
 
 
 def topic_findings(topics: Topics, facts: Facts) -> Iterator[Finding]:
@@ -218,14 +283,7 @@ def _api(settings: Settings) -> Iterator[Finding]:
 
 
 async def _ask_api(settings: Settings) -> KeyCheck:
-    client = KomboClient(
-        settings.kombo.base_url,
-        ApiKeyFile(settings.kombo.api_key_file),
-        settings.http.deadline,
-        in_flight_max=1,
-        proxy=settings.kombo.proxy,
-        ca_file=settings.kombo.ca_file,
-    )
+    client = kombo_client(settings, ApiKeyFile(settings.kombo.api_key_file), in_flight_max=1)
     try:
         return await check_key(client, wall_clock)
     finally:
@@ -245,7 +303,7 @@ def api_findings(base_url: str, checked: KeyCheck) -> Iterator[Finding]:
     yield Finding(
         Level.ADVICE,
         "clock",
-        f"this host is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the API: no decision depends on "
+        f"this host is {_apart(ahead)} the API: no decision depends on "
         "it, but the times in results and metrics do",
         "synchronise the clock of this host with NTP",
     )
@@ -258,9 +316,13 @@ _COLOURS = {Level.OK: "green", Level.ADVICE: "yellow", Level.WRONG: "red"}
 
 def _print(finding: Finding) -> None:
     level = click.style(f"{finding.level:<7}", fg=_COLOURS[finding.level], bold=finding.level is Level.WRONG)
-    click.echo(f"{level} {finding.subject}: {finding.found}")
+    click.echo(f"{level} {finding.subject}: {printable(finding.found)}")
     if finding.to_do is not None:
-        click.echo(f"        → {finding.to_do}")
+        click.echo(f"        → {printable(finding.to_do)}")
+
+
+def _apart(ahead: float) -> str:
+    return f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'}"
 
 
 def _count(number: int, noun: str) -> str:

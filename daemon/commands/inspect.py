@@ -23,7 +23,7 @@ from daemon.commands.repair.journal_repair import (
     inspect_partition,
     unjoined_log,
 )
-from daemon.commands.tables import age, print_table
+from daemon.commands.tables import age, print_table, printable_json
 from daemon.config import Settings
 from daemon.core.model import Error
 from daemon.log.kafka.log import KafkaLog
@@ -122,7 +122,8 @@ def submissions_command(
 ) -> None:
     """List open submissions, the oldest first.
 
-    STATE is sealed (the API has not accepted it yet), pending (a task) or watched (a task that has timed out).
+    STATE is sealed (the API has not accepted it yet), pending (a task) or watched (a task that has timed out). A sealed
+    submission that was refused or not answered is not sent again before NOT BEFORE; LAST ERROR says why.
     """
     asked = _asked(config_file, partitions, as_json=as_json)
 
@@ -140,7 +141,7 @@ def submissions_command(
     _show(
         asked,
         rows,
-        ("STATE", "AGE", "CHANGES", "INTEGRATION", "BATCH", "TASK"),
+        ("STATE", "AGE", "CHANGES", "INTEGRATION", "BATCH", "TASK", "NOT BEFORE", "LAST ERROR"),
         lambda row, now: (
             row.state,
             _ago(row.since, now),
@@ -148,6 +149,8 @@ def submissions_command(
             row.integration_id,
             row.batch_id,
             row.task_id,
+            row.not_before,
+            _error(row.last_error),
         ),
     )
 
@@ -160,7 +163,8 @@ def waiting_command(
 ) -> None:
     """Count the waiting changes by integration, the longest wait first.
 
-    RETRIES are changes that were sent and failed with a transient error. LAST ERROR is the error of the oldest one.
+    RETRIES are changes that were sent and failed with a transient error. None of them is sent again before NOT BEFORE.
+    LAST ERROR is the error of the oldest one.
     """
     asked = _asked(config_file, partitions, as_json=as_json)
 
@@ -173,12 +177,13 @@ def waiting_command(
     _show(
         asked,
         rows,
-        ("INTEGRATION", "CHANGES", "RETRIES", "OLDEST", "LAST ERROR"),
+        ("INTEGRATION", "CHANGES", "RETRIES", "OLDEST", "NOT BEFORE", "LAST ERROR"),
         lambda row, now: (
             row.integration_id,
             row.changes,
             row.retries,
             _ago(row.oldest_consumed_at, now),
+            row.not_before,
             _error(row.last_error),
         ),
     )
@@ -250,7 +255,7 @@ def _show(
         raise click.ClickException(str(error)) from None
     if asked.as_json:
         for row in rows:
-            click.echo(msgspec.json.encode(row))
+            click.echo(printable_json(msgspec.json.encode(row)))
     elif rows:
         now = time.time()
         print_table(headings, [cells(row, now) for row in rows])

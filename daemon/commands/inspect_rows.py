@@ -50,6 +50,11 @@ class SubmissionRow(msgspec.Struct, frozen=True):
     integration_id: str
     batch_id: str
     task_id: str | None
+    not_before: str | None
+    """A submission that was refused or not answered is not sent again before this time. None if there was no such answer,
+    or while the API refuses our key for every integration."""
+    last_error: Error | None
+    """Why it was refused, or that it was not answered."""
 
 
 class WaitingRow(msgspec.Struct, frozen=True):
@@ -60,6 +65,8 @@ class WaitingRow(msgspec.Struct, frozen=True):
     retries: int
     """How many of them were sent before and failed with a transient error."""
     oldest_consumed_at: str
+    not_before: str | None
+    """None of these retries is sent before this time."""
     last_error: Error | None
     """The error of the oldest of these retries."""
 
@@ -78,7 +85,7 @@ class CourseRow(msgspec.Struct, frozen=True):
     """The current or the last batch of the change."""
     task_id: str | None
     not_before: str | None
-    """A waiting retry is not sent before this time."""
+    """A waiting retry, or a refused submission, is not sent before this time."""
     last_error: Error | None
 
 
@@ -111,6 +118,7 @@ class WaitingByIntegration:
         self._counts: dict[str, tuple[int, int]] = {}
         self._oldest: dict[str, int] = {}
         self._failed: dict[str, tuple[int, Error]] = {}
+        self._not_before: dict[str, int] = {}
 
     def add(self, fold: Fold) -> None:
         for (integration, _), wait in fold.waits.items():
@@ -118,6 +126,9 @@ class WaitingByIntegration:
             self._counts[integration] = changes + 1, retries + (wait.last is not None)
             consumed = wait.item.consumed_at
             self._oldest[integration] = min(self._oldest.get(integration, consumed), consumed)
+            if wait.not_before is not None:
+                earliest = self._not_before.get(integration, wait.not_before)
+                self._not_before[integration] = min(earliest, wait.not_before)
             error = _error(wait)
             if error is not None and consumed <= self._failed.get(integration, (consumed, error))[0]:
                 self._failed[integration] = consumed, error
@@ -130,6 +141,7 @@ class WaitingByIntegration:
                 changes=self._counts[integration][0],
                 retries=self._counts[integration][1],
                 oldest_consumed_at=iso_ms(consumed),
+                not_before=_time(self._not_before.get(integration)),
                 last_error=self._failed[integration][1] if integration in self._failed else None,
             )
             for integration, consumed in sorted(self._oldest.items(), key=lambda entry: entry[1])
@@ -153,7 +165,7 @@ def course_rows(inspected: InspectedPartition, integration_id: str, origin_id: s
 def _submissions(inspected: InspectedPartition) -> Iterator[tuple[SubmissionRow, tuple[Item, ...]]]:
     fold = inspected.fold
     for batch_id, batch in fold.batches.items():
-        task = batch.task
+        task, refusal = batch.task, fold.refusals.get(batch_id)
         yield (
             SubmissionRow(
                 partition=inspected.partition,
@@ -163,10 +175,12 @@ def _submissions(inspected: InspectedPartition) -> Iterator[tuple[SubmissionRow,
                 integration_id=batch.sealed.integration_id,
                 batch_id=batch_id,
                 task_id=None if task is None else task.task_id,
+                not_before=None if refusal is None else _time(refusal.not_before),
+                last_error=None if refusal is None else refusal.error,
             ),
             batch.sealed.items,
         )
-    for task_id, late in fold.late.items():
+    for (*_, task_id), late in fold.late.items():
         yield (
             SubmissionRow(
                 partition=inspected.partition,
@@ -176,6 +190,8 @@ def _submissions(inspected: InspectedPartition) -> Iterator[tuple[SubmissionRow,
                 integration_id=late.integration_id,
                 batch_id=late.batch_id,
                 task_id=task_id,
+                not_before=None,
+                last_error=None,
             ),
             late.items,
         )
@@ -191,8 +207,8 @@ def _course_row(partition: int, item: Item, submission: SubmissionRow) -> Course
         since=submission.since,
         batch_id=submission.batch_id,
         task_id=submission.task_id,
-        not_before=None,
-        last_error=None,
+        not_before=submission.not_before,
+        last_error=submission.last_error,
     )
 
 
@@ -207,10 +223,14 @@ def _waiting_row(partition: int, wait: Wait) -> CourseRow:
         since=None,
         batch_id=None if last is None else last.batch_id,
         task_id=None if last is None else last.task_id,
-        not_before=None if wait.not_before is None else iso_ms(wait.not_before),
+        not_before=_time(wait.not_before),
         last_error=_error(wait),
     )
 
 
 def _error(wait: Wait) -> Error | None:
     return None if wait.last is None else wait.last.error
+
+
+def _time(at_ms: int | None) -> str | None:
+    return None if at_ms is None else iso_ms(at_ms)

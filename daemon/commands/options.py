@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from daemon.config import ConfigError, Settings, load_settings
+from daemon.config.rules import brokers_mistakes
 
 EXIT_CONFIGURATION = 2
 """Exit code for an invalid configuration."""
@@ -58,6 +59,8 @@ def settings_for_topics(config_file: Path | None, bootstrap_servers: str | None)
     """
     if bootstrap_servers is None:
         return settings_or_exit(config_file, unneeded=frozenset({"kombo"}))
+    for mistake in brokers_mistakes(bootstrap_servers):
+        raise click.BadParameter(mistake, param_hint="--bootstrap-servers")
     settings = settings_or_exit(config_file, unneeded=frozenset({"kombo", "kafka"}))
     kafka = dataclasses.replace(settings.kafka, bootstrap_servers=bootstrap_servers)
     return dataclasses.replace(settings, kafka=kafka)

@@ -8,13 +8,12 @@ from typing import Literal
 
 import click
 import msgspec
-from rich.console import Console
 from rich.text import Text
 
 from daemon.codec.result import SyncResult
 from daemon.commands.connections import kafka_connection
 from daemon.commands.options import bootstrap_option, config_option, settings_for_topics
-from daemon.commands.tables import printable
+from daemon.commands.tables import open_console, printable, printable_json
 from daemon.core.model import Status
 from daemon.log.port import LogError
 from daemon.log.topic_access import read_topic
@@ -98,7 +97,7 @@ def results(
             if integrations and event.data.integration_id not in integrations:
                 continue
             if table is None:
-                click.echo((record.value or b"").strip())
+                click.echo(printable_json(record.value or b""))
             else:
                 table.show(event)
     except LogError as error:
@@ -114,7 +113,7 @@ class _Table:
     """Prints rows as they arrive, and a line with the counts at the end."""
 
     def __init__(self) -> None:
-        self._console = Console(highlight=False)
+        self._console = open_console()
         self._counts: Counter[str] = Counter()
         self._corrections = 0
 

@@ -104,7 +104,10 @@ class _Process:
         instruments = make_instruments(settings)
         metrics, health = instruments.metrics, instruments.health
         logs.configure(logs.Style(settings.log.format), LogLevel(settings.log.level), metrics.log_message)
-        admin = AdminServer(settings.admin.host, settings.admin.port, metrics=metrics, health=health)
+        names = (settings.admin.host_names or "").replace(" ", "").split(",")
+        admin = AdminServer(
+            settings.admin.host, settings.admin.port, metrics=metrics, health=health, host_names=names
+        )
         try:
             await admin.start()
         except OSError as error:

@@ -11,6 +11,9 @@ from rich.text import Text
 _FILE_WIDTH = 1000
 """Characters. In a file nothing is wrapped or cut."""
 
+_TERMINAL_WIDTH_MIN = 40
+"""Characters. A narrower terminal breaks the lines itself; in two columns a table would show nothing."""
+
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 
 
@@ -19,19 +22,38 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
+def printable_json(document: bytes) -> str:
+    """The same JSON on one line, with escapes for the characters that are not printable; see `daemon.codec.texts.escaped`."""
+    text = document.decode("utf-8", "replace").strip()
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else _json_escape(character) for character in text)
+
+
+def _json_escape(character: str) -> str:
+    if character in "\r\n\t":  # valid only between the tokens
+        return " "
+    units = character.encode("utf-16-be").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+def open_console() -> Console:
+    """For stdout."""
+    console = Console(highlight=False)
+    console.width = max(console.width, _TERMINAL_WIDTH_MIN) if console.is_terminal else _FILE_WIDTH
+    return console
+
+
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str | int | None]]) -> None:
     """Print a table: numbers right-aligned, None as ``-``. A terminal wraps long cells; nothing is cut."""
     rows = [list(row) for row in rows]
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _FILE_WIDTH
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, heading in enumerate(headings):
         is_number = any(isinstance(row[number], int) for row in rows)
         table.add_column(heading, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
-    console.print(table)
+    open_console().print(table)
 
 
 def _cell(value: str | int | None) -> Text:

@@ -1,5 +1,6 @@
 """Frozen settings from one table: read with `load_settings`, described in ``docs/configuration.md``."""
 
+from daemon.config.kafka_table import KafkaSettings
 from daemon.config.load import ConfigError, load_settings
 from daemon.config.policy import Policies, Policy
 from daemon.config.table import (
@@ -10,7 +11,6 @@ from daemon.config.table import (
     FenceSettings,
     HttpSettings,
     InputSettings,
-    KafkaSettings,
     KomboSettings,
     LogSettings,
     ParkSettings,

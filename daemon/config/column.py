@@ -36,6 +36,8 @@ class Column:
     """Both inclusive, in the unit of the value."""
     choices: tuple[str, ...] = ()
     required: bool = False
+    secret: bool = False
+    """The file contains a secret."""
 
 
 def duration(default: str, low: str, high: str, meaning: str) -> Any:
@@ -64,6 +66,6 @@ def choice(default: str | None, choices: tuple[str, ...], meaning: str) -> Any:
     return field(default=default, metadata={METADATA_KEY: Column(ValueKind.CHOICE, meaning, choices=choices)})
 
 
-def file(meaning: str, *, required: bool = False) -> Any:
-    column = Column(ValueKind.FILE, meaning, required=required)
+def file(meaning: str, *, required: bool = False, secret: bool = False) -> Any:
+    column = Column(ValueKind.FILE, meaning, required=required, secret=secret)
     return field(default=Path() if required else None, metadata={METADATA_KEY: column})

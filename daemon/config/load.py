@@ -13,6 +13,7 @@ from typing import Any
 
 from daemon.config.column import ValueKind
 from daemon.config.rules import broken_rules
+from daemon.config.secret_file import read_secret
 from daemon.config.table import Setting, Settings, all_settings, groups
 from daemon.config.units import (
     format_duration,
@@ -21,7 +22,7 @@ from daemon.config.units import (
     parse_float,
     parse_int,
     parse_size,
-    shown,
+    shown_path,
 )
 
 PREFIX = "COURSESYNC_"
@@ -30,6 +31,8 @@ CONFIG_FILE_VARIABLE = "COURSESYNC_CONFIG"
 _SECRETS = {
     "kombo.api_key": "kombo.api_key_file",
     "kafka.sasl_password": "kafka.sasl_password_file",
+    "kombo.proxy_password": "kombo.proxy_password_file",
+    "kafka.sasl_oauth_client_secret": "kafka.sasl_oauth_client_secret_file",
 }
 """Names that users try when they expect to pass the secret itself."""
 
@@ -94,12 +97,15 @@ def load_settings(
 
 def _from_file(path: Path, table: Mapping[str, Setting], mistakes: list[str]) -> dict[str, tuple[Any, str]]:
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        mistakes.append(f"The configuration file {path} cannot be read: {error.strerror}")
+        mistakes.append(f"The configuration file{shown_path(str(path))} cannot be read: {error.strerror}")
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        mistakes.append(f"The configuration file {path} is not TOML: {error}")
+    except UnicodeDecodeError:
+        mistakes.append(f"The configuration file {path} is not UTF-8; save it as UTF-8 (not as UTF-16)")
+        return {}
+    except ValueError as error:  # also a path with the character NUL
+        mistakes.append(f"The configuration file{shown_path(str(path))} is not TOML: {error}")
         return {}
     given: dict[str, tuple[Any, str]] = {}
     for group, content in document.items():
@@ -155,9 +161,12 @@ def _parse(setting: Setting, raw: Any) -> Any:
     if kind is ValueKind.NUMBER:
         return _bounded(setting, parse_float(raw), lambda number: f"{number:g}")
     if not isinstance(raw, str) or not raw.strip():
-        raise ValueError(f"{shown(raw)} is not text; write it in quotes")
+        raise ValueError("the value is not text; write text in quotes that is not empty")
     text = raw.strip()
     if kind is ValueKind.FILE:
+        if setting.column.secret:
+            read_secret(Path(text))
+            return Path(text)
         return _readable_file(text)
     if kind is ValueKind.CHOICE:
         return _chosen(setting, text)
@@ -177,7 +186,7 @@ def _chosen(setting: Setting, text: str) -> str:
     for choice in setting.column.choices:
         if text.casefold() == choice.casefold():
             return choice
-    raise ValueError(f"{shown(text)} is not one of {', '.join(setting.column.choices)}")
+    raise ValueError(f"the value is not one of {', '.join(setting.column.choices)}")
 
 
 def _readable_file(text: str) -> Path:
@@ -185,7 +194,9 @@ def _readable_file(text: str) -> Path:
     try:
         with path.open("rb") as file:
             if not file.read(1):
-                raise ValueError(f"the file {shown(text)} is empty")
+                raise ValueError(f"the file{shown_path(text)} is empty")
     except OSError as error:
-        raise ValueError(f"the file {shown(text)} cannot be read: {error.strerror}") from None
+        raise ValueError(
+            f"the file{shown_path(text)} cannot be read: {error.strerror}; set the path of a file, not its content"
+        ) from None
     return path

@@ -9,13 +9,14 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass, fields
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from daemon.config.column import ValueKind
 from daemon.config.table import Settings, all_settings
-from daemon.config.units import format_duration, shown
+from daemon.config.units import format_duration
 
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})", re.ASCII)
+_HOST_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}", re.ASCII)
 _TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _KINDS = {setting.name: setting.column.kind for setting in all_settings()}
@@ -89,30 +90,84 @@ def _poll_share(settings: Settings) -> Iterator[str]:
         )
 
 
-def _brokers(settings: Settings) -> Iterator[str]:
-    kafka = settings.kafka
-    for server in kafka.bootstrap_servers.split(",") if kafka.bootstrap_servers else ():
+def brokers_mistakes(bootstrap_servers: str) -> Iterator[str]:
+    """One sentence for each entry that is not valid. Entries are not quoted: they may contain a password."""
+    for number, server in enumerate(bootstrap_servers.split(","), start=1):
         match = _HOST_AND_PORT.fullmatch(server.strip())
         if match is None or not 1 <= int(match[2]) <= 65535:
-            yield f"kafka.bootstrap_servers: {shown(server)} is not host:port"
+            yield f"entry {number} is not host:port"
+
+
+def _brokers(settings: Settings) -> Iterator[str]:
+    if settings.kafka.bootstrap_servers:
+        for mistake in brokers_mistakes(settings.kafka.bootstrap_servers):
+            yield f"kafka.bootstrap_servers: {mistake}"
+
+
+def _host_names(settings: Settings) -> Iterator[str]:
+    names = settings.admin.host_names
+    for number, name in enumerate(names.split(",") if names else (), start=1):
+        if not _HOST_NAME.fullmatch(name.strip()):
+            yield f"admin.host_names: entry {number} is not the name of a host (without scheme, port and path)"
+
+
+_PASSWORD = ("sasl_username", "sasl_password_file")
+LOGIN_NEEDS: dict[str, tuple[str, ...]] = {
+    "PLAIN": _PASSWORD,
+    "SCRAM-SHA-256": _PASSWORD,
+    "SCRAM-SHA-512": _PASSWORD,
+    "OAUTHBEARER": ("sasl_oauth_token_url", "sasl_oauth_client_id", "sasl_oauth_client_secret_file"),
+    "AWS_MSK_IAM": ("sasl_aws_region",),
+}
+"""The settings that each mechanism requires, in the group `kafka`. The Helm chart checks these as well."""
+LOGIN_MAY_HAVE = {"OAUTHBEARER": ("sasl_oauth_scope", "sasl_oauth_extensions", "sasl_oauth_ca_file")}
+"""The optional ones."""
+_EXTENSION = re.compile(r"[A-Za-z]+=[\x21-\x2b\x2d-\x7e]+", re.ASCII)
+"""A name has letters only (RFC 7628). A comma would begin the next one."""
 
 
 def _sasl(settings: Settings) -> Iterator[str]:
     kafka = settings.kafka
-    sasl = {
-        "kafka.sasl_mechanism": kafka.sasl_mechanism,
-        "kafka.sasl_username": kafka.sasl_username,
-        "kafka.sasl_password_file": kafka.sasl_password_file,
-    }
-    uses_sasl = kafka.security_protocol.startswith("SASL_")
-    for name, value in sasl.items():
-        if uses_sasl and value is None:
-            yield f"{name}: must be set because kafka.security_protocol is {kafka.security_protocol}"
+    protocol, mechanism = kafka.security_protocol, kafka.sasl_mechanism
+    uses_sasl = protocol.startswith("SASL_")
+    if uses_sasl and mechanism is None:
+        yield f"kafka.sasl_mechanism: must be set because kafka.security_protocol is {protocol}"
+    needed = LOGIN_NEEDS.get(mechanism or "", ())
+    used = (*needed, *LOGIN_MAY_HAVE.get(mechanism or "", ()))
+    for name in [field.name for field in fields(kafka) if field.name.startswith("sasl_")]:
+        value = getattr(kafka, name)
         if not uses_sasl and value is not None:
             yield (
-                f"{name}: is set, but kafka.security_protocol is {kafka.security_protocol}, which does not log in; "
-                "SASL_SSL does"
+                f"kafka.{name}: is set, but kafka.security_protocol is {protocol}, which does not log in; SASL_SSL does"
             )
+        elif uses_sasl and name in needed and value is None:
+            yield f"kafka.{name}: must be set because kafka.sasl_mechanism is {mechanism}"
+        elif uses_sasl and mechanism and name not in ("sasl_mechanism", *used) and value is not None:
+            yield f"kafka.{name}: is set, but kafka.sasl_mechanism is {mechanism}, which does not use it"
+    if mechanism == "AWS_MSK_IAM" and protocol == "SASL_PLAINTEXT":
+        yield "kafka.security_protocol: must be SASL_SSL because kafka.sasl_mechanism is AWS_MSK_IAM"
+
+
+def _token_url(settings: Settings) -> Iterator[str]:
+    given = settings.kafka.sasl_oauth_token_url
+    url = _split_url(given or "")
+    if given is not None and (
+        url is None
+        or url.username
+        or not (url.scheme == "https" or (url.scheme == "http" and url.hostname in _LOOPBACK))
+    ):
+        yield (
+            "kafka.sasl_oauth_token_url: is not a URL such as https://idp.example.com/oauth2/token (https, because the client "
+            "secret is sent there; http is allowed for 127.0.0.1 only)"
+        )
+
+
+def _extensions(settings: Settings) -> Iterator[str]:
+    for number, extension in enumerate((settings.kafka.sasl_oauth_extensions or "").split(","), start=1):
+        if extension and (
+            not _EXTENSION.fullmatch(extension.strip()) or extension.strip().startswith("auth=")
+        ):
+            yield f"kafka.sasl_oauth_extensions: entry {number} is not name=value"
 
 
 def _tls(settings: Settings) -> Iterator[str]:
@@ -142,7 +197,7 @@ def _valid_topic_names(settings: Settings) -> Iterator[str]:
     for attribute, topic in names.items():
         if not _TOPIC_NAME.fullmatch(topic) or topic in (".", ".."):
             yield (
-                f"topics.{attribute}: {shown(topic)} is not a valid topic name; use 1 to 249 letters, digits, "
+                f"topics.{attribute}: the value is not a valid topic name; use 1 to 249 letters, digits, "
                 "dots, underscores and hyphens"
             )
 
@@ -152,7 +207,7 @@ def _distinct_topics(settings: Settings) -> Iterator[str]:
     first_use: dict[str, str] = {}
     for attribute, topic in names.items():
         if topic in first_use:
-            yield f"topics.{attribute}: {shown(topic)} is also the name of topics.{first_use[topic]}; the four topics need different names"
+            yield f"topics.{attribute}: has the same name as topics.{first_use[topic]}; the four topics need different names"
         first_use.setdefault(topic, attribute)
 
 
@@ -162,23 +217,38 @@ def _topic_names(settings: Settings) -> dict[str, str]:
 
 def _base_url(settings: Settings) -> Iterator[str]:
     url = _split_url(settings.kombo.base_url)
-    if url is None or url.scheme not in ("http", "https") or url.username or url.query or url.fragment:
+    if url is None or url.scheme not in ("http", "https") or "@" in url.netloc or url.query or url.fragment:
         yield (
-            f"kombo.base_url: {shown(settings.kombo.base_url)} is not a URL such as https://api.kombo.dev/v1 "
-            "(without user name and query)"
+            "kombo.base_url: the value is not a URL such as https://api.kombo.dev/v1 "
+            "(without user name, password and query)"
         )
     elif url.scheme == "http" and url.hostname not in _LOOPBACK:
         yield (
-            f"kombo.base_url: {shown(settings.kombo.base_url)} would send the API key in clear text; use https "
+            "kombo.base_url: plain http would send the API key in clear text; use https "
             "(plain http is allowed for 127.0.0.1 only)"
         )
 
 
 def _proxy(settings: Settings) -> Iterator[str]:
+    """The sentences never quote the URL, which may contain a password."""
+    proxy = _split_url(settings.kombo.proxy or "")
     if settings.kombo.proxy is not None:
-        proxy = _split_url(settings.kombo.proxy)
-        if proxy is None or proxy.scheme != "http" or proxy.port is None:
-            yield "kombo.proxy: is not a URL such as http://proxy.example:3128"
+        if (
+            proxy is None
+            or proxy.scheme != "http"
+            or proxy.port is None
+            or ":" in unquote(proxy.username or "")
+        ):
+            yield "kombo.proxy: is not a URL such as http://proxy.example:3128 or http://user@proxy.example:3128"
+        elif proxy.password is not None:
+            yield (
+                "kombo.proxy: contains a password; leave only the user name in the URL (http://user@host:port) and "
+                "set kombo.proxy_password_file to a file that contains the password"
+            )
+    if settings.kombo.proxy_password_file is not None and (proxy is None or not proxy.username):
+        yield (
+            "kombo.proxy_password_file: is set, but kombo.proxy names no user; write it as http://user@host:port"
+        )
 
 
 def _split_url(text: str) -> SplitResult | None:
@@ -226,10 +296,12 @@ RULES = (
     ),
     Rule("each entry of `kafka.bootstrap_servers` is `host:port`", _brokers),
     Rule(
-        "`kafka.sasl_mechanism`, `kafka.sasl_username` and `kafka.sasl_password_file` are set if and only if "
-        "`kafka.security_protocol` is `SASL_PLAINTEXT` or `SASL_SSL`",
+        "`kafka.sasl_mechanism` is set if and only if `kafka.security_protocol` is `SASL_PLAINTEXT` or `SASL_SSL`; the other "
+        "settings `kafka.sasl_…` are set as the mechanism needs them. `AWS_MSK_IAM` needs `SASL_SSL`",
         _sasl,
     ),
+    Rule("`kafka.sasl_oauth_token_url` is an https URL; http is allowed for 127.0.0.1 only", _token_url),
+    Rule("`kafka.sasl_oauth_extensions` has `name=value`, separated by commas", _extensions),
     Rule(
         "`kafka.tls_ca_file`, `kafka.tls_certificate_file` and `kafka.tls_key_file` are set only if "
         "`kafka.security_protocol` is `SSL` or `SASL_SSL`",
@@ -245,6 +317,11 @@ RULES = (
         "`kombo.base_url` is an https URL without user name and query; http is allowed for 127.0.0.1 only",
         _base_url,
     ),
-    Rule("`kombo.proxy` is `http://host:port`", _proxy),
+    Rule("each entry of `admin.host_names` is the name of a host, without scheme and port", _host_names),
+    Rule(
+        "`kombo.proxy` is `http://host:port` or `http://user@host:port`, without a password; "
+        "`kombo.proxy_password_file` is set only if it names a user",
+        _proxy,
+    ),
 )
 """All rules, in the order in which broken ones are reported."""

@@ -29,6 +29,7 @@ from daemon.config.column import (
     size,
     text,
 )
+from daemon.config.kafka_table import KafkaSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,48 +49,6 @@ class Setting:
     def variable(self) -> str:
         """The environment variable that sets it."""
         return f"COURSESYNC_{self.group}_{self.attribute}".upper()
-
-
-@dataclass(frozen=True, slots=True)
-class KafkaSettings:
-    """The connection to Kafka and the consumer group."""
-
-    bootstrap_servers: str = text("", "Bootstrap brokers: `host:port`, separated by commas.", required=True)
-    security_protocol: str = choice(
-        "PLAINTEXT",
-        ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
-        "Protocol of the connections to the brokers.",
-    )
-    sasl_mechanism: str | None = choice(
-        None, ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"), "With a `SASL_…` protocol: the SASL mechanism."
-    )
-    sasl_username: str | None = text(None, "With a `SASL_…` protocol: the user name.")
-    sasl_password_file: Path | None = file("With a `SASL_…` protocol: file that contains the password.")
-    tls_ca_file: Path | None = file(
-        "With `SSL` or `SASL_SSL`: PEM file of the certificate authorities to trust instead of those of the system."
-    )
-    tls_certificate_file: Path | None = file("PEM file of the client certificate chain, for mutual TLS.")
-    tls_key_file: Path | None = file("PEM file of the client's private key, for mutual TLS.")
-    group_id: str = text("course-sync-daemon", "The consumer group that all replicas join.")
-    group_instance_id: str | None = text(
-        None,
-        "Name of this replica that stays the same across restarts (static membership). A replica that restarts within "
-        "`kafka.session_timeout` gets its partitions back without a rebalance. Each replica needs its own name.",
-    )
-    session_timeout: float = duration(
-        "45s",
-        "6s",
-        "30m",
-        "A replica that sends no heartbeat for this long loses its partitions to the other replicas.",
-    )
-    record_batch_bytes_max: int = size(
-        "32MiB",
-        "4MiB",
-        "1GiB",
-        "Maximum decompressed size of a record batch (the records that a producer sent together). A larger batch "
-        "blocks its partition. The default is 32 times the default limit of brokers, 1 MiB compressed. A process "
-        "needs this much memory for each partition that it may hold.",
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +76,25 @@ class InputSettings:
         "earliest",
         ("earliest", "latest"),
         "Where to start reading a partition that this daemon has never read. It has no effect afterwards.",
+    )
+    rejected_max: int = integer(
+        1000,
+        1,
+        1_000_000_000,
+        "Reading of a partition stops before another record is rejected when this many were, and they exceed "
+        "`input.rejected_ratio_max` of the records since the first of them. If they do not, the count begins anew. It "
+        "survives restarts; a full backlog does not count. `coursesyncd reject` continues.",
+    )
+    rejected_ratio_max: float = number(
+        0.5, 0.0, 1.0, "See `input.rejected_max`. 1: reading never stops, and all become dead letters."
+    )
+    partitioner: str = choice(
+        "murmur2",
+        ("murmur2", "crc32", "any"),
+        "How all publishers choose the partition of a key. `murmur2`: Java, kafka-python and others; `crc32`: the default "
+        "of librdkafka (confluent-kafka). Records that are in another partition, or have no key, are counted and "
+        "reported, and `publish` places its records in the same way. `any`: publishers choose partitions in another way, "
+        "always the same one for a course; nothing is reported.",
     )
 
 
@@ -242,10 +220,15 @@ class ParkSettings:
         "100ms",
         "24h",
         "Wait before the first probe of a parked integration; it doubles with each further probe. Also the interval of "
-        "the probes while all calls are halted, and the maximum wait of a change before it is submitted again because its "
-        "task or item failed for one of these two reasons.",
+        "the probes while all calls are halted, and the first wait of a change whose task or item failed because of our "
+        "own key.",
     )
-    probe_max: float = duration("30m", "100ms", "24h", "Maximum wait between two probes.")
+    probe_max: float = duration(
+        "30m",
+        "100ms",
+        "24h",
+        "Maximum wait between two probes. Of a `Retry-After` of the API, at most this long counts.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,9 +302,14 @@ class KomboSettings:
     api_key_file: Path = file(
         "File that contains the API key. The daemon reads it again when the API refuses the key.",
         required=True,
+        secret=True,
     )
     proxy: str | None = text(
-        None, "HTTP proxy, `http://host:port`. Proxy variables of the environment are ignored."
+        None,
+        "HTTP proxy, `http://host:port` or `http://user@host:port`. Proxy variables of the environment are ignored.",
+    )
+    proxy_password_file: Path | None = file(
+        "File that contains the password of the user in `kombo.proxy`. It is read at the start.", secret=True
     )
     ca_file: Path | None = file(
         "PEM file of the certificate authorities to trust instead of those of the system."
@@ -334,6 +322,11 @@ class AdminSettings:
 
     host: str = text("0.0.0.0", "Address to listen on.")
     port: int = integer(8080, 0, 65535, "Port to listen on. 0 picks a free port, which is logged.")
+    host_names: str | None = text(
+        None,
+        "Further names in the Host header under which clients reach this port, separated by commas. Always accepted: "
+        "addresses, the own name, and names without a dot or in `.svc`, `.cluster.local`, `.local`, `.internal`, `.localhost`.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,20 @@ DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 SIZE_UNITS = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
 _NUMBER_WITH_UNIT = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*([A-Za-z]*)", re.ASCII)
-_SHOWN_MAX = 100
+_PLAIN_NUMBER = re.compile(r"[-+]?\d[\d._]{0,15}\s?[A-Za-z]{0,12}", re.ASCII)
+_PLAIN_PATH = re.compile(r"(\.{1,2}|/[\w.@ -]{1,64})(/[\w.@ -]{1,64})+", re.ASCII)
 
 
 def shown(value: object) -> str:
-    """The value as an error message quotes it: bounded, and without control characters."""
-    text = repr(value)
-    return text if len(text) <= _SHOWN_MAX else text[: _SHOWN_MAX - 1] + "…"
+    """The value as an error message names it. It is quoted only if it looks like a number with a unit: any other value may
+    be a secret that was given for the wrong setting, and error messages end in logs and in the state of a pod.
+    """
+    return repr(value) if _PLAIN_NUMBER.fullmatch(str(value)) or isinstance(value, bool) else "the value"
+
+
+def shown_path(text: str) -> str:
+    """The path as an error message names it. It is quoted only if it is written as a path, with slashes; see `shown`."""
+    return f" {text!r}" if _PLAIN_PATH.fullmatch(text) else ""
 
 
 def parse_duration(value: object) -> float:

@@ -85,3 +85,10 @@ class TaskFailed(msgspec.Struct, frozen=True):
 
 SubmitAnswer = Accepted | Refused | NoAnswer
 PollAnswer = TaskPending | TaskCompleted | TaskFailed | Refused | NoAnswer
+
+
+def error_of(answer: Refused | NoAnswer) -> Error:
+    """Why the call was not successful, in the form of an error of the API."""
+    if isinstance(answer, Refused):
+        return answer.error
+    return Error(None, f"No understood answer ({answer.reason.value}): {answer.detail}")

@@ -40,6 +40,8 @@ class Batch(msgspec.Struct, gc=False):
     """API time; known once a poll has been answered."""
     polls: int = 0
     """The number of polls of its task, as of the last one."""
+    refusal: journal.Refusal | None = None
+    """The last answer to its POST, if the POST was refused or not answered."""
     consumed_at: int = 0
     """When the oldest of its changes was consumed."""
 
@@ -108,3 +110,10 @@ class LateTask:
     record: journal.Late
     accepted_mono: float
     """As in `Batch`."""
+    key: bytes
+    """Of its record in the journal."""
+
+    @property
+    def batch_id(self) -> str:
+        """Identifies it. The id of the task does not: the API may have given it to other batches as well."""
+        return self.record.batch_id

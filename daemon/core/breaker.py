@@ -5,7 +5,7 @@ one submission goes out as a probe, and its answer closes the breaker or opens i
 open breaker is its reason::
 
     throttled      the API asked to retry later, or with fewer concurrent requests (429)
-    breaker_open   the integration fails or does not answer
+    breaker_open   the integration fails, does not answer, or is refused for a reason that is not its customer's
     parked         it needs action by its customer: wrong credentials, an incomplete set-up
 
 A refusal because of too many concurrent requests is not a failure. The vendor asks for a pause of about a second,
@@ -22,6 +22,10 @@ from enum import StrEnum
 
 from daemon.config import RetrySettings, Settings
 
+RETRY_AFTER_MAX = 86_400.0
+"""Seconds. A longer ``Retry-After`` is absurd and ignored: it comes from a misconfigured proxy, or from a date that was
+computed with a wrong clock.
+"""
 DOUBLINGS_MAX = 30
 """With more doublings every wait is at its maximum anyway. The limit bounds the power of two."""
 
@@ -47,6 +51,8 @@ class Breaker:
     """The number of consecutive back-offs."""
     until: float | None = None
     """End of the current back-off; None if there is none."""
+    reason: str = ""
+    """What the last back-off started with: the API's code, an HTTP status, or why there was no answer."""
 
     def __post_init__(self) -> None:
         self.census[self.state] += 1
@@ -94,25 +100,36 @@ class Breaker:
 
 
 class BackOff:
-    """Computes the length of a back-off in seconds from the number of consecutive ones before it. `rng` draws jitter."""
+    """Computes the length of a back-off in seconds from the number of consecutive ones before it. `rng` draws jitter.
+
+    ``Retry-After`` counts up to `park.probe_max`: no answer stops an integration for longer without a probe.
+    """
 
     def __init__(self, settings: Settings, rng: random.Random) -> None:
         self._park = settings.park
         self._rng = rng
 
     def after_failure(self, retry: RetrySettings, before: int, retry_after: float | None) -> float:
-        """Full jitter between zero and an exponential bound; never less than the server asked for."""
+        """Full jitter between zero and an exponential bound; not less than the server asked for."""
         bound = min(retry.backoff_max, retry.backoff_min * 2.0**before)
-        return max(retry_after or 0.0, bound * self._rng.random())
+        return max(self.asked(retry_after), bound * self._rng.random())
 
     def after_overload(self, retry: RetrySettings, before: int, retry_after: float | None) -> float:
         """The vendor asks for about one second and exponential back-off. Jitter of a quarter separates two clients
         that were refused together, and still leaves each of them a pause.
         """
         wait = retry.backoff_min * 2.0**before * (0.75 + 0.5 * self._rng.random())
-        return max(retry_after or 0.0, min(retry.backoff_max, wait))
+        return max(self.asked(retry_after), min(retry.backoff_max, wait))
 
-    def parked(self, before: int) -> float:
-        """The probe interval, which doubles up to its maximum."""
+    def asked(self, retry_after: float | None) -> float:
+        """The part of ``Retry-After`` that counts."""
+        if retry_after is None or retry_after > RETRY_AFTER_MAX:
+            return 0.0
+        return min(retry_after, self._park.probe_max)
+
+    def slow(self, before: int) -> float:
+        """The probe interval, which doubles up to its maximum: for an integration that is parked, or whose refusal does
+        not end by itself soon.
+        """
         wait = min(self._park.probe_max, self._park.probe_min * 2.0**before)
         return wait * (0.9 + 0.2 * self._rng.random())

@@ -17,10 +17,10 @@ import random
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar, assert_never
+from typing import Generic, NamedTuple, TypeVar, assert_never
 
 from daemon.config import Policies, Settings
-from daemon.core.answers import NoAnswer, Refused, SubmitAnswer
+from daemon.core.answers import Accepted, NoAnswer, Refused, SubmitAnswer
 from daemon.core.breaker import BackOff, Breaker, Census, IntegrationState
 from daemon.core.concurrency import Window
 from daemon.core.model import Error
@@ -59,6 +59,20 @@ class Integration(Generic[Ref]):
     in_flight: int = 0
     listed: bool = False
     """It is in the round robin."""
+    key_refused: bool = False
+    """It backs off for no other reason than that our own key or address was refused."""
+
+
+class BackOffs(NamedTuple):
+    """The integrations that back off in one state for one reason."""
+
+    state: IntegrationState
+    reason: str
+    """As in `Breaker`."""
+    integrations: int
+    first_until: float | None
+    """When the first of these back-offs ends. None if all of them have ended, and probes are queued or in flight."""
+    last_until: float | None
 
 
 class Flow(Generic[Ref]):
@@ -143,7 +157,13 @@ class Flow(Generic[Ref]):
             case SubmitVerdict.RETRY:
                 self._refused(permit, state, answer, now)
             case SubmitVerdict.PARK:
-                self.park(permit.integration_id, now)
+                self.park(permit.integration_id, reason_of(answer), now)
+            case SubmitVerdict.FATE_UNKNOWN | SubmitVerdict.OUR_SIDE:
+                by_key = verdict is SubmitVerdict.OUR_SIDE and state.breaker.until is None
+                self._slow_down(
+                    permit.integration_id, state, IntegrationState.BREAKER_OPEN, reason_of(answer), now
+                )
+                state.key_refused = by_key
             case SubmitVerdict.HALT | SubmitVerdict.REKEYED:
                 pass  # it concerns our key, not this integration
             case SubmitVerdict.ACCEPTED | SubmitVerdict.SPLIT | SubmitVerdict.FAIL:
@@ -177,12 +197,17 @@ class Flow(Generic[Ref]):
 
     # --- back-offs --------------------------------------------------------------------------------
 
-    def park(self, integration_id: str, now: float) -> None:
+    def park(self, integration_id: str, reason: str, now: float) -> None:
         """The integration waits for its customer. It is probed at growing intervals."""
         state = self._known(integration_id)
+        self._slow_down(integration_id, state, IntegrationState.PARKED, reason, now)
+
+    def _slow_down(
+        self, integration_id: str, state: Integration[Ref], into: IntegrationState, reason: str, now: float
+    ) -> None:
         state.window.restart()
-        before = state.breaker.strike(IntegrationState.PARKED)
-        self._block(integration_id, state, now + self._back_off.parked(before))
+        before = state.breaker.strike(into)
+        self._block(integration_id, state, reason, now + self._back_off.slow(before))
 
     def _refused(
         self, permit: Permit[Ref], state: Integration[Ref], answer: SubmitAnswer, now: float
@@ -200,9 +225,10 @@ class Flow(Generic[Ref]):
                 IntegrationState.THROTTLED if throttled else IntegrationState.BREAKER_OPEN
             )
             wait = self._back_off.after_failure(retry, before, retry_after)
-        self._block(permit.integration_id, state, now + wait)
+        self._block(permit.integration_id, state, reason_of(answer), now + wait)
 
-    def _block(self, integration_id: str, state: Integration[Ref], until: float) -> None:
+    def _block(self, integration_id: str, state: Integration[Ref], reason: str, until: float) -> None:
+        state.breaker.reason, state.key_refused = reason, False
         self._blocked.push(state.breaker.open(until), integration_id)
         self._list(integration_id, state)
 
@@ -294,9 +320,14 @@ class Flow(Generic[Ref]):
         self.halted = error
         self._probe_at = now + self._settings.park.probe_min
 
-    def resume(self) -> None:
-        """The API has accepted our key again, or the key was replaced."""
+    def resume(self, now: float) -> None:
+        """The API has accepted our key again, or the key was replaced. Back-offs because of the key end."""
         self.halted = None
+        for integration_id, state in self._integrations.items():
+            if state.key_refused and state.breaker.until is not None:
+                state.breaker.until = now
+                self._blocked.push(now, integration_id)
+            state.key_refused = False
 
     def _may_start(self, call: Call, now: float) -> bool:
         """Whether such a call may start. If so it counts for the rate, and as the probe of a halted process."""
@@ -326,9 +357,20 @@ class Flow(Generic[Ref]):
     def in_flight(self) -> int:
         return self._submissions + self._polls
 
-    @property
-    def queued(self) -> int:
-        return len(self._delayed) + sum(len(state.queue) for state in self._integrations.values())
+    def back_offs(self) -> list[BackOffs]:
+        """The integrations that are not healthy, by state and reason, those that end last first."""
+        groups: dict[tuple[IntegrationState, str], list[float | None]] = {}
+        for each in self._integrations.values():
+            breaker = each.breaker
+            if breaker.state is not IntegrationState.HEALTHY:
+                groups.setdefault((breaker.state, breaker.reason), []).append(breaker.until)
+        found = []
+        for (state, reason), ends in groups.items():
+            known = [until for until in ends if until is not None]
+            found.append(
+                BackOffs(state, reason, len(ends), min(known, default=None), max(known, default=None))
+            )
+        return sorted(found, key=lambda group: group.last_until or 0.0, reverse=True)
 
     def states(self, now: float) -> dict[str, int]:
         """The number of integrations in each state, counting those that have something to send, that are not healthy,
@@ -336,3 +378,16 @@ class Flow(Generic[Ref]):
         """
         self._forget(now)
         return {state: self._census[state] for state in IntegrationState}
+
+
+def reason_of(answer: SubmitAnswer) -> str:
+    """What a back-off after this answer starts with, in a few words."""
+    match answer:
+        case NoAnswer():
+            return answer.reason.value
+        case Refused():
+            return answer.error.code or f"HTTP {answer.status}"
+        case Accepted():
+            raise AssertionError("a good answer starts no back-off")
+        case _:
+            assert_never(answer)

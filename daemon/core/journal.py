@@ -1,14 +1,16 @@
 """The journal: everything a shard knows, as records, and the fold that rebuilds its memory from them.
 
 The fold keeps the *last value per key* (R9): a record replaces the previous one with the same key, and a tombstone
-removes it. There are no deltas, so compaction and repeated reading do not alter the outcome. Keys are JSON arrays, so
-that ids with arbitrary characters cannot collide.
+removes it. There are no deltas, so compaction and repeated reading do not alter the outcome. This also holds for a record
+that cannot be read: it stops the restore only if no later record or tombstone has its key. Keys are JSON arrays, so that
+ids with arbitrary characters cannot collide.
 
     ["position"]                    next input offset, and what the shard knows about the topic and the API time
     ["wait", integration, origin]   a waiting change
     ["batch", id]                   a sealed batch: frozen body and its items; written once
     ["task", batch id]              the API's task of that batch
-    ["late", task id]               a timed-out task that is still watched
+    ["refusal", batch id]           why the API has not accepted that batch yet, for operators
+    ["late", batch id, task id]     the task of that batch, which timed out and is still watched
     ["floor", integration]          the newest task of an integration that was ever seen (R14)
 
 Values are JSON objects, so that a person with a console consumer can read them. `body` bytes are embedded verbatim:
@@ -28,13 +30,17 @@ from daemon.core.operation import Operation
 from daemon.core.operations import OPERATIONS
 from daemon.core.upsert import UPSERT
 
-FORMAT = 2
-"""Version of this layout, stored in every position record. Version 2 has one floor per integration. A version higher
-than this one blocks the partition (R8).
+FORMAT = 3
+"""Version of this layout, stored in every position record. Version 2 has one floor per integration. Version 3 has the
+batch in the key of a watched task, because the API may give several batches the same task id; earlier versions wrote
+``["late", task id]``. It also has refusals. A version higher than this one blocks the partition (R8).
 """
 
 
 DEFAULT_OPERATION = UPSERT.name
+
+UNREADABLE_MAX = 1_000
+"""Keys of records that cannot be read, at which a fold stops: more than one person will erase with tombstones."""
 
 
 class JournalError(Exception):
@@ -55,6 +61,19 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
     completed_at: int | None = None
 
 
+class Rejections(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The rejected records of the stretch of input that is counted now: see `core.rejection_limit`."""
+
+    since: int = 0
+    """The offset of the first record of the stretch."""
+    records: int = 0
+    rejected: int = 0
+    stopped_at: int | None = None
+    """The record in front of which reading has stopped."""
+    allowed_to: int = 0
+    """An operator has allowed all rejections below this offset. They are not counted."""
+
+
 class Position(msgspec.Struct, frozen=True):
     format: int
     next_offset: int
@@ -64,6 +83,8 @@ class Position(msgspec.Struct, frozen=True):
     """The floor of integrations that have no floor record, ms (R14): the first start of the shard. In format 1 it was
     the largest API time that the shard had seen, of any integration.
     """
+    rejections: Rejections | UnsetType = UNSET
+    """Absent while no rejected records are counted."""
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -95,6 +116,17 @@ class Task(msgspec.Struct, frozen=True):
     accepted_at: int
 
 
+class Refusal(msgspec.Struct, frozen=True):
+    """The last answer to the POST of a batch that is sent again. Nothing is decided by it."""
+
+    verdict: str
+    """A `SubmitVerdict`."""
+    error: Error
+    refused_at: int
+    not_before: int | None
+    """When it may be sent again; None while the API refuses our key for every integration."""
+
+
 class Late(msgspec.Struct, frozen=True):
     batch_id: str
     integration_id: str
@@ -116,7 +148,7 @@ class Floor(msgspec.Struct, frozen=True, omit_defaults=True):
     """When it was seen, by our wall clock; None if it was not ahead."""
 
 
-Value = Position | Wait | SealedBatch | Task | Late | Floor
+Value = Position | Wait | SealedBatch | Task | Refusal | Late | Floor
 
 _encoder = msgspec.json.Encoder()
 
@@ -129,14 +161,16 @@ class _Format(msgspec.Struct):
 
 _decode_format = msgspec.json.Decoder(_Format).decode
 _decode_key = msgspec.json.Decoder(list[str]).decode
-_decoders: dict[str, tuple[int, msgspec.json.Decoder[Any]]] = {
-    "position": (1, msgspec.json.Decoder(Position)),
-    "wait": (3, msgspec.json.Decoder(Wait)),
-    "batch": (2, msgspec.json.Decoder(SealedBatch)),
-    "task": (2, msgspec.json.Decoder(Task)),
-    "late": (2, msgspec.json.Decoder(Late)),
-    "floor": (2, msgspec.json.Decoder(Floor)),
+_decoders: dict[str, tuple[tuple[int, ...], msgspec.json.Decoder[Any]]] = {
+    "position": ((1,), msgspec.json.Decoder(Position)),
+    "wait": ((3,), msgspec.json.Decoder(Wait)),
+    "batch": ((2,), msgspec.json.Decoder(SealedBatch)),
+    "task": ((2,), msgspec.json.Decoder(Task)),
+    "refusal": ((2,), msgspec.json.Decoder(Refusal)),
+    "late": ((3, 2), msgspec.json.Decoder(Late)),
+    "floor": ((2,), msgspec.json.Decoder(Floor)),
 }
+"""By kind: the number of parts of the key, the current one first, and the decoder of the value."""
 
 POSITION_KEY = _encoder.encode(["position"])
 
@@ -153,8 +187,13 @@ def task_key(batch_id: str) -> bytes:
     return _encoder.encode(("task", batch_id))
 
 
-def late_key(task_id: str) -> bytes:
-    return _encoder.encode(("late", task_id))
+def refusal_key(batch_id: str) -> bytes:
+    return _encoder.encode(("refusal", batch_id))
+
+
+def late_key(*parts: str) -> bytes:
+    """`parts`: the ids of batch and task. Formats 1 and 2 had only the id of the task."""
+    return _encoder.encode(("late", *parts))
 
 
 def floor_key(integration_id: str) -> bytes:
@@ -192,7 +231,8 @@ def digest(body: bytes | memoryview) -> bytes:
 
 
 def decode(key: bytes | None, value: bytes | None) -> tuple[list[str], Value | None]:
-    """Decode one journal record.
+    """Decode one journal record. The messages of its errors contain nothing of the record, because the admin port shows
+    them.
 
     Raises:
         JournalError: the key or the value is not valid.
@@ -203,13 +243,17 @@ def decode(key: bytes | None, value: bytes | None) -> tuple[list[str], Value | N
         if key == POSITION_KEY and value is not None:
             # Checked before the other fields, whose format may differ.
             _refuse_newer(_decode_format(value).format)
-        size, decoder = _decoders[parts[0]]
-        if len(parts) != size:
-            raise JournalError(f"journal key {key!r} has {len(parts)} parts, expected {size}")
+        sizes, decoder = _decoders[parts[0]]
+        if len(parts) not in sizes:
+            raise JournalError(f"a {parts[0]} record has a key of {len(parts)} parts, expected {sizes[0]}")
         return parts, None if value is None else decoder.decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, LookupError) as error:
+    except LookupError as error:
         raise JournalError(
-            f"journal record with key {key!r:.200} cannot be read by this version ({error}); "
+            "a record is of a kind that this version does not know; a newer version wrote it, or it is damaged"
+        ) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise JournalError(
+            f"a record cannot be read by this version ({type(error).__name__}); "
             "a newer version wrote it, or it is damaged"
         ) from error
 
@@ -230,7 +274,7 @@ def payload(batch_id: str, digest_expected: bytes, key: bytes | None, value: byt
     """
     _, record = decode(key, value)
     if key != batch_key(batch_id) or not isinstance(record, SealedBatch):
-        raise JournalError(f"the journal contains {key!r:.200} at the offset of batch {batch_id}")
+        raise JournalError(f"the journal contains another record at the offset of batch {batch_id}")
     body = bytes(record.body)
     if digest(body) != digest_expected:
         raise JournalError(f"the body of batch {batch_id} in the journal is not the one that was sealed")
@@ -254,17 +298,30 @@ class Fold:
         self.position: Position | None = None
         self.waits: dict[tuple[str, str], Wait] = {}
         self.batches: dict[str, RestoredBatch] = {}
-        self.late: dict[str, Late] = {}
+        self.late: dict[tuple[str, ...], Late] = {}
+        """By the parts of the key after its kind; the last one is the id of the task (`late_key`)."""
         self.floors: dict[str, Floor] = {}
+        self.refusals: dict[str, Refusal] = {}
+        """By batch."""
         self._tasks: dict[str, Task] = {}
+        self._unreadable: dict[bytes, JournalError] = {}
+        """Why the last record of a key cannot be read, by the key's digest."""
 
     def apply(self, offset: int, key: bytes | None, value: bytes | None) -> None:
-        """Fold one record in.
+        """Fold one record in. Call `finish` after the last one.
 
         Raises:
-            JournalError: it is not a valid record, or its format is newer.
+            JournalError: too many records are not valid.
         """
-        parts, record = decode(key, value)
+        try:
+            parts, record = decode(key, value)
+        except JournalError as error:
+            located = type(error)(f"offset {offset}: {error}")
+            located.__cause__ = error.__cause__
+            self._note_unreadable(key, value, located)
+            return
+        if self._unreadable:
+            self._unreadable.pop(digest(key or b""), None)
         match record:
             case None:
                 self._forget(parts)
@@ -283,10 +340,33 @@ class Fold:
                 batch = self.batches.get(parts[1])
                 if batch is not None:
                     batch.task, batch.body = record, None
+            case Refusal():
+                self.refusals[parts[1]] = record
             case Late():
-                self.late[parts[1]] = record
+                self.late[tuple(parts[1:])] = record
             case Floor():
                 self.floors[parts[1]] = record
+
+    def finish(self) -> None:
+        """Must be called before anything of the fold is used.
+
+        Raises:
+            NewerJournalError: the journal is of a newer version.
+            JournalError: the last record of a key is not valid.
+        """
+        errors = list(self._unreadable.values())
+        newer = (error for error in errors if isinstance(error, NewerJournalError))
+        if error := next(newer, None) or next(iter(errors), None):
+            raise error
+
+    def _note_unreadable(self, key: bytes | None, value: bytes | None, error: JournalError) -> None:
+        name = digest(key or b"")
+        if value is None:  # a tombstone: nothing is left that would have to be read
+            self._unreadable.pop(name, None)
+            return
+        self._unreadable[name] = error
+        if len(self._unreadable) > UNREADABLE_MAX:
+            raise error
 
     def unread(self) -> list[tuple[str, RestoredBatch]]:
         """Batches whose body was dropped but is needed, because their task was lost. The body must be read back, at
@@ -309,7 +389,9 @@ class Fold:
                 batch = self.batches.get(parts[1])
                 if batch is not None:
                     batch.task = None
+            case "refusal":
+                self.refusals.pop(parts[1], None)
             case "late":
-                self.late.pop(parts[1], None)
+                self.late.pop(tuple(parts[1:]), None)
             case "floor":
                 self.floors.pop(parts[1], None)

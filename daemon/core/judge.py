@@ -2,9 +2,11 @@
 
 `core.verdict` defines what an error means by itself. Three things can change that meaning, and they are decided here:
 
-* **The key.** A call that is refused because of our key concerns every integration, unless it was sent with a key that
-  has been replaced since. A denial without a code (401, 403) concerns one integration, until a second integration is denied
-  and no answer in between has shown that the key works.
+* **The key.** A refusal of our key or address, or a denial without a code (401, 403), concerns one integration until
+  there is more evidence: a second integration is denied and no answer in between has shown that the key works, or the
+  API refuses a call that speaks for no integration (`key_probed`). Then it concerns every integration. An integration
+  that was denied while the key worked is no evidence again until it gets a good answer. A refusal of a call that was
+  sent with a key that has been replaced since is no evidence either.
 * **The fate of a POST.** While an earlier POST of the same bytes may have created a task, a refusal is accepted only
   if it is a function of the bytes alone (R13).
 * **Time.** An earlier task of equal bytes does not belong to this batch (R14), and a task may have been pending for
@@ -57,6 +59,7 @@ class KeyEvidence(StrEnum):
 
     NONE = "none"
     WORKS = "works"
+    SUSPECTED = "suspected"  # one integration was denied: a call that speaks for no integration shows more
     REFUSED = "refused"
 
 
@@ -112,12 +115,14 @@ class PollRuling:
 
 
 class Judge:
-    """Its only state is what the answers so far show about the key."""
+    """Its only state is what the answers so far show about the key; it holds no more ids than there are integrations."""
 
     def __init__(self, policy: Policies) -> None:
         self._policy = policy
         self._denied: set[str] = set()
-        """Integrations that were denied without a code since the key last worked."""
+        """Integrations that were denied since the key last worked."""
+        self._denied_alone: set[str] = set()
+        """Integrations that were denied while the key worked, and have not had a good answer since."""
         self.key_number = 0
         """Counts the keys that were in use. A call records this number when it starts. If its answer arrives after
         the key was replaced, the answer says nothing about the new key.
@@ -127,6 +132,24 @@ class Judge:
         """From now on, calls use another key."""
         self.key_number += 1
         self._denied.clear()
+        self._denied_alone.clear()
+
+    @property
+    def suspects_key(self) -> bool:
+        """Whether an integration was denied and nothing has shown since that the key works."""
+        return bool(self._denied)
+
+    def key_probed(self, answer: PollAnswer, sent_with: int) -> KeyEvidence:
+        """Judge the answer to a GET for a task and an integration that cannot exist (`kombo.probe`). The API checks the
+        key first, so it has accepted the key if it answers that there is no such task.
+        """
+        if sent_with != self.key_number or not isinstance(answer, Refused):
+            return KeyEvidence.NONE
+        if self._concerns_key(answer):
+            return KeyEvidence.REFUSED
+        if answer.error.code is None and answer.status != 404:
+            return KeyEvidence.NONE
+        return self._works(sent_with)
 
     def submit(
         self, integration_id: str, answer: SubmitAnswer, sent_with: int, *, fate_unknown: bool
@@ -138,7 +161,7 @@ class Judge:
             case NoAnswer():
                 return SubmitRuling(SubmitVerdict.RETRY, fate_unknown=True)
             case Accepted():
-                return SubmitRuling(SubmitVerdict.ACCEPTED, self._works(sent_with))
+                return SubmitRuling(SubmitVerdict.ACCEPTED, self._works(sent_with, integration_id))
             case Refused():
                 code, status = answer.error.code, answer.status
                 unknown = fate_unknown or not table.is_understood(code, status)
@@ -148,8 +171,8 @@ class Judge:
                     verdict = SubmitVerdict.HALT
                 elif self._concerns_key(answer) and sent_with != self.key_number:
                     verdict = SubmitVerdict.REKEYED
-                elif unknown and not (verdict is SubmitVerdict.RETRY or table.is_conclusive(verdict)):
-                    verdict = SubmitVerdict.PARK  # only the same bytes find the task that may exist
+                elif unknown and verdict is SubmitVerdict.FAIL and not table.is_conclusive(verdict):
+                    verdict = SubmitVerdict.FATE_UNKNOWN  # only the same bytes find the task that may exist
                 return SubmitRuling(verdict, key, unknown)
             case _:
                 assert_never(answer)
@@ -190,21 +213,21 @@ class Judge:
                 return PollRuling(PollVerdict.OVERDUE if over else PollVerdict.BLIND, ruling.key)
             case TaskPending():
                 verdict = PollVerdict.OVERDUE if is_over(answer.api_time) else PollVerdict.PENDING
-                return PollRuling(verdict, self._works(sent_with))
+                return PollRuling(verdict, self._works(sent_with, record.integration_id))
             case TaskCompleted():
                 items = tuple(_item_rulings(record.items, answer.outcomes))
-                return PollRuling(PollVerdict.COMPLETED, self._works(sent_with), items=items)
+                key = self._works(sent_with, record.integration_id)
+                return PollRuling(PollVerdict.COMPLETED, key, items=items)
             case TaskFailed():
-                return PollRuling(
-                    PollVerdict.FAILED, self._works(sent_with), table.of_task(answer.error.code)
-                )
+                key = self._works(sent_with, record.integration_id)
+                return PollRuling(PollVerdict.FAILED, key, table.of_task(answer.error.code))
             case _:
                 assert_never(answer)
 
     def _task_answered(
         self, task: OpenTask, answer: TaskPending | TaskCompleted | TaskFailed, sent_with: int, now: Now
     ) -> PollRuling:
-        key = self._works(sent_with)
+        key = self._works(sent_with, task.integration_id)
         stale = is_stale(task.api_floor, answer.created_at)
         match answer:
             case TaskPending():
@@ -245,21 +268,21 @@ class Judge:
         return code in table.HALTING or table.is_denial(code, answer.status)
 
     def _evidence(self, integration_id: str, answer: Refused, sent_with: int) -> KeyEvidence:
-        code = answer.error.code
         if self._concerns_key(answer):
             if sent_with != self.key_number:
                 return KeyEvidence.NONE
-            if code in table.HALTING:
-                return KeyEvidence.REFUSED
-            self._denied.add(integration_id)
-            return KeyEvidence.REFUSED if len(self._denied) > 1 else KeyEvidence.NONE
-        return KeyEvidence.NONE if code is None else self._works(sent_with)
+            if integration_id not in self._denied_alone:
+                self._denied.add(integration_id)
+            return KeyEvidence.REFUSED if len(self._denied) > 1 else KeyEvidence.SUSPECTED
+        return KeyEvidence.NONE if answer.error.code is None else self._works(sent_with, integration_id)
 
-    def _works(self, sent_with: int) -> KeyEvidence:
+    def _works(self, sent_with: int, integration_id: str | None = None) -> KeyEvidence:
         """The API processed one of our calls, so it accepts the key that the call was sent with."""
         if sent_with != self.key_number:
             return KeyEvidence.NONE
+        self._denied_alone |= self._denied
         self._denied.clear()
+        self._denied_alone.discard(integration_id or "")
         return KeyEvidence.WORKS
 
 

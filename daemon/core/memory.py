@@ -8,37 +8,32 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import assert_never
 
 import msgspec
 
-from daemon import config
 from daemon.config import Policies, Settings
 from daemon.core import journal
-from daemon.core.answers import TaskCompleted, TaskFailed, TaskPending
+from daemon.core.answers import (
+    Accepted,
+    SubmitAnswer,
+    TaskCompleted,
+    TaskFailed,
+    TaskPending,
+    error_of,
+)
 from daemon.core.backlog import Backlog
 from daemon.core.batch import Batch, LateTask
-from daemon.core.breaker import DOUBLINGS_MAX
 from daemon.core.journal import Attempt
 from daemon.core.model import Item, Now, Status
 from daemon.core.operation import Operation
 from daemon.core.result_factory import result_of
+from daemon.core.retries import Retries, Retry
 from daemon.core.stale_tasks import ApiFloors
-from daemon.core.step import BatchSealed, Draft, Trigger
-from daemon.core.verdict import SubmitVerdict, TaskVerdict, of_task
-from daemon.core.waiting import Held, Waiting, WaitReason, Waits, combined
-
-
-class Retry(StrEnum):
-    """Why a submitted change is submitted again. This determines how often and for how long."""
-
-    COUNTED = "counted"
-    """A transient error: up to `retry.attempts_max` attempts."""
-    PARKED = "parked"
-    """A problem on the customer's side: for up to `wait.age_max`."""
-    OUR_SIDE = "our_side"
-    """A fault on our side: it ends no change, however long it lasts (contract C7)."""
+from daemon.core.step import BatchSealed, Draft, TaskAccepted, Trigger
+from daemon.core.task_ids import TaskIds
+from daemon.core.verdict import SubmitVerdict
+from daemon.core.waiting import Held, Waiting, WaitReason, Waits, combined, waits_for_customer
 
 
 class Memory:
@@ -53,12 +48,15 @@ class Memory:
         self.settings = settings
         self.policy = Policies(settings)
         self.rng = rng
+        self.retries = Retries(settings, self.policy, rng)
         # A version writes its own format from the first commit on, so that an older version detects it (R8).
         self.position = msgspec.structs.replace(position, format=journal.FORMAT)
         self.backlog = Backlog(settings.backlog)
         self.waiting = Waiting(self.backlog)
         self.batches: dict[str, Batch] = {}
         self.late: dict[str, LateTask] = {}
+        """By batch."""
+        self.task_ids = TaskIds()
         self.api_floors = ApiFloors(position.api_floor)
         self.draft = Draft()
         self._freed: list[tuple[str, str]] = []
@@ -85,40 +83,54 @@ class Memory:
                 fate_unknown=task is None,
                 task_id=task.task_id if task else None,
                 accepted_at=task.accepted_at if task else None,
-                accepted_mono=_mono(task.accepted_at, now) if task else 0.0,
+                accepted_mono=now.mono_at(task.accepted_at) if task else 0.0,
+                refusal=fold.refusals.get(batch_id),
             )
             self.occupy(batch)
-        for task_id, late in fold.late.items():
-            self.watch_late(LateTask(task_id, late, _mono(late.accepted_at, now)))
+        for parts, late in fold.late.items():
+            key = journal.late_key(*parts)
+            self.watch_late(LateTask(parts[-1], late, now.mono_at(late.accepted_at), key))
         for (integration_id, _), wait in fold.waits.items():
             held = Held(journal.operation_of(wait), wait.item, bytes(wait.body), wait.not_before, wait.last)
             lane = self.waiting.lane(integration_id)
-            self.waiting.hold(lane, held, self._backoff_left(integration_id, wait, now))
+            self.waiting.hold(lane, held, self.retries.left(integration_id, wait.not_before, now))
             self.waiting.journalled(lane, held)
-            if _waits_for_customer(wait):
+            if waits_for_customer(wait):
                 self.waiting.park(lane, parked=True)
-
-    def _backoff_left(self, integration_id: str, wait: journal.Wait, now: Now) -> float | None:
-        if wait.not_before is None or wait.not_before <= now.wall:
-            return None
-        # A clock that was set back must not make a back-off longer than its maximum.
-        backoff_max = self.policy(integration_id).retry.backoff_max
-        limit = max(backoff_max, self.settings.park.probe_max)
-        return now.mono + min((wait.not_before - now.wall) / 1000, limit)
 
     # --- waiting changes --------------------------------------------------------------------------
 
-    def submission_judged(self, integration_id: str, verdict: SubmitVerdict) -> None:
-        """Record what the answer to a POST shows about its integration: whether it waits for its customer."""
+    def submission_judged(
+        self, batch: Batch, answer: SubmitAnswer, verdict: SubmitVerdict, again: float, now: Now
+    ) -> None:
+        """Record what the answer to a POST shows: whether the integration waits for its customer, and why the batch is
+        sent again and when (`again`, monotonic), for operators.
+        """
         match verdict:
             case SubmitVerdict.PARK:
-                self.park(integration_id)
+                self.park(batch.integration_id)
             case SubmitVerdict.ACCEPTED | SubmitVerdict.SPLIT | SubmitVerdict.FAIL:
-                self.park(integration_id, parked=False)
-            case SubmitVerdict.RETRY | SubmitVerdict.HALT | SubmitVerdict.REKEYED:
+                self.park(batch.integration_id, parked=False)
+            case (
+                SubmitVerdict.RETRY
+                | SubmitVerdict.FATE_UNKNOWN
+                | SubmitVerdict.OUR_SIDE
+                | SubmitVerdict.HALT
+                | SubmitVerdict.REKEYED
+            ):
                 pass
             case _:
                 assert_never(verdict)
+        if batch.id in self.batches and not isinstance(answer, Accepted):
+            halted = verdict is SubmitVerdict.HALT
+            not_before = None if halted else now.wall + max(0, round((again - now.mono) * 1000))
+            batch.refusal = journal.Refusal(verdict.value, error_of(answer), now.wall, not_before)
+            self.draft.put(journal.refusal_key(batch.id), batch.refusal)
+
+    def _forget_refusal(self, batch: Batch) -> None:
+        if batch.refusal is not None:
+            batch.refusal = None
+            self.draft.erase(journal.refusal_key(batch.id))
 
     def park(self, integration_id: str, *, parked: bool = True) -> None:
         lane = self.waiting.lanes.get(integration_id)
@@ -126,19 +138,16 @@ class Memory:
             self.waiting.park(lane, parked=parked)
 
     def waits(self) -> dict[WaitReason, Waits]:
-        """The waiting changes, by reason. The submissions of a parked integration that the API has not accepted also
-        wait for its customer.
+        """The waiting changes, by reason, with those in refused submissions: they wait for the customer if their
+        integration is parked.
         """
         found, lanes = self.waiting.by_reason(), self.waiting.lanes
-        if any(lane.parked for lane in lanes.values()):
-            unsent = [
-                batch
-                for batch in self.batches.values()
-                if batch.accepted_at is None and lanes[batch.integration_id].parked
-            ]
-            items = sum([len(batch.items) for batch in unsent])
-            oldest = min([batch.consumed_at for batch in unsent], default=None)
-            found[WaitReason.PARKED] = combined(found[WaitReason.PARKED], Waits(items, oldest))
+        for batch in self.batches.values():
+            if batch.accepted_at is None:
+                parked = lanes[batch.integration_id].parked
+                if parked or batch.refusal is not None:
+                    reason = WaitReason.PARKED if parked else WaitReason.REFUSED
+                    found[reason] = combined(found[reason], Waits(len(batch.items), batch.consumed_at))
         return found
 
     def count_held(self) -> int:
@@ -162,6 +171,8 @@ class Memory:
         lane.open_batches += 1
         batch.consumed_at = min([item.consumed_at for item in batch.items])
         self.batches[batch.id] = batch
+        if batch.task_id is not None:
+            self.task_ids.add(batch.task_id)
         self.backlog.body_kept(batch.body)
 
     def seal(
@@ -215,15 +226,20 @@ class Memory:
         `free_courses`.
         """
         del self.batches[batch.id]
+        self._forget_refusal(batch)
         self.backlog.body_dropped(batch.body)
         self.waiting.lane(batch.integration_id).open_batches -= 1
         self._leave(batch.integration_id, batch.items)
         self.draft.erase(journal.batch_key(batch.id))
         if batch.task_id is not None:
+            self.task_ids.remove(batch.task_id)
             self.draft.erase(journal.task_key(batch.id))
 
     def accept(self, batch: Batch, task_id: str, now: Now) -> None:
         """The API has created a task for the batch. The payload is dropped; it is in the journal (R9)."""
+        is_shared = self.task_ids.add(task_id)
+        self.draft.report(TaskAccepted(batch.id, batch.integration_id, task_id, is_shared=is_shared))
+        self._forget_refusal(batch)
         self.backlog.body_dropped(batch.body)
         batch.body = None
         batch.task_id, batch.accepted_at, batch.accepted_mono = task_id, now.wall, now.mono
@@ -232,6 +248,8 @@ class Memory:
     def lose_task(self, batch: Batch, body: bytes) -> None:
         """The API no longer knows the task. `body` is the payload, read back."""
         assert batch.body is None
+        assert batch.task_id is not None
+        self.task_ids.remove(batch.task_id)
         self.backlog.body_kept(body)
         batch.body = body
         batch.task_id = batch.accepted_at = None
@@ -247,13 +265,15 @@ class Memory:
         lane = self.waiting.lane(late.record.integration_id)
         for item in late.record.items:
             assert item.origin_id not in lane.busy, "one open submission per course"
-            lane.busy[item.origin_id] = late.task_id
-        self.late[late.task_id] = late
+            lane.busy[item.origin_id] = late.batch_id
+        self.late[late.batch_id] = late
+        self.task_ids.add(late.task_id)
 
     def forget_late(self, late: LateTask) -> None:
-        del self.late[late.task_id]
+        del self.late[late.batch_id]
+        self.task_ids.remove(late.task_id)
         self._leave(late.record.integration_id, late.record.items)
-        self.draft.erase(journal.late_key(late.task_id))
+        self.draft.erase(late.key)
 
     def _leave(self, integration_id: str, items: Sequence[Item]) -> None:
         lane = self.waiting.lane(integration_id)
@@ -297,45 +317,15 @@ class Memory:
         counted = why is Retry.COUNTED
         failures = item.failures + counted
         newer = item.origin_id in self.waiting.lane(integration_id).held
-        if newer or self._is_over(integration_id, item, failures, why, now):
+        if newer or self.retries.is_over(integration_id, item, failures, why, now):
             self.end(integration_id, item, Status.FAILED, now, attempt=attempt)
             return
-        delay = (
-            self._backoff(self.policy(integration_id).retry, failures) if counted else self._parked_delay()
-        )
+        delay = self.retries.delay(integration_id, item, failures, why)
         kept = msgspec.structs.replace(item, failures=failures)
-        body = operation.next_encoding(body)
+        body = operation.reencode_item(body, self.rng)
         held = Held(operation, kept, body, now.wall + int(delay * 1000), attempt)
         self.hold(integration_id, held, now.mono + delay)
         self.draft.retry_held(len(body))
-
-    def _is_over(self, integration_id: str, item: Item, failures: int, why: Retry, now: Now) -> bool:
-        match why:
-            case Retry.COUNTED:
-                return failures >= self.policy(integration_id).retry.attempts_max
-            case Retry.PARKED:
-                return self.is_too_old(integration_id, item, now)
-            case Retry.OUR_SIDE:
-                return False
-            case _:
-                assert_never(why)
-
-    def is_too_old(self, integration_id: str, item: Item, now: Now) -> bool:
-        """Whether the change was consumed more than `wait.age_max` ago."""
-        return now.wall - item.consumed_at > self.policy(integration_id).wait.age_max * 1000
-
-    def _parked_delay(self) -> float:
-        """Seconds until an item may be submitted again after it failed because of its customer's set-up or our own key.
-        The jitter has the same reason as in `_backoff`: equal bytes would return the failed task.
-        """
-        return self.settings.park.probe_min * (0.5 + 0.5 * self.rng.random())
-
-    def _backoff(self, retry: config.RetrySettings, failures: int) -> float:
-        """Seconds, with full jitter. Changes that failed together do not come back together, and hardly ever in the
-        same order, which would produce the same bytes again (R14).
-        """
-        low, high = retry.backoff_min, retry.backoff_max
-        return low + self.rng.random() * (min(high, low * 2.0 ** min(failures, DOUBLINGS_MAX)) - low)
 
     def end(
         self,
@@ -367,17 +357,3 @@ class Memory:
         raised = self.api_floors.saw_task(integration_id, answer, now)
         if raised is not None:
             self.draft.put_lazily(journal.floor_key(integration_id), raised)
-
-
-def _mono(wall: int, now: Now) -> float:
-    """Converts a past wall clock time to the monotonic clock, as exactly as the wall clock allows."""
-    return now.mono - max(0, now.wall - wall) / 1000
-
-
-def _waits_for_customer(wait: journal.Wait) -> bool:
-    """Whether it waits for its customer, according to the journal."""
-    return (
-        wait.last is not None
-        and wait.last.error is not None
-        and of_task(wait.last.error.code) is TaskVerdict.PARK
-    )

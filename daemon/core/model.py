@@ -72,7 +72,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     consumed_at: int
     key: bytes | None = None
     value: bytes | None = None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: tuple[tuple[str, bytes | None], ...] = ()
     """The original record, kept for the dead letter that is needed if the change does not fit into the backlog."""
 
 
@@ -97,7 +97,7 @@ class Rejection(msgspec.Struct, frozen=True, gc=False):
     consumed_at: int
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
+    headers: tuple[tuple[str, bytes | None], ...]
 
 
 class Item(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -153,3 +153,7 @@ class Now(NamedTuple):
     """Milliseconds since the epoch, for values that are stored or published. It may jump."""
     mono: float
     """Seconds of a clock that never goes back, for delays inside one process."""
+
+    def mono_at(self, wall: int) -> float:
+        """A past wall clock time on the monotonic clock, as exactly as the wall clock allows."""
+        return self.mono - max(0, self.wall - wall) / 1000

@@ -28,10 +28,8 @@ class Operation:
     """Builds the body of a request from its items."""
     split: Callable[[bytes], list[bytes]]
     """Splits a body into its items, each as it was joined."""
-    next_encoding: Callable[[bytes], bytes]
-    """Returns an equivalent item: different bytes with the same meaning. Returns the same bytes if there is no other
-    encoding.
-    """
+    reencode_item: Callable[[bytes, random.Random], bytes]
+    """Returns an equivalent item: different bytes with the same meaning."""
     reencode: Callable[[Sequence[bytes], int, int, random.Random], list[tuple[int, bytes]] | None]
     """Returns the items of an equivalent body. Arguments: `(items, replays, bytes_max, rng)`. The API answered
     `replays` bodies, including the last one, with an earlier task. For each place of the new body the result has the

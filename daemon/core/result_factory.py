@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from daemon.core.batch import Batch
 from daemon.core.journal import Attempt
-from daemon.core.model import Error, Item, Now, Result, Status
+from daemon.core.model import Error, Item, Now, Rejection, Result, Status
 
 _NO_ATTEMPT = Attempt("")
 
@@ -40,4 +40,17 @@ def result_of(
         task_id=deciding.task_id,
         submitted_at=deciding.submitted_at,
         completed_at=deciding.completed_at,
+    )
+
+
+def result_of_rejection(rejection: Rejection, now: Now) -> Result:
+    return Result(
+        offset=rejection.offset,
+        status=Status.REJECTED,
+        integration_id=rejection.integration_id,
+        origin_id=rejection.origin_id,
+        change_id=rejection.change_id,
+        consumed_at=rejection.consumed_at,
+        resolved_at=now.wall,
+        error=rejection.error,
     )

@@ -22,13 +22,13 @@ from daemon.core.answers import (
 from daemon.core.batch import Batch, LateTask
 from daemon.core.journal import Attempt
 from daemon.core.judge import ItemRuling, PollRuling, SubmitRuling
-from daemon.core.memory import Memory, Retry
+from daemon.core.memory import Memory
 from daemon.core.model import Correction, Error, Item, Now, Status
 from daemon.core.operation import REPLAYS_MAX
 from daemon.core.result_factory import attempt_of, result_of
+from daemon.core.retries import Retry
 from daemon.core.step import (
     LateWatched,
-    TaskAccepted,
     TaskEnded,
     TaskLost,
     TaskOutcome,
@@ -39,7 +39,7 @@ from daemon.core.verdict import ItemVerdict, PollVerdict, SubmitVerdict, TaskVer
 STALE_REPLAY = Error(
     "COURSESYNC.STALE_REPLAY",
     "The API answered this submission with an earlier task, which had been created for the same bytes, and no "
-    "equivalent encoding of this change is left to try. It is not known whether the course has this content "
+    "equivalent body of this change is left to try. It is not known whether the course has this content "
     "now. Publish the change again with any difference in it.",
     "Answered by an earlier task",
 )
@@ -64,8 +64,13 @@ def submit_answered(
             assert isinstance(answer, Accepted)
             memory.api_floors.saw_date(batch.integration_id, answer.api_time, now)
             memory.accept(batch, answer.task_id, now)
-            memory.draft.report(TaskAccepted(batch.id))
-        case SubmitVerdict.RETRY | SubmitVerdict.HALT | SubmitVerdict.REKEYED:
+        case (
+            SubmitVerdict.RETRY
+            | SubmitVerdict.FATE_UNKNOWN
+            | SubmitVerdict.OUR_SIDE
+            | SubmitVerdict.HALT
+            | SubmitVerdict.REKEYED
+        ):
             pass  # the same bytes are sent again later
         case SubmitVerdict.SPLIT:
             assert batch.body is not None
@@ -77,7 +82,7 @@ def submit_answered(
                 memory.end(batch.integration_id, item, Status.FAILED, now, attempt=attempt)
         case SubmitVerdict.PARK:
             if not batch.fate_unknown and any(
-                memory.is_too_old(batch.integration_id, item, now) for item in batch.items
+                memory.retries.is_too_old(batch.integration_id, item, now) for item in batch.items
             ):
                 _give_up_the_old(memory, batch, _refusal(batch, answer), now)
         case _:
@@ -202,10 +207,10 @@ def _time_out(memory: Memory, batch: Batch, now: Now) -> None:
     created_at = batch.created_at or batch.accepted_at
     _end_all(memory, batch, TaskOutcome.TIMED_OUT, attempt_of(batch, TASK_TIMED_OUT), now)
     record = journal.Late(batch.id, batch.integration_id, batch.items, created_at, batch.accepted_at)
-    late = LateTask(batch.task_id, record, batch.accepted_mono)
-    memory.watch_late(late)
-    memory.draft.put(journal.late_key(late.task_id), record)
-    memory.draft.report(LateWatched(late.task_id))
+    key = journal.late_key(batch.id, batch.task_id)
+    memory.watch_late(LateTask(batch.task_id, record, batch.accepted_mono, key))
+    memory.draft.put(key, record)
+    memory.draft.report(LateWatched(batch.id))
 
 
 def _completed(

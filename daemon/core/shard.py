@@ -29,7 +29,9 @@ from daemon.core.backlog import rejection_of
 from daemon.core.batch import LateTask, OpenTask, Submission
 from daemon.core.judge import PollRuling, SubmitRuling
 from daemon.core.memory import Memory
-from daemon.core.model import Change, Item, Now, Rejection, Result, Status, headers_size
+from daemon.core.model import Change, Item, Now, Rejection, Status, headers_size
+from daemon.core.rejection_limit import RejectionLimit
+from daemon.core.result_factory import result_of_rejection
 from daemon.core.step import Draft, Step, Trigger
 from daemon.core.verdict import TaskVerdict
 from daemon.core.waiting import Held, Lane, WaitReason, Waits
@@ -39,11 +41,7 @@ class Shard:
     """The state machine. `rng` only draws jitter."""
 
     def __init__(
-        self,
-        partition: int,
-        settings: Settings,
-        position: journal.Position,
-        rng: random.Random,
+        self, partition: int, settings: Settings, position: journal.Position, rng: random.Random
     ) -> None:
         self.partition = partition
         self._settings = settings
@@ -53,6 +51,8 @@ class Shard:
         self._intake_bytes = 0
         self._full = False
         self._next_read = position.next_offset
+        self.rejection_limit = RejectionLimit(settings.input, position.rejections)
+        """Its `stop` says why no further records are read."""
         self._flush_at: float | None = None
         self._window_was_full = False
         """A lane had to wait for a place in the shard's window since the window was last filled."""
@@ -90,9 +90,9 @@ class Shard:
         found = (batch.task() for batch in self._memory.batches.values())
         return [task for task in found if task is not None]
 
-    def late_task(self, task_id: str) -> LateTask | None:
-        """A task that timed out and is still watched; None if its watch is over."""
-        return self._memory.late.get(task_id)
+    def late_task(self, batch_id: str) -> LateTask | None:
+        """The task of this batch that timed out and is still watched; None if its watch is over."""
+        return self._memory.late.get(batch_id)
 
     def late_tasks(self) -> list[LateTask]:
         return list(self._memory.late.values())
@@ -151,9 +151,7 @@ class Shard:
         return self._memory.draft.is_full
 
     def waits(self) -> dict[WaitReason, Waits]:
-        """The waiting changes, by reason, with their age. This includes the submissions of a parked integration that
-        the API has not accepted, because they also wait for its customer.
-        """
+        """The waiting changes, by reason, with their age, and those in refused submissions."""
         return self._memory.waits()
 
     def count_held(self) -> int:
@@ -163,8 +161,11 @@ class Shard:
     # --- input ------------------------------------------------------------------------------------
 
     def read(self, entries: Sequence[Change | Rejection], next_offset: int, now: Now) -> None:
-        """Add records of the input, in offset order. `next_offset` is the offset after the last of them."""
+        """Add records of the input, in offset order. `next_offset` is the offset after the last of them. If
+        `rejection_limit` stops at one of them, this one and all later ones are not added.
+        """
         assert next_offset >= self._next_read
+        entries = self.rejection_limit.readable(entries)
         size = 0
         for entry in entries:
             size += len(entry.value or b"") + len(entry.key or b"")
@@ -179,8 +180,9 @@ class Shard:
                     self._full = True
         self._intake.extend(entries)
         self._intake_bytes += size
-        self._next_read = next_offset
-        self._arm(now.mono + self._settings.batch.linger)
+        stop = self.rejection_limit.stop
+        self._next_read = next_offset if stop is None else stop.offset
+        self._arm(now.mono + (self._settings.batch.linger if stop is None else 0.0))
 
     def due(self) -> float | None:
         """When `tick` is due next, in monotonic seconds (the past: immediately); None if nothing is due by time."""
@@ -212,8 +214,11 @@ class Shard:
                     self._admit(entry, now)
             else:
                 self._reject(entry, now)
-        if self._next_read != memory.position.next_offset:
-            memory.position = msgspec.structs.replace(memory.position, next_offset=self._next_read)
+        position = msgspec.structs.replace(
+            memory.position, next_offset=self._next_read, rejections=self.rejection_limit.record
+        )
+        if position != memory.position:
+            memory.position = position
             memory.draft.position_moved(len(self._intake))
         self._intake = []
         self._intake_sizes = {}
@@ -254,19 +259,7 @@ class Shard:
             memory.end(integration_id, old.item, Status.FAILED, now, attempt=old.last)
 
     def _reject(self, rejection: Rejection, now: Now) -> None:
-        self._memory.draft.reject(
-            rejection,
-            Result(
-                offset=rejection.offset,
-                status=Status.REJECTED,
-                integration_id=rejection.integration_id,
-                origin_id=rejection.origin_id,
-                change_id=rejection.change_id,
-                consumed_at=rejection.consumed_at,
-                resolved_at=now.wall,
-                error=rejection.error,
-            ),
-        )
+        self._memory.draft.reject(rejection, result_of_rejection(rejection, now))
 
     # --- sealing ----------------------------------------------------------------------------------
 
@@ -351,11 +344,13 @@ class Shard:
 
     # --- answers ----------------------------------------------------------------------------------
 
-    def submit_answered(self, batch_id: str, answer: SubmitAnswer, ruling: SubmitRuling, now: Now) -> None:
-        """Process the answer to the POST of this batch. `submission` shows whether it must be POSTed again."""
+    def submit_answered(
+        self, batch_id: str, answer: SubmitAnswer, ruling: SubmitRuling, again: float, now: Now
+    ) -> None:
+        """The answer to the POST of this batch. `submission` shows whether to POST again, not before `again` (monotonic)."""
         batch = self._memory.batches[batch_id]
         settle.submit_answered(self._memory, batch, answer, ruling, now)
-        self._memory.submission_judged(batch.integration_id, ruling.verdict)
+        self._memory.submission_judged(batch, answer, ruling.verdict, again, now)
         self._after_answer(batch.integration_id, now)
 
     def poll_answered(
@@ -376,9 +371,9 @@ class Shard:
             self._memory.park(batch.integration_id)
         self._after_answer(batch.integration_id, now)
 
-    def late_answered(self, task_id: str, answer: PollAnswer, ruling: PollRuling, now: Now) -> None:
+    def late_answered(self, batch_id: str, answer: PollAnswer, ruling: PollRuling, now: Now) -> None:
         """Process the answer to the poll of a timed-out task. `late_task` shows whether it is still watched."""
-        late = self._memory.late[task_id]
+        late = self._memory.late[batch_id]
         settle.late_answered(self._memory, late, answer, ruling, now)
         self._after_answer(late.record.integration_id, now)
 

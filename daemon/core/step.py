@@ -57,6 +57,10 @@ class BatchSealed:
 @dataclass(frozen=True, slots=True)
 class TaskAccepted:
     batch_id: str
+    integration_id: str
+    task_id: str
+    is_shared: bool
+    """Another open batch of the shard has a task with the same id, which is a fault of the API."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ class TaskLost:
 
 @dataclass(frozen=True, slots=True)
 class LateWatched:
-    task_id: str
+    batch_id: str
 
 
 Fact = BatchSealed | TaskAccepted | TaskEnded | TaskLost | LateWatched

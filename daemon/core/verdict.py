@@ -20,6 +20,8 @@ class SubmitVerdict(StrEnum):
     RETRY = "retry"  # the same bytes again, after a back-off
     SPLIT = "split"  # halve the batch, down to the item that is refused
     PARK = "park"  # the same bytes again, at the slow pace of an integration that waits for its customer
+    FATE_UNKNOWN = "fate_unknown"  # an earlier POST may have created a task: the same bytes again, as slowly
+    OUR_SIDE = "our_side"  # our own key or address is refused, only here so far: the same bytes again, as slowly (C7)
     FAIL = "fail"  # its changes end
     HALT = "halt"  # our own key or address is refused: nothing is sent, for any integration
     REKEYED = "rekeyed"  # refused for a key that is no longer in use: the same bytes again
@@ -73,6 +75,12 @@ THROTTLES = frozenset(
 )
 
 
+_TRANSIENT_STATUSES = frozenset({408, 421, 425, 429})
+"""Request Timeout, Misdirected Request, Too Early, Too Many Requests: the same request may succeed later (RFC 9110,
+RFC 8470, RFC 6585).
+"""
+
+
 def _is_customer_side(code: str) -> bool:
     """The whole family, including unknown members: set-up, credentials, permissions, models and actions of one
     integration. Checked after `_is_input` and `_is_transient`, whose codes occur in every family.
@@ -92,7 +100,7 @@ def of_submit(code: str | None, status: int) -> SubmitVerdict:
     """The verdict on a refused POST (any understood non-2xx answer)."""
     if code is not None:
         if code in HALTING:
-            return SubmitVerdict.HALT
+            return SubmitVerdict.OUR_SIDE
         if _is_input(code):
             return SubmitVerdict.SPLIT
         if _is_transient(code):
@@ -105,9 +113,12 @@ def of_submit(code: str | None, status: int) -> SubmitVerdict:
         return SubmitVerdict.SPLIT
     if status == 404:
         return SubmitVerdict.FAIL
-    if status == 429 or status >= 500:
+    if status in _TRANSIENT_STATUSES or not 400 <= status < 500:
         return SubmitVerdict.RETRY
-    # 401 and 403 without a code, and any other refusal: a person has to act, and no change ends meanwhile.
+    if code is None and not is_denial(code, status):
+        # Not the API's own answer: a proxy or a load balancer refused the request, and nobody knows for how long.
+        return SubmitVerdict.RETRY
+    # A code that this version does not know, or a denial: a person has to act, and no change ends meanwhile.
     return SubmitVerdict.PARK
 
 
@@ -122,10 +133,12 @@ def is_throttle(code: str | None, status: int) -> bool:
 
 
 def is_understood(code: str | None, status: int) -> bool:
-    """Whether a refused POST certainly created no task (R13). A server error, or a refusal without the API's own
-    code, may come from a component between us and the API, after the API had accepted.
+    """Whether a refused POST certainly created no task (R13). A server error, a redirect, a time-out (408), or a
+    refusal without the API's own code may come from a component between us and the API, after the API had accepted.
     """
-    return status < 500 and (code is not None or status in (400, 413, 422, 429))
+    if not 400 <= status < 500 or status == 408:
+        return False
+    return code is not None or status in (400, 413, 422, 429)
 
 
 def is_conclusive(verdict: SubmitVerdict) -> bool:
@@ -163,8 +176,6 @@ def of_item(code: str | None) -> ItemVerdict:
 
 def of_poll(code: str | None, status: int) -> PollVerdict:
     """The verdict on a refused GET, which is never a failed task."""
-    if code in HALTING:
-        return PollVerdict.HALT
-    if status == 404 and code != "PLATFORM.INTEGRATION_NOT_FOUND":
+    if status == 404 and code != "PLATFORM.INTEGRATION_NOT_FOUND" and code not in HALTING:
         return PollVerdict.LOST
     return PollVerdict.BLIND

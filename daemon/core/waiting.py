@@ -24,10 +24,11 @@ import msgspec
 
 from daemon.core.ages import Ages
 from daemon.core.backlog import Backlog
-from daemon.core.journal import Attempt
+from daemon.core.journal import Attempt, Wait
 from daemon.core.model import Item
 from daemon.core.operation import Operation
 from daemon.core.schedule import Schedule
+from daemon.core.verdict import TaskVerdict, of_task
 
 ITEM_OVERHEAD = 128
 """Bytes that an item adds to a batch record besides its body and ids: numbers and punctuation."""
@@ -39,6 +40,7 @@ class WaitReason(StrEnum):
     COURSE_BUSY = "course_busy"  # an earlier submission of the same course is open
     WINDOW = "window"  # it waits for a place among the open submissions, or for the linger
     BACKOFF = "backoff"  # it waits for its next attempt
+    REFUSED = "refused"  # its submission was refused or not answered, and is sent again later
     PARKED = "parked"  # its integration waits for its customer, whatever else holds the change
 
 
@@ -48,6 +50,12 @@ class Waits(NamedTuple):
     changes: int
     oldest: int | None
     """When the oldest of them was consumed (ms, rounded down to the second); None if there is none."""
+
+
+def waits_for_customer(wait: Wait) -> bool:
+    """Whether a change waits for its customer, according to its record in the journal."""
+    error = None if wait.last is None else wait.last.error
+    return error is not None and of_task(error.code) is TaskVerdict.PARK
 
 
 class Held(msgspec.Struct, gc=False):

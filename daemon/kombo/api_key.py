@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_BYTES_MAX = 4096
-"""A key has about 40 characters; a larger file is the wrong file."""
+from daemon.config.secret_file import SecretError, read_secret
 
 
 class ApiKeyError(Exception):
@@ -53,19 +52,12 @@ class ApiKeyFile:
 
 def _read(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            content = file.read(_BYTES_MAX + 1)
-    except OSError as error:
+        key = read_secret(path)
+    except SecretError as error:
+        raise ApiKeyError(f"kombo.api_key_file: {error}") from None
+    if not all(0x21 <= ord(character) <= 0x7E for character in key):
         raise ApiKeyError(
-            f"{path}: cannot read the API key ({error.strerror}); mount the secret there, readable by "
-            "this user, or set kombo.api_key_file to another file"
-        ) from None
-    key = content.strip()
-    if not key:
-        raise ApiKeyError(f"{path}: the file is empty; write the API key into it, and nothing else")
-    if len(content) > _BYTES_MAX or not all(0x21 <= byte <= 0x7E for byte in key):
-        raise ApiKeyError(
-            f"{path}: this is not an API key (one line of visible ASCII characters without spaces); "
-            "write the key into the file, and nothing else"
+            f"kombo.api_key_file: the file {str(path)!r} contains no API key (one line of visible ASCII characters without "
+            "spaces); write the key into the file, and nothing else"
         )
-    return key.decode("ascii")
+    return key

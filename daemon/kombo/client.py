@@ -7,23 +7,23 @@ What the libraries do, and how this module handles it:
   request was not sent. All of them become a `NoAnswer`; its `reason` is for logs and metrics only (R13).
 * None of their time-outs bounds a reply that arrives in small pieces, or a peer that stops reading. One
   deadline bounds the whole call, from waiting for a connection to the last byte.
+* A large answer takes long to parse. A thread does it, so that the calls of other integrations do not wait.
 * A closed connection goes on sending its buffer, so a POST could arrive long after its deadline. A call that
   failed or was cancelled resets its connection instead (R6).
+* Whatever arrives on a connection answers its next request. `daemon.kombo.connection` accepts one answer for each
+  request, and only after the request was written.
 * Both libraries keep and replay cookies, follow redirects, take proxies from the environment, and decompress
-  bodies without a bound. All of that is disabled.
+  bodies without a bound. All of that is disabled; `daemon.kombo.content` decompresses with a bound.
 * aiohttp silently repeats a GET if a pooled connection turns out to be closed. It does not repeat a POST.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
 import ssl
-import struct
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
@@ -31,8 +31,6 @@ from urllib.parse import quote, urlsplit
 
 import aiohttp
 import httpx
-from aiohttp.client_reqrep import ClientRequest
-from aiohttp.connector import Connection
 from httpx_aiohttp import AiohttpTransport
 
 from daemon import __version__
@@ -40,24 +38,19 @@ from daemon.core.answers import NoAnswer, NoAnswerReason, PollAnswer, Refused, S
 from daemon.core.operation import Operation
 from daemon.core.upsert import UPSERT
 from daemon.kombo import wire
+from daemon.kombo.connection import GatedConnector, GatedRequest, reset_on_failure
+from daemon.kombo.content import AnswerTooLargeError, decoded
+from daemon.kombo.redaction import Redactor, redactor
 
-ANSWER_BYTES_MAX = 8 * 1024 * 1024
-"""Maximum size of a body. It is 16 times the largest submission, so that each of its items may fail with a long
-message.
-"""
-KEEP_ALIVE_SECONDS = 15.0
-"""Shorter than the keep-alive of common servers, so that this client closes idle connections. A POST on a connection
-that the server is closing at that moment has unknown fate.
-"""
-_SECRET_CHARS_MIN = 8
-"""A shorter key is a test key. Replacing it in answers would also replace ordinary words."""
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_SMALL_BYTES = 256 * 1024
+"""An answer up to this size is parsed by the event loop, within a few milliseconds."""
 
 Observe = Callable[[str, str, float], None]
 """Arguments: endpoint (``submit``, ``poll``), status (``2xx`` … ``5xx``, ``429`` or a `NoAnswerReason`), seconds."""
 
 _Answer = TypeVar("_Answer", SubmitAnswer, PollAnswer)
 _Raw = tuple[int, Mapping[str, str], bytes]
+"""Status, fields with lower-case names, and body."""
 
 
 class KomboSetupError(Exception):
@@ -70,6 +63,7 @@ class _Call(NamedTuple):
     url: str
     integration_id: str
     content: bytes | None
+    answer_bytes_max: int
 
 
 class ApiKeySource(Protocol):
@@ -86,12 +80,13 @@ class KomboClient:
         api_key_source: read before each call.
         deadline: seconds for a whole call.
         in_flight_max: maximum number of connections. A further call waits for one, within its deadline.
-        proxy: ``http://[user:password@]host:port``. Proxies of the environment are ignored.
+        proxy: ``http://[user@]host:port``. Proxies of the environment are ignored.
+        proxy_password: password of the user in `proxy`.
         ca_file: PEM file of the certificate authorities to trust instead of the bundled ones.
         observe: called after every call that ended, but not after a call that was cancelled.
 
     Raises:
-        KomboSetupError: `ca_file` cannot be used.
+        KomboSetupError: `ca_file` or `proxy_password` cannot be used.
     """
 
     def __init__(
@@ -102,6 +97,7 @@ class KomboClient:
         in_flight_max: int,
         *,
         proxy: str | None = None,
+        proxy_password: str | None = None,
         ca_file: Path | None = None,
         observe: Observe | None = None,
     ) -> None:
@@ -110,10 +106,12 @@ class KomboClient:
         self._api_key = api_key_source
         self._deadline = deadline
         self._in_flight_max = in_flight_max
-        self._proxy = proxy
-        self._proxy_password = urlsplit(proxy).password if proxy else None
+        self._proxy = _with_password(proxy, proxy_password)
+        self._proxy_password = proxy_password
         self._tls = _tls(ca_file)
         self._observe = observe
+        # One thread: the interpreter lock would let a second one only delay the event loop further.
+        self._parsing = ThreadPoolExecutor(1, "large answer")
         self._http = httpx.AsyncClient(
             transport=AiohttpTransport(client=self._open_session, verify=self._tls, trust_env=False),
             headers={
@@ -130,39 +128,52 @@ class KomboClient:
     async def submit(self, operation: Operation, integration_id: str, body: bytes) -> SubmitAnswer:
         """POST exactly these bytes, once."""
 
-        def parse(raw: _Raw) -> SubmitAnswer:
-            return wire.parse_submit(*raw, now=wall_clock())
+        def parse(raw: _Raw, redact: Redactor) -> SubmitAnswer:
+            return wire.parse_submit(*raw, now=wall_clock(), redact=redact)
 
+        url = self._url_of[operation.name]
         return await self._call(
-            _Call("submit", "POST", self._url_of[operation.name], integration_id, body), parse
+            _Call("submit", "POST", url, integration_id, body, wire.SUBMIT_ANSWER_BYTES_MAX), parse
         )
 
-    async def poll(self, integration_id: str, task_id: str) -> PollAnswer:
+    async def poll(self, integration_id: str, task_id: str, items: int) -> PollAnswer:
         """GET the task. The GET is sent twice if a pooled connection was closed during the first one."""
 
-        def parse(raw: _Raw) -> PollAnswer:
-            return wire.parse_poll(task_id, *raw, now=wall_clock())
+        def parse(raw: _Raw, redact: Redactor) -> PollAnswer:
+            return wire.parse_poll(task_id, *raw, now=wall_clock(), redact=redact)
 
         # A text that is not valid Unicode (a lone surrogate) cannot be the id of a task: the API answers
         # that.
         url = f"{self._bulk_url}/{quote(task_id, safe='', errors='replace')}"
-        return await self._call(_Call("poll", "GET", url, integration_id, None), parse)
+        return await self._call(
+            _Call("poll", "GET", url, integration_id, None, wire.poll_answer_bytes_max(items)), parse
+        )
 
     async def close(self) -> None:
         """Close all connections. Calls in flight end with `NoAnswer`. Idempotent."""
         await self._http.aclose()
+        self._parsing.shutdown(wait=False)
 
-    async def _call(self, call: _Call, parse: Callable[[_Raw], _Answer]) -> _Answer | NoAnswer:
+    async def _call(self, call: _Call, parse: Callable[[_Raw, Redactor], _Answer]) -> _Answer | NoAnswer:
         started = time.monotonic()
         key = self._api_key.current()
+        redact = redactor(key, self._proxy_password or "")
         answer: _Answer | NoAnswer
         try:
-            answer = parse(await self._exchange(call, key))
+            raw = await self._exchange(call, key)
+
+            def parsed() -> _Answer:
+                return parse(_decoded(raw, call.answer_bytes_max), redact)
+
+            if _is_small(raw):
+                answer = parsed()
+            else:
+                answer = await asyncio.get_running_loop().run_in_executor(self._parsing, parsed)
         except TimeoutError:
             answer = NoAnswer(NoAnswerReason.TIMEOUT, f"no complete answer within {self._deadline:g} s")
         except Exception as error:
             # Whatever failed, there is no answer, and no caller could use the exception.
-            answer = NoAnswer(_no_answer_reason(error), self._without_secrets(_detail(error), key))
+            answer = NoAnswer(_no_answer_reason(error), redact(_detail(error), wire.DETAIL_CHARS_MAX))
         if self._observe is not None:
             self._observe(call.endpoint, _status_label(answer), time.monotonic() - started)
         return answer
@@ -175,101 +186,65 @@ class KomboClient:
         if call.content is not None:
             headers.append((b"Content-Type", b"application/json"))
         request = self._http.build_request(call.method, call.url, headers=headers, content=call.content)
-        with _reset_on_failure():
+        with reset_on_failure():
             async with asyncio.timeout(self._deadline):
                 response = await self._http.send(request, stream=True)
                 try:
-                    body = await _read(response)
+                    body = await _read(response, call.answer_bytes_max)
                 finally:
                     await response.aclose()
                     # The response and its stream reference each other; without this they wait for the garbage
                     # collector.
                     del response.stream
-        return response.status_code, response.headers, self._without_key(body, key)
+        return response.status_code, response.headers, body
 
     def _open_session(self) -> aiohttp.ClientSession:
         """The transport calls this at the first request, inside the event loop."""
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=self._in_flight_max,
-                keepalive_timeout=KEEP_ALIVE_SECONDS,
-                ssl=self._tls,
-            ),
+            connector=GatedConnector(self._in_flight_max, self._tls),
             cookie_jar=aiohttp.DummyCookieJar(),
-            request_class=_NotedRequest,
+            request_class=GatedRequest,
             proxy=self._proxy,
             trust_env=False,
         )
-
-    def _without_key(self, body: bytes, key: str) -> bytes:
-        """The error page of a proxy may quote our header, and answers are logged and published."""
-        return body.replace(key.encode("ascii"), b"[key]") if len(key) >= _SECRET_CHARS_MIN else body
-
-    def _without_secrets(self, text: str, key: str) -> str:
-        for secret in (key, self._proxy_password):
-            if secret:
-                text = text.replace(secret, "[secret]")
-        return text
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._bulk_url!r})"
 
 
-class AnswerTooLargeError(Exception):
-    """The body is longer than `ANSWER_BYTES_MAX`."""
-
-
-async def _read(response: httpx.Response) -> bytes:
+async def _read(response: httpx.Response, bytes_max: int) -> bytes:
     """The body as received. It is not decompressed, so the bound applies to the memory that it takes."""
     parts: list[bytes] = []
     size = 0
     async for part in response.aiter_raw():
         size += len(part)
-        if size > ANSWER_BYTES_MAX:
-            raise AnswerTooLargeError(
-                f"HTTP {response.status_code} with a body of more than {ANSWER_BYTES_MAX} bytes"
-            )
+        if size > bytes_max:
+            raise AnswerTooLargeError(response.status_code, bytes_max)
         parts.append(part)
     return b"".join(parts)
 
 
-# --- connections ----------------------------------------------------------------------------------
-
-_used: ContextVar[list[tuple[Connection, asyncio.Transport]]] = ContextVar("used")
-"""The connections that the current call was written to."""
-
-
-class _NotedRequest(ClientRequest):
-    """Records the connection of a request. aiohttp itself exposes it only after the answer."""
-
-    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        if isinstance(conn.transport, asyncio.Transport):
-            _used.get().append((conn, conn.transport))
-        return await super().send(conn)
+def _is_small(raw: _Raw) -> bool:
+    _, fields, body = raw
+    return len(body) <= _SMALL_BYTES and "content-encoding" not in fields
 
 
-@contextlib.contextmanager
-def _reset_on_failure() -> Iterator[None]:
-    """If the call ends early for any reason, drop its connection with everything buffered here and in the kernel."""
-    used: list[tuple[Connection, asyncio.Transport]] = []
-    token = _used.set(used)
-    try:
-        yield
-    except BaseException:
-        for connection, transport in used:
-            back_in_pool = connection.closed and not transport.is_closing()
-            if not back_in_pool:
-                _reset(transport)
-        raise
-    finally:
-        _used.reset(token)
+def _decoded(raw: _Raw, bytes_max: int) -> _Raw:
+    status, fields, body = raw
+    return status, fields, decoded(status, fields.get("content-encoding", ""), body, bytes_max)
 
 
-def _reset(transport: asyncio.Transport) -> None:
-    sock = transport.get_extra_info("socket")
-    with contextlib.suppress(OSError):  # closed already
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-    transport.abort()
+def _with_password(proxy: str | None, password: str | None) -> str | None:
+    if proxy is None or password is None:
+        return proxy
+    if not password.isprintable() or not password.isascii():
+        raise KomboSetupError(
+            "kombo.proxy_password_file: the password must be one line of ASCII characters; write it into the file, and "
+            "nothing else"
+        )
+    url = urlsplit(proxy)
+    user, _, host = url.netloc.rpartition("@")
+    return url._replace(netloc=f"{user}:{quote(password, safe='')}@{host}").geturl()
 
 
 def _tls(ca_file: Path | None) -> ssl.SSLContext:
@@ -305,8 +280,7 @@ def _no_answer_reason(error: BaseException) -> NoAnswerReason:
 def _detail(error: BaseException) -> str:
     """Never uses the repr, because aiohttp's shows the headers of the request."""
     cause = _cause(error)
-    text = f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
-    return text[: wire.DETAIL_CHARS_MAX]
+    return f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
 
 
 def _status_label(answer: SubmitAnswer | PollAnswer) -> str:

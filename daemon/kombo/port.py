@@ -13,8 +13,11 @@ class KomboApi(Protocol):
         """Make the call of this operation with exactly these bytes. Returns within the total deadline."""
         ...
 
-    async def poll(self, integration_id: str, task_id: str) -> PollAnswer:
-        """GET /lms/courses/bulk/{task_id}. Returns within the total deadline."""
+    async def poll(self, integration_id: str, task_id: str, items: int) -> PollAnswer:
+        """GET /lms/courses/bulk/{task_id}. Returns within the total deadline.
+
+        `items` is the number of items of the task, from which the maximum size of the answer follows.
+        """
         ...
 
     async def close(self) -> None: ...

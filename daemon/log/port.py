@@ -39,9 +39,20 @@ class FencedError(CommitFailedError):
 
 
 class RecordRefusedError(CommitFailedError):
-    """A record of the transaction was refused for its size or form, so the same transaction fails every time. The message
-    names the record.
+    """A record of the transaction can never be written, so the same transaction fails every time. The message names the
+    record.
     """
+
+
+class TransientRefusalError(CommitFailedError):
+    """The log refuses a record as it is configured now, or because of a clock. Nothing of the transaction was written. The
+    same transaction succeeds when somebody has corrected that. The message names the cause, and the record if it is known.
+    """
+
+    def __init__(self, message: str, summary: str | None = None) -> None:
+        super().__init__(message)
+        self.summary = message if summary is None else summary
+        """The message without the key of the record, which contains ids."""
 
 
 class HeldBackError(LogError):
@@ -85,7 +96,7 @@ class Record(NamedTuple):
     """Milliseconds since the epoch, as stored in the log."""
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: tuple[tuple[str, bytes | None], ...] = ()
 
     @property
     def size(self) -> int:
@@ -101,7 +112,7 @@ class Message(NamedTuple):
 
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +205,19 @@ class InputFacts:
     journal_partitions: int
 
 
+class TransactionOwner(NamedTuple):
+    """The producer of an open transaction."""
+
+    producer_id: int
+    """Assigned by the log."""
+    transactional_id: str | None
+    """Chosen by the producer. None if this process may not see it."""
+
+    def __str__(self) -> str:
+        known = f", transactional id {self.transactional_id}" if self.transactional_id is not None else ""
+        return f"producer id {self.producer_id}{known}"
+
+
 class ShardLog(Protocol):
     """One partition's journal and its transactional producer."""
 
@@ -223,6 +247,7 @@ class ShardLog(Protocol):
         Raises:
             FencedError: another owner has taken over; nothing of this was written.
             RecordRefusedError: it can never be written; nothing of this was written.
+            TransientRefusalError: it cannot be written now; nothing of this was written.
             CommitFailedError: any other error; it may or may not have been written. Do not use this object any more:
                 close it, confirm the assignment, open a new one and restore.
         """
@@ -266,6 +291,14 @@ class EventLog(Protocol):
         """Raises LogError if the log does not answer."""
         ...
 
+    async def transaction_owner(self, partition: int) -> TransactionOwner | None:
+        """Who has opened the first transaction that is open in this input partition; None if there is none.
+
+        Raises:
+            LogError: the log does not answer, or does not allow the request.
+        """
+        ...
+
     async def journal_end(self, partition: int) -> int | None:
         """The end offset of this journal partition; None if there is no such partition. Every commit moves it, whoever
         makes it.
@@ -300,6 +333,12 @@ class EventLog(Protocol):
 
     def silence(self) -> float:
         """Seconds since the reading side last made progress; for the watchdog, from any thread."""
+        ...
+
+    def unanswered(self) -> float | None:
+        """Seconds since the log last answered this process as a member of the group. None before the first answer. While
+        the log works, this stays below a minute, also when nothing is read.
+        """
         ...
 
     def longest_call(self) -> float:

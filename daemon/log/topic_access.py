@@ -6,6 +6,7 @@ implements.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Generator
 from types import TracebackType
@@ -18,6 +19,7 @@ from daemon.log.kafka.admin import partition_count
 from daemon.log.kafka.authorization_errors import explained
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.kafka.cures.fetching import UnreadableBatchError
+from daemon.log.kafka.cures.partitioner import KeyPartitioner
 from daemon.log.port import LogError, UnreadableError
 
 OUTSTANDING_RECORDS_MAX = 20_000
@@ -42,9 +44,9 @@ _PUBLISHER: dict[str, Any] = {
 
 
 class _Clients(Clients):
-    def publisher(self) -> KafkaProducer:
+    def publisher(self, partitioner: str) -> KafkaProducer:
         """A producer without transactions. Each record arrives once and in order."""
-        return self._make(KafkaProducer, **_PUBLISHER)
+        return self._make(KafkaProducer, partitioner=KeyPartitioner(partitioner), **_PUBLISHER)
 
 
 class TopicRecord(NamedTuple):
@@ -55,15 +57,15 @@ class TopicRecord(NamedTuple):
     """Milliseconds since the epoch, as stored in the log."""
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
+    headers: tuple[tuple[str, bytes | None], ...]
 
 
 class Publisher:
     """Sends records to one topic. The in-sync replicas acknowledge all of them, each once and in the order of `send`
     within a partition (idempotent producer). For one thread."""
 
-    def __init__(self, connection: KafkaConnection, topic: str) -> None:
-        """Connects.
+    def __init__(self, connection: KafkaConnection, topic: str, partitioner: str = "murmur2") -> None:
+        """Connects. `partitioner`: the hash of `daemon.core.placement` that chooses the partition of a key.
 
         Raises:
             LogError: no broker answered, or the topic does not exist.
@@ -76,14 +78,14 @@ class Publisher:
         try:
             clients = _Clients(connection)
             _find(clients, topic)  # the producer itself would wait 15 s for a missing topic
-            self._producer = clients.publisher()
+            self._producer = clients.publisher(partitioner)
         except KafkaError as error:
-            raise LogError(_unreachable(connection, error)) from error
+            raise LogError(clients.explained(error, None)) from error
 
     def send(
-        self, key: bytes | None, value: bytes | None, headers: tuple[tuple[str, bytes], ...] = ()
+        self, key: bytes | None, value: bytes | None, headers: tuple[tuple[str, bytes | None], ...] = ()
     ) -> None:
-        """Queue a record. Waits if too many are unconfirmed.
+        """Queue a record. Its headers must have values. Waits if too many are unconfirmed.
 
         Raises:
             LogError: this record or one before it was refused.
@@ -143,10 +145,11 @@ def read_topic(
     connection: KafkaConnection,
     topic: str,
     *,
-    start: Literal["beginning", "end"] = "beginning",
+    start: Literal["beginning", "end"] | int = "beginning",
     follow: bool = False,
 ) -> Generator[TopicRecord, None, None]:
-    """The committed records of all partitions, in offset order within each.
+    """The committed records of all partitions, in offset order within each. `start` as a number: so many offsets before
+    the end of each partition.
 
     Ends at the last stable offsets of the topic at the time of the call; with `follow`, never.
 
@@ -158,7 +161,7 @@ def read_topic(
     try:
         consumer = clients.reader()
     except KafkaError as error:
-        raise LogError(_unreachable(connection, error)) from error
+        raise LogError(clients.explained(error, None)) from error
     try:
         partitions = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
         if not partitions:
@@ -166,9 +169,10 @@ def read_topic(
             raise LogError(_missing(topic))
         consumer.assign(partitions)
         ends: dict[TopicPartition, int] = consumer.end_offsets(partitions)
-        starts = consumer.beginning_offsets(partitions) if start == "beginning" else ends
+        begins: dict[TopicPartition, int] = consumer.beginning_offsets(partitions)
+        back = {"beginning": sys.maxsize, "end": 0}[start] if isinstance(start, str) else start
         for partition in partitions:
-            consumer.seek(partition, starts[partition])
+            consumer.seek(partition, max(begins[partition], ends[partition] - back))
         while follow or any(consumer.position(p) < ends[p] for p in partitions):
             for partition, records in consumer.poll(timeout_ms=500).items():
                 for r in records:
@@ -197,7 +201,3 @@ def _find(clients: Clients, topic: str) -> None:
 
 def _missing(topic: str) -> str:
     return f"There is no topic {topic}. `coursesyncd topics create` creates the topics of the configuration."
-
-
-def _unreachable(connection: KafkaConnection, error: KafkaError) -> str:
-    return f"No Kafka broker answers at {', '.join(connection.bootstrap_servers)}: {error}"

@@ -50,7 +50,7 @@ class Engine:
         self._ports = ports
         self._flow: Flow[BatchRef] = Flow(ports.settings, ports.rng)
         judge = Judge(Policies(ports.settings))
-        self._halt = Halt(ports, self._flow, judge, key_changed, self._resumed)
+        self._halt = Halt(ports, self._flow, judge, key_changed, self._resumed, self._key_suspected)
         submissions, polls = Waker(), Waker()
         self._submitter = Submitter(ports, self._flow, judge, self._halt, submissions, polls)
         self._poller = Poller(ports, self._flow, judge, self._halt, polls, submissions)
@@ -215,12 +215,15 @@ class Engine:
                     self._poller.accepted(partition, shard, batch_id)
                 case TaskLost(batch_id=batch_id, integration_id=integration_id):
                     self._submitter.offer(partition, shard, integration_id, batch_id)
-                case LateWatched(task_id=task_id):
-                    self._poller.late(partition, shard, task_id)
+                case LateWatched(batch_id=batch_id):
+                    self._poller.late(partition, shard, batch_id)
                 case TaskEnded():
                     pass  # the poller has removed it already
                 case _:
                     assert_never(fact)
+
+    def _key_suspected(self) -> None:
+        self._poller.probe_key()
 
     def _resumed(self) -> None:
         self._submitter.wake()

@@ -18,6 +18,7 @@ from daemon.log.port import (
     HeldBackError,
     LogError,
     RecordRefusedError,
+    TransientRefusalError,
 )
 from daemon.runtime import operator_messages
 from daemon.runtime.opening import BlockedError
@@ -41,17 +42,36 @@ class LostInput(NamedTuple):
     sentence: str
     offset: int | None = None
     """The first offset that cannot be read; None if it is not known."""
+    read_to: int = 0
+    """How far the shard had read when it was found."""
 
     def holds(self, shard: Shard) -> bool:
-        """Whether the offset is still ahead of the shard, that is, it was not skipped."""
-        return self.offset is None or shard.next_read <= self.offset
+        """Whether the offset is still ahead of the shard, that is, it was not skipped; and nothing before it has to be read
+        again, because the shard ended before it could commit that.
+        """
+        return self.offset is None or self.read_to <= shard.next_read <= self.offset
+
+
+class StoppedInput(NamedTuple):
+    """Reading has stopped at a limit of the shard, and the shard was fenced."""
+
+    sentence: str
+    offset: int
+
+    def holds(self, shard: Shard) -> bool:
+        """Whether the journal says so, that is, it was neither skipped nor allowed to be rejected. A stop that the fenced shard
+        could not commit is found again.
+        """
+        return shard.rejection_limit.stopped_at == self.offset
 
 
 class Remedy(StrEnum):
     REOPEN = "reopen"
     """Drop memory and producer, and restore (R4)."""
     REFUSED = "refused"
-    """The same, but the partition is blocked after `REFUSALS_MAX` such failures."""
+    """As `REOPEN`, but the partition is blocked after `REFUSALS_MAX` such failures."""
+    DEFER = "defer"
+    """As `REOPEN`, but the wait grows with each such failure, whatever is committed in between."""
     BLOCK = "block"
     """Wait for an operator, until a record is written to the journal."""
     BLOCK_HERE = "block here"
@@ -64,7 +84,9 @@ class Remedy(StrEnum):
 class Failure:
     remedy: Remedy
     sentence: str
-    """What is wrong and what to do, for operators."""
+    """What is wrong and what to do, for operators. The admin port shows it if the partition is blocked, so it contains no id
+    of a course, a task or an integration, and no text of an error that may contain one.
+    """
     reason: DropReason = DropReason.ERROR
     error: str | None = None
     """The text that is logged when the partition is reopened. None: the sentence is logged."""
@@ -83,13 +105,16 @@ def failure_of(error: Exception, partition: int, topics: Topics) -> Failure:
         case RecordRefusedError():
             return Failure(
                 Remedy.REFUSED,
-                operator_messages.refused_record(partition, error),
+                operator_messages.refused_record(partition),
                 error=describe(error, ERROR_CHARS_MAX),
             )
+        case TransientRefusalError():
+            sentence = operator_messages.record_refused_for_now(partition, error.summary)
+            return Failure(Remedy.DEFER, sentence, error=describe(error, ERROR_CHARS_MAX), warning=sentence)
         case StepFailedError():
             return Failure(
                 Remedy.REFUSED,
-                operator_messages.failed_step(partition, error),
+                operator_messages.failed_step(partition, error.summary),
                 error=describe(error, ERROR_CHARS_MAX),
             )
         case FencedError():
@@ -103,7 +128,9 @@ def failure_of(error: Exception, partition: int, topics: Topics) -> Failure:
             return Failure(Remedy.REOPEN, str(error))
         case _:
             # A defect in this code. It affects only this partition, whose memory can no longer be trusted (R4).
-            why = describe(error, ERROR_CHARS_MAX)
             return Failure(
-                Remedy.REFUSED, operator_messages.failed_step(partition, why), error=why, is_defect=True
+                Remedy.REFUSED,
+                operator_messages.failed_step(partition, type(error).__name__),
+                error=describe(error, ERROR_CHARS_MAX),
+                is_defect=True,
             )

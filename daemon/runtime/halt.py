@@ -23,7 +23,8 @@ REMIND_INTERVAL = 60.0
 
 class Halt:
     """Halts and resumes according to the judge's evidence about the key. `key_changed` reads the key file again and
-    returns whether it contains another key. `on_resume` is called when calls are allowed again.
+    returns whether it contains another key. `on_resume` is called when calls are allowed again, `on_suspicion` when a call
+    that speaks for no integration should show whether the key works.
     """
 
     def __init__(
@@ -33,14 +34,16 @@ class Halt:
         judge: Judge,
         key_changed: Callable[[], bool],
         on_resume: Callable[[], None],
+        on_suspicion: Callable[[], None],
     ) -> None:
         self._ports = ports
         self._flow = flow
         self._judge = judge
         self._key_changed = key_changed
         self._on_resume = on_resume
+        self._on_suspicion = on_suspicion
         self._halted = asyncio.Event()
-        self._reason = ""
+        self._code = self._reason = ""
 
     def follow(self, evidence: KeyEvidence, error: Error | None, now: Now) -> None:
         """`error` is the API's error if the key was refused."""
@@ -51,6 +54,8 @@ class Halt:
             case KeyEvidence.WORKS:
                 if self._halted.is_set():
                     self._resume("the API accepted a call")
+            case KeyEvidence.SUSPECTED:
+                self._on_suspicion()
             case KeyEvidence.NONE:
                 pass
             case _:
@@ -58,12 +63,13 @@ class Halt:
 
     def _halt(self, error: Error, now: Now) -> None:
         self._flow.halt(error, now.mono)
-        self._reason = f"{error.code or 'no code'}: {error.message}"
-        self._ports.observer.notify(Halted(self._reason, is_news=not self._halted.is_set()))
+        self._code = error.code or "no code"
+        self._reason = f"{self._code}: {error.message}"
+        self._ports.observer.notify(Halted(self._code, self._reason, is_news=not self._halted.is_set()))
         self._halted.set()
 
     def _resume(self, why: str) -> None:
-        self._flow.resume()
+        self._flow.resume(self._ports.clock.now().mono)
         self._halted.clear()
         self._ports.observer.notify(Resumed(why))
         self._on_resume()
@@ -80,4 +86,4 @@ class Halt:
                     self._resume("the key file contains another key")
                 elif self._halted.is_set() and self._ports.clock.now().mono >= remind_at:
                     remind_at += REMIND_INTERVAL
-                    self._ports.observer.notify(Halted(self._reason, is_news=True))
+                    self._ports.observer.notify(Halted(self._code, self._reason, is_news=True))

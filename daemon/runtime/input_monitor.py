@@ -2,7 +2,8 @@
 transaction hold it back?
 
 Reading alone does not detect this. A topic that was created again may have records at the same offsets, a topic with more
-partitions can be read as before, and behind an open transaction no records arrive.
+partitions can be read as before, and behind an open transaction no records arrive. An input that stands still although it
+has more records is inspected at once.
 """
 
 from __future__ import annotations
@@ -11,23 +12,35 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from daemon.log.port import InputFacts, LogError
+from daemon.log.port import InputFacts, LogError, TransactionOwner
 from daemon.runtime import operator_messages
 from daemon.runtime.partition import Partition
 from daemon.runtime.ports import Ports
 from daemon.telemetry.events import InputHeldBack, InputReleased, InputUnseen
 
 INTERVAL = 30.0
-"""Seconds between two inspections. Each sends a few requests per partition to the cluster."""
-HELD_BACK_AFTER = 120.0
-"""Seconds for which a publisher's transaction may be open before it is reported: twice the transaction timeout that most
-clients set. At that timeout the broker itself aborts the transaction."""
+"""Seconds between two inspections of a partition. Each sends a few requests to the cluster."""
+LOOK_INTERVAL = 1.0
+"""Seconds between two checks whether a partition stands still. They send no requests."""
+HELD_BACK_AFTER = 5.0
+"""Seconds for which a publisher's transaction may hold back the input before it is reported. A publisher that is well
+commits sooner, as a rule; most brokers abort a transaction after one minute, but a publisher may ask for up to 15."""
+
+
+@dataclass(slots=True)
+class _Still:
+    """A partition that has more records and does not deliver them."""
+
+    offset: int
+    since: float
+    inspected_at: float
 
 
 @dataclass(slots=True)
 class _HeldBack:
     stable: int
     since: float
+    owner: TransactionOwner | None = None
     reported: bool = False
 
 
@@ -35,18 +48,45 @@ class InputMonitor:
     def __init__(self, ports: Ports, partitions: Callable[[], Sequence[Partition]]) -> None:
         self._ports = ports
         self._partitions = partitions
+        self._still: dict[int, _Still] = {}
         self._held_back: dict[int, _HeldBack] = {}
 
     async def run(self) -> None:
         """Inspect until cancelled."""
+        due = self._now() + INTERVAL
         while True:
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(min(LOOK_INTERVAL, INTERVAL))
             running = [partition for partition in self._partitions() if partition.shard is not None]
-            gone = self._held_back.keys() - {partition.number for partition in running}
-            for number in gone:
-                del self._held_back[number]
-            for partition in running:
+            self._forget_others(running)
+            stuck = [partition for partition in running if self._is_stuck(partition)]
+            if self._now() >= due:
+                stuck, due = running, self._now() + INTERVAL
+            for partition in stuck:
                 await self._look_at(partition)
+
+    def _now(self) -> float:
+        return self._ports.clock.now().mono
+
+    def _forget_others(self, running: Sequence[Partition]) -> None:
+        numbers = {partition.number for partition in running}
+        for known in (self._still, self._held_back):
+            for number in known.keys() - numbers:
+                del known[number]
+
+    def _is_stuck(self, partition: Partition) -> bool:
+        """Whether a partition has stood still for so long since its last inspection."""
+        number, offset, now = partition.number, partition.intake.next_offset, self._now()
+        if partition.paused or not partition.lag:
+            self._still.pop(number, None)
+            return number in self._held_back  # inspected until its end is reported
+        still = self._still.get(number)
+        if still is None or still.offset != offset:
+            self._still[number] = _Still(offset, now, now)
+            return number in self._held_back
+        if now - still.inspected_at < HELD_BACK_AFTER:
+            return False
+        still.inspected_at = now
+        return True
 
     async def _look_at(self, partition: Partition) -> None:
         try:
@@ -59,23 +99,37 @@ class InputMonitor:
             # A paused partition reads nothing that would report the end.
             partition.intake.saw_end(facts.latest)
         if partition.shard is not None:
-            self._watch_transactions(partition, facts)
+            await self._watch_transactions(partition, facts)
 
-    def _watch_transactions(self, partition: Partition, facts: InputFacts) -> None:
+    async def _watch_transactions(self, partition: Partition, facts: InputFacts) -> None:
         """Warn, but do not block: the records behind the transaction arrive once it has been committed or aborted."""
-        number, now = partition.number, self._ports.clock.now().mono
+        number, now = partition.number, self._now()
         held = self._held_back.get(number)
-        if facts.latest == facts.stable or held is None or held.stable != facts.stable:
+        if facts.latest == facts.stable or (held is not None and held.stable != facts.stable):
             was_reported = held is not None and held.reported
             self._ports.observer.notify(InputReleased(number, facts.stable if was_reported else None))
             self._held_back.pop(number, None)
-            if facts.latest > facts.stable:
-                self._held_back[number] = _HeldBack(facts.stable, now)
+            held = None
+        if facts.latest == facts.stable:
             return
+        if held is None:
+            still = self._still.get(number)
+            since = still.since if still is not None and still.offset == facts.stable else now
+            held = self._held_back[number] = _HeldBack(facts.stable, since)
         partition.intake.saw_end(facts.latest)
         seconds = now - held.since
         if seconds < HELD_BACK_AFTER:
             return
-        sentence = operator_messages.held_back(number, facts, seconds, self._ports.settings.topics)
+        if held.owner is None:
+            held.owner = await self._owner(number)
+        sentence = operator_messages.held_back(
+            number, facts, held.owner, seconds, self._ports.settings.topics
+        )
         self._ports.observer.notify(InputHeldBack(number, sentence, is_news=not held.reported))
         held.reported = True
+
+    async def _owner(self, number: int) -> TransactionOwner | None:
+        try:
+            return await self._ports.log.transaction_owner(number)
+        except LogError:
+            return None  # the next inspection asks again

@@ -34,6 +34,10 @@ class Ledger:
         """The log has delivered this many records."""
         self._taken_in += records
 
+    def not_taken(self, records: int) -> None:
+        """So many of them are not read by this shard. They will be delivered again."""
+        self._taken_in -= records
+
     def commit_begins(self, step: Step, written: Transaction) -> None:
         """`written` is the transaction of this step. Corrections do not end a change, so they are not counted."""
         self._writing = len(written.results) - len(step.corrections)

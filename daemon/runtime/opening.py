@@ -94,6 +94,7 @@ async def _fold(ports: Ports, shard_log: ShardLog) -> Fold:
         for record in records:
             fold.apply(record.offset, record.key, record.value)
         ports.observer.notify(RestoreProgressed(len(records)))
+    fold.finish()
     for batch_id, batch in fold.unread():
         record = await shard_log.read_back(batch.offset)
         batch.body = payload(batch_id, batch.digest, record.key, record.value)

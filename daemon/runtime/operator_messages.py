@@ -1,4 +1,5 @@
-"""The messages about problems with the log, for operators.
+"""The messages about problems with the log, for operators. The admin port shows them, so they contain no ids of courses,
+tasks and integrations.
 
 Each message names the partition, what it means, and the command that fixes it. `docs/runbook.md` has a section for each;
 the message names its anchor.
@@ -8,7 +9,8 @@ from __future__ import annotations
 
 from daemon.config import Topics
 from daemon.core.journal import NewerJournalError, Position
-from daemon.log.port import HeldBackError, InputFacts, Unreadable
+from daemon.core.rejection_limit import Stop
+from daemon.log.port import HeldBackError, InputFacts, TransactionOwner, Unreadable
 
 RUNBOOK = "docs/runbook.md"
 
@@ -85,35 +87,59 @@ def unreadable_records(found: Unreadable, topics: Topics) -> str:
     )
 
 
+def too_many_rejected(partition: int, stop: Stop, topics: Topics) -> str:
+    """So many records in a row are not valid changes that their publisher, or this version, is probably wrong."""
+    return (
+        f"partition {partition}: {stop.rejected} of the {stop.records} records of {topics.changes} from offset {stop.since} "
+        f"to {stop.offset - 1} were rejected, and so would be the one at {stop.offset} ({stop.code}). Reading has stopped "
+        f"in front of it. If coursesyncd or its configuration is wrong, correct it and restart; reading then continues. If the "
+        f"records are wrong, correct their publisher, then run `coursesyncd reject --partition {partition}`, which "
+        f"continues with a REJECTED result and a dead letter for each of them. See {RUNBOOK}#too-many-rejected"
+    )
+
+
 def unreadable_journal(partition: int, error: Exception, topics: Topics) -> str:
     if isinstance(error, NewerJournalError):
         return f"partition {partition} of {topics.journal}: {error}. See {RUNBOOK}#newer-format"
     return (
         f"partition {partition} of {topics.journal}: {error}. If a newer version of coursesyncd wrote it, run that version "
-        f"again. If it is damaged, no command can repair it; {RUNBOOK}#journal-not-readable describes what can be saved"
+        f"again. Otherwise {RUNBOOK}#journal-not-readable describes how to erase a foreign record, and what can be saved "
+        "if the journal is damaged"
     )
 
 
-def refused_record(partition: int, error: Exception) -> str:
+def refused_record(partition: int) -> str:
     return (
-        f"partition {partition}: a record that has to be written is refused every time, so nothing after it can be "
-        f"written: {error}. `coursesyncd check` shows what is wrong with its topic, usually max.message.bytes, and how to "
-        f"correct it. Then restart this replica. See {RUNBOOK}#poison-commit"
+        f"partition {partition}: a record that has to be written is larger than coursesyncd allows and is refused every time, "
+        "so nothing after it can be written. The log line partition.dropped names the record. This is a defect of "
+        f"coursesyncd; install a version in which it is fixed. See {RUNBOOK}#poison-commit"
     )
 
 
-def failed_step(partition: int, why: object) -> str:
+def record_refused_for_now(partition: int, why: str) -> str:
     return (
-        f"partition {partition}: a step cannot be decided or encoded, and fails in the same way each time: {why}. This is "
-        "a defect of coursesyncd; the log has its traceback. Install a version in which it is fixed, or restart this "
-        f"replica to try again. See {RUNBOOK}#failed-step"
+        f"partition {partition}: a record that has to be written is refused by the broker, so nothing after it can be "
+        f"written: {why}. The partition tries again until the broker accepts it; no restart is needed. `coursesyncd check` "
+        "compares the clocks and shows what is wrong with a topic. The log line partition.dropped names the record. "
+        f"See {RUNBOOK}#refused-record"
     )
 
 
-def held_back(partition: int, facts: InputFacts, seconds: float, topics: Topics) -> str:
-    """A publisher's transaction has been open for so long that its publisher may be gone."""
+def failed_step(partition: int, what: str) -> str:
     return (
-        f"partition {partition}: a transaction that has been open for more than {seconds:.0f} s holds {topics.changes} "
+        f"partition {partition}: a step cannot be decided or encoded, and fails in the same way each time: {what}. This is "
+        "a defect of coursesyncd; the log has the details (partition.dropped, and a traceback). Install a version in which "
+        f"it is fixed, or restart this replica to try again. See {RUNBOOK}#failed-step"
+    )
+
+
+def held_back(
+    partition: int, facts: InputFacts, owner: TransactionOwner | None, seconds: float, topics: Topics
+) -> str:
+    """A publisher's transaction stays open."""
+    whose = "" if owner is None else f" of a publisher ({owner})"
+    return (
+        f"partition {partition}: a transaction{whose} that has been open for more than {seconds:.0f} s holds {topics.changes} "
         f"back at offset {facts.stable}; {facts.latest - facts.stable} records behind it cannot be read. "
         f"{_how_it_ends(topics.changes, partition, facts.stable)}"
     )

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
-from daemon.codec.texts import ERROR_CHARS_MAX, describe
 from daemon.core.batch import OpenTask
 from daemon.core.shard import Shard
 from daemon.core.step import Fact, Step
@@ -29,13 +28,10 @@ from daemon.runtime.partition_state import PartitionLifecycle, PartitionTrigger
 from daemon.runtime.payloads import read_payload
 from daemon.runtime.ports import Ports
 from daemon.runtime.reports import Reports
+from daemon.runtime.retries import Retries
 from daemon.runtime.step_transaction import StepFailedError, transaction
 from daemon.runtime.waker import Waker
 
-REFUSALS_MAX = 3
-"""The partition is blocked when this many steps could not be written or decided. A commit in between does not reset the
-count: it does not show that the refused record would now be accepted.
-"""
 LOOK_INTERVAL = 5.0
 """Seconds between two checks whether the journal of a blocked partition has new records."""
 
@@ -69,17 +65,12 @@ class Partition:
         self._life = PartitionLifecycle()
         self._reports = Reports(number, ports.observer)
         self._lease = Lease(ports.settings.fence.lease)
-        self._failures = 0
-        self._failed = False
-        """The last attempt failed. Then a new producer is created only after the assignment is confirmed (R4)."""
-        self._refusals = 0
-        """How many steps could not be written or decided since the shard was opened first."""
+        self._retries = Retries()
         self._fault: Exception | None = None
         self._facts: InputFacts | None = None
         """The state of the input when the shard was opened."""
-        self._lost: LostInput | None = None
         self._journal_end: int | None = None
-        """The end of the journal when the partition was last opened. If it moves, another process has written."""
+        """The end of the journal before the partition was last opened. If it moves, another process has written."""
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -105,17 +96,19 @@ class Partition:
         if failure.is_defect:
             self._reports.defect(error)
         if isinstance(error, InputLostError):
-            self._lost = LostInput(str(error))
+            self.intake.lost = LostInput(str(error))
         match failure.remedy:
             case Remedy.REOPEN:
                 await self._drop(failure)
             case Remedy.REFUSED:
                 # R4: the other partitions continue, whatever this partition's records and answers cause.
-                self._refusals += 1
-                if self._refusals < REFUSALS_MAX:
-                    await self._drop(failure)
-                else:
+                if self._retries.refused():
                     await self._block(failure.sentence, None, watch=False)
+                else:
+                    await self._drop(failure)
+            case Remedy.DEFER:
+                self._retries.deferred(self._ports.clock.now().mono)
+                await self._drop(failure)
             case Remedy.BLOCK:
                 await self._block(failure.sentence, self._journal_end, watch=True)
             case Remedy.BLOCK_HERE:
@@ -127,29 +120,30 @@ class Partition:
 
     async def _open(self) -> None:
         number, ports = self.number, self._ports
-        if self._failed:
-            await wait_for_confirmation(self._ports, self.number, self._failures)
+        if self._retries.unconfirmed:
+            in_a_row = self._retries.in_a_row(ports.clock.now().mono)
+            await wait_for_confirmation(ports, number, in_a_row)
         self._life.new_producer()
         self._fault = None
         self._reports.restoring()
         self._journal_end = None
         await check_before_fencing(ports, number)
+        # Before the end is fixed to which the journal is restored: no record may lie between the two.
+        self._journal_end = await ports.log.journal_end(number)
         self._shard_log = await ports.log.open_shard(number)
         self.fenced_at = ports.clock.boot()
-        self._journal_end = await ports.log.journal_end(number)
         opened = await restore(ports, number, self._shard_log)
-        if self._lost is not None and self._lost.holds(opened.shard):
-            raise BlockedError(self._lost.sentence)
+        if self.intake.lost is not None and self.intake.lost.holds(opened.shard):
+            raise BlockedError(self.intake.lost.sentence)
         self._begin(opened)
 
     def _begin(self, opened: Opened) -> None:
         """The shard is restored: its requests may be sent. Its input is read unless it was revoked meanwhile."""
         shard = opened.shard
         self._lease.end()
-        self._lost = None
         self.shard, self._ledger = shard, opened.ledger
         self._facts = opened.facts
-        self.intake.opened(shard)
+        self.intake.opened(shard, opened.facts.partitions)
         self.topic_partitions = opened.facts.partitions
         if opened.is_new:
             shard.want_position()  # stores the start offset: `latest` must mean the same offset after a crash
@@ -194,11 +188,12 @@ class Partition:
         the next `look_at`.
         """
         due = shard.due()
-        if self._lost is not None and not shard.intake:
-            self._reports.blocked(self._lost.sentence)
+        stopped = self.intake.stopped(shard)
+        if stopped is not None and not shard.intake:
+            self._reports.blocked(stopped)
             now = self._ports.clock.now().mono
             if now >= look_at:
-                shard.want_position()  # its commit fails if `skip` has moved the position past the unreadable records
+                shard.want_position()  # its commit fails if `skip` or `reject` has written a position
                 return now + LOOK_INTERVAL
             due = look_at if due is None else min(due, look_at)
         await self._waker.wait(due)
@@ -207,8 +202,8 @@ class Partition:
     def _rejoined(self, shard: Shard) -> None:
         """The partition had no other owner in between: continue with the same memory."""
         self._life.proven()
-        if self._lost is not None:  # detected again if it still exists
-            self._lost = None
+        if self.intake.lost is not None:  # detected again if it still exists
+            self.intake.lost = None
             self._reports.running()
         self.intake.begin(shard)
         self._lease.wake()
@@ -223,7 +218,7 @@ class Partition:
         offsets = await shard_log.commit(written)
         self._ledger.committed()
         self.commit_since_ms = None
-        self._failures, self._failed = 0, False
+        self._retries.committed()
         self._lease.renew(began)
         shard.committed(step, offsets)
         now = clock.now()
@@ -233,9 +228,9 @@ class Partition:
         self.intake.adjust(shard)
 
     async def _drop(self, failure: Failure) -> None:
-        self._failures += 1
-        self._failed = True
+        self._retries.failed()
         self._life.on(PartitionTrigger.FAILED)
+        self.intake.dropped(self.shard, failure)
         self._reports.dropped(failure)
         await self._let_go()
 
@@ -248,12 +243,12 @@ class Partition:
         life.on(PartitionTrigger.BLOCKED)
         await self._let_go()
         self.commit_since_ms = None
-        self._failed = True
+        self._retries.unconfirmed = True
         if not life.returned:
             self._reports.blocked(sentence)
             while not (life.returned or life.stopping or (watch and await self._journal_moved(journal_end))):
                 await self._waker.wait(self._ports.clock.now().mono + LOOK_INTERVAL if watch else None)
-        self._lost = None
+        self.intake.lost = None
         life.on(PartitionTrigger.UNBLOCKED)
         if not life.stopping:
             self._reports.reopened(sentence)
@@ -325,7 +320,7 @@ class Partition:
         if found.token == self.intake.token:
             sentence = operator_messages.unreadable_records(found, self._ports.settings.topics)
             self._reports.unreadable(found.offset, sentence)
-            self._lost = LostInput(sentence, found.offset)
+            self.intake.lost = LostInput(sentence, found.offset, self.shard.next_read if self.shard else 0)
             self.wake()
 
     def deliver(self, read: Records) -> None:
@@ -333,14 +328,11 @@ class Partition:
         if read.token == self.intake.token and self.shard is not None and self._ledger is not None:
             self._ledger.consumed(len(read.records))
             try:
-                self.intake.take(self.shard, read)
+                self._ledger.not_taken(self.intake.take(self.shard, read))
             except Exception as error:
                 self._reports.defect(error)
-                end = read.next_offset
                 self.fail(
-                    StepFailedError(
-                        f"records before offset {end} cannot be processed ({describe(error, ERROR_CHARS_MAX)})"
-                    )
+                    StepFailedError(f"records before offset {read.next_offset} cannot be processed", error)
                 )
             self.wake()
 
@@ -361,12 +353,12 @@ class Partition:
     @property
     def lag(self) -> int | None:
         """Records of the input that are not read yet. None if the number is not known."""
-        return None if self.shard is None or self._lost is not None else self.intake.lag
+        return None if self.shard is None or self.intake.stopped(self.shard) is not None else self.intake.lag
 
     @property
     def paused(self) -> bool:
         """Whether the input is paused because a limit is reached."""
-        return self.intake.paused and self.shard is not None
+        return self.intake.paused and self.shard is not None and self.intake.stopped(self.shard) is None
 
     # --- for requests -----------------------------------------------------------------------------
 

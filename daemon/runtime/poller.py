@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
-from daemon.codec.texts import ERROR_CHARS_MAX, describe
 from daemon.config import Policies
-from daemon.core.answers import PollAnswer, Refused
+from daemon.core.answers import PollAnswer, Refused, TaskFailed
 from daemon.core.batch import LateTask, OpenTask
 from daemon.core.flow import Flow
-from daemon.core.judge import Judge, PollRuling
+from daemon.core.judge import Judge, KeyEvidence, PollRuling
 from daemon.core.schedule import PollIntervals, Schedule, poll_seed
 from daemon.core.shard import Shard
 from daemon.core.verdict import PollVerdict, TaskVerdict
+from daemon.kombo import probe
 from daemon.log.port import CorruptJournalError, LogError
 from daemon.runtime.batch_ref import BatchRef
 from daemon.runtime.halt import Halt
@@ -21,10 +21,21 @@ from daemon.runtime.partition import Partition
 from daemon.runtime.ports import Ports
 from daemon.runtime.step_transaction import StepFailedError
 from daemon.runtime.waker import Waker
-from daemon.telemetry.events import DefectFound, JournalUnreadable, PollFailed, PollStarted
+from daemon.telemetry.events import DefectFound, JournalUnreadable, KeyProbed, PollFailed, PollStarted
 
 BLINDNESS = frozenset({PollVerdict.BLIND, PollVerdict.HALT, PollVerdict.REKEYED})
 """Verdicts that bring no new information about the task."""
+
+
+KEY_PROBE_INTERVAL = 1.0
+"""Seconds between two probes of our own key, at least."""
+
+
+class KeyProbe(NamedTuple):
+    """A scheduled call that speaks for no integration and shows whether the API accepts our own key."""
+
+
+KEY_PROBE = KeyProbe()
 
 
 class Pending(NamedTuple):
@@ -33,7 +44,7 @@ class Pending(NamedTuple):
     partition: Partition
     shard: Shard
     id: str
-    """Id of the batch, or of the late task."""
+    """Id of the batch."""
     late: bool
 
     def task(self) -> OpenTask | LateTask | None:
@@ -55,7 +66,9 @@ class Poller:
         self._halt = halt
         self._waker = waker
         self._submissions = submissions
-        self._schedule: Schedule[Pending] = Schedule()
+        self._schedule: Schedule[Pending | KeyProbe] = Schedule()
+        self._key_probed_at = 0.0
+        self._probing_key = False
         self._polls: dict[Pending, int] = {}
         """Number of polls of each task."""
         self._stopping = False
@@ -69,15 +82,15 @@ class Poller:
         """The API has accepted this batch as a task, and the journal records it."""
         self._begin(Pending(partition, shard, batch_id, late=False))
 
-    def late(self, partition: Partition, shard: Shard, task_id: str) -> None:
-        """A task has timed out and is watched from now on."""
-        self._begin(Pending(partition, shard, task_id, late=True))
+    def late(self, partition: Partition, shard: Shard, batch_id: str) -> None:
+        """The task of this batch has timed out and is watched from now on."""
+        self._begin(Pending(partition, shard, batch_id, late=True))
 
     def restored(self, partition: Partition, shard: Shard) -> None:
         """Resume the schedule of each task, which counts from its acceptance."""
         now = self._ports.clock.now()
         pending = [Pending(partition, shard, task.batch_id, late=False) for task in shard.tasks()]
-        pending += [Pending(partition, shard, late.task_id, late=True) for late in shard.late_tasks()]
+        pending += [Pending(partition, shard, late.batch_id, late=True) for late in shard.late_tasks()]
         for each in pending:
             task = each.task()
             assert task is not None
@@ -91,6 +104,13 @@ class Poller:
         """Remove all polls of a shard that has ended."""
         for pending in [each for each in self._polls if each.shard is shard]:
             self._forget(pending)
+
+    def probe_key(self) -> None:
+        """An integration was denied because of our key: check soon whether the API accepts the key at all."""
+        if not self._probing_key and KEY_PROBE not in self._schedule:
+            now = self._ports.clock.now().mono
+            self._schedule.push(max(now, self._key_probed_at + KEY_PROBE_INTERVAL), KEY_PROBE)
+            self._waker.wake()
 
     def wake(self) -> None:
         self._waker.wake()
@@ -137,13 +157,33 @@ class Poller:
                     assert popped is not None
                     calls.create_task(self._poll(popped[1], now - popped[0]))
 
-    async def _poll(self, pending: Pending, delay: float) -> None:
+    async def _poll(self, pending: Pending | KeyProbe, delay: float) -> None:
         try:
-            await self._ask(pending, delay)
+            if isinstance(pending, KeyProbe):
+                await self._ask_about_key()
+            else:
+                await self._ask(pending, delay)
         finally:
             self._flow.poll_done()
             self._waker.wake()
             self._submissions.wake()
+
+    async def _ask_about_key(self) -> None:
+        sent_with = self._judge.key_number
+        self._probing_key = True
+        self.in_flight += 1
+        try:
+            answer = await self._ports.api.poll(probe.INTEGRATION_ID, probe.TASK_ID, items=0)
+        finally:
+            self.in_flight -= 1
+            self._probing_key = False
+        now = self._ports.clock.now()
+        self._key_probed_at = now.mono
+        evidence = self._judge.key_probed(answer, sent_with)
+        self._ports.observer.notify(KeyProbed(evidence, answer))
+        self._halt.follow(evidence, answer.error if isinstance(answer, Refused) else None, now)
+        if evidence is KeyEvidence.NONE and self._judge.suspects_key:
+            self._schedule.push(now.mono + self._ports.settings.park.probe_min, KEY_PROBE)
 
     async def _ask(self, pending: Pending, delay: float) -> None:
         partition, shard = pending.partition, pending.shard
@@ -158,7 +198,8 @@ class Poller:
         sent_with = self._judge.key_number
         self.in_flight += 1
         try:
-            answer = await self._ports.api.poll(_integration(task), task.task_id)
+            _, items, _ = _timing(task)
+            answer = await self._ports.api.poll(_integration(task), task.task_id, items)
         finally:
             self.in_flight -= 1
         if pending.task() is None:
@@ -169,8 +210,7 @@ class Poller:
         except Exception as error:
             self._ports.observer.notify(DefectFound(partition.number, error, task=task.task_id))
             if partition.shard is shard:
-                why = f"the answer to a poll of task {task.task_id} cannot be applied ({describe(error, ERROR_CHARS_MAX)})"
-                partition.fail(StepFailedError(why))
+                partition.fail(StepFailedError("the answer to a poll cannot be applied", error))
 
     async def _answered(
         self, pending: Pending, task: OpenTask | LateTask, answer: PollAnswer, sent_with: int
@@ -209,9 +249,10 @@ class Poller:
         if isinstance(task, OpenTask):
             shard.poll_answered(task.batch_id, answer, ruling, body, polls, now)
         else:
-            shard.late_answered(task.task_id, answer, ruling, now)
+            shard.late_answered(task.batch_id, answer, ruling, now)
         if ruling.task is TaskVerdict.PARK and isinstance(task, OpenTask):
-            self._flow.park(task.integration_id, now.mono)
+            assert isinstance(answer, TaskFailed)
+            self._flow.park(task.integration_id, answer.error.code or "task failed", now.mono)
             self._submissions.wake()  # its next due time has changed
         if ruling.verdict in BLINDNESS:
             self.blind.setdefault(pending, now.wall)

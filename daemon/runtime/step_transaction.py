@@ -17,8 +17,14 @@ Record = TypeVar("Record")
 
 class StepFailedError(Exception):
     """A step of one partition cannot be decided or encoded. A retry would fail in the same way. It affects only this
-    partition. The message names the record or the answer.
+    partition.
     """
+
+    def __init__(self, what: str, cause: Exception) -> None:
+        """`what` says what failed, without ids of courses, tasks and integrations."""
+        super().__init__(f"{what} ({describe(cause, ERROR_CHARS_MAX)})")
+        self.summary = f"{what} ({type(cause).__name__})"
+        """The message without the text of the cause, which may contain anything."""
 
 
 def transaction(step: Step, partition: int, topics: Topics) -> Transaction:
@@ -56,7 +62,5 @@ def _messages(
         try:
             messages.append(Message(*encode(record)))
         except Exception as error:
-            raise StepFailedError(
-                f"{name(record)} cannot be encoded ({describe(error, ERROR_CHARS_MAX)})"
-            ) from error
+            raise StepFailedError(f"{name(record)} cannot be encoded", error) from error
     return messages

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from daemon.codec.texts import ERROR_CHARS_MAX, describe
 from daemon.core.answers import NoAnswer, Refused, SubmitAnswer
 from daemon.core.batch import Submission
 from daemon.core.flow import Flow, Permit
@@ -12,6 +11,7 @@ from daemon.core.judge import Judge, SubmitRuling
 from daemon.core.model import Now
 from daemon.core.shard import Shard
 from daemon.core.step import BatchSealed
+from daemon.core.verdict import SubmitVerdict
 from daemon.runtime.batch_ref import BatchRef
 from daemon.runtime.halt import Halt
 from daemon.runtime.partition import Partition
@@ -126,10 +126,12 @@ class Submitter:
         ref = permit.ref
         ruling = self._judge.submit(permit.integration_id, answer, sent_with, fate_unknown=batch.fate_unknown)
         self._halt.follow(ruling.key, answer.error if isinstance(answer, Refused) else None, now)
-        applied = ref.valid and self._apply(ref, answer, ruling, now)
         # Even if the shard that sent it has ended, what the answer says about the integration is valid.
         again = self._flow.submission_done(permit, answer, ruling.verdict, now.mono)
-        if not applied:
+        if isinstance(answer, NoAnswer):
+            # The POST may still be in flight until its deadline has passed (R6).
+            again = max(again, started.mono + self._ports.settings.http.deadline)
+        if not ref.valid or not self._apply(ref, answer, ruling, again, now):
             return
         is_open = ref.submission() is not None
         self._ports.observer.notify(
@@ -141,23 +143,24 @@ class Submitter:
                 answer,
                 ruling.verdict,
                 is_open,
+                again - now.mono,
             )
         )
         if is_open:
-            if isinstance(answer, NoAnswer):
-                # The previous POST may still be in flight until its deadline has passed (R6).
-                again = max(again, started.mono + self._ports.settings.http.deadline)
-            self._flow.offer(permit.integration_id, ref, again)
+            # The back-off of the integration holds it back, and ends early if the API accepts our key again.
+            by_key = ruling.verdict is SubmitVerdict.OUR_SIDE
+            self._flow.offer(permit.integration_id, ref, None if by_key else again)
         ref.partition.wake()
 
-    def _apply(self, ref: BatchRef, answer: SubmitAnswer, ruling: SubmitRuling, now: Now) -> bool:
+    def _apply(
+        self, ref: BatchRef, answer: SubmitAnswer, ruling: SubmitRuling, again: float, now: Now
+    ) -> bool:
         """Apply the ruling to the shard. Returns False if that failed; the shard is then dropped."""
         partition, shard, batch_id = ref
         try:
-            shard.submit_answered(batch_id, answer, ruling, now)
+            shard.submit_answered(batch_id, answer, ruling, again, now)
         except Exception as error:
             self._ports.observer.notify(DefectFound(partition.number, error, batch=batch_id))
-            why = f"the answer to batch {batch_id} cannot be applied ({describe(error, ERROR_CHARS_MAX)})"
-            partition.fail(StepFailedError(why))
+            partition.fail(StepFailedError(f"the answer to batch {batch_id} cannot be applied", error))
             return False
         return True

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from daemon.core.flow import Flow
+from daemon.core.model import Now
 from daemon.core.waiting import WaitReason, Waits, combined
 from daemon.runtime.batch_ref import BatchRef
 from daemon.runtime.partition import Partition
 from daemon.runtime.poller import Poller
 from daemon.runtime.ports import Ports
 from daemon.runtime.submitter import Submitter
+from daemon.telemetry.health import KAFKA_SILENCE_MAX_S
 from daemon.telemetry.labels import Endpoint
-from daemon.telemetry.snapshot import Lag, Snapshot
+from daemon.telemetry.snapshot import BackOff, Lag, Snapshot
 
 
 class View:
@@ -39,13 +41,36 @@ class View:
                 Endpoint.POLL: self._poller.in_flight,
             },
             integrations=self._flow.states(now.mono),
+            back_offs=[
+                BackOff(
+                    group.state,
+                    group.reason,
+                    group.integrations,
+                    _wall(group.first_until, now),
+                    _wall(group.last_until, now),
+                )
+                for group in self._flow.back_offs()
+            ],
             commit_since_ms=min(commits, default=None),
             paused=sum(p.paused for p in partitions),
+            stopped=sum(p.shard is not None and p.shard.rejection_limit.stop is not None for p in partitions),
             restore_remaining=sum(p.restore_remaining for p in partitions),
             imbalance={p.number: p.imbalance for p in partitions if p.shard is not None},
             topic_partitions=next((p.topic_partitions for p in partitions if p.topic_partitions), None),
-            lag={p.number: Lag(p.lag, p.intake.last_record_ms) for p in partitions},
+            lag={
+                p.number: Lag(p.lag if self._end_is_known() else None, p.intake.last_record_ms)
+                for p in partitions
+            },
         )
+
+    def _end_is_known(self) -> bool:
+        """While Kafka does not answer, the end of the input as last seen says nothing about the present one."""
+        unanswered = self._ports.log.unanswered()
+        return unanswered is not None and unanswered < KAFKA_SILENCE_MAX_S
+
+
+def _wall(mono: float | None, now: Now) -> int | None:
+    return None if mono is None else now.wall + round((mono - now.mono) * 1000)
 
 
 def _created(partitions: Sequence[Partition]) -> Iterator[int]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from daemon.core.breaker import IntegrationState
 from daemon.core.model import RejectReason, Status
+from daemon.core.placement import Misplacement
 from daemon.core.step import TaskOutcome, Trigger
 from daemon.core.waiting import NOTHING_WAITS, WaitReason, Waits
 from daemon.telemetry.health import PartitionState
@@ -96,10 +97,18 @@ CHANGES_REJECTED = counter(
 CHANGES_SUPERSEDED = counter(
     "changes_superseded_total", "Changes that a newer one of the same course replaced before they were sent."
 )
+RECORDS_MISPLACED = counter(
+    "input_misplaced_records_total",
+    "Changes found in another partition than `input.partitioner` gives to their key, or without a key. Changes of one course "
+    "may then be in several partitions, without any order among them. At most 16 records of each read are checked. Always 0 "
+    "with `input.partitioner=any`.",
+    Label.of("reason", Misplacement),
+)
 CHANGES_WAITING = gauge(
     "changes_waiting",
     "Changes held back now. `parked`: all changes of an integration whose last answer here says that it waits for its "
-    "customer, including submissions that the API has not accepted; none of them counts for another reason.",
+    "customer, including submissions that the API has not accepted; none of them counts for another reason. `refused`: "
+    "changes in other submissions that the API has refused or not answered, and that are sent again.",
     Label.of("reason", WaitReason),
     read=lambda r: {(why,): _waits(r, why).changes for why in WaitReason},
 )
@@ -124,9 +133,7 @@ BATCHES_SEALED = counter(
 )
 BATCH_ITEMS = histogram("batch_items", "Changes in a sealed batch.", (1, 5, 10, 25, 50, 75, 100))
 BATCH_BYTES = histogram(
-    "batch_bytes",
-    "Size of the body of a sealed batch.",
-    (1024, 4096, 16384, 65536, 131072, 262144, 524288),
+    "batch_bytes", "Size of the body of a sealed batch.", (4096, 16384, 65536, 131072, 262144, 524288)
 )
 PENDING_TASKS = gauge(
     "pending_tasks",
@@ -163,6 +170,11 @@ TASKS_CREATED = counter(
     "Tasks added to the poll schedule.",
     Label.of("source", TaskSource),
 )
+TASK_IDS_SHARED = counter(
+    "task_ids_shared_total",
+    "Submissions that the API accepted with the task id of another open submission of the partition. This is a fault of the "
+    "API; changes that the shared task does not report are submitted again.",
+)
 TASKS_FINISHED = counter("tasks_finished_total", "Tasks that ended or timed out.", _OUTCOME)
 TASK_DURATION = histogram(
     "task_duration_seconds",
@@ -170,16 +182,16 @@ TASK_DURATION = histogram(
     (1, 10, 60, 300, 1800, 7200, 28800, 86400),
     _OUTCOME,
 )
-TASK_POLLS = histogram("task_polls", "Number of polls of a finished task.", (1, 2, 3, 5, 8, 13, 21, 50))
+TASK_POLLS = histogram("task_polls", "Number of polls of a finished task.", (1, 2, 3, 5, 10, 20, 50))
 DETECTION_LAG = histogram(
     "detection_lag_seconds",
-    "Time from the completion of a task to the poll that saw it.",
+    "Time from the end of a task to the poll that saw it.",
     (1, 5, 15, 60, 300, 900, 3600),
 )
 SCHEDULE_DELAY = histogram(
     "schedule_delay_seconds",
     "Delay between the time a poll was due and its start.",
-    (0.01, 0.05, 0.1, 0.5, 1, 5, 30, 120),
+    (0.01, 0.1, 0.5, 1, 5, 30, 120),
 )
 POLL_BLIND_TASKS = gauge(
     "poll_blind_tasks",
@@ -225,7 +237,8 @@ HTTP_IN_FLIGHT = gauge(
 INTEGRATIONS = gauge(
     "integrations_by_state",
     "Integrations that had a submission within the last minute or are not healthy, by state. throttled: the API asked for "
-    "later or fewer calls; breaker_open: failing or not answering; parked: waiting for their customer.",
+    "later or fewer calls; breaker_open: failing, not answering, or refused for a reason that is not their customer's; "
+    "parked: waiting for their customer. `back_offs` in /state gives the reasons.",
     Label.of("state", IntegrationState),
     read=lambda r: {(state,): r.snapshot.integrations.get(state, 0) for state in IntegrationState},
 )
@@ -263,6 +276,12 @@ PARTITIONS_PAUSED = gauge(
     "Partitions held here whose input is paused because a limit is reached; it resumes automatically below the limit.",
     read=lambda r: one(r.snapshot.paused),
 )
+PARTITIONS_STOPPED = gauge(
+    "partitions_stopped",
+    "Those of the blocked partitions whose reading has stopped because too many records were rejected "
+    "(`input.rejected_max`). Their work in progress continues.",
+    read=lambda r: one(r.snapshot.stopped),
+)
 RESTORE_RECORDS = counter("restore_records_total", "Journal records read to restore shards.")
 RESTORE_REMAINING = gauge(
     "restore_remaining_records",
@@ -272,6 +291,12 @@ RESTORE_REMAINING = gauge(
 )
 RESTORE_DURATION = gauge(
     "restore_duration_seconds", "Duration of the restore that ended last; 0 before the first one."
+)
+LAST_ANSWER = gauge(
+    "kafka_last_answer_timestamp_seconds",
+    "When a broker last answered this process as a member of the consumer group; 0 before the first answer. A process that "
+    "works gets an answer at least every 30 s.",
+    read=lambda r: one(seconds(r.health.kafka_answered_ms)),
 )
 ASSIGNED_PARTITIONS = gauge(
     "kafka_assigned_partitions",
@@ -288,7 +313,8 @@ TOPIC_PARTITIONS = gauge(
 CONSUMER_LAG = gauge(
     "kafka_consumer_lag_records",
     "Records of the input that are not consumed yet, as of the last read; while the partition is paused, as of the "
-    "last check, every 30 s.",
+    "last check, every 30 s. Absent while it is not known: the partition is blocked or being restored, or Kafka has not "
+    "answered for a minute.",
     _TOPIC,
     _PARTITION,
     read=lambda r: {(r.topic, p): lag.records for p, lag in _lags(r) if lag.records is not None},
@@ -319,6 +345,7 @@ SECTIONS = (
             CHANGES_CONSUMED,
             CHANGES_REJECTED,
             CHANGES_SUPERSEDED,
+            RECORDS_MISPLACED,
             CHANGES_WAITING,
             WAITING_OLDEST,
             CONTRACT_IMBALANCE,
@@ -337,6 +364,7 @@ SECTIONS = (
             PENDING_AGE,
             TASK_TIMEOUT,
             TASKS_CREATED,
+            TASK_IDS_SHARED,
             TASKS_FINISHED,
             TASK_DURATION,
             TASK_POLLS,
@@ -357,9 +385,11 @@ SECTIONS = (
             SHARD_DROPS,
             PARTITIONS_BLOCKED,
             PARTITIONS_PAUSED,
+            PARTITIONS_STOPPED,
             RESTORE_RECORDS,
             RESTORE_REMAINING,
             RESTORE_DURATION,
+            LAST_ANSWER,
             ASSIGNED_PARTITIONS,
             TOPIC_PARTITIONS,
             CONSUMER_LAG,

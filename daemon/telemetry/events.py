@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from daemon.core.answers import PollAnswer, SubmitAnswer
+from daemon.core.judge import KeyEvidence
 from daemon.core.model import Now
+from daemon.core.placement import Misplaced
 from daemon.core.step import Step
 from daemon.core.verdict import SubmitVerdict
 from daemon.telemetry.labels import DropReason
@@ -42,7 +44,9 @@ class DrainFinished:
 class Halted:
     """The API refuses our own key or address. Nothing is sent."""
 
+    code: str
     reason: str
+    """The code, and the API's message, which may contain anything."""
     is_news: bool
     """Whether to log it: the halt has just begun, or a reminder is due."""
 
@@ -171,6 +175,18 @@ class InputHeldBack:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordsMisplaced:
+    """Changes that their partitioner would have put into another partition, all for the same reason."""
+
+    partition: int
+    count: int
+    first: Misplaced
+    partitioner: str
+    is_news: bool
+    """The first for this reason since the partition was opened."""
+
+
+@dataclass(frozen=True, slots=True)
 class InputReleased:
     partition: int
     offset: int | None
@@ -215,6 +231,8 @@ class BatchAnswered:
     verdict: SubmitVerdict
     is_open: bool
     """The same bytes will be POSTed again."""
+    again_in: float
+    """Seconds until they may be, at the earliest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +246,14 @@ class PollFailed:
     """The poll brought no new information about the task."""
 
     task: str
+    answer: PollAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class KeyProbed:
+    """Because an integration was denied, a call that speaks for no integration has checked our own key."""
+
+    evidence: KeyEvidence
     answer: PollAnswer
 
 
@@ -253,12 +279,14 @@ Event = (
     | InputUnseen
     | InputHeldBack
     | InputReleased
+    | RecordsMisplaced
     | JournalUnreadable
     | StepCommitted
     | BatchDelayed
     | BatchAnswered
     | PollStarted
     | PollFailed
+    | KeyProbed
 )
 
 

@@ -28,6 +28,10 @@ SILENCE_MAX_S = 90.0
 """How long a loop may be silent before the liveness probe fails. Longer than the 60 s after which the daemon's own watchdog
 ends the process with a stack dump, so that the dump is written before the kubelet kills the process."""
 
+KAFKA_SILENCE_MAX_S = 60.0
+"""How long Kafka may not answer before the readiness probe fails and figures about the input count as unknown. A client that
+has nothing else to ask refreshes its metadata every 30 s."""
+
 REASONS_MAX = 10
 """Number of reasons that a probe lists. The remaining ones are only counted."""
 
@@ -78,6 +82,7 @@ class Health:
         self._joined = False
         self._draining = False
         self._halted: str | None = None
+        self._kafka_answered: Now | None = None
 
     # --- facts ------------------------------------------------------------------------------------
 
@@ -90,6 +95,12 @@ class Health:
         if loop not in self._ticks:
             raise KeyError(f"no loop named {loop!r}; known are {', '.join(self._ticks)}")
         self._ticks[loop] = self._clock()
+
+    def kafka_answered(self, seconds_ago: float | None) -> None:
+        """A broker last answered this long ago. None: none has yet."""
+        if seconds_ago is not None:
+            now = self._clock()
+            self._kafka_answered = Now(now.wall - round(seconds_ago * 1000), now.mono - seconds_ago)
 
     def assigned(self, partitions: Collection[int]) -> None:
         """The complete assignment after a rebalance. Partitions that were not held before are now being restored.
@@ -183,6 +194,11 @@ class Health:
         now = self._clock().mono
         return {loop: now - (tick or self._born).mono for loop, tick in self._ticks.items()}
 
+    @property
+    def kafka_answered_ms(self) -> int | None:
+        """When a broker last answered (wall clock, ms). None if none has."""
+        return None if self._kafka_answered is None else self._kafka_answered.wall
+
     # --- probes -----------------------------------------------------------------------------------
 
     def startup(self) -> Probe:
@@ -203,12 +219,19 @@ class Health:
         )
 
     def ready(self) -> Probe:
-        """The replica has joined the group and restored its first partitions, and is neither draining nor halted."""
+        """The replica has joined the group and restored its first partitions, Kafka answers, and it is neither draining nor
+        halted."""
         reasons: list[str] = []
         if self._draining:
             reasons.append("draining: stop requested")
         if self._halted is not None:
             reasons.append(f"halted: {self._halted}")
+        if self._kafka_answered is not None:
+            silence = self._clock().mono - self._kafka_answered.mono
+            if silence >= KAFKA_SILENCE_MAX_S:
+                reasons.append(
+                    f"Kafka has not answered for {silence:.0f} s (limit: {KAFKA_SILENCE_MAX_S:.0f} s)"
+                )
         if not self._joined:
             reasons.append("has not joined the consumer group yet")
         elif not self._was_ready:

@@ -82,6 +82,7 @@ class Resend(StrEnum):
 
     RETRY = "retry"  # refused or not answered, with a back-off
     PARK = "park"  # the integration waits until its customer acts
+    FATE_UNKNOWN = "fate_unknown"  # refused, while an earlier POST of them may have created a task
     HALT = "halt"  # our own key or address was refused
     LOST = "lost"  # the API no longer has the task
 

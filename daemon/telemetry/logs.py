@@ -21,6 +21,7 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from daemon.codec.texts import escaped
 from daemon.telemetry.labels import LogLevel
 from daemon.telemetry.repetition import Repetition
 
@@ -41,7 +42,6 @@ _PAYLOAD_KEYS = frozenset(
     {"body", "content", "course", "data", "dead_letter", "headers", "payload", "request", "response", "value"}
 )
 _SECRET_TEXT = re.compile(r"(bearer|basic)\s+[\w.~+/=-]{12,}", re.IGNORECASE)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 _QUIET_LIBRARIES = {"kafka": logging.WARNING, "aiohttp": logging.WARNING, "httpx": logging.WARNING}
 """These libraries log every reconnect or request at INFO. The daemon logs the relevant events itself."""
@@ -208,14 +208,15 @@ def _text(text: str) -> str:
     over = len(text) - VALUE_CHARS_MAX
     # Secrets are removed before the text is cut, so that no part of one remains. Only a bounded prefix is searched.
     text = _without_secrets(text[: 2 * VALUE_CHARS_MAX])[:VALUE_CHARS_MAX]
-    text = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    text = escaped(text)
     return f"{text}… ({over} more characters)" if over > 0 else text
 
 
 def _traceback(text: str) -> str:
     over = len(text) - TRACEBACK_CHARS_MAX
     text = _without_secrets(text)
-    return f"({over} characters left out) …{text[-TRACEBACK_CHARS_MAX:]}" if over > 0 else text
+    text = f"({over} characters left out) …{text[-TRACEBACK_CHARS_MAX:]}" if over > 0 else text
+    return "\n".join(map(escaped, text.split("\n")))
 
 
 def _without_secrets(text: str) -> str:

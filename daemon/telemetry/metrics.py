@@ -29,6 +29,7 @@ from prometheus_client.registry import Collector
 
 from daemon.core.answers import NoAnswerReason
 from daemon.core.model import RejectReason, Status
+from daemon.core.placement import Misplacement
 from daemon.core.step import TaskOutcome, Trigger
 from daemon.telemetry import catalogue as c
 from daemon.telemetry.health import Health
@@ -65,10 +66,12 @@ class Metrics:
         self._consumed = self._counters(c.CHANGES_CONSUMED)
         self._rejected = self._counters(c.CHANGES_REJECTED)
         self._superseded = self._counter(c.CHANGES_SUPERSEDED)
+        self._misplaced = self._counters(c.RECORDS_MISPLACED)
         self._sealed = self._counters(c.BATCHES_SEALED)
         self._batch_items = self._histogram(c.BATCH_ITEMS)
         self._batch_bytes = self._histogram(c.BATCH_BYTES)
         self._tasks_created = self._counters(c.TASKS_CREATED)
+        self._task_ids_shared = self._counter(c.TASK_IDS_SHARED)
         self._tasks_finished = self._counters(c.TASKS_FINISHED)
         self._task_duration = self._histograms(c.TASK_DURATION)
         self._task_polls = self._histogram(c.TASK_POLLS)
@@ -96,6 +99,9 @@ class Metrics:
     def changes_consumed(self, type_: ChangeType, n: int = 1) -> None:
         self._consumed[type_].inc(n)
 
+    def misplaced(self, reason: Misplacement, n: int) -> None:
+        self._misplaced[reason].inc(n)
+
     def changes_rejected(self, reason: RejectReason, n: int = 1) -> None:
         self._rejected[reason].inc(n)
 
@@ -116,6 +122,10 @@ class Metrics:
 
     def task_created(self, source: TaskSource, n: int = 1) -> None:
         self._tasks_created[source].inc(n)
+
+    def task_id_shared(self) -> None:
+        """The API accepted a submission with the task id of another open one."""
+        self._task_ids_shared.inc()
 
     def task_finished(
         self, outcome: TaskOutcome, duration_s: float, polls: int, detection_lag_s: float | None

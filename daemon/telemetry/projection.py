@@ -34,6 +34,8 @@ def count(metrics: Metrics, step: Step, now: Now) -> None:
                 metrics.batch_sealed(fact.trigger, fact.items, fact.body_bytes)
             case TaskAccepted():
                 metrics.task_created(TaskSource.SUBMIT)
+                if fact.is_shared:
+                    metrics.task_id_shared()
             case TaskEnded():
                 _count_end(metrics, fact, now)
             case TaskLost():
@@ -51,7 +53,9 @@ def resend_of(verdict: SubmitVerdict) -> Resend | None:
             return Resend.RETRY
         case SubmitVerdict.PARK:
             return Resend.PARK
-        case SubmitVerdict.HALT | SubmitVerdict.REKEYED:
+        case SubmitVerdict.FATE_UNKNOWN:
+            return Resend.FATE_UNKNOWN
+        case SubmitVerdict.OUR_SIDE | SubmitVerdict.HALT | SubmitVerdict.REKEYED:
             return Resend.HALT
         case SubmitVerdict.ACCEPTED | SubmitVerdict.SPLIT | SubmitVerdict.FAIL:
             return None

@@ -6,9 +6,10 @@ drift from that state, and a revoked partition disappears at the next scrape.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from daemon.core.breaker import IntegrationState
 from daemon.core.waiting import WaitReason, Waits
 
 
@@ -19,6 +20,19 @@ class Lag:
     records: int | None
     last_record_ms: int | None
     """The log's timestamp of the last record that was consumed."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackOff:
+    """The integrations that back off in one state for one reason, without their ids."""
+
+    state: IntegrationState
+    reason: str
+    """The API's code, the HTTP status of an answer without one, or why there was no answer."""
+    integrations: int
+    first_until_ms: int | None
+    """When the first and the last of these back-offs end. None if the integrations are being probed."""
+    last_until_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +55,14 @@ class Snapshot:
     """Calls in flight, by `Endpoint`."""
     integrations: Mapping[str, int]
     """Number of integrations in each `IntegrationState`, among those that were sent to recently or are not healthy."""
+    back_offs: Sequence[BackOff]
+    """Those that end last come first."""
     commit_since_ms: int | None
     """When the oldest commit that is still running began."""
     paused: int
     """Number of partitions whose input is paused at a limit."""
+    stopped: int
+    """Number of partitions whose reading has stopped because too many records were rejected."""
     restore_remaining: int
     """Number of journal records that still have to be read, over all partitions that are being restored."""
     imbalance: Mapping[int, int]
@@ -69,8 +87,10 @@ def nothing_yet() -> Snapshot:
         blind_since_ms=None,
         http_in_flight={},
         integrations={},
+        back_offs=(),
         commit_since_ms=None,
         paused=0,
+        stopped=0,
         restore_remaining=0,
         imbalance={},
         topic_partitions=None,

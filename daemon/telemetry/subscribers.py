@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import structlog
 
 from daemon.core.answers import Accepted, NoAnswer, PollAnswer, Refused
+from daemon.core.step import Step, TaskAccepted
 from daemon.telemetry import events as e
 from daemon.telemetry.health import Health
 from daemon.telemetry.labels import Rebalance, TaskSource
@@ -29,7 +32,7 @@ class HealthSubscriber:
             case e.DrainStarted():
                 health.draining()
             case e.Halted():
-                health.halted(event.reason)
+                health.halted(event.code)
             case e.Resumed():
                 health.halted(None)
             case e.PartitionsAssigned():
@@ -73,6 +76,8 @@ class MetricsSubscriber:
                 metrics.shard_dropped(event.reason)
             case e.PartitionRestored():
                 metrics.task_created(TaskSource.RESTORE, event.tasks)
+            case e.RecordsMisplaced():
+                metrics.misplaced(event.first.reason, event.count)
             case e.RestoreProgressed():
                 metrics.restore_progress(event.records)
             case e.RestoreFinished():
@@ -86,10 +91,14 @@ class LogSubscriber:
 
     def notify(self, event: e.Event) -> None:
         match event:
+            case e.StepCommitted():
+                _log_shared_ids(event.step)
             case e.BatchAnswered():
                 _log_answer(event)
             case e.PollFailed():
                 log.info("task.poll_failed", task=event.task, answer=_answer_text(event.answer))
+            case e.KeyProbed():
+                log.warning("api.key_probed", key=event.evidence.value, answer=_answer_text(event.answer))
             case e.BatchDelayed():
                 log.warning(
                     "batch.waits_for_api_clock",
@@ -154,14 +163,42 @@ def _log_partition(event: e.Event) -> None:
             log.warning("input.unseen", partition=event.partition, error=event.error)
         case e.InputHeldBack(is_news=True):
             log.warning("partition.held_back", partition=event.partition, error=event.sentence)
+        case e.RecordsMisplaced(is_news=True):
+            log.warning(
+                "input.misplaced",
+                partition=event.partition,
+                offset=event.first.offset,
+                reason=event.first.reason.value,
+                expected_partition=event.first.expected,
+                partitioner=event.partitioner,
+                action="changes of one course may be in several partitions and overtake each other; run coursesyncd check",
+            )
         case e.InputReleased(offset=int(offset)):
             log.info("input.released", partition=event.partition, offset=offset)
         case _:
             pass  # too frequent, or not useful to an operator
 
 
+def _log_shared_ids(step: Step) -> None:
+    for fact in step.facts:
+        if isinstance(fact, TaskAccepted) and fact.is_shared:
+            log.warning(
+                "task.id_shared",
+                task=fact.task_id,
+                batch=fact.batch_id,
+                integration=fact.integration_id,
+                reason="the API gave this submission the task id of another open one; report it to the API's support",
+            )
+
+
 def _log_answer(event: e.BatchAnswered) -> None:
-    where = {"partition": event.partition, "batch": event.batch, "integration": event.integration}
+    where: dict[str, Any] = {
+        "partition": event.partition,
+        "batch": event.batch,
+        "integration": event.integration,
+    }
+    if event.is_open:
+        where["again_in_s"] = round(event.again_in, 1)
     match event.answer:
         case Accepted() as answer:
             log.debug("batch.accepted", task=answer.task_id, items=event.items, **where)
@@ -174,6 +211,7 @@ def _log_answer(event: e.BatchAnswered) -> None:
                 code=answer.error.code,
                 message=answer.error.message,
                 verdict=event.verdict.value,
+                retry_after_s=answer.retry_after,
                 **where,
             )
         case NoAnswer() as answer:

@@ -16,8 +16,8 @@ from statistics import median
 from kafka import KafkaProducer, TopicPartition
 from kafka.partitioner.default import murmur2 as library_murmur2
 
+from daemon.core.placement import murmur2
 from daemon.log.kafka.clients import Clients, KafkaConnection
-from daemon.log.kafka.cures.partitioner import murmur2
 from daemon.log.kafka.cures.sending import Outgoing, send_all
 from tests.sandbox.broker import Broker
 

@@ -127,7 +127,7 @@ async def write(bootstrap: str, journal: str) -> dict[str, float]:
         await _commit(shard, log)
         for batch in shard.submissions():
             shard.submit_answered(
-                batch.batch_id, Accepted(f"task-{batch.batch_id}-abcdefghijkl"), ACCEPTED, _NOW
+                batch.batch_id, Accepted(f"task-{batch.batch_id}-abcdefghijkl"), ACCEPTED, _NOW.mono, _NOW
             )
         await _commit(shard, log)
     await log.close()
@@ -149,6 +149,7 @@ async def restore(bootstrap: str, journal: str) -> dict[str, float]:
         for record in records:
             fold.apply(record.offset, record.key, record.value)
         count += len(records)
+    fold.finish()
     shard = Shard.restore(0, settings(), fold, random.Random(1), _NOW)
     seconds = time.perf_counter() - started
     assert shard.pending_items == COURSES

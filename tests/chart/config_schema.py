@@ -1,5 +1,5 @@
 """What the chart knows about the daemon's settings, made from the daemon's own table: the part `config` of
-values.schema.json, and files/settings.json, from which the templates take defaults, bounds and orders.
+values.schema.json, and files/settings.json, from which the templates take defaults, bounds, orders and logins.
 
 `python -m tests.chart.config_schema` writes both; a test compares the files with it.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon.config.column import ValueKind
-from daemon.config.rules import RULES
+from daemon.config.rules import LOGIN_MAY_HAVE, LOGIN_NEEDS, RULES
 from daemon.config.table import Setting, all_settings
 from daemon.config.units import format_duration, format_size
 
@@ -21,7 +21,6 @@ _CHART = Path(__file__).parents[2] / "helm" / "course-sync-daemon"
 SCHEMA = _CHART / "values.schema.json"
 TABLE = _CHART / "files" / "settings.json"
 
-_NUMBER = r"[0-9]{1,15}(\.[0-9]{1,6})?"
 _NAME = {"type": "string", "pattern": r"\S"}
 _UNSET = {"type": "null"}
 """`null` is how Helm takes a value back, so every setting may be null."""
@@ -58,7 +57,21 @@ def table() -> str:
         setting.name: {"kind": setting.column.kind.value, **_numbers(setting)} for setting in all_settings()
     }
     orders = [asdict(rule.order) for rule in RULES if rule.order is not None]
-    return json.dumps({"settings": settings, "orders": orders}, indent=2, ensure_ascii=False) + "\n"
+    whole = {"settings": settings, "orders": orders, "logins": _logins()}
+    return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
+
+
+def _logins() -> list[dict[str, Any]]:
+    """Each setting of a login, in the daemon's order: the mechanisms that need it, and those that use it."""
+    rows = []
+    for setting in all_settings():
+        name = setting.attribute
+        if setting.group == "kafka" and name.startswith("sasl_"):
+            needed = [mechanism for mechanism, names in LOGIN_NEEDS.items() if name in names]
+            optional = [mechanism for mechanism, names in LOGIN_MAY_HAVE.items() if name in names]
+            used = list(LOGIN_NEEDS) if name == "sasl_mechanism" else needed + optional
+            rows.append({"setting": name, "needed_by": needed, "used_by": used})
+    return rows
 
 
 def _numbers(setting: Setting) -> dict[str, str]:
@@ -89,7 +102,9 @@ def _described(setting: Setting) -> str:
 
 
 def _allowed(setting: Setting) -> list[dict[str, Any]]:
-    """Alternatives. The templates check the bounds of values with a unit."""
+    """Alternatives. The templates check values with a unit and paths: when a pattern does not match, Helm repeats the value,
+    and it may be a secret.
+    """
     column = setting.column
     bounds = {"minimum": _LOW.get(setting.name, column.low), "maximum": column.high}
     match column.kind:
@@ -102,18 +117,15 @@ def _allowed(setting: Setting) -> list[dict[str, Any]]:
         case ValueKind.NUMBER:
             return [{"type": "number", **bounds}]
         case ValueKind.DURATION:
-            return [{"type": "string", "pattern": f"^{_NUMBER}(ms|s|m|h|d)$"}]
+            return [_NAME]
         case ValueKind.SIZE:
-            return [
-                {"type": "string", "pattern": f"^{_NUMBER}(B|KiB|MiB|GiB)?$"},
-                {"type": "integer", **bounds},
-            ]
+            return [_NAME, {"type": "integer", **bounds}]
         case ValueKind.FILE:
             sources = [
                 _closed({source: _NAME, "key": _NAME}, required=[source])
                 for source in ("secret", "configMap")
             ]
-            return [*sources, {"type": "string", "pattern": "^/."}]
+            return [*sources, _NAME]
 
 
 if __name__ == "__main__":

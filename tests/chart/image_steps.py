@@ -131,7 +131,10 @@ class ImageSteps:
                     for source in words[:-1]:
                         _copy(ROOT / source, self._at(PurePosixPath(workdir(stage), words[-1])))
         context = self._at(PurePosixPath(workdir(stages()["build"])))
-        script = _BASE + _BUILD.format(context=shlex.quote(str(context)), run_lines="\n".join(run_lines))
+        arguments = [rest for keyword, rest in stages()["build"] if keyword == "ARG"]  # with their defaults
+        script = _BASE + _BUILD.format(
+            context=shlex.quote(str(context)), run_lines="\n".join([*arguments, *run_lines])
+        )
         subprocess.run(
             [*NAMESPACES, "bash", "-c", script],
             env=self.outside,

@@ -23,6 +23,20 @@ MINIMAL: Values = {
     }
 }
 
+OAUTHBEARER: dict[str, Any] = {
+    "security_protocol": "SASL_SSL",
+    "sasl_mechanism": "OAUTHBEARER",
+    "sasl_oauth_token_url": "https://idp.example.com/token",
+    "sasl_oauth_client_id": "course-sync",
+    "sasl_oauth_client_secret_file": {"secret": "idp"},
+}
+AWS_MSK_IAM: dict[str, Any] = {
+    "security_protocol": "SASL_SSL",
+    "sasl_mechanism": "AWS_MSK_IAM",
+    "sasl_aws_region": "eu-central-1",
+}
+"""Logins with tokens: settings of the group `kafka`."""
+
 
 class HelmError(Exception):
     """What Helm said when it refused."""

@@ -242,7 +242,7 @@ def test_the_commands_of_the_readme_work(helm: Helm, tmp_path: Path, monkeypatch
     for line in shell_lines(CHART / "README.md"):
         words = shlex.split(line)
         if words[0] != "helm":
-            assert words[0] in ("kubectl", "docker"), line
+            assert words[0] in ("kubectl", "docker", "digest=$(docker"), line
             continue
         words = [word for word in words[1:] if word not in ("--install", "--create-namespace")]
         if words[0] in ("install", "upgrade"):

@@ -10,7 +10,7 @@ import yaml
 
 from daemon.config import Settings
 
-from .rendering import CHART, MINIMAL, Helm
+from .rendering import AWS_MSK_IAM, CHART, MINIMAL, OAUTHBEARER, Helm, Values
 
 ALERTS = CHART / "files" / "alerts.yaml"
 DASHBOARDS = sorted((CHART / "files" / "dashboards").glob("*.json"))
@@ -82,6 +82,14 @@ def test_the_dashboards_are_the_files_that_are_tested(helm: Helm) -> None:
         ({"kombo": {"base_url": "https://kombo.example.com:8443/v1"}}, [9093, 8443]),
         ({"kombo": {"base_url": "http://127.0.0.1/v1"}}, [9093, 80]),
         ({"kombo": {"proxy": "http://proxy.example.com:3128"}}, [9093, 3128]),
+        ({"kombo": {"proxy": "http://user@proxy.example.com:3128"}}, [9093, 3128]),
+        (
+            {"kafka": OAUTHBEARER | {"sasl_oauth_token_url": "https://idp.example.com:8443/token"}},
+            [9093, 443, 8443],
+        ),
+        ({"kafka": OAUTHBEARER}, [9093, 443]),
+        ({"kafka": OAUTHBEARER, "kombo": {"proxy": "http://10.0.0.1:3128"}}, [9093, 3128, 443]),
+        ({"kafka": AWS_MSK_IAM}, [9093, 443, 80]),
     ],
 )
 def test_the_network_policy_lets_out_what_the_settings_name(
@@ -156,6 +164,26 @@ def test_keda_asks_for_the_group_and_topic_of_the_settings_and_logs_in(helm: Hel
     assert (asked["consumerGroup"], asked["topic"], asked["offsetResetPolicy"]) == ("g", "in", "latest")
     assert (asked["tls"], asked["sasl"]) == ("enable", "scram_sha512")
     assert trigger["authenticationRef"] == {"name": "login"}
+
+
+@pytest.mark.parametrize(
+    ("login", "asked"),
+    [
+        (OAUTHBEARER, {"sasl": "oauthbearer"}),
+        (
+            AWS_MSK_IAM,
+            {"sasl": "oauthbearer", "saslTokenProvider": "aws_msk_iam", "awsRegion": "eu-central-1"},
+        ),
+    ],
+)
+def test_keda_logs_in_with_tokens(helm: Helm, login: Values, asked: dict[str, str]) -> None:
+    values = {
+        "config": {"kafka": login},
+        "autoscaling": {"enabled": True, "maxReplicas": 6, "authenticationRef": "login"},
+    }
+    (trigger,) = helm.render(MINIMAL, values).one("ScaledObject")["spec"]["triggers"]
+    metadata = trigger["metadata"]
+    assert {name: value for name, value in metadata.items() if name.startswith(("sasl", "aws"))} == asked
 
 
 def test_extra_objects_are_rendered_as_they_stand(helm: Helm) -> None:

@@ -37,7 +37,7 @@ SCALED = {"enabled": True, "maxReplicas": 6}
         ),
         (
             {"config": {"kafka": {"group_instance_id": "one"}}},
-            'config.kafka.group_instance_id is "one" for every replica',
+            "config.kafka.group_instance_id is the same for every replica",
         ),
         ({"autoscaling": {"enabled": True}}, "autoscaling.maxReplicas must be set"),
         (
@@ -64,7 +64,11 @@ SCALED = {"enabled": True, "maxReplicas": 6}
         ),
         (
             {"config": {"kafka": {"security_protocol": "SASL_PLAINTEXT"}}},
-            "SASL_PLAINTEXT, which sends the password in clear text over the cluster's network; SASL_SSL logs in over TLS",
+            "SASL_PLAINTEXT, which sends the password or token in clear text over the cluster's network; SASL_SSL logs in over TLS",
+        ),
+        (
+            {"config": {"kombo": {"proxy": "http://user:canary@proxy.example.com:3128"}}},
+            "config.kombo.proxy: contains a password, which everybody who may read the pods could read",
         ),
         ({"config": {"admin": {"host": "127.0.0.1"}}}, "neither the kubelet's probes nor Prometheus reach it"),
         (

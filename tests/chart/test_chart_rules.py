@@ -16,7 +16,7 @@ from daemon.config.rules import RULES, Rule
 from daemon.config.table import Setting, all_settings
 from daemon.config.units import format_duration, format_size
 
-from .rendering import MINIMAL, Helm, HelmError
+from .rendering import AWS_MSK_IAM, MINIMAL, OAUTHBEARER, Helm, HelmError
 
 Config = dict[str, dict[str, Any]]
 
@@ -28,6 +28,19 @@ LOGIN = {
     "sasl_password_file": {"secret": "s"},
 }
 URL, TOPIC, BROKERS = "`kombo.base_url` is", "names of topics", "each entry of `kafka.bootstrap_servers`"
+SASL, TOKEN_URL, EXTENSIONS = (
+    "`kafka.sasl_mechanism` is",
+    "`kafka.sasl_oauth_token_url`",
+    "`kafka.sasl_oauth_extensions`",
+)
+PROXY, HOST_NAMES = "`kombo.proxy` is", "each entry of `admin.host_names`"
+PROXY_PASSWORD = {"proxy_password_file": {"secret": "s"}}
+LOGIN_SETTINGS = {
+    name: value
+    for login in (LOGIN, OAUTHBEARER, AWS_MSK_IAM)
+    for name, value in {**login, "sasl_oauth_scope": "s", "sasl_oauth_ca_file": {"secret": "s"}}.items()
+    if name.startswith("sasl_")
+}
 BROKEN: list[tuple[str, Config]] = [
     ("`http.poll_share` of", {"http": {"in_flight_max": 2, "poll_share": 0.49}}),
     ("`http.poll_share` of", {"http": {"in_flight_max": 99, "poll_share": 0.01}}),
@@ -36,8 +49,34 @@ BROKEN: list[tuple[str, Config]] = [
     (BROKERS, {"kafka": {"bootstrap_servers": "a:0"}}),
     (BROKERS, {"kafka": {"bootstrap_servers": "a:9093, b:65536"}}),
     (BROKERS, {"kafka": {"bootstrap_servers": "SSL://a:9093"}}),
-    *(("`kafka.sasl_mechanism`, ", {"kafka": LOGIN | {name: None}}) for name in list(LOGIN)[1:]),
-    *(("`kafka.sasl_mechanism`, ", {"kafka": {name: LOGIN[name]}}) for name in list(LOGIN)[1:]),
+    *(
+        (SASL, {"kafka": {**login, name: None}})
+        for login in (LOGIN, OAUTHBEARER, AWS_MSK_IAM)
+        for name in list(login)[1:]
+    ),
+    *((SASL, {"kafka": {name: value}}) for name, value in LOGIN_SETTINGS.items()),
+    (SASL, {"kafka": LOGIN | {"sasl_mechanism": "SCRAM-SHA-512", "sasl_username": None}}),
+    (SASL, {"kafka": LOGIN | {"sasl_oauth_scope": "kafka"}}),
+    (SASL, {"kafka": LOGIN | OAUTHBEARER}),
+    (SASL, {"kafka": OAUTHBEARER | {"sasl_aws_region": "eu-central-1", "sasl_oauth_client_id": None}}),
+    (SASL, {"kafka": AWS_MSK_IAM | {"sasl_oauth_ca_file": {"configMap": "c"}, "sasl_username": "u"}}),
+    (SASL, {"kafka": AWS_MSK_IAM | {"security_protocol": "SASL_PLAINTEXT"}}),
+    *(
+        (TOKEN_URL, {"kafka": OAUTHBEARER | {"sasl_oauth_token_url": url}})
+        for url in (
+            "idp.example.com/token",
+            "http://idp.example.com/token",
+            "http://localhost.example.com/token",
+            "ftp://idp.example.com",
+            "https://user:pw@idp.example.com/token",
+            "https://idp.example.com:0/token",
+            "https:///token",
+        )
+    ),
+    *(
+        (EXTENSIONS, {"kafka": OAUTHBEARER | {"sasl_oauth_extensions": text}})
+        for text in ("logicalCluster", "a=b,c", "a1=b", "a=b c", "a=", "auth=token", "a=b, ,c=d", "a=ü")
+    ),
     *(
         ("`kafka.tls_ca_file`, ", {"kafka": {"security_protocol": "PLAINTEXT", name: {"secret": "s"}}})
         for name in ("tls_ca_file", "tls_certificate_file", "tls_key_file")
@@ -59,10 +98,24 @@ BROKEN: list[tuple[str, Config]] = [
     (URL, {"kombo": {"base_url": "https://api.kombo.dev/v1#a"}}),
     (URL, {"kombo": {"base_url": "https://api.kombo.dev:0/v1"}}),
     (URL, {"kombo": {"base_url": "https://api.kombo.dev:65536/v1"}}),
-    ("`kombo.proxy` is", {"kombo": {"proxy": "proxy.example.com:3128"}}),
-    ("`kombo.proxy` is", {"kombo": {"proxy": "https://proxy.example.com:3128"}}),
-    ("`kombo.proxy` is", {"kombo": {"proxy": "http://proxy.example.com"}}),
-    ("`kombo.proxy` is", {"kombo": {"proxy": "http://proxy.example.com:99999"}}),
+    *(
+        (HOST_NAMES, {"admin": {"host_names": names}})
+        for names in ("https://sync.example.com", "a:8080", "a.example.com,,b", "a/state", "x" * 254, "a b")
+    ),
+    (PROXY, {"kombo": {"proxy": "proxy.example.com:3128"}}),
+    (PROXY, {"kombo": {"proxy": "https://proxy.example.com:3128"}}),
+    (PROXY, {"kombo": {"proxy": "http://proxy.example.com"}}),
+    (PROXY, {"kombo": {"proxy": "http://proxy.example.com:99999"}}),
+    (PROXY, {"kombo": {"proxy": "http://user:pw@proxy.example.com:3128"}}),
+    (PROXY, {"kombo": {"proxy": "http://:pw@proxy.example.com:3128"}}),
+    (PROXY, {"kombo": {"proxy": "http://user:@proxy.example.com:3128"}}),
+    (PROXY, {"kombo": {"proxy": "http://user%3Apw@proxy.example.com:3128"}}),
+    (PROXY, {"kombo": {"proxy": "http://user:p@w@proxy.example.com:3128"}}),
+    (PROXY, {"kombo": {"proxy": "https://user:pw@proxy.example.com:3128"}}),
+    (PROXY, {"kombo": PROXY_PASSWORD}),
+    (PROXY, {"kombo": PROXY_PASSWORD | {"proxy": "http://proxy.example.com:3128"}}),
+    (PROXY, {"kombo": PROXY_PASSWORD | {"proxy": "http://proxy.example.com/user@"}}),
+    (PROXY, {"kombo": PROXY_PASSWORD | {"proxy": "https://user@proxy.example.com:3128"}}),
 ]
 """How the description of a rule begins, and settings that break it."""
 TAKEN: list[Config] = [
@@ -71,7 +124,17 @@ TAKEN: list[Config] = [
     {"kombo": {"base_url": "http://[::1]:1/v1/"}},
     {"kombo": {"base_url": "HTTPS://api.kombo.dev:65535/v1"}},
     {"kombo": {"proxy": "http://proxy.example.com:3128"}},
+    {"kombo": {"proxy": "HTTP://user@[::1]:3128/"}},
+    {"kombo": {"proxy": "http://user%40example.com@proxy.example.com:3128", **PROXY_PASSWORD}},
     {"kafka": {"bootstrap_servers": "a:1, b-c.d_e:65535,[::1]:9092"}},
+    {"kafka": OAUTHBEARER},
+    {"kafka": OAUTHBEARER | {"sasl_oauth_scope": "a b", "sasl_oauth_ca_file": {"secret": "s"}}},
+    {"kafka": OAUTHBEARER | {"sasl_oauth_extensions": "logicalCluster=lkc-1, identityPoolId=pool-=:/,"}},
+    {"kafka": OAUTHBEARER | {"sasl_oauth_token_url": "http://127.0.0.1:8080/token?a=b"}},
+    {"kafka": OAUTHBEARER | {"sasl_oauth_token_url": "HTTPS://idp.example.com:8443"}},
+    {"kafka": AWS_MSK_IAM},
+    {"kafka": LOGIN | {"sasl_mechanism": "SCRAM-SHA-256"}},
+    {"admin": {"host_names": "sync.example.com, b-2.example.com"}},
     {"kafka": LOGIN | {"tls_certificate_file": {"secret": "s"}, "tls_key_file": {"secret": "s"}}},
     {"kafka": {"security_protocol": "PLAINTEXT"}},
     {"topics": {"changes": "...", "journal": "x" * 249}},
@@ -214,7 +277,16 @@ def test_what_the_daemon_takes_helm_takes(helm: Helm, refused_by_the_daemon: Any
 
 @pytest.mark.parametrize(
     "config",
-    [{"batch": {"bytes_max": "5000.5B"}}, {"topics": {"changes": "  "}}, {"kafka": {"sasl_username": ""}}],
+    [
+        {"batch": {"bytes_max": "5000.5B"}},
+        {"batch": {"bytes_max": "1MB"}},
+        {"batch": {"linger": "5"}},
+        {"batch": {"linger": "-1s"}},
+        {"batch": {"linger": "1S"}},
+        {"topics": {"changes": "  "}},
+        {"kafka": {"sasl_username": ""}},
+        {"kombo": {"ca_file": "no-such-file"}},
+    ],
     ids=json.dumps,
 )
 def test_values_that_the_daemon_cannot_read_are_refused(

@@ -51,6 +51,17 @@ def test_hadolint_would_find_something() -> None:
     assert "DL3007" in done.stdout
 
 
+def test_one_argument_pins_the_base_of_every_stage_that_has_one() -> None:
+    """So `--build-arg PYTHON=…@sha256:…` leaves no other image that could change."""
+    froms = [rest.split() for keyword, rest in instructions() if keyword == "FROM"]
+    built = {name for _, _, name in froms}
+    assert {base for base, _, _ in froms if base not in built} == {"${PYTHON}"}
+    before_the_first = [keyword for keyword, _ in instructions()][:2]
+    assert before_the_first == ["ARG", "FROM"]
+    images = [rest for keyword, rest in instructions() if keyword == "COPY" and rest.startswith("--from=")]
+    assert {rest.split()[0].removeprefix("--from=") for rest in images} <= built
+
+
 def test_what_is_built_without_a_target_is_the_daemon_alone() -> None:
     """The last stage: it runs nothing as root and ends with a process that hears signals."""
     name, stage = list(stages().items())[-1]
@@ -78,7 +89,7 @@ def test_the_sandbox_has_besides_the_daemon_only_what_it_is_made_of() -> None:
 def test_dependencies_are_pinned_by_hash_and_installed_before_the_source_is_there() -> None:
     steps = [rest for keyword, rest in instructions() if keyword in ("COPY", "RUN")]
     dependencies = next(
-        index for index, rest in enumerate(steps) if "requirements/runtime.txt" in rest and "pip" in rest
+        index for index, rest in enumerate(steps) if "requirements/${REQUIREMENTS}" in rest and "pip" in rest
     )
     source = next(index for index, rest in enumerate(steps) if rest.startswith("daemon/"))
     assert dependencies < source

@@ -28,6 +28,7 @@ from daemon.log.port import (
     Revoked,
     Topics,
     Transaction,
+    TransactionOwner,
     Unreadable,
     UnreadableError,
 )
@@ -104,6 +105,11 @@ class EmbeddedLog:
             journal_partitions=self._cluster.partition_count(self._topics.journal),
         )
 
+    async def transaction_owner(self, partition: int) -> TransactionOwner | None:
+        await asyncio.sleep(0)
+        first = self._cluster.partition(self._topics.changes, partition).first_undecided
+        return None if first is None else TransactionOwner(self._cluster.producer_id(first), first)
+
     async def journal_end(self, partition: int) -> int | None:
         await asyncio.sleep(0)
         journal = self._topics.journal
@@ -167,6 +173,10 @@ class EmbeddedLog:
 
     def longest_call(self) -> float:
         """See `EventLog`. There are no other threads."""
+        return 0.0
+
+    def unanswered(self) -> float | None:
+        """See `EventLog`. The cluster is in the same process."""
         return 0.0
 
     def silence(self) -> float:

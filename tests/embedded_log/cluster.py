@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 
 import structlog
 
+from daemon.core.placement import place
 from daemon.log.port import FencedError, LogError, Message, Record
 from tests.embedded_log.group import Group, Notice, Session
 from tests.embedded_log.storage import OffsetOutOfRangeError, Partition
@@ -25,9 +25,9 @@ class _Topic:
         self._unkeyed = 0
 
     def partition_for(self, key: bytes | None) -> int:
-        """Equal keys go to the same partition. Records without a key go to each partition in turn."""
+        """Equal keys go to the same partition, by murmur2. Records without a key go to each partition in turn."""
         if key is not None:
-            return zlib.crc32(key) % len(self.partitions)
+            return place(key, len(self.partitions))
         self._unkeyed += 1
         return (self._unkeyed - 1) % len(self.partitions)
 
@@ -118,7 +118,7 @@ class EmbeddedCluster:
             LogError: no such topic or partition, or the record of a transaction is too large.
         """
         size = len(message.key or b"") + len(message.value or b"")
-        size += sum(len(name) + len(value) for name, value in message.headers)
+        size += sum(len(name) + len(value or b"") for name, value in message.headers)
         if owner is not None and size > RECORD_BYTES_MAX:
             raise LogError(f"a record of {size} bytes for {topic} is larger than {RECORD_BYTES_MAX}")
         if partition is None:
@@ -150,6 +150,10 @@ class EmbeddedCluster:
         producer = Producer(self, transactional_id, epoch=0 if earlier is None else earlier.epoch + 1)
         self._producers[transactional_id] = producer
         return producer
+
+    def producer_id(self, transactional_id: str) -> int:
+        """Stable over epochs."""
+        return list(self._producers).index(transactional_id)
 
     def current_epoch(self, transactional_id: str) -> int:
         """The epoch of the only producer with this id that is not fenced."""

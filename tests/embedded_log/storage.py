@@ -42,6 +42,11 @@ class Partition:
         """Everything below this offset is decided."""
         return min((offsets[0] for offsets in self._undecided.values()), default=self.end)
 
+    @property
+    def first_undecided(self) -> str | None:
+        """The transactional id of the first open transaction."""
+        return min(self._undecided, key=lambda id_: self._undecided[id_][0], default=None)
+
     def append(self, timestamp: int, message: Message, transactional_id: str | None = None) -> int:
         """Write one record at the end. It is undecided if it belongs to a transaction."""
         offset = self.end

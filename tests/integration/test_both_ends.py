@@ -111,29 +111,6 @@ def test_publish_sends_lines_as_they_are_and_keeps_an_integration_in_order(
         assert [record.value for record in of_key] == lines[integration::4]
 
 
-def test_publish_tells_bad_lines_by_their_number_and_sends_the_others(
-    connection: KafkaConnection, topics: Topics, kafka_bootstrap: str
-) -> None:
-    event = json.dumps({"specversion": "1.0", "data": {"integration_id": "workday:e"}}).encode()
-    lines = [change_line(0), b"", b"{oops", b"[1]", b'{"title": "\xff"}', b'{"id": "x"}', event]
-    done = run(
-        publish,
-        "--bootstrap-servers",
-        kafka_bootstrap,
-        "--topic",
-        topics.changes,
-        stdin=b"\n".join(lines),
-    )
-    assert done.exit_code == 1
-    assert "stdin:3: not JSON: Expecting property name" in done.stderr
-    assert "stdin:4: not a JSON object" in done.stderr
-    assert "stdin:5: not UTF-8" in done.stderr
-    assert "stdin:6: no integration_id" in done.stderr
-    assert "3 changes published" in done.stdout
-    assert "1 of them without an integration_id; 3 lines left out" in done.stdout
-    assert {r.key for r in read_topic(connection, topics.changes)} == {b"workday:a", None, b"workday:e"}
-
-
 def test_publish_without_the_topic_says_how_to_make_it(kafka_bootstrap: str) -> None:
     done = run(publish, "--bootstrap-servers", kafka_bootstrap, "--topic", "not-there", stdin=change_line(0))
     assert done.exit_code == 1

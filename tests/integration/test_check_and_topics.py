@@ -169,8 +169,7 @@ def test_without_broker_and_api_both_are_told(environ: dict[str, str]) -> None:
     }
     done = run(check, environ=environ)
     assert done.exit_code == 1
-    assert f"WRONG   kafka: 127.0.0.1:{first} (PLAINTEXT)" in done.output
-    assert "check that a broker listens there" in done.output
+    assert f"WRONG   kafka: Kafka at 127.0.0.1:{first} refuses connections" in done.output
     assert f"WRONG   API: http://127.0.0.1:{second}/v1: no answer" in done.output
 
 

@@ -13,8 +13,9 @@ from kafka.errors import PolicyViolationError
 from daemon.log.kafka import partition_reader
 from daemon.log.port import LogError
 from daemon.runtime import input_monitor
+from daemon.runtime.retries import REFUSALS_MAX
 from daemon.telemetry.health import PartitionState
-from tests.integration.trouble_world import PATIENCE, Site
+from tests.integration.trouble_world import PATIENCE, Site, change
 
 pytestmark = pytest.mark.kafka
 
@@ -113,51 +114,85 @@ async def test_partitions_that_were_added_by_hand_are_noticed_drained_and_taken_
         assert await daemon.results(3) == [(0, 0), (0, 1), (2, 0)]
 
 
-async def test_a_record_that_the_broker_refuses_is_named_and_check_says_what_to_correct(site: Site) -> None:
+@pytest.mark.parametrize(
+    ("configs", "why"),
+    [
+        ({"max.message.bytes": "20000"}, "MessageSizeTooLargeError"),
+        ({"cleanup.policy": "compact"}, "without key"),
+    ],
+)
+async def test_a_record_that_the_broker_refuses_waits_until_its_topic_is_corrected(
+    site: Site, configs: dict[str, str], why: str
+) -> None:
     letters = site.names.dead_letters
-    await site.configure(letters, {"max.message.bytes": "20000"})
+    await site.configure(letters, configs)
     async with site.daemon() as daemon:
         await site.publish_bytes(0, os.urandom(50_000))
         await site.publish(0, "a")
-        sentence = await daemon.blocked(0)
-        assert f"the record with key None for {letters}, 50,000 bytes, is refused" in sentence
+        await daemon.until(lambda: daemon.drops >= 2 * REFUSALS_MAX, "refusals")
+        await daemon.until(lambda: daemon.warning(0), "warning")
+        sentence = daemon.warning(0) or ""
+        assert f"a record for {letters}, " in sentence
+        assert why in sentence
         assert "`coursesyncd check`" in sentence
         await site.publish(1, "x")
         assert await daemon.results(1) == [(1, 0)]
 
         checked = await site.run("check")
         assert checked.exit_code == 1
-        assert f"{letters}: max.message.bytes is 20000, expected at least" in checked.output
+        ((setting, value),) = configs.items()
+        assert f"{letters}: {setting} is {value}, expected" in checked.output
         assert "run: coursesyncd topics create" in checked.output
         corrected = await site.run("topics", "create")
-        assert "(was 20000)" in corrected.output
-    async with site.daemon() as daemon:  # the replica is started again, as the sentence says
+        assert f"(was {value})" in corrected.output
         assert await daemon.results(3) == [(0, 0), (0, 1), (1, 0)]
+        await daemon.until(lambda: daemon.warning(0) is None, "end of the warning")
 
 
-async def test_a_stuck_transaction_is_told_with_the_offset_to_abort(
-    site: Site, kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("commit", [False, True])
+async def test_a_transaction_that_stays_open_is_told_at_once_with_its_producer_and_the_offset_to_abort(
+    site: Site, kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch, *, commit: bool
 ) -> None:
+    monkeypatch.setattr(input_monitor, "INTERVAL", 3600.0)  # it is not left to the next inspection
     monkeypatch.setattr(input_monitor, "HELD_BACK_AFTER", 1.0)
-    producer = KafkaProducer(
-        bootstrap_servers=kafka_bootstrap, transactional_id=f"{site.names.changes}-stuck"
-    )
+    names = [f"{site.names.changes}-{name}" for name in ("stuck", "behind")]
+    producers = [KafkaProducer(bootstrap_servers=kafka_bootstrap, transactional_id=name) for name in names]
+
+    async def open_transaction(producer: KafkaProducer, course: str) -> None:
+        await asyncio.to_thread(producer.init_transactions)
+        producer.begin_transaction()
+        future = producer.send(site.names.changes, change(course), partition=0)
+        await asyncio.to_thread(future.get, PATIENCE)
+
+    async def end(producer: KafkaProducer) -> None:
+        await asyncio.to_thread(producer.commit_transaction if commit else producer.abort_transaction)
+
+    def tells_of(name: str, offset: int) -> bool:
+        told = daemon.warning(0) or ""
+        return f", transactional id {name}) that has been open" in told and f"-offset {offset}`" in told
+
     try:
         async with site.daemon() as daemon:
             await site.publish(0, "a")
             await daemon.results(1)
-            await asyncio.to_thread(producer.init_transactions)
-            producer.begin_transaction()
-            future = producer.send(site.names.changes, b"{}", partition=0)
-            await asyncio.to_thread(future.get, PATIENCE)
+            await open_transaction(producers[0], "s")
+            await open_transaction(producers[1], "t")
             await site.publish(0, "b")
-            await daemon.until(lambda: daemon.warning(0), "warning")
-            assert "--partition 0 --start-offset 1`" in (daemon.warning(0) or "")
-            await asyncio.to_thread(producer.abort_transaction)
-            assert await daemon.results(2) == [(0, 0), (0, 2)]
+            await daemon.until(lambda: tells_of(names[0], 1), "warning")
+            own = producers[0]._transaction_manager.producer_id_and_epoch.producer_id
+            assert f"a transaction of a publisher (producer id {own}, " in (daemon.warning(0) or "")
+            await site.publish(1, "x")
+            assert await daemon.results(2) == [(0, 0), (1, 0)]
+
+            await end(producers[0])
+            await daemon.until(lambda: tells_of(names[1], 2), "warning about the other one")
+            await end(producers[1])
+            ended = [(0, 1), (0, 2)] if commit else []
+            assert await daemon.results(3 + len(ended)) == [(0, 0), *ended, (0, 3), (1, 0)]
             await daemon.until(lambda: daemon.warning(0) is None, "end of the warning")
     finally:
-        await asyncio.to_thread(producer.close, 1)
+        for producer in producers:
+            await asyncio.to_thread(producer.close, 1)
 
 
 async def test_a_foreign_transaction_in_the_journal_is_told_with_the_command_that_looks_whose_it_is(
@@ -208,7 +243,7 @@ async def test_a_new_journal_is_begun_as_the_runbook_says(site: Site) -> None:
         await asyncio.to_thread(sent.get, PATIENCE)
     await site.publish(0, "c")
     async with site.daemon() as daemon:
-        assert """with key b'["alien","x"]' cannot be read by this version""" in await daemon.blocked(0)
+        assert "a record is of a kind that this version does not know" in await daemon.blocked(0)
 
         async def empty_the_journal() -> None:
             everything = {TopicPartition(site.names.journal, 0): -1}

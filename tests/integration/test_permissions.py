@@ -18,10 +18,10 @@ from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from daemon.cli import main
 from daemon.core.journal import POSITION_KEY, encode_value
 from daemon.core.model import Now
+from daemon.core.placement import place
 from daemon.core.stale_tasks import first_position
 from daemon.log.kafka.admin import topic_id
 from daemon.log.kafka.clients import KafkaConnection
-from daemon.log.kafka.cures.partitioner import place
 from daemon.log.kafka.producer import transactional_id
 from daemon.log.topic_access import Publisher, read_topic
 from tests.integration.daemon_world import DEADLINE, change, wait_until
@@ -257,6 +257,24 @@ def test_a_command_names_the_right_that_is_missing(
         world.rights.grant(user, [missing])
     operation = "Describe" if missing.operation == "Read" else missing.operation  # it begins with looking
     assert f"does not allow this user the operation {operation} on {missing.kind} {missing.name}" in said
+
+
+@pytest.mark.kafka
+def test_check_says_what_it_may_not_read(world: World) -> None:
+    """The keys of the input are a matter of advice: everything else is checked."""
+    world.publish()
+    user, read = user_of("check"), Right("Read", "topic", CHANGES)
+    describe = read._replace(operation="Describe")
+    world.rights.revoke(user, read)
+    world.rights.grant(user, [describe])
+    try:
+        said = world.does("check")
+    finally:
+        world.rights.grant(user, [read])
+        world.rights.revoke(user, describe)
+    assert "the keys of its records were not checked" in said
+    assert f"does not allow this user the operation Read on topic {CHANGES}" in said
+    assert "were not checked" not in world.does("check")
 
 
 def _forget(manager: Any, tell: Callable[[TopicPartition], None], partition: TopicPartition) -> None:

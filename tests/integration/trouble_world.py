@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -43,10 +44,16 @@ KEY = "sandbox-key"
 
 class Daemon:
     def __init__(
-        self, settings: Settings, health: Health, engine: Engine, running: asyncio.Task[None]
+        self,
+        settings: Settings,
+        health: Health,
+        metrics: Metrics,
+        engine: Engine,
+        running: asyncio.Task[None],
     ) -> None:
         self.settings = settings
         self.health = health
+        self.metrics = metrics
         self.engine = engine
         self.running = running
 
@@ -68,6 +75,17 @@ class Daemon:
     def warning(self, partition: int) -> str | None:
         held = self.health.partitions.get(partition)
         return None if held is None else held.warning
+
+    @property
+    def drops(self) -> int:
+        """How often a shard was dropped because of an error."""
+        of_errors = re.search(
+            r'^coursesync_shard_drops_total{reason="error"} (\S+)$',
+            self.metrics.exposition().decode(),
+            re.MULTILINE,
+        )
+        assert of_errors is not None
+        return round(float(of_errors[1]))
 
     async def results(self, count: int) -> list[tuple[int, int]]:
         """Partition and offset of every result, when there are so many."""
@@ -190,7 +208,7 @@ class Site:
         metrics.observe(engine.snapshot)
         running = asyncio.create_task(engine.run())
         try:
-            yield Daemon(settings, health, engine, running)
+            yield Daemon(settings, health, metrics, engine, running)
         finally:
             engine.stop()
             await running

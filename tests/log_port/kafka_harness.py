@@ -148,15 +148,23 @@ class KafkaHarness:
         """Wait until it holds; it is asked in a thread. TimeoutError when it does not within `patience`."""
         await eventually(lambda: asyncio.to_thread(condition), self.patience)
 
+    async def reconnect(self) -> None:
+        """New clients for the harness itself: those of the library do not follow a cluster that moves."""
+        await asyncio.to_thread(self._reconnect)
+
     def stable_end(self, tp: TopicPartition) -> int:
         """Below it every transaction is decided."""
         return self._end(tp, IsolationLevel.READ_COMMITTED)
 
     # --- blocking ---------------------------------------------------------------------------------------
 
-    def _create(self) -> None:
+    def _reconnect(self) -> None:
         self.admin = KafkaAdminClient(bootstrap_servers=self.bootstrap)
         self._closers.append(self.admin.close)
+        self._publisher = None  # the one before is closed at the end
+
+    def _create(self) -> None:
+        self._reconnect()
         create_topics(
             self.admin,
             [

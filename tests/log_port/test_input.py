@@ -87,6 +87,30 @@ async def test_aborted_records_are_never_seen(world: World, harness: Harness) ->
     assert is_increasing(member.records(0))
 
 
+@pytest.mark.parametrize("commit", [False, True])
+async def test_who_holds_the_input_back_is_known_and_when_it_has_ended_who_does_next(
+    world: World, harness: Harness, *, commit: bool
+) -> None:
+    member = await world.join_alone()
+    assert await member.log.transaction_owner(0) is None
+    await harness.publish(0, [b"plain"])
+    transactions = [await harness.publish_in_transaction(0, [b"first"])]
+    first = await member.log.transaction_owner(0)
+    transactions.append(await harness.publish_in_transaction(0, [b"second"]))
+    assert first is not None
+    assert first.transactional_id is not None
+    assert await member.log.transaction_owner(0) == first
+    assert await member.log.transaction_owner(1) is None
+
+    await transactions[0].end(commit=commit)
+    second = await member.log.transaction_owner(0)
+    assert second is not None
+    assert second.producer_id != first.producer_id
+    assert second.transactional_id != first.transactional_id
+    await transactions[1].end(commit=commit)
+    assert await member.log.transaction_owner(0) is None
+
+
 async def test_the_end_is_reached_though_no_record_stands_there(world: World, harness: Harness) -> None:
     """Markers of transactions and aborted records take offsets: a lag that counted them would never come to nothing."""
     member = await world.join_alone()

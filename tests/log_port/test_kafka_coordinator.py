@@ -87,6 +87,24 @@ def test_a_poll_waits_while_the_broker_hangs(own_broker: Broker, topic_names: To
         assert len(rounds) < 10 * POLLS  # some turn early by a fraction of a millisecond
 
 
+def test_a_heartbeat_that_is_unanswered_when_a_member_leaves_is_no_error(
+    own_broker: Broker, topic_names: Topics, caplog: pytest.LogCaptureFixture
+) -> None:
+    """kafka-python 3.0.12 reported it as it reports a failure of the broker."""
+    clients = Clients(KafkaConnection((own_broker.bootstrap,)))
+    make_topic(clients, topic_names.changes)
+    with member(clients, topic_names, "replica-0") as consumer:  # a static member does not ask to leave
+        poll_until_stable(consumer, poll_ms=1000, between=lambda: None)
+        own_broker.freeze()
+        try:
+            poll_until(consumer, lambda: heartbeat_is_overdue(consumer))
+            caplog.clear()
+            consumer.close()
+        finally:
+            own_broker.thaw()
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
 class FromTheStart(ConsumerRebalanceListener):  # type: ignore[misc]  # the client has no types
     """Gives each partition a position, as the daemon does: there is no other."""
 
@@ -107,8 +125,8 @@ def make_topic(clients: Clients, name: str) -> None:
 
 
 @contextmanager
-def member(clients: Clients, topics: Topics) -> Iterator[KafkaConsumer]:
-    consumer = clients.group_consumer(topics.changes, None, SESSION_TIMEOUT)
+def member(clients: Clients, topics: Topics, instance_id: str | None = None) -> Iterator[KafkaConsumer]:
+    consumer = clients.group_consumer(topics.changes, instance_id, SESSION_TIMEOUT)
     try:
         consumer.subscribe([topics.changes], listener=FromTheStart(consumer))
         consumer.partitions_for_topic(topics.changes)

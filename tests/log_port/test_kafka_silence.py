@@ -21,7 +21,7 @@ pytestmark = pytest.mark.kafka
 
 FOR_EVER_MS = 3_600_000
 SILENCE_MAX = 10.0
-"""Seconds; the client's time-outs are a tenth of what they are, so that `STEP_MAX` is 3: the rest is for a machine
+"""Seconds; the client's time-outs are a tenth of what they are, so that a step takes 3 at most: the rest is for a machine
 that is slow. (The watchdog allows for one that stands still.)"""
 
 

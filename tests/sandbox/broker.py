@@ -81,11 +81,12 @@ class Broker:
             "broker.session.timeout.ms": str(round(session_timeout * 1000)),
             "log.dirs": str(self.directory.absolute() / "data"),
         }
+        self._jvm: tuple[str, ...] = _JVM
         self._child: Child | None = None
 
     @property
     def bootstrap(self) -> str:
-        """``host:port`` for clients. It stays the same over restarts."""
+        """``host:port`` for clients. It stays the same over restarts, and changes with `move`."""
         return f"127.0.0.1:{self._port}"
 
     @property
@@ -122,7 +123,7 @@ class Broker:
         if self.running:
             return
         java, jars = require_java(), fetch_kafka()
-        base = [java, *_JVM, f"-Dlog4j2.configurationFile={_LOG4J}", "-cp", f"{jars}/*"]
+        base = [java, *self._jvm, f"-Dlog4j2.configurationFile={_LOG4J}", "-cp", f"{jars}/*"]
         properties = self.directory / "server.properties"
         if not properties.exists():
             self._format(base, properties)
@@ -158,6 +159,17 @@ class Broker:
         """Shut it down gracefully and keep its data. Idempotent."""
         if self._child is not None:
             self._child.stop(grace=20.0)
+
+    def move(self) -> None:
+        """Give it another port, at which it listens when it is started next. It has run before and is not running."""
+        assert not self.running
+        (port,) = free_ports(1)
+        properties = self.directory / "server.properties"
+        text = properties.read_text()
+        properties.write_text(
+            text.replace(f"PLAINTEXT://127.0.0.1:{self._port}", f"PLAINTEXT://127.0.0.1:{port}")
+        )
+        self._port = port
 
     def kill(self) -> None:
         """End it as kill -9 does and keep its data. Idempotent."""

@@ -9,6 +9,7 @@ from functools import partial
 
 import msgspec
 
+from daemon.log.port import Message
 from tests.sandbox.simulator.faults import (
     PASSING_CODES,
     PERMANENT_CODES,
@@ -27,10 +28,12 @@ from tests.sandbox.simulator.faults import (
     SubmitThrottled,
     TaskEndless,
     TaskFails,
+    TaskIdShared,
     TaskSlow,
     TimesAbsurd,
 )
 from tests.sim.faulty import LogFaults
+from tests.sim.journal_view import FOREIGN_KEYS
 from tests.sim.network import NetworkFaults
 from tests.sim.seen import Who
 from tests.sim.witness import Moment
@@ -97,7 +100,7 @@ def draw_network(rng: random.Random, wild: float) -> NetworkFaults:
         request_late=_rate(rng, wild, 0.2),
         request_twice=_rate(rng, wild, 0.1),
         answer_lost=_rate(rng, wild, 0.2),
-        date_missing=_rate(rng, wild, 1.0),
+        date_missing=_rate(rng, wild, 0.6),
         shuffled=rng.random() < 0.5,
         wordy=rng.random() < 0.25 * wild,
         latency_max=rng.choice((0.01, 0.1, 0.5)),
@@ -122,6 +125,13 @@ def draw_limits(rng: random.Random) -> list[AnyRule]:
     return rules
 
 
+SHARED_IDS: tuple[AnyRule, ...] = (
+    TaskSlow(probability=0.7, seconds_min=10.5, seconds_max=15),
+    TaskIdShared(probability=0.5),
+)
+"""Several batches get the id of one task, and it ends while they are watched."""
+
+
 def draw_plan(rng: random.Random, wild: float) -> FaultPlan:
     rules: list[AnyRule] = []
 
@@ -131,6 +141,11 @@ def draw_plan(rng: random.Random, wild: float) -> FaultPlan:
 
     maybe(lambda p: SubmitThrottled(probability=p, retry_after=1), 0.2)
     maybe(lambda p: SubmitRefused(probability=p), 0.2)
+    maybe(lambda p: SubmitRefused(probability=p, statuses=(408, 408, 405, 425)), 0.4)
+    maybe(
+        lambda p: SubmitRefused(probability=p, statuses=(401,), code="PLATFORM.AUTHENTICATION_INVALID"), 0.1
+    )
+    maybe(lambda p: SubmitThrottled(probability=p, retry_after=99_999_999), 0.1)
     maybe(lambda p: SubmitRefused(probability=p, statuses=(403,)), 0.1)
     maybe(lambda p: SubmitRefused(probability=p, statuses=(409,), code="INTEGRATION.SETUP_SYNC_PENDING"), 0.2)
     maybe(lambda p: SubmitRefused(probability=p, statuses=(404,), code="PLATFORM.INTEGRATION_NOT_FOUND"), 0.3)
@@ -317,6 +332,38 @@ def unleash(world: World, strikes: Strikes, duration: float, happened: Counter[s
                         sleep(replica, world.session_timeout * rng.uniform(1.05, 3.0))
                     break
 
+    # A generator of its own, so that the other faults stay what they are without it.
+    stranger = random.Random(repr(strikes))
+
+    def scribble() -> None:
+        """A program that has nothing to do in the journal writes into it, and somebody erases it again (R9)."""
+        happened["foreign journal records"] += 1
+        journal, key = world.topics.journal, stranger.choice(FOREIGN_KEYS)
+        partition = stranger.randrange(world.cluster.partition_count(journal))
+        world.note(f"a foreign record is written to the journal of partition {partition}")
+        world.cluster.append(journal, Message(key, b"garbage"), partition)
+
+        def erase() -> None:
+            world.cluster.append(journal, Message(key, None), partition)
+
+        world.after(stranger.choice((0.1, 5.0)) * stranger.random(), erase)
+
+    def refuse() -> None:
+        """The clock of the broker is wrong for a while, and so it takes no record."""
+        happened["refused records"] += 1
+        log = world.cluster.faults
+        world.note("the log refuses all records")
+        log.records_refused = True
+
+        def accept() -> None:
+            log.records_refused = False
+
+        world.after(stranger.uniform(1.0, 10.0), accept)
+
+    for _ in range(strikes.compactions):
+        world.after(stranger.uniform(0.2, duration), scribble)
+    for _ in range(strikes.outages):
+        world.after(stranger.uniform(0.2, duration), refuse)
     world.after_step = after_step
     world.witness.on_moment = on_moment
     at_random(strikes.crashes, arm_crash)

@@ -9,7 +9,17 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from daemon.config import Topics
-from daemon.log.port import CommitFailedError, Event, InputFacts, LogError, Record, Records, Transaction
+from daemon.log.port import (
+    CommitFailedError,
+    Event,
+    InputFacts,
+    LogError,
+    Record,
+    Records,
+    Transaction,
+    TransactionOwner,
+    TransientRefusalError,
+)
 from tests.embedded_log import EmbeddedCluster, EmbeddedLog, EmbeddedShardLog, Notice, Session
 from tests.sim.manners import Manners
 from tests.sim.seen import Who
@@ -26,6 +36,8 @@ class LogFaults:
     """Written, and told as failed."""
     commit_late: float = 0.0
     """Told as failed, and written a while later, unless somebody has fenced it by then."""
+    records_refused: bool = False
+    """Every commit is, for its records, and told so."""
     unavailable: float = 0.0
     """Any other question: not answered."""
     news_late: float = 0.0
@@ -39,6 +51,7 @@ class LogFaults:
 
     def heal(self) -> None:
         self.commit_refused = self.commit_unheard = self.commit_late = 0.0
+        self.records_refused = False
         self.unavailable = self.news_late = self.records_late = self.misread = 0.0
 
 
@@ -118,6 +131,10 @@ class FaultyLog:
         await self._trip()
         return await self._inner.input_facts(partition)
 
+    async def transaction_owner(self, partition: int) -> TransactionOwner | None:
+        await self._trip()
+        return await self._inner.transaction_owner(partition)
+
     async def journal_end(self, partition: int) -> int | None:
         await self._trip()
         return await self._inner.journal_end(partition)
@@ -154,6 +171,9 @@ class FaultyLog:
 
     def silence(self) -> float:
         return self._inner.silence()
+
+    def unanswered(self) -> float | None:
+        return self._inner.unanswered()
 
     def longest_call(self) -> float:
         return self._inner.longest_call()
@@ -209,6 +229,9 @@ class FaultyShardLog:
         if self._broken:
             raise CommitFailedError("an earlier commit has failed")
         await asyncio.sleep(rng.uniform(0.001, faults.latency_max))
+        if faults.records_refused:
+            self._broken = True
+            raise TransientRefusalError("the times of its records are refused")
         dice = rng.random()
         if dice < faults.commit_refused:
             self._broken = True

@@ -23,21 +23,28 @@ from tests.sim.judge import conclude, judge_alone, judge_history, judge_isolatio
 from tests.sim.network import Network
 from tests.sim.outcome import Outcome
 from tests.sim.parameters import TOPICS, Bounds, Kind, Parameters, draw, healed
+from tests.sim.rejections import Consent, allow, interrupt, judge_rejections
 from tests.sim.replaced import judge_replaced
 from tests.sim.witness import Witness
 from tests.sim.world import Replica, World
 
 CALM_MAX = 240.0
 """Virtual seconds within which everything must have converged once nothing fails any more."""
+OPERATOR_INTERVAL = 5.0
+"""Virtual seconds between two looks of an operator."""
 HUGE = b"x" * 3_000_000
 """A record that is larger than any of ours may be."""
-ONE_WORDING = {
+OTHER_FORMAT = b'{"schema":2,"courses":[]}'
+"""What a faulty version of the publisher writes."""
+FULL = {
     "description": "d",
     "thumbnail_url": "https://example.com/c.png",
     "duration": 5,
     "languages": ["en"],
 }
-"""A course with these can be said in one way only (R14)."""
+"""A course with these differs as JSON by the case of its host names only (R14)."""
+WITHOUT_HOSTS = {"thumbnail_url": "https://192.0.2.1/c.png", "course_url": "https://192.0.2.1/c"}
+"""A full course with these does not differ as JSON at all."""
 LONG = "It is a long course. " * 60
 
 
@@ -73,6 +80,19 @@ def bounded(bounds: Bounds) -> Iterator[None]:
 
 def _play(world: World, rng: random.Random, outcome: Outcome, parameters: Parameters) -> Outcome:
     changes = publish_all(world, parameters)
+    consents: list[Consent] = []
+
+    def operate() -> None:
+        """An operator looks now and again."""
+        consents.extend(allow(world))
+        world.after(OPERATOR_INTERVAL, operate)
+
+    if (deploy := parameters.deploy) is not None:
+        if rng.random() < 0.5:
+            world.after(rng.uniform(0, parameters.duration), operate)
+        for _ in range(deploy.interruptions):
+            partition = rng.randrange(parameters.partitions)
+            world.after(rng.uniform(deploy.start, deploy.end), partial(interrupt, world, partition))
     faults.unleash(world, parameters.strikes, parameters.duration, outcome.faults)
     for replica in world.replicas:
         world.after(rng.uniform(0, 1.0), partial(world.start, replica))
@@ -82,9 +102,11 @@ def _play(world: World, rng: random.Random, outcome: Outcome, parameters: Parame
         judge_replaced(world, parameters.upheaval, outcome)
         return outcome
     heal(world, parameters)
+    operate()
     world.run(world.time + CALM_MAX, lambda: not unfinished(world, changes()))
     outcome.changes = changes()
     judge_history(world, outcome)
+    judge_rejections(world, consents, outcome)
     if parameters.broken is not None:
         judge_isolation(world, outcome, parameters.broken)
     if parameters.alone:
@@ -151,6 +173,9 @@ def publish_all(world: World, parameters: Parameters) -> Callable[[], int]:
         integration = names.integrations[rng.randrange(parameters.integrations)]
         course = names.courses[rng.randrange(parameters.courses)]
         value = change(rng, number, integration, course, parameters)
+        deploy = parameters.deploy
+        if deploy is not None and deploy.start <= at < deploy.end and rng.random() < deploy.share:
+            value = OTHER_FORMAT
         how = rng.choices(list(Publishing), (0.85, 0.1, 0.05))[0]
         open_for = rng.choice((0.0, 3.0)) * rng.random()
         partition = rng.randrange(parameters.partitions) if value is None else None
@@ -213,9 +238,11 @@ def change(
         "course_url": "https://example.com/c",
     }
     if course == parameters.names.courses[0]:
-        body |= ONE_WORDING
+        body |= FULL
+        if integration == parameters.names.integrations[0]:
+            body |= WITHOUT_HOSTS
     if parameters.contents > 2 and rng.random() < 0.3:
-        body["languages"] = ["en", "de"]
+        body["languages"] = ["en", "de", "fr"]
     if rng.random() < parameters.huge:
         return HUGE
     if rng.random() < parameters.long:

@@ -13,6 +13,9 @@ import msgspec
 
 from daemon.log.port import Record
 
+FOREIGN_KEYS = (b"\xff", b"notes", b'["notes","n"]', b'["wait","notes"]', b'["wait","notes","n"]')
+"""Of records that another program writes into the journal, with values that mean nothing, and erases again."""
+
 _decode_key = msgspec.json.Decoder(list[str]).decode
 
 
@@ -84,9 +87,14 @@ class JournalView:
         self.batches: dict[str, BatchRecord] = {}
         self.tasks: set[str] = set()
         """Ids of the batches that have one."""
-        self.late: set[str] = set()
+        self.refusals: set[str] = set()
+        """Ids of the batches that have one."""
+        self.late: set[tuple[str, ...]] = set()
+        """Batch and task of each."""
 
     def apply(self, key: bytes | None, value: bytes | None) -> None:
+        if key in FOREIGN_KEYS:
+            return
         kind, *rest = _decode_key(key or b"")
         match kind:
             case "position":
@@ -103,12 +111,18 @@ class JournalView:
                     self.batches.pop(rest[0], None)
                 else:
                     self.batches[rest[0]] = batch_record(rest[0], value)
-            case "task" | "late":
-                found = self.tasks if kind == "task" else self.late
-                if value is None:
-                    found.discard(rest[0])
-                else:
-                    found.add(rest[0])
+            case "task" if value is None:
+                self.tasks.discard(rest[0])
+            case "task":
+                self.tasks.add(rest[0])
+            case "refusal" if value is None:
+                self.refusals.discard(rest[0])
+            case "refusal":
+                self.refusals.add(rest[0])
+            case "late" if value is None:
+                self.late.discard(tuple(rest))
+            case "late":
+                self.late.add(tuple(rest))
 
     def read(self, records: Iterable[Record]) -> JournalView:
         for record in records:
@@ -120,5 +134,6 @@ class JournalView:
         return [
             *(f"batch {id_}" + (" (has a task)" if id_ in self.tasks else "") for id_ in self.batches),
             *(f"waiting change {wait.offset} of {' '.join(course)}" for course, wait in self.waits.items()),
-            *(f"late task {id_}" for id_ in self.late),
+            *(f"refusal of batch {id_}" for id_ in self.refusals),
+            *(f"late task {' '.join(ids)}" for ids in self.late),
         ]

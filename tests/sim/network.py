@@ -179,7 +179,7 @@ class SimulatedApi:
         network.witness.post_answered(self._who, number, integration_id, body, started, answer)
         return answer
 
-    async def poll(self, integration_id: str, task_id: str) -> PollAnswer:
+    async def poll(self, integration_id: str, task_id: str, items: int) -> PollAnswer:
         network = self._network
         network.witness.polls(self._who)
         future = asyncio.get_running_loop().create_future()

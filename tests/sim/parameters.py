@@ -27,6 +27,7 @@ from tests.sandbox.simulator.faults import (
 from tests.sim import faults
 from tests.sim.faulty import LogFaults
 from tests.sim.network import NetworkFaults
+from tests.sim.rejections import Deploy
 
 AHEAD_MS = 20_000
 WATCHED = 16.0
@@ -44,7 +45,8 @@ class Kind(StrEnum):
     """While all replicas are down, input or journal become others than they were: nothing may go on (R8)."""
     CROWDED = "crowded"
     """Many submissions of few integrations, and an API that takes few of them at a time: limits that change or
-    are used by somebody else as well, or one that a single process has for itself. Some have a rate."""
+    are used by somebody else as well, or one that a single process has for itself. Some have a rate, and some an
+    API that gives several submissions one task id."""
     MISREAD = "misread"
     """What is read back from the journal is not always what was written there (R9)."""
 
@@ -52,8 +54,12 @@ class Kind(StrEnum):
 BREAKAGES: tuple[AnyRule, ...] = (
     SubmitRefused(statuses=(403,), code="INTEGRATION.AUTHENTICATION_INVALID"),
     SubmitRefused(statuses=(403,)),
+    SubmitRefused(statuses=(401,), code="PLATFORM.AUTHENTICATION_INVALID"),
+    SubmitRefused(statuses=(403,), code="PLATFORM.IP_NOT_WHITELISTED"),
+    SubmitRefused(statuses=(408, 421, 425)),
     SubmitRefused(),
     SubmitThrottled(retry_after=60),
+    SubmitThrottled(retry_after=99_999_999),
     AnswerLost(how="hang"),
     LimitLow(limit=1),
     LimitLow(limit=1, others=1),
@@ -136,6 +142,7 @@ class Parameters:
     long: float
     """How likely a course's text is long, so that few of them fill a batch."""
     bounds: Bounds
+    deploy: Deploy | None = None
     upheaval: Upheaval | None = None
     skipped: int = 0
     """So many of the changes, the first ones drawn, are not published."""
@@ -192,7 +199,7 @@ def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
     )
     match kind:
         case Kind.WILD:
-            return _longer(rng, parameters)
+            return _deployed(rng, _longer(rng, parameters))
         case Kind.ISOLATION:
             return _isolation(rng, parameters)
         case Kind.CROWDED:
@@ -217,6 +224,23 @@ def _longer(rng: random.Random, drawn: Parameters) -> Parameters:
         changes=drawn.changes * factor,
         duration=drawn.duration * factor,
         strikes=faults.Strikes(**strikes),
+    )
+
+
+def _deployed(rng: random.Random, drawn: Parameters) -> Parameters:
+    """In some, a publisher writes something else for a while, and few rejections are enough to stop reading."""
+    if rng.random() >= 0.3:
+        return drawn
+    limits = config.InputSettings(
+        rejected_max=rng.choice((1, 2, 3, 5)), rejected_ratio_max=rng.choice((0.0, 0.3, 0.5))
+    )
+    start = rng.uniform(0, drawn.duration * 0.8)
+    return dataclasses.replace(
+        drawn,
+        settings=dataclasses.replace(drawn.settings, input=limits),
+        deploy=Deploy(
+            start, start + rng.uniform(1, drawn.duration), rng.choice((0.6, 1.0)), rng.choice((0, 3, 6))
+        ),
     )
 
 
@@ -306,6 +330,7 @@ def _crowded(rng: random.Random, drawn: Parameters) -> Parameters:
         backlog=config.BacklogSettings(),
     )
     alone = rng.random() < 0.4
+    shared = faults.SHARED_IDS if rng.random() < 0.3 else ()
     return dataclasses.replace(
         drawn,
         names=CROWD,
@@ -318,7 +343,7 @@ def _crowded(rng: random.Random, drawn: Parameters) -> Parameters:
         network_faults=dataclasses.replace(drawn.network_faults, service_max=rng.choice((0.1, 0.5))),
         plan=msgspec.structs.replace(
             drawn.plan,
-            rules=() if alone else tuple(faults.draw_limits(rng)),
+            rules=() if alone else (*faults.draw_limits(rng), *shared),
             concurrency_limit=rng.choice((1, 2, 3, 5)) if alone else 30,
         ),
         alone=alone,

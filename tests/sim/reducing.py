@@ -45,6 +45,8 @@ def switches(parameters: Parameters) -> Iterator[str]:
             if entry.name not in NEVER_OFF and getattr(part, entry.name):
                 yield entry.name
     yield from (f"rule:{index}" for index in range(len(parameters.plan.rules)))
+    if parameters.deploy is not None:
+        yield "deploy"
     if parameters.replicas > 1:
         yield "replicas"
     if parameters.partitions > 1:
@@ -60,6 +62,7 @@ def reduce(parameters: Parameters, without: Without) -> Parameters:
         log_faults=_off(parameters.log_faults, names),
         network_faults=_off(parameters.network_faults, names),
         plan=msgspec.structs.replace(parameters.plan, rules=rules),
+        deploy=None if "deploy" in names else parameters.deploy,
         replicas=1 if "replicas" in names else parameters.replicas,
         partitions=1 if "partitions" in names else parameters.partitions,
         changes=parameters.changes if without.changes is None else min(without.changes, parameters.changes),

@@ -46,6 +46,8 @@ from tests.sim.seen import Sealed, SeenEvent, Who, decode_event
 
 EPSILON = 0.001
 """Seconds of rounding."""
+ABSURD = 86_400.0
+"""A longer `Retry-After` is ignored, and of a shorter one `park.probe_max` is kept."""
 
 
 class Moment(StrEnum):
@@ -346,7 +348,7 @@ class Witness:
 
     def _judge_open(self, sealed: Sealed) -> None:
         """C2: everything else that the API was sent for these courses is seen terminal or past its
-        watch. Of a body that the API ran twice, the younger run speaks for both.
+        watch. Of a body that the API ran twice, or answered with another task's id later on, the younger task speaks for both.
         """
         integration_id = sealed.record.integration_id
         digest = hashlib.sha256(sealed.record.body).digest()
@@ -357,7 +359,8 @@ class Witness:
             if task.body_sha256 == digest or courses.isdisjoint(item.origin_id for item in task.items):
                 continue
             if not any(
-                s.body_sha256 == task.body_sha256 and s.created_at >= task.created_at for s in settled
+                task.body_sha256 in (s.body_sha256, *s.stranger_bodies) and s.created_at >= task.created_at
+                for s in settled
             ):
                 self.accuse(
                     "misordered",
@@ -387,7 +390,10 @@ class Witness:
             for sealed in self._by_body.get((integration_id, body), []):
                 sealed.answered_by[who] = started + self.settings.http.deadline
         elif isinstance(answer, Refused) and answer.retry_after:
-            until = max(now + answer.retry_after, self._held_off.get((who, integration_id), 0.0))
+            asked = (
+                0.0 if answer.retry_after > ABSURD else min(answer.retry_after, self.settings.park.probe_max)
+            )
+            until = max(now + asked, self._held_off.get((who, integration_id), 0.0))
             self._held_off[who, integration_id] = until
 
     def poll_answered(self, who: Who, integration_id: str, task_id: str, answer: PollAnswer) -> None:

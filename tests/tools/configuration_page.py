@@ -36,7 +36,7 @@ Every setting can be given as an environment variable or in a TOML file. The env
 
 One message reports all mistakes, and the command exits with code 2. `coursesyncd check` also checks the broker,
 the topics and the API. [permissions.md](permissions.md) lists the Kafka permissions that the principal
-(`kafka.sasl_username`, or the name in the client certificate) needs.
+(`kafka.sasl_username`, the subject of the token, or the name in the client certificate) needs.
 """
 
 

@@ -51,8 +51,9 @@ message never decides. Facts about the API and their sources are in [kombo-api.m
 others) are in [architecture.md](architecture.md#the-rules).
 
 The *fate* of a POST is unknown while a POST of the same bytes may have made a task that the daemon does not know of (R13):
-after a POST without an understood answer, after a 5xx, and after a refusal without a code whose status is not 400, 413, 422
-or 429. An *earlier task of equal bytes* is one that the API made before the batch was sealed (R14).
+after a POST without an understood answer, after a 3xx, a 408 or a 5xx, and after a refusal without a code whose status is not
+400, 413, 422 or 429. An answer is *not understood* if it is missing, has the status 1xx, or is a 2xx of another form than
+documented. An *earlier task of equal bytes* is one that the API made before the batch was sealed (R14).
 
 | place | answer | verdict | what happens |
 |---|---|---|---|
@@ -80,13 +81,19 @@ _COUNTED = (
 HAPPENS: dict[str, dict[Verdict, str]] = {
     "submit": {
         SubmitVerdict.ACCEPTED: "The task is committed to the journal, then polled.",
-        SubmitVerdict.RETRY: "The integration backs off, at least for `Retry-After`; then the same bytes are sent again. "
+        SubmitVerdict.RETRY: "The integration backs off, at least for `Retry-After`, of which up to `park.probe_max` counts; "
+        "more than a day is ignored. Then the same bytes are sent again. "
         "After a missing answer, not before `http.deadline` has passed (R6). "
         "`PLATFORM.CONCURRENCY_LIMIT_EXCEEDED` also halves the integration's concurrent submissions.",
         SubmitVerdict.SPLIT: _SPLITS,
         SubmitVerdict.PARK: "The integration is parked: its changes wait, and the same bytes are sent again as a probe, "
         "first after `park.probe_min`, later every `park.probe_max`. A change that was consumed more than `wait.age_max` ago "
         "ends `FAILED` with this error, unless the fate of a POST is unknown.",
+        SubmitVerdict.FATE_UNKNOWN: "Only the same bytes can find the task that may exist: they are sent again, first after "
+        "`park.probe_min`, later every `park.probe_max`. No change ends.",
+        SubmitVerdict.OUR_SIDE: "The integration backs off, first for `park.probe_min`, later for `park.probe_max`; then the "
+        "same bytes are sent again. At once, a call that speaks for no integration checks our key: if it is refused as well, "
+        "all calls stop as for *halt*. No change ends (C7).",
         SubmitVerdict.FAIL: _ENDS,
         SubmitVerdict.HALT: _HALTS,
         SubmitVerdict.REKEYED: "The same bytes are sent again with the new key.",
@@ -98,7 +105,7 @@ HAPPENS: dict[str, dict[Verdict, str]] = {
         PollVerdict.COMPLETED: "Each item has a verdict of its own (place *item*).",
         PollVerdict.FAILED: "The error of the task has a verdict of its own (place *task*).",
         PollVerdict.REPLAYED: "It is an earlier task of equal bytes (R14). The changes are submitted in an equivalent body. "
-        f"When no other encoding is left, and after {REPLAYS_MAX} bodies, they end `FAILED` with `COURSESYNC.STALE_REPLAY`.",
+        f"After {REPLAYS_MAX} bodies, or when no equivalent body is left, they end `FAILED` with `COURSESYNC.STALE_REPLAY`.",
         PollVerdict.LOST: "The same bytes are sent again: they find the task or make it anew. The fate of the POST is "
         "unknown.",
         PollVerdict.BLIND: "The task is polled again and counts in `coursesync_poll_blind_tasks`. No change ends.",
@@ -113,13 +120,14 @@ HAPPENS: dict[str, dict[Verdict, str]] = {
         TaskVerdict.FAIL: _ENDS,
         TaskVerdict.TIMED_OUT: "All changes of the batch end `TIMED_OUT` with this error. The task is terminal, so it is not "
         "watched.",
-        TaskVerdict.OUR_SIDE: f"The changes are submitted again later in another encoding, however often it takes (C7). A key that is still refused is noticed by the next call. {_NEWER}",
+        TaskVerdict.OUR_SIDE: f"The changes are submitted again in another encoding, however often it takes (C7), after a wait that grows from `park.probe_min` to `park.probe_max`. A key that is still refused is noticed by the next call. {_NEWER}",
     },
     "item": {
         ItemVerdict.SUCCEEDED: "The change ends `SUCCEEDED`.",
         ItemVerdict.RESUBMIT: f"The change is {_COUNTED}",
         ItemVerdict.FAIL: "The change ends `FAILED` with this error.",
-        ItemVerdict.OUR_SIDE: "The change is sent again later, however often it takes (C7).",
+        ItemVerdict.OUR_SIDE: "The change is sent again, however often it takes (C7), after a wait that grows from "
+        "`park.probe_min` to `park.probe_max`.",
     },
     "watch": {
         PollVerdict.PENDING: _WATCHED,
@@ -176,23 +184,27 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 """Codes that are treated alike, by what the page calls them: all codes of the vendor's OpenAPI description, and others."""
 TASK_TIMED_OUT = "PLATFORM.TASK_TIMED_OUT"
 
-STATUSES = {
+STATUSES: dict[str, tuple[int, ...]] = {
     "400, 413 or 422": (400, 413, 422),
     "429": (429,),
-    "5xx": (500, 502, 503, 504, 599),
+    "3xx, 408, 421 or 425": (*range(300, 400), 408, 421, 425),
+    "5xx": tuple(range(500, 600)),
     "404": (404,),
     "401 or 403": (401, 403),
-    "any other status": (301, 402, 405, 409, 410),
 }
+_NAMED = {status for group in STATUSES.values() for status in group}
+STATUSES["any other 4xx"] = tuple(status for status in range(400, 500) if status not in _NAMED)
+"""Every status of a refusal; 1xx and 2xx are none."""
 CONCLUSIVE = (400, 401, 403, 404, 409, 429)
 """Statuses with which a code leaves no doubt about the fate of the POST."""
 EVERY_STATUS = tuple(status for group in STATUSES.values() for status in group)
 
-DENIED = "401 or 403 without a code"
-SECOND = f"{DENIED}, if another integration got the same answer and no call has succeeded since"
-REPLACED = (
-    "an answer about our key (first row of *halt*, 401, 403) to a call with a key that was replaced since"
+ABOUT_KEY = f"{'<br>'.join(f'`{code}`' for code in OUR_SIDE)}<br>401 or 403 without a code"
+SECOND = (
+    f"{ABOUT_KEY}: each, if another integration got such an answer too, and no call has succeeded since. Also if the call "
+    "that checks our key got one"
 )
+REPLACED = "such an answer about our key to a call with a key that was replaced since"
 
 NOW = Now(wall=1_790_000_000_000, mono=10_000_000.0)
 DAY = 86_400_000
@@ -240,7 +252,9 @@ def _poll(answer: PollAnswer, judge: Judge | None = None) -> PollVerdict:
 
 def _watch(answer: PollAnswer, judge: Judge | None = None, *, age: int = 2 * DAY - 1) -> PollVerdict:
     record = journal.Late("batch", "own", (ITEM,), NOW.wall - age, NOW.wall - age)
-    return (judge or _judge()).late(LateTask("task", record, NOW.mono - age / 1000), answer, 0, NOW).verdict
+    return (
+        (judge or _judge()).late(LateTask("task", record, NOW.mono - age / 1000, b""), answer, 0, NOW).verdict
+    )
 
 
 def _pending(age: int) -> TaskPending:
@@ -277,24 +291,22 @@ def _submit_cases() -> Iterator[Case]:
 
 def _key_cases(ask: Callable[[Refused, Judge], Verdict]) -> Iterator[Case]:
     """What depends on the key that the call was sent with, and on other integrations."""
-    denials = [_refused(None, 401), _refused(None, 403)]
-    yield Case(SECOND, [ask(denial, _judge(denied=True)) for denial in denials])
-    about_key = [*denials, *(_refused(code, 401) for code in OUR_SIDE)]
+    about_key = [_refused(code, status) for code in (None, *OUR_SIDE) for status in (401, 403)]
+    yield Case(SECOND, [ask(answer, _judge(denied=True)) for answer in about_key])
     yield Case(REPLACED, [ask(answer, _judge(replaced=True)) for answer in about_key])
 
 
 def _refused_poll_cases(ask: Callable[[PollAnswer, Judge | None], Verdict], *, over: bool) -> Iterator[Case]:
     yield Case("no understood answer", [ask(NoAnswer(NoAnswerReason.TIMEOUT, ""), None)])
-    ours, *others = FAMILIES
-    yield Case(ours, [ask(_refused(code, status), None) for code in OUR_SIDE for status in EVERY_STATUS])
+    _, *others = FAMILIES
     codes = [None, TASK_TIMED_OUT, *(code for name in others for code in FAMILIES[name] if code != NOT_FOUND)]
     yield Case(
-        f"404 without a code or with any other code but `{NOT_FOUND}`"
+        f"404 without a code or with any code but `{NOT_FOUND}` and those about our key"
         + (", before the watch is over" if over else ""),
         [ask(_refused(code, 404), None) for code in codes],
     )
     rest = [_refused(code, status) for code in codes for status in EVERY_STATUS if status != 404]
-    rest += [_refused(NOT_FOUND, status) for status in EVERY_STATUS]
+    rest += [_refused(code, status) for code in (NOT_FOUND, *OUR_SIDE) for status in EVERY_STATUS]
     yield Case("any other refusal", [ask(answer, None) for answer in rest])
     yield from _key_cases(ask)
 

@@ -151,11 +151,11 @@ class Bench:
 
     # --- answers ----------------------------------------------------------------------------------
 
-    def submit_answer(self, batch, answer):
+    def submit_answer(self, batch, answer, again_in=0.0):
         ruling = self.judge.submit(
             batch.integration_id, answer, self.judge.key_number, fate_unknown=batch.fate_unknown
         )
-        self.shard.submit_answered(batch.id, answer, ruling, self.now)
+        self.shard.submit_answered(batch.id, answer, ruling, self.now.mono + again_in, self.now)
         self.commit()
         return ruling.verdict
 
@@ -186,7 +186,7 @@ class Bench:
 
     def late_answer(self, late, answer):
         ruling = self.judge.late(late, answer, self.judge.key_number, self.now)
-        self.shard.late_answered(late.task_id, answer, ruling, self.now)
+        self.shard.late_answered(late.batch_id, answer, ruling, self.now)
         self.commit()
         return ruling.verdict
 
@@ -249,10 +249,12 @@ class Bench:
             records[journal.batch_key(batch.id)] = journal.SealedBatch(
                 batch.integration_id, batch.sealed_at, batch.api_floor, batch.items, body, batch.replays
             )
+            if batch.refusal is not None:
+                records[journal.refusal_key(batch.id)] = batch.refusal
             if batch.task_id is not None:
                 records[journal.task_key(batch.id)] = journal.Task(batch.task_id, batch.accepted_at)
         for late in memory.late.values():
-            records[journal.late_key(late.task_id)] = late.record
+            records[late.key] = late.record
         for integration_id, floor in memory.api_floors.floors.items():
             records[journal.floor_key(integration_id)] = floor
         return {key: journal.encode_value(value) for key, value in records.items()}

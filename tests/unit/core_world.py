@@ -105,6 +105,8 @@ class World:
         self.tasks = {}
         self.tasks_made = 0
         self.by_body = {}
+        self.compares_json = seed % 2 == 1
+        """Whether the API compares bodies as parsed JSON, or as bytes."""
         self.lms = {}
         self.sent = {}
         """Course → offsets of its changes that were ever POSTed, oldest first."""
@@ -261,7 +263,7 @@ class World:
             answer = r.choice([LOST_ANSWER, *REFUSALS])
         judge = self.bench.judge
         ruling = judge.submit(batch.integration_id, answer, judge.key_number, fate_unknown=batch.fate_unknown)
-        self.shard.submit_answered(batch.id, answer, ruling, self.bench.now)
+        self.shard.submit_answered(batch.id, answer, ruling, self.bench.now.mono, self.bench.now)
         if batch.id not in self.shard._memory.batches or batch.task_id is not None:
             self.may_post.discard(batch.id)
         if batch.id not in self.shard._memory.batches:
@@ -287,8 +289,9 @@ class World:
         return self.api_now - task.created_at > 200_000
 
     def task_for(self, batch, r):
-        """Idempotency: equal bytes find the task that was made for them, as long as the API remembers."""
-        key = (batch.integration_id, batch.body)
+        """Idempotency: an equal body finds the task that was made for it, as long as the API remembers."""
+        same = json.dumps(json.loads(batch.body), sort_keys=True) if self.compares_json else batch.body
+        key = (batch.integration_id, same)
         if key not in self.by_body:
             self.tasks_made += 1
             task = ApiTask(
@@ -415,7 +418,7 @@ class World:
         for late in self.memory.late.values():
             for item in late.record.items:
                 assert (late.record.integration_id, item.origin_id) not in busy
-                busy[late.record.integration_id, item.origin_id] = late.task_id
+                busy[late.record.integration_id, item.origin_id] = late.batch_id
         waiting = self.memory.waiting
         lanes = waiting.lanes
         assert busy == {
@@ -561,7 +564,7 @@ class World:
 
     def late_answered(self, late, answer):
         ruling = self.bench.judge.late(late, answer, self.bench.judge.key_number, self.bench.now)
-        self.shard.late_answered(late.task_id, answer, ruling, self.bench.now)
+        self.shard.late_answered(late.batch_id, answer, ruling, self.bench.now)
 
     # --- what must come true at last --------------------------------------------------------------
 

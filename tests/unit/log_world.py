@@ -53,7 +53,7 @@ class Api:
         reply = self.simulator.submit(now, f"Bearer {KEY}", integration_id, body)
         return wire.parse_submit(reply.status, _lower(reply.headers), reply.body, now)
 
-    async def poll(self, integration_id: str, task_id: str) -> PollAnswer:
+    async def poll(self, integration_id: str, task_id: str, items: int) -> PollAnswer:
         await asyncio.sleep(0)
         now = now_ms()
         reply = self.simulator.poll(now, f"Bearer {KEY}", integration_id, task_id)
@@ -171,6 +171,7 @@ class LogWorld:
         fold = Fold()
         for offset, (key, value) in enumerate(self.journal(partition)):
             fold.apply(offset, key, value)
+        fold.finish()
         return fold
 
     def write_journal(self, partition: int, key: bytes, value: bytes | None) -> None:

@@ -30,11 +30,14 @@ class Server:
     """One for each request, in order; the last one serves all that follow."""
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
+    """Of all connections, in order."""
     address: str = ""
     seen: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.writers.append(writer)
         try:
             while (request := await read_request(reader)) is not None:
                 self.requests.append(request)

@@ -13,11 +13,12 @@ import aiohttp
 import pytest
 
 from daemon.admin import ENDPOINTS, AdminServer
+from daemon.core.breaker import IntegrationState
 from daemon.core.model import Now
 from daemon.core.waiting import WaitReason, Waits
 from daemon.telemetry.health import SILENCE_MAX_S, Health
 from daemon.telemetry.metrics import Metrics
-from daemon.telemetry.snapshot import Lag, Snapshot, nothing_yet
+from daemon.telemetry.snapshot import BackOff, Lag, Snapshot, nothing_yet
 
 WALL = 1_790_000_000_000
 
@@ -103,6 +104,12 @@ async def test_state_tells_a_person_what_is_held_and_what_stands_still(daemon):
         pending_items=250,
         waiting={WaitReason.WINDOW: Waits(7, WALL - 61_000)},
         imbalance={0: 1},
+        back_offs=[
+            BackOff(
+                IntegrationState.THROTTLED, "PLATFORM.RATE_LIMIT_EXCEEDED", 2, WALL + 1000, WALL + 61_000
+            ),
+            BackOff(IntegrationState.BREAKER_OPEN, "timeout", 1, None, None),
+        ],
         lag={0: Lag(12, WALL - 500)},
     )
     daemon.metrics.observe(lambda: snapshot)
@@ -125,6 +132,22 @@ async def test_state_tells_a_person_what_is_held_and_what_stands_still(daemon):
     assert state["pending"]["tasks"] == 3
     assert state["pending"]["items"] == 250
     assert state["pending"]["oldest_created"] == "2026-09-21T14:12:19.000Z"
+    assert state["back_offs"] == [
+        {
+            "state": "throttled",
+            "reason": "PLATFORM.RATE_LIMIT_EXCEEDED",
+            "integrations": 2,
+            "first_until": "2026-09-21T14:13:21.000Z",
+            "last_until": "2026-09-21T14:14:21.000Z",
+        },
+        {
+            "state": "breaker_open",
+            "reason": "timeout",
+            "integrations": 1,
+            "first_until": None,
+            "last_until": None,
+        },
+    ]
     assert state["waiting"] == {"window": {"changes": 7, "oldest_consumed": "2026-09-21T14:12:19.000Z"}}
 
 

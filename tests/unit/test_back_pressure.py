@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from daemon import config
+from daemon.core.waiting import WaitReason
 from daemon.runtime import input_monitor
 from tests.embedded_log.client import RECORDS_MAX
 from tests.unit.log_world import LogWorld, now_ms
@@ -31,7 +32,7 @@ async def test_a_paused_partition_shows_itself_and_what_piles_up_and_goes_on_whe
         await world.until(lambda: world.metrics.snapshot().paused == 1, "the pause")
         world.publish(0, "efghi")
         await world.until(lambda: world.metrics.snapshot().lag[0].records == 5, "the lag")
-        assert sum(waits.changes for waits in world.metrics.snapshot().waiting.values()) == 3
+        assert world.metrics.snapshot().waiting[WaitReason.WINDOW].changes == 3
         assert world.results() == []
 
         world.api.simulator.set_outage(now_ms(), 0, "error")

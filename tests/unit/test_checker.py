@@ -308,6 +308,19 @@ def test_false_success(history: History, task: dict[str, Any] | None, word: str)
     assert any(word in line for line in lines(verdict)), lines(verdict)
 
 
+@pytest.mark.parametrize("title", ["A", "B"])
+def test_a_task_whose_id_was_given_to_another_post_as_well_ends_its_changes_too(
+    history: History, title: str
+) -> None:
+    history.change("A", "c9")
+    history.task("T1", 1000, "X", ends=500_000)
+    stranger = ("c9", content_digest(content(title)))
+    history.tasks["T1"] = history.tasks["T1"]._replace(strangers=[stranger])
+    history.result(0, "TIMED_OUT", "T1", origin_id="c9", code="COURSESYNC.TASK_TIMED_OUT")
+    told = [line for line in lines(history.judge()) if "carried other content" in line]
+    assert bool(told) is (title == "B")
+
+
 def test_success_without_a_task(history: History) -> None:
     history.change("A")
     history.task("T1", 1000, "A")

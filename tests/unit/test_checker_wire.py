@@ -84,10 +84,16 @@ def test_checker_and_daemon_accept_the_same_records() -> None:
 
 
 def test_contents_are_equal_when_they_mean_the_same() -> None:
-    course: dict[str, Any] = {"type": "EXTERNAL", "title": "T", "course_url": "u", "languages": ["de", "en"]}
+    course: dict[str, Any] = {
+        "type": "EXTERNAL",
+        "title": "T",
+        "course_url": "https://user@example.com/a",
+        "languages": ["de", "en", "fr"],
+    }
     same: list[dict[str, Any]] = [
         {**course, "description": None},
-        {**course, "languages": ["en", "de"]},
+        {**course, "languages": ["de", "fr", "en"]},
+        {**course, "course_url": "https://user@EXample.Com/a"},
         {**course, "unknown": 1},
         dict(reversed(course.items())),
     ]
@@ -96,6 +102,9 @@ def test_contents_are_equal_when_they_mean_the_same() -> None:
         {**course, "title": "t"},
         {**course, "description": ""},
         {**course, "languages": ["de"]},
+        {**course, "languages": ["en", "de", "fr"]},
+        {**course, "course_url": "https://USER@example.com/a"},
+        {**course, "course_url": "https://user@example.com/A"},
         {**course, "duration": 1},
     ]
     digests = {content_digest(other) for other in other_contents}

@@ -4,12 +4,15 @@ import json
 import re
 
 import jsonschema
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.codec import decode_change
+from daemon.codec.change import Course
 from daemon.codec.nesting import NESTING_MAX
+from daemon.codec.repeated_keys import repeated_keys
 from daemon.core.model import Change, Rejection, RejectReason
 from daemon.core.upsert import UPSERT
 from tests.tools.schema_files import schemas
@@ -153,6 +156,11 @@ def test_bytes_that_are_no_object_are_not_called_deep():
     assert "nested" not in decode(b"title={[" * NESTING_MAX).error.message
 
 
+def test_a_text_may_have_lines_tabs_and_a_backslash_before_u0000():
+    text = "one\r\n\ttwo\n"
+    assert body(decode(course(description=text, title="\\u0000")))["course"]["description"] == text
+
+
 # --- what is rejected, and why --------------------------------------------------------------------
 
 VALID = json.dumps(CHANGE).encode()
@@ -163,7 +171,15 @@ BAD = {
     "cut short": (VALID[:-9], "malformed", "not JSON: Input data was truncated"),
     "Confluent": (b"\x00\x00\x00\x00\x2a" + VALID, "malformed", "Confluent's wire format .*schema id 42"),
     "byte order mark": (b"\xef\xbb\xbf" + VALID, "malformed", "byte order mark"),
-    "UTF-16": (VALID.decode().encode("utf-16"), "malformed", "UTF-16"),
+    "UTF-16": (VALID.decode().encode("utf-16"), "malformed", "is UTF-16 .*byte order mark"),
+    **{
+        f"{encoding} without a mark": (
+            (" \n" + VALID.decode()).encode(encoding),
+            "malformed",
+            f"is {encoding[:6].upper()} .it has NUL bytes",
+        )
+        for encoding in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
+    },
     "Latin-1": (VALID.replace(b"Cyber", b"\xfcber"), "malformed", r"course\.title: is not valid UTF-8"),
     "Latin-1 in a field that is not used": (
         VALID.replace(b"{", b'{"x":"\xff",', 1),
@@ -183,6 +199,16 @@ BAD = {
         "malformed",
         "nested too deep",
     ),
+    **{
+        f"NUL in {name}": (
+            course(**{name: "Cyber\0security"}),
+            "course",
+            rf"^course\.{name}: found \"Cyber\\u0000security\" with the character NUL \(\\u0000\) as character 6, ex",
+        )
+        for name in ("title", "description", "course_url", "thumbnail_url")
+    },
+    "NUL at the end": (course(title="Cyber\0"), "course", "as character 6, expected .* without NUL"),
+    "NUL before a newline": (course(description="a\0\n"), "course", "as character 2"),
     "half a surrogate pair": (VALID.replace(b"Cyber", b"\\ud800"), "malformed", "surrogate"),
     "NaN": (VALID.replace(b"45", b"NaN"), "malformed", "NaN"),
     "array": ([CHANGE], "schema", "is a JSON array, expected a JSON object"),
@@ -256,8 +282,33 @@ BAD = {
     "far beyond": (course(duration=10**40), "course", r"course\.duration: found 1000"),
     "infinite": (VALID.replace(b"45", b"1e999"), "course", r"course\.duration: found 1e999"),
     "text for a number": (course(duration="45"), "course", r'course\.duration: found "45"'),
-    "language": (course(languages=["EN"]), "course", r'course\.languages: found \["EN"\]'),
-    "language with a newline": (course(languages=["en\n"]), "course", r"course\.languages"),
+    "language": (
+        course(languages=["EN"]),
+        "course",
+        r'^course\.languages\[0\]: found "EN", expected .*"de-CH"',
+    ),
+    "language with a newline": (course(languages=["en\n"]), "course", r"^course\.languages\[0\]"),
+    "39th of 40 languages": (
+        course(languages=["en"] * 38 + ["pt_BR", "de"]),
+        "course",
+        r'^course\.languages\[38\]: found "pt_BR", expected a language tag[^;]*$',
+    ),
+    "several languages": (
+        course(languages=["en", "xxxx", "de", None, 5]),
+        "course",
+        r'languages\[1\]: found "xxxx", expected .*; course\.languages\[3\]: found null; .*\[4\]: found 5$',
+    ),
+    "more languages than are quoted": (
+        course(languages=["X"] * 1000),
+        "course",
+        r'languages\[4\]: found "X"; and more$',
+    ),
+    "numeric region": (course(languages=["es-419"]), "course", r'"es-419", expected .*rule of the API'),
+    "script": (
+        course(languages=["de", "zh-Hans"]),
+        "course",
+        r'\[1\]: found "zh-Hans", expected .*of the API',
+    ),
     "language a text": (course(languages="en"), "course", r'course\.languages: found "en", expected a list'),
     "time a number": (change(time=5), "schema", "^time: found 5"),
     "5 MB": (
@@ -355,6 +406,96 @@ def test_every_mistake_is_told_at_once():
     rejection = decode(change(origin_id="", course={"type": "EXTERNAL", "title": 5, "duration": 0}))
     for field in ("origin_id", "course.title", "course.course_url", "course.duration"):
         assert f"{field}: " in rejection.error.message
+
+
+# --- repeated keys --------------------------------------------------------------------------------
+
+
+def repeat(name, again, value=VALID):
+    """The record with a second member of that name before its first one."""
+    return value.replace(f'"{name}":'.encode(), f'"{name}": {again}, "{name}":'.encode(), 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "headers", "path"),
+    [
+        *(
+            (repeat(name, json.dumps(CHANGE[name])), (), name)
+            for name in ("id", "integration_id", "origin_id", "course")
+        ),
+        *((repeat(name, json.dumps(COURSE[name])), (), f"course.{name}") for name in ("title", "duration")),
+        (repeat("id", "5"), (), "id"),
+        (repeat("title", "null"), (), "course.title"),
+        (repeat("title", '"a:b"'), (), "course.title"),
+        (VALID.replace(b'"title":', b'"ti\\u0074le": "x", "title":'), (), "course.title"),
+        (VALID.replace(b'"title": "C', b'"title": "x", "title": "\\u003a'), (), "course.title"),
+        (VALID.replace(b'"id":', b'"note": 1, "note": {"a": 2}, "id":'), (), "note"),
+        (
+            VALID.replace(b'"title":', b'"level": 1, "level": "' + b"x" * 5000 + b'", "title":'),
+            (),
+            "course.level",
+        ),
+        (repeat("data", "{}", json.dumps(EVENT).encode()), (), "data"),
+        (repeat("specversion", '"1.0"', json.dumps(EVENT).encode()), STRUCTURED, "specversion"),
+        (repeat("origin_id", '"x"', json.dumps(EVENT).encode()), (), "data.origin_id"),
+        (repeat("title", '"x"', json.dumps(EVENT).encode()), (), "data.course.title"),
+        (repeat("title", '"x"', json.dumps(DATA).encode()), BINARY, "course.title"),
+        (DATA, (*BINARY, ("CE_id", b"chg-1")), "the header ce_id"),
+        (DATA, (("ce_type", b"course.deactivated"), *BINARY), "the header ce_type"),
+    ],
+)
+def test_a_repeated_key_is_rejected_and_named(value, headers, path):
+    rejection = decode(value, headers)
+    assert isinstance(rejection, Rejection)
+    assert rejection.error.code in ("COURSESYNC.RECORD_INVALID", "COURSESYNC.COURSE_INVALID")
+    assert_message(rejection, f"^{re.escape(path)}:? occurs more than once")
+
+
+@pytest.mark.parametrize(
+    ("name", "ids"),
+    [
+        ("id", (None, INTEGRATION, "cybersecurity-101")),
+        ("origin_id", ("chg-1", INTEGRATION, None)),
+        ("course", ("chg-1", INTEGRATION, "cybersecurity-101")),
+    ],
+)
+def test_an_id_that_is_given_twice_is_none(name, ids):
+    rejection = decode(repeat(name, json.dumps(CHANGE[name])))
+    assert (rejection.change_id, rejection.integration_id, rejection.origin_id) == ids
+
+
+def test_equal_keys_of_different_objects_are_no_repetition():
+    other = {"id": 1, "course": {"title": "a:b"}, "list": [{"id": 1}, {"id": 1}], ":": '":"', '"id"': 1}
+    assert isinstance(decode(change(course=COURSE | other, extra=other, title="x", **{"a:b": "c"})), Change)
+    assert isinstance(decode(VALID.replace(b'"id"', b'"unknown": {"a": 1, "a": 2}, "id"')), Change)
+
+
+KEYS = st.sampled_from(["id", "title", "course", "a:b", '"', "\\", "é"])
+MEMBERS = st.recursive(
+    st.integers() | st.text(max_size=3) | st.sampled_from(["{", '"id":']),
+    lambda inner: st.lists(inner, max_size=3) | st.lists(st.tuples(KEYS, inner), max_size=4).map(tuple),
+    max_leaves=8,
+)
+
+
+def written(value, ascii_only):
+    """JSON; an object is a tuple of pairs."""
+    if isinstance(value, tuple):
+        pairs = (f"{json.dumps(key, ensure_ascii=ascii_only)} :{written(v, ascii_only)}" for key, v in value)
+        return "{" + ", ".join(pairs) + "}"
+    if isinstance(value, list):
+        return f"[{','.join(written(element, ascii_only) for element in value)}]"
+    return json.dumps(value, ensure_ascii=ascii_only)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(KEYS, MEMBERS), max_size=5), st.booleans())
+def test_repeated_keys_are_those_of_the_pairs(pairs, ascii_only):
+    names = [name for name, _ in pairs]
+    text = written(tuple(pairs), ascii_only).encode()
+    members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    found = list(repeated_keys(text, members, Course))
+    assert sorted(found) == sorted({name for name in names if names.count(name) > 1})
 
 
 # --- properties -----------------------------------------------------------------------------------

@@ -1,12 +1,15 @@
 """Settings: where they come from, and what is said about mistakes."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daemon.commands.publish import publish
 from daemon.config import BatchSettings, ConfigError, Settings, load_settings
 from daemon.config.column import ValueKind
 from daemon.config.rules import RULES, broken_rules
@@ -102,14 +105,16 @@ def test_every_mistake_is_told_at_once(tmp_path):
         ("BATCH_ITEMS_MAX", "1.5", "is not a whole number"),
         ("BATCH_ITEMS_MAX", "0", "0 is out of range"),
         ("HTTP_POLL_SHARE", "nan", "is not a number"),
-        ("LOG_LEVEL", "loud", "'loud' is not one of debug, info, warning, error"),
-        ("KOMBO_CA_FILE", "/nowhere/ca.pem", "cannot be read: No such file"),
-        ("KAFKA_BOOTSTRAP_SERVERS", "broker", "'broker' is not host:port"),
-        ("KAFKA_BOOTSTRAP_SERVERS", "a:9092,b:99999", "'b:99999' is not host:port"),
+        ("LOG_LEVEL", "loud", "the value is not one of debug, info, warning, error"),
+        ("KOMBO_CA_FILE", "/nowhere/ca.pem", "the file '/nowhere/ca.pem' cannot be read: No such file"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "broker", "entry 1 is not host:port"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "a:9092,b:99999", "entry 2 is not host:port"),
         ("KOMBO_BASE_URL", "api.kombo.dev/v1", "is not a URL such as https"),
         ("KOMBO_BASE_URL", "http://api.kombo.dev/v1", "would send the API key in clear text"),
         ("KOMBO_PROXY", "proxy:3128", "kombo.proxy: is not a URL"),
-        ("TOPICS_RESULTS", "course-changes", "is also the name of topics.changes"),
+        ("KOMBO_PROXY", "http://a%3Ab@proxy:3128", "kombo.proxy: is not a URL"),
+        ("KOMBO_PROXY", "http://user@proxy:3128", None),
+        ("TOPICS_RESULTS", "course-changes", "has the same name as topics.changes"),
         ("TOPICS_RESULTS", "a b", "is not a valid topic name"),
         ("HTTP_IN_FLIGHT_MAX", "2", "reserves 0 calls for polls"),
         ("POLL_FIRST_AFTER", "10m", "must be at most poll.interval_max, which is 5m"),
@@ -123,10 +128,10 @@ def test_every_mistake_is_told_at_once(tmp_path):
             "window.batches_max: 8 must be at most window.batches_max_per_",
         ),
         ("BACKLOG_COURSES_MAX", "1000", None),  # below the limit of one integration, which then says nothing
-        ("BACKLOG_ON_FULL", "drop", "'drop' is not one of pause, reject"),
+        ("BACKLOG_ON_FULL", "drop", "the value is not one of pause, reject"),
         ("TASK_TIMEOUT", "20s", "http.deadline: 30s must be less than task.timeout"),
         ("DRAIN_TIMEOUT", "45s", "drain.timeout: 45s must be less than kafka.session_timeout"),
-        ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL", "kafka.sasl_username: must be set because"),
+        ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL", "kafka.sasl_mechanism: must be set because"),
         ("KAFKA_SASL_USERNAME", "me", "which does not log in; SASL_SSL does"),
     ],
 )
@@ -136,6 +141,132 @@ def test_mistake(required, variable, value, expected):
         load_settings(environ)
         return
     assert any(expected in mistake for mistake in mistakes(environ))
+
+
+LOGIN_NEEDS = {
+    "PLAIN": {"username", "password_file"},
+    "SCRAM-SHA-512": {"username", "password_file"},
+    "OAUTHBEARER": {"oauth_token_url", "oauth_client_id", "oauth_client_secret_file"},
+    "AWS_MSK_IAM": {"aws_region"},
+}
+LOGIN = {
+    "username": "me",
+    "oauth_token_url": "https://idp.example.com/token",
+    "oauth_client_id": "me",
+    "aws_region": "eu-central-1",
+}
+
+
+def login(required, tmp_path, mechanism, names):
+    (tmp_path / "file").write_text("text")
+    values = {name: LOGIN.get(name, str(tmp_path / "file")) for name in names}
+    return required | {
+        "COURSESYNC_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "COURSESYNC_KAFKA_SASL_MECHANISM": mechanism,
+        **{f"COURSESYNC_KAFKA_SASL_{name.upper()}": value for name, value in values.items()},
+    }
+
+
+@pytest.mark.parametrize("mechanism", LOGIN_NEEDS)
+def test_each_login_needs_its_settings_and_takes_no_others(required, tmp_path, mechanism):
+    load_settings(login(required, tmp_path, mechanism, LOGIN_NEEDS[mechanism]))
+    told = mistakes(login(required, tmp_path, mechanism, ()))
+    assert sorted(told) == [
+        f"kafka.sasl_{name}: must be set because kafka.sasl_mechanism is {mechanism}"
+        for name in sorted(LOGIN_NEEDS[mechanism])
+    ]
+    every = set().union(*LOGIN_NEEDS.values())
+    told = mistakes(login(required, tmp_path, mechanism, every))
+    assert sorted(told) == [
+        f"kafka.sasl_{name}: is set, but kafka.sasl_mechanism is {mechanism}, which does not use it"
+        for name in sorted(every - LOGIN_NEEDS[mechanism])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("OAUTH_TOKEN_URL", "http://idp.example.com/token", "https, because the client secret is sent there"),
+        (
+            "OAUTH_TOKEN_URL",
+            "https://me:secret@idp.example.com/token",
+            "kafka.sasl_oauth_token_url: is not a URL",
+        ),
+        ("OAUTH_TOKEN_URL", "idp.example.com", "kafka.sasl_oauth_token_url: is not a URL"),
+        ("OAUTH_TOKEN_URL", "http://127.0.0.1:8080/token", None),
+        ("OAUTH_EXTENSIONS", "logicalCluster=lkc-1,identityPoolId=pool-1", None),
+        (
+            "OAUTH_EXTENSIONS",
+            "logicalCluster",
+            "kafka.sasl_oauth_extensions: entry 1 is not name=value",
+        ),
+        ("OAUTH_EXTENSIONS", "auth=Bearer", "is not name=value"),  # the name is taken by the token itself
+        ("OAUTH_SCOPE", "a b", None),
+    ],
+)
+def test_where_the_secret_and_what_besides_the_token_is_sent(required, tmp_path, name, value, told):
+    environ = login(required, tmp_path, "OAUTHBEARER", LOGIN_NEEDS["OAUTHBEARER"])
+    environ[f"COURSESYNC_KAFKA_SASL_{name}"] = value
+    if told is None:
+        load_settings(environ)
+        return
+    (mistake,) = mistakes(environ)
+    assert told in mistake
+    assert "secret@" not in mistake
+
+
+def test_msk_takes_no_token_without_tls(required, tmp_path):
+    environ = login(required, tmp_path, "AWS_MSK_IAM", {"aws_region"})
+    environ["COURSESYNC_KAFKA_SECURITY_PROTOCOL"] = "SASL_PLAINTEXT"
+    (mistake,) = mistakes(environ)
+    assert mistake == "kafka.security_protocol: must be SASL_SSL because kafka.sasl_mechanism is AWS_MSK_IAM"
+
+
+SECRET_FILES = [setting for setting in all_settings() if setting.column.secret]
+
+
+def test_every_file_with_a_secret_is_read_as_one():
+    assert [setting.name for setting in SECRET_FILES] == [
+        "kafka.sasl_password_file",
+        "kafka.sasl_oauth_client_secret_file",
+        "kombo.api_key_file",
+        "kombo.proxy_password_file",
+    ]
+
+
+@pytest.mark.parametrize("setting", SECRET_FILES, ids=lambda setting: setting.name)
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"\xef\xbb\xbfcanary-1\n", "begins with a byte order mark"),
+        ("canary-1\n".encode("utf-16"), "begins with a byte order mark"),
+        (b"canary-1\n\n", "has more than one line, or an empty line at its end"),
+        (b"canary-1\r\n\r\n", "has more than one line, or an empty line at its end"),
+        (b"canary-1\ncanary-2", "has more than one line, or an empty line at its end"),
+        (b"canary-1\r", None),  # as of an old editor: one line ending of any kind
+        (b"canary-1\0", "contains control characters"),
+        (b"canary-1\xff", "is not UTF-8 text"),
+        (b"\r\n", "is empty"),
+        (b"canary-1" * 1000, "has more than 4096 bytes"),
+        (b"canary-1\r\n", None),
+        (b"canary-1", None),
+    ],
+)
+def test_a_secret_that_is_more_than_a_line_is_named(required, tmp_path, setting, content, told):
+    secret = tmp_path / "secret"
+    secret.write_bytes(content)
+    found = [
+        mistake
+        for mistake in mistakes(required | {setting.variable: str(secret), "COURSESYNC_LOG_LEVEL": "loud"})
+        if mistake.startswith(f"{setting.name} (")
+    ]
+    if told is None:
+        assert found == []
+        return
+    (mistake,) = found
+    assert f"{setting.name} ({setting.variable}): the file '{secret}' {told}" in mistake
+    assert "as one line of UTF-8 text, and nothing else" in mistake
+    assert "canary" not in mistake
 
 
 @pytest.mark.parametrize("name", ["KAFKA_TLS_CERTIFICATE_FILE", "KAFKA_TLS_KEY_FILE"])
@@ -153,7 +284,7 @@ def test_certificate_and_key_belong_together(required, name):
     [
         ("[batch]\nlinger = 5\n", "5 is not a duration"),
         ("[batch]\nitems_max = true\n", "True is not a whole number"),
-        ("[log]\nlevel = 3\n", "3 is not text"),
+        ("[log]\nlevel = 3\n", "the value is not text"),
         ("linger = '1s'\n", "is not a setting"),
         ("[batch]\nlinger = '1s\n", "is not TOML"),
     ],
@@ -165,7 +296,7 @@ def test_mistake_in_the_file(required, tmp_path, text, expected):
 
 def test_a_file_that_is_not_there(required, tmp_path):
     (mistake,) = mistakes(required | {"COURSESYNC_CONFIG": str(tmp_path / "none.toml")})
-    assert "none.toml cannot be read: No such file" in mistake
+    assert "none.toml' cannot be read: No such file" in mistake
 
 
 @pytest.mark.parametrize("inside", ["environment", "file"])
@@ -176,6 +307,116 @@ def test_secrets_are_never_quoted(required, tmp_path, inside):
         told = mistakes(required, write(tmp_path, '[kafka]\nsasl_password = "hunter2"\n'))
     assert "secrets are read from files only" in told[0]
     assert not any("hunter2" in mistake for mistake in told)
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "http://user:hunter2@proxy.example:3128",
+        "http://:hunter2@proxy.example:3128",
+        "http://user:hunter2%40@proxy.example:3128/",
+        "https://user:hunter2@proxy.example:3128",
+        "user:hunter2@proxy.example:3128",
+        "http://user:hunter2@proxy.example",
+        "http://user:hunter2@[proxy:3128",
+    ],
+)
+@pytest.mark.parametrize("inside", ["environment", "file"])
+def test_a_password_in_the_url_of_the_proxy_is_refused_and_not_quoted(required, tmp_path, proxy, inside):
+    if inside == "environment":
+        told = mistakes(required | {"COURSESYNC_KOMBO_PROXY": proxy})
+    else:
+        told = mistakes(required, write(tmp_path, f'[kombo]\nproxy = "{proxy}"\n'))
+    assert "kombo.proxy: " in told[0]
+    assert ("kombo.proxy_password_file" in told[0]) == (
+        proxy.startswith("http:") and "proxy.example:" in proxy
+    )
+    assert not any("hunter2" in mistake for mistake in told)
+
+
+@pytest.mark.parametrize("proxy", [None, "http://proxy.example:3128"])
+def test_a_password_of_nobody_is_a_mistake(required, tmp_path, proxy):
+    password = tmp_path / "password"
+    password.write_text("hunter2")
+    given = {"COURSESYNC_KOMBO_PROXY": proxy} if proxy else {}
+    (mistake,) = mistakes(required | given | {"COURSESYNC_KOMBO_PROXY_PASSWORD_FILE": str(password)})
+    assert "kombo.proxy names no user" in mistake
+
+
+SECRETS = (
+    "hunter2",
+    "sk_live_51HxYqK2eZvKYlo2CHUTwvyx2wLo",
+    "9f8a7b6c5d4e3f2a1b0c9d8e7f6a5b4c",
+    "c2VjcmV0/b2YgYQ+Ym9va2U==",
+    "/9j4AAQSkZJRgABAQ+AAQ/ABAAD=",
+    "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADAN/Bgkqhk\n-----END PRIVATE KEY-----\n",
+    "https://reader:hunter2@api.example.com/v1",
+    "https://:hunter2@api.example.com/v1",
+    "http://api.example.com/v1?key=hunter2",
+    "reader:hunter2@kafka-1.example.com:9092",
+    "a:9092,SASL_SSL://reader:hunter2@b:9092",
+)
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_a_secret_in_the_wrong_place_is_not_quoted(required, tmp_path, secret):
+    """For each setting, and where a configuration file is expected."""
+    found = 0
+    environments = [{setting.variable: secret} for setting in all_settings()] + [
+        {"COURSESYNC_CONFIG": secret}
+    ]
+    for environ in environments:
+        try:
+            load_settings(required | environ)
+        except ConfigError as error:
+            found += 1
+            assert_hidden(str(error), secret)
+    for setting in all_settings():
+        document = f"[{setting.group}]\n{setting.attribute} = {json.dumps(secret)}\n"
+        try:
+            load_settings(required, write(tmp_path, document))
+        except ConfigError as error:
+            assert_hidden(str(error), secret)
+    assert found > 40, "most settings refuse such a value"
+
+
+def assert_hidden(message, secret):
+    __tracebackhide__ = True
+    for part in (secret, "hunter2", secret.strip()[:12], secret.strip()[-12:]):
+        if part not in (
+            "https://read",
+            "https://:hun",
+            "http://api.e",
+            "ample.com/v1",
+            ".com:9092",
+            "le.com:9092",
+        ):
+            assert part not in message
+
+
+def test_the_path_of_a_file_that_is_missing_is_quoted(required):
+    (mistake,) = mistakes(required | {"COURSESYNC_KOMBO_API_KEY_FILE": "/run/secrets/no-such/api-key"})
+    assert "the file '/run/secrets/no-such/api-key' cannot be read: No such file" in mistake
+
+
+def test_brokers_on_the_command_line_are_checked_and_not_quoted():
+    for brokers in ("reader:hunter2@kafka:9092", "hunter2", "a:9092,hunter2:port"):
+        done = CliRunner().invoke(publish, ["--bootstrap-servers", brokers])
+        assert done.exit_code == 2
+        assert "is not host:port" in done.stderr
+        assert "hunter2" not in done.output
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_file_with_a_byte_order_mark(required, tmp_path, encoding):
+    """Editors on Windows write one."""
+    file = tmp_path / "coursesync.toml"
+    file.write_bytes('[batch]\nlinger = "5s"\n'.encode(encoding))
+    if encoding == "utf-8-sig":
+        assert load_settings(required, file).batch.linger == 5.0
+    else:
+        (mistake,) = mistakes(required, file)
+        assert "is not UTF-8; save it as UTF-8 (not as UTF-16)" in mistake
 
 
 def test_an_empty_secret_is_a_mistake(required, tmp_path):

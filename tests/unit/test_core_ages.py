@@ -96,7 +96,7 @@ def test_a_passing_trouble_parks_nobody_and_ends_no_parking():
     bench = Bench(ONE_EACH)
     batch = bench.seal("a")
     bench.submit_answer(batch, BUSY)
-    assert told(bench) == {}
+    assert told(bench) == {"refused": (1, after(0))}
     bench.submit_answer(batch, SETUP_PENDING)
     bench.submit_answer(batch, BUSY)
     assert told(bench) == {"parked": (1, after(0))}

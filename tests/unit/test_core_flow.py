@@ -21,9 +21,15 @@ HALT = Error("PLATFORM.AUTHENTICATION_INVALID", "the key is wrong")
 GOOD = Accepted("task")
 BROKEN = refused(503)
 DENIED = refused(403, "INTEGRATION.AUTHENTICATION_INVALID")
+KEY_REFUSED = refused(401, "PLATFORM.AUTHENTICATION_INVALID")
 ROOM = {"concurrency_limit": 8, "concurrency_remaining": 7}
 NOT_VALID = refused(400, "PLATFORM.INPUT_INVALID", **ROOM)
 NOT_KNOWN = refused(404, "PLATFORM.INTEGRATION_NOT_FOUND", **ROOM)
+
+
+def queued(flow):
+    """The number of submissions that wait in it."""
+    return len(flow._delayed) + sum(len(state.queue) for state in flow._integrations.values())
 
 
 def later(seconds):
@@ -286,6 +292,61 @@ def test_a_wait_that_the_server_asked_for_is_not_shortened_by_another_answer():
     assert take_all(flow, 299.0) == []
 
 
+HALF_AN_HOUR = 1800.0
+
+
+@pytest.mark.parametrize(
+    "code", ["PLATFORM.RATE_LIMIT_EXCEEDED", OVERLOAD, None, "REMOTE.SERVICE_UNAVAILABLE"]
+)
+@pytest.mark.parametrize(
+    ("asked", "least", "most"),
+    [
+        (600.0, 600.0, 600.0),
+        (7200.0, HALF_AN_HOUR, HALF_AN_HOUR),
+        (86_400.0, HALF_AN_HOUR, HALF_AN_HOUR),
+        (86_401.0, 0.0, 60.0),
+        (99_999_999.0, 0.0, 60.0),
+        (float("inf"), 0.0, 60.0),
+    ],
+)
+def test_no_answer_stops_an_integration_for_longer_than_the_longest_probe_interval(code, asked, least, most):
+    flow = flow_with()
+    for status in (429, 503):
+        flow.offer(f"a{status}", "x")
+        (permit,) = take_all(flow)
+        until = done(flow, permit, refused(status, code, retry_after=asked))
+        assert least <= until <= most
+
+
+def test_what_backs_off_is_told_by_reason_with_its_ends():
+    flow = flow_with()
+    warm(flow, "well")
+    for name, answer in [
+        ("a", later(600.0)),
+        ("b", later(300.0)),
+        ("c", refused(503, retry_after=1200.0)),
+        ("d", UNANSWERED),
+        ("e", DENIED),
+    ]:
+        offer(flow, name, 1)
+        (permit,) = take_all(flow)
+        done(flow, permit, answer)
+    told = {(group.state.value, group.reason): group for group in flow.back_offs()}
+    assert set(told) == {
+        ("throttled", "PLATFORM.RATE_LIMIT_EXCEEDED"),
+        ("breaker_open", "HTTP 503"),
+        ("breaker_open", "timeout"),
+        ("parked", "INTEGRATION.AUTHENTICATION_INVALID"),
+    }
+    both = told["throttled", "PLATFORM.RATE_LIMIT_EXCEEDED"]
+    assert (both.integrations, both.first_until, both.last_until) == (2, 300.0, 600.0)
+    assert flow.back_offs()[0].reason == "HTTP 503", "it ends last"
+    flow.offer("c", "probe")
+    assert take_all(flow, 1200.0)
+    group = next(group for group in flow.back_offs() if group.reason == "HTTP 503")
+    assert (group.first_until, group.last_until) == (None, None), "its probe is in flight"
+
+
 def test_parking_begins_slowly_whatever_went_before():
     flow = flow_with()
     probes(flow, BROKEN, 6)
@@ -328,7 +389,7 @@ def test_too_many_at_a_time_is_no_sickness():
 def test_what_ended_a_batch_by_its_content_shows_the_integration_well():
     for answer in (NOT_VALID, NOT_KNOWN):
         flow = flow_with()
-        flow.park("a", 0.0)
+        flow.park("a", "INTEGRATION.INACTIVE", 0.0)
         offer(flow, "a", 5)
         (permit,) = take_all(flow, 100.0)
         done(flow, permit, answer, 100.0)
@@ -360,6 +421,10 @@ def test_a_delay_of_its_own_holds_back_one_submission_alone():
         (refused(503, "REMOTE.SERVICE_UNAVAILABLE"), "breaker_open"),
         (UNANSWERED, "breaker_open"),
         (DENIED, "parked"),
+        (refused(408), "breaker_open"),
+        (refused(302), "breaker_open"),
+        (refused(404), "breaker_open"),
+        (KEY_REFUSED, "breaker_open"),
     ],
 )
 def test_why_an_integration_stands_back_can_be_seen(answer, state):
@@ -406,7 +471,7 @@ def test_an_integration_that_left_with_its_partition_is_forgotten_when_it_has_sa
     assert flow.next_submission(until) is None
     assert flow.next_submission(until + KNOWN_SECONDS) is None
     assert set(flow.states(until + KNOWN_SECONDS).values()) == {0}
-    assert flow.queued == 0
+    assert queued(flow) == 0
     assert flow._integrations == {}
 
 
@@ -426,7 +491,7 @@ def test_dropping_keeps_what_is_to_be_kept():
     for number in range(4):
         flow.offer("a", number, None if number % 2 else 10.0)
     flow.drop(lambda ref: ref < 2, 0.0)
-    assert flow.queued == 2
+    assert queued(flow) == 2
     assert refs(take_all(flow, 10.0)) == [1, 0]
 
 
@@ -465,13 +530,40 @@ def test_a_halted_process_does_not_wait_for_a_time_that_has_passed():
     assert flow.due(90.0) is None
 
 
+@pytest.mark.parametrize("answer", [KEY_REFUSED, refused(403, "PLATFORM.IP_NOT_WHITELISTED")])
+def test_one_integration_whose_key_is_refused_backs_off_ever_longer_and_alone(answer):
+    waits = probes(flow_with(), answer, 8)
+    assert waits == [pytest.approx(each, rel=0.11) for each in [60, 120, 240, 480, 960, 1800, 1800, 1800]]
+    flow = flow_with()
+    warm(flow, "well")
+    offer(flow, "a", 1)
+    (permit,) = take_all(flow)
+    done(flow, permit, answer)
+    offer(flow, "well", 2)
+    assert len(take_all(flow)) == 2
+
+
+def test_back_offs_because_of_the_key_end_with_the_halt_and_others_do_not():
+    flow = flow_with()
+    offer(flow, "mine", 1)
+    offer(flow, "other", 1)
+    for permit in take_all(flow):
+        done(flow, permit, KEY_REFUSED if permit.integration_id == "mine" else BROKEN, 0.0)
+    flow.offer("mine", "again")
+    flow.offer("other", "again")
+    until = flow._integrations["other"].breaker.until
+    flow.resume(0.0)
+    assert [permit.integration_id for permit in take_all(flow, 0.0)] == ["mine"]
+    assert flow._integrations["other"].breaker.until == until
+
+
 def test_resumed_everything_goes():
     flow = flow_with()
     warm(flow, "a")
     offer(flow, "a", 3)
     flow.halt(HALT, 0.0)
     assert flow.halted == HALT
-    flow.resume()
+    flow.resume(0.0)
     assert len(take_all(flow)) == 3
 
 
@@ -497,6 +589,7 @@ class Modelled:
         """Submissions that have not been sent yet."""
         self.sent = []
         self.blocked_until = None
+        self.by_key = False
         self.turns_waited = 0
 
     @property
@@ -654,7 +747,8 @@ class FlowMachine(RuleBasedStateMachine):
         each, verdict = self.model[permit.integration_id], verdict_on(answer)
         until = self.flow.submission_done(permit, answer, verdict, self.now)
         each.sent.remove(permit)
-        if verdict in (SubmitVerdict.RETRY, SubmitVerdict.PARK):
+        if verdict in (SubmitVerdict.RETRY, SubmitVerdict.PARK, SubmitVerdict.OUR_SIDE):
+            each.by_key = verdict is SubmitVerdict.OUR_SIDE and each.blocked_until is None
             longest = 60.0 if verdict is SubmitVerdict.RETRY else 1800.0 * 1.1
             assert until >= max(self.now, each.blocked_until or 0), "a wait is never shortened"
             retry_after = getattr(answer, "retry_after", None) or 0
@@ -677,10 +771,11 @@ class FlowMachine(RuleBasedStateMachine):
     @rule(name=st.sampled_from(INTEGRATIONS))
     def park(self, name):
         """A poll has told that the integration is not well."""
-        self.flow.park(name, self.now)
+        self.flow.park(name, "task failed", self.now)
         each = self.model[name]
         each.turns_waited = 0
         each.blocked_until = self.flow._integrations[name].breaker.until
+        each.by_key = False
         assert self.allowed(name) == 1
 
     @rule(keep=st.sets(st.integers(0, 3)))
@@ -722,8 +817,12 @@ class FlowMachine(RuleBasedStateMachine):
 
     @rule()
     def resume(self):
-        self.flow.resume()
+        self.flow.resume(self.now)
         self.halted = False
+        for each in self.model.values():
+            if each.by_key and each.blocked_until is not None:
+                each.blocked_until = self.now
+            each.by_key = False
 
     @rule(seconds=st.sampled_from([0.05, 0.5, 10.0, PROBE - 1, PROBE, 2000.0]))
     def pass_time(self, seconds):
@@ -734,7 +833,7 @@ class FlowMachine(RuleBasedStateMachine):
         assert self.flow.in_flight == self.submissions + self.polls <= IN_FLIGHT
         assert self.submissions <= SUBMISSIONS
         assert all(each.in_flight <= WINDOW for each in self.model.values())
-        assert self.flow.queued == sum(len(each.queue) + len(each.delayed) for each in self.model.values())
+        assert queued(self.flow) == sum(len(each.queue) + len(each.delayed) for each in self.model.values())
 
     @invariant()
     def the_states_are_those_of_the_integrations_that_are_known(self):
@@ -745,7 +844,7 @@ class FlowMachine(RuleBasedStateMachine):
 
     def teardown(self):
         """Whatever happened, what is left goes out once nothing stands in its way, and nothing stays behind."""
-        self.flow.resume()
+        self.flow.resume(self.now)
         for each in self.model.values():
             for permit in (*each.taken, *each.sent):
                 self.flow.released(permit, self.now)
@@ -765,7 +864,7 @@ class FlowMachine(RuleBasedStateMachine):
             self.flow.submission_done(permit, GOOD, SubmitVerdict.ACCEPTED, self.now)
         assert self.flow.next_submission(self.now) is None
         assert self.flow.due(self.now) is None
-        assert self.flow.in_flight == self.flow.queued == 0
+        assert self.flow.in_flight == queued(self.flow) == 0
         assert set(self.flow.states(self.now + KNOWN_SECONDS).values()) == {0}
         assert self.flow._integrations == {}
 

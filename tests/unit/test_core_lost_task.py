@@ -90,7 +90,8 @@ def test_the_task_that_turns_up_again_after_it_was_seen_pending_is_fresh(bench):
 def test_only_validation_is_conclusive_now(bench):
     """The lost task may have been a balancer's mistake: fate is unknown again (R13)."""
     batch, _ = lost(bench, "a")
-    assert bench.submit_answer(batch, refused(404, "PLATFORM.INTEGRATION_NOT_FOUND")) is SubmitVerdict.PARK
+    answer = refused(404, "PLATFORM.INTEGRATION_NOT_FOUND")
+    assert bench.submit_answer(batch, answer) is SubmitVerdict.FATE_UNKNOWN
     assert bench.statuses() == {}
     assert bench.submit_answer(batch, refused(400, "PLATFORM.INPUT_INVALID")) is SubmitVerdict.SPLIT
     assert bench.statuses() == {0: ("FAILED", "PLATFORM.INPUT_INVALID")}

@@ -1,5 +1,7 @@
 """How answers end changes: every path of a verdict, named for the rule that it holds."""
 
+import json
+
 import msgspec
 import pytest
 
@@ -22,6 +24,10 @@ DAY = 24 * HOUR
 @pytest.fixture
 def bench():
     return Bench()
+
+
+LONGEST_WAIT = 1800
+"""`park.probe_max`, seconds."""
 
 
 def wait_and_seal(bench):
@@ -164,11 +170,13 @@ def test_the_back_off_is_over_only_when_its_time_has_come(bench):
 # --- api_floors: R14 -------------------------------------------------------------------------------
 
 
-ONE_WORDING = (
+FULL = (
     b'{"origin_id":"a","course":{"type":"EXTERNAL","title":"A","course_url":"https://example.com/a",'
     b'"description":"A","thumbnail_url":"https://example.com/a.png","duration":5,"languages":["en"]}}'
 )
-"""Every optional field is there, and one language: there is no other way to say it."""
+"""Every optional field is set, and there is one language."""
+WITHOUT_HOSTS = FULL.replace(b"example.com", b"192.0.2.1")
+"""As JSON there is no equivalent of it."""
 
 
 def replayed(bench, body=None):
@@ -207,9 +215,29 @@ def test_another_way_is_a_successor_in_the_same_step(bench):
     assert bench.waiting() == {"course_busy": 1}
 
 
-def test_what_can_not_be_said_in_another_way_ends_as_a_stale_replay(bench):
-    batch, first = replayed(bench, ONE_WORDING)
+def test_a_full_course_alone_in_its_batch_is_sent_in_an_equivalent_body(bench):
+    """The API may compare bytes: white space is enough. Or parsed JSON: then a host name is, and not before."""
+    batch, first = replayed(bench, FULL)
+    said = bench.body(batch)
     bench.poll_answer(batch, first)
+    spaced = bench.only()
+    assert spaced.body != said
+    assert json.loads(spaced.body) == json.loads(said)
+    bench.accept(spaced, "task-1")
+    bench.poll_answer(spaced, first)
+    other = bench.only()
+    assert json.loads(other.body) != json.loads(said)
+    bench.accept(other, "task-2")
+    bench.poll_answer(other, bench.completed(succeeded("a")))
+    assert bench.statuses()[1] == ("SUCCEEDED", None)
+
+
+def test_a_course_without_an_equivalent_as_json_ends_as_a_stale_replay(bench):
+    batch, first = replayed(bench, WITHOUT_HOSTS)
+    bench.poll_answer(batch, first)
+    spaced = bench.only()
+    bench.accept(spaced, "task-1")
+    bench.poll_answer(spaced, first)
     assert bench.statuses()[1] == ("FAILED", "COURSESYNC.STALE_REPLAY")
     assert ended(bench)[-1] == (TaskOutcome.STALE, first.completed_at)
     assert only_the_position_is_left(bench)
@@ -231,28 +259,30 @@ def test_an_api_that_knows_every_body_is_not_asked_for_ever(bench):
 
 
 def test_the_floor_outlives_a_restart(bench):
-    batch, first = replayed(bench, ONE_WORDING)
+    batch, first = replayed(bench, FULL)
     bench.crash()
     bench.poll_answer(bench.shard._memory.batches[batch.id], first)
-    assert bench.statuses()[1] == ("FAILED", "COURSESYNC.STALE_REPLAY")
+    assert 1 not in bench.statuses()
+    assert bench.only().replays == 1
 
 
 def test_a_stale_failure_says_as_little(bench):
-    batch, first = replayed(bench, ONE_WORDING)
+    batch, first = replayed(bench, FULL)
     bench.poll_answer(batch, TaskFailed(first.created_at, None, Error(PASSING, "said of the task")))
-    assert bench.statuses()[1] == ("FAILED", "COURSESYNC.STALE_REPLAY")
+    assert 1 not in bench.statuses()
+    assert bench.only().replays == 1
 
 
 def test_a_task_that_looks_stale_and_is_pending_is_waited_for_until_its_watch_would_be_over(bench):
     """It may be the batch's own, made while the API's clock was behind: another body must not overtake it (C2)."""
-    batch, first = replayed(bench, ONE_WORDING)
+    batch, first = replayed(bench, FULL)
     pending = TaskPending(first.created_at, 2**50)
     bench.pass_time(2 * DAY)
     bench.poll_answer(batch, pending)
-    assert 1 not in bench.statuses()
+    assert bench.only() is batch
     bench.pass_time(0.001)
     bench.poll_answer(batch, pending)
-    assert bench.statuses()[1] == ("FAILED", "COURSESYNC.STALE_REPLAY")
+    assert bench.only().replays == 1
 
 
 def test_a_retry_of_a_single_change_is_not_the_same_bytes(bench):
@@ -469,9 +499,33 @@ def test_our_own_fault_ends_no_change_however_long_it_lasts(bench):
     for _ in range(20):
         bench.pass_time(7 * DAY)
         assert bench.poll_answer(batch, bench.task_failed(OUR_KEY)) is TaskVerdict.OUR_SIDE
+        bench.pass_time(LONGEST_WAIT)
         (batch,) = wait_and_seal(bench)
-        assert bench.submit_answer(batch, refused(401, OUR_KEY)) is SubmitVerdict.HALT
+        assert bench.submit_answer(batch, refused(401, OUR_KEY)) is SubmitVerdict.OUR_SIDE
         bench.accept(batch)
+    assert bench.statuses() == {}
+
+
+@pytest.mark.parametrize("code", [OUR_KEY, "PLATFORM.IP_NOT_WHITELISTED"])
+@pytest.mark.parametrize("of_item", [False, True])
+def test_a_task_or_an_item_that_fails_for_our_own_key_waits_ever_longer(bench, code, *, of_item):
+    """It was sent again every half to whole minute, for ever."""
+    bench.accepted("a")
+    for bound in [60, 120, 240, 480, 960, 1800, 1800]:
+        batch = bench.only()
+        answer = bench.completed(failed("a", code)) if of_item else bench.task_failed(code)
+        bench.poll_answer(batch, answer)
+        wait = (bench.held("a").not_before - bench.now.wall) / 1000
+        assert bound / 2 <= wait <= bound
+        bench.crash()
+        bench.pass_time(wait - 1)
+        bench.shard.tick(bench.now)
+        assert bench.linger() == []
+        bench.pass_time(1)
+        bench.shard.tick(bench.now)
+        bench.commit()
+        bench.linger()
+        bench.accept(bench.only())
     assert bench.statuses() == {}
 
 
@@ -521,7 +575,7 @@ def test_blindness_is_never_a_time_out(bench):
     bench.pass_time(100 * DAY)
     for answer in (UNANSWERED, refused(500), refused(503, PASSING), refused(403)):
         assert bench.poll_answer(batch, answer) is PollVerdict.BLIND
-    assert bench.poll_answer(batch, refused(401, OUR_KEY)) is PollVerdict.HALT
+    assert bench.poll_answer(batch, refused(401, OUR_KEY)) is PollVerdict.BLIND
     assert bench.statuses() == {}
     assert batch.task_id == "task-1"
 
@@ -530,7 +584,7 @@ def test_a_time_out_ends_the_change_and_not_the_course(bench):
     batch, late = timed_out(bench, "a")
     assert bench.shard._memory.batches == {}
     assert late.record.items == batch.items
-    assert [fact.task_id for fact in bench.facts if isinstance(fact, LateWatched)] == [late.task_id]
+    assert [fact.batch_id for fact in bench.facts if isinstance(fact, LateWatched)] == [late.batch_id]
     bench.publish("a")
     assert bench.linger() == []
     bench.crash()
@@ -581,7 +635,7 @@ def test_the_watch_ends_by_the_apis_clock_and_frees_the_course(bench):
     created = late.record.created_at
     bench.late_answer(late, TaskPending(created, api_time=None))
     bench.late_answer(late, bench.pending(age=2 * DAY))
-    assert late.task_id in bench.shard._memory.late
+    assert late.batch_id in bench.shard._memory.late
     bench.late_answer(late, bench.pending(age=2 * DAY + 0.001))
     assert bench.shard._memory.late == {}
     assert bench.corrections == []
@@ -596,7 +650,7 @@ def test_a_late_task_that_the_api_has_forgotten_is_watched_to_the_end(bench):
     assert (
         bench.late_answer(late, refused(404, api_time=created + 2 * round(DAY * 1000))) is PollVerdict.BLIND
     )
-    assert late.task_id in bench.shard._memory.late
+    assert late.batch_id in bench.shard._memory.late
     bench.late_answer(late, refused(404, api_time=created + 2 * round(DAY * 1000) + 1))
     assert bench.shard._memory.late == {}
 
@@ -605,9 +659,9 @@ def test_blindness_and_a_refused_key_end_no_watch(bench):
     _, late = timed_out(bench, "a")
     far = bench.now.wall + 100 * round(DAY * 1000)
     assert bench.late_answer(late, UNANSWERED) is PollVerdict.BLIND
-    assert bench.late_answer(late, refused(401, OUR_KEY, api_time=far)) is PollVerdict.HALT
+    assert bench.late_answer(late, refused(401, OUR_KEY, api_time=far)) is PollVerdict.BLIND
     assert bench.late_answer(late, refused(500, api_time=far)) is PollVerdict.BLIND
-    assert late.task_id in bench.shard._memory.late
+    assert late.batch_id in bench.shard._memory.late
 
 
 # --- refused submissions: R13 ---------------------------------------------------------------------
@@ -619,7 +673,10 @@ def test_blindness_and_a_refused_key_end_no_watch(bench):
         (UNANSWERED, SubmitVerdict.RETRY),
         (refused(429, PASSING), SubmitVerdict.RETRY),
         (refused(502), SubmitVerdict.RETRY),
-        (refused(401, OUR_KEY), SubmitVerdict.HALT),
+        (refused(408), SubmitVerdict.RETRY),
+        (refused(302), SubmitVerdict.RETRY),
+        (refused(404), SubmitVerdict.FATE_UNKNOWN),
+        (refused(401, OUR_KEY), SubmitVerdict.OUR_SIDE),
         (refused(409, "INTEGRATION.SETUP_SYNC_PENDING"), SubmitVerdict.PARK),
         (refused(403), SubmitVerdict.PARK),
     ],
@@ -678,10 +735,14 @@ def test_a_refusal_that_names_no_hope_fails_every_item(bench):
 @pytest.mark.parametrize(
     ("answer", "verdict"),
     [
-        (refused(404, "PLATFORM.INTEGRATION_NOT_FOUND"), SubmitVerdict.PARK),
+        (refused(404, "PLATFORM.INTEGRATION_NOT_FOUND"), SubmitVerdict.FATE_UNKNOWN),
+        (refused(404), SubmitVerdict.FATE_UNKNOWN),
+        (refused(404, "LMS.COURSE_UPDATE_NOT_SUPPORTED"), SubmitVerdict.FATE_UNKNOWN),
+        (refused(408), SubmitVerdict.RETRY),
+        (refused(307), SubmitVerdict.RETRY),
         (refused(409, "INTEGRATION.INACTIVE"), SubmitVerdict.PARK),
         (refused(403), SubmitVerdict.PARK),
-        (refused(401, OUR_KEY), SubmitVerdict.HALT),
+        (refused(401, OUR_KEY), SubmitVerdict.OUR_SIDE),
         (refused(429), SubmitVerdict.RETRY),
     ],
 )

@@ -42,7 +42,7 @@ def every(codes, expected):
         *every(CUSTOMER, SubmitVerdict.PARK),
         *every(INPUT, SubmitVerdict.SPLIT),
         *every(THROTTLES + UNCLEAR, SubmitVerdict.RETRY),
-        *every(OURS, SubmitVerdict.HALT),
+        *every(OURS, SubmitVerdict.OUR_SIDE),
         *every(CONTENT, SubmitVerdict.FAIL),
         ("PLATFORM.INTEGRATION_NOT_FOUND", SubmitVerdict.FAIL),
         ("INTEGRATION.NEVER_HEARD_OF", SubmitVerdict.PARK),
@@ -52,18 +52,32 @@ def test_submit_follows_the_code_whatever_the_status(code, status, expected):
     assert verdict.of_submit(code, status) is expected
 
 
-@pytest.mark.parametrize("code", [None, "PLATFORM.NEVER_HEARD_OF", "NO_FAMILY", ""])
-@pytest.mark.parametrize(
-    ("status", "expected"),
-    [
-        *[(status, SubmitVerdict.SPLIT) for status in (400, 413, 422)],
-        *[(status, SubmitVerdict.RETRY) for status in (429, 500, 502, 503, 504, 599)],
-        *[(status, SubmitVerdict.PARK) for status in (301, 401, 402, 403, 409, 418)],
-        (404, SubmitVerdict.FAIL),
-    ],
-)
-def test_submit_follows_the_status_where_the_code_says_nothing(code, status, expected):
-    assert verdict.of_submit(code, status) is expected
+REFUSALS = range(300, 600)
+"""Every status of a refusal. 1xx and 2xx are none (`kombo.wire`)."""
+TRANSIENT = {*range(300, 400), 408, 421, 425, 429, *range(500, 600)}
+SPLITTING = {400, 413, 422}
+
+
+def by_status(status, otherwise):
+    if status in SPLITTING:
+        return SubmitVerdict.SPLIT
+    if status in TRANSIENT:
+        return SubmitVerdict.RETRY
+    return SubmitVerdict.FAIL if status == 404 else otherwise
+
+
+def test_without_a_code_only_a_denial_parks_and_whatever_is_not_understood_is_sent_again():
+    found = {status: verdict.of_submit(None, status) for status in REFUSALS}
+    assert found == {
+        status: SubmitVerdict.PARK if status in (401, 403) else by_status(status, SubmitVerdict.RETRY)
+        for status in REFUSALS
+    }
+
+
+@pytest.mark.parametrize("code", ["PLATFORM.NEVER_HEARD_OF", "NO_FAMILY", ""])
+def test_with_an_unknown_code_a_person_has_to_act_unless_the_status_is_transient(code):
+    found = {status: verdict.of_submit(code, status) for status in REFUSALS}
+    assert found == {status: by_status(status, SubmitVerdict.PARK) for status in REFUSALS}
 
 
 @pytest.mark.parametrize(
@@ -79,6 +93,11 @@ def test_submit_follows_the_status_where_the_code_says_nothing(code, status, exp
         (None, 403, False),
         (None, 404, False),
         (None, 302, False),
+        (None, 408, False),
+        (None, 425, False),
+        ("PLATFORM.NEVER_HEARD_OF", 307, False),
+        ("PLATFORM.NEVER_HEARD_OF", 408, False),
+        ("PLATFORM.NEVER_HEARD_OF", 425, True),
         (None, 502, False),
     ],
 )
@@ -127,9 +146,9 @@ def test_failed_item(code, expected):
 
 
 @pytest.mark.parametrize("status", ANY_STATUS)
-def test_poll_halts_for_our_key_alone(status):
-    assert {verdict.of_poll(code, status) for code in OURS} == {PollVerdict.HALT}
-    assert verdict.of_poll("INTEGRATION.AUTHENTICATION_INVALID", status) is not PollVerdict.HALT
+def test_a_poll_that_names_our_key_says_nothing_about_the_task(status):
+    """Whether it halts depends on more than this answer (`core.judge`)."""
+    assert {verdict.of_poll(code, status) for code in OURS} == {PollVerdict.BLIND}
 
 
 @pytest.mark.parametrize("code", [None, *CUSTOMER, *INPUT, *THROTTLES, *CONTENT])

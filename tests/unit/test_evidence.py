@@ -58,7 +58,7 @@ def test_changes_that_wait_or_are_sealed_have_no_result_and_those_that_are_watch
         journal.wait_key("i", "o1"): journal.Wait(item(1), body),
         journal.batch_key("b"): journal.SealedBatch("i", 0, 0, (item(2), item(3)), body),
         journal.task_key("b"): journal.Task("t", 0),
-        journal.late_key("u"): journal.Late("a", "i", (item(4),), 0, 0),
+        journal.late_key("a", "u"): journal.Late("a", "i", (item(4),), 0, 0),
     }
     fold = Fold()
     for offset, (key, record) in enumerate(records.items()):

@@ -71,10 +71,10 @@ def break_sealing(monkeypatch: pytest.MonkeyPatch) -> None:
     ("break_it", "named"),
     [
         (break_encoding, "the result of offset 0"),
-        (break_verdict("poll_answered"), "the answer to a poll of task"),
+        (break_verdict("poll_answered"), "the answer to a poll cannot be applied"),
         (break_verdict("submit_answered"), "the answer to batch 0-0-1"),
         (break_decoding, "records before offset 1"),
-        (break_sealing, "nobody thought of this batch"),
+        (break_sealing, "each time: DefectError"),
     ],
     ids=["encoding", "poll", "submit", "decoding", "sealing"],
 )

@@ -24,6 +24,7 @@ from daemon.telemetry.health import Health
 from daemon.telemetry.subscribers import HealthSubscriber, LogSubscriber
 
 KEY_REFUSED = Refused(401, Error("PLATFORM.AUTHENTICATION_INVALID", "no such key"))
+ADDRESS = Refused(403, Error("PLATFORM.IP_NOT_WHITELISTED", "not from here"))
 DENIED = Refused(403, Error(None, "Forbidden"))
 ACCEPTED = Accepted("task")
 
@@ -35,7 +36,7 @@ class World:
         self.time = Now(1_790_000_000_000, 100.0)
         self.file = self.key = "old"
         self._look = asyncio.Event()
-        self.resumed = 0
+        self.resumed = self.suspicions = 0
         self.health = Health((), self.now)
         settings = Settings()
         self.flow: Flow[Any] = Flow(settings, random.Random(1))
@@ -44,7 +45,9 @@ class World:
         observer = Observers(HealthSubscriber(self.health), LogSubscriber())
         ports = Ports(settings, no_part, no_part, clock, random.Random(1), observer)
         self.judge_of_answers = Judge(Policies(settings))
-        self.halt = Halt(ports, self.flow, self.judge_of_answers, self.key_changed, self.on_resume)
+        self.halt = Halt(
+            ports, self.flow, self.judge_of_answers, self.key_changed, self.on_resume, self.on_suspicion
+        )
 
     def now(self) -> Now:
         return self.time
@@ -59,6 +62,14 @@ class World:
 
     def on_resume(self) -> None:
         self.resumed += 1
+
+    def on_suspicion(self) -> None:
+        self.suspicions += 1
+
+    def refuse(self, sent_with: int) -> SubmitVerdict:
+        """The key is refused for two integrations."""
+        self.judge(KEY_REFUSED, sent_with, "i")
+        return self.judge(KEY_REFUSED, sent_with, "j")
 
     @property
     def key_number(self) -> int:
@@ -87,8 +98,8 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
 
 
 async def test_another_key_in_the_file_resumes(world):
-    assert world.judge(KEY_REFUSED, world.key_number) is SubmitVerdict.HALT
-    assert world.health.halt_reason == "PLATFORM.AUTHENTICATION_INVALID: no such key"
+    assert world.refuse(world.key_number) is SubmitVerdict.HALT
+    assert world.health.halt_reason == "PLATFORM.AUTHENTICATION_INVALID"
     await world.looked()
     assert world.flow.halted is not None
 
@@ -103,7 +114,7 @@ async def test_another_key_in_the_file_resumes(world):
 @pytest.mark.parametrize("late", [KEY_REFUSED, DENIED])
 async def test_a_refusal_of_the_key_of_before_that_comes_late_halts_nothing(world, late):
     old = world.key_number
-    world.judge(KEY_REFUSED, old)
+    world.refuse(old)
     world.file = "new"
     await world.looked()
 
@@ -113,16 +124,16 @@ async def test_a_refusal_of_the_key_of_before_that_comes_late_halts_nothing(worl
 
     assert world.flow.halted is None
     assert world.health.halt_reason is None
-    assert world.judge(KEY_REFUSED, world.key_number) is SubmitVerdict.HALT
+    assert world.refuse(world.key_number) is SubmitVerdict.HALT
     assert world.flow.halted is not None
 
 
 async def test_what_was_taken_with_the_key_of_before_says_nothing_about_this_one(world):
     old = world.key_number
-    world.judge(KEY_REFUSED, old)
+    world.refuse(old)
     world.file = "new"
     await world.looked()
-    world.judge(KEY_REFUSED, world.key_number)
+    world.refuse(world.key_number)
 
     world.judge(ACCEPTED, old)
     assert world.flow.halted is not None
@@ -131,12 +142,20 @@ async def test_what_was_taken_with_the_key_of_before_says_nothing_about_this_one
     assert world.flow.halted is None
 
 
-async def test_one_integration_that_is_denied_without_a_code_is_not_about_the_key(world):
-    assert world.judge(DENIED, world.key_number, "i") is SubmitVerdict.PARK
-    assert world.judge(DENIED, world.key_number, "i") is SubmitVerdict.PARK
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [(DENIED, SubmitVerdict.PARK), (KEY_REFUSED, SubmitVerdict.OUR_SIDE), (ADDRESS, SubmitVerdict.OUR_SIDE)],
+)
+async def test_one_integration_that_is_denied_is_not_about_the_key_and_asks_for_a_probe(
+    world, answer, verdict
+):
+    assert world.judge(answer, world.key_number, "i") is verdict
+    assert world.judge(answer, world.key_number, "i") is verdict
     assert world.flow.halted is None
+    assert world.health.halt_reason is None
+    assert world.suspicions == 2
 
-    assert world.judge(DENIED, world.key_number, "j") is SubmitVerdict.HALT
+    assert world.judge(answer, world.key_number, "j") is SubmitVerdict.HALT
     assert world.flow.halted is not None
 
 
@@ -150,8 +169,8 @@ async def test_two_integrations_that_are_denied_are_not_about_a_key_that_works_f
 
 async def test_said_at_once_and_then_once_a_minute_until_it_goes_on(world):
     with capture_logs() as lines:
-        world.judge(KEY_REFUSED, world.key_number)
-        world.judge(KEY_REFUSED, world.key_number)
+        world.refuse(world.key_number)
+        world.refuse(world.key_number)
         await world.looked()
         assert told(lines) == 1
 

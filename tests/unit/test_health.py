@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from daemon.core.model import Now
-from daemon.telemetry.health import REASONS_MAX, SILENCE_MAX_S, Health, PartitionState
+from daemon.telemetry.health import (
+    KAFKA_SILENCE_MAX_S,
+    REASONS_MAX,
+    SILENCE_MAX_S,
+    Health,
+    PartitionState,
+)
 from daemon.telemetry.labels import Lifecycle
 
 
@@ -236,3 +242,34 @@ def test_silence_is_told_for_the_watchdog(health, clock):
     assert health.silence_s() == {"input": 3, "poll": 3}
     health.tick("poll")
     assert health.silence_s() == {"input": 3, "poll": 0}
+
+
+# --- Kafka ----------------------------------------------------------------------------------------
+
+
+def test_it_is_ready_while_kafka_answers_and_again_with_its_first_answer(health, clock):
+    running(health, 0)
+    assert health.ready().passed, "nothing is known about Kafka"
+    health.kafka_answered(0.5)
+    clock.pass_seconds(KAFKA_SILENCE_MAX_S - 1)
+    assert health.ready().passed
+    health.kafka_answered(KAFKA_SILENCE_MAX_S + 3)
+    assert health.ready().reasons == ("Kafka has not answered for 63 s (limit: 60 s)",)
+    assert health.live().passed, "a restart would repair nothing"
+    health.kafka_answered(0.0)
+    assert health.ready().passed
+
+
+def test_the_silence_of_kafka_grows_though_nobody_reports_it(health, clock):
+    running(health, 0)
+    health.kafka_answered(1.0)
+    clock.pass_seconds(KAFKA_SILENCE_MAX_S)
+    assert not health.ready().passed
+
+
+def test_the_last_answer_is_a_time_of_the_wall_clock(health, clock):
+    assert health.kafka_answered_ms is None
+    health.kafka_answered(None)
+    assert health.kafka_answered_ms is None
+    health.kafka_answered(2.5)
+    assert health.kafka_answered_ms == clock.now.wall - 2500

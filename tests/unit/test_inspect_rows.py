@@ -17,7 +17,7 @@ from daemon.commands.inspect_rows import (
 from daemon.commands.repair.journal_repair import InspectedPartition
 from daemon.commands.tables import age, printable
 from daemon.core import journal
-from daemon.core.journal import Attempt, Fold, Late, Position, SealedBatch, Task, Wait
+from daemon.core.journal import Attempt, Fold, Late, Position, Refusal, SealedBatch, Task, Wait
 from daemon.core.model import Error, Item
 from daemon.log.port import InputFacts
 
@@ -37,13 +37,18 @@ def inspected_partition(*records: tuple[bytes, journal.Value], partition: int = 
     return InspectedPartition(partition, fold, FACTS)
 
 
+LIMITED = Error("PLATFORM.RATE_LIMIT_EXCEEDED", "Too many requests.")
+TOLD = "1970-01-01T00:01:30.000Z"
+"""Until when the refused submission waits."""
+
 POSITION = journal.POSITION_KEY, Position(1, 100, "topic", 4, 0)
 FULL = inspected_partition(
     POSITION,
     (journal.batch_key("2-5-1"), SealedBatch("tool:1", 50_000, 0, (item(5), item(6, "d")), BODY)),
     (journal.batch_key("2-7-1"), SealedBatch("tool:2", 40_000, 0, (item(7),), BODY)),
     (journal.task_key("2-7-1"), Task("task-7", 60_000)),
-    (journal.late_key("task-3"), Late("2-3-1", "tool:1", (item(3, "late"),), 8_000, 9_000)),
+    (journal.late_key("2-3-1", "task-3"), Late("2-3-1", "tool:1", (item(3, "late"),), 8_000, 9_000)),
+    (journal.refusal_key("2-5-1"), Refusal("retry", LIMITED, 51_000, 90_000)),
     (journal.wait_key("tool:1", "c"), Wait(item(8), BODY)),
     (
         journal.wait_key("tool:3", "x"),
@@ -72,9 +77,15 @@ def test_a_partition_that_nobody_has_begun_to_read_is_not_behind():
 
 def test_submissions_say_since_when_they_are_what_they_are():
     assert sorted(submission_rows(FULL), key=lambda row: row.since) == [
-        SubmissionRow(2, ChangeState.WATCHED, "1970-01-01T00:00:09.000Z", 1, "tool:1", "2-3-1", "task-3"),
-        SubmissionRow(2, ChangeState.SEALED, "1970-01-01T00:00:50.000Z", 2, "tool:1", "2-5-1", None),
-        SubmissionRow(2, ChangeState.PENDING, "1970-01-01T00:01:00.000Z", 1, "tool:2", "2-7-1", "task-7"),
+        SubmissionRow(
+            2, ChangeState.WATCHED, "1970-01-01T00:00:09.000Z", 1, "tool:1", "2-3-1", "task-3", None, None
+        ),
+        SubmissionRow(
+            2, ChangeState.SEALED, "1970-01-01T00:00:50.000Z", 2, "tool:1", "2-5-1", None, TOLD, LIMITED
+        ),
+        SubmissionRow(
+            2, ChangeState.PENDING, "1970-01-01T00:01:00.000Z", 1, "tool:2", "2-7-1", "task-7", None, None
+        ),
     ]
 
 
@@ -87,6 +98,10 @@ def test_what_waits_is_added_up_over_partitions_longest_first():
         partition=3,
     )
     integrations.add(FULL.fold)
+    assert {row.integration_id: row.not_before for row in integrations.rows()} == {
+        "tool:1": None,
+        "tool:3": "1970-01-01T00:01:39.000Z",
+    }
     integrations.add(other.fold)
     told = [
         (row.integration_id, row.changes, row.retries, row.oldest_consumed_at[17:19], row.last_error)
@@ -106,8 +121,8 @@ def test_a_course_is_found_wherever_its_changes_are():
         since="1970-01-01T00:00:50.000Z",
         batch_id="2-5-1",
         task_id=None,
-        not_before=None,
-        last_error=None,
+        not_before=TOLD,
+        last_error=LIMITED,
     )
     assert (waiting.offset, waiting.state, waiting.batch_id) == (8, ChangeState.WAITING, None)
     assert [row.state for row in course_rows(FULL, "tool:1", "late")] == [ChangeState.WATCHED]

@@ -29,7 +29,7 @@ KINDS = {
     ),
     "task": (st.builds(journal.task_key, IDS), st.builds(Task, IDS, SMALL)),
     "late": (
-        st.builds(journal.late_key, IDS),
+        st.builds(journal.late_key, IDS, IDS) | st.builds(journal.late_key, IDS),
         st.builds(Late, IDS, IDS, st.lists(ITEMS, max_size=2).map(tuple), SMALL, SMALL),
     ),
 }
@@ -66,8 +66,8 @@ def last_value_per_key(records):
                 position = record
             case ["wait", integration, origin]:
                 waits[integration, origin] = record
-            case ["late", task_id]:
-                late[task_id] = record
+            case ["late", *ids]:
+                late[tuple(ids)] = record
             case ["task", batch_id]:
                 tasks[batch_id] = record
             case ["batch", batch_id]:

@@ -4,7 +4,18 @@ import msgspec
 import pytest
 
 from daemon.core import journal
-from daemon.core.journal import Attempt, Floor, Fold, JournalError, Late, Position, SealedBatch, Task, Wait
+from daemon.core.journal import (
+    Attempt,
+    Floor,
+    Fold,
+    JournalError,
+    Late,
+    Position,
+    Refusal,
+    SealedBatch,
+    Task,
+    Wait,
+)
 from daemon.core.model import Error, Item
 from tests.unit.golden_files import assert_golden, read_record, render_record
 
@@ -26,6 +37,8 @@ LAST = Attempt(
     completed_at=AT + 70_000,
 )
 
+LATE = Late("3-1042-1", INTEGRATION, (ITEM, OTHER), created_at=AT + 1_050, accepted_at=AT + 1_100)
+
 RECORDS = {
     "position": (
         journal.POSITION_KEY,
@@ -41,10 +54,14 @@ RECORDS = {
         SealedBatch(INTEGRATION, AT + 1_000, AT - 300_000, (ITEM, OTHER), msgspec.Raw(BODY)),
     ),
     "task": (journal.task_key("3-1042-1"), Task(TASK_ID, accepted_at=AT + 1_100)),
-    "late": (
-        journal.late_key(TASK_ID),
-        Late("3-1042-1", INTEGRATION, (ITEM, OTHER), created_at=AT + 1_050, accepted_at=AT + 1_100),
+    "refusal": (
+        journal.refusal_key("3-1042-1"),
+        Refusal(
+            "retry", Error(None, "HTTP 503 without an error object."), AT + 1_200, not_before=AT + 61_200
+        ),
     ),
+    "late": (journal.late_key("3-1042-1", TASK_ID), LATE),
+    "late-of-format-2": (journal.late_key(TASK_ID), LATE),
     "floor": (journal.floor_key(INTEGRATION), Floor(AT + 1_050)),
     "floor-ahead": (
         journal.floor_key(INTEGRATION),
@@ -52,13 +69,22 @@ RECORDS = {
     ),
     "tombstone": (journal.task_key("3-1042-1"), None),
 }
+KINDS = ("position", "wait", "batch", "task", "late", "floor")
+"""One record for each kind."""
+VALID = {key: journal.encode_value(record) for key, record in (RECORDS[kind] for kind in KINDS)}
 
 
 def folded(*records):
     fold = Fold()
     for offset, (key, value) in enumerate(records):
         fold.apply(offset, key, value)
+    fold.finish()
     return fold
+
+
+def contents(fold):
+    batches = {id_: (batch.sealed, batch.digest, batch.task) for id_, batch in fold.batches.items()}
+    return fold.position, fold.waits, batches, fold.late, fold.floors
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -132,14 +158,66 @@ VALUE = journal.encode_value(RECORDS["task"][1])
 )
 def test_a_record_that_can_not_be_read_stops_the_restore(key, value):
     with pytest.raises(JournalError):
-        Fold().apply(0, key, value)
+        journal.decode(key, value)
+    fold = Fold()
+    fold.apply(0, key, value)
+    if value is None:
+        fold.finish()  # it is a tombstone, so nothing is left to be read
+        return
+    with pytest.raises(JournalError, match=r"^offset 0: a .*(cannot be read|of . parts|does not know)"):
+        fold.finish()
+
+
+@pytest.mark.parametrize(
+    ("key", "garbage"),
+    [
+        (None, VALUE),
+        (b"not json", VALUE),
+        (b"\xff", b"\xff"),
+        (b'["unheard-of","x"]', VALUE),
+        (b'["task","x","y"]', VALUE),
+        *((key, garbage) for key in VALID for garbage in (b"garbage", b"null", b"")),
+    ],
+)
+def test_a_record_that_can_not_be_read_is_forgotten_with_its_tombstone(key, garbage):
+    others = [record for record in VALID.items() if record[0] != key]
+    bad, tombstone = (key, garbage), (key, None)
+    for written in ([bad, *others], [*others, bad], [*others, *VALID.items(), bad], [bad, tombstone, bad]):
+        assert contents(folded(*others, *written, tombstone, *others)) == contents(folded(*others))
+
+
+@pytest.mark.parametrize("key", VALID)
+def test_a_record_that_can_not_be_read_is_forgotten_with_the_next_of_its_key(key):
+    found = folded(*VALID.items(), (key, b"garbage"), (key, VALID[key]))
+    assert contents(found) == contents(folded(*VALID.items()))
+
+
+def test_one_of_many_that_can_not_be_read_stops_the_restore():
+    fold = Fold()
+    for number in range(3):
+        fold.apply(number, b"garbage %d" % number, VALUE)
+    fold.apply(3, b"garbage 0", None)
+    fold.apply(4, b"garbage 2", None)
+    with pytest.raises(JournalError, match=r"^offset 1: "):
+        fold.finish()
+
+
+def test_a_journal_that_is_garbage_throughout_is_not_read_to_its_end():
+    fold = Fold()
+    for number in range(journal.UNREADABLE_MAX):
+        fold.apply(number, b"garbage %d" % number, VALUE)
+    with pytest.raises(JournalError, match=f"^offset {journal.UNREADABLE_MAX}: "):
+        fold.apply(journal.UNREADABLE_MAX, b"garbage %d" % journal.UNREADABLE_MAX, VALUE)
 
 
 def test_a_newer_format_stops_the_restore_and_says_what_to_do():
     key, position = RECORDS["position"]
     newer = msgspec.structs.replace(position, format=journal.FORMAT + 1)
+    fold = Fold()
+    fold.apply(0, b'["kind of the newer version"]', VALUE)
+    fold.apply(1, key, journal.encode_value(newer))
     with pytest.raises(JournalError, match="run the newer version"):
-        Fold().apply(0, key, journal.encode_value(newer))
+        fold.finish()
 
 
 def test_fields_that_a_later_version_of_this_format_added_are_skipped():

@@ -20,10 +20,11 @@ from kafka.partitioner.default import DefaultPartitioner
 from kafka.partitioner.default import murmur2 as their_murmur2
 from kafka.producer.record_accumulator import RecordAccumulator
 
+from daemon.core.placement import murmur2
 from daemon.log.kafka import KafkaConnection
 from daemon.log.kafka.clients import _EVERY_CLIENT, Clients
-from daemon.log.kafka.cures.lost_request import NetClient
-from daemon.log.kafka.cures.partitioner import KeyPartitioner, murmur2
+from daemon.log.kafka.cures.lost_request import RequestsAreKept
+from daemon.log.kafka.cures.partitioner import KeyPartitioner
 from daemon.log.port import LogError
 
 PASSWORD = "canary-7f3a"
@@ -96,7 +97,7 @@ def test_a_tls_file_that_is_missing_or_no_certificate_is_named(tmp_path: Path):
 
 def test_a_node_that_cannot_be_reached_is_not_ready_instead_of_an_error():
     """The producer would drop the request that it was about to send, and its commit would wait forever."""
-    client = NetClient(bootstrap_servers=["127.0.0.1:1"])
+    client = RequestsAreKept(bootstrap_servers=["127.0.0.1:1"])
     try:
         (node,) = (broker.node_id for broker in client.cluster.bootstrap_brokers())
         with pytest.raises(KafkaError):

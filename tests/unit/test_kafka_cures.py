@@ -19,13 +19,18 @@ import kafka
 import pytest
 from kafka import IsolationLevel, KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import AbortTransactionSpec
+from kafka.cluster import ClusterMetadata
 from kafka.consumer.fetcher import Fetcher
 from kafka.coordinator.base import BaseCoordinator
 from kafka.coordinator.consumer import ConsumerCoordinator
 from kafka.coordinator.heartbeat import Heartbeat
-from kafka.errors import CorruptRecordError, KafkaError
+from kafka.errors import Cancelled, CorruptRecordError, KafkaError, NodeNotReadyError, RequestTimedOutError
 from kafka.net.compat import KafkaNetClient
+from kafka.net.manager import KafkaConnectionManager
+from kafka.producer.producer_batch import ProducerBatch
+from kafka.protocol.consumer import HeartbeatRequest
 from kafka.record import MemoryRecords
+from kafka.record.memory_records import MemoryRecordsBuilder
 
 from daemon.log.kafka.cures.abandoned_join import JoinIsCompleted
 from daemon.log.kafka.cures.buffered_records import ResumedRecordsAreDelivered
@@ -33,6 +38,9 @@ from daemon.log.kafka.cures.busy_poll import PollWaits
 from daemon.log.kafka.cures.fetching import POLL_BYTES_MAX
 from daemon.log.kafka.cures.leaking_constructor import construct
 from daemon.log.kafka.cures.lost_member_id import MemberIdIsKept
+from daemon.log.kafka.cures.moved_cluster import BootstrapIsTheFallback
+from daemon.log.kafka.cures.null_headers import NullableHeaders
+from daemon.log.kafka.cures.quiet_close import CloseIsQuiet
 from daemon.log.kafka.cures.record_batches import RECORD_HEADERS_MAX
 from tests import record_batch as wire
 
@@ -68,9 +76,6 @@ def test_each_cure_says_what_where_since_when_and_until_when(path: Path) -> None
         assert not test or f"def {test}(" in source, f"{file} has no {test}"
 
 
-# --- the group ------------------------------------------------------------------------------------
-
-
 def bare(kind: type, **fields: Any) -> Any:
     """An object of the library without what its constructor would start."""
     made = object.__new__(kind)
@@ -82,6 +87,37 @@ def run(coroutine: Any) -> None:
     """To its end; it must not wait for anything."""
     with pytest.raises(StopIteration):
         coroutine.send(None)
+
+
+# --- the network client ---------------------------------------------------------------------------
+
+
+def test_metadata_are_still_requested_from_known_brokers_only() -> None:
+    asked: list[str] = []
+
+    async def bootstrap(_: int) -> None:
+        asked.append("a bootstrap server")
+
+    manager = SimpleNamespace(
+        least_loaded_node=lambda: None,  # no known broker can be reached
+        update_backoff=lambda _: None,
+        bootstrap_async=bootstrap,
+    )
+    fields = {"_manager": manager, "_refresh_future": None}
+    with pytest.raises(NodeNotReadyError):
+        bare(ClusterMetadata, **fields).refresh_metadata().send(None)
+    assert asked == []
+    run(bare(BootstrapIsTheFallback, **fields).refresh_metadata())
+    assert asked == ["a bootstrap server"]
+
+
+def test_a_client_still_does_not_report_when_a_broker_last_answered() -> None:
+    assert not hasattr(KafkaConnectionManager, "answered_at")
+    assert "last_read" not in inspect.getsource(KafkaConnectionManager)
+    assert not any("last" in name or "answer" in name for name in dir(KafkaConsumer))
+
+
+# --- the group ------------------------------------------------------------------------------------
 
 
 def test_a_finished_join_is_still_started_anew() -> None:
@@ -124,6 +160,21 @@ def test_a_static_member_that_was_frozen_still_forgets_its_member_id() -> None:
     assert forgotten == ["member id"]
     run(bare(MemberIdIsKept, **fields).maybe_leave_group_async("frozen"))
     assert forgotten == ["member id"]
+
+
+def test_a_request_that_closing_has_cancelled_is_still_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    fields = {"_heartbeat_closed": True, "coordinator_id": None}
+    bare(ConsumerCoordinator, **fields)._failed_request(1, HeartbeatRequest(), Cancelled())
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    caplog.clear()
+    bare(CloseIsQuiet, **fields)._failed_request(1, HeartbeatRequest(), Cancelled())
+    assert not caplog.records
+    # What a broker does to us is told, and what happens to a member that is not leaving.
+    bare(CloseIsQuiet, **fields)._failed_request(1, HeartbeatRequest(), RequestTimedOutError())
+    bare(CloseIsQuiet, **fields | {"_heartbeat_closed": False})._failed_request(
+        1, HeartbeatRequest(), Cancelled()
+    )
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
 
 
 def test_a_consumer_still_does_not_report_its_heartbeats() -> None:
@@ -181,6 +232,12 @@ def test_a_poll_is_still_not_limited_in_bytes() -> None:
     assert sum(len(record.value) for record in taken) > POLL_BYTES_MAX + MIB
 
 
+def test_paused_partitions_still_keep_their_batches() -> None:
+    source = inspect.getsource(Fetcher)
+    assert "self._paused_partition_records[tp] = self._next_partition_records" in source
+    assert "bytes" not in inspect.getsource(Fetcher._fetchable_partitions)
+
+
 def test_an_error_in_a_batch_still_names_no_partition() -> None:
     damaged = bytearray(wire.batch(wire.record(b"v", headers=[(b"\xff", b"")])))
     part = fetched_by_the_library(wire.sealed(bytes(damaged)))
@@ -213,6 +270,25 @@ def test_headers_are_still_unlimited() -> None:
 def test_a_header_name_that_is_not_utf_8_still_fails() -> None:
     with pytest.raises(CorruptRecordError, match="UnicodeDecodeError"):
         fetched_by_the_library(wire.batch(wire.record(b"v", headers=[(b"\xff", b"")]))).take(1)
+
+
+def appended(headers: list[tuple[str, bytes | None]]) -> list[tuple[str, bytes | None]]:
+    """The headers of a record without key and value, after encoding and decoding."""
+    batch = ProducerBatch(TP, MemoryRecordsBuilder(magic=2, compression_type=0, batch_size=10_000))
+    assert batch.try_append(0, None, None, headers) is not None
+    batch.records.close()
+    (record,) = MemoryRecords(batch.records.buffer()).next_batch()
+    assert (record.key, record.value) == (None, None)
+    read: list[tuple[str, bytes | None]] = record.headers
+    return read
+
+
+def test_a_null_header_still_cannot_be_sent() -> None:
+    headers: list[tuple[str, bytes | None]] = [("null", None), ("empty", b""), ("ce_id", b"1")]
+    with pytest.raises(TypeError):
+        appended(headers)
+    assert appended(NullableHeaders(headers)) == headers
+    assert appended(NullableHeaders([])) == []
 
 
 def test_position_still_asks_the_coordinator_first() -> None:

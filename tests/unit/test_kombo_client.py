@@ -6,27 +6,54 @@ import asyncio
 import contextlib
 import gc
 import gzip
+import html
+import json
 import logging
+import re
 import socket
 import ssl
-import subprocess
-from collections.abc import AsyncIterator
+import threading
+import zlib
+from base64 import b64decode, b64encode, urlsafe_b64encode
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote, unquote
 
 import httpx
+import msgspec
 import pytest
 
-from daemon.core.answers import Accepted, NoAnswer, NoAnswerReason, Refused, TaskPending
+from daemon.commands.connections import kombo_client
+from daemon.config import Settings
+from daemon.config.table import KomboSettings
+from daemon.core.answers import Accepted, NoAnswer, NoAnswerReason, Refused
 from daemon.core.operation import Operation
 from daemon.core.operations import OPERATIONS
 from daemon.core.upsert import UPSERT
+from daemon.kombo import wire
 from daemon.kombo.api_key import ApiKeyFile
-from daemon.kombo.client import ANSWER_BYTES_MAX, KomboClient, KomboSetupError
-from daemon.kombo.port import KomboApi
+from daemon.kombo.client import KomboClient, KomboSetupError
+from daemon.kombo.wire import SUBMIT_ANSWER_BYTES_MAX, poll_answer_bytes_max
+from tests.unit.kombo_world import (
+    BODY,
+    CANARY,
+    ENDPOINTS,
+    GOOD,
+    INTEGRATION,
+    ITEMS,
+    PATIENT,
+    TASK,
+    TASK_ANSWER,
+    Clock,
+    call,
+    certificate,
+    client,
+    is_good,
+    key,
+)
 from tests.unit.misbehaving_server import (
     Behaviour,
-    answer,
     answers,
     is_silent,
     repeats,
@@ -34,71 +61,7 @@ from tests.unit.misbehaving_server import (
     serving,
 )
 
-CANARY = "canary-2f7d1c9be0a84455"
-INTEGRATION = "workday:HWUTwvyx2wLoSUHphiWVrp28"
-TASK = "7FPJba3qRNBYaJgTvDKZi7mi"
-BODY = b'{"items": [ ]}'  # spacing that a re-encoder would not keep
-ENDPOINTS = ["submit", "poll"]
-
-TASK_ANSWER = {
-    "status": "success",
-    "data": {
-        "task_id": TASK,
-        "status": "PENDING",
-        "created_at": "2025-03-12T14:30:00.000Z",
-        "completed_at": None,
-    },
-}
-"""Understood as the answer to both calls."""
-GOOD = answers(200, TASK_ANSWER)
-
-PATIENT = 60.0
-"""The deadline of all calls. None comes to it by itself: what would take forever is helped by `Clock`."""
-
-
-@pytest.fixture
-def key(tmp_path: Path) -> ApiKeyFile:
-    path = tmp_path / "key"
-    path.write_text(CANARY + "\n")
-    return ApiKeyFile(path)
-
-
-class Clock:
-    """That of the event loop, which a test can move on: deadlines pass when it says so, however slow the machine."""
-
-    def __init__(self) -> None:
-        loop: Any = asyncio.get_running_loop()
-        self._time, self._ahead = loop.time, 0.0
-        loop.time = lambda: self._time() + self._ahead
-
-    async def run_on(self, *calls: asyncio.Task[Any]) -> None:
-        """Until the deadlines of these calls have passed, in steps between which something may come."""
-        for _ in range(1000):
-            if all(task.done() for task in calls):
-                return
-            self._ahead += PATIENT / 10
-            await asyncio.sleep(0.01)
-        pytest.fail("a call has no deadline")
-
-
-@contextlib.asynccontextmanager
-async def client(address: str, key: ApiKeyFile, **more: Any) -> AsyncIterator[KomboClient]:
-    """With a single connection, so that a leaked one is noticed by the next call."""
-    api = KomboClient(f"{address}/v1", key, PATIENT, in_flight_max=1, **more)
-    try:
-        yield api
-    finally:
-        await api.close()
-
-
-async def call(api: KomboApi, endpoint: str) -> Any:
-    return await (
-        api.submit(UPSERT, INTEGRATION, BODY) if endpoint == "submit" else api.poll(INTEGRATION, TASK)
-    )
-
-
-def is_good(endpoint: str, said: object) -> bool:
-    return isinstance(said, Accepted if endpoint == "submit" else TaskPending)
+__all__ = ["certificate", "key"]  # fixtures
 
 
 class Row(NamedTuple):
@@ -108,9 +71,12 @@ class Row(NamedTuple):
     says: str = ""
 
 
+CONTENT = json.dumps(TASK_ANSWER).encode()
+
+
 def bomb() -> bytes:
     """Twice the largest answer in a few kilobytes; were it expanded, it would be a good answer."""
-    return gzip.compress(answer(200, TASK_ANSWER).partition(b"\r\n\r\n")[2] + b" " * (2 * ANSWER_BYTES_MAX))
+    return gzip.compress(CONTENT + b" " * (2 * poll_answer_bytes_max(ITEMS)))
 
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -140,7 +106,24 @@ MISBEHAVIOUR = [
         says="more than"),
     Row("large body", repeats(OK + b"Content-Length: 999999999\r\n\r\n", b" " * 0x10000), NoAnswerReason.PROTOCOL_ERROR,
         says="more than"),
-    Row("gzip bomb", answers(200, bomb(), Content_Encoding="gzip"), NoAnswerReason.PROTOCOL_ERROR, says="content encoding"),
+    Row("gzip bomb", answers(200, bomb(), Content_Encoding="gzip"), NoAnswerReason.PROTOCOL_ERROR, says="more than"),
+    Row("deflate bomb", answers(200, zlib.compress(b" " * 10**8), Content_Encoding="deflate"), NoAnswerReason.PROTOCOL_ERROR,
+        says="more than"),
+    Row("bomb in a bomb", answers(200, gzip.compress(gzip.compress(b" " * 10**8)), Content_Encoding="gzip, gzip"),
+        NoAnswerReason.PROTOCOL_ERROR, says="more than"),
+    Row("cut gzip", answers(200, gzip.compress(CONTENT)[:-9], Content_Encoding="gzip"), NoAnswerReason.PROTOCOL_ERROR,
+        says="'gzip', but the body is damaged: it is truncated"),
+    Row("gzip that goes on", answers(200, zlib.compress(CONTENT) + b"x", Content_Encoding="deflate"), NoAnswerReason.PROTOCOL_ERROR,
+        says="'deflate', but the body is damaged: it goes on"),
+    Row("wrong checksum", answers(200, gzip.compress(CONTENT)[:-8] + bytes(8), Content_Encoding="gzip"),
+        NoAnswerReason.PROTOCOL_ERROR, says="'gzip', but the body is damaged"),
+    Row("no gzip", answers(200, TASK_ANSWER, Content_Encoding="gzip"), NoAnswerReason.PROTOCOL_ERROR, says="'gzip', but"),
+    Row("empty gzip", answers(200, b"", Content_Encoding="gzip"), NoAnswerReason.PROTOCOL_ERROR, says="'gzip', but"),
+    Row("brotli", answers(200, CONTENT, Content_Encoding="br"), NoAnswerReason.PROTOCOL_ERROR,
+        says="content encoding 'br', which cannot be decoded"),
+    Row("gzip in brotli", answers(503, CONTENT, Content_Encoding="gzip, br"), NoAnswerReason.PROTOCOL_ERROR, says="'br'"),
+    Row("four encodings", answers(200, CONTENT, Content_Encoding="gzip, gzip, gzip, gzip"), NoAnswerReason.PROTOCOL_ERROR,
+        says="4 content encodings"),
     Row("page instead of JSON", answers(200, b"<html>Log in to the hotel's network</html>"), NoAnswerReason.PROTOCOL_ERROR),
     Row("error in a 200", answers(200, {"status": "error", "error": {"code": None, "message": "no"}}),
         NoAnswerReason.PROTOCOL_ERROR),
@@ -173,6 +156,84 @@ async def test_misbehaviour_is_no_answer_and_no_second_post(row: Row, endpoint: 
         assert is_good(endpoint, await call(api, endpoint)), "the connection was not given back"
 
 
+def raw_deflate(content: bytes) -> bytes:
+    return zlib.compress(content, wbits=-15)
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+@pytest.mark.parametrize(
+    ("encoding", "content"),
+    [
+        ("gzip", gzip.compress(CONTENT)),
+        ("GZIP", gzip.compress(CONTENT)),
+        ("x-gzip", gzip.compress(CONTENT[:9]) + gzip.compress(CONTENT[9:]) + bytes(7)),
+        ("identity, gzip", gzip.compress(CONTENT)),
+        ("deflate", zlib.compress(CONTENT)),
+        ("deflate", raw_deflate(CONTENT)),
+        ("deflate, gzip", gzip.compress(zlib.compress(CONTENT))),
+        ("identity", CONTENT),
+        ("", CONTENT),
+    ],
+)
+async def test_an_encoded_answer_is_understood(
+    encoding: str, content: bytes, endpoint: str, key: ApiKeyFile
+) -> None:
+    async with (
+        serving(answers(200, content, Content_Encoding=encoding)) as server,
+        client(server.address, key) as api,
+    ):
+        assert is_good(endpoint, await call(api, endpoint))
+
+
+async def test_an_encoded_refusal_has_its_code(key: ApiKeyFile) -> None:
+    refusal = gzip.compress(b'{"status":"error","error":{"code":"PLATFORM.INPUT_INVALID","message":"no"}}')
+    async with (
+        serving(answers(400, refusal, Content_Encoding="gzip")) as server,
+        client(server.address, key) as api,
+    ):
+        said = await call(api, "submit")
+    assert isinstance(said, Refused)
+    assert said.error.code == "PLATFORM.INPUT_INVALID"
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+async def test_how_large_an_answer_may_be_follows_from_the_items(encoding: str, key: ApiKeyFile) -> None:
+    def padded(size: int) -> Behaviour:
+        content = CONTENT.ljust(size)
+        body = gzip.compress(content) if encoding == "gzip" else content
+        return answers(200, body, Content_Encoding=encoding)
+
+    async with serving(GOOD) as server, client(server.address, key) as api:
+        for items in (1, 100, 1000):
+            server.behave = [padded(poll_answer_bytes_max(items))]
+            assert is_good("poll", await api.poll(INTEGRATION, TASK, items))
+            server.behave = [padded(poll_answer_bytes_max(items) + 1)]
+            said = await api.poll(INTEGRATION, TASK, items)
+            assert isinstance(said, NoAnswer)
+            assert "more than" in said.detail
+        server.behave = [padded(SUBMIT_ANSWER_BYTES_MAX)]
+        assert is_good("submit", await call(api, "submit"))
+        server.behave = [padded(SUBMIT_ANSWER_BYTES_MAX + 1)]
+        assert isinstance(await call(api, "submit"), NoAnswer)
+
+
+async def test_a_thread_parses_what_takes_long(key: ApiKeyFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """48 answers at a time kept the event loop from everything else for half a minute."""
+    parse, threads = wire.parse_poll, []
+
+    def watched(*answer: Any, **more: Any) -> Any:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return parse(*answer, **more)
+
+    monkeypatch.setattr(wire, "parse_poll", watched)
+    large = answers(200, CONTENT.ljust(1024 * 1024))
+    packed = answers(200, gzip.compress(CONTENT.ljust(1024 * 1024)), Content_Encoding="gzip")
+    async with serving(GOOD, large, packed) as server, client(server.address, key) as api:
+        for _ in range(3):
+            assert is_good("poll", await call(api, "poll"))
+    assert threads == [True, False, False]
+
+
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 async def test_nobody_listens(endpoint: str, key: ApiKeyFile) -> None:
     with socket.socket() as bound:
@@ -199,7 +260,7 @@ async def test_every_operation_has_a_call(operation: Operation, key: ApiKeyFile)
 async def test_a_good_call_sends_exactly_what_was_given(key: ApiKeyFile) -> None:
     async with serving(GOOD) as server, client(server.address, key) as api:
         assert is_good("submit", await api.submit(UPSERT, INTEGRATION, BODY))
-        assert is_good("poll", await api.poll(INTEGRATION, TASK))
+        assert is_good("poll", await api.poll(INTEGRATION, TASK, ITEMS))
     post, get = server.requests
     assert (post.method, post.target, post.body) == ("POST", "/v1/lms/courses/bulk", BODY)
     assert (get.method, get.target, get.body) == ("GET", f"/v1/lms/courses/bulk/{TASK}", b"")
@@ -357,7 +418,7 @@ async def test_no_id_breaks_out_of_its_place(
 ) -> None:
     refusal = answers(404, {"status": "error", "error": {"code": None, "message": "No such task."}})
     async with serving(refusal) as server, client(server.address, key) as api:
-        said = await api.poll(integration_id, task_id)
+        said = await api.poll(integration_id, task_id, ITEMS)
         if segment is None:
             assert isinstance(said, NoAnswer)
             assert not server.requests
@@ -366,15 +427,15 @@ async def test_no_id_breaks_out_of_its_place(
             assert server.requests[0].target == f"/v1/lms/courses/bulk/{segment}"
             assert server.requests[0].headers["x-integration-id"] == integration_id
         assert not any("x-evil" in request.headers for request in server.requests)
-        assert isinstance(await api.poll(INTEGRATION, TASK), Refused)
+        assert isinstance(await api.poll(INTEGRATION, TASK, ITEMS), Refused)
 
 
 @pytest.mark.parametrize("text", ["\ud800", "", ".", "..", "x" * 100_000])
 async def test_ids_that_cannot_be_are_answered_all_the_same(text: str, key: ApiKeyFile) -> None:
     async with serving(answers(404, b"")) as server, client(server.address, key) as api:
         for said in (
-            await api.poll(INTEGRATION, text),
-            await api.poll(text, TASK),
+            await api.poll(INTEGRATION, text, ITEMS),
+            await api.poll(text, TASK, ITEMS),
             await api.submit(UPSERT, text, BODY),
         ):
             assert isinstance(said, Refused | NoAnswer)
@@ -407,14 +468,48 @@ async def test_proxies_of_the_environment_are_ignored(
 
 async def test_the_proxy_of_the_settings_is_used_and_its_password_stays_secret(key: ApiKeyFile) -> None:
     async with serving(GOOD, sends(b"\x00\xff\r\n\r\n")) as proxy:
-        address = proxy.address.replace("//", "//daemon:swordfish-proxy@")
-        async with client("http://kombo.invalid", key, proxy=address) as api:
+        address = proxy.address.replace("//", "//daemon@")
+        async with client(
+            "http://kombo.invalid", key, proxy=address, proxy_password="swordfish:/@%25 proxy"
+        ) as api:
             assert is_good("poll", await call(api, "poll"))
             said = await call(api, "submit")
             assert isinstance(said, NoAnswer)
             assert "swordfish" not in f"{said!r}{api!r}"
     assert proxy.requests[0].target == f"http://kombo.invalid/v1/lms/courses/bulk/{TASK}"
-    assert proxy.requests[0].headers["proxy-authorization"].startswith("Basic ")
+    scheme, _, credentials = proxy.requests[0].headers["proxy-authorization"].partition(" ")
+    assert (scheme, b64decode(credentials)) == ("Basic", b"daemon:swordfish:/@%25 proxy")
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
+async def test_the_password_of_the_proxy_comes_from_its_file(
+    ending: str, key: ApiKeyFile, tmp_path: Path
+) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(f"swordfish{ending}".encode())
+    async with serving(GOOD) as proxy:
+        kombo = KomboSettings(
+            base_url="http://kombo.invalid/v1",
+            api_key_file=key.path,
+            proxy=proxy.address.replace("//", "//daemon@"),
+            proxy_password_file=file,
+        )
+        api = kombo_client(Settings(kombo=kombo), key, in_flight_max=1)
+        assert is_good("poll", await call(api, "poll"))
+        await api.close()
+    assert b64decode(proxy.requests[0].headers["proxy-authorization"].split()[1]) == b"daemon:swordfish"
+    file.unlink()
+    with pytest.raises(KomboSetupError, match=r"kombo\.proxy_password_file: .*password' cannot be read"):
+        kombo_client(Settings(kombo=kombo), key, in_flight_max=1)
+
+
+@pytest.mark.parametrize("password", ["two\nlines", "schlüssel", "\x00"])
+async def test_a_password_that_no_header_can_carry_is_refused(password: str, key: ApiKeyFile) -> None:
+    with pytest.raises(KomboSetupError, match=r"kombo\.proxy_password_file") as refused:
+        KomboClient(
+            "https://kombo.invalid", key, PATIENT, 1, proxy="http://u@proxy:3128", proxy_password=password
+        )
+    assert password not in str(refused.value)
 
 
 async def test_a_proxy_that_refuses_the_tunnel(key: ApiKeyFile) -> None:
@@ -427,19 +522,6 @@ async def test_a_proxy_that_refuses_the_tunnel(key: ApiKeyFile) -> None:
     assert said.reason is NoAnswerReason.CONNECT_ERROR
     assert [request.method for request in proxy.requests] == ["CONNECT"]
     assert CANARY not in str(proxy.requests)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that signs itself, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-         "-keyout", folder / "key.pem", "-out", folder / "cert.pem", "-days", "2", "-subj", "/CN=127.0.0.1",
-         "-addext", "subjectAltName=IP:127.0.0.1"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return folder / "cert.pem", folder / "key.pem"
 
 
 async def test_tls_trusts_the_given_authority_only(key: ApiKeyFile, certificate: tuple[Path, Path]) -> None:
@@ -475,6 +557,104 @@ async def test_a_new_key_is_used_from_the_next_call_on(key: ApiKeyFile) -> None:
         await call(api, "poll")
     sent = [request.headers["authorization"] for request in server.requests]
     assert sent == [f"Bearer {CANARY}", f"Bearer {CANARY}", "Bearer another-key-of-the-same-owner"]
+
+
+def escaped(text: str) -> str:
+    return "".join(f"\\u{ord(char):04X}" for char in text)
+
+
+def percent(text: str) -> str:
+    return "".join(f"%{ord(char):02x}" for char in text)
+
+
+ODD_KEY = "kombo/live+7f3a&9b1c=Z"
+"""With all characters that encodings change."""
+IN_JSON = {
+    "as it is": ODD_KEY,
+    "solidus escaped": ODD_KEY.replace("/", r"\/"),
+    "one letter escaped": ODD_KEY.replace("l", r"\u006c"),
+    "all escaped": escaped(ODD_KEY),
+    "percent-encoded": quote(ODD_KEY, safe=""),
+    "percent-encoded in small letters": percent(ODD_KEY),
+    "JSON in JSON": ODD_KEY.replace("/", r"\\/").replace("k", r"\\u006B"),
+    "HTML": html.escape(ODD_KEY),
+    "HTML in numbers": "".join(f"&#x{ord(char):x};" for char in ODD_KEY),
+    **{
+        f"Base64 after {len(before)}": b64encode(f"{before}{ODD_KEY}, and more".encode()).decode()
+        for before in ("", "B", "Be", "Bearer ")
+    },
+    "Base64 for URLs": quote(urlsafe_b64encode(f"Bearer {ODD_KEY}".encode())),
+}
+"""What stands between the quotes of a JSON text."""
+
+
+def shows(text: str, secret: str) -> bool:
+    """An independent reading: would a person find the secret, or most of it, in this text?"""
+    ways = [text, text.replace("\\", ""), unquote(text), html.unescape(text)]
+    ways.append(re.sub(r"\\+u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), text).replace("\\", ""))
+    for word in re.findall(r"[\w+/=-]{12,}", unquote(text)):
+        for start in range(4):
+            piece = word[start : start + (len(word) - start) // 4 * 4]
+            with contextlib.suppress(ValueError):
+                ways.append(b64decode(piece.replace("-", "+").replace("_", "/")).decode("latin-1"))
+    pieces = [secret[start : start + 8] for start in range(len(secret) - 7)]
+    return any(piece in way for piece in pieces for way in ways)
+
+
+@pytest.mark.parametrize("written", IN_JSON.values(), ids=IN_JSON)
+@pytest.mark.parametrize("before", [0, 200, 990, 3000], ids="after_{}".format)
+async def test_no_text_of_an_answer_shows_the_key(written: str, before: int, key: ApiKeyFile) -> None:
+    key.path.write_text(ODD_KEY)
+    assert key.changed()
+    assert shows(json.loads(f'"{written}"'), ODD_KEY)
+    text = "x" * before + " " + written + " " + written
+    error = f'{{"code":"{text}","title":"{text}","message":"{text}","log_url":"https://x/{text}"}}'
+    task = f'"task_id":"{TASK}","created_at":"2025-03-12T14:30:00.000Z"'
+    items = f'{{"origin_id":"a","status":"FAILED","error":{error}}},{{"origin_id":"b","status":"{text}"}}'
+    course = f'{{"origin_id":"c","status":"SUCCEEDED","data":{{"id":"{text}"}}}}'
+    bodies = {
+        "submit": [
+            (400, f'{{"status":"error","error":{error}}}'),
+            (
+                200,
+                f'{{"status":"success","data":{{"task_id":"{TASK}"}},"warnings":[{{"message":"{text}"}}]}}',
+            ),
+            (200, f'{{"status":"success","data":{{"task_id":"{text}"}}}}'),
+            (200, f'{{"status":"{text}","data":{{"task_id":"{TASK}"}}}}'),
+        ],
+        "poll": [
+            (404, f'{{"status":"error","error":{error}}}'),
+            (200, f'{{"status":"success","data":{{{task},"status":"FAILED","error":{error}}}}}'),
+            (200, f'{{"status":"success","data":{{{task},"status":"COMPLETED","data":[{items},{course}]}}}}'),
+            (200, f'{{"status":"success","data":{{{task},"status":"{text}"}}}}'),
+        ],
+    }
+    async with serving(GOOD) as server, client(server.address, key) as api:
+        for endpoint, answers_of_it in bodies.items():
+            for status, body in answers_of_it:
+                server.behave = [answers(status, body.encode())]
+                said = await call(api, endpoint)
+                assert all(not shows(text, ODD_KEY) for text in texts_of(said)), said
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    """All texts anywhere in an answer."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, msgspec.Struct):
+        yield from texts_of(msgspec.structs.astuple(value))
+    elif isinstance(value, tuple):
+        for each in value:
+            yield from texts_of(each)
+
+
+async def test_texts_without_secrets_are_not_changed(key: ApiKeyFile) -> None:
+    message = "100 % of \\u0041 &amp; C:\\temp\\x: https://x/?q=a%20b canary-2f7d1c9be0a8445"
+    refusal = answers(400, {"status": "error", "error": {"code": "LMS.X", "message": message}})
+    async with serving(refusal) as server, client(server.address, key) as api:
+        said = await call(api, "submit")
+    assert isinstance(said, Refused)
+    assert said.error.message == message
 
 
 async def test_the_key_is_in_no_log_answer_or_repr(key: ApiKeyFile, caplog: pytest.LogCaptureFixture) -> None:

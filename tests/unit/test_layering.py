@@ -42,7 +42,7 @@ LIBRARIES = {
     "config": set(),
     "core": {"msgspec"},
     "codec": {"msgspec"},
-    "log": {"kafka", "lz4", "snappy", "structlog", "zstandard"},
+    "log": {"aws_msk_iam_sasl_signer", "cramjam", "httpx", "kafka", "lz4", "structlog", "zstandard"},
     "kombo": {"aiohttp", "httpx", "httpx_aiohttp", "msgspec", "structlog"},
     "telemetry": {"prometheus_client", "structlog"},
     "runtime": {"msgspec", "structlog"},
@@ -59,7 +59,7 @@ PURE = {
 class `Random`, an argument that its caller has seeded."""
 
 SANDBOX_TAKES: dict[str, set[str]] = {
-    "tests.embedded_log": {"daemon.log.port"},
+    "tests.embedded_log": {"daemon.core.placement.place", "daemon.log.port"},
     "tests.sandbox": {
         "daemon.config.units",
         "daemon.core.model.Status",

@@ -11,8 +11,16 @@ import pytest
 from daemon.commands.repair.journal_repair import RepairError, inspect_partition, renew
 from daemon.core.journal import FORMAT, POSITION_KEY, Wait, batch_key, encode_value, wait_key
 from daemon.core.model import Item
-from daemon.log.port import CommitFailedError, LogError, Message, RecordRefusedError, Transaction
-from daemon.runtime import input_monitor, partition
+from daemon.log.port import (
+    CommitFailedError,
+    LogError,
+    Message,
+    RecordRefusedError,
+    Transaction,
+    TransientRefusalError,
+)
+from daemon.runtime import input_monitor, opening, partition
+from daemon.runtime.retries import REFUSALS_MAX
 from tests.embedded_log.client import EmbeddedShardLog
 from tests.unit.log_world import LogWorld, now_ms, read, skip
 
@@ -170,7 +178,7 @@ async def test_a_refused_record_blocks_its_partition_though_others_are_written_b
         finally:
             publishing.cancel()
         assert "refused every time" in sentence
-        assert "the record with key poison is refused" in sentence
+        assert "poison" not in sentence.replace("#poison-commit", ""), "the admin port shows it"
         assert "runbook.md#poison-commit" in sentence
         assert "coursesync_commit_oldest_pending_timestamp_seconds 0.0" in world.scrape()
         await read(world, 1, "xy")
@@ -179,6 +187,36 @@ async def test_a_refused_record_blocks_its_partition_though_others_are_written_b
         await world.stop()
         await world.start()
         await world.until(lambda: 0 in offsets(world, 0), "its result, once it is taken")
+
+
+async def test_a_record_that_is_refused_for_a_while_blocks_nothing_and_is_written_when_it_is_accepted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither do the commits in between make the attempts any more frequent, nor do many refusals block the partition."""
+    monkeypatch.setattr(opening, "RETRY_DELAY_MAX", 0.5)
+    write = EmbeddedShardLog._write
+    refused: list[int] = []
+    accepted_at = 5
+
+    def refuse(self: EmbeddedShardLog, transaction: Transaction) -> list[int]:
+        is_refused = any(b'"clock"' in (message.key or b"") for message in transaction.results)
+        if is_refused and len(refused) < accepted_at:
+            refused.append(len(refused))
+            raise TransientRefusalError("the record with key clock is refused (the times of its records)")
+        return write(self, transaction)
+
+    monkeypatch.setattr(EmbeddedShardLog, "_write", refuse)
+    async with LogWorld() as world:
+        await world.start()
+        world.publish(0, ["clock"])
+        await world.until(lambda: world.warning(0), "the warning")
+        sentence = world.warning(0) or ""
+        assert "the record with key clock is refused (the times of its records)" in sentence
+        assert "runbook.md#refused-record" in sentence
+        await read(world, 1, "xy")
+        await world.until(lambda: 0 in offsets(world, 0), "its result, without a restart")
+        assert len(refused) == accepted_at > REFUSALS_MAX
+        assert world.warning(0) is None
 
 
 async def test_a_commit_that_failed_and_was_written_is_not_under_way_for_ever(
@@ -256,7 +294,7 @@ NEWER = b'{"format": %d, "next": "other fields, some day"}' % (FORMAT + 1)
             NEWER,
             f"the journal has format {FORMAT + 1}, but this version reads formats up to {FORMAT}",
         ),
-        (b'["group","g1"]', b"{}", "a newer version wrote it, or it is damaged"),
+        (b'["group","g1"]', b"{}", "a record is of a kind that this version does not know"),
         (batch_key("0-1-0"), b'{"integration', "a newer version wrote it, or it is damaged"),
         (b"\xff", b"{}", "a newer version wrote it, or it is damaged"),
     ],
@@ -280,6 +318,55 @@ async def test_what_this_version_can_not_read_it_neither_acts_on_nor_writes_over
         assert len(world.api.posted) == posted + 1, "only the other partition's"
         with pytest.raises(RepairError, match="partition 0 of course-sync-journal"):
             await skip(world, 0, "latest")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (b"\xff", b"\xff"),
+        (b"notes of another program", b"{}"),
+        (b'["group","g1"]', b"{}"),
+        (wait_key("tool:1", "d"), b"garbage"),
+        (batch_key("0-9-1"), b""),
+    ],
+)
+async def test_garbage_in_the_journal_is_erased_by_its_tombstone_before_a_restart_and_after_it(
+    key: bytes, value: bytes
+) -> None:
+    async with LogWorld() as world:
+        await world.start()
+        await read(world, 0, "a")
+        world.write_journal(0, key, value)
+        world.write_journal(0, key, None)
+        await read(world, 0, "b")
+        await world.stop()
+        await world.start()
+        await read(world, 0, "c")
+        await world.stop()
+
+        world.write_journal(0, key, value)
+        await world.start()
+        assert "#journal-not-readable" in await world.blocked(0)
+        with pytest.raises(RepairError, match=r"cannot be read by this version|does not know"):
+            await skip(world, 0, "latest")
+        world.write_journal(0, key, None)
+        await world.running(0)
+        await read(world, 0, "d")
+        assert offsets(world, 0) == [0, 1, 2, 3]
+
+
+async def test_garbage_in_place_of_the_position_is_repaired_by_the_value_that_it_replaced() -> None:
+    async with LogWorld() as world:
+        await world.start()
+        await read(world, 0, "ab")
+        await world.stop()
+        earlier = [value for key, value in world.journal(0) if key == POSITION_KEY][-1]
+        world.write_journal(0, POSITION_KEY, b"garbage")
+        await world.start()
+        await world.blocked(0)
+        world.write_journal(0, POSITION_KEY, earlier)
+        await read(world, 0, "c")
+        assert offsets(world, 0) == [0, 1, 2]
 
 
 async def test_changes_with_an_unknown_operation_block_until_somebody_writes_to_the_journal() -> None:
@@ -344,7 +431,8 @@ async def test_a_stuck_transaction_is_told_and_the_partition_goes_on_when_it_has
         world.publish(0, "de")
         await world.until(lambda: world.health.partitions[0].warning, "the warning")
         sentence = world.health.partitions[0].warning or ""
-        assert sentence.startswith("partition 0: a transaction")
+        assert sentence.startswith("partition 0: a transaction of a publisher (producer id ")
+        assert ", transactional id publisher) that has been open for more than" in sentence
         assert "… abort --topic course-changes --partition 0 --start-offset 3`" in sentence
         assert world.metrics.snapshot().lag[0].records == 3
         await read(world, 1, "x")

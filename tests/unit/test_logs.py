@@ -179,6 +179,22 @@ def test_a_value_can_not_forge_a_line_or_drive_the_terminal(style):
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", written.text)
 
 
+@pytest.mark.parametrize("style", Style)
+def test_an_exception_can_not_drive_the_terminal(style):
+    """Its text comes from outside, and a traceback has several lines."""
+    written = Written(style)
+    hostile = "a\x9b31m\x85b\u202ec\u2066d\u061ce\x1b[2J\x7f"
+    try:
+        raise ValueError(hostile)
+    except ValueError:
+        structlog.get_logger().exception("a.b", **{hostile: hostile})
+    text = json.loads(written.text)["exception"] if style is Style.JSON else written.text
+    assert "Traceback" in text
+    assert all(line.replace("\t", "").isprintable() for line in text.split("\n"))
+    assert written.text.rstrip("\n").replace("\n", "").isprintable()
+    assert "\\x9b31m\\x85b\\u202ec\\u2066d" in text
+
+
 def test_a_later_configuration_replaces_the_earlier_one():
     first, second = Written(), Written()
     structlog.get_logger().info("a.b")

@@ -191,7 +191,7 @@ def test_ten_thousand_ids_leave_no_trace_and_make_no_series():
         metrics.http("submit", id_, 0.1)
         facts = [
             sealed(id_),
-            TaskAccepted(id_),
+            TaskAccepted(id_, id_, id_, is_shared=True),
             TaskLost(id_, id_),
             LateWatched(id_),
             TaskEnded(TaskOutcome.FAILED, begun_at=NOW.wall, completed_at=None, polls=1),
@@ -244,7 +244,8 @@ def test_a_committed_step_is_counted():
             ],
             facts=[
                 sealed(trigger=Trigger.ITEMS),
-                TaskAccepted("b"),
+                TaskAccepted("b", "i", "t", is_shared=False),
+                TaskAccepted("c", "i", "t", is_shared=True),
                 ended,
             ],
         ),
@@ -262,7 +263,8 @@ def test_a_committed_step_is_counted():
     assert found['coursesync_batches_sealed_total{trigger="items"}'] == 1
     assert found["coursesync_batch_items_sum"] == 3
     assert found["coursesync_batch_bytes_sum"] == 2000
-    assert found['coursesync_tasks_created_total{source="submit"}'] == 1
+    assert found['coursesync_tasks_created_total{source="submit"}'] == 2
+    assert found["coursesync_task_ids_shared_total"] == 1
     assert found['coursesync_tasks_finished_total{outcome="completed"}'] == 1
     assert found['coursesync_task_duration_seconds_sum{outcome="completed"}'] == 70
     assert found["coursesync_task_polls_sum"] == 4

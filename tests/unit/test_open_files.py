@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from daemon.commands.check import Level, open_files_finding
 from daemon.commands.open_files import ADMIN_MAX, PARTITION_MAX, PROCESS_MAX, OpenFiles, watch_open_files
 from daemon.core.model import Now
 from daemon.telemetry.health import Health
@@ -111,3 +112,36 @@ async def test_more_partitions_than_there_are_files_for_are_a_warning_each_time_
         "needed": 64 + ADMIN_MAX + PROCESS_MAX + 100 * PARTITION_MAX,
         "limit": 1024,
     }
+
+
+def test_check_finds_too_many_calls_for_the_limit(tmp_path):
+    """Before it asks Kafka, and beside whatever else is wrong."""
+    key = tmp_path / "key"
+    key.write_text("k")
+    done = run_with_limits(
+        256,
+        512,
+        COURSESYNCD,
+        "check",
+        COURSESYNC_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9",
+        COURSESYNC_KOMBO_API_KEY_FILE=str(key),
+        COURSESYNC_KOMBO_BASE_URL="http://127.0.0.1:9",
+        COURSESYNC_HTTP_IN_FLIGHT_MAX="400",
+    )
+    assert done.returncode == 1
+    assert "WRONG   open files: http.in_flight_max: 400 calls in flight" in done.stdout
+    assert "WRONG   kafka: " in done.stdout
+
+
+@pytest.mark.parametrize("spare", [-1, 0])
+@pytest.mark.parametrize("partitions", [1, 2, 50])
+def test_check_advises_a_limit_that_is_enough_for_all_partitions(partitions, spare):
+    limit = 64 + ADMIN_MAX + PROCESS_MAX + partitions * PARTITION_MAX + spare
+    found = open_files_finding(OpenFiles(limit, 64), partitions)
+    assert found.level is (Level.OK if spare == 0 else Level.ADVICE)
+    assert str(partitions) in found.found
+    assert (f"needs {limit - spare}" in found.found) is (spare < 0)
+
+
+def test_check_is_content_without_a_limit():
+    assert open_files_finding(OpenFiles(resource.RLIM_INFINITY, 64), 10_000).level is Level.OK

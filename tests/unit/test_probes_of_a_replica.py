@@ -7,13 +7,16 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from daemon import config
 from daemon.core.waiting import WaitReason, Waits
 from daemon.log.port import Record
-from daemon.runtime.liveness import report_liveness
+from daemon.runtime import liveness
+from daemon.runtime.clock import SystemClock
+from daemon.runtime.liveness import LOOPS, report_liveness
 from daemon.runtime.watchdog import Watchdog
-from daemon.telemetry.health import PartitionState
+from daemon.telemetry.health import KAFKA_SILENCE_MAX_S, Health, PartitionState
 from daemon.telemetry.labels import Lifecycle
 from tests.embedded_log import EmbeddedLog
 from tests.embedded_log import client as embedded
@@ -135,6 +138,45 @@ async def test_the_series_of_a_partition_end_when_it_goes_and_the_others_stay() 
         assert 'partition="1"' not in world.scrape()
         assert 'coursesync_kafka_assigned_partitions{topic="course-changes"} 1.0' in world.scrape()
         assert world.health.ready().passed
+
+
+@pytest.mark.parametrize("unanswered", [KAFKA_SILENCE_MAX_S, 3600.0, None])
+async def test_a_lag_is_not_shown_as_nothing_while_kafka_does_not_answer(
+    unanswered: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lag = 'coursesync_kafka_consumer_lag_records{partition="0",topic="course-changes"} 0.0'
+    async with LogWorld() as world:
+        await world.start()
+        await read(world, 0, "a")
+        assert lag in world.scrape()
+        with monkeypatch.context() as silent:
+            silent.setattr(EmbeddedLog, "unanswered", lambda _: unanswered)
+            assert "consumer_lag_records{" not in world.scrape()
+            assert "kafka_last_record_timestamp_seconds{" in world.scrape()
+        assert lag in world.scrape()
+
+
+async def test_a_silence_of_kafka_is_told_once_and_so_is_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(liveness, "INTERVAL", 0.001)
+    unanswered: list[float | None] = [None, 0.1, 59.0, 60.0, 61.0, 500.0, 0.5, 1.0, 70.0, None, 0.0]
+    answers = iter(unanswered)
+    done = asyncio.Event()
+
+    def next_answer(_: EmbeddedLog) -> float | None:
+        answer = next(answers, unanswered[-1])
+        if answer == unanswered[-1]:
+            done.set()
+        return answer
+
+    monkeypatch.setattr(EmbeddedLog, "unanswered", next_answer)
+    async with LogWorld() as world:
+        health = Health(LOOPS, SystemClock().now)
+        with capture_logs() as lines:
+            ticking = asyncio.create_task(report_liveness(health, world.repair_log, Watchdog(60.0)))
+            await done.wait()
+            ticking.cancel()
+    told = [line["event"] for line in lines if line["event"].startswith("kafka.")]
+    assert told == ["kafka.silent", "kafka.answers_again", "kafka.silent", "kafka.answers_again"]
 
 
 async def test_a_customer_who_has_to_act_is_seen_and_how_long_already() -> None:

@@ -39,7 +39,7 @@ class OnePartition:
     def wake(self) -> None:
         """It is not asleep."""
 
-    async def poll(self, _integration_id: str, _task_id: str) -> Any:
+    async def poll(self, _integration_id: str, _task_id: str, _items: int) -> Any:
         return self.answer
 
     def now(self) -> Any:
@@ -55,14 +55,14 @@ async def test_a_watch_that_ends_with_a_task_that_is_not_found_leaves_no_blind_t
     settings, no_part = bench.settings, None
     ports = Ports(settings, no_part, partition, partition, random.Random(1), subscribed(health, metrics))  # type: ignore[arg-type]
     flow: Flow[Any] = Flow(settings, random.Random(1))
-    halt = Halt(ports, flow, bench.judge, lambda: False, lambda: None)
+    halt = Halt(ports, flow, bench.judge, lambda: False, lambda: None, lambda: None)
     poller = Poller(ports, flow, bench.judge, halt, Waker(), Waker())
 
     batch = bench.accepted("a")
     bench.poll_answer(batch, bench.pending(age=90_000))
     (late,) = bench.shard._memory.late.values()
-    pending = Pending(partition, bench.shard, late.task_id, late=True)
-    poller.late(partition, bench.shard, late.task_id)
+    pending = Pending(partition, bench.shard, late.batch_id, late=True)
+    poller.late(partition, bench.shard, late.batch_id)
     for age_s, blind in ((100_000, 1), (400_000, 0)):
         bench.pass_time(age_s)
         partition.answer = refused(404, api_time=bench.created_at + age_s * 1000)

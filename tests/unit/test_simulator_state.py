@@ -453,6 +453,20 @@ def test_a_result_may_leave_out_repeat_or_invent_an_item(fault, mentions):
     assert set(lms(simulator)) == {"a", "b", "c"}  # a missing item was processed all the same
 
 
+def test_several_posts_may_get_the_id_of_one_task_that_knows_only_the_first():
+    simulator = make({"fault": "task_id_shared"}, task_seconds=10)
+    first = submit(simulator, body("a"))
+    assert submit(simulator, body("b")) == first
+    assert submit(simulator, body("c")) == first
+    assert submit(simulator, body("a", title="another")) != first, "it holds the same course"
+    assert submit(simulator, body("b"), integration="w:2") != first
+    data = poll(simulator, first, now=START + 20_000)
+    assert [entry["origin_id"] for entry in data["data"]] == ["a"]
+    assert set(lms(simulator, START + 20_000)) == {"a", "b"}
+    assert submit(simulator, body("b"), now=START + 20_000) == first, "a known body, as always"
+    assert submit(simulator, body("d"), now=START + 20_000) != first, "it has ended"
+
+
 def test_slow_answers_are_delayed_within_bounds():
     simulator = make({"fault": "answer_slow", "seconds_min": 1, "seconds_max": 2})
     assert 1 <= simulator.submit(START, AUTH, "w:1", body("a")).delay_seconds <= 2

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
+from daemon import config
 from daemon.commands.repair import grow
 from daemon.log.port import Message
 from daemon.runtime import partition
@@ -81,6 +84,29 @@ async def test_whoever_fences_the_partition_to_skip_finds_it_standing_still() ->
         assert world.health.partitions[0].reason == sentence
         await skip(world, 0, bad + 1)
         await world.running(0)
+
+
+async def test_what_was_read_and_not_committed_when_the_owner_was_fenced_is_read_again() -> None:
+    """Otherwise the partition would be blocked in front of it, and `skip` would skip it too."""
+    async with LogWorld() as world:
+        world.settings = dataclasses.replace(world.settings, batch=config.BatchSettings(linger=1000.0))
+        await world.start()
+        await world.running(0)
+        assert world._running is not None
+        held = world._running[0]._partitions[0][0]
+        world.publish(0, "abc")
+        bad = spoil(world, 0)
+        await world.until(lambda: held.intake.lost, "the unreadable record")
+        assert held.shard is not None
+        assert held.shard.intake == 3
+        first = held.shard
+        stranger = await world.repair_log.open_shard(0)
+        await stranger.close()
+        held.shard.want_position()
+        held.wake()
+        await world.until(lambda: held.shard not in (None, first), "the next shard")
+        await world.until(lambda: held.shard and held.shard.intake == 3, "the records, read again")
+        assert held.shard.next_read == bad
 
 
 async def test_a_rebalance_finds_it_again() -> None:

@@ -168,6 +168,8 @@ def _folds(cluster: ClusterClient, part: OpenTransaction) -> tuple[Fold, Fold, l
             after.apply(record.offset, record.key, record.value)
         for record in tail:
             after.apply(record.offset, record.key, record.value)
+        before.finish()
+        after.finish()
     except JournalError as error:
         raise RepairError(
             f"the transaction in {part} is not coursesyncd's: {error}. `kafka-transactions.sh --bootstrap-server … abort "

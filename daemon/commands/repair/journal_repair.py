@@ -158,6 +158,7 @@ async def _folded(journal: AsyncIterator[Sequence[Record]], partition: int, topi
         async for records in journal:
             for record in records:
                 fold.apply(record.offset, record.key, record.value)
+        fold.finish()
     except (JournalError, CorruptJournalError) as error:
         raise RepairError(operator_messages.unreadable_journal(partition, error, topics)) from error
     except HeldBackError as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 import msgspec
+from msgspec import UNSET
 
 from daemon.commands.options import config_option, settings_or_exit
 from daemon.commands.repair.journal_repair import (
@@ -117,6 +118,8 @@ def plan_skip(found: InspectedPartition, target: int | str | None, topics: Topic
     renewed = msgspec.structs.replace(
         position, next_offset=offset, topic_id=facts.topic_id, partitions=facts.partitions
     )
+    if (offset, facts.topic_id) != (position.next_offset, position.topic_id):
+        renewed = msgspec.structs.replace(renewed, rejections=UNSET)  # they were counted before other records
     return Plan(found, renewed)
 
 

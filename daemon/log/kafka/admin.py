@@ -79,8 +79,9 @@ class Admin:
                 self._client = self._clients.admin()
             return question(self._client)
         except KafkaError as error:
+            why = self._clients.explained(error, self._client)
             self.close()
-            raise LogError(f"Kafka did not answer: {type(error).__name__}: {error}") from error
+            raise LogError(why) from error
 
     def close(self) -> None:
         client, self._client = self._client, None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from kafka.errors import AuthorizationError
 
-from daemon.codec.texts import describe
+from daemon.log.kafka.connection_errors import described
 
 PAGE = "docs/permissions.md"
 """Documents which program needs which rights."""
@@ -22,7 +22,7 @@ def explained(error: BaseException, operation: str, resource: str) -> str:
     """Describes an error of this operation: the missing right for an authorization error, else its name and message."""
     if isinstance(error, AuthorizationError):
         return denied(operation, _topics(error) or resource)
-    return describe(error)
+    return described(error)
 
 
 def _topics(error: AuthorizationError) -> str | None:

@@ -8,24 +8,25 @@ before a fork.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka.errors import KafkaError, RetriableError
 
 from daemon import config
+from daemon.codec.texts import describe
+from daemon.log.kafka.connection_errors import UnreachableError, unreachable
+from daemon.log.kafka.cures.connecting import CannotConnectError, failures_of
 from daemon.log.kafka.cures.consumers import cure_group_consumer, cure_reader
 from daemon.log.kafka.cures.leaking_constructor import construct
 from daemon.log.kafka.cures.logged_password import Secret
 from daemon.log.kafka.cures.partitioner import KeyPartitioner
 from daemon.log.kafka.cures.slow_checksum import checksums_are_fast
+from daemon.log.kafka.logins import OAuthClient, aws_provider, oauth_provider
 from daemon.log.kafka.sizes import RECORD_BYTES_MAX
 from daemon.log.port import LogError
-
-STEP_MAX = 30.0
-"""Seconds that a healthy client may take without showing progress, from the time-outs below: connecting, one request and
-one wait in the producer take 15 each, and some calls make two requests. A watchdog must wait longer."""
 
 DELIVERY_TIMEOUT = 10.0
 """Seconds after which a record that the broker has not acknowledged fails its transaction."""
@@ -80,9 +81,11 @@ class KafkaConnection:
     security_protocol: str = "PLAINTEXT"
     """PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
     sasl_mechanism: str | None = None
-    """PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."""
+    """PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or AWS_MSK_IAM."""
     sasl_username: str | None = None
     sasl_password: str | None = field(default=None, repr=False)
+    sasl_oauth: OAuthClient | None = None
+    sasl_aws_region: str | None = None
     tls_ca_file: str | None = None
     """None: the system's certificate authorities."""
     tls_certificate_file: str | None = None
@@ -111,6 +114,8 @@ class Clients:
         if not connection.bootstrap_servers:
             raise LogError("no Kafka bootstrap server is configured")
         self._settings = _EVERY_CLIENT | _security(connection)
+        self._protocol = connection.security_protocol
+        self._login = _user(connection)
         self._settings["bootstrap_servers"] = list(connection.bootstrap_servers)
         self._record_batch_bytes_max = connection.record_batch_bytes_max
 
@@ -143,12 +148,36 @@ class Clients:
     def producer(self, transactional_id: str) -> KafkaProducer:
         return self._make(KafkaProducer, transactional_id=transactional_id, **_PRODUCER)
 
+    def plain_producer(self) -> KafkaProducer:
+        """For single records outside transactions. Nothing is sent a second time."""
+        return self._make(
+            KafkaProducer,
+            enable_idempotence=False,
+            acks=1,
+            retries=0,
+            request_timeout_ms=5_000,
+            metrics_enabled=False,
+        )
+
     def admin(self) -> KafkaAdminClient:
         return self._make(KafkaAdminClient, **_ADMIN)
+
+    def explained(self, error: KafkaError, admin: KafkaAdminClient | None) -> str:
+        """Describes an error of connecting or of an admin request: the failed connections, if that is the reason."""
+        if isinstance(error, UnreachableError):
+            return str(error)
+        if admin is not None and isinstance(error, RetriableError) and (failures := failures_of(admin)):
+            return str(self._unreachable(failures))
+        return f"Kafka did not answer: {describe(error)}"
+
+    def _unreachable(self, failures: Mapping[str, BaseException]) -> UnreachableError:
+        return unreachable(failures, self._protocol, self._login)
 
     def _make(self, kind: Callable[..., Any], **settings: Any) -> Any:
         try:
             return construct(kind, **self._settings, **settings)
+        except CannotConnectError as error:
+            raise self._unreachable(error.failures) from error
         except ValueError as error:  # about the settings; problems of the cluster are KafkaErrors
             raise LogError(f"a Kafka client cannot be created: {error}") from error
 
@@ -162,12 +191,33 @@ def _security(connection: KafkaConnection) -> dict[str, Any]:
         raise LogError(f"the security protocol must be one of {', '.join(_SECURITY_PROTOCOLS)}")
     settings: dict[str, Any] = {"security_protocol": connection.security_protocol}
     if connection.security_protocol.startswith("SASL_"):
-        settings["sasl_mechanism"] = connection.sasl_mechanism
-        settings["sasl_plain_username"] = connection.sasl_username
-        settings["sasl_plain_password"] = Secret(connection.sasl_password or "")
+        settings |= _login(connection)
     if connection.security_protocol.endswith("SSL"):
         settings["ssl_context"] = _tls_context(connection)
     return settings
+
+
+def _login(connection: KafkaConnection) -> dict[str, Any]:
+    if connection.sasl_oauth is not None:
+        provider = oauth_provider(connection.sasl_oauth)
+    elif connection.sasl_aws_region is not None:
+        provider = aws_provider(connection.sasl_aws_region)
+    else:
+        return {
+            "sasl_mechanism": connection.sasl_mechanism,
+            "sasl_plain_username": connection.sasl_username,
+            "sasl_plain_password": Secret(connection.sasl_password or ""),
+        }
+    return {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": provider}
+
+
+def _user(connection: KafkaConnection) -> str:
+    """For messages."""
+    if connection.sasl_oauth is not None:
+        user: str | None = connection.sasl_oauth.client_id
+    else:
+        user = connection.sasl_username or connection.sasl_aws_region
+    return f"{connection.sasl_mechanism} of {user}"
 
 
 def _tls_context(connection: KafkaConnection) -> ssl.SSLContext:

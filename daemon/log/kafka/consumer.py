@@ -33,6 +33,7 @@ from daemon.log.kafka.assigned_partitions import AssignedPartitions
 from daemon.log.kafka.authorization_errors import explained
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.cures.fetching import PartitionFetchError, UnreadableBatchError
+from daemon.log.kafka.cures.last_answer import answered_at
 from daemon.log.kafka.cures.membership import Membership
 from daemon.log.kafka.cures.topic_id import known_topic_id
 from daemon.log.kafka.handover import Handover
@@ -130,6 +131,11 @@ class InputConsumer:
 
     def silence(self) -> float:
         return time.monotonic() - self._alive_at
+
+    def unanswered(self) -> float | None:
+        """Seconds since a broker last answered; None before the first answer. Only after `start`."""
+        at = answered_at(self._consumer)
+        return None if at is None else time.monotonic() - at
 
     def begin(self, partition: int, offset: int, token: int) -> None:
         self._commands.put(lambda: self._partitions.begin(partition, offset, token))

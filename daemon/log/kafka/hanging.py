@@ -1,6 +1,7 @@
-"""Hanging transactions (KIP-664): open on a partition although their coordinator has finished them.
+"""Open transactions and their producers. Some hang (KIP-664): open on a partition although their coordinator has finished
+them.
 
-No broker will end them, and readers of committed records stop where they start. Functions take an admin client, block,
+No broker will end a hanging one, and readers of committed records stop where it starts. Functions take an admin client, block,
 and raise the library's `KafkaError`.
 """
 
@@ -14,13 +15,14 @@ from kafka.admin import AbortTransactionSpec, TransactionState
 from kafka.errors import (
     AuthorizationError,
     ClusterAuthorizationFailedError,
+    KafkaError,
     TransactionalIdNotFoundError,
     for_code,
 )
 
 from daemon.log.kafka.authorization_errors import denied
 from daemon.log.kafka.cures.transaction_end import write_end
-from daemon.log.port import LogError
+from daemon.log.port import LogError, TransactionOwner
 
 _ENDED = (TransactionState.EMPTY, TransactionState.COMPLETE_COMMIT, TransactionState.COMPLETE_ABORT)
 """In every other state the coordinator will still end the transaction, at the latest when it times out."""
@@ -62,6 +64,23 @@ def open_transactions(
         ),
         key=lambda found: (found.topic, found.partition, found.start_offset),
     )
+
+
+def first_owner(client: KafkaAdminClient, partition: TopicPartition) -> TransactionOwner | None:
+    """The producer of the first open transaction in a partition; None if there is none.
+
+    The brokers list only transactional ids that this user may describe.
+    """
+    opened = open_transactions(client, [partition])
+    if not opened:
+        return None
+    producer_id = opened[0].producer_id
+    try:
+        listed = client.list_transactions(producer_id_filters=[producer_id])
+    except KafkaError:  # it needs all brokers, and the producer's id is the more important part
+        return TransactionOwner(producer_id, None)
+    ids = (one.transactional_id for listings in listed.values() for one in listings)
+    return TransactionOwner(producer_id, next(ids, None))
 
 
 def coordinated(client: KafkaAdminClient, producer_id: int, transactional_id: str) -> str | None:

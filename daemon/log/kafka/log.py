@@ -7,17 +7,18 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, TopicPartition
 from kafka.errors import KafkaError
 
-from daemon.log.kafka import admin
+from daemon.log.kafka import admin, hanging
 from daemon.log.kafka.clients import Clients, KafkaConnection
+from daemon.log.kafka.connection_errors import described
 from daemon.log.kafka.consumer import InputConsumer
 from daemon.log.kafka.handover import Handover
 from daemon.log.kafka.partition_reader import PartitionReader
 from daemon.log.kafka.shard import READ_TIMEOUT, KafkaShardLog
 from daemon.log.kafka.worker import Worker, WorkerProgress
-from daemon.log.port import Event, InputFacts, LogError, Record, ShardLog, Topics
+from daemon.log.port import Event, InputFacts, LogError, Record, ShardLog, Topics, TransactionOwner
 
 _T = TypeVar("_T")
 
@@ -70,7 +71,7 @@ class KafkaLog:
         try:
             await consumer.start()
         except KafkaError as error:
-            raise LogError(f"cannot join the consumer group: {type(error).__name__}: {error}") from error
+            raise LogError(f"cannot join the consumer group: {described(error)}") from error
         except BaseException:  # cancelled: the consumer must not join the group when nobody uses it
             consumer.abandon()
             raise
@@ -88,6 +89,11 @@ class KafkaLog:
         """See `EventLog`."""
         topics, group_id = self._topics, self._group_id
         return await self._ask(lambda client: admin.input_facts(client, topics, partition, group_id))
+
+    async def transaction_owner(self, partition: int) -> TransactionOwner | None:
+        """See `EventLog`."""
+        tp = TopicPartition(self._topics.changes, partition)
+        return await self._ask(lambda client: hanging.first_owner(client, tp))
 
     async def journal_end(self, partition: int) -> int | None:
         """See `EventLog`."""
@@ -161,6 +167,10 @@ class KafkaLog:
         """See `EventLog`."""
         consumer = self._consumer or self._starting
         return consumer.silence() if consumer is not None else 0.0
+
+    def unanswered(self) -> float | None:
+        """See `EventLog`. A consumer refreshes its metadata every 30 s at the latest."""
+        return None if self._consumer is None else self._consumer.unanswered()
 
     def longest_call(self) -> float:
         """See `EventLog`."""

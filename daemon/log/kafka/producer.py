@@ -26,9 +26,12 @@ from kafka.errors import (
 )
 
 from daemon.codec.texts import describe
+from daemon.codec.times import iso_ms
+from daemon.core.placement import place
+from daemon.log.kafka.accepted_times import AcceptedTimes
 from daemon.log.kafka.authorization_errors import explained
 from daemon.log.kafka.clients import DELIVERY_TIMEOUT, Clients
-from daemon.log.kafka.cures.partitioner import place
+from daemon.log.kafka.cures.null_headers import NullableHeaders
 from daemon.log.kafka.cures.sending import Outgoing, reached_the_broker, send_all
 from daemon.log.kafka.cures.stuck_close import close_failed
 from daemon.log.kafka.worker import report_progress
@@ -40,6 +43,7 @@ from daemon.log.port import (
     RecordRefusedError,
     Topics,
     Transaction,
+    TransientRefusalError,
 )
 
 _log = structlog.get_logger(__name__)
@@ -50,12 +54,28 @@ ACKNOWLEDGED_WITHIN = DELIVERY_TIMEOUT + 2.0
 CLOSE_TIMEOUT = 3.0
 
 _REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidRecordError, InvalidTimestampError)
-"""Errors about a record, not about the cluster. A retry does not help."""
+"""Errors about a record. From the broker, each of them depends on a setting of the topic or on a clock: all records are
+well-formed. From the client, which checks the size only, a retry does not help.
+"""
 
 
 def transactional_id(journal: str, partition: int) -> str:
     """R1: named after the journal partition that it protects, so that replicas of another consumer group are fenced too."""
     return f"{journal}-{partition}"
+
+
+def _reason(error: KafkaError) -> str:
+    """Why a record is refused, without the record."""
+    # The broker does not always give a reason.
+    said = str(error.args[0]) if error.args and error.args[0] else ""
+    # The class is not sufficient: the client reports InvalidRecordError for each of several refused records.
+    times = AcceptedTimes.of(said)
+    if times is None:
+        return f"{type(error).__name__}{said and ': '}{said}"
+    return (
+        f"the times of its records: the clock of this host said {iso_ms(times.record)}, and the broker accepts times "
+        f"{times}; synchronise both clocks"
+    )
 
 
 class _Written(NamedTuple):
@@ -126,8 +146,9 @@ class ShardProducer:
     def _commit(self, producer: KafkaProducer, transaction: Transaction) -> list[int]:
         producer.begin_transaction()
         journal = self._journal(transaction.journal)
-        futures = send_all(producer, journal + self._results(producer, transaction.results))
-        futures += _send_dead_letters(producer, self._topics.dead_letters, transaction.dead_letters)
+        results = self._results(producer, transaction.results)
+        dead_letters = self._dead_letters(producer, transaction.dead_letters)
+        futures = send_all(producer, [*journal, *results, *dead_letters])
         deadline = time.monotonic() + ACKNOWLEDGED_WITHIN
         try:
             offsets = [_acknowledged(future, deadline) for future in futures]
@@ -142,14 +163,17 @@ class ShardProducer:
         """A refused record fails others with it, and their errors may be seen first. Find the refused one.
 
         Raises:
-            RecordRefusedError: names the refused record.
+            TransientRefusalError: names the refused record.
         """
         for future in futures:
             with suppress(KafkaError):
                 _acknowledged(future, deadline)
         for record, future in zip(_records(self._topics, transaction), futures, strict=True):
             if isinstance(future.exception, _REFUSALS) and reached_the_broker(future):
-                raise self._refusal(record, future.exception) from future.exception
+                why = _reason(future.exception)
+                message = self._refusal(record, why)
+                summary = f"a record for {record.topic}, {why}"
+                raise TransientRefusalError(message, summary) from future.exception
 
     def _journal(self, entries: Sequence[tuple[bytes, bytes | None]]) -> list[Outgoing]:
         partition = TopicPartition(self._topics.journal, self._partition)
@@ -161,8 +185,8 @@ class ShardProducer:
         count = len(producer.partitions_for(self._topics.results))
         partitions = [TopicPartition(self._topics.results, number) for number in range(count)]
         outgoing = []
-        shared: tuple[tuple[str, bytes], ...] | None = None  # all results share the same headers
-        headers: list[tuple[str, bytes]] = []
+        shared: tuple[tuple[str, bytes | None], ...] | None = None  # all results share the same headers
+        headers: list[tuple[str, bytes | None]] = []
         for key, value, own_headers in results:
             if own_headers is not shared:
                 shared, headers = own_headers, list(own_headers)
@@ -170,24 +194,40 @@ class ShardProducer:
             outgoing.append(Outgoing(partitions[place(key, count)], key, value, headers))
         return outgoing
 
+    def _dead_letters(self, producer: KafkaProducer, messages: Sequence[Message]) -> list[Outgoing]:
+        if not messages:
+            return []
+        topic = self._topics.dead_letters
+        count = len(producer.partitions_for(topic))
+        without_key = self._partition % count
+        return [
+            Outgoing(
+                TopicPartition(topic, without_key if key is None else place(key, count)),
+                key,
+                value,
+                NullableHeaders(headers),
+            )
+            for key, value, headers in messages
+        ]
+
     def _failure(self, error: BaseException, transaction: Transaction) -> CommitFailedError:
-        if isinstance(error, RecordRefusedError):
+        if isinstance(error, TransientRefusalError):
             return error
-        if isinstance(error, _REFUSALS):  # by the client itself, which checks the size only
+        if isinstance(error, _REFUSALS):  # by the client itself
             largest = max(_records(self._topics, transaction), key=lambda record: record.size)
-            return self._refusal(largest, error)
+            return RecordRefusedError(self._refusal(largest, _reason(error)))
         named = ", ".join(sorted({record.topic for record in _records(self._topics, transaction)}))
         failed = (
             f"commit to partition {self._partition} failed: {explained(error, 'Write', f'topic {named}')}"
         )
+        if isinstance(
+            error, TopicAuthorizationFailedError
+        ):  # a right that was withdrawn may be granted again
+            return TransientRefusalError(failed)
         return FencedError(failed) if _is_fencing(error) else CommitFailedError(failed)
 
-    def _refusal(self, record: _Written, error: KafkaError) -> RecordRefusedError:
-        # The broker does not always give a reason.
-        said = f": {error.args[0]}" if error.args and error.args[0] else ""
-        return RecordRefusedError(
-            f"commit to partition {self._partition} failed: {record}, is refused ({type(error).__name__}{said})"
-        )
+    def _refusal(self, record: _Written, why: str) -> str:
+        return f"commit to partition {self._partition} failed: {record}, is refused ({why})"
 
     def close(self) -> None:
         """Idempotent. Takes at most a few seconds and never raises."""
@@ -205,17 +245,6 @@ class ShardProducer:
     def give_up(self) -> None:
         """From any thread: treat the current call as failed."""
         self._failed = True
-
-
-def _send_dead_letters(producer: KafkaProducer, topic: str, messages: Sequence[Message]) -> list[Any]:
-    """Dead letters are rare, of any size and with any headers, some without a key. So the library checks them."""
-    futures = []
-    for message in messages:
-        value = message.value
-        if value is None and message.key is None:
-            value = b""  # such a record can be consumed, but the client refuses to send it
-        futures.append(producer.send(topic, value, message.key, list(message.headers)))
-    return futures
 
 
 def _records(topics: Topics, transaction: Transaction) -> Iterator[_Written]:

@@ -48,8 +48,9 @@ _own = threading.local()
 
 
 def report_progress() -> None:
-    """Report progress from within a long call. The client's time-outs bound the time between two reports
-    (`clients.STEP_MAX`).
+    """Report progress from within a long call. The client's time-outs (see `clients`) bound the time between two reports to
+    30 s: connecting, one request and one wait in the producer take 15 s each, and some calls make two requests. A watchdog
+    must wait longer.
     """
     progress: WorkerProgress | None = getattr(_own, "progress", None)  # None outside a worker thread
     if progress is not None:

@@ -15,14 +15,14 @@ and those between its settings and what is around it.
 {{- end -}}
 
 {{- if eq (toString $kafka.security_protocol) "SASL_PLAINTEXT" -}}
-{{- $mistakes = append $mistakes "config.kafka.security_protocol is SASL_PLAINTEXT, which sends the password in clear text over the cluster's network; SASL_SSL logs in over TLS" -}}
+{{- $mistakes = append $mistakes "config.kafka.security_protocol is SASL_PLAINTEXT, which sends the password or token in clear text over the cluster's network; SASL_SSL logs in over TLS" -}}
 {{- end -}}
 
 {{- with $kafka.group_instance_id -}}
 {{- if eq $.Values.kind "Deployment" -}}
 {{- $mistakes = append $mistakes "config.kafka.group_instance_id is set, but the pods of a Deployment have no names that outlive a restart; static membership needs kind: StatefulSet" -}}
 {{- else if not (contains "$(POD_NAME)" .) -}}
-{{- $mistakes = append $mistakes (printf "config.kafka.group_instance_id is %s for every replica, and of two with the same name one ends; it must contain $(POD_NAME), or be left out" (quote .)) -}}
+{{- $mistakes = append $mistakes "config.kafka.group_instance_id is the same for every replica, and of two with the same name one ends; it must contain $(POD_NAME), or be left out" -}}
 {{- end -}}
 {{- end -}}
 

@@ -53,10 +53,13 @@ The key of a Secret or ConfigMap that holds a file, if none is given: (list NAME
 {{- define "course-sync-daemon.key" -}}
 {{- $keys := dict
   "kafka.sasl_password_file" "password"
+  "kafka.sasl_oauth_client_secret_file" "client-secret"
+  "kafka.sasl_oauth_ca_file" "ca.crt"
   "kafka.tls_ca_file" "ca.crt"
   "kafka.tls_certificate_file" "tls.crt"
   "kafka.tls_key_file" "tls.key"
   "kombo.api_key_file" "api-key"
+  "kombo.proxy_password_file" "proxy-password"
   "kombo.ca_file" "ca.crt" -}}
 {{- (index . 1).key | default (get $keys (index . 0)) }}
 {{- end }}
@@ -143,7 +146,8 @@ without it, the hash of a weak password could be found by trying.
 {{- end }}
 
 {{/*
-TCP ports that the daemon calls, space-separated: of the brokers to start from, and of the API or its proxy.
+TCP ports that the daemon calls, space-separated: of the brokers to start from, of the API or its proxy, and of what gives
+out tokens for the login: the token endpoint, or AWS (443 for its security token service, 80 for the credentials of the pod).
 */}}
 {{- define "course-sync-daemon.egressPorts" -}}
 {{- $ports := list -}}
@@ -152,12 +156,39 @@ TCP ports that the daemon calls, space-separated: of the brokers to start from, 
 {{- end -}}
 {{- $api := include "course-sync-daemon.setting" (list . "kombo.base_url") -}}
 {{- $url := include "course-sync-daemon.setting" (list . "kombo.proxy") | default $api -}}
-{{- $host := regexReplaceAll "^[A-Za-z]+://([^/?#]*).*$" $url "$1" -}}
-{{- $port := regexFind ":[0-9]+$" $host | trimPrefix ":" -}}
-{{- append $ports (default (ternary "443" "80" (hasPrefix "https:" (lower $url))) $port) | uniq | join " " }}
+{{- $ports = append $ports (include "course-sync-daemon.portOf" $url) -}}
+{{- with include "course-sync-daemon.setting" (list . "kafka.sasl_oauth_token_url") -}}
+{{- $ports = append $ports (include "course-sync-daemon.portOf" .) -}}
+{{- end -}}
+{{- if eq (include "course-sync-daemon.setting" (list . "kafka.sasl_mechanism")) "AWS_MSK_IAM" -}}
+{{- $ports = concat $ports (list "443" "80") -}}
+{{- end -}}
+{{- $ports | uniq | join " " }}
 {{- end }}
 
-{{- define "course-sync-daemon.kedaMechanism" -}}
-{{- $names := dict "PLAIN" "plaintext" "SCRAM-SHA-256" "scram_sha256" "SCRAM-SHA-512" "scram_sha512" -}}
-{{- get $names (include "course-sync-daemon.setting" (list . "kafka.sasl_mechanism")) }}
+{{/*
+The port of a URL. Not by urlParse, which would fail on a mistake before the rules report it.
+*/}}
+{{- define "course-sync-daemon.portOf" -}}
+{{- $host := regexReplaceAll "^[A-Za-z]+://([^/?#]*).*$" . "$1" -}}
+{{- regexFind ":[0-9]+$" $host | trimPrefix ":" | default (ternary "443" "80" (hasPrefix "https:" (lower .))) }}
+{{- end }}
+
+{{/*
+How KEDA's scaler `kafka` logs in: entries of its metadata.
+*/}}
+{{- define "course-sync-daemon.kedaLogin" -}}
+{{- $names := dict
+  "PLAIN" "plaintext" "SCRAM-SHA-256" "scram_sha256" "SCRAM-SHA-512" "scram_sha512"
+  "OAUTHBEARER" "oauthbearer" "AWS_MSK_IAM" "oauthbearer" -}}
+{{- $mechanism := include "course-sync-daemon.setting" (list . "kafka.sasl_mechanism") -}}
+{{- if hasPrefix "SASL_" (include "course-sync-daemon.setting" (list . "kafka.security_protocol")) -}}
+sasl: {{ get $names $mechanism }}
+{{- if eq $mechanism "AWS_MSK_IAM" }}
+saslTokenProvider: aws_msk_iam
+awsRegion: {{ include "course-sync-daemon.setting" (list . "kafka.sasl_aws_region") | quote }}
+{{- end }}
+{{- else -}}
+sasl: none
+{{- end }}
 {{- end }}

@@ -142,7 +142,8 @@ class _Line:
             return "it names no task" if result.task_id is None else f"there is no task {result.task_id}"
         if task.integration_id != change.course[0]:
             return f"the task {task.task_id} belongs to another integration, {task.integration_id}"
-        digests = [item.digest for item in task.items if item.origin_id == change.course[1]]
+        answered = [(item.origin_id, item.digest) for item in task.items] + list(task.strangers)
+        digests = [digest for origin_id, digest in answered if origin_id == change.course[1]]
         if not digests:
             return f"the task {task.task_id} did not carry the course"
         if change.digest not in digests:

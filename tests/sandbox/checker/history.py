@@ -23,12 +23,25 @@ COURSE_FIELDS = ("type", "title", "course_url", "description", "thumbnail_url", 
 
 
 def content_digest(course: Mapping[str, Any]) -> Digest:
-    """Equal for contents with the same meaning: unknown fields are ignored, null equals absent, and languages are a set."""
+    """Equal for contents with the same meaning: unknown fields are ignored, null equals absent, the languages after the
+    first one are a set, and host names are case-insensitive.
+    """
     known = {name: course[name] for name in COURSE_FIELDS if course.get(name) is not None}
     if "languages" in known:
-        known["languages"] = sorted(known["languages"])
+        known["languages"] = known["languages"][:1] + sorted(known["languages"][1:])
+    for name in known.keys() & {"course_url", "thumbnail_url"}:
+        known[name] = _with_folded_host(known[name])
     text = json.dumps(known, ensure_ascii=False, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def _with_folded_host(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    if scheme.lower() not in ("http", "https"):
+        return url
+    end = min((rest.find(mark) for mark in "/?#\\" if mark in rest), default=len(rest))
+    user, at, host = rest[:end].rpartition("@")
+    return f"{scheme}{separator}{user}{at}{host.lower()}{rest[end:]}"
 
 
 class LogRecord(NamedTuple):
@@ -39,7 +52,7 @@ class LogRecord(NamedTuple):
     offset: int
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
 class Source(NamedTuple):
@@ -84,6 +97,8 @@ class ApiTask(NamedTuple):
     error_code: str | None
     """Error code of a task that FAILED."""
     items: Sequence[SentItem]
+    strangers: Sequence[tuple[str, Digest]] = ()
+    """origin_id and content of items that are not part of it, although their POST was answered with its id."""
 
 
 class HeldCourse(NamedTuple):

@@ -86,6 +86,7 @@ def task_of(row: dict[str, Any]) -> ApiTask:
             )
             for item in row["items"]
         ],
+        strangers=[(item["origin_id"], content_digest(item["course"])) for item in row["strangers"]],
     )
 
 

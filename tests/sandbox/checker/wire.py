@@ -84,6 +84,9 @@ def read_change(record: LogRecord, item_bytes_max: int) -> ChangeContent:
     _optional_text("time", envelope.get("time"))
     if not isinstance(data, dict):
         raise NotAcceptableError("data is not an object")
+    for read in (body, data, data.get("course")):
+        if isinstance(read, _Object) and read.repeats:
+            raise NotAcceptableError("a key that occurs twice")
     integration_id = _text("integration_id", data.get("integration_id"), 256)
     if not _PRINTABLE_ASCII.fullmatch(integration_id):
         raise NotAcceptableError("integration_id has a character that is not allowed in an HTTP header")
@@ -116,9 +119,17 @@ def _envelope_and_data(record: LogRecord, body: dict[str, Any]) -> tuple[Mapping
     return envelope, body.get("data") if structured else body
 
 
+class _Object(dict[str, Any]):
+    """A JSON object that knows whether one of its keys occurs twice."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.repeats = len(self) < len(pairs)
+
+
 def _json_object(value: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(value.decode("utf-8"), parse_constant=_refuse_constant)
+        body = json.loads(value.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_Object)
         if b"\\ud" in value.lower():
             json.dumps(body, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
@@ -150,13 +161,15 @@ def _binary_attributes(headers: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def _check_course(course: Mapping[str, Any]) -> None:
-    """Check the rules of the vendor's OpenAPI, and that title and URL are not empty."""
+    """Check the rules of the vendor's OpenAPI, that title and URL are not empty, and that no text contains NUL."""
     _one_of("course.type", course.get("type"), ("EXTERNAL",))
     for name in ("title", "course_url"):
         if not isinstance(course.get(name), str) or not course[name]:
             raise NotAcceptableError(f"course.{name} is not a non-empty string")
     for name in ("description", "thumbnail_url"):
         _optional_text(f"course.{name}", course.get(name))
+    if any("\0" in str(course.get(name)) for name in ("title", "course_url", "description", "thumbnail_url")):
+        raise NotAcceptableError("a text of the course contains the character NUL")
     duration = course.get("duration")
     if duration is not None and (
         not isinstance(duration, int) or isinstance(duration, bool) or not 0 < duration <= _INT64_MAX
@@ -204,7 +217,7 @@ def read_result(record: LogRecord) -> ResultEvent:
     Raises:
         NotAResultError: the record is not a result event as publicly described.
     """
-    content_type = next((v for name, v in record.headers if name.lower() == "content-type"), b"")
+    content_type = next((v or b"" for name, v in record.headers if name.lower() == "content-type"), b"")
     if not content_type.startswith(b"application/cloudevents+json"):
         raise NotAResultError(f"its content-type is {content_type!r}")
     try:

@@ -42,6 +42,8 @@ class InvalidKind(StrEnum):
     TITLE_MISSING = "title-missing"
     TITLE_NUMBER = "title-number"
     TITLE_EMPTY = "title-empty"
+    TITLE_NUL = "title-nul"
+    TITLE_TWICE = "title-twice"
     URL_MISSING = "url-missing"
     COURSE_TYPE = "course-type"
     DURATION_ZERO = "duration-zero"
@@ -110,6 +112,10 @@ _BYTES: dict[InvalidKind, Callable[[dict[str, Any]], _Raw]] = {
     InvalidKind.TOMBSTONE: lambda _: (None, ()),
     InvalidKind.EMPTY_VALUE: lambda _: (b"", ()),
     InvalidKind.OVERSIZED: lambda c: (_oversized(c), ()),
+    InvalidKind.TITLE_TWICE: lambda c: (
+        msgspec.json.encode(c).replace(b'"title":', b'"title":"Another title","title":', 1),
+        (),
+    ),
     InvalidKind.STRUCTURED_WITHOUT_DATA: lambda c: (_structured_without_data(c), _CE_STRUCTURED),
     InvalidKind.BINARY_WITHOUT_TYPE: lambda c: (
         _data(c),
@@ -144,6 +150,7 @@ _FIELDS: dict[InvalidKind, Callable[[dict[str, Any]], dict[str, Any]]] = {
     InvalidKind.TITLE_MISSING: lambda c: {**c, "course": _without(c["course"], "title")},
     InvalidKind.TITLE_NUMBER: lambda c: _course(c, title=7),
     InvalidKind.TITLE_EMPTY: lambda c: _course(c, title=""),
+    InvalidKind.TITLE_NUL: lambda c: _course(c, title="Cyber\0security"),
     InvalidKind.URL_MISSING: lambda c: {**c, "course": _without(c["course"], "course_url")},
     InvalidKind.COURSE_TYPE: lambda c: _course(c, type="SCORM"),
     InvalidKind.DURATION_ZERO: lambda c: _course(c, duration=0),

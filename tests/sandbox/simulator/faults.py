@@ -174,6 +174,11 @@ class EntryForeign(Rule, frozen=True, tag="entry_foreign"):
     """A COMPLETED task mentions an item that was never sent."""
 
 
+class TaskIdShared(Rule, frozen=True, tag="task_id_shared"):
+    """The answer to a POST has the id of another task of the integration that is still PENDING. No task is created, so that
+    task never mentions the items of this POST. It holds none of their courses."""
+
+
 AnyRule = (
     AnswerSlow
     | SubmitThrottled
@@ -190,6 +195,7 @@ AnyRule = (
     | EntryMissing
     | EntryDuplicated
     | EntryForeign
+    | TaskIdShared
 )
 
 

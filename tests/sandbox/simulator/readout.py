@@ -60,6 +60,7 @@ def task_row(task: SimulatedTask, now: int) -> dict[str, Any]:
         "posts_answered": task.posts_answered,
         "foreign": fate.foreign if completed else None,
         "items": items,
+        "strangers": [{"origin_id": item.origin_id, "course": item.course} for item in task.strangers],
     }
 
 

@@ -30,6 +30,7 @@ from tests.sandbox.simulator.faults import (
     PollFails,
     SubmitRefused,
     SubmitThrottled,
+    TaskIdShared,
     TimesAbsurd,
 )
 from tests.sandbox.simulator.tasks import SimulatedTask, TaskMaker, new_id, task_data
@@ -215,6 +216,12 @@ class Simulator:
             return task
         if items is None:
             items = parse_items(body)
+        other = self._pending_of_others(now, integration, {item.origin_id for item in items})
+        if other is not None and self._dice.roll(TaskIdShared, now, integration) is not None:
+            other.strangers += items
+            other.stranger_bodies.add(sha256)
+            self._known[key] = other  # a second copy of the POST gets the same answer
+            return other
         task = self._maker.make(now, integration, items, body_sha256=sha256, interaction=self._interactions)
         skewed = self._dice.roll(ClockSkewed, now, integration)
         if skewed is not None:
@@ -223,6 +230,23 @@ class Simulator:
         if task.fate.applies_at is not None:
             heapq.heappush(self._applications, (task.fate.applies_at, len(self.tasks), task))
         return task
+
+    def _pending_of_others(
+        self, now: int, integration: Integration, courses: set[str]
+    ) -> SimulatedTask | None:
+        """The newest pending task of the integration, if a rule asks for one, that holds none of these courses."""
+        if not self._dice.active(TaskIdShared, now, integration):
+            return None
+        return next(
+            (
+                task
+                for task in reversed(self.tasks.values())
+                if task.integration_id == integration.id
+                and task.status(now) == "PENDING"
+                and courses.isdisjoint(item.origin_id for item in task.items)
+            ),
+            None,
+        )
 
     def _remembered(self, task: SimulatedTask, now: int) -> bool:
         rules = self.plan.idempotency

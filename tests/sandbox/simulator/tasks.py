@@ -73,6 +73,10 @@ class SimulatedTask(msgspec.Struct, kw_only=True, gc=False):
     """Error of the API's clock when it created the task. It is added to the times of the task in every answer."""
     told_at: int | None = None
     """When a poll first returned the end of the task."""
+    strangers: list[Item] = msgspec.field(default_factory=list)
+    """Items of other POSTs that were answered with its id."""
+    stranger_bodies: set[bytes] = msgspec.field(default_factory=set)
+    """SHA-256 of the bodies of these POSTs."""
 
     def status(self, now: int) -> Status:
         ends_at = self.fate.ends_at

@@ -15,12 +15,13 @@ from daemon.core import verdict as table
 from daemon.core.answers import Accepted, ItemOutcome, NoAnswer
 from daemon.core.backlog import Backlog, rejection_of
 from daemon.core.batch import Batch, LateTask, OpenTask
-from daemon.core.breaker import Breaker
+from daemon.core.breaker import BackOff, Breaker
 from daemon.core.flow import Flow
 from daemon.core.judge import Judge, KeyEvidence, PollRuling, SubmitRuling
-from daemon.core.memory import Memory, Retry
+from daemon.core.memory import Memory
 from daemon.core.model import Change, Error, Item, Now, Rejection, RejectReason, Status
 from daemon.core.result_factory import attempt_of
+from daemon.core.retries import Retries, Retry
 from daemon.core.shard import Shard
 from daemon.core.step import TaskOutcome, Trigger
 from daemon.core.verdict import ItemVerdict, SubmitVerdict, TaskVerdict
@@ -124,7 +125,8 @@ def courses_are_never_busy(patch: Patch) -> None:
 
     def watch_late(memory: Memory, late: LateTask) -> None:
         memory.waiting.lane(late.record.integration_id)
-        memory.late[late.task_id] = late
+        memory.late[late.batch_id] = late
+        memory.task_ids.add(late.task_id)
 
     def leave(memory: Memory, integration_id: str, items: Any) -> None:
         memory._freed += [(integration_id, item.origin_id) for item in items]
@@ -261,6 +263,18 @@ def one_denial_halts(patch: Patch) -> None:
         return denied(own, integration_id, answer, sent_with)
 
     patch(Judge, "_evidence", evidence)
+
+
+@mutant("C5", "A refusal of our key by one integration halts the process.", Kind.ISOLATION)
+def one_refused_key_halts(patch: Patch) -> None:
+    evidence = Judge._evidence
+
+    def at_once(own: Judge, integration_id: str, answer: Any, sent_with: int) -> KeyEvidence:
+        found = evidence(own, integration_id, answer, sent_with)
+        named = answer.error.code in table.HALTING
+        return KeyEvidence.REFUSED if named and found is KeyEvidence.SUSPECTED else found
+
+    patch(Judge, "_evidence", at_once)
 
 
 @mutant("C5", "A task that failed for our own key halts the process.", Kind.ISOLATION)
@@ -441,7 +455,12 @@ def full_step_is_the_last(patch: Patch) -> None:
 
 @mutant("C6", "The wait before another attempt has no upper limit.")
 def backoff_without_limit(patch: Patch) -> None:
-    patch(Memory, "_backoff", lambda memory, retry, failures: 10.0 ** (failures + 2))
+    patch(Retries, "_backoff", lambda retries, retry, failures: 10.0 ** (failures + 2))
+
+
+@mutant("C6", "The API stops an integration for as long as Retry-After says.")
+def retry_after_without_bound(patch: Patch) -> None:
+    patch(BackOff, "asked", lambda back_off, retry_after: retry_after or 0.0)
 
 
 # --- 7. Our own fault ends no change --------------------------------------------------------------
@@ -455,7 +474,7 @@ def wrong_key_fails(patch: Patch) -> None:
         own: Judge, integration_id: str, answer: Any, sent_with: int, *, fate_unknown: bool
     ) -> SubmitRuling:
         ruling = submit(own, integration_id, answer, sent_with, fate_unknown=fate_unknown)
-        refused = ruling.verdict is SubmitVerdict.HALT
+        refused = ruling.verdict in (SubmitVerdict.HALT, SubmitVerdict.OUR_SIDE)
         return replace(ruling, verdict=SubmitVerdict.FAIL) if refused else ruling
 
     patch(Judge, "submit", fail)
@@ -463,12 +482,12 @@ def wrong_key_fails(patch: Patch) -> None:
 
 @mutant("C7", "A task that failed for our own key fails its changes.")
 def wrong_key_of_a_task_fails(patch: Patch) -> None:
-    is_over = Memory._is_over
+    is_over = Retries.is_over
 
-    def over(memory: Memory, integration_id: str, item: Item, failures: int, why: Retry, now: Now) -> bool:
-        return why is Retry.OUR_SIDE or is_over(memory, integration_id, item, failures, why, now)
+    def over(retries: Retries, integration_id: str, item: Item, failures: int, why: Retry, now: Now) -> bool:
+        return why is Retry.OUR_SIDE or is_over(retries, integration_id, item, failures, why, now)
 
-    patch(Memory, "_is_over", over)
+    patch(Retries, "is_over", over)
 
 
 @mutant("C7", "An item that failed for our own key fails its change.")
@@ -516,7 +535,7 @@ def blind_poll_fails(patch: Patch) -> None:
 
 @mutant("C7", "A failure that may pass ends the change at once.")
 def passing_failure_ends(patch: Patch) -> None:
-    patch(Memory, "_is_over", lambda memory, integration_id, item, failures, why, now: True)
+    patch(Retries, "is_over", lambda retries, integration_id, item, failures, why, now: True)
 
 
 @mutant("C7", "While halted nothing looks for another key.")

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from daemon.core import journal, settle
+from daemon.core import journal, settle, upsert
 from daemon.core import judge as judge_module
 from daemon.core import step as step_module
 from daemon.core import verdict as table
@@ -22,7 +22,7 @@ from daemon.core.step import Draft, TaskOutcome, Trigger
 from daemon.core.verdict import PollVerdict, SubmitVerdict
 from daemon.kombo import wire
 from tests.sim.mutants.registry import Patch, mutant
-from tests.sim.parameters import WATCHED
+from tests.sim.parameters import WATCHED, Kind
 
 # --- R10 Superseding ------------------------------------------------------------------------------
 
@@ -192,10 +192,26 @@ def watch_is_short(patch: Patch) -> None:
 
     def answered(memory: Memory, late: LateTask, answer: Any, ruling: PollRuling, now: Now) -> None:
         late_answered(memory, late, answer, ruling, now)
-        if late.task_id in memory.late:
+        if late.batch_id in memory.late:
             memory.forget_late(late)
 
     patch(settle, "late_answered", answered)
+
+
+@mutant(
+    "R12",
+    "Watched tasks are kept by the id of the task, which the API may give to several batches.",
+    Kind.CROWDED,
+)
+def watched_by_task(patch: Patch) -> None:
+    watch_late = Memory.watch_late
+
+    def watch(memory: Memory, late: LateTask) -> None:
+        for other in [each for each in memory.late.values() if each.task_id == late.task_id]:
+            del memory.late[other.batch_id]
+        watch_late(memory, late)
+
+    patch(Memory, "watch_late", watch)
 
 
 @mutant("R12", "A task that ends after its time-out ends without a word.")
@@ -225,6 +241,17 @@ def new_body_after_silence(patch: Patch) -> None:
 @mutant("R13", "A refusal is believed although an earlier POST may have made a task.")
 def refusal_is_believed(patch: Patch) -> None:
     patch(table, "is_conclusive", lambda verdict: verdict in (SubmitVerdict.SPLIT, SubmitVerdict.FAIL))
+
+
+@mutant("R13", "A time-out that the server reports (408) ends the changes of the batch.")
+def time_out_is_final(patch: Patch) -> None:
+    of_submit = table.of_submit
+
+    def final(code: str | None, status: int) -> SubmitVerdict:
+        return SubmitVerdict.FAIL if status == 408 else of_submit(code, status)
+
+    patch(table, "of_submit", final)
+    patch(table, "is_understood", lambda code, status: True)
 
 
 @mutant("R13", "A restored batch counts as never POSTed.")
@@ -379,6 +406,51 @@ def _without(body: bytes, name: str) -> bytes:
     item = msgspec.json.decode(body)
     item["course"].pop(name, None)
     return msgspec.json.encode(item)
+
+
+@mutant("R14", "An equivalent body differs in nothing but what parsed JSON shows.")
+def no_white_space(patch: Patch) -> None:
+    patch(upsert, "_WHITE_SPACE_CHARS", 0)
+
+
+@mutant("R14", "An equivalent body differs in nothing but its white space.")
+def white_space_only(patch: Patch) -> None:
+    reencoded = upsert._reencode_item
+
+    def spaced(item: bytes, rng: Any, *, hosts: bool) -> bytes:
+        white_space = reencoded(item, rng, hosts=hosts).partition(b'"')[0]
+        return white_space + item[item.index(b'"') :]
+
+    patch(upsert, "_reencode_item", spaced)
+
+
+@mutant("R14", "An equivalent body changes the language that a tool with one language takes.")
+def first_language_changes(patch: Patch) -> None:
+    swap = upsert._swap_languages
+
+    def turn(course: Any, rng: Any) -> None:
+        swap(course, rng)
+        languages = upsert._languages(course)
+        if languages:
+            course["languages"] = msgspec.Raw(b"[" + b",".join(reversed(languages)) + b"]")
+
+    patch(upsert, "_swap_languages", turn)
+
+
+@mutant("R14", "An equivalent body changes the case of a whole URL, not of its host.")
+def path_changes_case(patch: Patch) -> None:
+    letters = upsert._host_letters
+
+    def all_letters(course: Any) -> Any:
+        found = letters(course)
+        if found:
+            text = upsert._decode_text(course["course_url"])
+            found += [
+                ("course_url", n) for n, char in enumerate(text) if n > len("https://") and char.isalpha()
+            ]
+        return found
+
+    patch(upsert, "_host_letters", all_letters)
 
 
 @mutant("R14", "The items of an equivalent body change places, and their results do not.")

@@ -17,8 +17,9 @@ from daemon.core.model import Now
 from daemon.core.shard import Shard
 from daemon.core.step import Draft, Step
 from daemon.log.port import Transaction
-from daemon.runtime import opening, operator_messages
+from daemon.runtime import failures, opening, operator_messages
 from daemon.runtime import partition as partition_module
+from daemon.runtime.failures import Failure, Remedy
 from daemon.runtime.opening import Opened
 from daemon.runtime.partition import Partition
 from daemon.runtime.step_transaction import transaction
@@ -177,6 +178,19 @@ def unconfirmed_producer(patch: Patch) -> None:
     patch(partition_module, "wait_for_confirmation", do_not_wait)
 
 
+@mutant("R4", "What the broker refuses for a while counts as what it will never accept.")
+def transient_refusals_block(patch: Patch) -> None:
+    failure_of = failures.failure_of
+
+    def harsh(error: Exception, number: int, topics: Any) -> Failure:
+        failure = failure_of(error, number, topics)
+        if failure.remedy is Remedy.DEFER:
+            return dataclasses.replace(failure, remedy=Remedy.REFUSED)
+        return failure
+
+    patch(partition_module, "failure_of", harsh)
+
+
 # --- R5 Memory is reused only after a committed position ------------------------------------------
 
 
@@ -320,6 +334,18 @@ def first_value_stays(patch: Patch) -> None:
             fold.position = before
 
     patch(Fold, "apply", keep_first)
+
+
+@mutant("R9", "A record that cannot be read stops the restore, though its tombstone follows.")
+def garbage_outlives_its_tombstone(patch: Patch) -> None:
+    apply = Fold.apply
+
+    def remember(fold: Fold, offset: int, key: bytes | None, value: bytes | None) -> None:
+        apply(fold, offset, key, value)
+        if value is not None:
+            journal.decode(key, value)
+
+    patch(Fold, "apply", remember)
 
 
 @mutant("R9", "A batch that the API has accepted is written again, without its body.")

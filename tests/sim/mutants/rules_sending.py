@@ -73,7 +73,9 @@ def again_before_the_deadline(patch: Patch) -> None:
 def retry_after_ignored(patch: Patch) -> None:
     for name in ("after_failure", "after_overload"):
         wait = getattr(BackOff, name)
-        patch(BackOff, name, lambda back_off, before, _, wait=wait: wait(back_off, before, None))
+        patch(
+            BackOff, name, lambda back_off, retry, before, _, wait=wait: wait(back_off, retry, before, None)
+        )
 
 
 # --- R7 Everything that goes into a record is bounded ---------------------------------------------

@@ -19,13 +19,14 @@ from daemon.log.kafka.cures.busy_poll import PollWaits
 from daemon.log.kafka.cures.fetching import BoundedFetcher, BoundedPartitionRecords
 from daemon.log.kafka.cures.forgotten_join import JoinIsRemembered
 from daemon.log.kafka.cures.lost_member_id import MemberIdIsKept
+from daemon.log.kafka.cures.quiet_close import CloseIsQuiet
 
 
 class _GroupFetcher(ResumedRecordsAreDelivered, BoundedFetcher):
     pass
 
 
-class _GroupCoordinator(JoinIsRemembered, JoinIsCompleted, PollWaits, MemberIdIsKept):
+class _GroupCoordinator(JoinIsRemembered, JoinIsCompleted, PollWaits, MemberIdIsKept, CloseIsQuiet):
     pass
 
 

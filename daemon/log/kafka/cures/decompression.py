@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
+import cramjam
 import lz4.frame
-import snappy
 import zstandard
 
 CHUNK = 1024 * 1024
@@ -63,7 +63,7 @@ def decompress(codec: int, data: memoryview, limit: int) -> bytes:
     except (
         zlib.error,
         zstandard.ZstdError,
-        snappy.UncompressError,
+        cramjam.DecompressionError,
         OSError,
         EOFError,
         RuntimeError,
@@ -134,7 +134,7 @@ def _snappy_block(block: memoryview, limit: int) -> bytes:
             break
     if size > limit:
         raise TooLargeError
-    return bytes(snappy.decompress(bytes(block)))
+    return bytes(cramjam.snappy.decompress_raw(bytes(block)))
 
 
 _READERS: Final[Mapping[int, tuple[str, Callable[[memoryview, int], Iterator[bytes]]]]] = MappingProxyType(

@@ -1,11 +1,16 @@
-"""A poll is not limited in bytes, and an error in fetched data does not say which partition it is about.
+"""A poll is not limited in bytes, paused partitions keep what they have decompressed, and an error in fetched data does not say
+which partition it is about.
 
-Defects, cured together because both are in the two methods that take records out of a fetch:
+Defects, cured together because all are in the methods that take records out of a fetch:
 
 1. A poll is limited in records only. 500 records may be 500 batches of many MiB each.
 2. An error in what was fetched for one partition does not name the partition, so it stops all of them. An error inside
    a batch also leaves an exhausted iterator behind in a fetch that is not marked as finished; the next poll spins on it
    without a pause.
+
+3. A partition that is paused in the middle of a batch keeps the decompressed batch until it is resumed. A process with many
+   partitions holds as many batches. The cure keeps `PARKED_BYTES_MAX` of them. A partition whose batch is dropped fetches it
+   again when it is resumed, and continues at its position.
 
 The cure raises `UnreadableBatchError` (the data are bad; a retry does not help) or `PartitionFetchError` (the broker
 answered with an error; a retry may help). Nothing of the fetch is left then. The position is where the error is, and the
@@ -13,7 +18,8 @@ next poll fetches the partition again unless it is paused.
 
 Upstream: not reported.
 Versions: 3.0.12.
-Remove when: tests/unit/test_kafka_cures.py::test_a_poll_is_still_not_limited_in_bytes and
+Remove when: tests/unit/test_kafka_cures.py::test_a_poll_is_still_not_limited_in_bytes,
+    tests/unit/test_kafka_cures.py::test_paused_partitions_still_keep_their_batches and
     tests/unit/test_kafka_cures.py::test_an_error_in_a_batch_still_names_no_partition fail.
 """
 
@@ -34,6 +40,10 @@ from daemon.log.kafka.cures.record_batches import Batches
 
 POLL_BYTES_MAX = 16 * 1024 * 1024
 """Bytes of records in one poll, over all partitions. The record that reaches the limit comes on top."""
+
+PARKED_BYTES_MAX = 32 * 1024 * 1024
+"""Bytes of decompressed batches that all paused partitions together keep. Much more than with batches of ordinary size, so that
+short pauses do not fetch anything twice."""
 
 LIMIT_SETTING = "kafka.record_batch_bytes_max"
 
@@ -79,6 +89,11 @@ class BoundedPartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
         self.room = POLL_BYTES_MAX
         """Bytes that the current poll may still take."""
         super().__init__(fetch_offset, tp, self._batches, **settings)
+
+    @property
+    def bytes_held(self) -> int:
+        """Size of the decompressed batch that is being read."""
+        return self._batches.current.bytes_held if self._batches.current is not None else 0
 
     def take(self, n: int | None = None) -> list[Any]:
         """Up to `n` records; fewer if the bytes of this poll are used up."""
@@ -135,11 +150,23 @@ class BoundedFetcher(Fetcher):  # type: ignore[misc]
     """Methods run in the thread that polls."""
 
     PartitionRecords: Callable[..., BoundedPartitionRecords]
+    _paused_partition_records: dict[TopicPartition, BoundedPartitionRecords]
     _room = 0
 
     def fetched_records(self, *args: Any, **kwargs: Any) -> Any:
         self._room = POLL_BYTES_MAX
-        return super().fetched_records(*args, **kwargs)
+        try:
+            return super().fetched_records(*args, **kwargs)
+        finally:
+            self._drop_parked()
+
+    def _drop_parked(self) -> None:
+        held = 0
+        for tp, part in list(self._paused_partition_records.items()):
+            held += part.bytes_held
+            if held > PARKED_BYTES_MAX:
+                held -= part.bytes_held
+                del self._paused_partition_records[tp]
 
     def _append(
         self, drained: Any, part: BoundedPartitionRecords, max_records: int, update_offsets: bool

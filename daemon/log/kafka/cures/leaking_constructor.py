@@ -12,11 +12,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from daemon.log.kafka.cures.lost_request import NetClient
+from kafka.errors import KafkaError
+
+from daemon.log.kafka.cures.connecting import CannotConnectError
+from daemon.log.kafka.cures.network import NetClient
 
 
 def construct(kind: Callable[..., Any], **settings: Any) -> Any:
-    """The client that ``kind(**settings)`` makes. If that raises, nothing of it is left."""
+    """The client that ``kind(**settings)`` makes. If that raises, nothing of it is left.
+
+    Raises:
+        CannotConnectError: no bootstrap server could be used.
+    """
     made: list[NetClient] = []
 
     def net_client(**configs: Any) -> NetClient:
@@ -25,7 +32,10 @@ def construct(kind: Callable[..., Any], **settings: Any) -> Any:
 
     try:
         return kind(kafka_client=net_client, **settings)
-    except BaseException:
+    except BaseException as error:
+        failures = {address: why for client in made for address, why in client.manager.failures.items()}
         for client in made:
             client.close()
+        if isinstance(error, KafkaError) and failures:
+            raise CannotConnectError(failures) from error
         raise

@@ -17,9 +17,7 @@ from kafka.errors import KafkaConnectionError
 from kafka.net.compat import KafkaNetClient
 
 
-class NetClient(KafkaNetClient):  # type: ignore[misc]
-    """For the setting ``kafka_client`` of every client."""
-
+class RequestsAreKept(KafkaNetClient):  # type: ignore[misc]
     def await_ready(self, node_id: Any, timeout_ms: int = 30_000) -> bool:
         try:
             return bool(super().await_ready(node_id, timeout_ms=timeout_ms))

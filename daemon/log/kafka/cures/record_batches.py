@@ -97,12 +97,14 @@ class CheckedRecordBatch:
     Iteration raises TooLargeError, DamagedError, IndexError or ValueError if the bytes are not valid records.
     """
 
-    __slots__ = ("_batch", "_first", "_limit")
+    __slots__ = ("_batch", "_first", "_limit", "bytes_held")
 
     def __init__(self, batch: Any, limit: int, first: int) -> None:
         self._batch = batch
         self._limit = limit
         self._first = first
+        self.bytes_held = 0
+        """Size of the decompressed records, once they are being read."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._batch, name)
@@ -116,10 +118,14 @@ class CheckedRecordBatch:
         if batch.size_in_bytes > self._limit:
             raise TooLargeError
         if batch.magic < 2:
-            return _legacy_records(batch, self._limit)
+            records = _legacy_records(batch, self._limit)
+            self.bytes_held = len(batch._buffer)  # noqa: SLF001
+            return records
         data = memoryview(batch._buffer)[_HEADER_BYTES:]  # noqa: SLF001
         codec = batch.compression_type
-        return _records(batch, decompress(codec, data, self._limit) if codec else bytes(data), self._first)
+        content = decompress(codec, data, self._limit) if codec else bytes(data)
+        self.bytes_held = len(content)
+        return _records(batch, content, self._first)
 
 
 _WRONG_LENGTH = "the record at offset {} does not have the length that it declares"
