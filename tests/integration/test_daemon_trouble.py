@@ -87,6 +87,7 @@ TOLD = {
     InvalidKind.MISSING_ID: "id: missing",
     InvalidKind.EMPTY_ORIGIN: "origin_id",
     InvalidKind.INTEGRATION_NEWLINE: "no spaces",
+    InvalidKind.TITLE_TWICE: "course.title: occurs more than once",
     InvalidKind.TITLE_NUMBER: "course.title: found 7",
     InvalidKind.DURATION_ZERO: "course.duration: found 0",
     InvalidKind.DEACTIVATED: "course.deactivated is not supported",
@@ -122,7 +123,7 @@ def test_each_kind_of_bad_record_is_rejected_once_and_kept_and_the_next_change_s
         letter = letters[
             "coursesync-source", f"{at.topics.changes}/{told['change']['partition']}/{offset}".encode()
         ]
-        headers = {name: content or b"" for name, content in letter.headers}
+        headers = dict(letter.headers)
         assert headers["coursesync-error-message"].decode() == told["error"]["message"]
         assert headers["coursesync-error-code"].decode() == told["error"]["code"]
         assert headers["coursesync-reason"]

@@ -168,14 +168,15 @@ def test_a_hanging_transaction_is_ended_with_the_rights_for_it_alone(world: Worl
 def test_each_program_works_with_its_rights_alone(world: World) -> None:
     world.does("topics create")  # looks at what is there
     world.does("check")
-    world.does("publish", given=json.dumps(change(1)) + "\n{}\n")
+    world.does("publish", given=json.dumps(change(3)))
+    world.publish()
     here = place(INTEGRATION, 2)
     # The end of a transaction lies behind what was read: `grow` has to read on to know that it is no change.
     _publish_in_a_transaction(world, 1 - here)
     with world.daemon():
-        wait_until(lambda: world.results() == 3, "a result for each change")
+        wait_until(lambda: world.results() == 4, "a result for each change")
     assert len(list(read_topic(world.open, DEAD_LETTERS))) == 1
-    assert "3 results" in world.does("results")
+    assert "4 results" in world.does("results")
     assert "READ UP TO" in world.does("inspect", "partitions")
 
     world.does("publish", given=json.dumps(change(2)))

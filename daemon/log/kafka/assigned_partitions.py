@@ -189,5 +189,6 @@ def _record(record: Any) -> Record:
         record.timestamp,
         record.key,
         record.value,
-        tuple(record.headers),
+        # Kafka allows null for a header's value, the port does not.
+        tuple((name, value or b"") for name, value in record.headers) if record.headers else (),
     )
