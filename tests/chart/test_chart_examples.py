@@ -228,6 +228,17 @@ def test_the_notes_say_what_to_type_next(helm: Helm) -> None:
     assert "PLAINTEXT" in notes("--set", "config.kafka.security_protocol=PLAINTEXT")
 
 
+def test_the_values_of_the_readme_work(helm: Helm, tmp_path: Path) -> None:
+    """Each block by itself, besides the values that must be given."""
+    page = (CHART / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 4
+    for number, block in enumerate(blocks):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        loaded(helm.render(MINIMAL, yaml.safe_load(block)), folder)
+
+
 def shell_lines(page: Path) -> list[str]:
     blocks = re.findall(r"^ *```sh\n(.*?)^ *```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     return [

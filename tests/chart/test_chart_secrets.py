@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from .rendering import MINIMAL, Helm
+from .rendering import MINIMAL, OAUTHBEARER, Helm, Values
 
 CANARY = "canary-4711"
 KINDS = {
@@ -103,15 +103,22 @@ VALUES = {
             "sasl_password_file": {"secret": "kafka", "key": "password"},
             "tls_ca_file": {"configMap": "authorities", "key": "bundle.pem"},
         },
-        "kombo": {"ca_file": {"configMap": "binary"}},
+        "kombo": {
+            "ca_file": {"configMap": "binary"},
+            "proxy": "http://course-sync@proxy.example.com:3128",
+            "proxy_password_file": {"secret": "proxy"},
+        },
     }
 }
+TOKENS = {"config": {"kafka": OAUTHBEARER | {"sasl_oauth_ca_file": {"configMap": "binary"}}}}
 
 
 def there(
     *,
     key: str = CANARY,
     password: str = CANARY,
+    proxy: str = CANARY,
+    client: str = CANARY,
     authorities: str = "A",
     binary: str = "A",
     other: str = "1",
@@ -130,21 +137,23 @@ def there(
     return [
         named("Secret", "course-sync-kombo", data={"api-key": encoded(key)}),
         named("Secret", "kafka", data={"password": encoded(password), "other": encoded(other)}),
+        named("Secret", "proxy", data={"proxy-password": encoded(proxy)}),
+        named("Secret", "idp", data={"client-secret": encoded(client)}),
         named("ConfigMap", "authorities", data={"bundle.pem": authorities, "other": other}),
         named("ConfigMap", "binary", binaryData={"ca.crt": encoded(binary)}),
     ]
 
 
-Annotations = Callable[[list[dict[str, Any]]], dict[str, str]]
+Annotations = Callable[..., dict[str, str]]
 
 
 @pytest.fixture(name="annotations")
 def _annotations(helm: Helm, tmp_path: Path) -> Annotations:
     """Of the pod template, where these objects are in the cluster."""
 
-    def rendered(objects: list[dict[str, Any]]) -> dict[str, str]:
+    def rendered(objects: list[dict[str, Any]], values: Values = VALUES) -> dict[str, str]:
         with api_server(objects, tmp_path) as flags:
-            found = helm.render(MINIMAL, VALUES, flags=flags)
+            found = helm.render(MINIMAL, values, flags=flags)
         assert CANARY not in found.text
         return dict(found.template["metadata"]["annotations"])
 
@@ -153,14 +162,24 @@ def _annotations(helm: Helm, tmp_path: Path) -> Annotations:
 
 @pytest.mark.parametrize(
     "changed",
-    [{"password": "new"}, {"authorities": "B"}, {"binary": "B"}],
-    ids=["a password", "authorities in a ConfigMap", "binary data of a ConfigMap"],
+    [{"password": "new"}, {"proxy": "new"}, {"authorities": "B"}, {"binary": "B"}],
+    ids=["a password", "that of the proxy", "authorities in a ConfigMap", "binary data of a ConfigMap"],
 )
 def test_a_changed_file_restarts_the_pods(annotations: Annotations, changed: dict[str, str]) -> None:
     before, after = annotations(there()), annotations(there(**changed))
 
     assert before.pop("checksum/files") != after.pop("checksum/files")
     assert before == after
+
+
+@pytest.mark.parametrize("changed", [{"client": "new"}, {"binary": "B"}], ids=["secret", "authorities"])
+def test_a_changed_file_of_a_login_by_tokens_restarts_them_too(
+    annotations: Annotations, changed: dict[str, str]
+) -> None:
+    before, after = annotations(there(), TOKENS), annotations(there(**changed), TOKENS)
+
+    assert before["checksum/files"] != after["checksum/files"]
+    assert annotations(there(password="new"), TOKENS) == before
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def test_the_pod_of_helm_test_says_what_is_missing(image: ImageSteps, helm: Helm
     with image.running(*container["args"], variables=variables, log=tmp_path / "log") as check:
         assert check.wait(120) == 1, check.obituary()
         assert "no mistakes" in check.output()
-        assert "127.0.0.1:1 (PLAINTEXT)" in check.output()
+        assert "Kafka at 127.0.0.1:1 refuses connections" in check.output()
         assert "kombo.base_url" in check.output()
         assert CANARY not in check.output()
 
