@@ -255,7 +255,7 @@ def _show(
         raise click.ClickException(str(error)) from None
     if asked.as_json:
         for row in rows:
-            click.echo(printable_json(msgspec.json.encode(row)))
+            click.echo(printable_json(msgspec.json.encode(row)).encode())
     elif rows:
         now = time.time()
         print_table(headings, [cells(row, now) for row in rows])

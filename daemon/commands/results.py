@@ -97,7 +97,7 @@ def results(
             if integrations and event.data.integration_id not in integrations:
                 continue
             if table is None:
-                click.echo(printable_json(record.value or b""))
+                click.echo(printable_json(record.value or b"").encode())
             else:
                 table.show(event)
     except LogError as error:

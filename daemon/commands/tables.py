@@ -23,7 +23,9 @@ def printable(text: str) -> str:
 
 
 def printable_json(document: bytes) -> str:
-    """The same JSON on one line, with escapes for the characters that are not printable; see `daemon.codec.texts.escaped`."""
+    """The same JSON on one line, with escapes for the characters that are not printable; see `daemon.codec.texts.escaped`.
+    Print it as UTF-8 on every terminal (RFC 8259, 8.1): escapes for what another encoding does not have are not JSON.
+    """
     text = document.decode("utf-8", "replace").strip()
     if text.isprintable():
         return text

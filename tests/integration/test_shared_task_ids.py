@@ -27,6 +27,7 @@ SETTINGS = {
     **UNHURRIED,
     "http.deadline": "5s",
     "task.timeout": "6s",
+    "task.watch_after_timeout": "5m",
     "batch.items_max": "1",
     "window.batches_max": "8",
     "poll.first_after": "200ms",
