@@ -12,7 +12,7 @@ from kafka import KafkaConsumer, TopicPartition
 from daemon.core.placement import place
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.kafka.cures.fetching import PARKED_BYTES_MAX
-from daemon.log.port import Topics
+from daemon.log.port import LogError, Topics
 from daemon.log.topic_access import Publisher
 from tests import record_batch as wire
 
@@ -28,7 +28,14 @@ def connection(kafka_bootstrap: str, topic_names: Topics) -> KafkaConnection:
     connection = KafkaConnection((kafka_bootstrap,))
     with Clients(connection).admin() as admin:
         admin.create_topics({topic_names.changes: {"num_partitions": 2, "replication_factor": 1}})
-    return connection
+    deadline = time.monotonic() + PATIENCE
+    while True:  # the broker may know it a moment later
+        try:
+            Publisher(connection, topic_names.changes).close()
+        except LogError:
+            assert time.monotonic() < deadline
+        else:
+            return connection
 
 
 @pytest.fixture

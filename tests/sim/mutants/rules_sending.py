@@ -13,7 +13,7 @@ from daemon.core.schedule import Schedule
 from daemon.core.shard import Shard
 from daemon.core.step import Step
 from daemon.core.waiting import Held, Lane
-from daemon.kombo import wire
+from daemon.kombo import redaction
 from daemon.runtime import step_transaction
 from daemon.runtime.partition import Partition
 from daemon.runtime.submitter import Submitter
@@ -93,7 +93,7 @@ def dead_letter_uncut(patch: Patch) -> None:
 
 @mutant("R7", "The API's error texts are not cut.")
 def error_text_uncut(patch: Patch) -> None:
-    patch(wire, "truncated", lambda text, chars_max: text)
+    patch(redaction, "truncated", lambda text, chars_max: text)
     patch(result_codec, "truncated", lambda text, chars_max: text)
 
 

@@ -114,8 +114,10 @@ class FailuresAreNoted(KafkaConnectionManager):  # type: ignore[misc]
         return transport
 
     def _note(self, address: str, error: BaseException) -> None:
-        # The last attempt of a bootstrap may have too little time left, which says less than what came before.
-        if address not in self.failures or not is_timeout(error):
+        # The last attempt of a bootstrap may have too little time left, and a server may close a connection before it has
+        # refused the login, which says less than what came before.
+        before = self.failures.get(address)
+        if before is None or _is_final(error) or not (is_timeout(error) or _is_final(before)):
             self.failures[address] = error
 
     def _final_failure(self) -> BaseException | None:
@@ -123,8 +125,13 @@ class FailuresAreNoted(KafkaConnectionManager):  # type: ignore[misc]
         failures = [
             self.failures.get(f"{node.host}:{node.port}") for node in self.cluster.bootstrap_brokers()
         ]
-        final = [error for error in failures if isinstance(error, _FINAL) or is_about_certificate(error)]
+        final = [error for error in failures if error is not None and _is_final(error)]
         return final[0] if final and len(final) == len(failures) else None
+
+
+def _is_final(error: BaseException) -> bool:
+    """Whether no retry can mend it."""
+    return isinstance(error, _FINAL) or is_about_certificate(error)
 
 
 def is_about_certificate(error: BaseException | None) -> bool:
