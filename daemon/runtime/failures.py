@@ -59,7 +59,7 @@ class StoppedInput(NamedTuple):
     offset: int
 
     def holds(self, shard: Shard) -> bool:
-        """Whether the journal says so, that is, it was neither skipped nor allowed to be rejected. A stop that the fenced shard
+        """Whether the journal has this stop, that is, it was neither skipped nor allowed to be rejected. A stop that the fenced shard
         could not commit is found again.
         """
         return shard.rejection_limit.stopped_at == self.offset

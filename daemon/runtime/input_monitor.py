@@ -2,8 +2,8 @@
 transaction hold it back?
 
 Reading alone does not detect this. A topic that was created again may have records at the same offsets, a topic with more
-partitions can be read as before, and behind an open transaction no records arrive. An input that stands still although it
-has more records is inspected at once.
+partitions can be read as before, and behind an open transaction no records arrive. If the input has
+more records and none arrive, it is inspected at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from daemon.telemetry.events import InputHeldBack, InputReleased, InputUnseen
 INTERVAL = 30.0
 """Seconds between two inspections of a partition. Each sends a few requests to the cluster."""
 LOOK_INTERVAL = 1.0
-"""Seconds between two checks whether a partition stands still. They send no requests."""
+"""Seconds between two checks whether a partition is read at all. They send no requests."""
 HELD_BACK_AFTER = 5.0
 """Seconds for which a publisher's transaction may hold back the input before it is reported. A publisher that is well
 commits sooner, as a rule; most brokers abort a transaction after one minute, but a publisher may ask for up to 15."""

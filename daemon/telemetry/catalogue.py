@@ -84,9 +84,7 @@ CERTIFICATE_NOT_AFTER = gauge(
 # --- changes --------------------------------------------------------------------------------------
 
 CHANGES_CONSUMED = counter(
-    "changes_consumed_total",
-    "Records taken from the input topic, including rejected ones.",
-    Label.of("type", ChangeType),
+    "changes_consumed_total", "Records consumed, including rejected ones.", Label.of("type", ChangeType)
 )
 CHANGES_REJECTED = counter(
     "changes_rejected_total",
@@ -99,9 +97,8 @@ CHANGES_SUPERSEDED = counter(
 )
 RECORDS_MISPLACED = counter(
     "input_misplaced_records_total",
-    "Changes found in another partition than `input.partitioner` gives to their key, or without a key. Changes of one course "
-    "may then be in several partitions, without any order among them. At most 16 records of each read are checked. Always 0 "
-    "with `input.partitioner=any`.",
+    "Changes without a key, or in another partition than `input.partitioner` gives to their key. Changes of one course "
+    "may then be in several partitions, in no order. At most 16 records of each read are checked.",
     Label.of("reason", Misplacement),
 )
 CHANGES_WAITING = gauge(

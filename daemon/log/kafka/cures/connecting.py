@@ -5,7 +5,7 @@ Defects, cured together because both are in the part that opens connections:
 1. The reason of each failed attempt is only logged. The constructor raises "Unable to bootstrap from …" after
    ``bootstrap_timeout_ms``, also for failures that no retry can mend. A refused login is meant to end the attempts
    (`maybe_raise_auth_failure`), but is never noted, because `KafkaConnection.initialize` does not raise.
-2. A server that accepts connections and then stays silent holds up a TLS handshake for ever, and with it the constructor.
+2. A server that accepts connections and then sends nothing blocks a TLS handshake without end, and so the constructor.
 
 `FailuresAreNoted` notes the last failure of each address until a connection to it succeeds. It ends the bootstrap early when every
 address has failed for good.
