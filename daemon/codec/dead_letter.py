@@ -89,8 +89,8 @@ def _size_and_digest(part: str, content: bytes) -> list[tuple[str, bytes]]:
 
 
 def _fitting(
-    headers: tuple[tuple[str, bytes], ...], bytes_max: int
-) -> tuple[tuple[tuple[str, bytes], ...], int]:
+    headers: tuple[tuple[str, bytes | None], ...], bytes_max: int
+) -> tuple[tuple[tuple[str, bytes | None], ...], int]:
     """The publisher's headers in order, as many as fit, and the number of those that do not fit.
 
     A dead letter that was published again by hand still has the daemon's headers of the first time. They are removed,
@@ -105,5 +105,5 @@ def _fitting(
     return tuple(own), 0
 
 
-def _size(headers: tuple[tuple[str, bytes], ...]) -> int:
+def _size(headers: tuple[tuple[str, bytes | None], ...]) -> int:
     return sum(len(name.encode()) + len(content or b"") + _PER_HEADER for name, content in headers)

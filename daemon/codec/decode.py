@@ -60,7 +60,7 @@ _decode_event = msgspec.json.Decoder(CourseChangeEvent).decode
 _decode_data = msgspec.json.Decoder(CourseChangeData).decode
 _encode = msgspec.json.Encoder().encode
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes | None]]
 
 
 _ABSENT = msgspec.Raw()

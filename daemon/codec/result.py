@@ -32,7 +32,7 @@ MESSAGE_MAX = 2000
 
 CONTENT_TYPE = b"application/cloudevents+json"
 
-Encoded = tuple[bytes | None, bytes | None, tuple[tuple[str, bytes], ...]]
+Encoded = tuple[bytes | None, bytes | None, tuple[tuple[str, bytes | None], ...]]
 """Key, value and headers of a record."""
 
 _HEADERS = (("content-type", CONTENT_TYPE),)

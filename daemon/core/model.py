@@ -72,7 +72,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     consumed_at: int
     key: bytes | None = None
     value: bytes | None = None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: tuple[tuple[str, bytes | None], ...] = ()
     """The original record, kept for the dead letter that is needed if the change does not fit into the backlog."""
 
 
@@ -97,7 +97,7 @@ class Rejection(msgspec.Struct, frozen=True, gc=False):
     consumed_at: int
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
+    headers: tuple[tuple[str, bytes | None], ...]
 
 
 class Item(msgspec.Struct, frozen=True, gc=False, array_like=True):

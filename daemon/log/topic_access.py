@@ -57,7 +57,7 @@ class TopicRecord(NamedTuple):
     """Milliseconds since the epoch, as stored in the log."""
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
+    headers: tuple[tuple[str, bytes | None], ...]
 
 
 class Publisher:
@@ -83,9 +83,9 @@ class Publisher:
             raise LogError(clients.explained(error, None)) from error
 
     def send(
-        self, key: bytes | None, value: bytes | None, headers: tuple[tuple[str, bytes], ...] = ()
+        self, key: bytes | None, value: bytes | None, headers: tuple[tuple[str, bytes | None], ...] = ()
     ) -> None:
-        """Queue a record. Waits if too many are unconfirmed.
+        """Queue a record. Its headers must have values. Waits if too many are unconfirmed.
 
         Raises:
             LogError: this record or one before it was refused.

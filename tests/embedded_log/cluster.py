@@ -118,7 +118,7 @@ class EmbeddedCluster:
             LogError: no such topic or partition, or the record of a transaction is too large.
         """
         size = len(message.key or b"") + len(message.value or b"")
-        size += sum(len(name) + len(value) for name, value in message.headers)
+        size += sum(len(name) + len(value or b"") for name, value in message.headers)
         if owner is not None and size > RECORD_BYTES_MAX:
             raise LogError(f"a record of {size} bytes for {topic} is larger than {RECORD_BYTES_MAX}")
         if partition is None:

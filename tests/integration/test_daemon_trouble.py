@@ -123,7 +123,7 @@ def test_each_kind_of_bad_record_is_rejected_once_and_kept_and_the_next_change_s
         letter = letters[
             "coursesync-source", f"{at.topics.changes}/{told['change']['partition']}/{offset}".encode()
         ]
-        headers = dict(letter.headers)
+        headers = {name: content or b"" for name, content in letter.headers}
         assert headers["coursesync-error-message"].decode() == told["error"]["message"]
         assert headers["coursesync-error-code"].decode() == told["error"]["code"]
         assert headers["coursesync-reason"]

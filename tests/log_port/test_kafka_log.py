@@ -10,13 +10,15 @@ from functools import partial
 from typing import Any, TypeVar
 
 import pytest
-from kafka import KafkaProducer
+from kafka import KafkaProducer, TopicPartition
 
 from daemon.log.kafka import KafkaConnection, KafkaLog
 from daemon.log.kafka.admin import Admin, NewTopic, create_topics, describe_topics
 from daemon.log.kafka.assigned_partitions import BYTES_WAITING_MAX, RECORDS_WAITING_MAX
 from daemon.log.kafka.clients import _EVERY_CLIENT, Clients
 from daemon.log.kafka.consumer import InputConsumer
+from daemon.log.kafka.cures.null_headers import NullableHeaders
+from daemon.log.kafka.cures.sending import Outgoing, send_all
 from daemon.log.kafka.sizes import RECORD_BYTES_MAX
 from daemon.log.port import (
     Assigned,
@@ -174,10 +176,10 @@ async def test_a_dead_letter_without_key_and_value_can_be_written(kafka: KafkaHa
     log = kafka.member("m")
     await joined(log, kafka)
     shard = await log.open_shard(0)
-    headers = (("reason", b"tombstone"),)
+    headers = (("reason", b"tombstone"), ("null", None), ("empty", b""))
     await shard.commit(Transaction([(b"k", b"v")], dead_letters=[Message(None, None, headers)]))
     (letter,) = await kafka.read_committed(kafka.topics.dead_letters)
-    assert (letter.key, letter.value, letter.headers) == (None, b"", headers)
+    assert (letter.key, letter.value, letter.headers) == (None, None, headers)
     await shard.close()
 
 
@@ -442,6 +444,35 @@ async def test_a_header_name_that_is_not_utf8_does_not_stop_the_input(
         (),
     ]
     assert {(record.key, record.value) for record in seen} == {(b"key \xff", b"value \xff")}
+
+
+async def test_a_null_header_is_not_an_empty_one(kafka: KafkaHarness) -> None:
+    """From the input to the dead letter."""
+    headers = (("ce_id", None), ("empty", b""), ("ce_id", b"1"))
+
+    def publish() -> None:
+        producer = Clients(KafkaConnection((kafka.bootstrap,))).producer("publisher")
+        producer.init_transactions()
+        producer.begin_transaction()
+        place = TopicPartition(kafka.topics.changes, 0)
+        producer.partitions_for(place.topic)  # or the client does not learn where to send it
+        for future in send_all(producer, [Outgoing(place, b"key", None, NullableHeaders(headers))]):
+            future.get(30)
+        producer.commit_transaction()
+        producer.close()
+
+    log = kafka.member("m")
+    await joined(log, kafka)
+    await asyncio.to_thread(publish)
+    log.begin(0, 0, token=1)
+    (record,) = (await next_of(Records, log, kafka)).records
+    assert (record.key, record.value, record.headers) == (b"key", None, headers)
+    shard = await log.open_shard(0)
+    message = Message(record.key, record.value, record.headers)
+    await shard.commit(Transaction([(b"k", b"v")], dead_letters=[message]))
+    (letter,) = await kafka.read_committed(kafka.topics.dead_letters)
+    assert (letter.key, letter.value, letter.headers) == (b"key", None, headers)
+    await shard.close()
 
 
 # --- starting ---------------------------------------------------------------------------------------------------

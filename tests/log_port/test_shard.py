@@ -48,7 +48,9 @@ async def test_everything_of_a_commit_is_visible_when_it_returns(world: World, h
         Transaction(
             journal=[(b"batch", b"frozen"), (b"position", b"7")],
             results=[Message(b"course", b"result", (("content-type", b"application/json"),))],
-            dead_letters=[Message(None, b"garbage", (("reason", b"malformed"), ("reason", b"again")))],
+            dead_letters=[
+                Message(None, b"garbage", (("reason", b"malformed"), ("reason", b"again"), ("null", None)))
+            ],
             position=7,
         )
     )
@@ -62,7 +64,7 @@ async def test_everything_of_a_commit_is_visible_when_it_returns(world: World, h
     assert result.headers == (("content-type", b"application/json"),)
     [dead_letter] = await harness.read_committed(topics.dead_letters)
     assert (dead_letter.key, dead_letter.value) == (None, b"garbage")
-    assert dead_letter.headers == (("reason", b"malformed"), ("reason", b"again"))
+    assert dead_letter.headers == (("reason", b"malformed"), ("reason", b"again"), ("null", None))
 
 
 async def test_a_commit_tells_where_each_journal_record_can_be_read_back(world: World) -> None:

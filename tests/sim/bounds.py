@@ -125,7 +125,9 @@ class Bounds:
                 )
 
     def judge_dead_letters(self, dead_letters: Sequence[Message], events: list[SeenEvent]) -> None:
-        sources = sorted(int(dict(each.headers)[SOURCE].rpartition(b"/")[2]) for each in dead_letters)
+        sources = sorted(
+            int((dict(each.headers)[SOURCE] or b"").rpartition(b"/")[2]) for each in dead_letters
+        )
         rejected = sorted(e.data.change.offset for e in events if e.data.status == "REJECTED")
         if sources != rejected:
             self._accuse("torn_steps", f"dead letters of {sources}, and {rejected} are rejected (R2)")

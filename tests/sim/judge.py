@@ -137,7 +137,7 @@ def judge_dead_letters(world: World, outcome: Outcome) -> None:
     """The original bytes, key and headers of each record that was rejected, once."""
     letters: dict[str, LogRecord] = {}
     for letter in records(world, world.topics.dead_letters):
-        source = dict(letter.headers)["coursesync-source"].decode()
+        source = (dict(letter.headers)["coursesync-source"] or b"").decode()
         if source in letters:
             outcome.add("dead_letters", f"{source} has two dead letters")
         letters[source] = letter

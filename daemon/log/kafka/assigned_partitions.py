@@ -189,6 +189,5 @@ def _record(record: Any) -> Record:
         record.timestamp,
         record.key,
         record.value,
-        # Kafka allows null for a header's value, the port does not.
-        tuple((name, value or b"") for name, value in record.headers) if record.headers else (),
+        tuple(record.headers),
     )

@@ -31,6 +31,7 @@ from daemon.core.placement import place
 from daemon.log.kafka.accepted_times import AcceptedTimes
 from daemon.log.kafka.authorization_errors import explained
 from daemon.log.kafka.clients import DELIVERY_TIMEOUT, Clients
+from daemon.log.kafka.cures.null_headers import NullableHeaders
 from daemon.log.kafka.cures.sending import Outgoing, reached_the_broker, send_all
 from daemon.log.kafka.cures.stuck_close import close_failed
 from daemon.log.kafka.worker import report_progress
@@ -145,8 +146,9 @@ class ShardProducer:
     def _commit(self, producer: KafkaProducer, transaction: Transaction) -> list[int]:
         producer.begin_transaction()
         journal = self._journal(transaction.journal)
-        futures = send_all(producer, journal + self._results(producer, transaction.results))
-        futures += _send_dead_letters(producer, self._topics.dead_letters, transaction.dead_letters)
+        results = self._results(producer, transaction.results)
+        dead_letters = self._dead_letters(producer, transaction.dead_letters)
+        futures = send_all(producer, [*journal, *results, *dead_letters])
         deadline = time.monotonic() + ACKNOWLEDGED_WITHIN
         try:
             offsets = [_acknowledged(future, deadline) for future in futures]
@@ -183,14 +185,30 @@ class ShardProducer:
         count = len(producer.partitions_for(self._topics.results))
         partitions = [TopicPartition(self._topics.results, number) for number in range(count)]
         outgoing = []
-        shared: tuple[tuple[str, bytes], ...] | None = None  # all results share the same headers
-        headers: list[tuple[str, bytes]] = []
+        shared: tuple[tuple[str, bytes | None], ...] | None = None  # all results share the same headers
+        headers: list[tuple[str, bytes | None]] = []
         for key, value, own_headers in results:
             if own_headers is not shared:
                 shared, headers = own_headers, list(own_headers)
             assert key is not None, "a result has a key, so that those of one course stay in order"
             outgoing.append(Outgoing(partitions[place(key, count)], key, value, headers))
         return outgoing
+
+    def _dead_letters(self, producer: KafkaProducer, messages: Sequence[Message]) -> list[Outgoing]:
+        if not messages:
+            return []
+        topic = self._topics.dead_letters
+        count = len(producer.partitions_for(topic))
+        without_key = self._partition % count
+        return [
+            Outgoing(
+                TopicPartition(topic, without_key if key is None else place(key, count)),
+                key,
+                value,
+                NullableHeaders(headers),
+            )
+            for key, value, headers in messages
+        ]
 
     def _failure(self, error: BaseException, transaction: Transaction) -> CommitFailedError:
         if isinstance(error, TransientRefusalError):
@@ -227,17 +245,6 @@ class ShardProducer:
     def give_up(self) -> None:
         """From any thread: treat the current call as failed."""
         self._failed = True
-
-
-def _send_dead_letters(producer: KafkaProducer, topic: str, messages: Sequence[Message]) -> list[Any]:
-    """Dead letters are rare, of any size and with any headers, some without a key. So the library checks them."""
-    futures = []
-    for message in messages:
-        value = message.value
-        if value is None and message.key is None:
-            value = b""  # such a record can be consumed, but the client refuses to send it
-        futures.append(producer.send(topic, value, message.key, list(message.headers)))
-    return futures
 
 
 def _records(topics: Topics, transaction: Transaction) -> Iterator[_Written]:

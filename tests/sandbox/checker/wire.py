@@ -217,7 +217,7 @@ def read_result(record: LogRecord) -> ResultEvent:
     Raises:
         NotAResultError: the record is not a result event as publicly described.
     """
-    content_type = next((v for name, v in record.headers if name.lower() == "content-type"), b"")
+    content_type = next((v or b"" for name, v in record.headers if name.lower() == "content-type"), b"")
     if not content_type.startswith(b"application/cloudevents+json"):
         raise NotAResultError(f"its content-type is {content_type!r}")
     try:

@@ -25,7 +25,7 @@ from kafka import KafkaProducer, TopicPartition
 from daemon.log.kafka.sizes import RECORD_BYTES_MAX
 
 _SMALL = RECORD_BYTES_MAX // 2
-"""Bytes of key and value up to which a record with our few headers needs no exact size check."""
+"""Bytes of key and value up to which a record with at most one header needs no exact size check."""
 
 
 class Outgoing(NamedTuple):
@@ -34,7 +34,7 @@ class Outgoing(NamedTuple):
     partition: TopicPartition
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: list[tuple[str, bytes | None]]
 
 
 def send_all(producer: KafkaProducer, records: Sequence[Outgoing]) -> list[Any]:
@@ -51,7 +51,7 @@ def send_all(producer: KafkaProducer, records: Sequence[Outgoing]) -> list[Any]:
     append, wake_sender = producer._accumulator.append, producer._sender.wakeup  # noqa: SLF001
     futures = []
     for partition, key, value, headers in records:
-        if len(key or b"") + len(value or b"") > _SMALL:
+        if len(headers) > 1 or len(key or b"") + len(value or b"") > _SMALL:
             _measure(producer, key, value, headers)
         future, batch_is_full, _, _ = append(partition, None, key, value, headers)
         if batch_is_full:
@@ -71,7 +71,7 @@ def reached_the_broker(future: Any) -> bool:
 
 
 def _measure(
-    producer: KafkaProducer, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]
+    producer: KafkaProducer, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes | None]]
 ) -> None:
     size = producer._estimate_size_in_bytes(key, value, headers)  # noqa: SLF001
     producer._ensure_valid_record_size(size)  # noqa: SLF001
