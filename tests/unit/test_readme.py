@@ -62,12 +62,12 @@ def matches(pattern: str) -> set[str]:
     return found
 
 
-def test_make_targets_exist():
+def test_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert matches(r"\bmake ([a-z]+)") <= targets
 
 
-def test_variables_of_make_exist():
+def test_variables_of_make_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     given = matches(r"\b([A-Z]+)=\S") - {"CI", "KAFKA", "COURSESYNC_CONFIG"}  # read by what make calls
     given -= set(re.findall(r"^ARG ([A-Z]+)=", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
@@ -79,7 +79,7 @@ def test_variables_of_make_exist():
     ("program", "main", "at_least"),
     [(r"(\S*/)?coursesyncd\b", coursesyncd, 9), (r"(\S*/)?python -m tests\.sandbox\b", sandbox, 3)],
 )
-def test_commands_and_their_options_exist(program, main, at_least):
+def test_commands_and_their_options_exist(program: str, main: click.Command, at_least: int) -> None:
     lines = [piece.split("#")[0] for piece in all_code() if re.match(program, piece)]
     assert len(lines) >= at_least
     for line in lines:
@@ -93,7 +93,7 @@ def test_commands_and_their_options_exist(program, main, at_least):
                 assert word in options_of(command), line
 
 
-def test_options_named_alone_exist():
+def test_options_named_alone_exist() -> None:
     named = {piece.split()[0] for piece in code(README) if piece.startswith("--")}
     assert len(named) > 3
     assert named <= options_of(subcommand(coursesyncd, "results"))
@@ -114,33 +114,33 @@ def log_events() -> set[str]:
     return set(re.findall(r'\b_?log\.\w+\(\s*"([a-z_.]+)"', sources))
 
 
-def test_settings_exist():
+def test_settings_exist() -> None:
     names = {setting.name for setting in all_settings()}
     pattern = rf"^((?:{'|'.join(groups())})\.[a-z_]+)$"
     modules = {f"{path.parent.name}.{path.stem}" for path in (ROOT / "daemon").glob("*/*.py")}
     assert matches(pattern) - modules - log_events() <= names
 
 
-def test_environment_variables_exist():
+def test_environment_variables_exist() -> None:
     variables = {setting.variable for setting in all_settings()} | {CONFIG_FILE_VARIABLE}
     assert matches(r"\b(COURSESYNC_[A-Z_]*[A-Z])\b") <= variables
 
 
-def test_metrics_exist():
+def test_metrics_exist() -> None:
     metrics = {metric.name for metric in CATALOGUE}
     series = r"(?:_bucket|_gsum|_gcount)?$"
     named = {re.sub(series, "", name) for name in matches(rf"\b({PREFIX}[a-z_]+)")}
     assert named <= metrics
 
 
-def test_our_error_codes_exist():
+def test_our_error_codes_exist() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "daemon").rglob("*.py"))
     for name in matches(r"\b(COURSESYNC\.[A-Z_]+)"):
         assert f'"{name}' in sources, name
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_resolve(page):
+def test_links_resolve(page: str) -> None:
     for link in _LINK.findall((ROOT / page).read_text()):
         if re.match(r"https?://", link):
             continue
@@ -157,13 +157,13 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_modules_and_test_files_exist():
+def test_modules_and_test_files_exist() -> None:
     """`tests/…` and `daemon/…` are meant from the root, every other one in the package."""
     for name in matches(r"(?<![\w/.])([\w/]+\.py)"):
         assert (ROOT / ("" if name.startswith(("tests/", "daemon/")) else "daemon") / name).exists(), name
 
 
-def test_every_rule_of_the_code_is_told_once():
+def test_every_rule_of_the_code_is_told_once() -> None:
     text = (ROOT / "docs/architecture.md").read_text()
     told = re.findall(r"^\| \*\*(R\d+)\*\* \|", text, re.MULTILINE)
     used = {
@@ -172,7 +172,7 @@ def test_every_rule_of_the_code_is_told_once():
     assert told == sorted(used, key=lambda rule: int(rule[1:]))
 
 
-def test_the_configuration_file_is_accepted(tmp_path):
+def test_the_configuration_file_is_accepted(tmp_path: Path) -> None:
     (block,) = fenced(README, "toml")
     secret = tmp_path / "secret"
     secret.write_text("secret")
@@ -182,7 +182,7 @@ def test_the_configuration_file_is_accepted(tmp_path):
     assert settings.kafka.bootstrap_servers == tomllib.loads(block)["kafka"]["bootstrap_servers"]
 
 
-def test_the_examples_of_the_formats_are_valid():
+def test_the_examples_of_the_formats_are_valid() -> None:
     plain, event, result = fenced(README, "json")
     for value in (plain, event):
         change = decode_change(0, None, value.encode(), (), consumed_at=0, item_bytes_max=100_000)
@@ -197,7 +197,7 @@ def validate(value: str, schema: str) -> None:
     jsonschema.validate(json.loads(value), json.loads((ROOT / f"schemas/{schema}.schema.json").read_text()))
 
 
-def test_the_readers_read_what_is_committed():
+def test_the_readers_read_what_is_committed() -> None:
     (python,) = fenced(README, "python")
     compile(python, "README.md", "exec")
     assert 'isolation_level="read_committed"' in python
@@ -205,6 +205,6 @@ def test_the_readers_read_what_is_committed():
     assert "isolation.level=read_committed" in java.splitlines()
 
 
-def test_every_status_is_explained():
+def test_every_status_is_explained() -> None:
     told = re.findall(r"^\| `([A-Z_]+)` \|", README, re.MULTILINE)
     assert told == list(Status)
