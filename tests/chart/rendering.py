@@ -47,7 +47,7 @@ class Rendered:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.manifests: list[Manifest] = [found for found in yaml.safe_load_all(text) if found]
+        self.manifests: list[Manifest] = [found for found in yaml.load_all(text, yaml.CSafeLoader) if found]
 
     def all(self, kind: str) -> list[Manifest]:
         return [manifest for manifest in self.manifests if manifest["kind"] == kind]

@@ -37,11 +37,11 @@ NUMERIC: dict[str, Any] = {
 }
 
 
-class _NoDuplicates(yaml.SafeLoader):  # type: ignore[misc]
+class _NoDuplicates(yaml.CSafeLoader):  # type: ignore[misc]
     """PyYAML takes the last of two equal keys; Helm and the API server refuse both or take either."""
 
 
-def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+def _mapping(loader: yaml.CSafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     keys = [loader.construct_object(key) for key, _ in node.value]
     assert len(set(keys)) == len(keys), keys
     found: dict[Any, Any] = loader.construct_mapping(node, deep=True)
