@@ -80,10 +80,10 @@ def _topics() -> click.Command:
 _COMMANDS = {
     "check": _Lazy(_check, "Check configuration, Kafka, topics and API, and say what to do."),
     "end-transaction": _Lazy(
-        _end_transaction, "End a hanging transaction in the journal, as it was decided."
+        _end_transaction, "End a hanging transaction in the journal with the outcome that was decided."
     ),
     "inspect": _Lazy(_inspect, "Show open changes from the journals."),
-    "publish": _Lazy(_publish, "Publish course changes, one JSON object a line, from FILES or stdin."),
+    "publish": _Lazy(_publish, "Publish course changes, one JSON object per line, from FILES or stdin."),
     "reject": _Lazy(_reject, "Let a partition reject records although too many were rejected."),
     "results": _Lazy(_results, "Show the results of changes, as a read_committed consumer sees them."),
     "run": _Lazy(_run, "Run the daemon until SIGTERM or SIGINT."),

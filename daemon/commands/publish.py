@@ -51,7 +51,7 @@ class RefusedLine(NamedTuple):
 def publish(
     *, files: tuple[str, ...], topic: str | None, bootstrap_servers: str | None, config_file: Path | None
 ) -> None:
-    """Publish course changes, one JSON object a line, from FILES or stdin.
+    """Publish course changes, one JSON object per line, from FILES or stdin.
 
     Each line becomes one record, unchanged, with its integration_id as the key. So all changes of a course are in
     one partition, in the order of the lines. The setting input.partitioner says which one; other publishers of the

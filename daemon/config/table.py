@@ -81,8 +81,8 @@ class InputSettings:
         1000,
         1,
         1_000_000_000,
-        "Reading of a partition stops before another record is rejected when this many were, and they exceed "
-        "`input.rejected_ratio_max` of the records since the first of them. If they do not, the count begins anew. It "
+        "Maximum number of rejected records in a stretch of input. Reading of the partition stops before the next rejection if "
+        "they are also more than `input.rejected_ratio_max` of that stretch; otherwise a new stretch begins. The count "
         "survives restarts; a full backlog does not count. `coursesyncd reject` continues.",
     )
     rejected_ratio_max: float = number(
@@ -227,7 +227,7 @@ class ParkSettings:
         "30m",
         "100ms",
         "24h",
-        "Maximum wait between two probes. Of a `Retry-After` of the API, at most this long counts.",
+        "Maximum wait between two probes. Also the longest `Retry-After` of the API that is obeyed.",
     )
 
 
@@ -325,7 +325,7 @@ class AdminSettings:
     host_names: str | None = text(
         None,
         "Further names in the Host header under which clients reach this port, separated by commas. Always accepted: "
-        "addresses, the own name, and names without a dot or in `.svc`, `.cluster.local`, `.local`, `.internal`, `.localhost`.",
+        "addresses, the name of this host, and names without a dot or in `.svc`, `.cluster.local`, `.local`, `.internal`, `.localhost`.",
     )
 
 

@@ -40,7 +40,7 @@ batch in the key of a watched task, because the API may give several batches the
 DEFAULT_OPERATION = UPSERT.name
 
 UNREADABLE_MAX = 1_000
-"""Keys of records that cannot be read, at which a fold stops: more than one person will erase with tombstones."""
+"""Keys of records that cannot be read, at which a fold stops: nobody would erase more than this by hand."""
 
 
 class JournalError(Exception):

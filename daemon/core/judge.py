@@ -4,7 +4,7 @@
 
 * **The key.** A refusal of our key or address, or a denial without a code (401, 403), concerns one integration until
   there is more evidence: a second integration is denied and no answer in between has shown that the key works, or the
-  API refuses a call that speaks for no integration (`key_probed`). Then it concerns every integration. An integration
+  API refuses a call that is made for no integration (`key_probed`). Then it concerns every integration. An integration
   that was denied while the key worked is no evidence again until it gets a good answer. A refusal of a call that was
   sent with a key that has been replaced since is no evidence either.
 * **The fate of a POST.** While an earlier POST of the same bytes may have created a task, a refusal is accepted only
@@ -59,7 +59,7 @@ class KeyEvidence(StrEnum):
 
     NONE = "none"
     WORKS = "works"
-    SUSPECTED = "suspected"  # one integration was denied: a call that speaks for no integration shows more
+    SUSPECTED = "suspected"  # one integration was denied: a call that is made for no integration shows more
     REFUSED = "refused"
 
 
@@ -147,7 +147,7 @@ class Judge:
             return KeyEvidence.NONE
         if self._concerns_key(answer):
             return KeyEvidence.REFUSED
-        if answer.error.code is None and answer.status != 404:
+        if not table.shows_working_key(answer.error.code, answer.status):
             return KeyEvidence.NONE
         return self._works(sent_with)
 
@@ -171,7 +171,7 @@ class Judge:
                     verdict = SubmitVerdict.HALT
                 elif self._concerns_key(answer) and sent_with != self.key_number:
                     verdict = SubmitVerdict.REKEYED
-                elif unknown and verdict is SubmitVerdict.FAIL and not table.is_conclusive(verdict):
+                elif unknown and verdict in table.INCONCLUSIVE:
                     verdict = SubmitVerdict.FATE_UNKNOWN  # only the same bytes find the task that may exist
                 return SubmitRuling(verdict, key, unknown)
             case _:

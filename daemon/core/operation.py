@@ -1,8 +1,8 @@
 """The operation that a change requests from the API: one value, passed from the input record to the call.
 
-How the bodies of a kind of change are built, split and re-encoded is a member of its operation, and what other packages
-know about a kind they look up by it: `codec.decode` its event type and items, `kombo.client` its call. Sealing, poll times
-and the reading of answers are those of a bulk submission with a task. CONTRIBUTING.md, "How to add an operation", lists
+How the bodies of a kind of change are built, split and re-encoded is a member of its operation, and `kombo.client` looks up
+its call by it. `codec.decode` knows one type of event, that of `UPSERT`. Sealing, poll times and the reading of answers are
+those of a bulk submission with a task. CONTRIBUTING.md, "How to add an operation", lists
 every place.
 """
 

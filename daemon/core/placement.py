@@ -65,7 +65,7 @@ _place_again = lru_cache(KEYS_MAX)(place)
 class Misplacement(StrEnum):
     """Why a record may not be in the partition of the other changes of its course."""
 
-    OTHER_PARTITION = "other_partition"  # its key belongs into another partition
+    OTHER_PARTITION = "other_partition"  # its key belongs in another partition
     NO_KEY = "no_key"  # the client chose any partition
 
 

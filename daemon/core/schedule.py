@@ -17,6 +17,12 @@ Key = TypeVar("Key", bound=Hashable)
 
 REBUILD_MIN = 1024
 """Smaller heaps are not rebuilt: it would save nothing."""
+
+ITEMS_PER_UNIT = 100
+"""A batch with more items is polled later and less often, in proportion."""
+INTERVAL_LIMIT = 3600.0
+"""Seconds: the maximum interval of any batch. The vendor recommends 30 to 60 minutes for very large ones."""
+
 GROWING_POLLS_MAX = 64
 """Intervals stop growing after this many polls. This bounds the power, and the computation per task during a restore.
 """
@@ -73,22 +79,19 @@ class PollIntervals:
     """Growing intervals. Large batches are polled later and less often (`docs/kombo-api.md`, "Polling")."""
 
     first_after: float
-    """Seconds from acceptance to the first poll of a batch of up to `items_per_unit` items."""
+    """Seconds from acceptance to the first poll of a batch of up to `ITEMS_PER_UNIT` items."""
     factor: float
     interval_max: float
-    items_per_unit: int = 100
-    interval_limit: float = 3600.0
-    """Maximum interval of any batch: the vendor recommends 30 to 60 minutes for very large ones."""
 
     def delay(self, polls: int, items: int, seed: int) -> float:
         """Seconds to wait before poll number `polls` (0 is the first). Jitter of ±10 %, derived from the seed,
         spreads tasks that were submitted or restored together.
         """
-        scale = max(1.0, items / self.items_per_unit)
+        scale = max(1.0, items / ITEMS_PER_UNIT)
         growth = self.factor ** min(polls, GROWING_POLLS_MAX)
         interval = min(self.first_after * growth, self.interval_max) * scale
         spread = 0.9 + 0.2 * (zlib.crc32(polls.to_bytes(4, "big"), seed & 0xFFFFFFFF) / 0xFFFFFFFF)
-        return min(interval, max(self.interval_limit, self.interval_max)) * spread
+        return min(interval, max(INTERVAL_LIMIT, self.interval_max)) * spread
 
     def resume(self, elapsed: float, items: int, seed: int) -> tuple[int, float]:
         """For a task that was accepted `elapsed` seconds ago: the number of its next poll by the same schedule, and

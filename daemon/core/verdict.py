@@ -20,8 +20,10 @@ class SubmitVerdict(StrEnum):
     RETRY = "retry"  # the same bytes again, after a back-off
     SPLIT = "split"  # halve the batch, down to the item that is refused
     PARK = "park"  # the same bytes again, at the slow pace of an integration that waits for its customer
-    FATE_UNKNOWN = "fate_unknown"  # an earlier POST may have created a task: the same bytes again, as slowly
-    OUR_SIDE = "our_side"  # our own key or address is refused, only here so far: the same bytes again, as slowly (C7)
+    FATE_UNKNOWN = (
+        "fate_unknown"  # an earlier POST may have created a task: the same bytes again, as slowly as for PARK
+    )
+    OUR_SIDE = "our_side"  # our own key or address is refused, only here so far: the same bytes again, as for PARK (C7)
     FAIL = "fail"  # its changes end
     HALT = "halt"  # our own key or address is refused: nothing is sent, for any integration
     REKEYED = "rekeyed"  # refused for a key that is no longer in use: the same bytes again
@@ -115,16 +117,27 @@ def of_submit(code: str | None, status: int) -> SubmitVerdict:
         return SubmitVerdict.FAIL
     if status in _TRANSIENT_STATUSES or not 400 <= status < 500:
         return SubmitVerdict.RETRY
-    if code is None and not is_denial(code, status):
+    if is_denial(code, status):
+        return SubmitVerdict.PARK
+    if code is None:
         # Not the API's own answer: a proxy or a load balancer refused the request, and nobody knows for how long.
         return SubmitVerdict.RETRY
-    # A code that this version does not know, or a denial: a person has to act, and no change ends meanwhile.
+    # A code that this version does not know: a person has to act, and no change ends meanwhile.
     return SubmitVerdict.PARK
 
 
 def is_denial(code: str | None, status: int) -> bool:
     """Whether an answer denies access without naming the cause: our key, or the integration."""
     return code is None and status in (401, 403)
+
+
+def shows_working_key(code: str | None, status: int) -> bool:
+    """Whether a refused call that is made for no integration shows that the API has accepted our key. It checks the key
+    first, unless it is too busy or down; an answer without its own code may be a proxy's, except "not found".
+    """
+    if status == 429 or status >= 500 or code in HALTING:
+        return False
+    return code is not None or status == 404
 
 
 def is_throttle(code: str | None, status: int) -> bool:
@@ -141,11 +154,10 @@ def is_understood(code: str | None, status: int) -> bool:
     return code is not None or status in (400, 413, 422, 429)
 
 
-def is_conclusive(verdict: SubmitVerdict) -> bool:
-    """Whether a refusal is final although an earlier POST of the same bytes may have created a task (R13). Only a
-    refusal that is a function of the bytes alone is.
-    """
-    return verdict is SubmitVerdict.SPLIT
+INCONCLUSIVE = frozenset({SubmitVerdict.FAIL})
+"""Refusals that do not end a change if an earlier POST of the same bytes may have created a task (R13). `SPLIT` does: it is a
+function of the bytes alone.
+"""
 
 
 def of_task(code: str | None) -> TaskVerdict:

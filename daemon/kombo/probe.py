@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from daemon.core.answers import NoAnswer, Refused
+from daemon.core.verdict import is_denial, shows_working_key
 from daemon.kombo.port import KomboApi
 
 INTEGRATION_ID = "coursesyncd:check"
 TASK_ID = "coursesyncd-check"
 
-_REFUSED_BECAUSE = {
+REFUSED_BECAUSE = {
     "PLATFORM.AUTHENTICATION_INVALID": "the API refuses the API key; write a valid key into the file kombo.api_key_file",
     "PLATFORM.IP_NOT_WHITELISTED": "the API refuses our IP address; add it to the allowed addresses of the API key",
 }
@@ -63,16 +64,16 @@ async def check_key(api: KomboApi, wall_clock: Callable[[], int]) -> KeyCheck:
 
 def _judge(answer: Refused) -> tuple[KeyState, str]:
     code, status = answer.error.code, answer.status
-    if code in _REFUSED_BECAUSE:
-        return KeyState.REFUSED, f"{_REFUSED_BECAUSE[code]} ({code}, HTTP {status})"
-    if code is None and status in (401, 403):
+    if code in REFUSED_BECAUSE:
+        return KeyState.REFUSED, f"{REFUSED_BECAUSE[code]} ({code}, HTTP {status})"
+    if is_denial(code, status):
         return (
             KeyState.REFUSED,
             f"HTTP {status} without an error code: the API refuses the API key or our IP address",
         )
-    if status == 429 or status >= 500:
-        return KeyState.UNKNOWN, f"the API is busy or down (HTTP {status}); try again"
-    if code is None and status != 404:
+    if not shows_working_key(code, status):
+        if status == 429 or status >= 500:
+            return KeyState.UNKNOWN, f"the API is busy or down (HTTP {status}); try again"
         return (
             KeyState.UNKNOWN,
             f"HTTP {status} without an error code; check kombo.base_url and kombo.proxy",

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from daemon.codec.texts import truncated
 
 SECRET_CHARS_MIN = 6
-"""A shorter secret is one of a test. Replacing it would also replace ordinary words."""
+"""Shorter secrets occur only in tests. Replacing it would also replace ordinary words."""
 SHOWN_AS = "[secret]"
 _JSON_ESCAPE = re.compile(r"\\{1,8}u00([0-9a-fA-F]{2})")
 _BACKSLASHES_MAX = 8

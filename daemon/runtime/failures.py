@@ -46,8 +46,8 @@ class LostInput(NamedTuple):
     """How far the shard had read when it was found."""
 
     def holds(self, shard: Shard) -> bool:
-        """Whether the offset is still ahead of the shard, that is, it was not skipped; and nothing before it has to be read
-        again, because the shard ended before it could commit that.
+        """Whether the offset is still ahead of the shard, that is, it was not skipped; and everything before it that the
+        shard had read was committed.
         """
         return self.offset is None or self.read_to <= shard.next_read <= self.offset
 

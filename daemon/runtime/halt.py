@@ -24,7 +24,7 @@ REMIND_INTERVAL = 60.0
 class Halt:
     """Halts and resumes according to the judge's evidence about the key. `key_changed` reads the key file again and
     returns whether it contains another key. `on_resume` is called when calls are allowed again, `on_suspicion` when a call
-    that speaks for no integration should show whether the key works.
+    that is made for no integration should show whether the key works.
     """
 
     def __init__(

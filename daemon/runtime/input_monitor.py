@@ -23,8 +23,7 @@ INTERVAL = 30.0
 LOOK_INTERVAL = 1.0
 """Seconds between two checks whether a partition is read at all. They send no requests."""
 HELD_BACK_AFTER = 5.0
-"""Seconds for which a publisher's transaction may hold back the input before it is reported. A publisher that is well
-commits sooner, as a rule; most brokers abort a transaction after one minute, but a publisher may ask for up to 15."""
+"""Seconds for which a publisher's transaction may hold back the input before it is reported. A healthy publisher usually commits sooner; most brokers abort a transaction after one minute, but a publisher may ask for up to 15."""
 
 
 @dataclass(slots=True)

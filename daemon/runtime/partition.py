@@ -128,7 +128,7 @@ class Partition:
         self._reports.restoring()
         self._journal_end = None
         await check_before_fencing(ports, number)
-        # Before the end is fixed to which the journal is restored: no record may lie between the two.
+        # Read before `open_shard` fixes the end of the restore, so that no record is missed in between.
         self._journal_end = await ports.log.journal_end(number)
         self._shard_log = await ports.log.open_shard(number)
         self.fenced_at = ports.clock.boot()

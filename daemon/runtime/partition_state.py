@@ -12,7 +12,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class LifecycleState(StrEnum):
+class PartitionState(StrEnum):
     OPENING = "opening"
     """Waits for confirmation of the assignment, fences earlier owners, restores."""
     SERVING = "serving"
@@ -43,26 +43,26 @@ class PartitionTrigger(StrEnum):
     STOPPED = "stopped"
 
 
-TRANSITIONS: dict[tuple[LifecycleState, PartitionTrigger], LifecycleState] = {
-    (LifecycleState.OPENING, PartitionTrigger.RESTORED): LifecycleState.SERVING,
-    (LifecycleState.OPENING, PartitionTrigger.RESTORED_REVOKED): LifecycleState.SUSPENDED,
-    (LifecycleState.OPENING, PartitionTrigger.RESTORED_RETURNED): LifecycleState.REJOINING,
-    (LifecycleState.OPENING, PartitionTrigger.FAILED): LifecycleState.OPENING,
-    (LifecycleState.OPENING, PartitionTrigger.BLOCKED): LifecycleState.BLOCKED,
-    (LifecycleState.SERVING, PartitionTrigger.REVOKED): LifecycleState.SUSPENDED,
-    (LifecycleState.SERVING, PartitionTrigger.FAILED): LifecycleState.OPENING,
-    (LifecycleState.SERVING, PartitionTrigger.BLOCKED): LifecycleState.BLOCKED,
-    (LifecycleState.SUSPENDED, PartitionTrigger.REVOKED): LifecycleState.SUSPENDED,
-    (LifecycleState.SUSPENDED, PartitionTrigger.RETURNED): LifecycleState.REJOINING,
-    (LifecycleState.SUSPENDED, PartitionTrigger.FAILED): LifecycleState.OPENING,
-    (LifecycleState.SUSPENDED, PartitionTrigger.BLOCKED): LifecycleState.BLOCKED,
-    (LifecycleState.REJOINING, PartitionTrigger.PROVEN): LifecycleState.SERVING,
-    (LifecycleState.REJOINING, PartitionTrigger.REVOKED): LifecycleState.SUSPENDED,
-    (LifecycleState.REJOINING, PartitionTrigger.FAILED): LifecycleState.OPENING,
-    (LifecycleState.REJOINING, PartitionTrigger.BLOCKED): LifecycleState.BLOCKED,
-    (LifecycleState.BLOCKED, PartitionTrigger.BLOCKED): LifecycleState.BLOCKED,
-    (LifecycleState.BLOCKED, PartitionTrigger.UNBLOCKED): LifecycleState.OPENING,
-    **{(state, PartitionTrigger.STOPPED): LifecycleState.STOPPING for state in LifecycleState},
+TRANSITIONS: dict[tuple[PartitionState, PartitionTrigger], PartitionState] = {
+    (PartitionState.OPENING, PartitionTrigger.RESTORED): PartitionState.SERVING,
+    (PartitionState.OPENING, PartitionTrigger.RESTORED_REVOKED): PartitionState.SUSPENDED,
+    (PartitionState.OPENING, PartitionTrigger.RESTORED_RETURNED): PartitionState.REJOINING,
+    (PartitionState.OPENING, PartitionTrigger.FAILED): PartitionState.OPENING,
+    (PartitionState.OPENING, PartitionTrigger.BLOCKED): PartitionState.BLOCKED,
+    (PartitionState.SERVING, PartitionTrigger.REVOKED): PartitionState.SUSPENDED,
+    (PartitionState.SERVING, PartitionTrigger.FAILED): PartitionState.OPENING,
+    (PartitionState.SERVING, PartitionTrigger.BLOCKED): PartitionState.BLOCKED,
+    (PartitionState.SUSPENDED, PartitionTrigger.REVOKED): PartitionState.SUSPENDED,
+    (PartitionState.SUSPENDED, PartitionTrigger.RETURNED): PartitionState.REJOINING,
+    (PartitionState.SUSPENDED, PartitionTrigger.FAILED): PartitionState.OPENING,
+    (PartitionState.SUSPENDED, PartitionTrigger.BLOCKED): PartitionState.BLOCKED,
+    (PartitionState.REJOINING, PartitionTrigger.PROVEN): PartitionState.SERVING,
+    (PartitionState.REJOINING, PartitionTrigger.REVOKED): PartitionState.SUSPENDED,
+    (PartitionState.REJOINING, PartitionTrigger.FAILED): PartitionState.OPENING,
+    (PartitionState.REJOINING, PartitionTrigger.BLOCKED): PartitionState.BLOCKED,
+    (PartitionState.BLOCKED, PartitionTrigger.BLOCKED): PartitionState.BLOCKED,
+    (PartitionState.BLOCKED, PartitionTrigger.UNBLOCKED): PartitionState.OPENING,
+    **{(state, PartitionTrigger.STOPPED): PartitionState.STOPPING for state in PartitionState},
 }
 """A partition that is stopping ignores every trigger: see `PartitionLifecycle.on`."""
 
@@ -71,7 +71,7 @@ class PartitionLifecycle:
     """The current state, and what the consumer group has reported about the partition."""
 
     def __init__(self) -> None:
-        self.state = LifecycleState.OPENING
+        self.state = PartitionState.OPENING
         self.revoked = False
         """The group has revoked the partition, and has not assigned it yet."""
         self.returned = False
@@ -85,7 +85,7 @@ class PartitionLifecycle:
         Raises:
             AssertionError: the trigger is impossible in the current state.
         """
-        if self.state is LifecycleState.STOPPING:
+        if self.state is PartitionState.STOPPING:
             return
         following = TRANSITIONS.get((self.state, trigger))
         assert following is not None, f"a partition that is {self.state} cannot be {trigger}"
@@ -129,12 +129,12 @@ class PartitionLifecycle:
 
     @property
     def serving(self) -> bool:
-        return self.state is LifecycleState.SERVING
+        return self.state is PartitionState.SERVING
 
     @property
     def rejoining(self) -> bool:
-        return self.state is LifecycleState.REJOINING
+        return self.state is PartitionState.REJOINING
 
     @property
     def stopping(self) -> bool:
-        return self.state is LifecycleState.STOPPING
+        return self.state is PartitionState.STOPPING

@@ -32,7 +32,7 @@ KEY_PROBE_INTERVAL = 1.0
 
 
 class KeyProbe(NamedTuple):
-    """A scheduled call that speaks for no integration and shows whether the API accepts our own key."""
+    """A scheduled call that is made for no integration and shows whether the API accepts our own key."""
 
 
 KEY_PROBE = KeyProbe()

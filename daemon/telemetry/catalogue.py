@@ -14,7 +14,7 @@ from daemon.core.model import RejectReason, Status
 from daemon.core.placement import Misplacement
 from daemon.core.step import TaskOutcome, Trigger
 from daemon.core.waiting import NOTHING_WAITS, WaitReason, Waits
-from daemon.telemetry.health import PartitionState
+from daemon.telemetry.health import PartitionStatus
 from daemon.telemetry.labels import (
     ANSWERS,
     CertificateUsage,
@@ -97,7 +97,7 @@ CHANGES_SUPERSEDED = counter(
 )
 RECORDS_MISPLACED = counter(
     "input_misplaced_records_total",
-    "Changes without a key, or in another partition than `input.partitioner` gives to their key. Changes of one course "
+    "Changes without a key, or not in the partition that `input.partitioner` gives to their key. Changes of one course "
     "may then be in several partitions, in no order. At most 16 records of each read are checked.",
     Label.of("reason", Misplacement),
 )
@@ -266,7 +266,7 @@ SHARD_DROPS = counter(
 PARTITIONS_BLOCKED = gauge(
     "partitions_blocked",
     "Partitions held here that are blocked until a person acts; the log says why.",
-    read=lambda r: one(sum(each.state is PartitionState.BLOCKED for each in r.health.partitions.values())),
+    read=lambda r: one(sum(each.state is PartitionStatus.BLOCKED for each in r.health.partitions.values())),
 )
 PARTITIONS_PAUSED = gauge(
     "partitions_paused",

@@ -251,7 +251,7 @@ class PollFailed:
 
 @dataclass(frozen=True, slots=True)
 class KeyProbed:
-    """Because an integration was denied, a call that speaks for no integration has checked our own key."""
+    """Because an integration was denied, a call that is made for no integration has checked our own key."""
 
     evidence: KeyEvidence
     answer: PollAnswer

@@ -36,7 +36,7 @@ REASONS_MAX = 10
 """Number of reasons that a probe lists. The remaining ones are only counted."""
 
 
-class PartitionState(StrEnum):
+class PartitionStatus(StrEnum):
     RESTORING = "restoring"
     RUNNING = "running"
     BLOCKED = "blocked"
@@ -44,7 +44,7 @@ class PartitionState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PartitionHealth:
-    state: PartitionState
+    state: PartitionStatus
     reason: str | None = None
     """Why it is blocked and how to fix it, as a message for operators."""
     warning: str | None = None
@@ -63,8 +63,8 @@ class Probe:
         return not self.reasons
 
 
-_RESTORING = PartitionHealth(PartitionState.RESTORING)
-_RUNNING = PartitionHealth(PartitionState.RUNNING)
+_RESTORING = PartitionHealth(PartitionStatus.RESTORING)
+_RUNNING = PartitionHealth(PartitionStatus.RUNNING)
 
 
 class Health:
@@ -112,7 +112,7 @@ class Health:
             self._awaited = {
                 p
                 for p in still_awaited or partitions
-                if self._partitions[p].state is not PartitionState.RUNNING
+                if self._partitions[p].state is not PartitionStatus.RUNNING
             }
             self._was_ready = not self._awaited
 
@@ -134,7 +134,7 @@ class Health:
 
     def blocked(self, partition: int, sentence: str) -> None:
         """The partition is blocked until an operator acts. `sentence` says why and what to do."""
-        self._set(partition, PartitionHealth(PartitionState.BLOCKED, sentence))
+        self._set(partition, PartitionHealth(PartitionStatus.BLOCKED, sentence))
 
     def warned(self, partition: int, sentence: str | None) -> None:
         """Something outside delays the partition, but it is not blocked. None: the delay is over."""
@@ -181,7 +181,7 @@ class Health:
             return Lifecycle.HALTED
         if not self._joined:
             return Lifecycle.STARTING
-        if any(p.state is PartitionState.RESTORING for p in self._partitions.values()):
+        if any(p.state is PartitionStatus.RESTORING for p in self._partitions.values()):
             return Lifecycle.RESTORING
         return Lifecycle.RUNNING
 

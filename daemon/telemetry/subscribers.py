@@ -16,6 +16,10 @@ from daemon.telemetry.projection import count, resend_of
 
 log = structlog.get_logger()
 
+_OTHER_KEY = "put the right API key into the key file"
+_REMEDIES = {"PLATFORM.IP_NOT_WHITELISTED": "add our IP address to the allowed addresses of the API key"}
+"""What ends a halt, by the API's code."""
+
 
 def subscribed(health: Health, metrics: Metrics) -> e.Observers:
     """All subscribers of a replica."""
@@ -114,7 +118,7 @@ class LogSubscriber:
             case e.DrainFinished():
                 log.info("drain.finished")
             case e.Halted(is_news=True):
-                log.error("api.halted", reason=event.reason, action="put the right API key into the key file")
+                log.error("api.halted", reason=event.reason, action=_REMEDIES.get(event.code, _OTHER_KEY))
             case e.Resumed():
                 log.warning("api.resumed", reason=event.reason)
             case e.DefectFound(batch=str(batch)):

@@ -14,7 +14,7 @@ from daemon.log.kafka import partition_reader
 from daemon.log.port import LogError
 from daemon.runtime import input_monitor
 from daemon.runtime.retries import REFUSALS_MAX
-from daemon.telemetry.health import PartitionState
+from daemon.telemetry.health import PartitionStatus
 from tests.integration.trouble_world import PATIENCE, Site, change
 
 pytestmark = pytest.mark.kafka
@@ -37,7 +37,7 @@ async def test_deleted_records_block_their_partition_and_skip_gets_it_out(site: 
         assert "Nothing was changed" in dry.output
         unanswered = await site.run("skip", "--partition", "0")
         assert unanswered.exit_code == 1, "without an answer nothing is done"
-        assert daemon.health.partitions[0].state is PartitionState.BLOCKED
+        assert daemon.health.partitions[0].state is PartitionStatus.BLOCKED
 
         done = await site.run_when_at_rest("skip", "--partition", "0", "--yes")
         assert "partition 0 continues at offset 4" in done.output

@@ -31,7 +31,7 @@ from daemon.runtime.clock import SystemClock
 from daemon.runtime.engine import Engine
 from daemon.runtime.liveness import LOOPS
 from daemon.runtime.ports import Ports
-from daemon.telemetry.health import Health, PartitionState
+from daemon.telemetry.health import Health, PartitionStatus
 from daemon.telemetry.metrics import Metrics
 from daemon.telemetry.subscribers import subscribed
 
@@ -67,7 +67,7 @@ class Daemon:
     async def blocked(self, partition: int) -> str:
         def reason() -> str | None:
             held = self.health.partitions.get(partition)
-            return held.reason if held is not None and held.state is PartitionState.BLOCKED else None
+            return held.reason if held is not None and held.state is PartitionStatus.BLOCKED else None
 
         await self.until(reason, f"blocked partition {partition}")
         return reason() or ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from daemon.runtime.partition_state import TRANSITIONS, LifecycleState, PartitionTrigger
+from daemon.runtime.partition_state import TRANSITIONS, PartitionState, PartitionTrigger
 
 HEADER = """\
 <!-- Made from daemon/runtime/partition_state.py by `python -m tests.tools.partition_states_page`; do not edit here. -->
@@ -33,7 +33,7 @@ def page() -> str:
         for (state, trigger), following in TRANSITIONS.items()
         if trigger is not PartitionTrigger.STOPPED
     ]
-    lines += [f"    {LifecycleState.STOPPING} --> [*]", "```", ""]
+    lines += [f"    {PartitionState.STOPPING} --> [*]", "```", ""]
     rows = ["| in | when | then |", "|---|---|---|"]
     rows += [
         f"| {state} | {trigger} | {following} |"

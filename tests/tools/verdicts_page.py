@@ -92,7 +92,7 @@ HAPPENS: dict[str, dict[Verdict, str]] = {
         SubmitVerdict.FATE_UNKNOWN: "Only the same bytes can find the task that may exist: they are sent again, first after "
         "`park.probe_min`, later every `park.probe_max`. No change ends.",
         SubmitVerdict.OUR_SIDE: "The integration backs off, first for `park.probe_min`, later for `park.probe_max`; then the "
-        "same bytes are sent again. At once, a call that speaks for no integration checks our key: if it is refused as well, "
+        "same bytes are sent again. At once, a call that is made for no integration checks our key: if it is refused as well, "
         "all calls stop as for *halt*. No change ends (C7).",
         SubmitVerdict.FAIL: _ENDS,
         SubmitVerdict.HALT: _HALTS,

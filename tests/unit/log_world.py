@@ -26,7 +26,7 @@ from daemon.runtime.clock import SystemClock
 from daemon.runtime.engine import Engine
 from daemon.runtime.liveness import LOOPS
 from daemon.runtime.ports import Ports
-from daemon.telemetry.health import Health, PartitionState
+from daemon.telemetry.health import Health, PartitionStatus
 from daemon.telemetry.metrics import Metrics
 from daemon.telemetry.subscribers import subscribed
 from tests.embedded_log import EmbeddedCluster, EmbeddedLog
@@ -126,7 +126,7 @@ class LogWorld:
             assert time.monotonic() < deadline, f"waited in vain for {what}; {dict(self.health.partitions)}"
             await asyncio.sleep(0.005)
 
-    def state(self, partition: int) -> PartitionState | None:
+    def state(self, partition: int) -> PartitionStatus | None:
         held = self.health.partitions.get(partition)
         return None if held is None else held.state
 
@@ -135,12 +135,12 @@ class LogWorld:
         return None if held is None else held.warning
 
     async def running(self, partition: int) -> None:
-        await self.until(lambda: self.state(partition) is PartitionState.RUNNING, f"partition {partition}")
+        await self.until(lambda: self.state(partition) is PartitionStatus.RUNNING, f"partition {partition}")
 
     async def blocked(self, partition: int) -> str:
         """Wait until it is, and return the sentence."""
         await self.until(
-            lambda: self.state(partition) is PartitionState.BLOCKED, f"partition {partition} that is blocked"
+            lambda: self.state(partition) is PartitionStatus.BLOCKED, f"partition {partition} that is blocked"
         )
         return self.health.partitions[partition].reason or ""
 

@@ -106,8 +106,8 @@ def test_fate_is_known_only_from_the_api_itself(code, status, understood):
     assert verdict.is_understood(code, status) is understood
 
 
-def test_only_validation_is_a_function_of_the_bytes_alone():
-    assert [each for each in SubmitVerdict if verdict.is_conclusive(each)] == [SubmitVerdict.SPLIT]
+def test_a_refusal_that_may_be_of_another_post_is_not_conclusive():
+    assert {SubmitVerdict.FAIL} == verdict.INCONCLUSIVE
 
 
 @pytest.mark.parametrize(

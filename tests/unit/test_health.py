@@ -10,7 +10,7 @@ from daemon.telemetry.health import (
     REASONS_MAX,
     SILENCE_MAX_S,
     Health,
-    PartitionState,
+    PartitionStatus,
 )
 from daemon.telemetry.labels import Lifecycle
 
@@ -132,7 +132,7 @@ def test_a_partition_assigned_before_the_first_is_restored_is_not_awaited(health
     health.assigned({0, 1})
     health.restored(0)
     assert health.ready().passed
-    assert health.partitions[1].state is PartitionState.RESTORING
+    assert health.partitions[1].state is PartitionStatus.RESTORING
 
 
 def test_what_was_taken_away_is_not_awaited(health):
@@ -231,8 +231,8 @@ def test_partitions_that_stay_keep_their_state(health):
     running(health, 0)
     health.assigned({1, 0})
     assert {n: p.state for n, p in health.partitions.items()} == {
-        0: PartitionState.RUNNING,
-        1: PartitionState.RESTORING,
+        0: PartitionStatus.RUNNING,
+        1: PartitionStatus.RESTORING,
     }
 
 

@@ -1,4 +1,4 @@
-"""A refusal of our key by some integrations, and what a call that speaks for none says to it: the real engine."""
+"""A refusal of our key by some integrations, and what a call that is made for none says to it: the real engine."""
 
 from __future__ import annotations
 

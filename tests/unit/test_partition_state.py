@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.runtime.partition_state import TRANSITIONS, LifecycleState, PartitionLifecycle, PartitionTrigger
+from daemon.runtime.partition_state import TRANSITIONS, PartitionLifecycle, PartitionState, PartitionTrigger
 from tests.tools.partition_states_page import page
 
 PAGE = Path(__file__).parents[2] / "docs" / "partition-states.md"
@@ -19,15 +19,15 @@ def test_the_page_is_the_table():
 
 
 def test_every_state_can_be_reached_and_left():
-    reached, open_ = set(), {LifecycleState.OPENING}
+    reached, open_ = set(), {PartitionState.OPENING}
     while open_:
         state = open_.pop()
         reached.add(state)
         open_ |= {to for (from_, _), to in TRANSITIONS.items() if from_ is state} - reached
-    assert reached == set(LifecycleState)
-    for state in set(LifecycleState) - {LifecycleState.STOPPING}:
-        assert (state, PartitionTrigger.FAILED) in TRANSITIONS or state is LifecycleState.BLOCKED
-        assert TRANSITIONS[state, PartitionTrigger.STOPPED] is LifecycleState.STOPPING
+    assert reached == set(PartitionState)
+    for state in set(PartitionState) - {PartitionState.STOPPING}:
+        assert (state, PartitionTrigger.FAILED) in TRANSITIONS or state is PartitionState.BLOCKED
+        assert TRANSITIONS[state, PartitionTrigger.STOPPED] is PartitionState.STOPPING
 
 
 def test_what_cannot_happen_raises():
@@ -50,10 +50,10 @@ def test_a_partition_that_stops_goes_on_stopping():
 @pytest.mark.parametrize(
     ("meanwhile", "state"),
     [
-        ((), LifecycleState.SERVING),
-        (("revoke",), LifecycleState.SUSPENDED),
-        (("revoke", "give_back"), LifecycleState.REJOINING),
-        (("revoke", "give_back", "revoke"), LifecycleState.SUSPENDED),
+        ((), PartitionState.SERVING),
+        (("revoke",), PartitionState.SUSPENDED),
+        (("revoke", "give_back"), PartitionState.REJOINING),
+        (("revoke", "give_back", "revoke"), PartitionState.SUSPENDED),
     ],
 )
 def test_what_the_group_says_while_a_partition_is_restored_counts_when_it_is(meanwhile, state):
@@ -61,7 +61,7 @@ def test_what_the_group_says_while_a_partition_is_restored_counts_when_it_is(mea
     life.new_producer()
     for said in meanwhile:
         getattr(life, said)()
-    assert life.state is LifecycleState.OPENING
+    assert life.state is PartitionState.OPENING
     life.restored()
     assert life.state is state
 
@@ -84,7 +84,7 @@ def test_coming_back_takes_a_proof_and_a_revocation_meanwhile_takes_it_away():
     assert life.rejoining
     before = life.revocations
     life.revoke()
-    assert (life.state, life.revocations) == (LifecycleState.SUSPENDED, before + 1)
+    assert (life.state, life.revocations) == (PartitionState.SUSPENDED, before + 1)
     life.give_back()
     life.proven()
     assert life.serving

@@ -16,7 +16,7 @@ from daemon.runtime import liveness
 from daemon.runtime.clock import SystemClock
 from daemon.runtime.liveness import LOOPS, report_liveness
 from daemon.runtime.watchdog import Watchdog
-from daemon.telemetry.health import KAFKA_SILENCE_MAX_S, Health, PartitionState
+from daemon.telemetry.health import KAFKA_SILENCE_MAX_S, Health, PartitionStatus
 from daemon.telemetry.labels import Lifecycle
 from tests.embedded_log import EmbeddedLog
 from tests.embedded_log import client as embedded
@@ -92,7 +92,7 @@ async def test_an_idle_member_is_ready_and_stays_so_when_it_takes_over(go_on: as
         world.publish(0, "a")
         for name in ("second", "third"):
             world.cluster.expire(name)
-        await world.until(lambda: world.state(0) is PartitionState.RESTORING, "the partitions")
+        await world.until(lambda: world.state(0) is PartitionStatus.RESTORING, "the partitions")
         assert world.health.ready().passed
         go_on.set()
         await world.running(0)

@@ -262,7 +262,7 @@ def _resolved_by(records: Iterator[Record], partition: int) -> set[int]:
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
 def end_transaction(*, config_file: Path | None, partition: int, dry_run: bool, yes: bool) -> None:
-    """End a hanging transaction in the journal, as it was decided.
+    """End a hanging transaction in the journal with the outcome that was decided.
 
     The transaction must be coursesyncd's own, and one that no broker will end any more. Its results show whether it
     was committed. Requires the right to ClusterAction.

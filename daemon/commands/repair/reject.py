@@ -83,7 +83,7 @@ def allowed(found: InspectedPartition, target: int | None, topics: Topics) -> Po
     if not position.next_offset < end <= found.facts.latest:
         raise RepairError(
             f"partition {found.partition}: {topics.changes} has unread records from {position.next_offset} up to "
-            f"{found.facts.latest} (its end), so --to must be above the one and at most the other; it is {end}"
+            f"{found.facts.latest} (its end), so --to must be greater than the first and at most the second; it is {end}"
         )
     return msgspec.structs.replace(position, rejections=Rejections(allowed_to=end))
 

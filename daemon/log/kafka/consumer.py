@@ -306,7 +306,7 @@ class InputConsumer:
     def _fenced(self) -> FatalLogError:
         return FatalLogError(
             f"another process has joined the consumer group {self._group_id} as {self._instance_id} "
-            "(FENCED_INSTANCE_ID): group.instance.id must be unique in the group"
+            "(FENCED_INSTANCE_ID): kafka.group_instance_id must be unique in the group"
         )
 
     def _await_release(self, error: UnreleasedInstanceIdError) -> None:

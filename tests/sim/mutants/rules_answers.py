@@ -240,7 +240,7 @@ def new_body_after_silence(patch: Patch) -> None:
 
 @mutant("R13", "A refusal is believed although an earlier POST may have made a task.")
 def refusal_is_believed(patch: Patch) -> None:
-    patch(table, "is_conclusive", lambda verdict: verdict in (SubmitVerdict.SPLIT, SubmitVerdict.FAIL))
+    patch(table, "INCONCLUSIVE", frozenset())
 
 
 @mutant("R13", "A time-out that the server reports (408) ends the changes of the batch.")

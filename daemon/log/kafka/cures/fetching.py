@@ -42,8 +42,8 @@ POLL_BYTES_MAX = 16 * 1024 * 1024
 """Bytes of records in one poll, over all partitions. The record that reaches the limit comes on top."""
 
 PARKED_BYTES_MAX = 32 * 1024 * 1024
-"""Bytes of decompressed batches that all paused partitions together keep. Much more than with batches of ordinary size, so that
-short pauses do not fetch anything twice."""
+"""Bytes of decompressed batches that all paused partitions together keep. Much more than ordinary batches need, so that short
+pauses cause no second fetch."""
 
 LIMIT_SETTING = "kafka.record_batch_bytes_max"
 
