@@ -72,7 +72,7 @@ def _kafka(console: Console) -> Iterator[tuple[str, int | None]]:
         yield external, None
         return
     console.print("Starting Kafka (on the first start, Maven fetches 44 MB) …")
-    with Broker() as broker:
+    with Broker(brief=False) as broker:
         yield broker.bootstrap, broker.pid
 
 

@@ -29,7 +29,7 @@ VALUE = b"x" * 300
 
 def main() -> None:
     with ExitStack() as stack:
-        bootstrap = sys.argv[1] if sys.argv[1:] else stack.enter_context(Broker()).bootstrap
+        bootstrap = sys.argv[1] if sys.argv[1:] else stack.enter_context(Broker(brief=False)).bootstrap
         _compare("murmur2 of a key", RECORDS, lambda: _hash(library_murmur2), lambda: _hash(murmur2))
         _compare_sending(bootstrap)
 

@@ -1,13 +1,16 @@
-"""The jars of Apache Kafka: fetched once by Maven, and kept in the user's cache."""
+"""The jars of Apache Kafka, fetched once by Maven, and what is made of them once. Both are kept in the user's cache."""
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import subprocess
 import tempfile
 import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.sandbox.process import SandboxError
@@ -52,8 +55,7 @@ def fetch_kafka() -> Path:
         MissingToolError: Maven is not installed, and the cache is empty.
         SandboxError: Maven could not fetch them. The message contains its last output.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "course-sync-daemon"
-    jars = cache / f"kafka-{kafka_version()}"
+    jars = _cache() / f"kafka-{kafka_version()}"
     if _complete(jars):
         return jars
     maven = shutil.which("mvn")
@@ -61,12 +63,44 @@ def fetch_kafka() -> Path:
         raise MissingToolError(
             f"Maven is needed to fetch Apache Kafka, and there is no mvn on the PATH. {_HOW_TO_INSTALL}"
         )
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / f"{jars.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _alone(jars):
         if not _complete(jars):
             _fetch(maven, jars)
     return jars
+
+
+def kept_template(java: str, jars: Path, make: Callable[[Path], None]) -> Path:
+    """The folder that `make` fills once for this Java and these jars. Concurrent calls are safe, as above.
+
+    Raises:
+        SandboxError: what `make` raises.
+    """
+    files = [Path(java).resolve(), *sorted(jars.glob("*.jar"))]
+    known_by = "".join(f"{file} {file.stat().st_mtime_ns}\n" for file in files)  # as Java compares them
+    template = _cache() / f"{jars.name}-template-{hashlib.sha256(known_by.encode()).hexdigest()[:12]}"
+    if template.is_dir():
+        return template
+    with _alone(template):
+        if not template.is_dir():
+            with tempfile.TemporaryDirectory(prefix=f"{template.name}-", dir=template.parent) as work:
+                made = Path(work) / "template"
+                made.mkdir()
+                make(made)
+                made.rename(template)
+    return template
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "course-sync-daemon"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """No other process makes this folder at the same time."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _java_path() -> str:
