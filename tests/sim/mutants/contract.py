@@ -47,7 +47,7 @@ def rejected_without_result(patch: Patch) -> None:
     patch(Shard, "_reject", reject)
 
 
-@mutant("C1", "A change whose place a newer one takes is dropped without a result.")
+@mutant("C1", "A superseded change is dropped without a result.")
 def superseded_without_result(patch: Patch) -> None:
     end = Memory.end
 
@@ -58,7 +58,7 @@ def superseded_without_result(patch: Patch) -> None:
     patch(Memory, "end", quiet_end)
 
 
-@mutant("C1", "The position names what was read, not what was admitted.")
+@mutant("C1", "The position covers records that were read but not admitted.")
 def position_ahead(patch: Patch) -> None:
     take_step = Shard.take_step
 
@@ -70,7 +70,7 @@ def position_ahead(patch: Patch) -> None:
     patch(Shard, "take_step", take)
 
 
-@mutant("C1", "The position does not move: after a restart everything is read again.")
+@mutant("C1", "The position does not move, so everything is read again after a restart.")
 def position_stands_still(patch: Patch) -> None:
     take_step = Shard.take_step
 
@@ -85,7 +85,7 @@ def position_stands_still(patch: Patch) -> None:
     patch(Shard, "take_step", take)
 
 
-@mutant("C1", "Records that were read for an earlier owner's place are taken as well.")
+@mutant("C1", "Records that were read for an earlier assignment are accepted as well.")
 def old_records_are_taken(patch: Patch) -> None:
     deliver = Partition.deliver
 
@@ -95,7 +95,7 @@ def old_records_are_taken(patch: Patch) -> None:
     patch(Partition, "deliver", take_all)
 
 
-@mutant("C1", "The late truth is published as a second result.")
+@mutant("C1", "The outcome of a timed-out task is published as a second result.")
 def correction_is_a_result(patch: Patch) -> None:
     def encode(correction: Any, partition: int, **names: str) -> Any:
         return encode_result(correction.result, partition, **names)
@@ -103,7 +103,7 @@ def correction_is_a_result(patch: Patch) -> None:
     patch(step_transaction, "encode_correction", encode)
 
 
-@mutant("C1", "What waits for its course is not restored.")
+@mutant("C1", "Changes that wait for their course are not restored.")
 def waiting_changes_forgotten(patch: Patch) -> None:
     load = Memory.load
 
@@ -136,7 +136,7 @@ def courses_are_never_busy(patch: Patch) -> None:
     patch(Memory, "_leave", leave)
 
 
-@mutant("C2", "Where a change waits, it keeps its place and the newer one is dropped as superseded.")
+@mutant("C2", "A newer change is dropped as superseded, and the older one that waits is kept.")
 def older_change_wins(patch: Patch) -> None:
     def admit(shard: Shard, change: Any, now: Now) -> None:
         memory = shard._memory
@@ -159,12 +159,12 @@ class _AllSucceeded(dict[str, ItemOutcome]):
         return ItemOutcome(origin_id, succeeded=True, course_id="any", error=None)
 
 
-@mutant("C3", "A completed task counts for all of its items, whatever it says of each.")
+@mutant("C3", "All items of a completed task count as succeeded, whatever their outcomes.")
 def completed_means_succeeded(patch: Patch) -> None:
     patch(judge, "outcomes_by_course", lambda outcomes: _AllSucceeded())
 
 
-@mutant("C3", "An item that the result of the task leaves out counts as succeeded.")
+@mutant("C3", "An item that is missing from the task's result counts as succeeded.")
 def left_out_means_succeeded(patch: Patch) -> None:
     by_course = judge.outcomes_by_course
 
@@ -178,7 +178,7 @@ def left_out_means_succeeded(patch: Patch) -> None:
     patch(judge, "outcomes_by_course", outcomes_by_course)
 
 
-@mutant("C3", "A change has succeeded as soon as the API has accepted its batch.")
+@mutant("C3", "A change counts as succeeded as soon as the API has accepted its batch.")
 def accepted_means_succeeded(patch: Patch) -> None:
     submit_answered = settle.submit_answered
 
@@ -194,7 +194,7 @@ def accepted_means_succeeded(patch: Patch) -> None:
     patch(settle, "submit_answered", answered)
 
 
-@mutant("C3", "Outcomes are told apart by their place in the answer, not by the course they name.")
+@mutant("C3", "Outcomes are matched by their position in the answer instead of by course.")
 def outcomes_by_place(patch: Patch) -> None:
     rulings = judge._item_rulings
 
@@ -211,7 +211,7 @@ def outcomes_by_place(patch: Patch) -> None:
 # --- 4. One body per submission -------------------------------------------------------------------
 
 
-@mutant("C4", "A retry sends the items of the batch in another order than the record has them.")
+@mutant("C4", "A retry sends the items in an order that differs from the record.")
 def body_is_not_frozen(patch: Patch) -> None:
     submit_answered = settle.submit_answered
 
@@ -224,7 +224,7 @@ def body_is_not_frozen(patch: Patch) -> None:
     patch(settle, "submit_answered", answered)
 
 
-@mutant("C4", "A restored batch is encoded anew, and differs from what was POSTed before the crash.")
+@mutant("C4", "A restored batch is encoded again and differs from what was POSTed before the crash.")
 def body_is_encoded_anew(patch: Patch) -> None:
     load = Memory.load
 
@@ -240,7 +240,7 @@ def body_is_encoded_anew(patch: Patch) -> None:
 # --- 5. Isolation ---------------------------------------------------------------------------------
 
 
-@mutant("C5", "An integration that stands back holds up all others.", Kind.ISOLATION)
+@mutant("C5", "An integration that backs off delays all others.", Kind.ISOLATION)
 def one_waits_for_all(patch: Patch) -> None:
     next_submission = Flow.next_submission
 
@@ -265,7 +265,7 @@ def one_denial_halts(patch: Patch) -> None:
     patch(Judge, "_evidence", evidence)
 
 
-@mutant("C5", "A refusal of our key by one integration halts the process.", Kind.ISOLATION)
+@mutant("C5", "A refusal of our key by a single integration halts the process.", Kind.ISOLATION)
 def one_refused_key_halts(patch: Patch) -> None:
     evidence = Judge._evidence
 
@@ -277,7 +277,7 @@ def one_refused_key_halts(patch: Patch) -> None:
     patch(Judge, "_evidence", at_once)
 
 
-@mutant("C5", "A task that failed for our own key halts the process.", Kind.ISOLATION)
+@mutant("C5", "A task that failed because of our own key halts the process.", Kind.ISOLATION)
 def failed_task_halts(patch: Patch) -> None:
     poll = Judge.poll
 
@@ -297,7 +297,7 @@ def failed_task_halts(patch: Patch) -> None:
 # --- 6. Bounded -----------------------------------------------------------------------------------
 
 
-@mutant("C6", "Batches are sealed without regard to the window.")
+@mutant("C6", "Batches are sealed without regard to the integration's window.")
 def no_window(patch: Patch) -> None:
     patch(Shard, "_window_open", lambda shard, lane: True)
 
@@ -307,7 +307,7 @@ def backlog_never_pauses(patch: Patch) -> None:
     patch(Intake, "adjust", lambda intake, shard: None)
 
 
-@mutant("C6", "A paused input stays paused.")
+@mutant("C6", "A paused input is never resumed.")
 def pause_for_ever(patch: Patch) -> None:
     adjust = Intake.adjust
 
@@ -318,7 +318,7 @@ def pause_for_ever(patch: Patch) -> None:
     patch(Intake, "adjust", only_pause)
 
 
-@mutant("C6", "Only the partition's own count of waiting courses is watched.")
+@mutant("C6", "Only the limit of waiting courses per partition applies, not the one per integration.")
 def integrations_without_limit(patch: Patch) -> None:
     def joined(backlog: Backlog, _: int, body: int) -> None:
         backlog.courses += 1
@@ -327,7 +327,7 @@ def integrations_without_limit(patch: Patch) -> None:
     patch(Backlog, "joined", joined)
 
 
-@mutant("C6", "What waits is counted and not weighed.")
+@mutant("C6", "Waiting changes are counted, but their size is not.")
 def bodies_without_limit(patch: Patch) -> None:
     must_pause = Backlog.must_pause
 
@@ -341,12 +341,12 @@ def bodies_without_limit(patch: Patch) -> None:
     patch(Backlog, "must_pause", pause)
 
 
-@mutant("C6", "Where the configuration says to reject, nothing is.")
+@mutant("C6", "With `backlog.on_full: reject`, nothing is rejected.")
 def full_backlog_takes_all(patch: Patch) -> None:
     patch(Backlog, "lacks_room", lambda backlog, courses, body: None)
 
 
-@mutant("C6", "A change is rejected when another one would fill the backlog.")
+@mutant("C6", "A change is rejected although it still fits into the backlog.")
 def rejected_too_early(patch: Patch) -> None:
     lacks_room = Backlog.lacks_room
 
@@ -365,12 +365,12 @@ def _room_without_regard_to_what_waits(shard: Shard, change: Change, _: Now) -> 
     return shard._memory.backlog.lacks_room(len(lane.held) if lane else 0, len(change.body))
 
 
-@mutant("C6", "At a full backlog a newer change of a course that waits is rejected too.")
+@mutant("C6", "A full backlog rejects even a change that replaces a waiting one.")
 def replacement_is_rejected(patch: Patch) -> None:
     patch(Shard, "_lacks_room", _room_without_regard_to_what_waits)
 
 
-@mutant("C6", "A change that is rejected for want of room ends the one of its course that waits.")
+@mutant("C6", "A change that is rejected because the backlog is full ends the waiting change of its course.")
 def rejected_for_room_supersedes(patch: Patch) -> None:
     reject = Shard._reject
 
@@ -393,7 +393,7 @@ def rejected_for_room_supersedes(patch: Patch) -> None:
     patch(Shard, "_reject", reject_and_supersede)
 
 
-@mutant("C6", "What is rejected for want of room is not kept in the dead letters.")
+@mutant("C6", "A change that is rejected because the backlog is full gets no dead letter.")
 def rejected_for_room_without_dead_letter(patch: Patch) -> None:
     reject = Shard._reject
 
@@ -405,7 +405,10 @@ def rejected_for_room_without_dead_letter(patch: Patch) -> None:
     patch(Shard, "_reject", reject_and_forget)
 
 
-@mutant("C6", "The dead letter of a change without room is what the API would have been sent.")
+@mutant(
+    "C6",
+    "The dead letter of a change that is rejected for a full backlog contains the API's item instead of the record.",
+)
 def dead_letter_of_the_body(patch: Patch) -> None:
     def of_body(change: Change, why: str) -> Rejection:
         return msgspec.structs.replace(rejection_of(change, why), value=change.body)
@@ -413,12 +416,12 @@ def dead_letter_of_the_body(patch: Patch) -> None:
     patch(shard_module, "rejection_of", of_body)
 
 
-@mutant("C6", "Batches are sealed without regard to the places of the shard.")
+@mutant("C6", "Batches are sealed without regard to the shard's limit of open batches.")
 def no_places(patch: Patch) -> None:
     patch(Shard, "_has_place", lambda shard, lane: True)
 
 
-@mutant("C6", "A place that comes free wakes none of those who wait for one.")
+@mutant("C6", "A place that becomes free wakes none of those that wait for one.")
 def freed_place_stays_idle(patch: Patch) -> None:
     after_answer = Shard._after_answer
 
@@ -429,7 +432,7 @@ def freed_place_stays_idle(patch: Patch) -> None:
     patch(Shard, "_after_answer", done)
 
 
-@mutant("C6", "What was accepted goes on counting as held in memory.")
+@mutant("C6", "The body of an accepted batch still counts as held in memory.")
 def bodies_are_never_let_go(patch: Patch) -> None:
     accept = Memory.accept
 
@@ -441,7 +444,7 @@ def bodies_are_never_let_go(patch: Patch) -> None:
     patch(Memory, "accept", accept_and_count)
 
 
-@mutant("C6", "A step that is full is not followed by another one: what is ready stays.")
+@mutant("C6", "A full step is not followed by another one, although more is ready.")
 def full_step_is_the_last(patch: Patch) -> None:
     seal = Shard._seal
 
@@ -453,12 +456,12 @@ def full_step_is_the_last(patch: Patch) -> None:
     patch(Shard, "_seal", seal_once)
 
 
-@mutant("C6", "The wait before another attempt has no upper limit.")
+@mutant("C6", "The delay before another attempt has no upper limit.")
 def backoff_without_limit(patch: Patch) -> None:
     patch(Retries, "_backoff", lambda retries, retry, failures: 10.0 ** (failures + 2))
 
 
-@mutant("C6", "The API stops an integration for as long as Retry-After says.")
+@mutant("C6", "A `Retry-After` is obeyed without an upper limit.")
 def retry_after_without_bound(patch: Patch) -> None:
     patch(BackOff, "asked", lambda back_off, retry_after: retry_after or 0.0)
 
@@ -480,7 +483,7 @@ def wrong_key_fails(patch: Patch) -> None:
     patch(Judge, "submit", fail)
 
 
-@mutant("C7", "A task that failed for our own key fails its changes.")
+@mutant("C7", "A task that failed because of our own key fails its changes.")
 def wrong_key_of_a_task_fails(patch: Patch) -> None:
     is_over = Retries.is_over
 
@@ -490,7 +493,7 @@ def wrong_key_of_a_task_fails(patch: Patch) -> None:
     patch(Retries, "is_over", over)
 
 
-@mutant("C7", "An item that failed for our own key fails its change.")
+@mutant("C7", "An item that failed because of our own key fails its change.")
 def wrong_key_of_an_item_fails(patch: Patch) -> None:
     of_item = table.of_item
 
@@ -501,7 +504,7 @@ def wrong_key_of_an_item_fails(patch: Patch) -> None:
     patch(table, "of_item", verdict)
 
 
-@mutant("C7", "A POST that brings no answer fails the changes of the batch.")
+@mutant("C7", "A POST without an answer fails the changes of its batch.")
 def silence_fails(patch: Patch) -> None:
     submit_answered = settle.submit_answered
 
@@ -517,7 +520,7 @@ def silence_fails(patch: Patch) -> None:
     patch(settle, "submit_answered", answered)
 
 
-@mutant("C7", "A poll that brings no answer fails the task.")
+@mutant("C7", "A poll without an answer fails the task.")
 def blind_poll_fails(patch: Patch) -> None:
     poll_answered = settle.poll_answered
 
@@ -533,12 +536,12 @@ def blind_poll_fails(patch: Patch) -> None:
     patch(settle, "poll_answered", answered)
 
 
-@mutant("C7", "A failure that may pass ends the change at once.")
+@mutant("C7", "A transient failure ends the change immediately.")
 def passing_failure_ends(patch: Patch) -> None:
     patch(Retries, "is_over", lambda retries, integration_id, item, failures, why, now: True)
 
 
-@mutant("C7", "While halted nothing looks for another key.")
+@mutant("C7", "While the process is halted, the key file is not read again.")
 def key_is_never_read_again(patch: Patch) -> None:
     async def run(_: Halt) -> None:
         await asyncio.Event().wait()
@@ -556,7 +559,7 @@ def key_is_never_read_again(patch: Patch) -> None:
 # --- 8. Convergence -------------------------------------------------------------------------------
 
 
-@mutant("C8", "An integration that stood back never comes back.")
+@mutant("C8", "An integration never resumes after a back-off.")
 def blocked_for_ever(patch: Patch) -> None:
     open_until = Breaker.open
     patch(Breaker, "open", lambda breaker, until: open_until(breaker, until + 1e6))
@@ -578,12 +581,12 @@ def restored_tasks_not_polled(patch: Patch) -> None:
     patch(Poller, "restored", lambda poller, partition, shard: None)
 
 
-@mutant("C8", "A course that comes free is not offered to the change that waits for it.")
+@mutant("C8", "When a course becomes free, the change that waits for it is not submitted.")
 def freed_course_stays_idle(patch: Patch) -> None:
     patch(Waiting, "free", lambda waiting, integration_id, origin_id: None)
 
 
-@mutant("C8", "Of a batch that is split for its content the second half is lost.")
+@mutant("C8", "When a batch is split, its second half is lost.")
 def split_loses_a_half(patch: Patch) -> None:
     seal = Memory.seal
 

@@ -14,11 +14,7 @@ from tests.sim.mutants.registry import Patch, mutant
 from tests.sim.parameters import Kind
 
 
-@mutant(
-    "C5",
-    "While one integration is told to come later or with fewer, no other one is sent to.",
-    Kind.ISOLATION,
-)
+@mutant("C5", "While one integration is throttled, nothing is sent to any other.", Kind.ISOLATION)
 def one_throttled_stops_all(patch: Patch) -> None:
     next_submission = Flow.next_submission
 
@@ -36,12 +32,12 @@ def one_throttled_stops_all(patch: Patch) -> None:
     patch(Flow, "next_submission", next_one)
 
 
-@mutant("C6", "An integration that was sent to once is known forever.")
+@mutant("C6", "The state of an integration is kept for ever.")
 def integrations_are_never_forgotten(patch: Patch) -> None:
     patch(Flow, "_forget", lambda flow, now: None)
 
 
-@mutant("pace", "The limit that an answer tells is not looked at.", Kind.CROWDED)
+@mutant("pace", "The concurrency limit in an answer is ignored.", Kind.CROWDED)
 def limit_is_not_read(patch: Patch) -> None:
     answered = Window.answered
     patch(
@@ -49,13 +45,13 @@ def limit_is_not_read(patch: Patch) -> None:
     )
 
 
-@mutant("pace", "What remains of the limit is not looked at.", Kind.CROWDED)
+@mutant("pace", "The remaining requests in an answer are ignored.", Kind.CROWDED)
 def remaining_is_not_read(patch: Patch) -> None:
     answered = Window.answered
     patch(Window, "answered", lambda window, number, limit, remaining: answered(window, number, limit, None))
 
 
-@mutant("pace", "The first answer of an integration is not waited for.", Kind.CROWDED)
+@mutant("pace", "Submissions do not wait for the first answer of an integration.", Kind.CROWDED)
 def all_at_once(patch: Patch) -> None:
     def begin(window: Window) -> None:
         window._size, window._started = window.most, True
@@ -63,12 +59,12 @@ def all_at_once(patch: Patch) -> None:
     patch(Window, "__post_init__", begin)
 
 
-@mutant("pace", "As many as before go on after a refusal for too many.", Kind.CROWDED)
+@mutant("pace", "A concurrency refusal does not reduce the number in flight.", Kind.CROWDED)
 def never_halved(patch: Patch) -> None:
     patch(Window, "overloaded", lambda window, number: None)
 
 
-@mutant("pace", "After a refusal for too many each good answer doubles what may be in flight.", Kind.CROWDED)
+@mutant("pace", "After a concurrency refusal, each good answer doubles the limit.", Kind.CROWDED)
 def doubled_by_each_answer(patch: Patch) -> None:
     good = Window.good
 
@@ -79,12 +75,12 @@ def doubled_by_each_answer(patch: Patch) -> None:
     patch(Window, "good", double)
 
 
-@mutant("pace", "A refusal for too many is followed by no pause.", Kind.CROWDED)
+@mutant("pace", "A concurrency refusal causes no pause.", Kind.CROWDED)
 def too_many_without_a_pause(patch: Patch) -> None:
     patch(BackOff, "after_overload", lambda back_off, retry, before, retry_after: 0.0)
 
 
-@mutant("pace", "What was heard while a submission waited for its lease does not hold for it.", Kind.CROWDED)
+@mutant("pace", "Answers that arrive while a submission waits for its lease do not affect it.", Kind.CROWDED)
 def leaves_whatever_was_heard(patch: Patch) -> None:
     def try_send(flow: Flow[Any], permit: Permit[Any], _: float) -> bool:
         permit.number = flow._integrations[permit.integration_id].window.sent()
@@ -93,7 +89,7 @@ def leaves_whatever_was_heard(patch: Patch) -> None:
     patch(Flow, "try_send", try_send)
 
 
-@mutant("pace", "The rate holds for submissions and for polls, but not for both together.", Kind.CROWDED)
+@mutant("pace", "Submissions and polls each have the full rate.", Kind.CROWDED)
 def a_rate_for_each(patch: Patch) -> None:
     init = Rate.__init__
 
@@ -105,7 +101,7 @@ def a_rate_for_each(patch: Patch) -> None:
     patch(Rate, "__init__", make)
 
 
-@mutant("pace", "Polls do not count for the rate.", Kind.CROWDED)
+@mutant("pace", "Polls do not count towards the rate.", Kind.CROWDED)
 def polls_go_beside_the_rate(patch: Patch) -> None:
     take = Rate.take
     patch(Rate, "take", lambda rate, call, now: call is Call.POLL or take(rate, call, now))

@@ -14,12 +14,12 @@ from daemon.runtime.failures import StoppedInput
 from tests.sim.mutants.registry import Patch, mutant
 
 
-@mutant("C6", "A topic that nobody can read is emptied into the dead letters.")
+@mutant("C6", "An input that consists of invalid records is emptied into the dead letters.")
 def rejections_without_limit(patch: Patch) -> None:
     patch(RejectionLimit, "readable", lambda _, entries: entries)
 
 
-@mutant("C6", "Rejections are counted in memory, so a restart allows as many again.")
+@mutant("C6", "Rejections are counted in memory only, so a restart begins a new count.")
 def rejections_are_forgotten(patch: Patch) -> None:
     patch(RejectionLimit, "record", property(lambda _: UNSET))
 
@@ -41,7 +41,7 @@ def rejections_in_a_row_only(patch: Patch) -> None:
     patch(RejectionLimit, "_passes", reset)
 
 
-@mutant("C6", "What an operator has allowed is not rejected.")
+@mutant("C6", "`coursesyncd reject` has no effect.")
 def consent_changes_nothing(patch: Patch) -> None:
     create = RejectionLimit.__init__
 
@@ -64,7 +64,9 @@ def stop_loses_the_record(patch: Patch) -> None:
     patch(Shard, "read", lose)
 
 
-@mutant("C8", "A shard that was fenced before its stop was committed leaves the records before it unread.")
+@mutant(
+    "C8", "A shard that loses its fence before a stop was committed never reads the records before the stop."
+)
 def stop_before_its_commit(patch: Patch) -> None:
     def hold(stopped: StoppedInput, shard: Shard) -> bool:
         return shard.next_read <= stopped.offset >= shard.rejection_limit._counts.allowed_to

@@ -27,7 +27,7 @@ from tests.sim.parameters import WATCHED, Kind
 # --- R10 Superseding ------------------------------------------------------------------------------
 
 
-@mutant("R10", "A change that was sent, and waits for its next attempt, is superseded by a newer one.")
+@mutant("R10", "A change that was sent and waits for its next attempt is superseded by a newer one.")
 def sent_is_superseded(patch: Patch) -> None:
     end = Memory.end
     admit = Shard._admit
@@ -47,7 +47,10 @@ def sent_is_superseded(patch: Patch) -> None:
     patch(Shard, "_admit", admit_and_supersede)
 
 
-@mutant("R10", "That a waiting change was sent before is not journalled: after a restart it is superseded.")
+@mutant(
+    "R10",
+    "The journal does not record that a waiting change was sent before, so it is superseded after a restart.",
+)
 def attempts_not_journalled(patch: Patch) -> None:
     def wait(item: Item, body: Any, not_before: int | None = None, _: Any = None) -> Any:
         return real_wait(item, body, not_before, None)
@@ -65,7 +68,7 @@ def attempts_not_journalled(patch: Patch) -> None:
     patch(step_module, "journal", Journal())
 
 
-@mutant("R10", "A newer change takes the place of one whose POST brought no answer.")
+@mutant("R10", "A change whose POST had no answer is superseded by a newer one.")
 def unknown_fate_is_superseded(patch: Patch) -> None:
     admit = Shard._admit
 
@@ -90,7 +93,7 @@ def unknown_fate_is_superseded(patch: Patch) -> None:
     patch(Shard, "_admit", admit_over)
 
 
-@mutant("R10", "A record that is no acceptable change supersedes the change that waits.")
+@mutant("R10", "A rejected record supersedes the waiting change of its course.")
 def rejected_record_supersedes(patch: Patch) -> None:
     reject = Shard._reject
 
@@ -114,7 +117,7 @@ def rejected_record_supersedes(patch: Patch) -> None:
 # --- R11 Time-outs are evidence, not clocks -------------------------------------------------------
 
 
-@mutant("R11", "A task times out by the host's clock, whatever the poll says.")
+@mutant("R11", "A task times out by the host's clock, whatever the poll reports.")
 def timed_out_by_host_clock(patch: Patch) -> None:
     poll = Judge.poll
 
@@ -126,7 +129,7 @@ def timed_out_by_host_clock(patch: Patch) -> None:
     patch(Judge, "poll", by_our_clock)
 
 
-@mutant("R11", "Where a poll tells no API time, the host's clock stands in for it.")
+@mutant("R11", "If a poll reports no API time, the host's clock is used.")
 def host_clock_for_api_time(patch: Patch) -> None:
     poll = Judge.poll
 
@@ -138,7 +141,7 @@ def host_clock_for_api_time(patch: Patch) -> None:
     patch(Judge, "poll", by_our_clock)
 
 
-@mutant("R11", "A task times out by the API's clock, however short a time ago it was accepted.")
+@mutant("R11", "A task times out by the API's clock alone, however recently it was accepted.")
 def timed_out_by_the_apis_clock(patch: Patch) -> None:
     outlived = has_outlived
     patch(
@@ -148,7 +151,7 @@ def timed_out_by_the_apis_clock(patch: Patch) -> None:
     )
 
 
-@mutant("R11", "A task that was not answered for too long has timed out.")
+@mutant("R11", "A task times out when its polls have had no answer for too long.")
 def blindness_times_out(patch: Patch) -> None:
     poll = Judge.poll
 
@@ -175,7 +178,7 @@ def time_out_frees_the_course(patch: Patch) -> None:
     patch(settle, "_time_out", time_out)
 
 
-@mutant("R12", "The watch over a timed-out task is not journalled: after a restart its courses are free.")
+@mutant("R12", "The watch over a timed-out task is not journalled, so its courses are free after a restart.")
 def watch_not_journalled(patch: Patch) -> None:
     put = Draft.put
 
@@ -186,7 +189,7 @@ def watch_not_journalled(patch: Patch) -> None:
     patch(Draft, "put", put_less)
 
 
-@mutant("R12", "The watch ends with the first poll after the time-out.")
+@mutant("R12", "A timed-out task is polled only once more.")
 def watch_is_short(patch: Patch) -> None:
     late_answered = settle.late_answered
 
@@ -198,11 +201,7 @@ def watch_is_short(patch: Patch) -> None:
     patch(settle, "late_answered", answered)
 
 
-@mutant(
-    "R12",
-    "Watched tasks are kept by the id of the task, which the API may give to several batches.",
-    Kind.CROWDED,
-)
+@mutant("R12", "Watched tasks are keyed by task id, which several batches may share.", Kind.CROWDED)
 def watched_by_task(patch: Patch) -> None:
     watch_late = Memory.watch_late
 
@@ -214,7 +213,7 @@ def watched_by_task(patch: Patch) -> None:
     patch(Memory, "watch_late", watch)
 
 
-@mutant("R12", "A task that ends after its time-out ends without a word.")
+@mutant("R12", "The end of a timed-out task causes no correction.")
 def late_end_is_not_told(patch: Patch) -> None:
     patch(settle, "_correct", lambda *a, **k: None)
 
@@ -222,7 +221,7 @@ def late_end_is_not_told(patch: Patch) -> None:
 # --- R13 Unknown fate -----------------------------------------------------------------------------
 
 
-@mutant("R13", "After a POST without an answer the items are sent in a new body.")
+@mutant("R13", "After a POST without an answer, the items are sent in a different body.")
 def new_body_after_silence(patch: Patch) -> None:
     submit_answered = settle.submit_answered
 
@@ -238,12 +237,12 @@ def new_body_after_silence(patch: Patch) -> None:
     patch(settle, "submit_answered", answered)
 
 
-@mutant("R13", "A refusal is believed although an earlier POST may have made a task.")
+@mutant("R13", "A refusal ends the changes although an earlier POST may have created a task.")
 def refusal_is_believed(patch: Patch) -> None:
     patch(table, "INCONCLUSIVE", frozenset())
 
 
-@mutant("R13", "A time-out that the server reports (408) ends the changes of the batch.")
+@mutant("R13", "A 408 ends the changes of its batch.")
 def time_out_is_final(patch: Patch) -> None:
     of_submit = table.of_submit
 
@@ -266,7 +265,7 @@ def restored_fate_is_known(patch: Patch) -> None:
     patch(Memory, "load", load_sure)
 
 
-@mutant("R13", "A server error counts as an answer: nothing was accepted.")
+@mutant("R13", "A server error counts as proof that nothing was accepted.")
 def server_error_is_understood(patch: Patch) -> None:
     patch(table, "is_understood", lambda code, status: True)
 
@@ -274,12 +273,12 @@ def server_error_is_understood(patch: Patch) -> None:
 # --- R14 Freshness --------------------------------------------------------------------------------
 
 
-@mutant("R14", "Whether a task is older than its batch is not looked at.")
+@mutant("R14", "Tasks are not checked for being older than their batch.")
 def no_floor(patch: Patch) -> None:
     patch(judge_module, "is_stale", lambda api_floor, created_at: False)
 
 
-@mutant("R14", "The floor is what is known when the answer comes, not what was known at sealing.")
+@mutant("R14", "The floor is taken when the answer arrives instead of at sealing.")
 def floor_after_sealing(patch: Patch) -> None:
     saw_task = Memory.saw_task
 
@@ -292,7 +291,7 @@ def floor_after_sealing(patch: Patch) -> None:
     patch(Memory, "saw_task", saw)
 
 
-@mutant("R14", "The floor is lost with the process, and begins anew at its start.")
+@mutant("R14", "The floor is lost with the process.")
 def floor_not_durable(patch: Patch) -> None:
     load = Memory.load
 
@@ -315,7 +314,7 @@ def floor_not_journalled(patch: Patch) -> None:
     patch(Draft, "put_lazily", carry_less)
 
 
-@mutant("R14", "All integrations of a shard have one floor.")
+@mutant("R14", "All integrations of a shard share one floor.")
 def one_floor_for_all(patch: Patch) -> None:
     floor = ApiFloors.floor
 
@@ -325,7 +324,7 @@ def one_floor_for_all(patch: Patch) -> None:
     patch(ApiFloors, "floor", of_all)
 
 
-@mutant("R14", "A task that looks stale is followed by another body while it is still pending.")
+@mutant("R14", "A task that looks stale is replaced by another body while it is still pending.")
 def overtaken_while_pending(patch: Patch) -> None:
     outlived = has_outlived
 
@@ -340,17 +339,17 @@ def floor_ahead_of_the_clock(patch: Patch) -> None:
     patch(ApiFloors, "delay", lambda *_: 0.0)
 
 
-@mutant("R14", "A time of the API is believed however far from now it is.")
+@mutant("R14", "A time from the API is used however far from now it is.")
 def absurd_times_are_believed(patch: Patch) -> None:
     patch(wire, "_implausible", lambda *_: None)
 
 
-@mutant("R14", "A `Date` is believed however far it is from our own clock.")
+@mutant("R14", "A `Date` is used however far it is from our own clock.")
 def absurd_date_is_believed(patch: Patch) -> None:
     patch(wire, "DATE_OFF_MAX_MS", 2**60)
 
 
-@mutant("R14", "The floor is the host's clock at sealing.")
+@mutant("R14", "The floor is the host's time of sealing.")
 def floor_by_host_clock(patch: Patch) -> None:
     seal = Memory.seal
 
@@ -370,17 +369,17 @@ def floor_by_host_clock(patch: Patch) -> None:
     patch(Memory, "seal", seal_now)
 
 
-@mutant("R14", "A task as old as the floor counts as fresh.")
+@mutant("R14", "A task created exactly at the floor counts as fresh.")
 def floor_itself_is_fresh(patch: Patch) -> None:
     patch(judge_module, "is_stale", lambda api_floor, created_at: created_at < api_floor)
 
 
-@mutant("R14", "A stale task ends its changes although they could be said in another way.")
+@mutant("R14", "A stale task ends its changes although an equivalent body is left to try.")
 def given_up_at_the_first_replay(patch: Patch) -> None:
     patch(settle, "REPLAYS_MAX", 1)
 
 
-@mutant("R14", "When there is no other way left to say it, the same is said once more, and so on.")
+@mutant("R14", "When no equivalent body is left, the same body is sent again and again.")
 def replayed_for_ever(patch: Patch) -> None:
     equivalent = settle._equivalent
 
@@ -391,7 +390,7 @@ def replayed_for_ever(patch: Patch) -> None:
     patch(settle, "_equivalent", equivalent_or_equal)
 
 
-@mutant("R14", "An equivalent body leaves out what the course is about.")
+@mutant("R14", "An equivalent body drops a field of the course.")
 def reencoded_with_less(patch: Patch) -> None:
     equivalent = settle._equivalent
 
@@ -408,12 +407,12 @@ def _without(body: bytes, name: str) -> bytes:
     return msgspec.json.encode(item)
 
 
-@mutant("R14", "An equivalent body differs in nothing but what parsed JSON shows.")
+@mutant("R14", "Equivalent bodies never differ in white space.")
 def no_white_space(patch: Patch) -> None:
     patch(upsert, "_WHITE_SPACE_CHARS", 0)
 
 
-@mutant("R14", "An equivalent body differs in nothing but its white space.")
+@mutant("R14", "Equivalent bodies differ only in white space.")
 def white_space_only(patch: Patch) -> None:
     reencoded = upsert._reencode_item
 
@@ -424,7 +423,9 @@ def white_space_only(patch: Patch) -> None:
     patch(upsert, "_reencode_item", spaced)
 
 
-@mutant("R14", "An equivalent body changes the language that a tool with one language takes.")
+@mutant(
+    "R14", "An equivalent body changes the first language, which is the one that single-language tools use."
+)
 def first_language_changes(patch: Patch) -> None:
     swap = upsert._swap_languages
 
@@ -437,7 +438,7 @@ def first_language_changes(patch: Patch) -> None:
     patch(upsert, "_swap_languages", turn)
 
 
-@mutant("R14", "An equivalent body changes the case of a whole URL, not of its host.")
+@mutant("R14", "An equivalent body changes the case of a whole URL instead of its host.")
 def path_changes_case(patch: Patch) -> None:
     letters = upsert._host_letters
 
@@ -453,7 +454,7 @@ def path_changes_case(patch: Patch) -> None:
     patch(upsert, "_host_letters", all_letters)
 
 
-@mutant("R14", "The items of an equivalent body change places, and their results do not.")
+@mutant("R14", "The items of an equivalent body change places, but their results do not.")
 def items_not_reordered(patch: Patch) -> None:
     equivalent = settle._equivalent
 

@@ -30,7 +30,10 @@ from tests.sim.parameters import Kind
 # --- R1 The fence is named after what it protects -------------------------------------------------
 
 
-@mutant("R1", "The transactional id is the member's, so that nobody fences the owner before.")
+@mutant(
+    "R1",
+    "The transactional id belongs to the member instead of the partition, so the previous owner is not fenced.",
+)
 def fence_per_member(patch: Patch) -> None:
     async def open_shard(log: EmbeddedLog, number: int) -> EmbeddedShardLog:
         await asyncio.sleep(0)
@@ -65,7 +68,7 @@ def _in_two(patch: Patch, divide: Any) -> None:
 _NOTHING: dict[str, Any] = {"results": [], "corrections": [], "rejections": [], "facts": [], "consumed": 0}
 
 
-@mutant("R2", "Results are committed first, what they do to the journal afterwards.")
+@mutant("R2", "Results are committed before the journal, in a transaction of their own.")
 def results_first(patch: Patch) -> None:
     def divide(step: Step) -> tuple[Step | None, Step | None]:
         if not step.results:
@@ -77,7 +80,7 @@ def results_first(patch: Patch) -> None:
     _in_two(patch, divide)
 
 
-@mutant("R2", "The journal is committed first, the results afterwards.")
+@mutant("R2", "The journal is committed before the results, in a transaction of its own.")
 def journal_first(patch: Patch) -> None:
     def divide(step: Step) -> tuple[Step | None, Step | None]:
         if not step.results:
@@ -88,7 +91,7 @@ def journal_first(patch: Patch) -> None:
     _in_two(patch, divide)
 
 
-@mutant("R2", "A batch and what becomes of its items are closed and written in two transactions.")
+@mutant("R2", "The end of a batch and the batches that follow from it are committed in two transactions.")
 def successors_afterwards(patch: Patch) -> None:
     def divide(step: Step) -> tuple[Step | None, Step | None]:
         closing = [entry for entry in step.journal if entry[1] is None]
@@ -105,7 +108,7 @@ def successors_afterwards(patch: Patch) -> None:
     _in_two(patch, divide)
 
 
-@mutant("R2", "A shard does not wait for its commit before it begins the next one.")
+@mutant("R2", "A shard begins a commit before the previous one has ended.")
 def commits_in_flight(patch: Patch) -> None:
     commit = Partition._commit
 
@@ -119,7 +122,7 @@ def commits_in_flight(patch: Patch) -> None:
 # --- R3 Nothing leaves before its record is committed ---------------------------------------------
 
 
-@mutant("R3", "A batch is POSTed when it is sealed; its record is committed meanwhile.")
+@mutant("R3", "A batch is POSTed when it is sealed, while its record is still being committed.")
 def posted_when_sealed(patch: Patch) -> None:
     commit = Partition._commit
 
@@ -130,7 +133,7 @@ def posted_when_sealed(patch: Patch) -> None:
     patch(Partition, "_commit", act_first)
 
 
-@mutant("R3", "Results are published ahead of the transaction that they belong to.")
+@mutant("R3", "Results are published before the transaction that contains them.")
 def results_outside(patch: Patch) -> None:
     commit = Partition._commit
     make = transaction
@@ -151,7 +154,7 @@ def results_outside(patch: Patch) -> None:
 # --- R4 Any error of a transaction drops memory and producer --------------------------------------
 
 
-@mutant("R4", "After a failed commit a new producer goes on with the old memory.")
+@mutant("R4", "After a failed commit, a new producer continues with the old memory.")
 def memory_survives_failure(patch: Patch) -> None:
     drop, restore = Partition._drop, opening.restore
     kept: dict[tuple[int, int], Shard] = {}
@@ -170,7 +173,7 @@ def memory_survives_failure(patch: Patch) -> None:
     patch(partition_module, "restore", keep_memory)
 
 
-@mutant("R4", "A new producer is made without asking whether the partition is still ours.")
+@mutant("R4", "A new producer is made without checking that the partition is still assigned.")
 def unconfirmed_producer(patch: Patch) -> None:
     async def do_not_wait(_ports: Any, _partition: int, _failures: int) -> None:
         return
@@ -178,7 +181,7 @@ def unconfirmed_producer(patch: Patch) -> None:
     patch(partition_module, "wait_for_confirmation", do_not_wait)
 
 
-@mutant("R4", "What the broker refuses for a while counts as what it will never accept.")
+@mutant("R4", "A record that the broker refuses temporarily blocks the partition.")
 def transient_refusals_block(patch: Patch) -> None:
     failure_of = failures.failure_of
 
@@ -194,7 +197,7 @@ def transient_refusals_block(patch: Patch) -> None:
 # --- R5 Memory is reused only after a committed position ------------------------------------------
 
 
-@mutant("R5", "Reading goes on when the partition comes back, without a commit that proves anything.")
+@mutant("R5", "After a reassignment, reading continues without a commit that proves ownership.")
 def rejoin_without_proof(patch: Patch) -> None:
     def rejoin(partition: Partition) -> None:
         life = partition._life
@@ -207,7 +210,7 @@ def rejoin_without_proof(patch: Patch) -> None:
     patch(Partition, "rejoin", rejoin)
 
 
-@mutant("R5", "That the group gives the partition back counts as proof, and renews the lease.")
+@mutant("R5", "Reassignment by the group counts as proof and renews the lease.")
 def rejoin_renews_lease(patch: Patch) -> None:
     rejoin = Partition.rejoin
 
@@ -236,17 +239,21 @@ def _agreeing(patch: Patch, facts_as: Any) -> None:
     patch(operator_messages, "of_position", compare_less)
 
 
-@mutant("R8", "A topic that was deleted and created again is taken for the old one.", Kind.REPLACED)
+@mutant(
+    "R8",
+    "The id of the input topic is not checked, so a topic that was created again is read as the old one.",
+    Kind.REPLACED,
+)
 def any_topic_will_do(patch: Patch) -> None:
     _agreeing(patch, lambda position, facts: {"topic_id": position.topic_id})
 
 
-@mutant("R8", "The number of partitions is not compared.", Kind.REPLACED)
+@mutant("R8", "The number of partitions is not checked.", Kind.REPLACED)
 def any_partition_count_will_do(patch: Patch) -> None:
     _agreeing(patch, lambda position, facts: {"partitions": position.partitions})
 
 
-@mutant("R8", "Records that expired unread are passed over.", Kind.REPLACED)
+@mutant("R8", "Records that expired unread are skipped silently.", Kind.REPLACED)
 def expired_records_are_passed_over(patch: Patch) -> None:
     restore = opening.restore
 
@@ -260,12 +267,14 @@ def expired_records_are_passed_over(patch: Patch) -> None:
     patch(partition_module, "restore", skip)
 
 
-@mutant("R8", "An empty journal counts as a first start, though the group has read before.", Kind.REPLACED)
+@mutant(
+    "R8", "An empty journal counts as a first start, although the group has committed offsets.", Kind.REPLACED
+)
 def empty_journal_is_a_first_start(patch: Patch) -> None:
     patch(operator_messages, "without_position", lambda partition, facts, topics: None)
 
 
-@mutant("R8", "The version of the journal's format is not looked at.", Kind.REPLACED)
+@mutant("R8", "The version of the journal format is not checked.", Kind.REPLACED)
 def any_format_will_do(patch: Patch) -> None:
     patch(journal, "_refuse_newer", lambda version: None)
 
@@ -273,7 +282,7 @@ def any_format_will_do(patch: Patch) -> None:
 # --- R9 The fold is last value per key ------------------------------------------------------------
 
 
-@mutant("R9", "The journal holds by how much the position moved, and the fold adds it up.")
+@mutant("R9", "The journal stores how far the position moved, and the fold adds this up.")
 def position_as_delta(patch: Patch) -> None:
     close, apply = Draft.close, Fold.apply
 
@@ -299,7 +308,7 @@ def position_as_delta(patch: Patch) -> None:
     patch(Fold, "apply", add_up)
 
 
-@mutant("R9", "What is read back is taken for the batch, whatever it is.", Kind.MISREAD)
+@mutant("R9", "A record that is read back is not checked against the batch.", Kind.MISREAD)
 def read_back_unverified(patch: Patch) -> None:
     async def body(partition: Partition, task: OpenTask) -> bytes:
         assert partition._shard_log is not None
@@ -310,12 +319,12 @@ def read_back_unverified(patch: Patch) -> None:
     patch(Partition, "body", body)
 
 
-@mutant("R9", "Of what is read back only the key is compared, not the content.", Kind.MISREAD)
+@mutant("R9", "A record that is read back is checked by its key only, not by its content.", Kind.MISREAD)
 def read_back_without_digest(patch: Patch) -> None:
     patch(journal, "digest", lambda body: b"same")
 
 
-@mutant("R9", "The parts of a key are joined with a colon, and so different courses can have one key.")
+@mutant("R9", "The parts of a key are joined with a colon, so different courses can share a key.")
 def keys_collide(patch: Patch) -> None:
     def wait_key(integration_id: str, origin_id: str) -> bytes:
         return msgspec.json.encode(["wait", *f"{integration_id}:{origin_id}".split(":", 1)])
@@ -323,7 +332,7 @@ def keys_collide(patch: Patch) -> None:
     patch(journal, "wait_key", wait_key)
 
 
-@mutant("R9", "The first value of a key stays in the fold.")
+@mutant("R9", "The fold keeps the first value of a key.")
 def first_value_stays(patch: Patch) -> None:
     apply = Fold.apply
 
@@ -336,7 +345,7 @@ def first_value_stays(patch: Patch) -> None:
     patch(Fold, "apply", keep_first)
 
 
-@mutant("R9", "A record that cannot be read stops the restore, though its tombstone follows.")
+@mutant("R9", "An unreadable record stops the restore although a tombstone follows.")
 def garbage_outlives_its_tombstone(patch: Patch) -> None:
     apply = Fold.apply
 
@@ -348,7 +357,7 @@ def garbage_outlives_its_tombstone(patch: Patch) -> None:
     patch(Fold, "apply", remember)
 
 
-@mutant("R9", "A batch that the API has accepted is written again, without its body.")
+@mutant("R9", "A batch that the API has accepted is written again without its body.")
 def batch_is_written_again(patch: Patch) -> None:
     submit_answered = settle.submit_answered
 

@@ -22,7 +22,7 @@ from tests.sim.mutants.registry import Patch, mutant
 # --- R6 POSTs need a lease ------------------------------------------------------------------------
 
 
-@mutant("R6", "A POST needs no lease: a process that was paused sends what another one has taken over.")
+@mutant("R6", "A POST needs no lease, so a process that was paused sends batches of the new owner.")
 def no_lease(patch: Patch) -> None:
     async def lease(partition: Partition, shard: Shard) -> bool:
         return partition.shard is shard and not partition._life.stopping
@@ -30,7 +30,7 @@ def no_lease(patch: Patch) -> None:
     patch(Partition, "lease", lease)
 
 
-@mutant("R6", "The lease counts from the end of the commit, not from its beginning.")
+@mutant("R6", "The lease counts from the end of a commit instead of its beginning.")
 def lease_from_the_end(patch: Patch) -> None:
     commit = Partition._commit
 
@@ -50,7 +50,7 @@ def lease_from_the_end(patch: Patch) -> None:
     patch(Partition, "_commit", count_from_end)
 
 
-@mutant("R6", "A restored batch is POSTed at once, while the POST of the owner before may be on its way.")
+@mutant("R6", "A restored batch is POSTed at once, although the previous owner's POST may be in flight.")
 def restored_at_once(patch: Patch) -> None:
     def restored(submitter: Submitter, partition: Partition, shard: Shard) -> None:
         for batch in shard.submissions():
@@ -59,7 +59,7 @@ def restored_at_once(patch: Patch) -> None:
     patch(Submitter, "restored", restored)
 
 
-@mutant("R6", "A batch whose POST has timed out or broken off is POSTed again before its deadline is over.")
+@mutant("R6", "A batch whose POST timed out or was cut off is POSTed again before its deadline has passed.")
 def again_before_the_deadline(patch: Patch) -> None:
     send = Submitter._send
 
@@ -69,7 +69,7 @@ def again_before_the_deadline(patch: Patch) -> None:
     patch(Submitter, "_send", long_ago)
 
 
-@mutant("R6", "What the API asks for with Retry-After is not kept.")
+@mutant("R6", "`Retry-After` is ignored.")
 def retry_after_ignored(patch: Patch) -> None:
     for name in ("after_failure", "after_overload"):
         wait = getattr(BackOff, name)
@@ -81,7 +81,7 @@ def retry_after_ignored(patch: Patch) -> None:
 # --- R7 Everything that goes into a record is bounded ---------------------------------------------
 
 
-@mutant("R7", "A dead letter is not cut.")
+@mutant("R7", "Oversized dead letters are not cut.")
 def dead_letter_uncut(patch: Patch) -> None:
     encode = dead_letter.encode_dead_letter
 
@@ -91,18 +91,18 @@ def dead_letter_uncut(patch: Patch) -> None:
     patch(step_transaction, "encode_dead_letter", whole)
 
 
-@mutant("R7", "The API's error texts are not cut.")
+@mutant("R7", "Long error texts of the API are not cut.")
 def error_text_uncut(patch: Patch) -> None:
     patch(redaction, "truncated", lambda text, chars_max: text)
     patch(result_codec, "truncated", lambda text, chars_max: text)
 
 
-@mutant("R7", "Only the bodies count for the size of a batch, not what the record holds beside them.")
+@mutant("R7", "Only the bodies count towards the size of a batch, not the rest of its record.")
 def only_bodies_count(patch: Patch) -> None:
     patch(Held, "size", lambda held: len(held.body) // 2)
 
 
-@mutant("R7", "A batch may have any size.")
+@mutant("R7", "The size of a batch is not limited.")
 def batch_of_any_size(patch: Patch) -> None:
     take = Lane.take
     patch(Lane, "take", lambda lane, items_max, bytes_max: take(lane, items_max, 1 << 40))
@@ -111,7 +111,7 @@ def batch_of_any_size(patch: Patch) -> None:
 # --- The heap -------------------------------------------------------------------------------------
 
 
-@mutant("heap", "A stale entry of the heap is not skipped.")
+@mutant("heap", "Stale entries of the heap are not skipped.")
 def stale_entries_come_up(patch: Patch) -> None:
     def due(schedule: Schedule[Any]) -> float | None:
         return schedule._heap[0][0] if schedule._heap else None
