@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from kafka import TopicPartition
+from kafka import KafkaProducer
 
 from daemon.log.kafka import KafkaConnection, KafkaLog, shard
+from daemon.log.kafka import producer as producers
 from daemon.log.kafka.admin import NewTopic, create_topics
 from daemon.log.kafka.clients import _PRODUCER, Clients
+from daemon.log.kafka.cures.sending import Outgoing, send_all
 from daemon.log.kafka.producer import ShardProducer
 from daemon.log.port import (
     Assigned,
@@ -238,7 +240,7 @@ async def test_a_shard_that_is_taken_away_in_the_middle_of_a_call_leaves_nothing
 
 
 async def test_records_that_expire_in_the_client_fail_their_commit(
-    kafka: KafkaHarness, own_broker: Broker
+    kafka: KafkaHarness, own_broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client's own commit would go through after that, and the records would be lost (defect 3)."""
     one = f"{kafka.topics.changes}-one-partition"
@@ -250,20 +252,17 @@ async def test_records_that_expire_in_the_client_fail_their_commit(
     client: Any = shard_producer._producer
     client._accumulator.config["delivery_timeout_ms"] = 2000
 
-    with _thawed_at_the_end(own_broker):
+    def send_one_and_freeze(producer: KafkaProducer, records: Sequence[Outgoing]) -> list[Any]:
+        """Freezes the broker once it has begun the transaction, so that nothing but the other records is refused."""
+        futures = send_all(producer, records[:1])
+        while not client._transaction_manager.is_partition_added(records[0].partition):
+            time.sleep(0.001)
+        own_broker.freeze()
+        return futures + send_all(producer, records[1:])
 
-        class FreezesTheBroker(list[Message]):
-            """Once the transaction has begun at the broker, so that nothing but the records is refused. Dead
-            letters are sent last."""
-
-            def __iter__(self) -> Iterator[Message]:
-                manager = client._transaction_manager
-                while not manager.is_partition_added(TopicPartition(one, 0)):
-                    time.sleep(0.001)
-                own_broker.freeze()
-                return super().__iter__()
-
-        step = Transaction([(b"k", b"v")], dead_letters=FreezesTheBroker([Message(b"k", b"expired")]))
+    step = Transaction([(b"k", b"v")], dead_letters=[Message(b"k", b"expired")])
+    with _thawed_at_the_end(own_broker), monkeypatch.context() as patched:
+        patched.setattr(producers, "send_all", send_one_and_freeze)
         with pytest.raises(CommitFailedError, match=r"Expiring \d record"):
             await asyncio.to_thread(shard_producer.commit, step)
     await asyncio.to_thread(shard_producer.close)
