@@ -6,11 +6,16 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kafka.net.transport import KafkaTCPTransport
 
+from daemon.log.kafka.admin import Admin
+from daemon.log.kafka.clients import Clients, KafkaConnection
+from daemon.log.port import LogError
 from tests.integration.daemon_world import DEADLINE, wait_until
 from tests.integration.secured_broker import (
     PASSWORD,
@@ -135,6 +140,22 @@ def test_check_and_the_daemon_say_why_in_the_same_sentence(
     assert sentence in told
     assert "wrong battery" not in told
     assert logged == told.removeprefix("WRONG   kafka: ")
+
+
+def test_a_refusal_that_is_read_together_with_the_end_of_the_connection_is_told(
+    broker: SecuredBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a machine that is too busy to read them one after the other."""
+    receive = KafkaTCPTransport._sock_recv
+
+    def receive_late(transport: KafkaTCPTransport) -> object:
+        time.sleep(0.5)
+        return receive(transport)
+
+    monkeypatch.setattr(KafkaTCPTransport, "_sock_recv", receive_late)
+    connection = KafkaConnection((broker.address["login"],), "SASL_PLAINTEXT", "PLAIN", USER, "wrong battery")
+    with pytest.raises(LogError, match="refused the login PLAIN"):
+        Admin(Clients(connection)).ask(lambda _: None)
 
 
 def test_an_address_that_the_broker_advertises_and_nobody_can_reach_is_named(

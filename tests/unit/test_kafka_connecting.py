@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
-from kafka.net.transport import KafkaSSLTransport
+from kafka.net.selector import NetworkSelector
+from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
 from daemon.log.kafka.admin import Admin
 from daemon.log.kafka.clients import _EVERY_CLIENT, Clients, KafkaConnection
@@ -187,3 +188,14 @@ def test_the_library_still_hides_why_it_cannot_connect():
 def test_a_handshake_still_has_no_time_limit():
     assert "timeout_at" not in KafkaSSLTransport.handshake.__code__.co_names
     assert "timeout" not in "".join(KafkaSSLTransport.handshake.__code__.co_varnames)
+
+
+def test_what_is_read_with_the_end_of_a_connection_is_still_dropped() -> None:
+    """The caller, `_read_from_sock`, looks at the error first."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        theirs.sendall(b"refused")
+        theirs.close()
+        received, error = KafkaTCPTransport(NetworkSelector(), ours)._sock_recv()
+    assert received == b"refused"
+    assert error is not None

@@ -6,14 +6,17 @@ Defects, cured together because both are in the part that opens connections:
    ``bootstrap_timeout_ms``, also for failures that no retry can mend. A refused login is meant to end the attempts
    (`maybe_raise_auth_failure`), but is never noted, because `KafkaConnection.initialize` does not raise.
 2. A server that accepts connections and then sends nothing blocks a TLS handshake without end, and so the constructor.
+3. What is read together with the end of a connection is dropped. A broker that refuses a login sends the refusal and closes, so
+   a busy client is told only that the connection was lost.
 
 `FailuresAreNoted` notes the last failure of each address until a connection to it succeeds. It ends the bootstrap early when every
 address has failed for good.
 
 Upstream: not reported.
 Versions: 3.0.12.
-Remove when: tests/unit/test_kafka_connecting.py::test_the_library_still_hides_why_it_cannot_connect and
-    tests/unit/test_kafka_connecting.py::test_a_handshake_still_has_no_time_limit fail.
+Remove when: tests/unit/test_kafka_connecting.py::test_the_library_still_hides_why_it_cannot_connect,
+    tests/unit/test_kafka_connecting.py::test_a_handshake_still_has_no_time_limit and
+    tests/unit/test_kafka_connecting.py::test_what_is_read_with_the_end_of_a_connection_is_still_dropped fail.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from kafka.errors import (
 )
 from kafka.net.inet import create_connection
 from kafka.net.manager import KafkaConnectionManager
-from kafka.net.transport import KafkaSSLTransport
+from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
 _FINAL = (
     IllegalSaslStateError,
@@ -57,7 +60,23 @@ class CannotConnectError(KafkaError):  # type: ignore[misc]
         self.failures = failures
 
 
-class _Transport(KafkaSSLTransport):  # type: ignore[misc]
+class _LastBytesAreRead:
+    """The end of the connection is reported only when all that came before it was delivered."""
+
+    _end: BaseException | None = None
+
+    def _sock_recv(self) -> tuple[bytes, BaseException | None]:
+        if self._end is not None:
+            return b"", self._end
+        received, self._end = super()._sock_recv()  # type: ignore[misc]
+        return received, None if received else self._end
+
+
+class _PlainTransport(_LastBytesAreRead, KafkaTCPTransport):  # type: ignore[misc]
+    pass
+
+
+class _TlsTransport(_LastBytesAreRead, KafkaSSLTransport):  # type: ignore[misc]
     timeout_at: float | None = None
 
     async def handshake(self) -> None:
@@ -96,12 +115,12 @@ class FailuresAreNoted(KafkaConnectionManager):  # type: ignore[misc]
         await super()._connect(node, conn, **kwargs)
 
     async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
-        if not self.ssl_enabled:
-            return await super()._build_transport(node, timeout_at=timeout_at)
         sock = await create_connection(
             self._net, node.host, node.port, self.config["socket_options"], timeout_at=timeout_at
         )
-        transport = _Transport(self._net, sock, host=node.host, ssl_context=self.config["ssl_context"])
+        if not self.ssl_enabled:
+            return _PlainTransport(self._net, sock, host=node.host)
+        transport = _TlsTransport(self._net, sock, host=node.host, ssl_context=self.config["ssl_context"])
         transport.timeout_at = timeout_at
         try:
             await transport.handshake()
