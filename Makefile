@@ -29,12 +29,12 @@ lint: $(READY) ## run ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Three processes, because tests of the broker wait more than they compute.
+# Four processes, because tests of the broker wait more than they compute.
 # The tests of the core run apart from the others, because measuring would slow those down.
 CORE_TESTS := tests/unit/test_core_*.py tests/unit/test_journal_*.py
 
 test: lint coverage ## run lint and all tests; those on a real broker need Java 17+ and Maven, or KAFKA=host:port
-	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(CORE_TESTS:%=--ignore-glob='%')
+	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(CORE_TESTS:%=--ignore-glob='%')
 
 unit: $(READY) ## run only the tests that need no broker
 	$(BIN)/pytest -m "not kafka"
