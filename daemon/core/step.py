@@ -86,7 +86,15 @@ class LateWatched:
     batch_id: str
 
 
-Fact = BatchSealed | TaskAccepted | TaskEnded | TaskLost | LateWatched
+@dataclass(frozen=True, slots=True)
+class BatchCleared:
+    """No POST of an earlier owner can reach the API any more (R6): the restored batch may be sent."""
+
+    batch_id: str
+    integration_id: str
+
+
+Fact = BatchSealed | TaskAccepted | TaskEnded | TaskLost | LateWatched | BatchCleared
 
 
 @dataclass(frozen=True, slots=True)

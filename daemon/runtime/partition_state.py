@@ -136,5 +136,10 @@ class PartitionLifecycle:
         return self.state is LifecycleState.REJOINING
 
     @property
+    def handing_over(self) -> bool:
+        """No POST starts until a commit that begins in another state has succeeded (R6)."""
+        return self.state in (LifecycleState.SUSPENDED, LifecycleState.STOPPING)
+
+    @property
     def stopping(self) -> bool:
         return self.state is LifecycleState.STOPPING

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import assert_never
 
 from daemon.core.model import Now, RejectReason, Status
-from daemon.core.step import BatchSealed, LateWatched, Step, TaskAccepted, TaskEnded, TaskLost
+from daemon.core.step import BatchCleared, BatchSealed, LateWatched, Step, TaskAccepted, TaskEnded, TaskLost
 from daemon.core.verdict import SubmitVerdict
 from daemon.telemetry.labels import ChangeType, Resend, TaskSource
 from daemon.telemetry.metrics import Metrics
@@ -42,6 +42,8 @@ def count(metrics: Metrics, step: Step, now: Now) -> None:
                 metrics.http_retry(Resend.LOST)
             case LateWatched():
                 pass  # its end is counted as a timeout
+            case BatchCleared():
+                pass  # its submission is counted
             case _:
                 assert_never(fact)
 

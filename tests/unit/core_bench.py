@@ -72,6 +72,7 @@ class Bench:
         self.published = 0
         self.tasks = 0
         self.created_at = None
+        self.broker_ahead_ms = 7
         self.shard = Shard(3, self.settings, first_position(0, "topic-id", 6, self.now), self.rng)
         self.shard.want_position()
         self.commit()
@@ -133,6 +134,10 @@ class Bench:
         step = self.shard.take_step()
         return [] if step is None else self.land(step)
 
+    def broker_ms(self):
+        """When a transaction is written, by the broker's clock."""
+        return self.now.wall + self.broker_ahead_ms
+
     def land(self, step):
         """The transaction of this step has been committed."""
         offsets = range(len(self.records), len(self.records) + len(step.journal))
@@ -145,7 +150,7 @@ class Bench:
         self.corrections += step.corrections
         self.rejections += step.rejections
         self.facts += step.facts
-        self.shard.committed(step, offsets)
+        self.shard.committed(step, offsets, self.broker_ms(), self.now)
         batches = self.shard._memory.batches
         return [batches[fact.batch_id] for fact in step.facts if isinstance(fact, BatchSealed)]
 

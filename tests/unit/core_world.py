@@ -12,6 +12,8 @@ Every action takes a `random.Random` and draws all its choices from it, so a his
 import dataclasses
 import json
 
+import msgspec
+
 from daemon.config import BacklogSettings
 from daemon.core import journal
 from daemon.core.answers import (
@@ -24,7 +26,7 @@ from daemon.core.answers import (
     TaskPending,
 )
 from daemon.core.model import Error, Now
-from daemon.core.step import BatchSealed, TaskAccepted, TaskLost
+from daemon.core.step import BatchCleared, BatchSealed, TaskAccepted, TaskLost
 from daemon.core.waiting import WaitReason
 from tests.unit.core_bench import Bench, refused, settings_with
 
@@ -35,6 +37,8 @@ SETTINGS = settings_with(
     retry={"backoff_min": 1.0, "backoff_max": 4.0, "attempts_max": 3},
     park={"probe_min": 2.0, "probe_max": 8.0},
     wait={"age_max": 300.0},
+    fence={"lease": 1.0},
+    http={"deadline": 3.0},
 )
 FULL = dataclasses.replace(
     SETTINGS,
@@ -112,6 +116,8 @@ class World:
         """Course → offsets of its changes that were ever POSTed, oldest first."""
         self.known_batches = {}
         self.may_post = set()
+        self.may_start = True
+        """The present shard has committed something: its POSTs have a lease (R6)."""
         self.may_poll = set()
         self.set_back = False
         self.set_back_by = 0
@@ -167,13 +173,18 @@ class World:
         if self.step is not None:
             step, self.step = self.step, None
             self.bench.land(step)
+            self.may_start = True
             self.act_on(step.facts)
 
     def act_on(self, facts):
         """R3: what a step has decided may be done now that it is committed."""
         for fact in facts:
             match fact:
-                case BatchSealed(batch_id=batch_id) | TaskLost(batch_id=batch_id):
+                case (
+                    BatchSealed(batch_id=batch_id)
+                    | TaskLost(batch_id=batch_id)
+                    | BatchCleared(batch_id=batch_id)
+                ):
                     self.may_post.add(batch_id)
                 case TaskAccepted(batch_id=batch_id):
                     self.may_poll.add(batch_id)
@@ -191,12 +202,22 @@ class World:
         self.compact(r)
         self.restore()
 
+    def restart(self, r):
+        """The owner ends in order, and another one begins. The answer to each POST is in: no call is in flight."""
+        self.commit(r)
+        self.shard.hand_over(())
+        self.take_step(r)
+        self.commit(r)
+        self.compact(r)
+        self.restore()
+
     def restore(self):
         bench = self.bench
         records, bench.records = bench.records, self.left_by_compaction()
         bench.shard = bench.restored()
         bench.records = records
-        self.may_post = {batch.id for batch in self.shard._memory.batches.values() if batch.task_id is None}
+        self.may_post = {submission.batch_id for submission in self.shard.submissions()}
+        self.may_start = False
         self.may_poll = {
             batch.id for batch in self.shard._memory.batches.values() if batch.task_id is not None
         }
@@ -241,13 +262,14 @@ class World:
 
     def submit(self, r):
         ready = sorted(self.may_post & self.shard._memory.batches.keys())
-        if ready:
+        if ready and self.may_start:
             self.post(self.shard._memory.batches[r.choice(ready)], r)
 
     def post(self, batch, r=None):
         """One POST. Without `r` the API is well."""
         assert batch.task_id is None
         assert batch.offset is not None, "R3: durable before it is sent"
+        self.nothing_else_is_said(batch)
         self.api_now += 1
         self.sent_now(batch)
         if BAD in batch.body:
@@ -270,6 +292,14 @@ class World:
             made = [task.id for task in self.tasks.values() if task.made_by == batch.id]
             assert not made, "R13: what may have become a task is not given up"
         self.note_sealed()
+
+    def nothing_else_is_said(self, batch):
+        """R6: what the last position record says of POSTs stays true."""
+        value = next(value for _, key, value in reversed(self.bench.records) if key == journal.POSITION_KEY)
+        position = journal.decode(journal.POSITION_KEY, value)[1]
+        assert position.released is msgspec.UNSET
+        for fencing in position.fencings or ():
+            assert not fencing.first <= batch.offset <= fencing.last
 
     def sent_now(self, batch):
         frozen = self.known_batches[batch.id]
@@ -603,7 +633,7 @@ class World:
         for task in self.tasks.values():
             if task.pending and not self.past_watch(task):
                 self.end_task(task)
-        for batch_id in sorted(self.may_post & self.shard._memory.batches.keys()):
+        for batch_id in sorted(self.may_post & self.shard._memory.batches.keys()) if self.may_start else ():
             self.post(self.shard._memory.batches[batch_id])
         for batch_id in sorted(self.may_poll & self.shard._memory.batches.keys()):
             self.ask(self.shard._memory.batches[batch_id])
@@ -667,4 +697,4 @@ def without_times(records):
 USUAL = [World.publish, World.read, World.tick, World.take_step, World.commit, World.pass_time]
 USUAL += [World.submit, World.poll, World.run_task, World.poll_late]
 UNUSUAL = [World.crash, World.pass_much_time, World.set_clock_back, World.compare_restart]
-UNUSUAL += [World.forget_bodies, World.lose_task, World.ask_for_position]
+UNUSUAL += [World.forget_bodies, World.lose_task, World.ask_for_position, World.restart]

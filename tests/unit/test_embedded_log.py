@@ -397,7 +397,7 @@ async def test_a_cleaner_may_drop_tombstones_and_leave_the_newest_records(cluste
     log = await joined(cluster, "a")
     shard = await log.open_shard(0)
     for value in (b"1", b"2", None, b"3", b"4"):
-        [offset] = await shard.commit(Transaction([(b"key", value)]))
+        [offset], _ = await shard.commit(Transaction([(b"key", value)]))
     await shard.commit(Transaction([(b"gone", b"1"), (b"gone", None)]))
 
     cluster.compact(TOPICS.journal, 0, before=offset - 1)

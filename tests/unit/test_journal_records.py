@@ -17,6 +17,7 @@ from daemon.core.journal import (
     Wait,
 )
 from daemon.core.model import Error, Item
+from daemon.core.takeover import Fencing, Released
 from tests.unit.golden_files import assert_golden, read_record, render_record
 
 AT = 1_795_427_999_875  # 2026-11-23T09:59:59.875Z
@@ -43,6 +44,18 @@ RECORDS = {
     "position": (
         journal.POSITION_KEY,
         Position(2, next_offset=1044, topic_id="Wm3xSA", partitions=6, api_floor=AT),
+    ),
+    "position-handed-over": (
+        journal.POSITION_KEY,
+        Position(
+            journal.FORMAT,
+            next_offset=1044,
+            topic_id="Wm3xSA",
+            partitions=6,
+            api_floor=AT,
+            released=Released(("3-1042-1",)),
+            fencings=(Fencing(2_031, 2_047, at=AT + 2_000, host_at=AT + 2_003),),
+        ),
     ),
     "wait": (journal.wait_key(INTEGRATION, "cybersecurity-101"), Wait(ITEM, msgspec.Raw(COURSE))),
     "wait-retry": (

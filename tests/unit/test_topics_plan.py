@@ -73,6 +73,8 @@ def test_the_journal_is_corrected():
     step = planned(facts(journal=old))[NAMES.journal]
     assert step.configs == {"cleanup.policy": "compact", "segment.bytes": "67108864"}
     assert step.was == {"cleanup.policy": "delete", "segment.bytes": "1073741824"}
+    step = planned(facts(journal=topic(NAMES.journal, message_timestamp_type="CreateTime")))[NAMES.journal]
+    assert step.configs == {"message.timestamp.type": "LogAppendTime"}
 
 
 def test_larger_limits_and_stricter_compaction_are_left_alone():
@@ -154,6 +156,10 @@ def test_what_keeps_the_daemon_from_working_is_wrong(found, subject, expected):
     [
         (facts(changes=topic(NAMES.changes, cleanup_policy="compact")), "is compacted"),
         (facts(journal=topic(NAMES.journal, segment_bytes="1073741824")), "segment.bytes is 1073741824"),
+        (
+            facts(journal=topic(NAMES.journal, message_timestamp_type="CreateTime")),
+            "message.timestamp.type is CreateTime, expected LogAppendTime",
+        ),
         (facts(results=topic(NAMES.results, replicas=1)), "has 1 replica and min.insync.replicas=2"),
         (facts(results=topic(NAMES.results, min_insync_replicas="1")), "min.insync.replicas=1"),
         (

@@ -50,15 +50,6 @@ def lease_from_the_end(patch: Patch) -> None:
     patch(Partition, "_commit", count_from_end)
 
 
-@mutant("R6", "A restored batch is POSTed at once, while the POST of the owner before may be on its way.")
-def restored_at_once(patch: Patch) -> None:
-    def restored(submitter: Submitter, partition: Partition, shard: Shard) -> None:
-        for batch in shard.submissions():
-            submitter.offer(partition, shard, batch.integration_id, batch.batch_id)
-
-    patch(Submitter, "restored", restored)
-
-
 @mutant("R6", "A batch whose POST has timed out or broken off is POSTed again before its deadline is over.")
 def again_before_the_deadline(patch: Patch) -> None:
     send = Submitter._send
