@@ -205,6 +205,15 @@ def test_trap_one_a_task_from_before_the_batch_is_no_success_and_the_change_is_s
     assert (bench.results[1].attempts, bench.results[1].task_id) == (2, "task-2")
 
 
+def test_the_end_of_a_task_tells_when_its_id_came_and_when_it_was_seen(bench):
+    batch = bench.accepted("a")
+    accepted_at = bench.now.wall
+    bench.pass_time(7)
+    bench.poll_answer(batch, bench.completed(succeeded("a")))
+    (fact,) = (fact for fact in bench.facts if isinstance(fact, TaskEnded))
+    assert (fact.accepted_at, fact.seen_at) == (accepted_at, accepted_at + 7000)
+
+
 def test_another_way_is_a_successor_in_the_same_step(bench):
     """R2: the course is never free between the two."""
     batch, first = replayed(bench)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import replace
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import pytest
@@ -60,6 +60,18 @@ def with_snapshot(**figures: object) -> Metrics:
     snapshot = replace(nothing_yet(), now_ms=NOW.wall, **figures)
     metrics.observe(lambda: snapshot)
     return metrics
+
+
+def ended(
+    outcome=TaskOutcome.COMPLETED, *, begun=90, completed=None, accepted=88, seen=0, polls=1
+) -> TaskEnded:
+    """Times in seconds before now."""
+
+    def at(ago):
+        return NOW.wall - ago * 1000
+
+    completed_at = None if completed is None else at(completed)
+    return TaskEnded(outcome, at(begun), completed_at, at(accepted), at(seen), polls)
 
 
 # --- the catalogue --------------------------------------------------------------------------------
@@ -194,7 +206,7 @@ def test_ten_thousand_ids_leave_no_trace_and_make_no_series():
             TaskAccepted(id_, id_, id_, is_shared=True),
             TaskLost(id_, id_),
             LateWatched(id_),
-            TaskEnded(TaskOutcome.FAILED, begun_at=NOW.wall, completed_at=None, polls=1),
+            ended(TaskOutcome.FAILED),
         ]
         projection.count(
             metrics,
@@ -214,6 +226,13 @@ def test_ten_thousand_ids_leave_no_trace_and_make_no_series():
     assert not [id_ for id_ in ids if id_ in text]
 
 
+def test_a_quantile_of_a_duration_is_known_to_a_factor_of_little_more_than_three():
+    for metric in CATALOGUE:
+        if metric.kind is Kind.HISTOGRAM and metric.name.endswith("_seconds"):
+            bounds = metric.buckets
+            assert max(above / below for below, above in pairwise(bounds)) <= 10 / 3, (metric.name, bounds)
+
+
 def test_no_label_value_from_outside_the_enums_is_taken():
     metrics = make()
     with pytest.raises(KeyError):
@@ -230,7 +249,6 @@ def test_no_label_value_from_outside_the_enums_is_taken():
 
 def test_a_committed_step_is_counted():
     metrics = make()
-    ended = TaskEnded(TaskOutcome.COMPLETED, NOW.wall - 90_000, NOW.wall - 20_000, polls=4)
     projection.count(
         metrics,
         step(
@@ -246,7 +264,7 @@ def test_a_committed_step_is_counted():
                 sealed(trigger=Trigger.ITEMS),
                 TaskAccepted("b", "i", "t", is_shared=False),
                 TaskAccepted("c", "i", "t", is_shared=True),
-                ended,
+                ended(completed=20, polls=4),
             ],
         ),
         NOW,
@@ -271,14 +289,43 @@ def test_a_committed_step_is_counted():
     assert found["coursesync_detection_lag_seconds_sum"] == 20
 
 
-def test_a_time_out_has_no_detection_lag_and_lasts_until_it_was_seen():
+@pytest.mark.parametrize(
+    ("task", "durations", "lags"),
+    [
+        pytest.param(ended(completed=20), 70, 20, id="completed"),
+        pytest.param(ended(TaskOutcome.FAILED, completed=20), 70, 20, id="failed"),
+        pytest.param(
+            ended(begun=3600, completed=3000, accepted=40),
+            600,
+            40,
+            id="the submission was sent again, after its task had ended",
+        ),
+        pytest.param(ended(completed=20, seen=5), 70, 15, id="the commit took 5 s"),
+        pytest.param(ended(TaskOutcome.TIMED_OUT), None, None, id="timed out"),
+        pytest.param(ended(TaskOutcome.STALE, begun=7200, completed=3600), None, None, id="stale"),
+        pytest.param(ended(TaskOutcome.STALE, begun=7200), None, None, id="stale and still pending"),
+    ],
+)
+def test_durations_and_lags_are_those_of_the_task_of_this_submission(task, durations, lags):
     metrics = make()
-    ended = TaskEnded(TaskOutcome.TIMED_OUT, NOW.wall - 90_000, completed_at=None, polls=9)
-    projection.count(metrics, step(facts=[ended]), NOW)
+    projection.count(metrics, step(facts=[task]), NOW)
     found = series(metrics)
-    assert found['coursesync_tasks_finished_total{outcome="timed_out"}'] == 1
-    assert found['coursesync_task_duration_seconds_sum{outcome="timed_out"}'] == 90
-    assert found["coursesync_detection_lag_seconds_count"] == 0
+    outcome = f'{{outcome="{task.outcome}"}}'
+    assert found[f"coursesync_tasks_finished_total{outcome}"] == 1
+    assert found["coursesync_task_polls_count"] == 1
+    assert found.get(f"coursesync_task_duration_seconds_sum{outcome}", 0) == (durations or 0)
+    assert found.get(f"coursesync_task_duration_seconds_count{outcome}", 0) == (durations is not None)
+    assert found["coursesync_detection_lag_seconds_sum"] == (lags or 0)
+    assert found["coursesync_detection_lag_seconds_count"] == (lags is not None)
+
+
+def test_results_that_are_known_without_the_api_have_no_latency():
+    metrics = make()
+    for status in Status:
+        metrics.result(status, 1.0)
+    counted = [name for name, n in series(metrics).items() if "latency_seconds_count" in name and n]
+    assert {name.split('"')[1] for name in counted} == {"SUCCEEDED", "FAILED", "TIMED_OUT"}
+    assert series(metrics)['coursesync_results_total{status="SUPERSEDED"}'] == 1
 
 
 def test_a_lost_task_is_a_submission_again():
@@ -290,7 +337,8 @@ def test_a_lost_task_is_a_submission_again():
 def test_a_clock_that_was_set_back_makes_no_negative_durations():
     metrics = make()
     metrics.result(Status.SUCCEEDED, -5.0)
-    metrics.task_finished(TaskOutcome.COMPLETED, -5.0, 1, -5.0)
+    metrics.task_lasted(TaskOutcome.COMPLETED, -5.0)
+    metrics.end_detected(-5.0)
     metrics.poll_started(-0.5)
     found = series(metrics)
     assert found['coursesync_result_latency_seconds_sum{status="SUCCEEDED"}'] == 0
@@ -423,6 +471,22 @@ def test_what_the_runtime_holds_is_read_at_each_scrape():
     assert found['coursesync_changes_waiting{reason="window"}'] == 0
     assert found['coursesync_waiting_oldest_consumed_timestamp_seconds{reason="window"}'] == 0
     assert found["coursesync_commit_oldest_pending_timestamp_seconds"] == 0
+
+
+def test_no_integration_is_healthy_while_the_process_is_halted():
+    health = Health(("input",), lambda: NOW)
+    metrics = make(health)
+    metrics.observe(lambda: replace(nothing_yet(), integrations={"healthy": 7, "parked": 2}))
+
+    def counted() -> dict[str, float]:
+        found = series(metrics).items()
+        return {name.split('"')[1]: n for name, n in found if "integrations_by_state" in name and n}
+
+    assert counted() == {"healthy": 7, "parked": 2}
+    health.halted("PLATFORM.KEY_INVALID")
+    assert counted() == {"halted": 7, "parked": 2}
+    health.halted(None)
+    assert counted() == {"healthy": 7, "parked": 2}
 
 
 def test_series_of_a_partition_end_when_it_is_revoked():
