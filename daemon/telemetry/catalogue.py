@@ -181,7 +181,7 @@ DETECTION_LAG = histogram(
 SCHEDULE_DELAY = histogram(
     "schedule_delay_seconds",
     "Delay between the time a poll was due and its start.",
-    (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 120),
+    (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),
 )
 POLL_BLIND_TASKS = gauge(
     "poll_blind_tasks",
