@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.integration.daemon_world import wait_until
+from tests.integration.daemon_world import DEADLINE
 from tests.sandbox.generator import Plan
 from tests.sandbox.local_http import get
 from tests.sandbox.ports import free_ports
@@ -37,6 +38,8 @@ SETTINGS = {
     "task.timeout": f"{TASK_TIMEOUT}s",
     "retry.backoff_max": "1s",
 }
+PAUSE = 0.3
+"""Seconds between two looks at Prometheus, which has news once a second."""
 RATE = 5.0
 """Changes per second of each release."""
 BLIND = "> 900"
@@ -136,7 +139,7 @@ class Shown(NamedTuple):
 
 @dataclass(frozen=True)
 class Dashboards:
-    """As Grafana shows them with one release chosen, and everything else."""
+    """As Grafana shows them with everything chosen of the releases that match."""
 
     prometheus: Prometheus
     release: str
@@ -260,10 +263,10 @@ class Observed:
         self._await(lambda: not differences(), lambda: f"first screen {expected}; different: {differences()}")
 
     def _await(self, holds: Callable[[], bool], what: Callable[[], str]) -> None:
-        try:
-            wait_until(holds, "")
-        except AssertionError as late:
-            raise AssertionError(f"{late}{what()}") from None
+        deadline = time.monotonic() + DEADLINE
+        while not holds():
+            assert time.monotonic() < deadline, f"not within {DEADLINE:g} s: {what()}"
+            time.sleep(PAUSE)
 
 
 FAILED = ("Failed changes, 15 min", "failed")

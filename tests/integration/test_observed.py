@@ -21,6 +21,7 @@ from tests.integration.observed_world import (
     OLDEST,
     RUNNING,
     SUCCEEDED,
+    Dashboards,
     Observed,
     Shown,
     address,
@@ -117,6 +118,10 @@ def test_an_outage_of_the_api(healthy: Observed) -> None:
         {"CourseSyncApiErrorRatioHigh", "CourseSyncPollBlind", "CourseSyncPendingTaskNearTimeout"}
     )
     assert {severity for severity, _ in healthy.dashboards.alerts()} == {"warning"}
+    both = Dashboards(healthy.prometheus, "one|other")
+    assert both.number(*OLDEST).colour == "red", (
+        "against its own task.timeout, not the longer one of the other release"
+    )
     healthy.until_other_is_well()
 
 
