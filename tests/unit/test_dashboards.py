@@ -103,6 +103,7 @@ def test_it_is_found_by_its_uid_and_asks_which_source_job_release_and_replica(na
         ("release", "query"),
         ("instance", "query"),
     ]
+    assert [v["id"] for v in variables] == [v["name"] for v in variables], "or they overwrite each other"
     for variable in variables[1:]:
         assert variable["multi"]
         assert variable["includeAll"]

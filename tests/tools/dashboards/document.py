@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from grafana_foundation_sdk.builders import dashboard as build
@@ -20,6 +20,8 @@ RUNBOOK = "docs/runbook.md"
 
 SCHEMA_VERSION = 38
 """Of Grafana 10.0 and 10.1."""
+
+LINE_LENGTH = 120
 
 Row = tuple[str, Sequence[Builder[model.Panel]]]
 
@@ -52,7 +54,9 @@ def document(uid: str, title: str, description: str, rows: Sequence[Row]) -> bui
     made.annotation(
         build.AnnotationQuery().name("Starts").datasource(SOURCE).icon_color(BLUE).enable(enable=True)
     )
-    made.with_variable(build.DatasourceVariable("datasource").label("Data source").type("prometheus"))
+    made.with_variable(
+        build.DatasourceVariable("datasource").id("datasource").label("Data source").type("prometheus")
+    )
     chosen: list[str] = []
     for name in ("job", "namespace", "release", "instance"):
         made.with_variable(_variable(name, chosen))
@@ -69,6 +73,7 @@ def _variable(name: str, chosen_before: Sequence[str]) -> build.QueryVariable:
     source = c.BUILD_INFO.name + (f"{{{matchers}}}" if matchers else "")
     variable = (
         build.QueryVariable(name)
+        .id(name)  # the builders give all variables the same one, by which Grafana keeps them
         .label(name.capitalize())
         .datasource(SOURCE)
         .query({"query": f"label_values({source}, {name})", "refId": name})
@@ -97,4 +102,21 @@ def text_of(made: build.Dashboard) -> str:
         "titleFormat": "started",
         "textFormat": "{{instance}}",
     }
-    return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+    return "".join(_lines(found)) + "\n"
+
+
+def _lines(value: Any, indent: str = "\n") -> Iterator[str]:
+    """JSON of which each container is on one line if it fits, as the formatters of code have it."""
+    short = json.dumps(value, ensure_ascii=False)
+    if len(indent) + len(short) <= LINE_LENGTH or not isinstance(value, dict | list):
+        yield short
+        return
+    start, end = "{}" if isinstance(value, dict) else "[]"
+    inner = indent + "  "
+    entries = value.items() if isinstance(value, dict) else (("", each) for each in value)
+    separator = start
+    for name, each in entries:
+        yield separator + inner + (f'"{name}": ' if isinstance(value, dict) else "")
+        yield from _lines(each, inner)
+        separator = ","
+    yield indent + end
