@@ -69,6 +69,8 @@ def test_all_is_well(healthy: Observed) -> None:
         }
 
     wait_until(lambda: empty() == {"Firing alerts", "Client certificate expiry"}, "answers to all queries")
+    (group,) = healthy.prometheus.get("rules")["groups"]
+    assert {rule["health"] for rule in group["rules"]} == {"ok"}, "every rule can be evaluated"
 
 
 def test_variables_and_starts(healthy: Observed) -> None:
