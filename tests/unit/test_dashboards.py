@@ -25,7 +25,8 @@ COLUMNS = 24
 
 
 def dashboard(name: str) -> dict[str, Any]:
-    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return found
 
 
 def panels(name: str) -> list[dict[str, Any]]:
