@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint unit coverage demo sandbox sim chaos soak bench pin clean
+.PHONY: help setup test lint unit coverage image demo sandbox sim chaos soak bench pin clean
 
 help: ## show this table
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ unit: $(READY) ## run only the tests that need no broker
 coverage: $(READY) ## run the tests of the core; fails when they cover too few branches
 	@mkdir -p .coverage
 	$(BIN)/pytest --numprocesses 2 --dist loadfile $(CORE_TESTS) --cov
+
+image: $(READY) ## build the image with Docker or podman, print its layers, and try it as a user without privileges
+	@$(BIN)/python -m tests.chart.container_engine
+	$(BIN)/pytest tests/chart/test_image.py
 
 demo: $(READY) ## send 5,000 changes through a real Kafka and a misbehaving API, with kill -9 halfway
 	@$(BIN)/python -m tests.sandbox demo

@@ -19,7 +19,7 @@ from daemon.config import load_settings
 from tests.sandbox.cli import sandbox
 from tests.sandbox.kafka_jars import kafka_version
 
-from .image_steps import stages
+from .dockerfile import stages
 from .rendering import CHART
 
 ROOT = CHART.parents[1]
@@ -55,7 +55,8 @@ def test_it_keeps_to_the_specification() -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_the_commands_of_its_services_are_ones_of_their_programs(name: str) -> None:
     program, command = PROGRAMS[OURS[name]["build"]["target"]]
-    assert program.split() == json.loads(dict(stages()[OURS[name]["build"]["target"]])["ENTRYPOINT"])
+    entry = json.loads(dict(stages()[OURS[name]["build"]["target"]])["ENTRYPOINT"])
+    assert entry[-len(program.split()) :] == program.split()
     parse(command, OURS[name]["command"])
 
 
