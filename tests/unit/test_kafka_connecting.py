@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from kafka import KafkaAdminClient
@@ -96,6 +97,22 @@ def test_a_certificate_for_another_name_is_named(authority: Authority, host: str
     with serving(with_tls(authority.issue("elsewhere", host=host))) as address:
         told = refused(KafkaConnection((address,), "SSL", tls_ca_file=str(authority.file)))
     assert "certificate is not valid for '127.0.0.1'; use a name in kafka.bootstrap_servers" in told
+
+
+def test_a_certificate_that_only_newer_pythons_refuse_is_named(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+):
+    """As the image's Python does by default."""
+
+    def strict(cafile: str | None) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=cafile)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr("daemon.log.kafka.clients.ssl", SimpleNamespace(create_default_context=strict))
+    with serving(with_tls(authority.issue("lax", strict=False))) as address:
+        told = refused(KafkaConnection((address,), "SSL", tls_ca_file=str(authority.file)))
+    assert "Missing Authority Key Identifier; issue it, or that of its authority, anew" in told
 
 
 def test_one_bad_server_of_two_does_not_end_the_attempts(authority: Authority, patient: None):
