@@ -207,9 +207,10 @@ def _values() -> dict[str, Any]:
         "config": {
             "kafka": kafka,
             "kombo": {"base_url": f"https://{API_HOST}:{API_PORT}/v1", "ca_file": authorities},
-            # All others, in particular the session time-out, are those of production.
+            # Shorter, so that results show the disturbances and not the API's faults. All others are those of production.
             "poll": {"first_after": "500ms", "interval_max": "2s"},
             "retry": {"backoff_min": "100ms", "backoff_max": "2s"},
+            "park": {"probe_min": "500ms", "probe_max": "2s"},
         },
         # Three of them and everything else share one machine.
         "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},

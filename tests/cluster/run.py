@@ -33,6 +33,8 @@ RATE = 24.0
 """Changes per second: about two for each partition, so that no pause of a second is missed."""
 CHANGES_MAX = 10_000_000
 """More than any run needs: publishing is stopped after the last phase."""
+READING_MS = 1000
+"""A change that is published so long before a disturbance may not be read yet when that begins, so it counts for it."""
 RESULTS_PATIENCE = 180.0
 """Seconds without any new result after which those that are missing count as lost."""
 _GROUND = Path(__file__).with_name("ground.sh")
@@ -106,7 +108,7 @@ def _disturb(stage: Stage, names: Sequence[str], seed: int, say: Say) -> tuple[l
     with Publishing(stage.services.connection, Topics().changes, plan, RATE) as publishing:
         for name in names:
             say(f"{name} ({publishing.published:,} changes so far)")
-            phases.append(Phase(name, _now()))
+            phases.append(Phase(name, _now() - READING_MS))
             phases[-1].notes += PHASES[name](stage)
             assert not publishing.done
             for note in phases[-1].notes:
