@@ -8,7 +8,6 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
 from pathlib import Path
 from ssl import SSLContext
 from typing import Any
@@ -69,14 +68,6 @@ def _ready(thing: Any) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
-@dataclass(frozen=True)
-class Done:
-    command: str
-    code: int
-    output: str
-    """Of both streams."""
-
-
 class Shell:
     """Runs commands in one folder, and writes them and their output to a log."""
 
@@ -85,8 +76,8 @@ class Shell:
         self._log = log
         self._environment = {**os.environ, **variables, "PATH": f"{path}:{os.environ['PATH']}"}
 
-    def run(self, command: str) -> Done:
-        """Whatever its exit code is."""
+    def __call__(self, command: str) -> str:
+        """What it prints on both streams. Raises SandboxError if it fails."""
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=self._folder,
@@ -100,11 +91,6 @@ class Shell:
         )
         with self._log.open("a", encoding="utf-8") as log:
             log.write(f"$ {command}\n{done.stdout}exit code {done.returncode}\n\n")
-        return Done(command, done.returncode, done.stdout)
-
-    def __call__(self, command: str) -> str:
-        """What it prints. Raises SandboxError if it fails."""
-        done = self.run(command)
-        if done.code:
-            raise SandboxError(f"{command}: exit code {done.code}\n{done.output.strip()[-2000:]}")
-        return done.output
+        if done.returncode:
+            raise SandboxError(f"{command}: exit code {done.returncode}\n{done.stdout.strip()[-2000:]}")
+        return done.stdout
