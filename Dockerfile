@@ -53,6 +53,7 @@ CMD ["--help"]
 
 FROM installed AS daemon
 EXPOSE 8080
-# Process 1 without a shell, so that it receives SIGTERM. Probes use HTTP (/startupz, /livez, /readyz).
-ENTRYPOINT ["coursesyncd"]
+# Without a shell, so that process 1 receives SIGTERM. It would ignore the signal until Python has started and handles it: so
+# the signal is blocked from the beginning, and coursesyncd unblocks it. Probes use HTTP (/startupz, /livez, /readyz).
+ENTRYPOINT ["env", "--block-signal=TERM", "--block-signal=INT", "coursesyncd"]
 CMD ["run"]

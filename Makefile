@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint unit coverage demo sandbox sim chaos soak bench pin clean
+.PHONY: help setup test lint unit coverage image cluster demo sandbox sim chaos soak bench pin clean
 
 help: ## show this table
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ coverage: $(READY) ## run the tests of the core; fails when they cover too few b
 	@mkdir -p .coverage
 	$(BIN)/pytest --numprocesses 2 --dist loadfile $(CORE_TESTS) --cov
 
+image: $(READY) ## build the image with Docker or podman, print its layers, and try it as a user without privileges
+	@$(BIN)/python -m tests.chart.container_engine
+	$(BIN)/pytest tests/chart/test_image.py
+
 demo: $(READY) ## send 5,000 changes through a real Kafka and a misbehaving API, with kill -9 halfway
 	@$(BIN)/python -m tests.sandbox demo
 
@@ -57,6 +61,10 @@ sim: $(READY) ## run 1,000 histories of faults in virtual time, without a broker
 KILLS ?= 10
 chaos: $(READY) ## kill and freeze three replicas and their Kafka; make chaos KILLS=200 SEED=7
 	@$(BIN)/python -m tests.sandbox chaos --kills $(KILLS) --seed $(SEED)
+
+PHASES ?= all
+cluster: $(READY) ## install the chart on a Kubernetes of its own and disturb it (root, Debian 12); make cluster PHASES=quick
+	@$(BIN)/python -m tests.cluster disturb --phases $(PHASES) --seed $(SEED)
 
 MINUTES ?= 10
 soak: $(READY) ## publish more changes than the API takes, for minutes, and watch memory; make soak MINUTES=3

@@ -20,8 +20,8 @@ def main() -> None:
     if sys.argv[1:2] == ["run"]:
         for number in STOPS:
             signal.signal(number, _end)
-        # The parent process may have blocked these signals, so that none is lost before this line.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+    # The parent process may have blocked these signals, so that none is lost before this line. The image does.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     from daemon.cli import main as command_line  # noqa: PLC0415 - takes half a second
 
     command_line()

@@ -73,13 +73,23 @@ def topic_names() -> Topics:
 @pytest.fixture(scope="session")
 def promtool() -> str:
     """Its path; it is fetched once when the machine has none."""
-    find = Path(__file__).parent / "tools" / "promtool.sh"
-    found = subprocess.run([find], capture_output=True, text=True, timeout=300, check=False)
+    return _of_prometheus("promtool")
+
+
+@pytest.fixture(scope="session")
+def prometheus() -> str:
+    """The path of the server; it is fetched once when the machine has none."""
+    return _of_prometheus("prometheus")
+
+
+def _of_prometheus(program: str) -> str:
+    find = Path(__file__).parent / "tools" / "prometheus.sh"
+    found = subprocess.run([find, program], capture_output=True, text=True, timeout=300, check=False)
     if found.returncode == 0:
         return found.stdout.strip()
     if os.environ.get("CI") == "true":
-        pytest.fail(f"NO PROMTOOL: {found.stderr}", pytrace=False)
-    pytest.skip(f"NO PROMTOOL: {found.stderr}")
+        pytest.fail(f"NO {program.upper()}: {found.stderr}", pytrace=False)
+    pytest.skip(f"NO {program.upper()}: {found.stderr}")
 
 
 def _require_kafka() -> None:

@@ -263,7 +263,7 @@ def state(health: Health, metrics: Metrics) -> dict[str, Any]:
             for reason, waits in snapshot.waiting.items()
         },
         "http_in_flight": dict(snapshot.http_in_flight),
-        "integrations": dict(snapshot.integrations),
+        "integrations": snapshot.integrations_by_state(halted=health.halt_reason is not None),
         "back_offs": [
             {
                 "state": group.state,

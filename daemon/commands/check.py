@@ -214,6 +214,7 @@ def _of_journal(topic: TopicFacts, changes: TopicFacts | None) -> Iterator[Findi
         why = {
             "cleanup.policy": "the state of the daemon would be deleted",
             "max.message.bytes": "large batches could not be written",
+            "message.timestamp.type": "after several crashes in a row, submissions wait longer than necessary",
         }.get(name, "a restart reads more than necessary")
         found = topic.configs.get(name, "unset")
         yield Finding(

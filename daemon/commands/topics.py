@@ -52,7 +52,7 @@ def differing(facts: TopicFacts, wanted: Mapping[str, str]) -> dict[str, str]:
 
 
 def _good_enough(name: str, found: str, wanted: str) -> bool:
-    if name == "cleanup.policy":
+    if name in ("cleanup.policy", "message.timestamp.type"):
         return found == wanted
     try:
         is_, want = float(found), float(wanted)

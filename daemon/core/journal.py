@@ -28,6 +28,7 @@ from msgspec import UNSET, UnsetType
 from daemon.core.model import Error, Item
 from daemon.core.operation import Operation
 from daemon.core.operations import OPERATIONS
+from daemon.core.takeover import Fencing, Released
 from daemon.core.upsert import UPSERT
 
 FORMAT = 3
@@ -35,7 +36,6 @@ FORMAT = 3
 batch in the key of a watched task, because the API may give several batches the same task id; earlier versions wrote
 ``["late", task id]``. It also has refusals. A version higher than this one blocks the partition (R8).
 """
-
 
 DEFAULT_OPERATION = UPSERT.name
 
@@ -85,6 +85,9 @@ class Position(msgspec.Struct, frozen=True):
     """
     rejections: Rejections | UnsetType = UNSET
     """Absent while no rejected records are counted."""
+    released: Released | UnsetType = UNSET
+    fencings: tuple[Fencing, ...] | UnsetType = UNSET
+    """R6, see `core.takeover`. A version that does not know these two drops them, and waits for the whole time."""
 
 
 class Wait(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ also writes to the draft of the next step what the journal has to hold for it.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 import msgspec
@@ -23,14 +23,15 @@ from daemon.core.answers import (
     error_of,
 )
 from daemon.core.backlog import Backlog
-from daemon.core.batch import Batch, LateTask
+from daemon.core.batch import Batch, LateTask, Submission
 from daemon.core.journal import Attempt
 from daemon.core.model import Item, Now, Status
 from daemon.core.operation import Operation
 from daemon.core.result_factory import result_of
 from daemon.core.retries import Retries, Retry
 from daemon.core.stale_tasks import ApiFloors
-from daemon.core.step import BatchSealed, Draft, TaskAccepted, Trigger
+from daemon.core.step import BatchCleared, BatchSealed, Draft, TaskAccepted, Trigger
+from daemon.core.takeover import Takeover
 from daemon.core.task_ids import TaskIds
 from daemon.core.verdict import SubmitVerdict
 from daemon.core.waiting import Held, Waiting, WaitReason, Waits, combined, waits_for_customer
@@ -58,13 +59,16 @@ class Memory:
         """By batch."""
         self.task_ids = TaskIds()
         self.api_floors = ApiFloors(position.api_floor)
+        self.takeover = Takeover(settings)
         self.draft = Draft()
         self._freed: list[tuple[str, str]] = []
 
     # --- restoring the memory --------------------------------------------------------------------
 
-    def load(self, fold: journal.Fold, now: Now) -> None:
-        """Fill the empty memory from the journal. Batches without a task have unknown fate (R13)."""
+    def load(self, fold: journal.Fold, now: Now, fenced_at: float) -> None:
+        """Fill the empty memory from the journal. Batches without a task have unknown fate (R13). `fenced_at` is when all
+        earlier owners had been fenced (monotonic).
+        """
         self.api_floors.load(fold.floors, now)
         for batch_id, kept in fold.batches.items():
             sealed, task = kept.sealed, kept.task
@@ -97,6 +101,38 @@ class Memory:
             self.waiting.journalled(lane, held)
             if waits_for_customer(wait):
                 self.waiting.park(lane, parked=True)
+        without_task = {id_: kept.offset for id_, kept in fold.batches.items() if kept.task is None}
+        position = self.position
+        if self.takeover.load(position.released, position.fencings, without_task, fenced_at):
+            self.draft.want()
+
+    # --- POSTs of earlier and later owners (R6) ---------------------------------------------------
+
+    def submissions(self) -> list[Submission]:
+        found = (batch.submission() for batch in self.batches.values())
+        return [each for each in found if each is not None and not self.takeover.in_quarantine(each.batch_id)]
+
+    def committed(self, appended_at: int | None, now: Now) -> None:
+        if self.takeover.committed(appended_at, now):
+            self.draft.want()
+
+    def clear(self, now: Now) -> None:
+        for batch_id in self.takeover.cleared(now.mono):
+            self.draft.report(BatchCleared(batch_id, self.batches[batch_id].integration_id))
+            self.draft.want()
+
+    def hand_over(self, in_flight: Iterable[str]) -> None:
+        without_task = [batch.id for batch in self.batches.values() if batch.task_id is None]
+        if self.takeover.hand_over(in_flight, without_task):
+            self.draft.want()
+
+    def current_position(self) -> journal.Position:
+        """The position for the next step."""
+        takeover = self.takeover
+        self.position = msgspec.structs.replace(
+            self.position, released=takeover.released, fencings=takeover.fencings
+        )
+        return self.position
 
     # --- waiting changes --------------------------------------------------------------------------
 
@@ -249,6 +285,8 @@ class Memory:
         """The API no longer knows the task. `body` is the payload, read back."""
         assert batch.body is None
         assert batch.task_id is not None
+        assert batch.offset is not None
+        self.takeover.task_lost(batch.offset)
         self.task_ids.remove(batch.task_id)
         self.backlog.body_kept(body)
         batch.body = body

@@ -158,18 +158,19 @@ def poll_answered(
             assert_never(ruling.verdict)
 
 
-def _end_task(memory: Memory, batch: Batch, outcome: TaskOutcome, completed_at: int | None) -> None:
+def _end_task(memory: Memory, batch: Batch, outcome: TaskOutcome, completed_at: int | None, now: Now) -> None:
     memory.close(batch)
-    memory.draft.report(_ended(batch, outcome, completed_at))
+    memory.draft.report(_ended(batch, outcome, completed_at, now))
 
 
-def _ended(batch: Batch, outcome: TaskOutcome, completed_at: int | None) -> TaskEnded:
-    begun_at = batch.created_at or batch.accepted_at or batch.sealed_at  # the best known start
-    return TaskEnded(outcome, begun_at, completed_at, batch.polls)
+def _ended(batch: Batch, outcome: TaskOutcome, completed_at: int | None, now: Now) -> TaskEnded:
+    assert batch.accepted_at is not None
+    begun_at = batch.created_at or batch.accepted_at  # the best known start
+    return TaskEnded(outcome, begun_at, completed_at, batch.accepted_at, now.wall, batch.polls)
 
 
 def _end_all(memory: Memory, batch: Batch, outcome: TaskOutcome, attempt: Attempt, now: Now) -> None:
-    _end_task(memory, batch, outcome, attempt.completed_at)
+    _end_task(memory, batch, outcome, attempt.completed_at, now)
     status = Status.TIMED_OUT if outcome is TaskOutcome.TIMED_OUT else Status.FAILED
     for item in batch.items:
         memory.end(batch.integration_id, item, status, now, attempt=attempt)
@@ -185,7 +186,7 @@ def _replayed(memory: Memory, batch: Batch, completed_at: int | None, body: byte
     if entries is None:
         _end_all(memory, batch, TaskOutcome.STALE, attempt_of(batch, STALE_REPLAY, completed_at), now)
         return
-    _end_task(memory, batch, TaskOutcome.STALE, completed_at)
+    _end_task(memory, batch, TaskOutcome.STALE, completed_at, now)
     memory.seal(batch.operation, batch.integration_id, entries, Trigger.ITEMS, now, replays=replays)
 
 
@@ -222,7 +223,7 @@ def _completed(
     now: Now,
 ) -> None:
     bodies = batch.operation.split(body) if body is not None else []
-    _end_task(memory, batch, TaskOutcome.COMPLETED, completed_at)
+    _end_task(memory, batch, TaskOutcome.COMPLETED, completed_at, now)
     integration_id = batch.integration_id
     for index, (item, ruling) in enumerate(zip(batch.items, items, strict=True)):
         attempt = attempt_of(batch, ruling.error, completed_at)
@@ -257,7 +258,7 @@ def _failed(
         case TaskVerdict.SPLIT:
             assert body is not None
             _split(memory, batch, body, attempt, now)
-            memory.draft.report(_ended(batch, TaskOutcome.FAILED, answer.completed_at))
+            memory.draft.report(_ended(batch, TaskOutcome.FAILED, answer.completed_at, now))
         case TaskVerdict.RESUBMIT:
             _retry_all(memory, batch, body, attempt, Retry.COUNTED, now)
         case TaskVerdict.PARK:
@@ -272,7 +273,7 @@ def _retry_all(
     memory: Memory, batch: Batch, body: bytes | None, attempt: Attempt, why: Retry, now: Now
 ) -> None:
     assert body is not None
-    _end_task(memory, batch, TaskOutcome.FAILED, attempt.completed_at)
+    _end_task(memory, batch, TaskOutcome.FAILED, attempt.completed_at, now)
     for entry in zip(batch.items, batch.operation.split(body), strict=True):
         memory.retry(batch.operation, batch.integration_id, entry, attempt, why, now)
 

@@ -18,7 +18,7 @@ result, a batch or a wait record of this or an earlier step".
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -29,10 +29,11 @@ from daemon.core.backlog import rejection_of
 from daemon.core.batch import LateTask, OpenTask, Submission
 from daemon.core.judge import PollRuling, SubmitRuling
 from daemon.core.memory import Memory
-from daemon.core.model import Change, Item, Now, Rejection, Status, headers_size
+from daemon.core.model import Change, Item, Now, Rejection, Status
 from daemon.core.rejection_limit import RejectionLimit
 from daemon.core.result_factory import result_of_rejection
 from daemon.core.step import Draft, Step, Trigger
+from daemon.core.unadmitted import Unadmitted
 from daemon.core.verdict import TaskVerdict
 from daemon.core.waiting import Held, Lane, WaitReason, Waits
 
@@ -46,9 +47,7 @@ class Shard:
         self.partition = partition
         self._settings = settings
         self._memory = Memory(partition, settings, position, rng)
-        self._intake: list[Change | Rejection] = []
-        self._intake_sizes: dict[str, list[int]] = {}
-        self._intake_bytes = 0
+        self._unadmitted = Unadmitted(self._memory.policy)
         self._full = False
         self._next_read = position.next_offset
         self.rejection_limit = RejectionLimit(settings.input, position.rejections)
@@ -61,12 +60,18 @@ class Shard:
 
     @classmethod
     def restore(
-        cls, partition: int, settings: Settings, fold: journal.Fold, rng: random.Random, now: Now
+        cls,
+        partition: int,
+        settings: Settings,
+        fold: journal.Fold,
+        rng: random.Random,
+        now: Now,
+        fenced_ago: float = 0.0,
     ) -> Shard:
-        """The shard, restored from its journal."""
+        """The shard, restored from its journal. All earlier owners were fenced `fenced_ago` seconds ago."""
         assert fold.position is not None
         shard = cls(partition, settings, fold.position, rng)
-        shard._memory.load(fold, now)
+        shard._memory.load(fold, now, now.mono - fenced_ago)
         shard._arm(now.mono)
         return shard
 
@@ -78,8 +83,8 @@ class Shard:
         return None if batch is None else batch.submission()
 
     def submissions(self) -> list[Submission]:
-        found = (batch.submission() for batch in self._memory.batches.values())
-        return [submission for submission in found if submission is not None]
+        """The submissions to POST, except those that wait for POSTs of earlier owners (R6)."""
+        return self._memory.submissions()
 
     def task(self, batch_id: str) -> OpenTask | None:
         """The task of this batch; None if it has none, or is closed."""
@@ -129,12 +134,12 @@ class Shard:
     @property
     def intake(self) -> int:
         """The number of records that were read and are not admitted yet."""
-        return len(self._intake)
+        return len(self._unadmitted)
 
     @property
     def intake_bytes(self) -> int:
         """Size of those records in bytes."""
-        return self._intake_bytes
+        return self._unadmitted.bytes
 
     @property
     def waiting(self) -> int:
@@ -143,7 +148,7 @@ class Shard:
 
     def backlog_is_full(self, *, paused: bool) -> bool:
         """Whether the input has to pause because of the waiting changes or, if it is `paused`, has to stay paused."""
-        return self._memory.backlog.must_pause(len(self._intake), self._intake_bytes, paused=paused)
+        return self._memory.backlog.must_pause(len(self._unadmitted), self._unadmitted.bytes, paused=paused)
 
     @property
     def congested(self) -> bool:
@@ -156,7 +161,7 @@ class Shard:
 
     def count_held(self) -> int:
         """The number of changes that were read and are in no step yet, counted at every place where a change can be."""
-        return len(self._intake) + self._memory.count_held()
+        return len(self._unadmitted) + self._memory.count_held()
 
     # --- input ------------------------------------------------------------------------------------
 
@@ -166,20 +171,8 @@ class Shard:
         """
         assert next_offset >= self._next_read
         entries = self.rejection_limit.readable(entries)
-        size = 0
-        for entry in entries:
-            size += len(entry.value or b"") + len(entry.key or b"")
-            if entry.headers:
-                size += headers_size(entry.headers)
-            if isinstance(entry, Change):
-                sizes = self._intake_sizes.setdefault(entry.integration_id, [0, 0])
-                sizes[0] += 1
-                sizes[1] += len(entry.body)
-                limits = self._memory.policy(entry.integration_id).batch
-                if sizes[0] >= limits.items_max or sizes[1] >= limits.bytes_max:
-                    self._full = True
-        self._intake.extend(entries)
-        self._intake_bytes += size
+        if self._unadmitted.add(entries):
+            self._full = True
         stop = self.rejection_limit.stop
         self._next_read = next_offset if stop is None else stop.offset
         self._arm(now.mono + (self._settings.batch.linger if stop is None else 0.0))
@@ -188,11 +181,13 @@ class Shard:
         """When `tick` is due next, in monotonic seconds (the past: immediately); None if nothing is due by time."""
         if self._full:
             return 0.0
-        times = [time for time in (self._flush_at, self._memory.waiting.backoff.due()) if time is not None]
-        return min(times, default=None)
+        memory = self._memory
+        times = (self._flush_at, memory.waiting.backoff.due(), memory.takeover.due())
+        return min((time for time in times if time is not None), default=None)
 
     def tick(self, now: Now) -> None:
         """Do what is due by time, or because a lane is full."""
+        self._memory.clear(now)
         if self._memory.waiting.release(now.mono):
             self._arm(now.mono + self._settings.batch.linger)
         lingered = self._flush_at is not None and now.mono >= self._flush_at
@@ -206,7 +201,8 @@ class Shard:
 
     def _admit_intake(self, now: Now) -> None:
         memory, rejects = self._memory, self._memory.backlog.rejects
-        for entry in self._intake:
+        entries = self._unadmitted.take()
+        for entry in entries:
             if isinstance(entry, Change):
                 if rejects and (why := self._lacks_room(entry, now)) is not None:
                     self._reject(rejection_of(entry, why), now)
@@ -219,10 +215,7 @@ class Shard:
         )
         if position != memory.position:
             memory.position = position
-            memory.draft.position_moved(len(self._intake))
-        self._intake = []
-        self._intake_sizes = {}
-        self._intake_bytes = 0
+            memory.draft.position_moved(len(entries))
         self._full = False
 
     def _lacks_room(self, change: Change, now: Now) -> str | None:
@@ -335,12 +328,25 @@ class Shard:
         if not memory.draft.is_wanted:
             return None
         draft, memory.draft = memory.draft, Draft()
-        return draft.close(memory.waiting, memory.position)
+        return draft.close(memory.waiting, memory.current_position())
 
-    def committed(self, step: Step, offsets: Sequence[int]) -> None:
-        """The step is committed. `offsets` are the offsets of its journal records."""
+    def committed(self, step: Step, offsets: Sequence[int], appended_at: int | None, now: Now) -> None:
+        """The step is committed. `offsets` are the offsets of its journal records, and `appended_at` is when they were
+        written by the broker's clock (ms), if it is known.
+        """
         for index, batch_id in step.batches:
             self._memory.batches[batch_id].offset = offsets[index]
+        self._memory.committed(appended_at, now)
+
+    def hand_over(self, in_flight: Iterable[str]) -> None:
+        """No POST starts until `keep`, and `in_flight` are the batches whose POST may still reach the API (R6). The next
+        step says so. It is requested if that is news.
+        """
+        self._memory.hand_over(in_flight)
+
+    def keep(self) -> None:
+        """POSTs may start, each after a commit that begins after this call."""
+        self._memory.takeover.keep()
 
     # --- answers ----------------------------------------------------------------------------------
 

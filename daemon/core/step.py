@@ -69,7 +69,11 @@ class TaskEnded:
     begun_at: int
     """When it was created (API time), or the best known approximation; ms."""
     completed_at: int | None
-    """API time, ms."""
+    """API time, ms; None if the API has reported no end."""
+    accepted_at: int
+    """When its id was received, ms."""
+    seen_at: int
+    """When the poll that ended it was answered, ms."""
     polls: int
 
 
@@ -86,7 +90,15 @@ class LateWatched:
     batch_id: str
 
 
-Fact = BatchSealed | TaskAccepted | TaskEnded | TaskLost | LateWatched
+@dataclass(frozen=True, slots=True)
+class BatchCleared:
+    """No POST of an earlier owner can reach the API any more (R6): the restored batch may be sent."""
+
+    batch_id: str
+    integration_id: str
+
+
+Fact = BatchSealed | TaskAccepted | TaskEnded | TaskLost | LateWatched | BatchCleared
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,15 @@ class Message(NamedTuple):
     headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
+class Committed(NamedTuple):
+    """A transaction that was written."""
+
+    offsets: Sequence[int]
+    """Of the journal records, in order."""
+    appended_at: int | None
+    """When the journal records were written, in ms by the broker's clock. None if the topic has the times of the writers."""
+
+
 @dataclass(frozen=True, slots=True)
 class Transaction:
     """What one step of a shard writes atomically. Never empty (R5)."""
@@ -238,8 +247,8 @@ class ShardLog(Protocol):
         """
         ...
 
-    async def commit(self, transaction: Transaction) -> Sequence[int]:
-        """Write the transaction atomically and return the offset of each journal record, in order.
+    async def commit(self, transaction: Transaction) -> Committed:
+        """Write the transaction atomically.
 
         It is durable and decided when this returns. Readers of committed records see it a moment later (on Kafka some
         ten milliseconds, when the broker has written the markers). One commit at a time.

@@ -19,7 +19,7 @@ from daemon.config import Policies
 from daemon.core.flow import Flow
 from daemon.core.judge import Judge
 from daemon.core.shard import Shard
-from daemon.core.step import BatchSealed, Fact, LateWatched, TaskAccepted, TaskEnded, TaskLost
+from daemon.core.step import BatchCleared, BatchSealed, Fact, LateWatched, TaskAccepted, TaskEnded, TaskLost
 from daemon.log.port import Assigned, PositionLost, Records, Revoked, Unreadable
 from daemon.runtime.batch_ref import BatchRef
 from daemon.runtime.halt import Halt
@@ -41,6 +41,10 @@ from daemon.telemetry.events import (
 )
 from daemon.telemetry.labels import DropReason
 from daemon.telemetry.snapshot import Snapshot
+
+LAST_COMMIT_MAX = 5.0
+"""Seconds for the last commits of the partitions, after `drain.timeout`. With closing, it is less than the 20 s by which
+orchestrators have to wait longer."""
 
 
 class Engine:
@@ -115,23 +119,23 @@ class Engine:
         self._died.set_exception(error)
 
     async def _drain(self, background: Sequence[asyncio.Task[None]]) -> None:
-        """Stop the input, start no new calls, let the calls in flight finish, and commit their results."""
+        """Stop the input, start no new calls, let the calls in flight finish, and commit their results. The last commit of
+        each partition says which calls did not finish (R6).
+        """
         timeout = self._ports.settings.drain.timeout
         self._notify(DrainStarted(timeout))
         self._submitter.stop()
         self._poller.stop()
         for number in self._partitions:
             self._ports.log.pause(number)
-        deadline = asyncio.get_running_loop().time() + timeout
-        try:
-            async with asyncio.timeout_at(deadline):
-                for task in background:
-                    await task
-                for partition, _ in self._partitions.values():
-                    partition.stop()
-                for _, task in list(self._partitions.values()):
-                    await asyncio.wait([task])
-        except TimeoutError:
+        ended, calling = await asyncio.wait(background, timeout=timeout)
+        for task in ended:
+            task.result()
+        for partition, _ in self._partitions.values():
+            partition.stop()
+        partitions = [task for _, task in self._partitions.values()]
+        committing = (await asyncio.wait(partitions, timeout=LAST_COMMIT_MAX))[1] if partitions else set()
+        if calling or committing:
             self._notify(DrainTimedOut(timeout))
         self._notify(DrainFinished())
 
@@ -211,6 +215,8 @@ class Engine:
             match fact:
                 case BatchSealed():
                     self._submitter.sealed(partition, shard, fact)
+                case BatchCleared(batch_id=batch_id):
+                    self._submitter.cleared(partition, shard, batch_id)
                 case TaskAccepted(batch_id=batch_id):
                     self._poller.accepted(partition, shard, batch_id)
                 case TaskLost(batch_id=batch_id, integration_id=integration_id):

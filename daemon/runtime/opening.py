@@ -57,7 +57,7 @@ async def check_before_fencing(ports: Ports, partition: int) -> None:
 
 
 async def restore(ports: Ports, partition: int, shard_log: ShardLog) -> Opened:
-    """Restore the shard from its journal.
+    """Restore the shard from its journal. Call it as soon as all earlier owners are fenced.
 
     Raises:
         BlockedError: the journal does not match the input, or this version cannot read one of its records, or a record
@@ -73,7 +73,7 @@ async def restore(ports: Ports, partition: int, shard_log: ShardLog) -> Opened:
 
 
 async def _restored(ports: Ports, partition: int, shard_log: ShardLog) -> Opened:
-    started = ports.clock.now().mono
+    started, fenced = ports.clock.now().mono, ports.clock.boot()
     fold = await _fold(ports, shard_log)
     facts = await ports.log.input_facts(partition)
     now = ports.clock.now()
@@ -84,7 +84,8 @@ async def _restored(ports: Ports, partition: int, shard_log: ShardLog) -> Opened
         raise BlockedError(sentence)
     ports.observer.notify(RestoreFinished(now.mono - started))
     ledger = Ledger(fold)
-    shard = Shard.restore(partition, ports.settings, fold, ports.rng, now)
+    fenced_ago = ports.clock.boot() - fenced
+    shard = Shard.restore(partition, ports.settings, fold, ports.rng, now, fenced_ago)
     return Opened(shard, is_new, facts, ledger)
 
 

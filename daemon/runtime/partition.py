@@ -27,6 +27,7 @@ from daemon.runtime.opening import BlockedError, Opened, check_before_fencing, r
 from daemon.runtime.partition_state import PartitionLifecycle, PartitionTrigger
 from daemon.runtime.payloads import read_payload
 from daemon.runtime.ports import Ports
+from daemon.runtime.posts import Posts
 from daemon.runtime.reports import Reports
 from daemon.runtime.retries import Retries
 from daemon.runtime.step_transaction import StepFailedError, transaction
@@ -52,8 +53,8 @@ class Partition:
     ) -> None:
         self.number = number
         self.shard: Shard | None = None
-        self.fenced_at = 0.0
-        """When this owner had fenced all earlier ones (boot-time clock)."""
+        self.posts = Posts()
+        """Of the current shard."""
         self.commit_since_ms: int | None = None
         self.topic_partitions: int | None = None
         self.intake = Intake(number, ports)
@@ -131,7 +132,6 @@ class Partition:
         # Read before `open_shard` fixes the end of the restore, so that no record is missed in between.
         self._journal_end = await ports.log.journal_end(number)
         self._shard_log = await ports.log.open_shard(number)
-        self.fenced_at = ports.clock.boot()
         opened = await restore(ports, number, self._shard_log)
         if self.intake.lost is not None and self.intake.lost.holds(opened.shard):
             raise BlockedError(self.intake.lost.sentence)
@@ -141,7 +141,7 @@ class Partition:
         """The shard is restored: its requests may be sent. Its input is read unless it was revoked meanwhile."""
         shard = opened.shard
         self._lease.end()
-        self.shard, self._ledger = shard, opened.ledger
+        self.shard, self._ledger, self.posts = shard, opened.ledger, Posts()
         self._facts = opened.facts
         self.intake.opened(shard, opened.facts.partitions)
         self.topic_partitions = opened.facts.partitions
@@ -170,6 +170,10 @@ class Partition:
             if rejoining:
                 # R5: only a record that the old producer commits proves that there was no other owner in between.
                 shard.want_position()
+            if life.handing_over:
+                shard.hand_over(self.posts.in_flight(self._ports.clock.now().mono))
+            else:
+                shard.keep()
             step = shard.take_step()
             if step is not None:
                 await self._commit(shard, shard_log, step)
@@ -215,13 +219,13 @@ class Partition:
         assert self._ledger is not None
         written = transaction(step, self.number, self._ports.settings.topics)
         self._ledger.commit_begins(step, written)
-        offsets = await shard_log.commit(written)
+        committed = await shard_log.commit(written)
         self._ledger.committed()
         self.commit_since_ms = None
         self._retries.committed()
         self._lease.renew(began)
-        shard.committed(step, offsets)
         now = clock.now()
+        shard.committed(step, committed.offsets, committed.appended_at, now)
         self._reports.committed(step, now, now.mono - began_at.mono)
         self._on_facts(self, shard, step.facts)
         self._lease.wake()
@@ -279,6 +283,7 @@ class Partition:
         """The partition was revoked, and may be assigned again at once. No new request is sent meanwhile."""
         self._life.revoke()
         self.intake.stop()
+        self.wake()
 
     def rejoin(self) -> None:
         """The partition was assigned again: prove that it had no other owner, then continue with the same memory (R5)."""

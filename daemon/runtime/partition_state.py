@@ -136,5 +136,10 @@ class PartitionLifecycle:
         return self.state is PartitionState.REJOINING
 
     @property
+    def handing_over(self) -> bool:
+        """No POST starts until a commit that begins in another state has succeeded (R6)."""
+        return self.state in (PartitionState.SUSPENDED, PartitionState.STOPPING)
+
+    @property
     def stopping(self) -> bool:
         return self.state is PartitionState.STOPPING

@@ -63,18 +63,21 @@ class Submitter:
         return now + delay
 
     def restored(self, partition: Partition, shard: Shard) -> None:
-        """Queue the restored batches that have no task. A POST of an earlier owner may still be in flight until
-        fence + lease + D (R6), so they wait for that time.
-        """
-        settings = self._ports.settings
-        fenced_ago = self._ports.clock.boot() - partition.fenced_at
-        now = self._ports.clock.now()
-        posted_until = now.mono + settings.fence.lease + settings.http.deadline - fenced_ago
+        """Queue the restored batches that have no task and wait for no POST of an earlier owner (R6)."""
         for batch in shard.submissions():
-            delay = shard.delay(batch.batch_id, now)
-            passed_at = self._behind_the_floor(batch.integration_id, batch.batch_id, delay, now.mono)
-            not_before = max(posted_until, passed_at or 0.0)
-            self.offer(partition, shard, batch.integration_id, batch.batch_id, not_before)
+            self._again(partition, shard, batch)
+
+    def cleared(self, partition: Partition, shard: Shard, batch_id: str) -> None:
+        """Queue a restored batch that has waited for POSTs of earlier owners."""
+        batch = shard.submission(batch_id)
+        assert batch is not None, "nobody has POSTed it"
+        self._again(partition, shard, batch)
+
+    def _again(self, partition: Partition, shard: Shard, batch: Submission) -> None:
+        now = self._ports.clock.now()
+        delay = shard.delay(batch.batch_id, now)
+        not_before = self._behind_the_floor(batch.integration_id, batch.batch_id, delay, now.mono)
+        self.offer(partition, shard, batch.integration_id, batch.batch_id, not_before)
 
     def dropped(self) -> None:
         """Remove the batches of shards that have ended."""
@@ -117,6 +120,8 @@ class Submitter:
 
     async def _send(self, permit: Permit[BatchRef], batch: Submission, started: Now) -> None:
         sent_with = self._judge.key_number
+        posts = permit.ref.partition.posts
+        posts.started(batch.batch_id)
         self.in_flight += 1
         try:
             answer = await self._ports.api.submit(batch.operation, batch.integration_id, batch.body)
@@ -130,7 +135,11 @@ class Submitter:
         again = self._flow.submission_done(permit, answer, ruling.verdict, now.mono)
         if isinstance(answer, NoAnswer):
             # The POST may still be in flight until its deadline has passed (R6).
-            again = max(again, started.mono + self._ports.settings.http.deadline)
+            until = started.mono + self._ports.settings.http.deadline
+            posts.unanswered(batch.batch_id, until)
+            again = max(again, until)
+        else:
+            posts.answered(batch.batch_id)
         if not ref.valid or not self._apply(ref, answer, ruling, again, now):
             return
         is_open = ref.submission() is not None

@@ -9,33 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from daemon.core.breaker import IntegrationState
 from daemon.core.model import RejectReason, Status
 from daemon.core.placement import Misplacement
 from daemon.core.step import TaskOutcome, Trigger
 from daemon.core.waiting import NOTHING_WAITS, WaitReason, Waits
+from daemon.telemetry import labels
 from daemon.telemetry.health import PartitionStatus
-from daemon.telemetry.labels import (
-    ANSWERS,
-    CertificateUsage,
-    ChangeType,
-    DropReason,
-    Endpoint,
-    Label,
-    Lifecycle,
-    LogLevel,
-    Rebalance,
-    Resend,
-    TaskSource,
-)
+from daemon.telemetry.labels import Label
 from daemon.telemetry.metric import Kind, Metric, Reading, Section, counter, gauge, histogram, one, seconds
 from daemon.telemetry.snapshot import Lag
 
-_STATUS = Label.of("status", Status)
-_OUTCOME = Label.of("outcome", TaskOutcome)
-_ENDPOINT = Label.of("endpoint", Endpoint)
+_ENDPOINT = Label.of("endpoint", labels.Endpoint)
 _TOPIC = Label("topic", None, "the input topic")
 _PARTITION = Label("partition", None, "the partitions held now; a series ends when its partition is revoked")
+
+_SECONDS_TO_A_DAY = (1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10800, 28800, 86400)
 
 
 def _waits(reading: Reading, reason: WaitReason) -> Waits:
@@ -64,8 +52,8 @@ PROCESS_START = gauge(
 LIFECYCLE_STATE = gauge(
     "lifecycle_state",
     "1 for the current state of the process, 0 for the other states.",
-    Label.of("state", Lifecycle),
-    read=lambda r: {(state,): state is r.health.lifecycle for state in Lifecycle},
+    Label.of("state", labels.Lifecycle),
+    read=lambda r: {(state,): state is r.health.lifecycle for state in labels.Lifecycle},
 )
 LOOP_LAST_TICK = gauge(
     "loop_last_tick_timestamp_seconds",
@@ -73,18 +61,20 @@ LOOP_LAST_TICK = gauge(
     Label("loop", None, "the loops of the process"),
     read=lambda r: {(loop,): seconds(at) for loop, at in r.health.last_ticks_ms().items()},
 )
-LOG_MESSAGES = counter("log_messages_total", "Log lines written.", Label.of("level", LogLevel))
+LOG_MESSAGES = counter("log_messages_total", "Log lines written.", Label.of("level", labels.LogLevel))
 CERTIFICATE_NOT_AFTER = gauge(
     "tls_certificate_not_after_timestamp_seconds",
     "When the certificate that this process presents expires, as read at the start; the earliest of its chain. "
     "0 when there is none.",
-    Label.of("usage", CertificateUsage),
+    Label.of("usage", labels.CertificateUsage),
 )
 
 # --- changes --------------------------------------------------------------------------------------
 
 CHANGES_CONSUMED = counter(
-    "changes_consumed_total", "Records consumed, including rejected ones.", Label.of("type", ChangeType)
+    "changes_consumed_total",
+    "Records consumed, including rejected ones.",
+    Label.of("type", labels.ChangeType),
 )
 CHANGES_REJECTED = counter(
     "changes_rejected_total",
@@ -165,30 +155,33 @@ TASK_TIMEOUT = gauge(
 TASKS_CREATED = counter(
     "tasks_created_total",
     "Tasks added to the poll schedule.",
-    Label.of("source", TaskSource),
+    Label.of("source", labels.TaskSource),
 )
 TASK_IDS_SHARED = counter(
     "task_ids_shared_total",
     "Submissions that the API accepted with the task id of another open submission of the partition. This is a fault of the "
     "API; changes that the shared task does not report are submitted again.",
 )
-TASKS_FINISHED = counter("tasks_finished_total", "Tasks that ended or timed out.", _OUTCOME)
+TASKS_FINISHED = counter(
+    "tasks_finished_total", "Tasks that ended or timed out.", Label.of("outcome", TaskOutcome)
+)
 TASK_DURATION = histogram(
     "task_duration_seconds",
-    "Time from the creation of a task to its end, in the API's time.",
-    (1, 10, 60, 300, 1800, 7200, 28800, 86400),
-    _OUTCOME,
+    "Time from the creation of a task to its end, in the API's time, of tasks whose end the API has reported.",
+    _SECONDS_TO_A_DAY,
+    Label("outcome", labels.DURATION_OUTCOMES),
 )
 TASK_POLLS = histogram("task_polls", "Number of polls of a finished task.", (1, 2, 3, 5, 10, 20, 50))
 DETECTION_LAG = histogram(
     "detection_lag_seconds",
-    "Time from the end of a task to the poll that saw it.",
-    (1, 5, 15, 60, 300, 900, 3600),
+    "Time from the end of a task to the poll that saw it; from the acceptance of its submission, if it ended before. "
+    "Without tasks that belong to an earlier submission.",
+    (1, 3, 10, 30, 60, 120, 300, 900, 1800, 3600),
 )
 SCHEDULE_DELAY = histogram(
     "schedule_delay_seconds",
     "Delay between the time a poll was due and its start.",
-    (0.01, 0.1, 0.5, 1, 5, 30, 120),
+    (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),
 )
 POLL_BLIND_TASKS = gauge(
     "poll_blind_tasks",
@@ -203,12 +196,14 @@ POLL_BLIND_OLDEST = gauge(
 
 # --- results --------------------------------------------------------------------------------------
 
-RESULTS = counter("results_total", "Results published; each change has exactly one.", _STATUS)
+RESULTS = counter(
+    "results_total", "Results published; each change has exactly one.", Label.of("status", Status)
+)
 RESULT_LATENCY = histogram(
     "result_latency_seconds",
-    "Time from the consumption of a change to its result.",
-    (1, 10, 60, 300, 1800, 7200, 86400),
-    _STATUS,
+    "Time from the consumption of a change to its result, for the results that depend on the API.",
+    _SECONDS_TO_A_DAY,
+    Label("status", labels.LATENCY_STATUSES),
 )
 
 # --- the API --------------------------------------------------------------------------------------
@@ -217,7 +212,7 @@ HTTP_REQUESTS = counter(
     "http_requests_total",
     "Calls to the API by outcome. `timeout`, `connect_error` and `protocol_error`: no understood answer.",
     _ENDPOINT,
-    Label("status", ANSWERS),
+    Label("status", labels.ANSWERS),
 )
 HTTP_DURATION = histogram(
     "http_request_duration_seconds",
@@ -229,20 +224,21 @@ HTTP_IN_FLIGHT = gauge(
     "http_in_flight_requests",
     "Calls to the API in flight.",
     _ENDPOINT,
-    read=lambda r: {(each,): r.snapshot.http_in_flight.get(each, 0) for each in Endpoint},
+    read=lambda r: {(each,): r.snapshot.http_in_flight.get(each, 0) for each in labels.Endpoint},
 )
 INTEGRATIONS = gauge(
     "integrations_by_state",
     "Integrations that had a submission within the last minute or are not healthy, by state. throttled: the API asked for "
     "later or fewer calls; breaker_open: failing, not answering, or refused for a reason that is not their customer's; "
-    "parked: waiting for their customer. `back_offs` in /state gives the reasons.",
-    Label.of("state", IntegrationState),
-    read=lambda r: {(state,): r.snapshot.integrations.get(state, 0) for state in IntegrationState},
+    "parked: waiting for their customer; halted: they would be healthy, but the process is halted and sends nothing. "
+    "`back_offs` in /state gives the reasons.",
+    Label("state", labels.INTEGRATION_STATES),
+    read=lambda r: {(state,): n for state, n in r.integrations.items()},
 )
 HTTP_RETRIES = counter(
     "http_retries_total",
     "Submissions sent again with the same bytes, by the verdict on the previous answer.",
-    Label.of("reason", Resend),
+    Label.of("reason", labels.Resend),
 )
 
 # --- the log --------------------------------------------------------------------------------------
@@ -251,7 +247,7 @@ COMMITS = counter("commits_total", "Transactions committed to the log.")
 COMMIT_DURATION = histogram(
     "commit_duration_seconds",
     "Time from the start of a transaction to its confirmed commit.",
-    (0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5),
+    (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 COMMIT_OLDEST_PENDING = gauge(
     "commit_oldest_pending_timestamp_seconds",
@@ -261,7 +257,7 @@ COMMIT_OLDEST_PENDING = gauge(
 SHARD_DROPS = counter(
     "shard_drops_total",
     "Shards whose memory and producer were discarded; the replica that holds the partition restores it from the journal.",
-    Label.of("reason", DropReason),
+    Label.of("reason", labels.DropReason),
 )
 PARTITIONS_BLOCKED = gauge(
     "partitions_blocked",
@@ -328,7 +324,7 @@ LAST_RECORD = gauge(
 REBALANCES = counter(
     "kafka_rebalances_total",
     "Assignments and revocations that the consumer group sent to this member.",
-    Label.of("event", Rebalance),
+    Label.of("event", labels.Rebalance),
 )
 
 SECTIONS = (

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from daemon.core.answers import NoAnswerReason
+from daemon.core.breaker import IntegrationState
+from daemon.core.model import Status
+from daemon.core.step import TaskOutcome
 
 
 class Lifecycle(StrEnum):
@@ -75,6 +78,18 @@ class LogLevel(StrEnum):
 
 ANSWERS = ("2xx", "3xx", "4xx", "429", "5xx", *(reason.value for reason in NoAnswerReason))
 """How a call to the API ended. 429 (flow control) has its own value. A call without an understood answer has its reason."""
+
+
+DURATION_OUTCOMES = (TaskOutcome.COMPLETED, TaskOutcome.FAILED)
+"""The outcomes of tasks whose end the API has reported. Others have no duration: a timed-out task has not ended, and a
+stale one belongs to an earlier submission."""
+
+LATENCY_STATUSES = (Status.SUCCEEDED, Status.FAILED, Status.TIMED_OUT)
+"""The results that an API task or the API's refusal decides. The others are known without the API."""
+
+HALTED = "halted"
+INTEGRATION_STATES = (*(state.value for state in IntegrationState), HALTED)
+"""While the process is halted, nothing is sent for any integration: those that would be healthy count as halted."""
 
 
 class Resend(StrEnum):

@@ -38,6 +38,10 @@ class Reading:
         """When each pending task was created, ascending."""
         return sorted(self.snapshot.pending_created_ms)
 
+    @property
+    def integrations(self) -> dict[str, int]:
+        return self.snapshot.integrations_by_state(halted=self.health.halt_reason is not None)
+
 
 Values = Mapping[tuple[str, ...], float]
 """By the values of the labels."""
@@ -51,7 +55,8 @@ class Metric:
     help: str
     labels: tuple[Label, ...] = ()
     buckets: tuple[float, ...] = ()
-    """Upper bounds, ascending, without +Inf. Only for the two histogram kinds."""
+    """Upper bounds, ascending, without +Inf. Only for the two histogram kinds. A quantile is known to within its bucket, so
+    neighbouring bounds of durations differ by a factor of little more than 3 at most."""
     read: Callable[[Reading], Values] | None = None
     """How a gauge is read at a scrape; None where it is set when something happens."""
 

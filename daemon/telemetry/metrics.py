@@ -111,7 +111,8 @@ class Metrics:
     def result(self, status: Status, latency_s: float) -> None:
         """A change has its result. `latency_s` counts from its consumption (wall clock, may jump)."""
         self._results[status].inc()
-        self._result_latency[status].observe(max(latency_s, 0.0))
+        if status in self._result_latency:
+            self._result_latency[status].observe(max(latency_s, 0.0))
 
     # --- batches and tasks ------------------------------------------------------------------------
 
@@ -127,16 +128,17 @@ class Metrics:
         """The API accepted a submission with the task id of another open one."""
         self._task_ids_shared.inc()
 
-    def task_finished(
-        self, outcome: TaskOutcome, duration_s: float, polls: int, detection_lag_s: float | None
-    ) -> None:
-        """`duration_s` is measured with the API's timestamps. `detection_lag_s` is None if the API gave no completion time,
-        for example after a timeout on our side."""
+    def task_finished(self, outcome: TaskOutcome, polls: int) -> None:
         self._tasks_finished[outcome].inc()
-        self._task_duration[outcome].observe(max(duration_s, 0.0))
         self._task_polls.observe(polls)
-        if detection_lag_s is not None:
-            self._detection_lag.observe(max(detection_lag_s, 0.0))
+
+    def task_lasted(self, outcome: TaskOutcome, seconds: float) -> None:
+        """`outcome` is one of `DURATION_OUTCOMES`. `seconds` is measured with the API's timestamps."""
+        self._task_duration[outcome].observe(max(seconds, 0.0))
+
+    def end_detected(self, lag_s: float) -> None:
+        """A poll has seen the end of a task, this long after it."""
+        self._detection_lag.observe(max(lag_s, 0.0))
 
     def poll_started(self, delay_s: float) -> None:
         """`delay_s` counts from the time at which the poll was due."""

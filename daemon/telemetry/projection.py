@@ -10,9 +10,9 @@ from collections import Counter
 from typing import assert_never
 
 from daemon.core.model import Now, RejectReason, Status
-from daemon.core.step import BatchSealed, LateWatched, Step, TaskAccepted, TaskEnded, TaskLost
+from daemon.core.step import BatchCleared, BatchSealed, LateWatched, Step, TaskAccepted, TaskEnded, TaskLost
 from daemon.core.verdict import SubmitVerdict
-from daemon.telemetry.labels import ChangeType, Resend, TaskSource
+from daemon.telemetry.labels import DURATION_OUTCOMES, ChangeType, Resend, TaskSource
 from daemon.telemetry.metrics import Metrics
 
 _TYPE_UNKNOWN = frozenset(
@@ -37,11 +37,13 @@ def count(metrics: Metrics, step: Step, now: Now) -> None:
                 if fact.is_shared:
                     metrics.task_id_shared()
             case TaskEnded():
-                _count_end(metrics, fact, now)
+                _count_end(metrics, fact)
             case TaskLost():
                 metrics.http_retry(Resend.LOST)
             case LateWatched():
                 pass  # its end is counted as a timeout
+            case BatchCleared():
+                pass  # its submission is counted
             case _:
                 assert_never(fact)
 
@@ -72,7 +74,11 @@ def _count_input(metrics: Metrics, step: Step) -> None:
     metrics.changes_consumed(ChangeType.OTHER, unknown)
 
 
-def _count_end(metrics: Metrics, fact: TaskEnded, now: Now) -> None:
-    ended_at = now.wall if fact.completed_at is None else fact.completed_at
-    lag_s = None if fact.completed_at is None else (now.wall - fact.completed_at) / 1000
-    metrics.task_finished(fact.outcome, (ended_at - fact.begun_at) / 1000, fact.polls, lag_s)
+def _count_end(metrics: Metrics, ended: TaskEnded) -> None:
+    metrics.task_finished(ended.outcome, ended.polls)
+    # A stale task belongs to an earlier submission and may have ended hours ago; a timed-out task has not ended.
+    if ended.outcome in DURATION_OUTCOMES and ended.completed_at is not None:
+        metrics.task_lasted(ended.outcome, (ended.completed_at - ended.begun_at) / 1000)
+        # A submission whose answer was lost is sent again, and its task may have ended before its id was known here.
+        known_end = max(ended.completed_at, ended.accepted_at)
+        metrics.end_detected((ended.seen_at - known_end) / 1000)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from daemon.core.breaker import IntegrationState
 from daemon.core.waiting import WaitReason, Waits
+from daemon.telemetry.labels import HALTED, INTEGRATION_STATES
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,8 @@ class Snapshot:
     http_in_flight: Mapping[str, int]
     """Calls in flight, by `Endpoint`."""
     integrations: Mapping[str, int]
-    """Number of integrations in each `IntegrationState`, among those that were sent to recently or are not healthy."""
+    """Number of integrations in each `IntegrationState`, among those that were sent to recently or are not healthy. This is
+    what `Flow` knows; `integrations_by_state` is for people."""
     back_offs: Sequence[BackOff]
     """Those that end last come first."""
     commit_since_ms: int | None
@@ -70,6 +72,13 @@ class Snapshot:
     topic_partitions: int | None
     lag: Mapping[int, Lag]
     """By input partition, of those that are held."""
+
+    def integrations_by_state(self, *, halted: bool) -> dict[str, int]:
+        """By `INTEGRATION_STATES`. `halted` is whether the process is."""
+        found = {state: self.integrations.get(state, 0) for state in INTEGRATION_STATES}
+        if halted:
+            found[HALTED], found[IntegrationState.HEALTHY] = found[IntegrationState.HEALTHY], 0
+        return found
 
 
 SnapshotProvider = Callable[[], Snapshot]

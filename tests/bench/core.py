@@ -136,7 +136,7 @@ def in_flight(courses: int) -> dict[str, float]:
 def _commit(shard: Shard) -> None:
     step = shard.take_step()
     assert step is not None
-    shard.committed(step, range(len(step.journal)))
+    shard.committed(step, range(len(step.journal)), None, Now(0, 0.0))
 
 
 def change(number: int) -> Change:

@@ -137,7 +137,8 @@ async def write(bootstrap: str, journal: str) -> dict[str, float]:
 async def _commit(shard: Shard, log: KafkaShardLog) -> None:
     step = shard.take_step()
     assert step is not None
-    shard.committed(step, await log.commit(Transaction(step.journal)))
+    committed = await log.commit(Transaction(step.journal))
+    shard.committed(step, *committed, _NOW)
 
 
 async def restore(bootstrap: str, journal: str) -> dict[str, float]:

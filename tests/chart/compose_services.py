@@ -1,5 +1,5 @@
-"""The services of compose.yaml as processes: the image's own environment, its user, a root that cannot be written, and a
-real Kafka. What is not tried: Docker itself, and Kafka's image.
+"""The services of compose.yaml as containers of our images, beside a real Kafka. What is not tried: Compose itself, and Kafka's
+image.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from daemon.log.port import Topics
 from tests.sandbox.ports import free_ports
 from tests.sandbox.process import Child
 
-from .image_steps import ROOT, SETTINGS, ImageSteps
+from .container_engine import Engine
+from .dockerfile import ROOT
 
 COURSESYNCD = Path(sys.executable).with_name("coursesyncd")
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
@@ -26,13 +27,15 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text(encod
 class Services:
     """With ports and topics that nobody else uses."""
 
-    def __init__(self, image: ImageSteps, kafka: str, topics: Topics, folder: Path) -> None:
-        self._image = image
+    def __init__(self, engine: Engine, kafka: str, topics: Topics, folder: Path) -> None:
+        self._engine = engine
         self._folder = folder
         self.admin_port, self.simulator_port = free_ports(2)
         given = COMPOSE["services"]["daemon"]["environment"]
-        key_file = Path(given["COURSESYNC_KOMBO_API_KEY_FILE"]).name
-        (image.settings / key_file).write_text(COMPOSE["configs"][key_file]["content"])
+        self._key_file = given["COURSESYNC_KOMBO_API_KEY_FILE"]
+        self._key = folder / "api-key"
+        self._key.write_text(COMPOSE["configs"][Path(self._key_file).name]["content"])
+        self._key.chmod(0o444)
         names = {f"COURSESYNC_TOPICS_{name.upper()}": topic for name, topic in asdict(topics).items()}
         self.variables = (
             given
@@ -43,7 +46,6 @@ class Services:
                 "COURSESYNC_KOMBO_BASE_URL": given["COURSESYNC_KOMBO_BASE_URL"].replace(
                     "8081", str(self.simulator_port)
                 ),
-                "COURSESYNC_KOMBO_API_KEY_FILE": f"{SETTINGS}/{key_file}",
                 "COURSESYNC_ADMIN_PORT": str(self.admin_port),
             }
         )
@@ -53,24 +55,25 @@ class Services:
             {"8081": str(self.simulator_port), "0.0.0.0": "127.0.0.1"}.get(word, word)
             for word in COMPOSE["services"][name]["command"]
         ]
-        return self._image.running(
+        return self._engine.running(
             *words,
             variables=self.variables,
             log=self._folder / f"{name}.log",
             target=COMPOSE["services"][name]["build"]["target"],
+            options=[f"--volume={self._key}:{self._key_file}:ro"],
         )
 
     def generating(self, changes: int) -> AbstractContextManager[Child]:
         """What a person starts in the simulator's container."""
         at = ["--bootstrap-servers", self.variables["COURSESYNC_KAFKA_BOOTSTRAP_SERVERS"]]
         topic = ["--topic", self.variables["COURSESYNC_TOPICS_CHANGES"], "--changes", str(changes)]
-        return self._image.running(
-            "generate", *at, *topic, variables={}, log=self._folder / "generate.log", target="sandbox"
+        return self._engine.running(
+            "generate", *at, *topic, log=self._folder / "generate.log", target="sandbox"
         )
 
     def outside(self, *words: str) -> str:
         """What a person's coursesyncd prints."""
-        variables = self.variables | {"COURSESYNC_KOMBO_API_KEY_FILE": str(self._image.settings / "api-key")}
+        variables = self.variables | {"COURSESYNC_KOMBO_API_KEY_FILE": str(self._key)}
         done = subprocess.run(
             [COURSESYNCD, *words], env=variables, capture_output=True, text=True, timeout=120, check=False
         )

@@ -1,14 +1,13 @@
-"""Helm, and what the Dockerfile makes."""
+"""Helm, and the image."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import pytest
 
+from .container_engine import Engine, NoEngineError, find_engine
 from .helm_binary import NoHelmError, find_helm
-from .image_steps import ImageSteps, enterable_folder, reason_against
 from .rendering import Helm
 
 
@@ -24,11 +23,13 @@ def helm() -> Helm:
 
 
 @pytest.fixture(scope="session")
-def image() -> Iterator[ImageSteps]:
-    """Built by the Dockerfile's own lines; a loud skip where that is not allowed."""
-    with enterable_folder() as folder:
-        if against := reason_against(folder):
-            pytest.skip(f"NO NAMESPACES: {against}")
-        steps = ImageSteps(folder)
-        steps.build()
-        yield steps
+def engine() -> Engine:
+    """With the images of this checkout. As `helm`."""
+    try:
+        engine = find_engine()
+    except NoEngineError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"NO IMAGE: {error}", pytrace=False)
+        pytest.skip(f"NO IMAGE: {error}")
+    engine.build()
+    return engine

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from daemon.config import Settings
 from .rendering import AWS_MSK_IAM, CHART, MINIMAL, OAUTHBEARER, Helm, Values
 
 ALERTS = CHART / "files" / "alerts.yaml"
+RUNBOOK = {"runbookUrl": "https://git.example.com/course-sync-daemon/blob/main/docs/runbook.md"}
 DASHBOARDS = sorted((CHART / "files" / "dashboards").glob("*.json"))
 LOGIN = {
     "kafka": {
@@ -48,20 +51,27 @@ def test_every_pod_that_runs_is_scraped_as_the_job_that_the_alerts_select(helm: 
     assert monitor["metadata"]["labels"]["release"] == "stack"
 
 
-def test_the_rules_are_the_file_that_is_tested(helm: Helm) -> None:
-    """With Prometheus' own {{ … }} left alone."""
-    rule = helm.render(MINIMAL, {"prometheusRule": {"enabled": True, "labels": {"release": "stack"}}}).one(
-        "PrometheusRule"
-    )
+def with_links(path: Path) -> str:
+    return path.read_text(encoding="utf-8").replace("docs/runbook.md", RUNBOOK["runbookUrl"])
 
-    assert rule["spec"] == yaml.safe_load(ALERTS.read_text(encoding="utf-8"))
+
+def test_the_rules_are_the_file_that_is_tested(helm: Helm) -> None:
+    """With Prometheus' own {{ … }} left alone, and links that lead somewhere."""
+    enabled = {"prometheusRule": {"enabled": True, "labels": {"release": "stack"}}}
+    rule = helm.render(MINIMAL, enabled, RUNBOOK).one("PrometheusRule")
+
+    assert rule["spec"] == yaml.safe_load(with_links(ALERTS))
+    (group,) = rule["spec"]["groups"]
+    for alert in group["rules"]:
+        assert alert["annotations"]["runbook_url"].startswith("https://git.example.com/"), alert["alert"]
     assert "{{ $" in json.dumps(rule["spec"])
     assert 'job=\\"course-sync-daemon\\"' in json.dumps(rule["spec"])
     assert rule["metadata"]["labels"]["release"] == "stack"
 
 
 def test_the_dashboards_are_the_files_that_are_tested(helm: Helm) -> None:
-    rendered = helm.render(MINIMAL, {"dashboards": {"enabled": True, "annotations": {"folder": "Learning"}}})
+    enabled = {"dashboards": {"enabled": True, "annotations": {"folder": "Learning"}}}
+    rendered = helm.render(MINIMAL, enabled, RUNBOOK)
 
     (dashboards,) = (
         found for found in rendered.all("ConfigMap") if "grafana_dashboard" in found["metadata"]["labels"]
@@ -69,8 +79,13 @@ def test_the_dashboards_are_the_files_that_are_tested(helm: Helm) -> None:
     assert dashboards["metadata"]["labels"]["grafana_dashboard"] == "1"
     assert dashboards["metadata"]["annotations"] == {"folder": "Learning"}
     assert {name: json.loads(text) for name, text in dashboards["data"].items()} == {
-        path.name: json.loads(path.read_text(encoding="utf-8")) for path in DASHBOARDS
+        path.name: json.loads(with_links(path)) for path in DASHBOARDS
     }
+    links = re.findall(r'"url": "([^"]+)"', dashboards["data"]["overview.json"])
+    assert links == [
+        f"{RUNBOOK['runbookUrl']}#${{__value.raw}}",
+        RUNBOOK["runbookUrl"],
+    ], "of the alerts, and of the whole dashboard"
     assert {path.stem for path in DASHBOARDS} == {"overview", "internals"}
 
 

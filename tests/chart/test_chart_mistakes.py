@@ -39,6 +39,10 @@ SCALED = {"enabled": True, "maxReplicas": 6}
             {"config": {"kafka": {"group_instance_id": "one"}}},
             "config.kafka.group_instance_id is the same for every replica",
         ),
+        *(
+            ({linked: {"enabled": True}}, "runbookUrl must be set with prometheusRule.enabled or dashboards")
+            for linked in ("prometheusRule", "dashboards")
+        ),
         ({"autoscaling": {"enabled": True}}, "autoscaling.maxReplicas must be set"),
         (
             {"autoscaling": SCALED | {"minReplicas": 7}},

@@ -18,6 +18,7 @@ EVERYTHING = {
     "podMonitor": {"enabled": True},
     "prometheusRule": {"enabled": True},
     "dashboards": {"enabled": True},
+    "runbookUrl": "https://git.example.com/runbook",
     "autoscaling": {"enabled": True, "maxReplicas": 6},
 }
 NUMERIC: dict[str, Any] = {
@@ -150,6 +151,7 @@ def test_labels_that_the_chart_has_as_well_are_merged(helm: Helm) -> None:
         "podMonitor": {"enabled": True, "labels": own},
         "prometheusRule": {"enabled": True, "labels": own},
         "dashboards": {"enabled": True, "labels": own},
+        "runbookUrl": "https://git.example.com/runbook",
     }
     rendered = helm.render(MINIMAL, values)
 

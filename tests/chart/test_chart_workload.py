@@ -10,7 +10,7 @@ import pytest
 from daemon.admin import ENDPOINTS
 from daemon.config import Settings
 
-from .image_steps import DOCKERFILE
+from .dockerfile import DOCKERFILE
 from .rendering import MINIMAL, Helm
 
 SCALED = {"autoscaling": {"enabled": True, "maxReplicas": 6}}

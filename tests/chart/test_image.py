@@ -1,13 +1,11 @@
-"""The Dockerfile: linted, its steps carried out, and the daemon run from what they made: with the chart's settings, and as
-compose.yaml starts it.
-"""
+"""The image as a person runs it: built from the Dockerfile, as an unprivileged user, on a root that cannot be written."""
 
 from __future__ import annotations
 
 import json
-import stat
-import subprocess
-import sys
+import re
+import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -16,119 +14,105 @@ from daemon.log.port import Topics
 from tests.sandbox.ports import free_ports
 
 from .compose_services import Services
-from .image_steps import (
-    DOCKERFILE,
-    ROOT,
-    SETTINGS,
-    ImageSteps,
-    instructions,
-    stages,
-    status,
-    wait_until,
-)
+from .container_engine import IMAGES, SETTINGS, Engine
 from .rendering import MINIMAL, Helm
+from .waiting import status, wait_until
 
-BIN = Path(sys.executable).parent
 CANARY = "canary-4711"
 """The content of each file with a secret."""
 CHANGES = 20
 GENERATED = 30
+MOMENTS = [0.0, 0.0, 0.0, 0.3, 3.0]
+"""Seconds between the start of a container and SIGTERM. The earliest ones are before Python has started."""
+
+_LOOK_INSIDE = """
+import json, os, pathlib, sys
+files = [path for path in pathlib.Path(sys.prefix).rglob("*") if not path.is_symlink()]
+looked = [[str(path), path.is_dir(), path.stat().st_uid, path.stat().st_mode] for path in files]
+def writable(folder):
+    try:
+        (pathlib.Path(folder) / "x").touch()
+    except OSError:
+        return False
+    return True
+capabilities = dict(line.split(":", 1) for line in open("/proc/self/status"))["CapEff"].strip()
+print(json.dumps({"uid": os.getuid(), "gid": os.getgid(), "capabilities": int(capabilities, 16), "files": looked,
+    "writable": [folder for folder in ("/", "/tmp", "/opt", "/etc", sys.prefix) if writable(folder)]}))
+"""
 
 
-def test_hadolint_finds_nothing() -> None:
-    done = subprocess.run(
-        [BIN / "hadolint", DOCKERFILE], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def settings_folder(tmp_path: Path, toml: str = "", secrets: tuple[str, ...] = ()) -> Path:
+    folder = tmp_path / "settings"
+    folder.mkdir()
+    (folder / "coursesync.toml").write_text(toml)
+    for name in secrets:
+        (folder / name).write_text(CANARY)
+    for made in folder.iterdir():
+        made.chmod(0o444)
+    folder.chmod(0o755)
+    return folder
 
 
-def test_hadolint_would_find_something() -> None:
-    bad = "FROM python:latest\nRUN cd /x\n"
-    done = subprocess.run(
-        [BIN / "hadolint", "-"], input=bad, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 1
-    assert "DL3007" in done.stdout
+def test_it_runs_without_any_privilege_from_files_that_it_cannot_change(
+    engine: Engine, tmp_path: Path
+) -> None:
+    """The entry point is replaced, to look at what the daemon would find."""
+    with engine.running("-c", _LOOK_INSIDE, log=tmp_path / "log", options=["--entrypoint=python"]) as child:
+        assert child.wait(120) == 0, child.obituary()
+        found = json.loads(child.output())
+
+    assert (found["uid"], found["gid"], found["capabilities"]) == (65532, 65532, 0)
+    assert found["writable"] == []
+    names = {Path(path).name for path, *_ in found["files"]}
+    assert names >= {"coursesyncd", "entry.py"}
+    assert not names & {"pip", "setuptools", "hatchling"}
+    assert {uid for _, _, uid, _ in found["files"]} == {0}
+    assert not any(mode & 0o022 for *_, mode in found["files"])
+    packages = [path.partition("/site-packages/")[2] for path, *_ in found["files"]]
+    assert "tests" not in packages
+    ours = {Path(path).suffix for path, folder, *_ in found["files"] if "/daemon/" in path and not folder}
+    assert ours == {".py", ".pyc"}  # compiled: it could not be later on
 
 
-def test_one_argument_pins_the_base_of_every_stage_that_has_one() -> None:
-    """So `--build-arg PYTHON=…@sha256:…` leaves no other image that could change."""
-    froms = [rest.split() for keyword, rest in instructions() if keyword == "FROM"]
-    built = {name for _, _, name in froms}
-    assert {base for base, _, _ in froms if base not in built} == {"${PYTHON}"}
-    before_the_first = [keyword for keyword, _ in instructions()][:2]
-    assert before_the_first == ["ARG", "FROM"]
-    images = [rest for keyword, rest in instructions() if keyword == "COPY" and rest.startswith("--from=")]
-    assert {rest.split()[0].removeprefix("--from=") for rest in images} <= built
+def test_its_version_is_that_of_the_project(engine: Engine, tmp_path: Path) -> None:
+    with engine.running("--version", log=tmp_path / "log") as child:
+        assert child.wait(120) == 0, child.obituary()
+        assert version("course-sync-daemon") in child.output()
 
 
-def test_what_is_built_without_a_target_is_the_daemon_alone() -> None:
-    """The last stage: it runs nothing as root and ends with a process that hears signals."""
-    name, stage = list(stages().items())[-1]
-    assert name == "daemon"
-    assert "RUN" not in dict(stage)
-    assert dict(stage)["USER"] == "65532:65532"
-    assert json.loads(dict(stage)["ENTRYPOINT"]) == ["coursesyncd"]  # exec form: JSON
-    assert json.loads(dict(stage)["CMD"]) == ["run"]
-    (copied,) = (rest for keyword, rest in stage if keyword == "COPY")
-    assert copied == "--from=build /opt/course-sync-daemon /opt/course-sync-daemon"
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_without_settings_it_ends_with_2_and_names_them(engine: Engine, tmp_path: Path, command: str) -> None:
+    with engine.running(command, log=tmp_path / "log") as child:
+        assert child.wait(120) == 2, child.obituary()
+        assert "kafka.bootstrap_servers" in child.output()
+        assert "kombo.api_key_file" in child.output()
 
 
-def test_the_sandbox_has_besides_the_daemon_only_what_it_is_made_of() -> None:
-    daemon, sandbox = stages()["daemon"], stages()["sandbox"]
-    assert "RUN" not in dict(sandbox)
-    assert dict(sandbox)["USER"] == dict(daemon)["USER"]
-    copied = [rest for keyword, rest in sandbox if keyword == "COPY"]
-    assert [rest for rest in copied if rest.startswith("--from=")] == [
-        rest for keyword, rest in daemon if keyword == "COPY"
-    ]
-    own = {rest.split()[0] for rest in copied if not rest.startswith("--from=")}
-    assert own == {"tests/__init__.py", "tests/sandbox/", "tests/embedded_log/"}
-
-
-def test_dependencies_are_pinned_by_hash_and_installed_before_the_source_is_there() -> None:
-    steps = [rest for keyword, rest in instructions() if keyword in ("COPY", "RUN")]
-    dependencies = next(
-        index for index, rest in enumerate(steps) if "requirements/${REQUIREMENTS}" in rest and "pip" in rest
-    )
-    source = next(index for index, rest in enumerate(steps) if rest.startswith("daemon/"))
-    assert dependencies < source
-    assert steps[dependencies].count("--require-hashes") == steps[dependencies].count("-r requirements/")
-    assert "--no-index" in steps[source + 1]
-
-
-def test_only_what_the_dockerfile_copies_is_sent_to_the_builder() -> None:
-    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
-    rules = [line for line in lines if line and not line.startswith("#")]
-    copied = {
-        source
-        for keyword, rest in instructions()
-        if keyword == "COPY" and not rest.startswith("--")
-        for source in rest.split()[:-1]
-    }
-    assert rules[0] == "*"
-    assert {rule[1:] for rule in rules if rule.startswith("!")} == copied
-    assert all((ROOT / source).exists() for source in copied)
-
-
-def test_the_environment_belongs_to_root_and_has_no_installer(image: ImageSteps) -> None:
-    files = [path for path in image.environment.rglob("*") if not path.is_symlink()]
-
-    assert {path.name for path in files} >= {"coursesyncd", "entry.py"}
-    assert not any(path.name in ("pip", "setuptools", "hatchling") for path in files)
-    assert {path.stat().st_uid for path in files} == {0}
-    assert not any(path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH) for path in files)
-    assert any(path.name.startswith("entry.cpython") for path in files)  # compiled: it could not be later on
-    (package,) = image.environment.glob("lib/python*/site-packages/daemon")
-    assert not (package.parent / "tests").exists()
-    assert {path.suffix for path in package.rglob("*") if path.is_file()} == {".py", ".pyc"}
+def test_it_ends_with_0_by_a_sigterm_at_any_moment(engine: Engine, tmp_path: Path) -> None:
+    """As process 1, which ignores a signal that it does not handle. A container that did not hear it would never end."""
+    toml = """
+        kafka.bootstrap_servers = "127.0.0.1:1"
+        kombo.api_key_file = "/etc/course-sync-daemon/key"
+        admin.port = 0
+    """
+    folder = settings_folder(tmp_path, re.sub(r"^ +", "", toml, flags=re.MULTILINE), ("key",))
+    given = [f"--volume={folder}:{SETTINGS}:ro", f"--env=COURSESYNC_CONFIG={SETTINGS}/coursesync.toml"]
+    for moment in MOMENTS:
+        name = engine.create(IMAGES["daemon"], ["run"], *given)
+        try:
+            engine("start", name)
+            time.sleep(moment)  # the subject of the test, not a wait for anything
+            engine("kill", "--signal=TERM", name)
+            assert engine("wait", name).strip() == "0", (moment, engine("logs", name))
+        finally:
+            engine("rm", "--force", name)
 
 
 @pytest.mark.parametrize("user", [None, "1000680000:0"], ids=["of the image", "as OpenShift assigns it"])
-def test_it_runs_as_process_1_with_the_charts_settings_and_ends_by_sigterm(
-    image: ImageSteps, helm: Helm, tmp_path: Path, user: str | None
+def test_it_runs_with_the_charts_settings(
+    engine: Engine, helm: Helm, tmp_path: Path, user: str | None
 ) -> None:
-    """No directory is writable, /tmp neither, and there is no Kafka: up, alive, and not ready."""
+    """There is no Kafka: up, alive, and not ready."""
     (port,) = free_ports(1)
     config = {
         "kafka": {
@@ -143,17 +127,18 @@ def test_it_runs_as_process_1_with_the_charts_settings_and_ends_by_sigterm(
         "log": {"level": "debug"},
     }
     rendered = helm.render(MINIMAL, {"config": config})
-    toml = rendered.settings_file.replace("/etc/course-sync-daemon", SETTINGS)
-    (image.settings / "coursesync.toml").write_text(toml)
-    for path in rendered.mounted_files:
-        (image.settings / Path(path).name).write_text(CANARY)
+    secrets = tuple(Path(path).name for path in rendered.mounted_files)
     variables = {
         "COURSESYNC_CONFIG": f"{SETTINGS}/coursesync.toml",
         "COURSESYNC_KAFKA_GROUP_INSTANCE_ID": "prod-sync-0",
     }
 
-    with image.running(
-        *rendered.container["args"], variables=variables, log=tmp_path / "log", user=user
+    with engine.running(
+        *rendered.container["args"],
+        variables=variables,
+        settings=settings_folder(tmp_path, rendered.settings_file, secrets),
+        log=tmp_path / "log",
+        options=[f"--user={user}"] if user else [],
     ) as child:
 
         def probe(name: str) -> int:
@@ -168,7 +153,7 @@ def test_it_runs_as_process_1_with_the_charts_settings_and_ends_by_sigterm(
         assert CANARY not in child.output()
 
 
-def test_the_pod_of_helm_test_says_what_is_missing(image: ImageSteps, helm: Helm, tmp_path: Path) -> None:
+def test_the_pod_of_helm_test_says_what_is_missing(engine: Engine, helm: Helm, tmp_path: Path) -> None:
     """Without Kafka and API it fails, and its output names both."""
     config = {
         "kafka": {"bootstrap_servers": "127.0.0.1:1", "security_protocol": "PLAINTEXT"},
@@ -176,13 +161,13 @@ def test_the_pod_of_helm_test_says_what_is_missing(image: ImageSteps, helm: Helm
     }
     rendered = helm.render(MINIMAL, {"config": config})
     (container,) = rendered.one("Pod")["spec"]["containers"]
-    (image.settings / "coursesync.toml").write_text(
-        rendered.settings_file.replace("/etc/course-sync-daemon", SETTINGS)
-    )
-    (image.settings / "kombo.api_key_file").write_text(CANARY)
-    variables = {"COURSESYNC_CONFIG": f"{SETTINGS}/coursesync.toml"}
 
-    with image.running(*container["args"], variables=variables, log=tmp_path / "log") as check:
+    with engine.running(
+        *container["args"],
+        variables={"COURSESYNC_CONFIG": f"{SETTINGS}/coursesync.toml"},
+        settings=settings_folder(tmp_path, rendered.settings_file, ("kombo.api_key_file",)),
+        log=tmp_path / "log",
+    ) as check:
         assert check.wait(120) == 1, check.obituary()
         assert "no mistakes" in check.output()
         assert "Kafka at 127.0.0.1:1 refuses connections" in check.output()
@@ -192,9 +177,9 @@ def test_the_pod_of_helm_test_says_what_is_missing(image: ImageSteps, helm: Helm
 
 @pytest.mark.kafka
 def test_changes_go_through_what_compose_starts(
-    image: ImageSteps, kafka_bootstrap: str, topic_names: Topics, tmp_path: Path
+    engine: Engine, kafka_bootstrap: str, topic_names: Topics, tmp_path: Path
 ) -> None:
-    services = Services(image, kafka_bootstrap, topic_names, tmp_path)
+    services = Services(engine, kafka_bootstrap, topic_names, tmp_path)
     changes = tmp_path / "changes.jsonl"
     course = {"type": "EXTERNAL", "title": "Title", "course_url": "https://example.com/c/1"}
     lines = [

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from daemon.log.port import (
     Assigned,
     CommitFailedError,
+    Committed,
     CorruptJournalError,
     Event,
     FatalLogError,
@@ -312,7 +313,7 @@ class EmbeddedShardLog:
         finally:
             self.restore_remaining = 0
 
-    async def commit(self, transaction: Transaction) -> Sequence[int]:
+    async def commit(self, transaction: Transaction) -> Committed:
         assert not self._committing, "one commit at a time"
         if not (transaction.journal or transaction.results or transaction.dead_letters):
             raise ValueError("an empty transaction proves nothing (R5)")
@@ -330,7 +331,8 @@ class EmbeddedShardLog:
             self._committing = False
         if transaction.position is not None:
             self._commit_group_offset(self._partition, transaction.position)
-        return offsets
+        last = self._journal.at(offsets[-1]) if offsets else None
+        return Committed(offsets, None if last is None else last.timestamp)
 
     async def read_back(self, offset: int) -> Record:
         await asyncio.sleep(0)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer
+from kafka import KafkaConsumer, KafkaProducer
 
 from daemon.core.placement import place
 from daemon.log.topic_access import read_topic
@@ -40,6 +41,18 @@ GUIDE = ROOT / "docs" / "publishing.md"
 KAFKA_PYTHON, CONFLUENT = "from kafka import", "from confluent_kafka import"
 INTEGRATIONS = [f"tool:{number}" for number in range(12)]
 MISPLACED = "coursesync_input_misplaced_records_total"
+
+
+CLIENTS: list[KafkaProducer | KafkaConsumer | Consumer] = []
+"""Those of the guide's examples, which keep them for as long as their process lives."""
+
+
+@pytest.fixture(autouse=True)
+def clients_are_closed() -> Iterator[None]:
+    """Or they would complain into the tests that follow."""
+    yield
+    while CLIENTS:
+        CLIENTS.pop().close()
 
 
 @contextmanager
@@ -76,6 +89,9 @@ def example(stack: Stack, client: str, function: str) -> Any:
         source = source.replace(f'"{theirs}"', f'"{ours}"')
     namespace: dict[str, Any] = {}
     exec(compile(source, str(GUIDE), "exec"), namespace)
+    CLIENTS.extend(
+        found for found in namespace.values() if isinstance(found, (KafkaProducer, KafkaConsumer, Consumer))
+    )
     return namespace[function]
 
 
@@ -139,7 +155,6 @@ def read_with(follow: Any, count: int) -> list[dict[str, Any]]:
 
     with pytest.raises(EnoughError):
         follow(handle)
-    follow.__globals__["consumer"].close()  # the guide's loop is endless
     return events
 
 

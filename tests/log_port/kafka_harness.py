@@ -32,6 +32,7 @@ hand, and heartbeats come every second all the same."""
 _JOURNAL = {
     "cleanup.policy": "compact",
     "max.message.bytes": "2097152",
+    "message.timestamp.type": "LogAppendTime",
 }
 _COMPACT_SOON = _JOURNAL | {
     "segment.ms": "100",  # only what is not in the newest segment is cleaned

@@ -156,7 +156,8 @@ async def test_what_is_only_together_too_large_for_the_topic_is_written(
     log = kafka.member("m", dataclasses.replace(kafka.topics, journal=strict))
     shard = await log.open_shard(0)
     entries = [(b"%d" % number, os.urandom(400)) for number in range(20)]
-    offsets = await shard.commit(Transaction(entries))
+    offsets, appended_at = await shard.commit(Transaction(entries))
+    assert appended_at is None, "this topic has the times of its writers, not the broker's (R6)"
     read = [await shard.read_back(offset) for offset in offsets]
     assert [(record.key, record.value) for record in read] == entries
     await shard.close()
@@ -167,7 +168,7 @@ async def test_the_largest_record_passes(kafka: KafkaHarness) -> None:
     await joined(log, kafka)
     shard = await log.open_shard(0)
     body = bytes(range(256)) * (7 * 1024)  # 1.75 MiB, more than the client's default allows
-    (offset,) = await shard.commit(Transaction([(b"k", body)]))
+    (offset,), _ = await shard.commit(Transaction([(b"k", body)]))
     assert (await shard.read_back(offset)).value == body
     await shard.close()
 
@@ -190,7 +191,7 @@ async def test_restore_of_a_compacted_journal_brings_the_last_of_every_key(kafka
     last: dict[bytes, int] = {}
     for version in range(30):
         keys = [b"a", b"b", b"version-%d" % version]
-        offsets = await shard.commit(Transaction([(key, b"%d" % version) for key in keys]))
+        offsets, _ = await shard.commit(Transaction([(key, b"%d" % version) for key in keys]))
         last.update(zip(keys, offsets, strict=True))
     first_offset = 0
 

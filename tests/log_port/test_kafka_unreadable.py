@@ -144,7 +144,7 @@ async def test_a_journal_that_somebody_has_put_a_bomb_into_is_corrupt_and_kills_
     log = kafka.member("m")
     shard = await log.open_shard(0)
     try:
-        (good,) = await shard.commit(Transaction([(b"k", b"good")]))
+        (good,), _ = await shard.commit(Transaction([(b"k", b"good")]))
         records = wire.compressed(wire.ZSTD, [wire.record(bytes(64 * MIB), key=b"k")])
         bomb = wire.batch(records, codec=wire.ZSTD)
         bad = await asyncio.to_thread(wire.produce, kafka.bootstrap, kafka.topics.journal, 0, bomb)

@@ -67,7 +67,7 @@ async def test_everything_of_a_commit_is_visible_when_it_returns(world: World, h
     assert dead_letter.headers == (("reason", b"malformed"), ("reason", b"again"), ("null", None))
 
 
-async def test_a_commit_tells_where_each_journal_record_can_be_read_back(world: World) -> None:
+async def test_a_commit_tells_where_and_when_each_journal_record_was_written(world: World) -> None:
     member = await world.join_alone()
     shard = await world.open_shard(member, 0)
     entries: list[list[tuple[bytes, bytes | None]]] = [
@@ -76,19 +76,20 @@ async def test_a_commit_tells_where_each_journal_record_can_be_read_back(world: 
         [(b"c", b"3"), (b"a", b"4"), (b"d", b"")],
     ]
 
-    offsets = [await shard.commit(Transaction(journal=journal)) for journal in entries]
+    commits = [await shard.commit(Transaction(journal=journal)) for journal in entries]
 
-    for journal, written_at in zip(entries, offsets, strict=True):
-        for (key, value), offset in zip(journal, written_at, strict=True):
+    for journal, committed in zip(entries, commits, strict=True):
+        for (key, value), offset in zip(journal, committed.offsets, strict=True):
             found = await shard.read_back(offset)
             assert (found.offset, found.key, found.value) == (offset, key, value)
+        assert found.timestamp == committed.appended_at, "the last of them has the broker's own time (R6)"
 
 
 async def test_there_is_nothing_to_read_back_where_nothing_was_written(world: World) -> None:
     member = await world.join_alone()
     shard = await world.open_shard(member, 0)
-    [first] = await shard.commit(record(b"a", b"1"))
-    [second] = await shard.commit(record(b"b", b"2"))
+    [first], _ = await shard.commit(record(b"a", b"1"))
+    [second], _ = await shard.commit(record(b"b", b"2"))
     assert second > first + 1, "the end of a transaction takes an offset"
 
     for missing in (first + 1, second + 1000):
@@ -146,8 +147,8 @@ async def test_a_compacted_journal_restores_to_the_last_value_of_each_key(
 ) -> None:
     member = await world.join_alone()
     shard = await world.open_shard(member, 0)
-    [overwritten] = await shard.commit(record(b"a", b"old"))
-    [kept] = await shard.commit(record(b"b", b"only"))
+    [overwritten], _ = await shard.commit(record(b"a", b"old"))
+    [kept], _ = await shard.commit(record(b"b", b"only"))
     await shard.commit(Transaction(journal=[(b"a", b"new"), (b"c", b"1")]))
     await shard.commit(record(b"c", None))
     await shard.commit(record(b"end", b"1"))

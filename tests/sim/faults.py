@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections import Counter
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ class Strikes:
     """All replicas are down for longer than a task may take."""
     ambushes: int
     """Crashes, and pauses that make zombies, a few steps after a moment at which they hurt most."""
+    broker_jumps: int = 0
+    """Of the broker's clock. Not together with `clock_jumps`: a wait is shortened only by two wrong clocks (R6)."""
 
 
 NO_STRIKES = Strikes(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -75,7 +78,9 @@ def draw_strikes(rng: random.Random, wild: float) -> Strikes:
     def some(most: int) -> int:
         return rng.randint(0, most) if rng.random() < wild else 0
 
-    return Strikes(some(4), some(3), some(2), some(4), some(2), some(1), some(2), some(3), some(1), some(6))
+    drawn = Strikes(some(4), some(3), some(2), some(4), some(2), some(1), some(2), some(3), some(1), some(6))
+    jumps = 0 if drawn.clock_jumps or rng.random() >= wild * 0.4 else rng.randint(1, 3)
+    return dataclasses.replace(drawn, broker_jumps=jumps)
 
 
 def _rate(rng: random.Random, wild: float, most: float) -> float:
@@ -262,12 +267,15 @@ def unleash(world: World, strikes: Strikes, duration: float, happened: Counter[s
         replica = rng.choice(world.replicas)
         if replica.engine is not None and not replica.paused:
             happened["drains"] += 1
+            world.witness.takeovers.disturbed((replica.name, replica.lives))
             world.note(f"{replica.name} is told to stop")
             assert replica.loop is not None
             replica.loop.call_soon_threadsafe(replica.engine.stop)
 
     def rebalance() -> None:
         happened["rebalances"] += 1
+        for replica in world.replicas:
+            world.witness.takeovers.disturbed((replica.name, replica.lives))
         world.note("rebalance")
         world.cluster.rebalance(world.topics.changes)
 
@@ -360,10 +368,18 @@ def unleash(world: World, strikes: Strikes, duration: float, happened: Counter[s
 
         world.after(stranger.uniform(1.0, 10.0), accept)
 
+    def set_broker() -> None:
+        """The partition's leader moves to another broker, whose clock is wrong, or it is set."""
+        happened["broker clock jumps"] += 1
+        world.broker_offset_ms = rng.choice((-3_600_000, -5_000, 5_000, 3_600_000, 0))
+        world.note(f"the clock of the broker is off by {world.broker_offset_ms} ms")
+
     for _ in range(strikes.compactions):
         world.after(stranger.uniform(0.2, duration), scribble)
     for _ in range(strikes.outages):
         world.after(stranger.uniform(0.2, duration), refuse)
+    if not world.witness.takeovers.is_prompt:
+        world.cluster.faults.times_of_writers = stranger.random() < 0.15
     world.after_step = after_step
     world.witness.on_moment = on_moment
     at_random(strikes.crashes, arm_crash)
@@ -376,3 +392,4 @@ def unleash(world: World, strikes: Strikes, duration: float, happened: Counter[s
     at_random(strikes.compactions, compact)
     at_random(strikes.blackouts, blackout)
     at_random(strikes.ambushes, lie_in_ambush)
+    at_random(strikes.broker_jumps, set_broker)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from daemon.config import Topics
 from daemon.log.port import (
     CommitFailedError,
+    Committed,
     Event,
     InputFacts,
     LogError,
@@ -48,6 +49,8 @@ class LogFaults:
     """What is read back is another record or a damaged one (R9); only a restart gets out of it."""
     latency_max: float = 0.02
     """Seconds."""
+    times_of_writers: bool = False
+    """The journal has the times of the writers, and so nobody is told the broker's."""
 
     def heal(self) -> None:
         self.commit_refused = self.commit_unheard = self.commit_late = 0.0
@@ -212,19 +215,19 @@ class FaultyShardLog:
                 raise LogError("the log did not answer")
             yield records
 
-    async def commit(self, transaction: Transaction) -> Sequence[int]:
+    async def commit(self, transaction: Transaction) -> Committed:
         news = self._manners.news(self._partition)
         self._cluster.witness.commit_begins(self._who, self._partition)
         try:
-            offsets = await self._commit(transaction)
+            committed = await self._commit(transaction)
         except CommitFailedError:
             self._manners.failed(self._partition)
             raise
         self._manners.proved(self._partition, news)
         self._cluster.witness.commit_returns(self._who, self._partition)
-        return offsets
+        return committed
 
-    async def _commit(self, transaction: Transaction) -> Sequence[int]:
+    async def _commit(self, transaction: Transaction) -> Committed:
         faults, rng = self._cluster.faults, self._cluster.rng
         if self._broken:
             raise CommitFailedError("an earlier commit has failed")
@@ -246,14 +249,14 @@ class FaultyShardLog:
             self._broken = True
             self._cluster.after(rng.uniform(0.0, 3.0), lambda: self._write_late(transaction))
             raise CommitFailedError("timed out, may be written yet")
-        offsets = await self._inner.commit(transaction)
+        committed = await self._inner.commit(transaction)
         await asyncio.sleep(rng.uniform(0.0, faults.latency_max))
-        return offsets
+        return committed._replace(appended_at=None) if faults.times_of_writers else committed
 
     def _write(self, transaction: Transaction) -> list[int]:
         """The moment at which it is written: the witness sees it, whatever the daemon gets to know."""
         offsets = self._write_inner(transaction)
-        self._cluster.witness.committed(self._partition, transaction)
+        self._cluster.witness.committed(self._partition, transaction, offsets)
         return offsets
 
     def _write_late(self, transaction: Transaction) -> None:

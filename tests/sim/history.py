@@ -123,7 +123,7 @@ def build(rng: random.Random, parameters: Parameters) -> World:
         session_timeout=parameters.settings.kafka.session_timeout,
     )
     world.cluster = cluster = FaultyCluster(
-        world.wall_ms, parameters.log_faults, random.Random(rng.random()), world.after
+        world.broker_ms, parameters.log_faults, random.Random(rng.random()), world.after
     )
     cluster.is_paused = world.is_paused
     for topic in (TOPICS.changes, TOPICS.journal):
@@ -150,6 +150,10 @@ def build(rng: random.Random, parameters: Parameters) -> World:
     world.witness = cluster.witness = Witness(
         parameters.settings, lambda: world.time, api_now, simulator, inputs
     )
+    strikes, takeovers = parameters.strikes, world.witness.takeovers
+    takeovers.broker_ms = None if strikes.broker_jumps else world.broker_ms
+    calm_clocks = not (strikes.clock_jumps or strikes.broker_jumps)
+    takeovers.is_prompt = parameters.kind is Kind.RESTARTS and calm_clocks
     world.network = Network(
         simulator,
         parameters.network_faults,

@@ -39,8 +39,24 @@ class WaitRecord(NamedTuple):
     """Of its body."""
 
 
+class Statement(msgspec.Struct, frozen=True):
+    """Nobody has POSTed the batches without a task whose records lie at these offsets since this time."""
+
+    first: int
+    last: int
+    at: int
+    """By the broker's clock, ms."""
+    host_at: int
+
+
+class _Released(msgspec.Struct):
+    in_flight: frozenset[str] = frozenset()
+
+
 class _Position(msgspec.Struct):
-    next_offset: int
+    next_offset: int | None
+    released: _Released | None = None
+    fencings: tuple[Statement, ...] = ()
 
 
 class BatchRecord(NamedTuple):
@@ -82,6 +98,11 @@ class JournalView:
 
     def __init__(self) -> None:
         self.next_offset: int | None = None
+        self.released: frozenset[str] | None = None
+        """The owner says that it POSTs nothing any more; these batches may be in flight. None: it does not say so."""
+        self.fencings: tuple[Statement, ...] = ()
+        self.offsets: dict[str, int] = {}
+        """Of the records of batches, where they are known."""
         self.waits: dict[tuple[str, str], WaitRecord] = {}
         """By course."""
         self.batches: dict[str, BatchRecord] = {}
@@ -92,13 +113,20 @@ class JournalView:
         self.late: set[tuple[str, ...]] = set()
         """Batch and task of each."""
 
-    def apply(self, key: bytes | None, value: bytes | None) -> None:
+    def statements_about(self, batch_id: str) -> list[Statement]:
+        """Those of the position that hold for this batch, if it has no task."""
+        offset = self.offsets.get(batch_id, -1)
+        return [each for each in self.fencings if each.first <= offset <= each.last]
+
+    def apply(self, key: bytes | None, value: bytes | None, offset: int | None = None) -> None:
         if key in FOREIGN_KEYS:
             return
         kind, *rest = _decode_key(key or b"")
         match kind:
             case "position":
-                self.next_offset = None if value is None else _decode_position(value).next_offset
+                position = _Position(None) if value is None else _decode_position(value)
+                self.next_offset, self.fencings = position.next_offset, position.fencings
+                self.released = None if position.released is None else position.released.in_flight
             case "wait":
                 course = (rest[0], rest[1])
                 if value is None:
@@ -111,6 +139,8 @@ class JournalView:
                     self.batches.pop(rest[0], None)
                 else:
                     self.batches[rest[0]] = batch_record(rest[0], value)
+                    if offset is not None:
+                        self.offsets[rest[0]] = offset
             case "task" if value is None:
                 self.tasks.discard(rest[0])
             case "task":

@@ -18,6 +18,7 @@ from tests.sandbox.simulator.faults import (
     ClockSkewed,
     FaultPlan,
     LimitLow,
+    PollFails,
     SubmitRefused,
     SubmitThrottled,
     TaskEndless,
@@ -49,6 +50,9 @@ class Kind(StrEnum):
     API that gives several submissions one task id."""
     MISREAD = "misread"
     """What is read back from the journal is not always what was written there (R9)."""
+    RESTARTS = "restarts"
+    """Replicas end, in order or not, and come back, one after the other, and nothing else fails: what was POSTed waits for
+    its earlier owners once (R6)."""
 
 
 BREAKAGES: tuple[AnyRule, ...] = (
@@ -76,7 +80,14 @@ BREAKAGES: tuple[AnyRule, ...] = (
 )
 """How the one integration is broken in a history of kind `isolation`."""
 
-WEIGHTS = {Kind.WILD: 0.78, Kind.CROWDED: 0.06, Kind.ISOLATION: 0.06, Kind.REPLACED: 0.06, Kind.MISREAD: 0.04}
+WEIGHTS = {
+    Kind.WILD: 0.72,
+    Kind.CROWDED: 0.06,
+    Kind.ISOLATION: 0.06,
+    Kind.REPLACED: 0.06,
+    Kind.MISREAD: 0.04,
+    Kind.RESTARTS: 0.06,
+}
 
 
 class Upheaval(StrEnum):
@@ -206,6 +217,8 @@ def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
             return _crowded(rng, parameters)
         case Kind.REPLACED:
             return _replaced(rng, parameters)
+        case Kind.RESTARTS:
+            return _restarts(rng, parameters)
         case Kind.MISREAD:
             parameters.log_faults.misread = rng.uniform(0.1, 0.5)
             return parameters
@@ -357,6 +370,50 @@ def _replaced(rng: random.Random, drawn: Parameters) -> Parameters:
         duration=10.0,
         strikes=faults.NO_STRIKES,
         upheaval=rng.choice(list(Upheaval)),
+        huge=0.0,
+    )
+
+
+def _restarts(rng: random.Random, drawn: Parameters) -> Parameters:
+    """POSTs take so long that many are in flight when their process ends. In some histories answers are cut off, the API
+    forgets tasks, or clocks jump. Each integration has one batch at a time, so that none waits for another.
+    """
+    rules: list[AnyRule] = []
+    if rng.random() < 0.5:
+        rules.append(AnswerLost(how="cut", probability=0.3))
+    if rng.random() < 0.5:
+        rules.append(PollFails(statuses=(404,), probability=0.2))
+    clock_jumps, broker_jumps = rng.choice(((0, 0), (4, 0), (0, 4)))
+    settings = dataclasses.replace(
+        drawn.settings,
+        batch=config.BatchSettings(linger=drawn.settings.batch.linger),
+        window=config.WindowSettings(batches_max=1),
+        http=config.HttpSettings(in_flight_max=64, deadline=2.0),
+        retry=config.RetrySettings(backoff_min=0.1, backoff_max=0.5),
+        park=config.ParkSettings(probe_min=0.5, probe_max=0.5),
+        backlog=config.BacklogSettings(),
+        drain=config.DrainSettings(timeout=rng.choice((0.5, 2.0))),
+    )
+    strikes = dataclasses.replace(
+        faults.NO_STRIKES,
+        crashes=rng.randint(0, 10),
+        pauses=rng.randint(0, 1),
+        drains=rng.randint(2, 12),
+        rebalances=rng.randint(0, 3),
+        ambushes=rng.randint(0, 8),
+        clock_jumps=clock_jumps,
+        broker_jumps=broker_jumps,
+    )
+    return dataclasses.replace(
+        drawn,
+        settings=settings,
+        integrations=3,
+        duration=30.0,
+        changes=rng.randint(20, 60),
+        strikes=strikes,
+        log_faults=LogFaults(latency_max=0.02),
+        network_faults=NetworkFaults(service_max=1.5),
+        plan=msgspec.structs.replace(drawn.plan, rules=tuple(rules), concurrency_limit=30),
         huge=0.0,
     )
 

@@ -41,6 +41,16 @@ decode_event = msgspec.json.Decoder(SeenEvent).decode
 
 
 @dataclass(slots=True, eq=False)
+class Post:
+    who: Who
+    ownership: int
+    """The last one of the sender."""
+    started: float
+    is_over: bool = False
+    """It was answered."""
+
+
+@dataclass(slots=True, eq=False)
 class Sealed:
     """A batch from its record to its tombstone, and beyond."""
 
@@ -48,8 +58,8 @@ class Sealed:
     partition: int
     api_ms: int
     """API time when its record was committed."""
-    owner: int
-    """Number of the ownership under which it was sealed."""
     is_open: bool = True
+    posts: dict[Who, Post] = field(default_factory=dict)
+    """The last one of each process."""
     answered_by: dict[Who, float] = field(default_factory=dict)
     """When each process may POST it again: R6, after a POST without an understood answer."""

@@ -43,9 +43,8 @@ from tests.sim.bounds import Bounds
 from tests.sim.journal_view import JournalView, batch_record, courses_of
 from tests.sim.pace import Pace
 from tests.sim.seen import Sealed, SeenEvent, Who, decode_event
+from tests.sim.takeovers import EPSILON, Takeovers
 
-EPSILON = 0.001
-"""Seconds of rounding."""
 ABSURD = 86_400.0
 """A longer `Retry-After` is ignored, and of a shorter one `park.probe_max` is kept."""
 
@@ -71,14 +70,6 @@ class Told(NamedTuple):
     offset: int
     batch_id: str | None
     at: float
-
-
-class Ownership(NamedTuple):
-    number: int
-    who: Who
-    since: float
-    without_task: frozenset[str]
-    """Batches that its restore finds without a task."""
 
 
 @dataclass
@@ -107,9 +98,8 @@ class Witness:
     digest: hashlib.blake2b = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
     """Of everything that crossed the edges: two runs of a seed must end with the same."""
     _journals: defaultdict[int, JournalView] = field(default_factory=lambda: defaultdict(JournalView))
-    _owners: dict[int, Ownership] = field(default_factory=dict)
-    _ownerships: int = 0
     bounds: Bounds = field(init=False)
+    takeovers: Takeovers = field(init=False)
     _by_body: defaultdict[tuple[str, bytes], list[Sealed]] = field(default_factory=lambda: defaultdict(list))
     _paces: dict[Who, Pace] = field(default_factory=dict)
     _held_off: dict[tuple[Who, str], float] = field(default_factory=dict)
@@ -117,6 +107,7 @@ class Witness:
 
     def __post_init__(self) -> None:
         self.bounds = Bounds(self.settings, self.accuse)
+        self.takeovers = Takeovers(self.settings, self.clock, self.accuse)
 
     def accuse(self, kind: str, sentence: str) -> None:
         self.violations.append((kind, f"{self.clock():.3f} s: {sentence}"))
@@ -135,20 +126,19 @@ class Witness:
 
     def fenced(self, who: Who, partition: int) -> None:
         """This process has become the owner of the partition: every earlier one is fenced."""
-        self._ownerships += 1
         self.bounds.fenced(who, partition)
-        journal = self._journals[partition]
-        without = frozenset(journal.batches.keys() - journal.tasks)
-        self._owners[partition] = Ownership(self._ownerships, who, self.clock(), without)
+        self.takeovers.fenced(who, partition, self._journals[partition])
         self.digest.update(f"{self.clock()} {who} owns {partition}".encode())
 
-    def committed(self, partition: int, transaction: Transaction) -> None:
-        """Everything of this transaction is visible from now on."""
+    def committed(self, partition: int, transaction: Transaction, offsets: Sequence[int]) -> None:
+        """Everything of this transaction is visible from now on. `offsets`: of its journal records."""
         journal = self._journals[partition]
         events = [decode_event(message.value or b"") for message in transaction.results]
         results = {e.data.change.offset for e in events if e.type == "course.sync.resolved"}
         before, waited = journal.next_offset, dict(journal.waits)
-        opened, closed = self._journalled(partition, journal, transaction)
+        opened, closed = self._journalled(partition, journal, transaction, offsets)
+        self.takeovers.committed(partition, journal)
+        self.takeovers.tasks_made(partition, journal.tasks)
         waits = {wait.offset for wait in journal.waits.values()}
         accounted = results | waits
         for batch in journal.batches.values():
@@ -164,7 +154,7 @@ class Witness:
             for e in events
             if e.type == "course.sync.resolved"
         ]
-        who = self._owners[partition].who
+        who = self.takeovers.owner(partition).who
         if any(event.data.status == "TIMED_OUT" for event in events):
             self._moment(Moment.WATCHED, who)
         if any(offset in waits for sealed in closed for offset in sealed.record.offsets):
@@ -179,20 +169,24 @@ class Witness:
 
     def commit_returns(self, who: Who, partition: int) -> None:
         """This process knows now that its commit was written."""
-        owns = self._owners[partition].who == who
+        owns = self.takeovers.owner(partition).who == who
+        self.takeovers.commit_returns(who, partition)
         self.bounds.commit_returns(who, partition, self._journals[partition].waits, owns=owns)
+
+    def ended_in_order(self, who: Who) -> None:
+        """This process was told to end, and has."""
+        self.takeovers.ended_in_order(who, self._journals)
 
     def delivered(self, who: Who, partition: int) -> None:
         """The log has handed out records of the input."""
         self.bounds.delivered(who, partition)
 
     def _journalled(
-        self, partition: int, journal: JournalView, transaction: Transaction
+        self, partition: int, journal: JournalView, transaction: Transaction, offsets: Sequence[int]
     ) -> tuple[list[Sealed], list[Sealed]]:
         """Fold the transaction in; returns the batches that it opens and closes."""
         opened, closed = [], []
-        owner = self._owners[partition].number
-        for key, value in transaction.journal:
+        for (key, value), offset in zip(transaction.journal, offsets, strict=True):
             kind, *rest = msgspec.json.decode(key)
             if kind == "batch" and value is not None:
                 if rest[0] in self.batches:
@@ -202,14 +196,14 @@ class Witness:
                     self.accuse(
                         "rewritten_batches", f"batch {rest[0]} names other courses than its body holds"
                     )
-                sealed = Sealed(record, partition, self.api_now(), owner)
+                sealed = Sealed(record, partition, self.api_now())
                 self.batches[rest[0]] = sealed
                 self._by_body[record.integration_id, record.body].append(sealed)
                 opened.append(sealed)
             elif kind == "batch" and rest[0] in journal.batches:
                 self.batches[rest[0]].is_open = False
                 closed.append(self.batches[rest[0]])
-            journal.apply(key, value)
+            journal.apply(key, value, offset)
         return opened, closed
 
     def _judge_verdicts(
@@ -314,36 +308,19 @@ class Witness:
             return
         self._tell(f"{who[0]} POSTs batch {sealed.record.batch_id}")
         self._moment(Moment.POSTED, who)
-        self._judge_sender(who, sealed, now)
+        sealed.posts[who] = self.takeovers.posted(who, sealed, self._journals[sealed.partition])
+        if now < sealed.answered_by.get(who, 0.0) - EPSILON:
+            self.accuse(
+                "early_posts",
+                f"{who[0]} POSTs batch {sealed.record.batch_id} again while its last POST, unanswered, may be on its "
+                "way (R6)",
+            )
         self._judge_open(sealed)
         asked = self._held_off.get((who, integration_id), 0.0)
         if now < asked - EPSILON:
             self.accuse(
                 "early_posts",
                 f"{who[0]} POSTs for {integration_id}, which the API had asked to wait until {asked:.3f} s",
-            )
-
-    def _judge_sender(self, who: Who, sealed: Sealed, now: float) -> None:
-        """R6."""
-        fence, http = self.settings.fence, self.settings.http
-        owner = self._owners[sealed.partition]
-        batch = f"batch {sealed.record.batch_id}"
-        if owner.who != who and now > owner.since + fence.lease + EPSILON:
-            self.accuse(
-                "early_posts",
-                f"{who[0]} POSTs {batch} {now - owner.since:.3f} s after {owner.who[0]} took over; the lease is "
-                f"{fence.lease:g} s (R6)",
-            )
-        restored = owner.who == who and sealed.record.batch_id in owner.without_task
-        if restored and now < owner.since + fence.lease + http.deadline - EPSILON:
-            self.accuse(
-                "early_posts",
-                f"{who[0]} POSTs the restored {batch} {now - owner.since:.3f} s after it took over (R6)",
-            )
-        if now < sealed.answered_by.get(who, 0.0) - EPSILON:
-            self.accuse(
-                "early_posts",
-                f"{who[0]} POSTs {batch} again while its last POST, unanswered, may be on its way (R6)",
             )
 
     def _judge_open(self, sealed: Sealed) -> None:
@@ -386,7 +363,11 @@ class Witness:
         self._tell(f"{who[0]} hears: {_describe(answer)}")
         if isinstance(answer, Accepted):
             self._moment(Moment.ANSWERED, who)
-        elif isinstance(answer, NoAnswer):
+        if not isinstance(answer, NoAnswer):
+            for sealed in self._by_body.get((integration_id, body), []):
+                if (post := sealed.posts.get(who)) is not None:
+                    post.is_over = True
+        if isinstance(answer, NoAnswer):
             for sealed in self._by_body.get((integration_id, body), []):
                 sealed.answered_by[who] = started + self.settings.http.deadline
         elif isinstance(answer, Refused) and answer.retry_after:

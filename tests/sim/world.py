@@ -81,6 +81,8 @@ class World:
     topics: Topics
     session_timeout: float
     time: float = 0.0
+    broker_offset_ms: int = 0
+    """By how much the clock of the broker is off."""
     replicas: list[Replica] = field(default_factory=list)
     key_file: str = "key-0"
     trace: list[tuple[float, str]] = field(default_factory=list)
@@ -104,6 +106,9 @@ class World:
 
     def wall_ms(self) -> int:
         return EPOCH_MS + round(self.time * 1000)
+
+    def broker_ms(self) -> int:
+        return self.wall_ms() + self.broker_offset_ms
 
     def note(self, text: str) -> None:
         self.trace.append((self.time, text))
@@ -166,6 +171,7 @@ class World:
             self.deaths.append(f"{replica.name}: {error!r}")
         else:
             self.note(f"{replica.name} ends in order")
+            self.witness.ended_in_order((replica.name, replica.lives))
         self.kill(replica)
         if self.deaths:
             return
@@ -176,6 +182,7 @@ class World:
         if replica.loop is None:
             return
         loop, life = replica.loop, replica.lives
+        self.witness.takeovers.disturbed((replica.name, life))
         loop.kill()
         self.graveyard.append((replica.name, loop, replica.main, replica.engine))
         replica.loop = replica.main = replica.engine = None
@@ -192,6 +199,7 @@ class World:
         if replica.loop is None or replica.paused:
             return
         replica.paused = True
+        self.witness.takeovers.disturbed((replica.name, replica.lives))
         loop = replica.loop
 
         def expire() -> None:

@@ -33,7 +33,7 @@ class Port:
         assert self.server._running is not None
         return len(self.server._running[1]._since)
 
-    def socket(self) -> socket.socket:
+    def new_socket(self) -> socket.socket:
         """Not connected yet; closed at the end of the test."""
         made = socket.socket()
         made.setblocking(False)
@@ -41,7 +41,7 @@ class Port:
         return made
 
     async def connect(self, *, send: bytes = b"", by: socket.socket | None = None) -> socket.socket:
-        by = by or self.socket()
+        by = by or self.new_socket()
         loop = asyncio.get_running_loop()
         await loop.sock_connect(by, ("127.0.0.1", self.server.port))
         await loop.sock_sendall(by, send)

@@ -8,6 +8,8 @@ the interleaving that it is about.
 
 import dataclasses
 import random
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -18,24 +20,31 @@ from daemon.core.answers import (
     ItemOutcome,
     NoAnswer,
     NoAnswerReason,
+    PollAnswer,
     Refused,
+    SubmitAnswer,
     TaskCompleted,
     TaskFailed,
     TaskPending,
 )
-from daemon.core.judge import Judge
-from daemon.core.model import Change, Error, Now, Rejection, RejectReason
+from daemon.core.batch import Batch, LateTask
+from daemon.core.judge import Judge, PollRuling
+from daemon.core.model import Change, Correction, Error, Now, Rejection, RejectReason, Result
+from daemon.core.rejection_limit import Entry
 from daemon.core.shard import Shard
 from daemon.core.stale_tasks import first_position
-from daemon.core.step import BatchSealed
+from daemon.core.step import BatchSealed, Fact, Step
 from daemon.core.upsert import UPSERT
-from daemon.core.verdict import SubmitVerdict
+from daemon.core.verdict import PollVerdict, SubmitVerdict, TaskVerdict
+from daemon.core.waiting import Held, WaitReason
 
 START = Now(wall=1_795_428_000_000, mono=5_000.0)
+JournalRecord = tuple[int, bytes, bytes | None]
+"""Offset, key and value."""
 UNANSWERED = NoAnswer(NoAnswerReason.TIMEOUT, "no answer in time")
 
 
-def settings_with(**groups):
+def settings_with(**groups: Mapping[str, Any]) -> Settings:
     """The defaults with some changed: ``settings_with(batch={"items_max": 2})``."""
     settings = Settings()
     changed = {
@@ -44,47 +53,51 @@ def settings_with(**groups):
     return dataclasses.replace(settings, **changed)
 
 
-def refused(status, code=None, **more):
+def refused(status: int, code: str | None = None, **more: Any) -> Refused:
     return Refused(status, Error(code, f"{code} says the API"), **more)
 
 
-def succeeded(origin_id):
+def succeeded(origin_id: str) -> ItemOutcome:
     return ItemOutcome(origin_id, succeeded=True, course_id=f"kombo-{origin_id}", error=None)
 
 
-def failed(origin_id, code="LMS.COURSE_ARCHIVED"):
+def failed(origin_id: str, code: str = "LMS.COURSE_ARCHIVED") -> ItemOutcome:
     return ItemOutcome(origin_id, succeeded=False, course_id=None, error=Error(code, "said of the item"))
 
 
 class Bench:
     """`now` moves by `pass_time` alone. `results` holds what committed steps have published, by offset."""
 
-    def __init__(self, settings=None, seed=0):
+    created_at: int
+    """When the API created the newest task (ms). Not set before the first."""
+
+    def __init__(self, settings: Settings | None = None, seed: int = 0) -> None:
         self.settings = settings or Settings()
         self.rng = random.Random(seed)
         self.judge = Judge(Policies(self.settings))
         self.now = START
-        self.records = []
-        self.results = {}
-        self.corrections = []
-        self.rejections = []
-        self.facts = []
+        self.records: list[JournalRecord] = []
+        self.results: dict[int, Result] = {}
+        self.corrections: list[Correction] = []
+        self.rejections: list[Rejection] = []
+        self.facts: list[Fact] = []
         self.published = 0
         self.tasks = 0
-        self.created_at = None
+        self.broker_ahead_ms: int | None = 7
+        """None: the broker does not tell its time."""
         self.shard = Shard(3, self.settings, first_position(0, "topic-id", 6, self.now), self.rng)
         self.shard.want_position()
         self.commit()
 
     # --- time and input ---------------------------------------------------------------------------
 
-    def pass_time(self, seconds):
+    def pass_time(self, seconds: float) -> None:
         self.now = Now(self.now.wall + round(seconds * 1000), self.now.mono + seconds)
 
-    def read(self, *entries):
+    def read(self, *entries: Entry) -> None:
         self.shard.read(entries, self.published, self.now)
 
-    def change(self, origin_id, integration_id="hr:1", body=None):
+    def change(self, origin_id: str, integration_id: str = "hr:1", body: bytes | None = None) -> Change:
         """A change as the codec hands it over; it takes the next offset of the input."""
         offset, self.published = self.published, self.published + 1
         course = f'{{"origin_id":"{origin_id}","course":{{"title":"version {offset}"}}}}'.encode()
@@ -98,29 +111,43 @@ class Bench:
             consumed_at=self.now.wall,
         )
 
-    def rejection(self):
+    def rejection(self) -> Rejection:
         offset, self.published = self.published, self.published + 1
         error = Error("COURSESYNC.RECORD_NOT_JSON", "the record is not JSON")
-        return Rejection(offset, RejectReason.MALFORMED, error, *[None] * 3, self.now.wall, b"k", b"{", ())
+        return Rejection(
+            offset, RejectReason.MALFORMED, error, None, None, None, self.now.wall, b"k", b"{", ()
+        )
 
-    def publish(self, *origin_ids, integration_id="hr:1"):
+    def publish(self, *origin_ids: str, integration_id: str = "hr:1") -> list[int]:
         """Changes of these courses are read; returns their offsets."""
         changes = [self.change(origin_id, integration_id) for origin_id in origin_ids]
         self.read(*changes)
         return [change.offset for change in changes]
 
-    def linger(self):
+    def step(self) -> Step:
+        """Take the pending step, which must exist."""
+        step = self.shard.take_step()
+        assert step is not None
+        return step
+
+    def due(self) -> float:
+        """When something is due next. Something must be due."""
+        due = self.shard.due()
+        assert due is not None
+        return due
+
+    def linger(self) -> list[Batch]:
         """Wait until what was read is admitted and sealed, and commit. Returns the batches sealed by it."""
         self.pass_time(self.settings.batch.linger)
         self.shard.tick(self.now)
         return self.commit()
 
-    def only(self):
+    def only(self) -> Batch:
         """The one open batch."""
         (batch,) = self.shard._memory.batches.values()
         return batch
 
-    def seal(self, *origin_ids, integration_id="hr:1"):
+    def seal(self, *origin_ids: str, integration_id: str = "hr:1") -> Batch:
         """One batch of changes of these courses, sealed and committed."""
         self.publish(*origin_ids, integration_id=integration_id)
         (batch,) = self.linger()
@@ -128,12 +155,16 @@ class Bench:
 
     # --- commits ----------------------------------------------------------------------------------
 
-    def commit(self):
+    def commit(self) -> list[Batch]:
         """Commit what is in the draft; returns the batches that it has sealed."""
         step = self.shard.take_step()
         return [] if step is None else self.land(step)
 
-    def land(self, step):
+    def broker_ms(self) -> int | None:
+        """When a transaction is written, by the broker's clock."""
+        return None if self.broker_ahead_ms is None else self.now.wall + self.broker_ahead_ms
+
+    def land(self, step: Step) -> list[Batch]:
         """The transaction of this step has been committed."""
         offsets = range(len(self.records), len(self.records) + len(step.journal))
         self.records += [
@@ -145,13 +176,13 @@ class Bench:
         self.corrections += step.corrections
         self.rejections += step.rejections
         self.facts += step.facts
-        self.shard.committed(step, offsets)
+        self.shard.committed(step, offsets, self.broker_ms(), self.now)
         batches = self.shard._memory.batches
         return [batches[fact.batch_id] for fact in step.facts if isinstance(fact, BatchSealed)]
 
     # --- answers ----------------------------------------------------------------------------------
 
-    def submit_answer(self, batch, answer, again_in=0.0):
+    def submit_answer(self, batch: Batch, answer: SubmitAnswer, again_in: float = 0.0) -> SubmitVerdict:
         ruling = self.judge.submit(
             batch.integration_id, answer, self.judge.key_number, fate_unknown=batch.fate_unknown
         )
@@ -159,86 +190,101 @@ class Bench:
         self.commit()
         return ruling.verdict
 
-    def accept(self, batch, task_id=None):
+    def accept(self, batch: Batch, task_id: str | None = None) -> None:
         """The API makes a task of the batch, at `created_at`, and the journal knows it then."""
         self.pass_time(0.05)
         self.created_at = self.now.wall
         self.tasks += 1
         assert self.submit_answer(batch, Accepted(task_id or f"task-{self.tasks}")) is SubmitVerdict.ACCEPTED
 
-    def accepted(self, *origin_ids, integration_id="hr:1"):
+    def accepted(self, *origin_ids: str, integration_id: str = "hr:1") -> Batch:
         batch = self.seal(*origin_ids, integration_id=integration_id)
         self.accept(batch)
         return batch
 
-    def poll_answer(self, batch, answer):
+    def poll_answer(self, batch: Batch, answer: PollAnswer) -> TaskVerdict | PollVerdict:
         """Returns the verdict on the task that failed, if one did, or else the one on the poll."""
         ruling = self.polled(batch, answer)
         self.commit()
         return ruling.task or ruling.verdict
 
-    def polled(self, batch, answer):
+    def polled(self, batch: Batch, answer: PollAnswer) -> PollRuling:
         """As `poll_answer`, without a commit; returns the ruling."""
-        ruling = self.judge.poll(batch.task(), answer, self.judge.key_number, self.now)
+        task = batch.task()
+        assert task is not None
+        ruling = self.judge.poll(task, answer, self.judge.key_number, self.now)
         body = self.body(batch) if ruling.needs_body else None
         self.shard.poll_answered(batch.id, answer, ruling, body, batch.polls + 1, self.now)
         return ruling
 
-    def late_answer(self, late, answer):
+    def late(self, batch: Batch) -> LateTask:
+        """The watched task of this batch, which must have timed out."""
+        late = self.shard.late_task(batch.id)
+        assert late is not None
+        return late
+
+    def late_answer(self, late: LateTask, answer: PollAnswer) -> PollVerdict:
         ruling = self.judge.late(late, answer, self.judge.key_number, self.now)
         self.shard.late_answered(late.batch_id, answer, ruling, self.now)
         self.commit()
         return ruling.verdict
 
-    def body(self, batch):
+    def record(self, batch: Batch) -> JournalRecord:
+        """The journal record of the batch."""
+        assert batch.offset is not None
+        return self.records[batch.offset]
+
+    def body(self, batch: Batch) -> bytes:
         """The payload, from where the shard believes it to be (R9)."""
-        offset, key, value = self.records[batch.offset]
+        offset, key, value = self.record(batch)
         assert offset == batch.offset
         return journal.payload(batch.id, batch.digest, key, value)
 
-    def pending(self, age=0.0):
+    def pending(self, age: float = 0.0) -> TaskPending:
         """A poll of the newest task answers PENDING when it is `age` seconds old, by the API's clock and by ours."""
         self.pass_time(max(0.0, age - (self.now.wall - self.created_at) / 1000))
         return TaskPending(self.created_at, api_time=self.created_at + round(age * 1000))
 
-    def completed(self, *outcomes, created_at=None):
+    def completed(self, *outcomes: ItemOutcome, created_at: int | None = None) -> TaskCompleted:
         """The newest task has run, within 20 ms."""
         created_at = created_at or self.created_at
         return TaskCompleted(created_at, created_at + 20, outcomes)
 
-    def task_failed(self, code, created_at=None):
+    def task_failed(self, code: str | None, created_at: int | None = None) -> TaskFailed:
         created_at = created_at or self.created_at
         return TaskFailed(created_at, created_at + 20, Error(code, "said of the task"))
 
     # --- restarts ---------------------------------------------------------------------------------
 
-    def fold(self):
+    def fold(self, records: Sequence[JournalRecord]) -> journal.Fold:
         fold = journal.Fold()
-        for record in self.records:
+        for record in records:
             fold.apply(*record)
+        values = {offset: (key, value) for offset, key, value in records}
         for batch_id, kept in fold.unread():
-            _, key, value = self.records[kept.offset]
+            key, value = values[kept.offset]
             kept.body = journal.payload(batch_id, kept.digest, key, value)
         return fold
 
-    def restored(self):
-        """Another shard, made from what is committed."""
-        return Shard.restore(3, self.settings, self.fold(), self.rng, self.now)
+    def restored(self, records: Sequence[JournalRecord] | None = None) -> Shard:
+        """Another shard, made from what is committed, or from these records of it."""
+        fold = self.fold(self.records if records is None else records)
+        return Shard.restore(3, self.settings, fold, self.rng, self.now)
 
-    def crash(self):
+    def crash(self) -> None:
         """Everything that is not committed is lost; the input is read again from the position."""
         self.shard = self.restored()
         self.published = max(self.published, self.shard.next_read)
 
-    def journal_now(self):
+    def journal_now(self) -> dict[bytes, bytes]:
         """The last value of each key, and no more: what compaction leaves."""
         last = {key: value for _, key, value in self.records}
         return {key: value for key, value in last.items() if value is not None}
 
-    def journal_of(self, shard):
+    def journal_of(self, shard: Shard) -> dict[bytes, bytes]:
         """The records that this shard's memory stands for, by re-encoding it."""
         memory = shard._memory
-        records = {journal.POSITION_KEY: memory.position}
+        records: dict[bytes, journal.Value] = {journal.POSITION_KEY: memory.position}
         for integration_id, lane in memory.waiting.lanes.items():
             for origin_id, held in lane.held.items():
                 body = msgspec.Raw(held.body)
@@ -252,6 +298,7 @@ class Bench:
             if batch.refusal is not None:
                 records[journal.refusal_key(batch.id)] = batch.refusal
             if batch.task_id is not None:
+                assert batch.accepted_at is not None
                 records[journal.task_key(batch.id)] = journal.Task(batch.task_id, batch.accepted_at)
         for late in memory.late.values():
             records[late.key] = late.record
@@ -261,17 +308,28 @@ class Bench:
 
     # --- what a test asks -------------------------------------------------------------------------
 
-    def statuses(self):
+    def error(self, offset: int) -> Error:
+        """The error of the result of this change, which must have one."""
+        error = self.results[offset].error
+        assert error is not None
+        return error
+
+    def statuses(self) -> dict[int, tuple[str, str | None]]:
         """Offset → status and error code of each published result."""
         return {
             offset: (result.status.value, result.error.code if result.error else None)
             for offset, result in sorted(self.results.items())
         }
 
-    def waiting(self):
+    def waiting(self) -> dict[WaitReason, int]:
         """How many changes wait for each reason that there is."""
         return {reason: waits.changes for reason, waits in self.shard.waits().items() if waits.changes}
 
-    def held(self, origin_id, integration_id="hr:1"):
+    def held(self, origin_id: str, integration_id: str = "hr:1") -> Held:
+        """The waiting change of this course."""
+        return self.shard._memory.waiting.lanes[integration_id].held[origin_id]
+
+    def is_held(self, origin_id: str, integration_id: str = "hr:1") -> bool:
+        """Whether a change of this course waits."""
         lane = self.shard._memory.waiting.lanes.get(integration_id)
-        return None if lane is None else lane.held.get(origin_id)
+        return lane is not None and origin_id in lane.held

@@ -11,22 +11,33 @@ Every action takes a `random.Random` and draws all its choices from it, so a his
 
 import dataclasses
 import json
+from collections.abc import Callable, Mapping
+from random import Random
 
-from daemon.config import BacklogSettings
+import msgspec
+
+from daemon.config import BacklogSettings, Settings
 from daemon.core import journal
 from daemon.core.answers import (
     Accepted,
     ItemOutcome,
     NoAnswer,
     NoAnswerReason,
+    PollAnswer,
+    Refused,
+    SubmitAnswer,
     TaskCompleted,
     TaskFailed,
     TaskPending,
 )
-from daemon.core.model import Error, Now
-from daemon.core.step import BatchSealed, TaskAccepted, TaskLost
-from daemon.core.waiting import WaitReason
-from tests.unit.core_bench import Bench, refused, settings_with
+from daemon.core.batch import Batch, LateTask
+from daemon.core.memory import Memory
+from daemon.core.model import Change, Error, Now, Result
+from daemon.core.rejection_limit import Entry
+from daemon.core.shard import Shard
+from daemon.core.step import BatchCleared, BatchSealed, Fact, Step, TaskAccepted, TaskLost
+from daemon.core.waiting import Held, WaitReason
+from tests.unit.core_bench import Bench, JournalRecord, refused, settings_with
 
 SETTINGS = settings_with(
     batch={"items_max": 3, "bytes_max": 4096},
@@ -35,6 +46,8 @@ SETTINGS = settings_with(
     retry={"backoff_min": 1.0, "backoff_max": 4.0, "attempts_max": 3},
     park={"probe_min": 2.0, "probe_max": 8.0},
     wait={"age_max": 300.0},
+    fence={"lease": 1.0},
+    http={"deadline": 3.0},
 )
 FULL = dataclasses.replace(
     SETTINGS,
@@ -52,7 +65,7 @@ OTHER_FIELDS = {"a": {"description": "d", "thumbnail_url": "t", "duration": 1, "
 
 LOST_ANSWER = NoAnswer(NoAnswerReason.TIMEOUT, "cut")
 OUR_KEY = "PLATFORM.AUTHENTICATION_INVALID"
-REFUSALS = [
+REFUSALS: list[Refused | NoAnswer] = [
     refused(429, "PLATFORM.CONCURRENCY_LIMIT_EXCEEDED"),
     refused(503),
     refused(409, "INTEGRATION.SETUP_SYNC_PENDING"),
@@ -61,7 +74,12 @@ REFUSALS = [
     refused(404, "PLATFORM.INTEGRATION_NOT_FOUND"),
 ]
 INVALID = refused(400, "PLATFORM.INPUT_INVALID")
-BLINDNESS = [LOST_ANSWER, refused(500), refused(429, "PLATFORM.RATE_LIMIT_EXCEEDED"), refused(401, OUR_KEY)]
+BLINDNESS: list[Refused | NoAnswer] = [
+    LOST_ANSWER,
+    refused(500),
+    refused(429, "PLATFORM.RATE_LIMIT_EXCEEDED"),
+    refused(401, OUR_KEY),
+]
 TASK_CODES = [
     "REMOTE.SERVICE_UNAVAILABLE",
     "INTEGRATION.PERMISSION_MISSING",
@@ -81,54 +99,56 @@ class ApiTask:
     body: bytes
     made_by: str
     """The batch whose POST made it."""
-    items: list
+    items: list[tuple[str, int]]
     """(course, offset) of each."""
     created_at: int
     endless: bool = False
     """It stays pending until all is healed."""
     completed_at: int | None = None
-    outcomes: tuple | None = None
+    outcomes: tuple[ItemOutcome, ...] | None = None
     error: Error | None = None
 
     @property
-    def pending(self):
+    def pending(self) -> bool:
         return self.completed_at is None
 
 
 class World:
-    def __init__(self, seed=0, settings=SETTINGS):
+    def __init__(self, seed: int = 0, settings: Settings = SETTINGS) -> None:
         self.settings = settings
         self.bench = Bench(settings, seed)
         self.api_now = self.bench.now.wall
-        self.input = []
-        self.step = None
-        self.tasks = {}
+        self.input: list[Entry] = []
+        self.step: Step | None = None
+        self.tasks: dict[str, ApiTask] = {}
         self.tasks_made = 0
-        self.by_body = {}
+        self.by_body: dict[tuple[str, str | bytes], ApiTask] = {}
         self.compares_json = seed % 2 == 1
         """Whether the API compares bodies as parsed JSON, or as bytes."""
-        self.lms = {}
-        self.sent = {}
+        self.lms: dict[tuple[str, str], str] = {}
+        self.sent: dict[tuple[str | None, str | None], list[int]] = {}
         """Course → offsets of its changes that were ever POSTed, oldest first."""
-        self.known_batches = {}
-        self.may_post = set()
-        self.may_poll = set()
+        self.known_batches: dict[str, bytes] = {}
+        self.may_post: set[str] = set()
+        self.may_start = True
+        """The present shard has committed something: its POSTs have a lease (R6)."""
+        self.may_poll: set[str] = set()
         self.set_back = False
         self.set_back_by = 0
         """Milliseconds by which the host's clock is behind."""
         self.compact_to = 0
 
     @property
-    def shard(self):
+    def shard(self) -> Shard:
         return self.bench.shard
 
     @property
-    def memory(self):
+    def memory(self) -> Memory:
         return self.bench.shard._memory
 
     # --- actions: input and commits ---------------------------------------------------------------
 
-    def publish(self, r):
+    def publish(self, r: Random) -> None:
         """A few records join the input topic."""
         for _ in range(r.randint(1, 4)):
             if r.random() < 0.1:
@@ -139,14 +159,14 @@ class World:
             body = json.dumps({"origin_id": origin, "course": course}, separators=(",", ":")).encode()
             self.input.append(self.bench.change(origin, r.choice(INTEGRATIONS), body))
 
-    def read(self, r):
+    def read(self, r: Random) -> None:
         start = self.shard.next_read
         entries = self.input[start : start + r.randint(1, 6)]
         if not entries:
             return
         self.shard.read(entries, start + len(entries), self.bench.now)
 
-    def tick(self, _r):
+    def tick(self, _r: Random | None) -> None:
         before = set(self.shard._memory.batches)
         self.shard.tick(self.bench.now)
         self.note_sealed()
@@ -159,31 +179,36 @@ class World:
                 "so are the shard's places"
             )
 
-    def take_step(self, _r):
+    def take_step(self, _r: Random | None) -> None:
         if self.step is None:
             self.step = self.shard.take_step()
 
-    def commit(self, _r):
+    def commit(self, _r: Random | None) -> None:
         if self.step is not None:
             step, self.step = self.step, None
             self.bench.land(step)
+            self.may_start = True
             self.act_on(step.facts)
 
-    def act_on(self, facts):
+    def act_on(self, facts: list[Fact]) -> None:
         """R3: what a step has decided may be done now that it is committed."""
         for fact in facts:
             match fact:
-                case BatchSealed(batch_id=batch_id) | TaskLost(batch_id=batch_id):
+                case (
+                    BatchSealed(batch_id=batch_id)
+                    | TaskLost(batch_id=batch_id)
+                    | BatchCleared(batch_id=batch_id)
+                ):
                     self.may_post.add(batch_id)
                 case TaskAccepted(batch_id=batch_id):
                     self.may_poll.add(batch_id)
 
-    def ask_for_position(self, _r):
+    def ask_for_position(self, _r: Random | None) -> None:
         self.shard.want_position()
 
     # --- actions: trouble -------------------------------------------------------------------------
 
-    def crash(self, r):
+    def crash(self, r: Random) -> None:
         """Kill -9. Whether a commit that was under way was written nobody knows (R4)."""
         if self.step is not None and r.random() < 0.5:
             self.bench.land(self.step)
@@ -191,12 +216,19 @@ class World:
         self.compact(r)
         self.restore()
 
-    def restore(self):
-        bench = self.bench
-        records, bench.records = bench.records, self.left_by_compaction()
-        bench.shard = bench.restored()
-        bench.records = records
-        self.may_post = {batch.id for batch in self.shard._memory.batches.values() if batch.task_id is None}
+    def restart(self, r: Random) -> None:
+        """The owner ends in order, and another one begins. The answer to each POST is in: no call is in flight."""
+        self.commit(r)
+        self.shard.hand_over(())
+        self.take_step(r)
+        self.commit(r)
+        self.compact(r)
+        self.restore()
+
+    def restore(self) -> None:
+        self.bench.shard = self.bench.restored(self.left_by_compaction())
+        self.may_post = {submission.batch_id for submission in self.shard.submissions()}
+        self.may_start = False
         self.may_poll = {
             batch.id for batch in self.shard._memory.batches.values() if batch.task_id is not None
         }
@@ -207,30 +239,30 @@ class World:
             for held in lane.held.values()
         )
 
-    def compact(self, r):
+    def compact(self, r: Random) -> None:
         self.compact_to = max(self.compact_to, r.randint(0, len(self.bench.records)))
 
-    def left_by_compaction(self):
+    def left_by_compaction(self) -> list[JournalRecord]:
         """The journal as a reader finds it; offsets stay, and so does what is read back by offset."""
         last = {key: offset for offset, key, _ in self.bench.records[: self.compact_to]}
-        return Sparse(
+        return [
             (offset, key, value)
             for offset, key, value in self.bench.records
             if offset >= self.compact_to or (last[key] == offset and value is not None)
-        )
+        ]
 
-    def pass_time(self, r):
+    def pass_time(self, r: Random) -> None:
         seconds = r.choice([0.3, 1.0, 1.0, 3.0, 8.0])
         self.bench.pass_time(seconds)
         self.api_now += round(seconds * 1000)
 
-    def pass_much_time(self, r):
+    def pass_much_time(self, r: Random) -> None:
         """Long enough for a time-out, the end of a watch, or of a patience."""
         seconds = r.choice([60.0, 101.0, 201.0])
         self.bench.pass_time(seconds)
         self.api_now += round(seconds * 1000)
 
-    def set_clock_back(self, r):
+    def set_clock_back(self, r: Random) -> None:
         now = self.bench.now
         back = r.choice([1_000, 60_000, 3_600_000])
         self.bench.now = Now(now.wall - back, now.mono)
@@ -239,17 +271,21 @@ class World:
 
     # --- actions: the API -------------------------------------------------------------------------
 
-    def submit(self, r):
+    def submit(self, r: Random) -> None:
         ready = sorted(self.may_post & self.shard._memory.batches.keys())
-        if ready:
+        if ready and self.may_start:
             self.post(self.shard._memory.batches[r.choice(ready)], r)
 
-    def post(self, batch, r=None):
+    def post(self, batch: Batch, r: Random | None = None) -> None:
         """One POST. Without `r` the API is well."""
         assert batch.task_id is None
         assert batch.offset is not None, "R3: durable before it is sent"
+        self.nothing_else_is_said(batch)
         self.api_now += 1
         self.sent_now(batch)
+        answer: SubmitAnswer
+        lost: list[SubmitAnswer] = [LOST_ANSWER, refused(502)]
+        assert batch.body is not None
         if BAD in batch.body:
             answer = INVALID
             if r is not None and r.random() < 0.3:
@@ -258,7 +294,7 @@ class World:
             answer = Accepted(self.task_for(batch, r).id)
         elif r.random() < 0.5:
             self.task_for(batch, r)
-            answer = r.choice([LOST_ANSWER, refused(502)])
+            answer = r.choice(lost)
         else:
             answer = r.choice([LOST_ANSWER, *REFUSALS])
         judge = self.bench.judge
@@ -271,7 +307,17 @@ class World:
             assert not made, "R13: what may have become a task is not given up"
         self.note_sealed()
 
-    def sent_now(self, batch):
+    def nothing_else_is_said(self, batch: Batch) -> None:
+        """R6: what the last position record says of POSTs stays true."""
+        value = next(value for _, key, value in reversed(self.bench.records) if key == journal.POSITION_KEY)
+        position = journal.decode(journal.POSITION_KEY, value)[1]
+        assert isinstance(position, journal.Position)
+        assert position.released is msgspec.UNSET
+        assert batch.offset is not None
+        for fencing in position.fencings or ():
+            assert not fencing.first <= batch.offset <= fencing.last
+
+    def sent_now(self, batch: Batch) -> None:
         frozen = self.known_batches[batch.id]
         assert batch.body == frozen, "C4: the same bytes each time"
         for item in batch.items:
@@ -285,11 +331,12 @@ class World:
                     under_way = item.origin_id in {origin_id for origin_id, _ in task.items}
                     assert not under_way or self.past_watch(task), "C2: one open submission"
 
-    def past_watch(self, task):
+    def past_watch(self, task: ApiTask) -> bool:
         return self.api_now - task.created_at > 200_000
 
-    def task_for(self, batch, r):
+    def task_for(self, batch: Batch, r: Random | None) -> ApiTask:
         """Idempotency: an equal body finds the task that was made for it, as long as the API remembers."""
+        assert batch.body is not None
         same = json.dumps(json.loads(batch.body), sort_keys=True) if self.compares_json else batch.body
         key = (batch.integration_id, same)
         if key not in self.by_body:
@@ -306,7 +353,7 @@ class World:
             self.tasks[task.id] = self.by_body[key] = task
         return self.by_body[key]
 
-    def run_task(self, r):
+    def run_task(self, r: Random) -> None:
         """A task ends, well or not."""
         pending = [
             task
@@ -316,7 +363,7 @@ class World:
         if pending:
             self.end_task(r.choice(pending), r)
 
-    def end_task(self, task, r=None):
+    def end_task(self, task: ApiTask, r: Random | None = None) -> None:
         self.api_now += 2
         task.completed_at = self.api_now
         if r is not None and r.random() < 0.3:
@@ -339,11 +386,11 @@ class World:
                 outcomes.append(ItemOutcome("foreign", succeeded=True, course_id="k", error=None))
         task.outcomes = tuple(outcomes)
 
-    def forget_bodies(self, _r):
+    def forget_bodies(self, _r: Random | None) -> None:
         """Idempotency of finished tasks does not last forever."""
         self.by_body = {key: task for key, task in self.by_body.items() if task.pending}
 
-    def lose_task(self, r):
+    def lose_task(self, r: Random) -> None:
         """The API loses a task before it has run, and what it knew of its body."""
         pending = [task for task in self.tasks.values() if task.pending]
         if pending:
@@ -351,7 +398,7 @@ class World:
             del self.tasks[task.id]
             self.by_body = {key: each for key, each in self.by_body.items() if each is not task}
 
-    def answer_of(self, task_id, r=None):
+    def answer_of(self, task_id: str, r: Random | None = None) -> PollAnswer:
         """What a poll of this task brings."""
         self.api_now += 1
         if r is not None and r.random() < 0.2:
@@ -363,38 +410,40 @@ class World:
             return TaskPending(task.created_at, None if r and r.random() < 0.1 else self.api_now)
         if task.error is not None:
             return TaskFailed(task.created_at, task.completed_at, task.error)
+        assert task.outcomes is not None
         return TaskCompleted(task.created_at, task.completed_at, task.outcomes)
 
-    def poll(self, r):
+    def poll(self, r: Random) -> None:
         ready = sorted(self.may_poll & self.shard._memory.batches.keys())
         if ready:
             self.ask(self.shard._memory.batches[r.choice(ready)], r)
 
-    def ask(self, batch, r=None):
+    def ask(self, batch: Batch, r: Random | None = None) -> None:
+        assert batch.task_id is not None
         answer = self.answer_of(batch.task_id, r)
         self.bench.polled(batch, answer)
         if batch.id not in self.shard._memory.batches or batch.task_id is None:
             self.may_poll.discard(batch.id)
         self.note_sealed()
 
-    def poll_late(self, r):
+    def poll_late(self, r: Random) -> None:
         if self.shard._memory.late:
             late = self.shard._memory.late[r.choice(sorted(self.shard._memory.late))]
             self.late_answered(late, self.answer_of(late.task_id, r))
 
-    def note_sealed(self):
+    def note_sealed(self) -> None:
         for batch in self.shard._memory.batches.values():
             if batch.body is not None and (batch.offset is None or batch.id not in self.known_batches):
                 self.known_batches[batch.id] = batch.body
 
     # --- what must be true at any moment ----------------------------------------------------------
 
-    def check(self):
+    def check(self) -> None:
         self.check_places()
         self.check_lanes()
         self.check_results()
 
-    def check_places(self):
+    def check_places(self) -> None:
         """Every change below the position is in exactly one place."""
         memory = self.memory
         results = set(self.bench.results)
@@ -409,7 +458,7 @@ class World:
         places += [held.item.offset for lane in memory.waiting.lanes.values() for held in lane.held.values()]
         assert sorted(places) == list(range(memory.position.next_offset))
 
-    def check_lanes(self):
+    def check_lanes(self) -> None:
         busy = {}
         for batch in self.memory.batches.values():
             for item in batch.items:
@@ -448,10 +497,10 @@ class World:
             self.shard.next_read - len(self.bench.results) - len(self.step.results if self.step else ())
         ), "what was read is here, or has ended"
 
-    def check_ages(self):
+    def check_ages(self) -> None:
         """Whatever joined, left and was replaced: counted are those that wait, each for its own reason."""
         waiting = self.memory.waiting
-        expected = {reason: [] for reason in WaitReason}
+        expected: dict[WaitReason, list[int]] = {reason: [] for reason in WaitReason}
         for name, lane in waiting.lanes.items():
             for course, held in lane.held.items():
                 backs_off = (name, course) in waiting.backoff
@@ -466,50 +515,57 @@ class World:
             for reason, consumed in expected.items()
         }
 
-    def check_results(self):
+    def check_results(self) -> None:
         """Of committed results: each says what has happened."""
         corrected = [each.result.offset for each in self.bench.corrections]
         assert len(set(corrected)) == len(corrected)
         assert all(self.bench.results[offset].status == "TIMED_OUT" for offset in corrected)
 
-    def check_result(self, result):
+    def check_result(self, result: Result) -> None:
         entry = self.input[result.offset]
+        code = None if result.error is None else result.error.code
         course = (result.integration_id, result.origin_id)
         if result.status == "SUCCEEDED":
+            assert result.task_id is not None
             task = self.tasks[result.task_id]
+            assert task.outcomes is not None
             assert task.made_by == result.batch_id, "C3: by this very submission"
             assert (result.origin_id, result.offset) in task.items
             said = [outcome.succeeded for outcome in task.outcomes if outcome.origin_id == result.origin_id]
             assert all(said)
             assert said
         elif result.status == "SUPERSEDED":
+            assert result.superseded_by is not None
             newer = self.input[result.superseded_by]
             assert self.bench.results[newer.offset].status != "REJECTED", "R10: only what was taken in"
             assert result.offset not in self.sent.get(course, []), "R10: never sent"
             assert newer.offset > result.offset
             assert (newer.integration_id, newer.origin_id) == course
-        elif result.status == "TIMED_OUT" and result.error.code == "COURSESYNC.TASK_TIMED_OUT":
+        elif result.status == "TIMED_OUT" and code == "COURSESYNC.TASK_TIMED_OUT":
+            assert result.task_id is not None
             assert self.api_now - self.tasks_ever_created_at(result.task_id) > 100_000, "R11"
         elif result.status == "REJECTED":
-            for_room = result.error.code == "COURSESYNC.BACKLOG_FULL"
-            assert hasattr(entry, "body") is for_room
+            for_room = code == "COURSESYNC.BACKLOG_FULL"
+            assert code is not None
+            assert isinstance(entry, Change) is for_room
             assert not (for_room and self.settings.backlog.on_full == "pause")
             assert result.offset not in self.sent.get(course, []), "what was rejected is not sent"
         elif result.status == "FAILED":
             assert result.batch_id in self.known_batches
-            if result.error.code == OUR_KEY:
+            assert result.error is not None
+            if code == OUR_KEY:
                 assert any(
                     (each.integration_id, each.origin_id) == course
                     for each in self.input[result.offset + 1 :]
                 ), "C7: our own fault ends no change, unless a newer one takes over (R10)"
 
-    def tasks_ever_created_at(self, task_id):
+    def tasks_ever_created_at(self, task_id: str) -> int:
         task = self.tasks.get(task_id)
         return -(2**60) if task is None else task.created_at
 
     # --- a restart, compared ----------------------------------------------------------------------
 
-    def compare_restart(self, r):
+    def compare_restart(self, r: Random) -> None:
         """What a restart would make of the journal is what the live shard is."""
         if self.step is not None:
             self.commit(r)
@@ -520,9 +576,7 @@ class World:
         bench, live = self.bench, self.bench.shard
         assert without_times(bench.journal_of(live)) == without_times(bench.journal_now())
         self.compact(r)
-        records, bench.records = bench.records, self.left_by_compaction()
-        restored = bench.restored()
-        bench.records = records
+        restored = bench.restored(self.left_by_compaction())
         assert bench.journal_of(restored) == bench.journal_now()
         assert self.lanes_of(restored) == self.lanes_of(live)
         assert {id_: each.offset for id_, each in restored._memory.batches.items()} == {
@@ -537,7 +591,7 @@ class World:
             for kept in ("body", "digest", "api_floor", "replays"):
                 assert getattr(one, kept) == getattr(other, kept)
 
-    def lanes_of(self, shard):
+    def lanes_of(self, shard: Shard) -> dict[str, tuple[object, ...]]:
         """What decides about what goes next; which back-offs are over only where no clock was set back."""
         waiting = shard._memory.waiting
         return {
@@ -558,17 +612,17 @@ class World:
             for name, lane in waiting.lanes.items()
         }
 
-    def is_close(self, held):
+    def is_close(self, held: Held) -> bool:
         """The journal knows the end of a back-off to the millisecond, the memory more exactly."""
         return held.not_before is not None and abs(held.not_before - self.bench.now.wall) <= 2
 
-    def late_answered(self, late, answer):
+    def late_answered(self, late: LateTask, answer: PollAnswer) -> None:
         ruling = self.bench.judge.late(late, answer, self.bench.judge.key_number, self.bench.now)
         self.shard.late_answered(late.batch_id, answer, ruling, self.bench.now)
 
     # --- what must come true at last --------------------------------------------------------------
 
-    def heal(self):
+    def heal(self) -> None:
         """Everything answers as it should from now on. Then every change gets its result, and the LMS holds
         the newest change of each course where that succeeded.
         """
@@ -587,7 +641,7 @@ class World:
         assert left == [journal.POSITION_KEY], "nothing but the floors stays in the journal"
         self.check_convergence()
 
-    def is_over(self):
+    def is_over(self) -> bool:
         everything = self.shard.next_read == len(self.input) == len(self.bench.results)
         return (
             everything
@@ -596,14 +650,14 @@ class World:
             and self.step is None
         )
 
-    def heal_a_little(self):
+    def heal_a_little(self) -> None:
         start = self.shard.next_read
         if start < len(self.input):  # else nothing but time may be needed
             self.shard.read(self.input[start:], len(self.input), self.bench.now)
         for task in self.tasks.values():
             if task.pending and not self.past_watch(task):
                 self.end_task(task)
-        for batch_id in sorted(self.may_post & self.shard._memory.batches.keys()):
+        for batch_id in sorted(self.may_post & self.shard._memory.batches.keys()) if self.may_start else ():
             self.post(self.shard._memory.batches[batch_id])
         for batch_id in sorted(self.may_poll & self.shard._memory.batches.keys()):
             self.ask(self.shard._memory.batches[batch_id])
@@ -616,45 +670,34 @@ class World:
         self.commit(None)
         self.check()
 
-    def check_convergence(self):
+    def check_convergence(self) -> None:
         """C8."""
-        newest = {}
+        newest: dict[tuple[str, str], Change] = {}
         for entry in self.input:
-            if hasattr(entry, "body"):
+            if isinstance(entry, Change):
                 newest[entry.integration_id, entry.origin_id] = entry
         for course, change in newest.items():
             if self.bench.results[change.offset].status == "SUCCEEDED":
                 assert self.lms[course] == content_of(change.body, change.origin_id)
 
 
-class Sparse(list):
-    """Records that are found by their offset although some before them are gone."""
-
-    def __init__(self, records):
-        super().__init__(records)
-        self.by_offset = {record[0]: record for record in self}
-
-    def __getitem__(self, offset):
-        return self.by_offset[offset]
-
-
-def batch_id_of(batch):
+def batch_id_of(batch: Batch) -> str:
     return batch.id
 
 
-def content_of(body, origin_id):
+def content_of(body: bytes, origin_id: str) -> str:
     """`body` is a batch's, or one item."""
     items = json.loads(body)
     [course] = [item["course"] for item in items.get("items", [items]) if item["origin_id"] == origin_id]
     said = {name: value for name, value in course.items() if value is not None}
-    title = said.pop("title")
+    title: str = said.pop("title")
     assert said == OTHER_FIELDS.get(origin_id, {})
     return title
 
 
-def without_times(records):
+def without_times(records: Mapping[bytes, bytes]) -> dict[bytes, object]:
     """Less the end of back-offs: memory forgets it when it is over, the journal does not."""
-    plain = {}
+    plain: dict[bytes, object] = {}
     for key, value in records.items():
         _, record = journal.decode(key, value)
         if isinstance(record, journal.Wait):
@@ -664,7 +707,8 @@ def without_times(records):
     return plain
 
 
-USUAL = [World.publish, World.read, World.tick, World.take_step, World.commit, World.pass_time]
+Action = Callable[[World, Random], None]
+USUAL: list[Action] = [World.publish, World.read, World.tick, World.take_step, World.commit, World.pass_time]
 USUAL += [World.submit, World.poll, World.run_task, World.poll_late]
-UNUSUAL = [World.crash, World.pass_much_time, World.set_clock_back, World.compare_restart]
-UNUSUAL += [World.forget_bodies, World.lose_task, World.ask_for_position]
+UNUSUAL: list[Action] = [World.crash, World.pass_much_time, World.set_clock_back, World.compare_restart]
+UNUSUAL += [World.forget_bodies, World.lose_task, World.ask_for_position, World.restart]

@@ -26,10 +26,13 @@ def assert_golden(name: str, content: bytes) -> None:
 
 
 def render_record(
-    key: bytes | None, value: bytes | None, headers: tuple[tuple[str, bytes], ...] = ()
+    key: bytes | None, value: bytes | None, headers: tuple[tuple[str, bytes | None], ...] = ()
 ) -> bytes:
     lines = [b"key: " + (b"(none)" if key is None else key)]
-    lines += [b"header: " + name.encode() + b": " + content for name, content in headers]
+    lines += [
+        b"header: " + name.encode() + b": " + (b"(null)" if content is None else content)
+        for name, content in headers
+    ]
     return b"\n".join(lines) + b"\n\n" + (b"(none)" if value is None else value) + b"\n"
 
 

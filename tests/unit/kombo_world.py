@@ -25,7 +25,7 @@ BODY = b'{"items": [ ]}'  # spacing that a re-encoder would not keep
 ITEMS = 100
 ENDPOINTS = ["submit", "poll"]
 
-TASK_ANSWER = {
+TASK_ANSWER: dict[str, Any] = {
     "status": "success",
     "data": {
         "task_id": TASK,

@@ -15,12 +15,12 @@ from daemon import config
 from daemon.commands.repair.journal_repair import inspect_partition, renew
 from daemon.commands.repair.skip import plan_skip, told
 from daemon.config import Settings, Topics
-from daemon.core.journal import Fold
+from daemon.core.answers import PollAnswer, SubmitAnswer
+from daemon.core.journal import Fold, Position
 from daemon.core.model import Now
 from daemon.core.operation import Operation
 from daemon.core.upsert import UPSERT
 from daemon.kombo import wire
-from daemon.kombo.port import PollAnswer, SubmitAnswer
 from daemon.log.port import Message
 from daemon.runtime.clock import SystemClock
 from daemon.runtime.engine import Engine
@@ -173,6 +173,12 @@ class LogWorld:
             fold.apply(offset, key, value)
         fold.finish()
         return fold
+
+    def position(self, partition: int) -> Position:
+        """The last position in the journal, which must exist."""
+        position = self.fold(partition).position
+        assert position is not None
+        return position
 
     def write_journal(self, partition: int, key: bytes, value: bytes | None) -> None:
         self.cluster.append(self.topics.journal, Message(key, value), partition)

@@ -58,7 +58,7 @@ async def probe(daemon: Daemon, path: str) -> tuple[int, list[str]]:
         return response.status, body["reasons"]
 
 
-async def test_metrics_come_in_the_text_format(daemon):
+async def test_metrics_come_in_the_text_format(daemon: Daemon) -> None:
     daemon.metrics.commit(0.1)
     async with daemon.http.get("/metrics") as response:
         text = await response.text()
@@ -67,13 +67,13 @@ async def test_metrics_come_in_the_text_format(daemon):
     assert "coursesync_commits_total 1.0" in text
 
 
-async def test_startup(daemon):
+async def test_startup(daemon: Daemon) -> None:
     assert await probe(daemon, "/startupz") == (503, ["loop input has not started yet"])
     daemon.health.tick("input")
     assert await probe(daemon, "/startupz") == (200, [])
 
 
-async def test_live(daemon):
+async def test_live(daemon: Daemon) -> None:
     assert await probe(daemon, "/livez") == (200, [])
     daemon.clock.mono += SILENCE_MAX_S
     status, reasons = await probe(daemon, "/livez")
@@ -81,7 +81,7 @@ async def test_live(daemon):
     assert reasons == ["loop input has been silent for 90 s (limit: 90 s)"]
 
 
-async def test_ready(daemon):
+async def test_ready(daemon: Daemon) -> None:
     assert await probe(daemon, "/readyz") == (503, ["has not joined the consumer group yet"])
     daemon.health.assigned({3})
     assert await probe(daemon, "/readyz") == (503, ["partition 3 is restoring"])
@@ -91,7 +91,7 @@ async def test_ready(daemon):
     assert await probe(daemon, "/readyz") == (503, ["draining: stop requested"])
 
 
-async def test_state_tells_a_person_what_is_held_and_what_stands_still(daemon):
+async def test_state_tells_a_person_what_is_held_and_what_stands_still(daemon: Daemon) -> None:
     daemon.health.assigned({0, 1, 2})
     daemon.health.restored(0)
     daemon.health.blocked(1, "the input topic was replaced; run coursesyncd check")
@@ -151,7 +151,7 @@ async def test_state_tells_a_person_what_is_held_and_what_stands_still(daemon):
     assert state["waiting"] == {"window": {"changes": 7, "oldest_consumed": "2026-09-21T14:12:19.000Z"}}
 
 
-async def test_state_with_nothing_held(daemon):
+async def test_state_with_nothing_held(daemon: Daemon) -> None:
     async with daemon.http.get("/state") as response:
         state = await response.json()
     assert state["partitions"] == {}
@@ -159,7 +159,7 @@ async def test_state_with_nothing_held(daemon):
     assert state["halted_reason"] is None
 
 
-async def test_the_first_page_leads_to_every_endpoint(daemon):
+async def test_the_first_page_leads_to_every_endpoint(daemon: Daemon) -> None:
     async with daemon.http.get("/") as response:
         page = await response.text()
         assert response.content_type == "text/html"
@@ -169,7 +169,7 @@ async def test_the_first_page_leads_to_every_endpoint(daemon):
             assert response.status in {200, 503}, path
 
 
-async def test_nothing_can_be_changed_and_nothing_else_is_there(daemon):
+async def test_nothing_can_be_changed_and_nothing_else_is_there(daemon: Daemon) -> None:
     for path in ENDPOINTS:
         async with daemon.http.post(path) as response:
             assert response.status == 405
@@ -177,8 +177,8 @@ async def test_nothing_can_be_changed_and_nothing_else_is_there(daemon):
         assert response.status == 404
 
 
-async def test_a_scrape_that_fails_says_so_and_the_probes_go_on(daemon):
-    def broken():
+async def test_a_scrape_that_fails_says_so_and_the_probes_go_on(daemon: Daemon) -> None:
+    def broken() -> Snapshot:
         raise ValueError("no figures")
 
     daemon.metrics.observe(broken)
@@ -188,7 +188,7 @@ async def test_a_scrape_that_fails_says_so_and_the_probes_go_on(daemon):
 
 
 @pytest.mark.parametrize("page", ["/metrics", "/state"])
-async def test_many_who_ask_at_once_share_one_rendering(daemon, page):
+async def test_many_who_ask_at_once_share_one_rendering(daemon: Daemon, page: str) -> None:
     rendered = 0
 
     def slow() -> Snapshot:
@@ -204,8 +204,11 @@ async def test_many_who_ask_at_once_share_one_rendering(daemon, page):
     assert rendered < 30
 
 
-async def test_a_port_that_is_taken_is_an_error_and_leaves_nothing_open(daemon):
-    other = AdminServer("127.0.0.1", daemon.http._base_url.port, metrics=daemon.metrics, health=daemon.health)
+async def test_a_port_that_is_taken_is_an_error_and_leaves_nothing_open(daemon: Daemon) -> None:
+    assert daemon.http._base_url is not None
+    port = daemon.http._base_url.port
+    assert port is not None
+    other = AdminServer("127.0.0.1", port, metrics=daemon.metrics, health=daemon.health)
     with pytest.raises(OSError, match="in use"):
         await other.start()
     with pytest.raises(RuntimeError, match="is not running"):
@@ -217,8 +220,8 @@ async def test_a_port_that_is_taken_is_an_error_and_leaves_nothing_open(daemon):
     ("others", "serves"), [([], False), ([(socket.AF_INET, 1, 6, "", ("127.0.0.1", 0))], True)]
 )
 async def test_an_address_of_a_family_that_the_machine_does_not_have_is_passed_over(
-    daemon, monkeypatch, others, serves
-):
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, others: list[object], serves: bool
+) -> None:
     async def found(*_: object, **__: object) -> list[object]:
         return [(999, 1, 6, "", ("127.0.0.1", 0)), *others]
 
@@ -233,7 +236,7 @@ async def test_an_address_of_a_family_that_the_machine_does_not_have_is_passed_o
             await other.start()
 
 
-async def test_after_stop_nobody_listens():
+async def test_after_stop_nobody_listens() -> None:
     health = Health((), Clock())
     metrics = Metrics(health, version="1", input_topic="t", task_timeout_s=60.0)
     server = AdminServer("127.0.0.1", 0, metrics=metrics, health=health)

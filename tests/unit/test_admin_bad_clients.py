@@ -35,7 +35,7 @@ LONG = 3600.0
 # --- connections that are held --------------------------------------------------------------------
 
 
-async def test_a_probe_is_answered_while_more_connections_are_held_open_than_are_allowed():
+async def test_a_probe_is_answered_while_more_connections_are_held_open_than_are_allowed() -> None:
     async with serving(connections_max=20, connection_seconds_max=LONG) as port:
         held = [await port.connect(send=b"GET /liv") for _ in range(100)]
         assert await port.is_live()
@@ -48,7 +48,9 @@ async def test_a_probe_is_answered_while_more_connections_are_held_open_than_are
         assert b" 200 OK" in await read_all(held[-1]), "the newest were left alone"
 
 
-async def test_that_connections_were_closed_to_make_room_is_logged_in_one_line(monkeypatch):
+async def test_that_connections_were_closed_to_make_room_is_logged_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(gates, "_LOOK_EVERY", 0.05)
     with structlog.testing.capture_logs() as lines:
         async with serving(connections_max=5, connection_seconds_max=LONG) as port:
@@ -75,14 +77,16 @@ async def test_that_connections_were_closed_to_make_room_is_logged_in_one_line(m
     ],
     ids=["nothing", "a byte", "half a header", "half a long header", "half a body", "half a chunked body", "a request"],
 )  # fmt: skip
-async def test_a_connection_has_an_end_whatever_was_sent(monkeypatch, sent):
+async def test_a_connection_has_an_end_whatever_was_sent(
+    monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
     monkeypatch.setattr(gates, "_LOOK_EVERY", 0.05)
     async with serving(connection_seconds_max=BRIEF) as port:
         await port.ask(sent)
         await until(lambda: port.open_connections == 0, "the end of the connection")
 
 
-async def test_a_byte_now_and_then_does_not_keep_a_connection(monkeypatch):
+async def test_a_byte_now_and_then_does_not_keep_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gates, "_LOOK_EVERY", 0.05)
     async with serving(connection_seconds_max=BRIEF) as port:
         slow = await port.connect(send=b"GET /livez HTTP/1.1\r\nX: ")
@@ -90,7 +94,9 @@ async def test_a_byte_now_and_then_does_not_keep_a_connection(monkeypatch):
         await send_until_refused(slow, b"x", every=0.02)
 
 
-async def test_an_answer_that_nobody_reads_does_not_keep_a_connection(monkeypatch):
+async def test_an_answer_that_nobody_reads_does_not_keep_a_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(gates, "_LOOK_EVERY", 0.05)
     more_than_any_buffer = b"# \n" * 10_000_000
     async with serving(lambda: more_than_any_buffer, connection_seconds_max=BRIEF) as port:
@@ -100,14 +106,14 @@ async def test_an_answer_that_nobody_reads_does_not_keep_a_connection(monkeypatc
         await until(lambda: port.open_connections == 0, "their end")
 
 
-async def test_who_reads_in_time_has_all_of_a_long_answer():
+async def test_who_reads_in_time_has_all_of_a_long_answer() -> None:
     long = b"# \n" * 2_000_000
     async with serving(lambda: long) as port:
         received = await port.ask(METRICS)
     assert received.partition(b"\r\n\r\n")[2] == long
 
 
-async def test_stop_does_not_wait_for_who_does_not_read():
+async def test_stop_does_not_wait_for_who_does_not_read() -> None:
     more_than_any_buffer = b"# \n" * 10_000_000
     async with serving(lambda: more_than_any_buffer, connection_seconds_max=LONG) as port:
         await port.connect(send=METRICS)
@@ -118,7 +124,7 @@ async def test_stop_does_not_wait_for_who_does_not_read():
         await until(lambda: not gate._since, "its end")
 
 
-async def test_after_stop_every_connection_is_closed():
+async def test_after_stop_every_connection_is_closed() -> None:
     async with serving(connection_seconds_max=LONG) as port:
         held = [await port.connect(send=b"GET ") for _ in range(5)]
         await until(lambda: port.open_connections == 5, "the connections")
@@ -150,7 +156,9 @@ async def test_after_stop_every_connection_is_closed():
     ids=["1.0", "1.0 keep-alive", "upgrade", "TLS", "garbage", "SSH", "HTTP/2", "no length", "line", "header",
          "headers", "a header too many", "garbage behind"],
 )  # fmt: skip
-async def test_what_is_no_ordinary_request_has_an_answer_and_no_log_line(caplog, sent, status):
+async def test_what_is_no_ordinary_request_has_an_answer_and_no_log_line(
+    caplog: pytest.LogCaptureFixture, sent: bytes, status: bytes
+) -> None:
     with structlog.testing.capture_logs() as lines:
         async with serving(connection_seconds_max=LONG) as port:
             received = await port.ask(sent)
@@ -161,20 +169,20 @@ async def test_what_is_no_ordinary_request_has_an_answer_and_no_log_line(caplog,
 
 
 @pytest.mark.parametrize("length", [b"Content-Length: 1000000", b"Transfer-Encoding: chunked"])
-async def test_a_body_is_not_waited_for(length):
+async def test_a_body_is_not_waited_for(length: bytes) -> None:
     async with serving(connection_seconds_max=LONG) as port:
         received = await port.ask(b"GET /livez HTTP/1.1\r\nHost: x\r\n" + length + b"\r\n\r\n5\r\nbegun")
         assert next(answers(received)) == b"HTTP/1.1 200 OK"
 
 
-async def test_a_header_that_never_ends_is_refused_before_it_fills_the_memory():
+async def test_a_header_that_never_ends_is_refused_before_it_fills_the_memory() -> None:
     async with serving(connection_seconds_max=LONG) as port:
         flooding = await port.connect(send=b"GET / HTTP/1.1\r\n")
         await send_until_refused(flooding, b"x" * 65536, every=0.0)
         assert await port.is_live()
 
 
-async def test_a_connection_carries_one_request_and_says_so():
+async def test_a_connection_carries_one_request_and_says_so() -> None:
     """Then pipelining cannot take the loop's time, and nobody's idle connection has to be kept."""
     rendered = 0
 
@@ -194,7 +202,7 @@ async def test_a_connection_carries_one_request_and_says_so():
         assert rendered == 1
 
 
-async def test_connections_that_come_and_go_all_at_once_are_served_and_leave_nothing():
+async def test_connections_that_come_and_go_all_at_once_are_served_and_leave_nothing() -> None:
     async with serving() as port:
         received = await asyncio.gather(*(port.ask(LIVEZ) for _ in range(300)))
         assert [next(answers(one)) for one in received] == [b"HTTP/1.1 200 OK"] * 300
@@ -204,7 +212,7 @@ async def test_connections_that_come_and_go_all_at_once_are_served_and_leave_not
         await until(lambda: port.open_connections == 0, "the end of all connections")
 
 
-async def test_who_is_gone_before_it_is_accepted_is_not_served(monkeypatch):
+async def test_who_is_gone_before_it_is_accepted_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
     """Serving costs thirty times as much as accepting, and a probe waits in the same queue."""
     served = 0
     set_up = Gate._set_up
@@ -242,11 +250,11 @@ def no_file_left() -> Iterator[list[int]]:
             os.close(descriptor)
 
 
-async def test_a_probe_is_answered_when_the_process_has_no_file_left():
+async def test_a_probe_is_answered_when_the_process_has_no_file_left() -> None:
     with structlog.testing.capture_logs() as lines:
         async with serving(connection_seconds_max=LONG) as port:
             for _ in range(2):
-                probes = [port.socket() for _ in range(3)]
+                probes = [port.new_socket() for _ in range(3)]
                 with no_file_left():
                     for probe in probes:
                         assert await port.is_live(probe)
@@ -254,16 +262,18 @@ async def test_a_probe_is_answered_when_the_process_has_no_file_left():
     assert [line["event"] for line in lines] == ["admin.accept_failed"]
 
 
-async def test_with_no_file_left_who_holds_a_connection_has_to_give_way():
+async def test_with_no_file_left_who_holds_a_connection_has_to_give_way() -> None:
     async with serving(connection_seconds_max=LONG) as port:
-        holding, probe = port.socket(), port.socket()
+        holding, probe = port.new_socket(), port.new_socket()
         with no_file_left():
             await port.connect(by=holding)
             assert await port.is_live(probe)
             assert await read_all(holding) == b""
 
 
-async def test_accepting_pauses_while_nothing_can_be_opened_and_goes_on_afterwards(monkeypatch):
+async def test_accepting_pauses_while_nothing_can_be_opened_and_goes_on_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     tried: list[float] = []
     loop = asyncio.get_running_loop()
     fail = Gate._out_of_files
@@ -274,7 +284,7 @@ async def test_accepting_pauses_while_nothing_can_be_opened_and_goes_on_afterwar
 
     monkeypatch.setattr(Gate, "_out_of_files", count)
     async with serving(connection_seconds_max=LONG) as port:
-        probe = port.socket()
+        probe = port.new_socket()
         with no_file_left() as used:
             assert _without_reserve(port)
             used.append(os.open(os.devnull, os.O_RDONLY))
@@ -293,7 +303,7 @@ def _without_reserve(port: Port) -> bool:
 # --- pages ----------------------------------------------------------------------------------------
 
 
-def test_a_page_is_rendered_anew_as_often_as_its_share_of_the_time_allows():
+def test_a_page_is_rendered_anew_as_often_as_its_share_of_the_time_allows() -> None:
     now = [0.0]
     rendered: list[float] = []
 
@@ -311,14 +321,14 @@ def test_a_page_is_rendered_anew_as_often_as_its_share_of_the_time_allows():
     assert len(rendered) == 2
 
 
-def test_a_page_that_costs_nothing_is_always_fresh():
+def test_a_page_that_costs_nothing_is_always_fresh() -> None:
     now = [0.0]
     contents = iter([b"1", b"2", b"3"])
     page = Page(lambda: next(contents), lambda: now[0])
     assert [page(), page(), page()] == [b"1", b"2", b"3"]
 
 
-def test_a_failed_rendering_does_not_bring_back_an_old_page():
+def test_a_failed_rendering_does_not_bring_back_an_old_page() -> None:
     now = [0.0]
 
     def render() -> bytes:

@@ -92,10 +92,18 @@ def test_each_looks_at_our_job_only_and_at_what_a_running_daemon_shows(rule: Rul
         assert shown.missing(selector) is None
 
 
+@each_rule
+def test_ages_are_those_at_the_scrape(rule: Rule) -> None:
+    """`time()` adds up to one scrape interval, which a threshold would have to leave room for."""
+    assert "time()" not in rule.expression
+
+
 def test_each_has_its_section_of_the_runbook_and_each_section_an_alert() -> None:
     runbook = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
     sections = re.findall(r"^#+ (CourseSync\w+)$", runbook, re.MULTILINE)
     assert sections == [rule.name for rule in rules()]
+    # The dashboard can only link to the name as it is written; the anchor of a heading is in small letters.
+    assert re.findall(r'^<a id="(\w+)"></a>\n\n#+ \1$', runbook, re.MULTILINE) == sections
 
 
 def test_the_runbook_asks_for_what_a_running_daemon_shows(shown: Shown) -> None:

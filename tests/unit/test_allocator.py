@@ -40,8 +40,8 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is
 
 
 class Heaps(NamedTuple):
-    count: int
-    bytes: int
+    number: int
+    size: int
 
 
 def heaps_of(first: str) -> Heaps:
@@ -56,7 +56,7 @@ def heaps_of(first: str) -> Heaps:
 def test_threads_share_one_heap_and_large_blocks_are_given_back() -> None:
     as_it_is = heaps_of("")
     told = heaps_of("from daemon.allocator import keep_heap_compact; keep_heap_compact()")
-    assert as_it_is.count > 1
-    assert told.count == 1
-    assert as_it_is.bytes > 8 * MEBIBYTE
-    assert told.bytes < 8 * MEBIBYTE
+    assert as_it_is.number > 1
+    assert told.number == 1
+    assert as_it_is.size > 8 * MEBIBYTE
+    assert told.size < 8 * MEBIBYTE

@@ -22,7 +22,7 @@ def rows() -> list[list[str]]:
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row[0][:40])
-def test_a_bound_has_a_name_and_the_name_exists(row):
+def test_a_bound_has_a_name_and_the_name_exists(row: list[str]) -> None:
     what, bound, places, happens = row
     assert what
     assert happens
@@ -47,5 +47,5 @@ def sources(paths: list[Path]) -> Iterator[str]:
             yield file.read_text(encoding="utf-8")
 
 
-def test_the_table_was_found():
+def test_the_table_was_found() -> None:
     assert len(rows()) > 20

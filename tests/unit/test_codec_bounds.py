@@ -3,7 +3,9 @@
 import hashlib
 import json
 import tracemalloc
+from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,13 +14,19 @@ from hypothesis import strategies as st
 from daemon.codec import DEAD_LETTER_BYTES_MAX, decode_change, encode_dead_letter, encode_result
 from daemon.codec.decode import VALUE_BYTES_MAX
 from daemon.codec.rejection_codes import CODE_OF_REASON
+from daemon.codec.result import Encoded
 from daemon.core.model import Error, Rejection, RejectReason, Result, Status
 
 MIB = 1024 * 1024
 TOPICS = {"changes_topic": "course-changes", "journal_topic": "course-sync-journal"}
 
 
-def rejection(key=b"key", value=b"value", headers=(), message="because"):
+def rejection(
+    key: bytes | None = b"key",
+    value: bytes | None = b"value",
+    headers: tuple[tuple[str, bytes | None], ...] = (),
+    message: str = "because",
+) -> Rejection:
     return Rejection(
         offset=5,
         reason=RejectReason.SCHEMA,
@@ -33,16 +41,25 @@ def rejection(key=b"key", value=b"value", headers=(), message="because"):
     )
 
 
-def size(record):
+def size(record: Encoded) -> int:
     key, value, headers = record
-    return len(key or b"") + len(value or b"") + sum(len(name) + len(content) for name, content in headers)
+    return (
+        len(key or b"")
+        + len(value or b"")
+        + sum(len(name) + len(content or b"") for name, content in headers)
+    )
 
 
-def dead_letter(*args, **kwargs):
+def contents(record: Encoded) -> dict[str, bytes]:
+    """Those of the headers that are not null."""
+    return {name: content for name, content in record[2] if content is not None}
+
+
+def dead_letter(*args: Any, **kwargs: Any) -> Encoded:
     return encode_dead_letter(rejection(*args, **kwargs), 3, changes_topic="course-changes")
 
 
-def test_a_dead_letter_is_the_original_and_the_reason():
+def test_a_dead_letter_is_the_original_and_the_reason() -> None:
     key, value, headers = dead_letter(b"\x00key", b"\xff\x00", (("a", None), ("a", b"")))
     assert (key, value) == (b"\x00key", b"\xff\x00")
     assert headers[-2:] == (("a", None), ("a", b"")), "null is not empty"
@@ -54,10 +71,11 @@ def test_a_dead_letter_is_the_original_and_the_reason():
     }
 
 
-def test_an_oversized_value_is_cut_and_the_whole_described():
+def test_an_oversized_value_is_cut_and_the_whole_described() -> None:
     value = b"x" * 5_000_000
     record = dead_letter(value=value)
-    headers = dict(record[2])
+    headers = contents(record)
+    assert record[1] is not None
     assert DEAD_LETTER_BYTES_MAX - 1000 < size(record) <= DEAD_LETTER_BYTES_MAX
     assert value.startswith(record[1])
     assert headers["coursesync-value-size"] == b"5000000"
@@ -65,10 +83,11 @@ def test_an_oversized_value_is_cut_and_the_whole_described():
     assert headers["coursesync-source"] == b"course-changes/3/5"
 
 
-def test_an_oversized_key_and_headers_leave_room_for_the_value():
+def test_an_oversized_key_and_headers_leave_room_for_the_value() -> None:
     flood = tuple((f"h{number}", b"x" * 1000) for number in range(2000))
     record = dead_letter(key=b"k" * 2_000_000, value=b"v" * 2_000_000, headers=flood)
-    headers = dict(record[2])
+    headers = contents(record)
+    assert record[1] is not None
     assert size(record) <= DEAD_LETTER_BYTES_MAX
     assert len(record[1]) > DEAD_LETTER_BYTES_MAX // 3
     assert headers["coursesync-key-size"] == b"2000000"
@@ -76,7 +95,7 @@ def test_an_oversized_key_and_headers_leave_room_for_the_value():
     assert int(headers["coursesync-headers-dropped"]) == 2000 - kept
 
 
-def test_a_dead_letter_that_comes_back_has_the_new_reason_only():
+def test_a_dead_letter_that_comes_back_has_the_new_reason_only() -> None:
     _, _, headers = dead_letter(message="first")
     _, _, again = dead_letter(message="second", headers=headers)
     assert [content for name, content in again if name == "coursesync-error-message"] == [b"second"]
@@ -88,7 +107,9 @@ def test_a_dead_letter_that_comes_back_has_the_new_reason_only():
     st.none() | st.integers(0, 40_000),
     st.lists(st.tuples(st.text(max_size=20), st.integers(0, 9_000)), max_size=8),
 )
-def test_no_dead_letter_exceeds_its_limit(key_size, value_size, headers):
+def test_no_dead_letter_exceeds_its_limit(
+    key_size: int | None, value_size: int | None, headers: list[tuple[str, int]]
+) -> None:
     record = encode_dead_letter(
         rejection(
             None if key_size is None else b"k" * key_size,
@@ -103,7 +124,7 @@ def test_no_dead_letter_exceeds_its_limit(key_size, value_size, headers):
     assert (record[0] is None, record[1] is None) == (key_size is None, value_size is None)
 
 
-def test_texts_of_the_api_are_cut():
+def test_texts_of_the_api_are_cut() -> None:
     result = Result(
         offset=1,
         status=Status.FAILED,
@@ -117,6 +138,7 @@ def test_texts_of_the_api_are_cut():
         error=Error("C" * 10_000, "m" * 10_000_000, "t" * 10_000, "https://" + "l" * 10_000),
     )
     _, value, _ = encode_result(result, 0, **TOPICS)
+    assert value is not None
     data = json.loads(value)["data"]
     assert len(value) < 10_000
     assert data["error"]["message"].endswith("m…")
@@ -124,36 +146,42 @@ def test_texts_of_the_api_are_cut():
     assert data["course_id"].endswith("c…")
 
 
-def test_ids_of_any_script_and_length_make_a_key_that_reads_back():
+def test_ids_of_any_script_and_length_make_a_key_that_reads_back() -> None:
     result = Result(1, Status.REJECTED, 'a"],[\\', "课程", None, 1, 2)
     key, value, _ = encode_result(result, 0, **TOPICS)
+    assert key is not None
+    assert value is not None
     assert json.loads(key) == ['a"],[\\', "课程"]
     assert json.loads(value)["subject"] == "课程"
 
 
 @pytest.mark.parametrize("ms", [0, 999, 1_000, 1_795_427_999_875])
-def test_times_are_utc_with_milliseconds(ms):
+def test_times_are_utc_with_milliseconds(ms: int) -> None:
     result = Result(1, Status.REJECTED, None, None, None, ms, ms)
-    data = json.loads(encode_result(result, 0, **TOPICS)[1])["data"]
+    _, value, _ = encode_result(result, 0, **TOPICS)
+    assert value is not None
+    data = json.loads(value)["data"]
     from_text = datetime.fromisoformat(data["resolved_at"])
     assert round(from_text.timestamp() * 1000) == ms
     assert data["resolved_at"].endswith("Z")
     assert len(data["resolved_at"]) == 24
 
 
-def test_every_reason_has_a_code_of_its_own():
+def test_every_reason_has_a_code_of_its_own() -> None:
     assert set(CODE_OF_REASON) == set(RejectReason)
     assert len(set(CODE_OF_REASON.values())) == len(RejectReason)
 
 
-def test_the_message_of_a_rejection_fits_into_its_dead_letter():
+def test_the_message_of_a_rejection_fits_into_its_dead_letter() -> None:
     rejected = decode_change(1, None, b"\xff" * 3_000_000, (), consumed_at=1, item_bytes_max=1)
+    assert isinstance(rejected, Rejection)
     _, value, headers = encode_dead_letter(rejected, 0, changes_topic="t")
-    assert dict(headers)["coursesync-error-message"].decode() == rejected.error.message
+    assert dict(headers)["coursesync-error-message"] == rejected.error.message.encode()
+    assert value is not None
     assert len(value) < DEAD_LETTER_BYTES_MAX
 
 
-def many(piece, size):
+def many(piece: bytes, size: int) -> bytes:
     return b",".join([piece] * (size // (len(piece) + 1)))
 
 
@@ -175,7 +203,7 @@ _OTHERS = (
         *((made, 4 * VALUE_BYTES_MAX) for made in (*_LANGUAGES, *_OTHERS)),
     ],
 )
-def test_a_value_that_was_made_to_fill_memory_does_not(made, size):
+def test_a_value_that_was_made_to_fill_memory_does_not(made: Callable[[int], bytes], size: int) -> None:
     """It comes in a few kB of compressed data, and as objects took 25 times its size."""
     value = made(size)
     tracemalloc.start()

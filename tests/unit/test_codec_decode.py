@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 import jsonschema
 import msgspec
@@ -39,30 +40,38 @@ BINARY = (
     ("ce_type", b"course.upserted"),
     ("ce_source", b"/x"),
 )
+Headers = tuple[tuple[str, bytes | None], ...]
 STRUCTURED = (("content-type", b"application/cloudevents+json"),)
 
 
-def decode(value, headers=(), item_bytes_max=512 * 1024):
+def decode(value: Any, headers: Headers = (), item_bytes_max: int = 512 * 1024) -> Change | Rejection:
     if not isinstance(value, bytes | None):
         value = json.dumps(value).encode()
     return decode_change(7, b"key", value, headers, consumed_at=1, item_bytes_max=item_bytes_max)
 
 
-def change(**other):
+def change(**other: Any) -> dict[str, Any]:
     return CHANGE | other
 
 
-def course(**other):
+def course(**other: Any) -> dict[str, Any]:
     return CHANGE | {"course": COURSE | other}
 
 
-def without(document, name):
+def without(document: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in document.items() if key != name}
 
 
-def body(decoded):
+def body(decoded: Change | Rejection) -> dict[str, Any]:
     assert isinstance(decoded, Change), decoded
-    return json.loads(decoded.body)
+    item: dict[str, Any] = json.loads(decoded.body)
+    return item
+
+
+def rejected(value: Any, headers: Headers = (), item_bytes_max: int = 512 * 1024) -> Rejection:
+    decoded = decode(value, headers, item_bytes_max)
+    assert isinstance(decoded, Rejection), decoded
+    return decoded
 
 
 # --- what is taken --------------------------------------------------------------------------------
@@ -80,7 +89,7 @@ def body(decoded):
     ],
     ids=["plain", "plain with headers", "structured by member", "structured", "any case", "binary"],
 )
-def test_every_form_gives_the_same_change(value, headers):
+def test_every_form_gives_the_same_change(value: Any, headers: Headers) -> None:
     assert decode(value, headers) == Change(
         UPSERT,
         offset=7,
@@ -95,68 +104,70 @@ def test_every_form_gives_the_same_change(value, headers):
     )
 
 
-def test_unknown_fields_stay_out_of_the_call():
+def test_unknown_fields_stay_out_of_the_call() -> None:
     assert body(decode(change(course=COURSE | {"level": 3}, note={"deep": [1]}))) == body(decode(CHANGE))
 
 
-def test_null_stays_null_and_absent_stays_absent():
+def test_null_stays_null_and_absent_stays_absent() -> None:
     item = body(decode(course(description=None, languages=None)))["course"]
     assert item["description"] is None
     assert item["languages"] is None
     assert "thumbnail_url" not in item
 
 
-def test_a_title_that_says_specversion_is_no_cloud_event():
+def test_a_title_that_says_specversion_is_no_cloud_event() -> None:
     assert body(decode(course(title="specversion")))["course"]["title"] == "specversion"
 
 
-def test_text_of_any_script_survives():
+def test_text_of_any_script_survives() -> None:
     item = body(decode(change(origin_id="课程-1 é", course=COURSE | {"title": "„Ünï“ 🎓 \u2028"})))
     assert item["origin_id"] == "课程-1 é"
     assert item["course"]["title"] == "„Ünï“ 🎓 \u2028"
 
 
 @pytest.mark.parametrize("duration", [1, 2**63 - 1])
-def test_durations_at_the_bounds(duration):
+def test_durations_at_the_bounds(duration: int) -> None:
     assert body(decode(course(duration=duration)))["course"]["duration"] == duration
 
 
-def test_an_item_of_exactly_the_limit_is_taken():
-    size = len(decode(CHANGE).body)
+def test_an_item_of_exactly_the_limit_is_taken() -> None:
+    taken = decode(CHANGE)
+    assert isinstance(taken, Change)
+    size = len(taken.body)
     assert isinstance(decode(CHANGE, item_bytes_max=size), Change)
-    assert decode(CHANGE, item_bytes_max=size - 1).reason is RejectReason.OVERSIZED
+    assert rejected(CHANGE, item_bytes_max=size - 1).reason is RejectReason.OVERSIZED
 
 
-def test_a_large_record_with_a_small_course_is_taken():
+def test_a_large_record_with_a_small_course_is_taken() -> None:
     assert isinstance(decode(change(attachment="x" * 5_000_000)), Change)
 
 
-def nested(levels):
+def nested(levels: int) -> bytes:
     """A change with an unknown field so that the whole record has so many levels."""
     inside = levels - 1
     return VALID.replace(b'"id"', b'"x": ' + b"[" * inside + b"]" * inside + b', "id"')
 
 
-def test_nesting_up_to_the_limit_is_taken_by_every_python():
+def test_nesting_up_to_the_limit_is_taken_by_every_python() -> None:
     assert isinstance(decode(nested(NESTING_MAX)), Change)
-    too_deep = decode(nested(NESTING_MAX + 1))
+    too_deep = rejected(nested(NESTING_MAX + 1))
     assert too_deep.error.message.startswith(
         f"the record is nested too deep: its objects and arrays have more than {NESTING_MAX} l"
     )
     assert (too_deep.change_id, too_deep.integration_id) == (None, None), "nothing of it is read"
 
 
-def test_many_brackets_are_not_deep():
+def test_many_brackets_are_not_deep() -> None:
     wide = change(attachment=[{"a": []}] * NESTING_MAX, text="[{" * NESTING_MAX, quote='"[' * NESTING_MAX)
     assert isinstance(decode(wide), Change)
 
 
-def test_bytes_that_are_no_object_are_not_called_deep():
-    assert "is a JSON array" in decode(b"[" * NESTING_MAX + b"]" * (NESTING_MAX + 1)).error.message
-    assert "nested" not in decode(b"title={[" * NESTING_MAX).error.message
+def test_bytes_that_are_no_object_are_not_called_deep() -> None:
+    assert "is a JSON array" in rejected(b"[" * NESTING_MAX + b"]" * (NESTING_MAX + 1)).error.message
+    assert "nested" not in rejected(b"title={[" * NESTING_MAX).error.message
 
 
-def test_a_text_may_have_lines_tabs_and_a_backslash_before_u0000():
+def test_a_text_may_have_lines_tabs_and_a_backslash_before_u0000() -> None:
     text = "one\r\n\ttwo\n"
     assert body(decode(course(description=text, title="\\u0000")))["course"]["description"] == text
 
@@ -325,16 +336,16 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_record(name):
+def test_bad_record(name: str) -> None:
     value, reason, message = BAD[name]
-    rejection = decode(value)
-    assert isinstance(rejection, Rejection)
+    rejection = rejected(value)
     assert rejection.reason == reason
+    assert rejection.error.code is not None
     assert rejection.error.code.startswith("COURSESYNC.")
     assert_message(rejection, message)
 
 
-def assert_message(rejection, pattern):
+def assert_message(rejection: Rejection, pattern: str) -> None:
     __tracebackhide__ = True
     message = rejection.error.message
     assert re.search(pattern, message), message
@@ -370,10 +381,10 @@ def assert_message(rejection, pattern):
         ([EVENT], (("content-type", b"application/cloudevents-batch+json"),), "unsupported", "batched mode"),
     ],
 )
-def test_bad_cloud_event(value, headers, reason, message):
-    decoded = decode(value, headers)
-    assert decoded.reason == reason
-    assert_message(decoded, message)
+def test_bad_cloud_event(value: Any, headers: Headers, reason: str, message: str) -> None:
+    rejection = rejected(value, headers)
+    assert rejection.reason == reason
+    assert_message(rejection, message)
 
 
 @pytest.mark.parametrize(
@@ -391,19 +402,21 @@ def test_bad_cloud_event(value, headers, reason, message):
         (None, (), (None, None, None)),
     ],
 )
-def test_ids_that_can_be_read_are_kept_for_the_result(value, headers, ids):
-    rejection = decode(value, headers)
+def test_ids_that_can_be_read_are_kept_for_the_result(
+    value: Any, headers: Headers, ids: tuple[str | None, str | None, str | None]
+) -> None:
+    rejection = rejected(value, headers)
     assert (rejection.change_id, rejection.integration_id, rejection.origin_id) == ids
 
 
-def test_the_record_itself_is_kept_for_the_dead_letter():
-    rejection = decode(b"nope", (("traceparent", b"00"),))
+def test_the_record_itself_is_kept_for_the_dead_letter() -> None:
+    rejection = rejected(b"nope", (("traceparent", b"00"),))
     assert (rejection.offset, rejection.key, rejection.value) == (7, b"key", b"nope")
     assert rejection.headers == (("traceparent", b"00"),)
 
 
-def test_every_mistake_is_told_at_once():
-    rejection = decode(change(origin_id="", course={"type": "EXTERNAL", "title": 5, "duration": 0}))
+def test_every_mistake_is_told_at_once() -> None:
+    rejection = rejected(change(origin_id="", course={"type": "EXTERNAL", "title": 5, "duration": 0}))
     for field in ("origin_id", "course.title", "course.course_url", "course.duration"):
         assert f"{field}: " in rejection.error.message
 
@@ -411,7 +424,7 @@ def test_every_mistake_is_told_at_once():
 # --- repeated keys --------------------------------------------------------------------------------
 
 
-def repeat(name, again, value=VALID):
+def repeat(name: str, again: str, value: bytes = VALID) -> bytes:
     """The record with a second member of that name before its first one."""
     return value.replace(f'"{name}":'.encode(), f'"{name}": {again}, "{name}":'.encode(), 1)
 
@@ -444,8 +457,8 @@ def repeat(name, again, value=VALID):
         (DATA, (("ce_type", b"course.deactivated"), *BINARY), "the header ce_type"),
     ],
 )
-def test_a_repeated_key_is_rejected_and_named(value, headers, path):
-    rejection = decode(value, headers)
+def test_a_repeated_key_is_rejected_and_named(value: Any, headers: Headers, path: str) -> None:
+    rejection = rejected(value, headers)
     assert isinstance(rejection, Rejection)
     assert rejection.error.code in ("COURSESYNC.RECORD_INVALID", "COURSESYNC.COURSE_INVALID")
     assert_message(rejection, f"^{re.escape(path)}:? occurs more than once")
@@ -459,12 +472,12 @@ def test_a_repeated_key_is_rejected_and_named(value, headers, path):
         ("course", ("chg-1", INTEGRATION, "cybersecurity-101")),
     ],
 )
-def test_an_id_that_is_given_twice_is_none(name, ids):
-    rejection = decode(repeat(name, json.dumps(CHANGE[name])))
+def test_an_id_that_is_given_twice_is_none(name: str, ids: tuple[str | None, str | None, str | None]) -> None:
+    rejection = rejected(repeat(name, json.dumps(CHANGE[name])))
     assert (rejection.change_id, rejection.integration_id, rejection.origin_id) == ids
 
 
-def test_equal_keys_of_different_objects_are_no_repetition():
+def test_equal_keys_of_different_objects_are_no_repetition() -> None:
     other = {"id": 1, "course": {"title": "a:b"}, "list": [{"id": 1}, {"id": 1}], ":": '":"', '"id"': 1}
     assert isinstance(decode(change(course=COURSE | other, extra=other, title="x", **{"a:b": "c"})), Change)
     assert isinstance(decode(VALID.replace(b'"id"', b'"unknown": {"a": 1, "a": 2}, "id"')), Change)
@@ -478,7 +491,7 @@ MEMBERS = st.recursive(
 )
 
 
-def written(value, ascii_only):
+def written(value: Any, ascii_only: bool) -> str:
     """JSON; an object is a tuple of pairs."""
     if isinstance(value, tuple):
         pairs = (f"{json.dumps(key, ensure_ascii=ascii_only)} :{written(v, ascii_only)}" for key, v in value)
@@ -490,7 +503,7 @@ def written(value, ascii_only):
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(KEYS, MEMBERS), max_size=5), st.booleans())
-def test_repeated_keys_are_those_of_the_pairs(pairs, ascii_only):
+def test_repeated_keys_are_those_of_the_pairs(pairs: list[tuple[str, Any]], ascii_only: bool) -> None:
     names = [name for name, _ in pairs]
     text = written(tuple(pairs), ascii_only).encode()
     members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
@@ -512,9 +525,9 @@ JSON_VALUES = st.recursive(
 
 
 @st.composite
-def almost_changes(draw):
+def almost_changes(draw: st.DrawFn) -> dict[str, Any]:
     """A valid change with up to three fields replaced, removed or added."""
-    document = json.loads(VALID)
+    document: dict[str, Any] = json.loads(VALID)
     for _ in range(draw(st.integers(0, 3))):
         target = draw(st.sampled_from([document, document.get("course")]))
         if not isinstance(target, dict):
@@ -532,7 +545,7 @@ VALIDATOR = jsonschema.Draft202012Validator(json.loads(schemas()["course-change.
 
 @settings(max_examples=300, deadline=None)
 @given(almost_changes())
-def test_the_published_schema_and_the_daemon_agree(document):
+def test_the_published_schema_and_the_daemon_agree(document: dict[str, Any]) -> None:
     assert VALIDATOR.is_valid(document) == isinstance(decode(document), Change)
 
 
@@ -544,7 +557,7 @@ def test_the_published_schema_and_the_daemon_agree(document):
     ),
     st.sampled_from([(), STRUCTURED, BINARY, (("ce_id", b"\xff"), ("content-type", b""))]),
 )
-def test_no_bytes_at_all_raise(value, headers):
+def test_no_bytes_at_all_raise(value: bytes, headers: Headers) -> None:
     decoded = decode(value, headers)
     if isinstance(decoded, Rejection):
         assert_message(decoded, ".")

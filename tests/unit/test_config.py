@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from daemon.commands.publish import publish
 from daemon.config import BatchSettings, ConfigError, Settings, load_settings
 from daemon.config.column import ValueKind
 from daemon.config.rules import RULES, broken_rules
-from daemon.config.table import all_settings
+from daemon.config.table import Setting, all_settings
 from daemon.config.units import format_duration, format_size, parse_duration, parse_size
 from tests.sandbox import profile
 from tests.tools import configuration_page
@@ -22,32 +23,32 @@ DOCS = Path(__file__).parent.parent.parent / "docs"
 
 
 @pytest.fixture
-def required(tmp_path):
+def required(tmp_path: Path) -> dict[str, str]:
     key = tmp_path / "key"
     key.write_text("secret")
     return {"COURSESYNC_KAFKA_BOOTSTRAP_SERVERS": "a:9092,b:9092", "COURSESYNC_KOMBO_API_KEY_FILE": str(key)}
 
 
-def mistakes(environ, config_file=None):
+def mistakes(environ: Mapping[str, str], config_file: Path | None = None) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load_settings(environ, config_file)
     return caught.value.mistakes
 
 
-def write(tmp_path, text):
+def write(tmp_path: Path, text: str) -> Path:
     file = tmp_path / "coursesync.toml"
     file.write_text(text)
     return file
 
 
-def test_defaults_when_only_the_required_are_given(required):
+def test_defaults_when_only_the_required_are_given(required: dict[str, str]) -> None:
     loaded = load_settings(required | {"PATH": "/bin", "COURSESYNC_LOG_LEVEL": ""})
     assert loaded.kafka.bootstrap_servers == "a:9092,b:9092"
     assert dataclasses.replace(loaded, kafka=Settings().kafka, kombo=Settings().kombo) == Settings()
     assert (loaded.batch.linger, loaded.batch.bytes_max, loaded.task.timeout) == (1.0, 524_288, 86_400.0)
 
 
-def test_environment_wins_over_the_file(required, tmp_path):
+def test_environment_wins_over_the_file(required: dict[str, str], tmp_path: Path) -> None:
     file = write(
         tmp_path, '[batch]\nlinger = "5s"\nitems_max = 50\nbytes_max = 65536\n[http]\npoll_share = 0.5\n'
     )
@@ -56,7 +57,7 @@ def test_environment_wins_over_the_file(required, tmp_path):
     assert loaded.http.poll_share == 0.5
 
 
-def test_values_are_normalised(required):
+def test_values_are_normalised(required: dict[str, str]) -> None:
     loaded = load_settings(
         required
         | {
@@ -71,7 +72,7 @@ def test_values_are_normalised(required):
     assert loaded.backlog.courses_max == 2000
 
 
-def test_every_mistake_is_told_at_once(tmp_path):
+def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
     file = write(tmp_path, '[bach]\nlinger = "1s"\n[poll]\nfactor = "fast"\nfirst_aftr = "1s"\n')
     told = mistakes(
         {"COURSESYNC_BATCH_LINGR": "1s", "COURSESYNC_HTTP_DEADLINE": "30", "COURSESYNC_FENCE_LEASE": "50s"},
@@ -135,7 +136,7 @@ def test_every_mistake_is_told_at_once(tmp_path):
         ("KAFKA_SASL_USERNAME", "me", "which does not log in; SASL_SSL does"),
     ],
 )
-def test_mistake(required, variable, value, expected):
+def test_mistake(required: dict[str, str], variable: str, value: str, expected: str | None) -> None:
     environ = required | {f"COURSESYNC_{variable}": value}
     if expected is None:
         load_settings(environ)
@@ -157,7 +158,7 @@ LOGIN = {
 }
 
 
-def login(required, tmp_path, mechanism, names):
+def login(required: dict[str, str], tmp_path: Path, mechanism: str, names: Collection[str]) -> dict[str, str]:
     (tmp_path / "file").write_text("text")
     values = {name: LOGIN.get(name, str(tmp_path / "file")) for name in names}
     return required | {
@@ -168,7 +169,9 @@ def login(required, tmp_path, mechanism, names):
 
 
 @pytest.mark.parametrize("mechanism", LOGIN_NEEDS)
-def test_each_login_needs_its_settings_and_takes_no_others(required, tmp_path, mechanism):
+def test_each_login_needs_its_settings_and_takes_no_others(
+    required: dict[str, str], tmp_path: Path, mechanism: str
+) -> None:
     load_settings(login(required, tmp_path, mechanism, LOGIN_NEEDS[mechanism]))
     told = mistakes(login(required, tmp_path, mechanism, ()))
     assert sorted(told) == [
@@ -204,7 +207,9 @@ def test_each_login_needs_its_settings_and_takes_no_others(required, tmp_path, m
         ("OAUTH_SCOPE", "a b", None),
     ],
 )
-def test_where_the_secret_and_what_besides_the_token_is_sent(required, tmp_path, name, value, told):
+def test_where_the_secret_and_what_besides_the_token_is_sent(
+    required: dict[str, str], tmp_path: Path, name: str, value: str, told: str | None
+) -> None:
     environ = login(required, tmp_path, "OAUTHBEARER", LOGIN_NEEDS["OAUTHBEARER"])
     environ[f"COURSESYNC_KAFKA_SASL_{name}"] = value
     if told is None:
@@ -215,7 +220,7 @@ def test_where_the_secret_and_what_besides_the_token_is_sent(required, tmp_path,
     assert "secret@" not in mistake
 
 
-def test_msk_takes_no_token_without_tls(required, tmp_path):
+def test_msk_takes_no_token_without_tls(required: dict[str, str], tmp_path: Path) -> None:
     environ = login(required, tmp_path, "AWS_MSK_IAM", {"aws_region"})
     environ["COURSESYNC_KAFKA_SECURITY_PROTOCOL"] = "SASL_PLAINTEXT"
     (mistake,) = mistakes(environ)
@@ -225,7 +230,7 @@ def test_msk_takes_no_token_without_tls(required, tmp_path):
 SECRET_FILES = [setting for setting in all_settings() if setting.column.secret]
 
 
-def test_every_file_with_a_secret_is_read_as_one():
+def test_every_file_with_a_secret_is_read_as_one() -> None:
     assert [setting.name for setting in SECRET_FILES] == [
         "kafka.sasl_password_file",
         "kafka.sasl_oauth_client_secret_file",
@@ -252,7 +257,9 @@ def test_every_file_with_a_secret_is_read_as_one():
         (b"canary-1", None),
     ],
 )
-def test_a_secret_that_is_more_than_a_line_is_named(required, tmp_path, setting, content, told):
+def test_a_secret_that_is_more_than_a_line_is_named(
+    required: dict[str, str], tmp_path: Path, setting: Setting, content: bytes, told: str | None
+) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(content)
     found = [
@@ -270,7 +277,7 @@ def test_a_secret_that_is_more_than_a_line_is_named(required, tmp_path, setting,
 
 
 @pytest.mark.parametrize("name", ["KAFKA_TLS_CERTIFICATE_FILE", "KAFKA_TLS_KEY_FILE"])
-def test_certificate_and_key_belong_together(required, name):
+def test_certificate_and_key_belong_together(required: dict[str, str], name: str) -> None:
     environ = required | {
         f"COURSESYNC_{name}": required["COURSESYNC_KOMBO_API_KEY_FILE"],
         "COURSESYNC_KAFKA_SECURITY_PROTOCOL": "SSL",
@@ -289,18 +296,18 @@ def test_certificate_and_key_belong_together(required, name):
         ("[batch]\nlinger = '1s\n", "is not TOML"),
     ],
 )
-def test_mistake_in_the_file(required, tmp_path, text, expected):
+def test_mistake_in_the_file(required: dict[str, str], tmp_path: Path, text: str, expected: str) -> None:
     (mistake,) = mistakes(required, write(tmp_path, text))
     assert expected in mistake
 
 
-def test_a_file_that_is_not_there(required, tmp_path):
+def test_a_file_that_is_not_there(required: dict[str, str], tmp_path: Path) -> None:
     (mistake,) = mistakes(required | {"COURSESYNC_CONFIG": str(tmp_path / "none.toml")})
     assert "none.toml' cannot be read: No such file" in mistake
 
 
 @pytest.mark.parametrize("inside", ["environment", "file"])
-def test_secrets_are_never_quoted(required, tmp_path, inside):
+def test_secrets_are_never_quoted(required: dict[str, str], tmp_path: Path, inside: str) -> None:
     if inside == "environment":
         told = mistakes(required | {"COURSESYNC_KOMBO_API_KEY": "hunter2"})
     else:
@@ -322,7 +329,9 @@ def test_secrets_are_never_quoted(required, tmp_path, inside):
     ],
 )
 @pytest.mark.parametrize("inside", ["environment", "file"])
-def test_a_password_in_the_url_of_the_proxy_is_refused_and_not_quoted(required, tmp_path, proxy, inside):
+def test_a_password_in_the_url_of_the_proxy_is_refused_and_not_quoted(
+    required: dict[str, str], tmp_path: Path, proxy: str, inside: str
+) -> None:
     if inside == "environment":
         told = mistakes(required | {"COURSESYNC_KOMBO_PROXY": proxy})
     else:
@@ -335,7 +344,9 @@ def test_a_password_in_the_url_of_the_proxy_is_refused_and_not_quoted(required, 
 
 
 @pytest.mark.parametrize("proxy", [None, "http://proxy.example:3128"])
-def test_a_password_of_nobody_is_a_mistake(required, tmp_path, proxy):
+def test_a_password_of_nobody_is_a_mistake(
+    required: dict[str, str], tmp_path: Path, proxy: str | None
+) -> None:
     password = tmp_path / "password"
     password.write_text("hunter2")
     given = {"COURSESYNC_KOMBO_PROXY": proxy} if proxy else {}
@@ -359,7 +370,9 @@ SECRETS = (
 
 
 @pytest.mark.parametrize("secret", SECRETS)
-def test_a_secret_in_the_wrong_place_is_not_quoted(required, tmp_path, secret):
+def test_a_secret_in_the_wrong_place_is_not_quoted(
+    required: dict[str, str], tmp_path: Path, secret: str
+) -> None:
     """For each setting, and where a configuration file is expected."""
     found = 0
     environments = [{setting.variable: secret} for setting in all_settings()] + [
@@ -380,7 +393,7 @@ def test_a_secret_in_the_wrong_place_is_not_quoted(required, tmp_path, secret):
     assert found > 40, "most settings refuse such a value"
 
 
-def assert_hidden(message, secret):
+def assert_hidden(message: str, secret: str) -> None:
     __tracebackhide__ = True
     for part in (secret, "hunter2", secret.strip()[:12], secret.strip()[-12:]):
         if part not in (
@@ -394,12 +407,12 @@ def assert_hidden(message, secret):
             assert part not in message
 
 
-def test_the_path_of_a_file_that_is_missing_is_quoted(required):
+def test_the_path_of_a_file_that_is_missing_is_quoted(required: dict[str, str]) -> None:
     (mistake,) = mistakes(required | {"COURSESYNC_KOMBO_API_KEY_FILE": "/run/secrets/no-such/api-key"})
     assert "the file '/run/secrets/no-such/api-key' cannot be read: No such file" in mistake
 
 
-def test_brokers_on_the_command_line_are_checked_and_not_quoted():
+def test_brokers_on_the_command_line_are_checked_and_not_quoted() -> None:
     for brokers in ("reader:hunter2@kafka:9092", "hunter2", "a:9092,hunter2:port"):
         done = CliRunner().invoke(publish, ["--bootstrap-servers", brokers])
         assert done.exit_code == 2
@@ -408,7 +421,7 @@ def test_brokers_on_the_command_line_are_checked_and_not_quoted():
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-def test_a_file_with_a_byte_order_mark(required, tmp_path, encoding):
+def test_a_file_with_a_byte_order_mark(required: dict[str, str], tmp_path: Path, encoding: str) -> None:
     """Editors on Windows write one."""
     file = tmp_path / "coursesync.toml"
     file.write_bytes('[batch]\nlinger = "5s"\n'.encode(encoding))
@@ -419,14 +432,14 @@ def test_a_file_with_a_byte_order_mark(required, tmp_path, encoding):
         assert "is not UTF-8; save it as UTF-8 (not as UTF-16)" in mistake
 
 
-def test_an_empty_secret_is_a_mistake(required, tmp_path):
+def test_an_empty_secret_is_a_mistake(required: dict[str, str], tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.touch()
     (mistake,) = mistakes(required | {"COURSESYNC_KOMBO_API_KEY_FILE": str(empty)})
     assert "is empty" in mistake
 
 
-def test_a_relation_is_not_reported_for_a_value_that_was_not_read(required):
+def test_a_relation_is_not_reported_for_a_value_that_was_not_read(required: dict[str, str]) -> None:
     """lease 50s is over the *default* session time-out, but not over what the user meant."""
     (mistake,) = mistakes(
         required | {"COURSESYNC_FENCE_LEASE": "50s", "COURSESYNC_KAFKA_SESSION_TIMEOUT": "60"}
@@ -436,13 +449,13 @@ def test_a_relation_is_not_reported_for_a_value_that_was_not_read(required):
     )
 
 
-def test_what_a_command_does_not_need_may_be_missing(required):
+def test_what_a_command_does_not_need_may_be_missing(required: dict[str, str]) -> None:
     del required["COURSESYNC_KOMBO_API_KEY_FILE"]
     assert load_settings(required, unneeded={"kombo"}).topics == Settings().topics
     assert any("kombo.api_key_file: must be set" in mistake for mistake in mistakes(required))
 
 
-def test_a_rate_is_a_number_and_by_default_there_is_none(required):
+def test_a_rate_is_a_number_and_by_default_there_is_none(required: dict[str, str]) -> None:
     assert load_settings(required).http.requests_per_second_max is None
     limited = load_settings(required | {"COURSESYNC_HTTP_REQUESTS_PER_SECOND_MAX": "2.5"})
     assert limited.http.requests_per_second_max == 2.5
@@ -453,12 +466,12 @@ def test_a_rate_is_a_number_and_by_default_there_is_none(required):
 # --- the table itself -----------------------------------------------------------------------------
 
 
-def test_the_defaults_keep_the_rules():
+def test_the_defaults_keep_the_rules() -> None:
     assert list(broken_rules(Settings())) == []
 
 
 @pytest.mark.parametrize("setting", list(all_settings()), ids=lambda setting: setting.name)
-def test_a_default_is_within_its_own_bounds(setting):
+def test_a_default_is_within_its_own_bounds(setting: Setting) -> None:
     column = setting.column
     if column.low is not None and setting.default is not None:
         assert column.low <= setting.default <= column.high
@@ -467,38 +480,38 @@ def test_a_default_is_within_its_own_bounds(setting):
     assert column.meaning.endswith(".")
 
 
-def test_no_two_settings_share_a_variable():
+def test_no_two_settings_share_a_variable() -> None:
     variables = [setting.variable for setting in all_settings()]
     assert len(variables) == len(set(variables))
     assert "COURSESYNC_CONFIG" not in variables
 
 
-def test_the_reference_page_is_that_of_the_table():
+def test_the_reference_page_is_that_of_the_table() -> None:
     assert (DOCS / "configuration.md").read_text(encoding="utf-8") == configuration_page.page(), (
         "run: python -m tests.tools.configuration_page > docs/configuration.md"
     )
 
 
-def test_every_setting_is_on_the_reference_page():
+def test_every_setting_is_on_the_reference_page() -> None:
     page = configuration_page.page()
     assert all(f"`{setting.name}`" in page for setting in all_settings())
 
 
-def test_the_sandbox_speaks_of_settings_that_exist():
+def test_the_sandbox_speaks_of_settings_that_exist() -> None:
     assert set(profile.TIMES) <= {setting.name for setting in all_settings()}
 
 
 @given(st.integers(0, 10**9))
-def test_durations_survive_writing_and_reading(ms):
+def test_durations_survive_writing_and_reading(ms: int) -> None:
     assert parse_duration(format_duration(ms / 1000)) == pytest.approx(ms / 1000, abs=1e-9, rel=1e-6)
 
 
 @given(st.integers(0, 2**40))
-def test_sizes_survive_writing_and_reading(size):
+def test_sizes_survive_writing_and_reading(size: int) -> None:
     assert parse_size(format_size(size)) == size
 
 
-def test_the_page_lists_every_relation_that_is_checked():
+def test_the_page_lists_every_relation_that_is_checked() -> None:
     listed = (DOCS / "configuration.md").read_text(encoding="utf-8").split("## Relations between settings")[1]
     assert "`window.batches_max` ≤ `window.batches_max_per_partition`" in listed
     assert listed.count("\n* ") == len(RULES)

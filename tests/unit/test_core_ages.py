@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from daemon.core.ages import Ages
+from daemon.core.waiting import WaitReason, Waits
 from tests.unit.core_bench import START, Bench, refused, settings_with
 
 SETUP_PENDING = refused(409, "INTEGRATION.SETUP_SYNC_PENDING")
@@ -13,25 +14,25 @@ ONE_EACH = settings_with(batch={"items_max": 1}, window={"batches_max": 1})
 
 
 class AgesMachine(RuleBasedStateMachine):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.ages = Ages()
-        self.model = []
+        self.model: list[int] = []
 
     @rule(consumed_at=st.integers(0, 9_999))
-    def join(self, consumed_at):
+    def join(self, consumed_at: int) -> None:
         self.ages.joined(consumed_at)
         self.model.append(consumed_at)
 
     @precondition(lambda self: self.model)
     @rule(data=st.data())
-    def leave(self, data):
+    def leave(self, data: st.DataObject) -> None:
         consumed_at = data.draw(st.sampled_from(self.model))
         self.ages.left(consumed_at)
         self.model.remove(consumed_at)
 
     @invariant()
-    def the_oldest_is_known_to_the_second(self):
+    def the_oldest_is_known_to_the_second(self) -> None:
         assert self.ages.oldest == (min(self.model) // 1000 * 1000 if self.model else None)
         assert len(self.ages) == len(self.model)
 
@@ -40,16 +41,16 @@ AgesMachine.TestCase.settings = hypothesis_settings(max_examples=100, deadline=N
 TestAgesAgainstAList = AgesMachine.TestCase
 
 
-def after(seconds):
+def after(seconds: int) -> int:
     """So many seconds after the start, to the second, as the figures tell it."""
     return (START.wall + round(seconds * 1000)) // 1000 * 1000
 
 
-def told(bench):
-    return {reason: tuple(waits) for reason, waits in bench.shard.waits().items() if waits.changes}
+def told(bench: Bench) -> dict[WaitReason, Waits]:
+    return {reason: waits for reason, waits in bench.shard.waits().items() if waits.changes}
 
 
-def test_what_waits_is_told_by_reason_with_the_oldest_of_each():
+def test_what_waits_is_told_by_reason_with_the_oldest_of_each() -> None:
     bench = Bench(ONE_EACH)
     bench.publish("a")
     bench.linger()
@@ -65,7 +66,7 @@ def test_what_waits_is_told_by_reason_with_the_oldest_of_each():
     }
 
 
-def test_a_back_off_keeps_the_age_of_its_change():
+def test_a_back_off_keeps_the_age_of_its_change() -> None:
     bench = Bench(ONE_EACH)
     batch = bench.accepted("a")
     bench.pass_time(300)
@@ -77,7 +78,7 @@ def test_a_back_off_keeps_the_age_of_its_change():
     assert told(bench) == {}
 
 
-def test_all_of_a_parked_integration_waits_for_its_customer_its_refused_submission_too():
+def test_all_of_a_parked_integration_waits_for_its_customer_its_refused_submission_too() -> None:
     bench = Bench(ONE_EACH)
     batch = bench.seal("a")
     bench.pass_time(60)
@@ -92,7 +93,7 @@ def test_all_of_a_parked_integration_waits_for_its_customer_its_refused_submissi
     assert told(bench) == {"course_busy": (1, after(62)), "parked": (3, after(0))}
 
 
-def test_a_passing_trouble_parks_nobody_and_ends_no_parking():
+def test_a_passing_trouble_parks_nobody_and_ends_no_parking() -> None:
     bench = Bench(ONE_EACH)
     batch = bench.seal("a")
     bench.submit_answer(batch, BUSY)
@@ -102,7 +103,7 @@ def test_a_passing_trouble_parks_nobody_and_ends_no_parking():
     assert told(bench) == {"parked": (1, after(0))}
 
 
-def test_what_is_accepted_was_not_parked_any_more():
+def test_what_is_accepted_was_not_parked_any_more() -> None:
     bench = Bench(ONE_EACH)
     batch = bench.seal("a")
     bench.submit_answer(batch, SETUP_PENDING)
@@ -112,7 +113,7 @@ def test_what_is_accepted_was_not_parked_any_more():
     assert told(bench) == {"course_busy": (1, after(1)), "window": (1, after(1))}
 
 
-def test_a_task_that_failed_for_its_customer_parks_too_and_the_next_owner_knows():
+def test_a_task_that_failed_for_its_customer_parks_too_and_the_next_owner_knows() -> None:
     bench = Bench(ONE_EACH)
     batch = bench.accepted("a")
     bench.publish("b")
@@ -124,7 +125,7 @@ def test_a_task_that_failed_for_its_customer_parks_too_and_the_next_owner_knows(
     assert told(bench) == {"parked": (2, after(0))}
 
 
-def test_a_newer_version_is_younger():
+def test_a_newer_version_is_younger() -> None:
     bench = Bench(ONE_EACH)
     bench.seal("busy")
     bench.publish("a", "b")
@@ -136,7 +137,7 @@ def test_a_newer_version_is_younger():
     assert told(bench) == {"window": (2, after(62))}
 
 
-def test_a_restored_backlog_has_its_ages():
+def test_a_restored_backlog_has_its_ages() -> None:
     bench = Bench(ONE_EACH)
     bench.seal("a")
     bench.publish("a", "b")

@@ -9,6 +9,7 @@ from daemon import config
 from daemon.codec import encode_dead_letter
 from daemon.core import step
 from daemon.core.backlog import RESUME_SHARE, Backlog
+from daemon.core.batch import Batch
 from daemon.core.model import RejectReason
 from daemon.core.verdict import SubmitVerdict
 from tests.unit.core_bench import Bench, refused, settings_with, succeeded
@@ -16,7 +17,9 @@ from tests.unit.core_bench import Bench, refused, settings_with, succeeded
 FULL = ("REJECTED", "COURSESYNC.BACKLOG_FULL")
 
 
-def bench_with(on_full="pause", window=1, places=10_000, items_max=100, **backlog):
+def bench_with(
+    on_full: str = "pause", window: int = 1, places: int = 10_000, items_max: int = 100, **backlog: int
+) -> Bench:
     """Each integration may have one open batch, so that whatever comes behind it waits."""
     return Bench(
         settings_with(
@@ -27,16 +30,16 @@ def bench_with(on_full="pause", window=1, places=10_000, items_max=100, **backlo
     )
 
 
-def keep_busy(bench, *integration_ids):
+def keep_busy(bench: Bench, *integration_ids: str) -> None:
     for integration_id in integration_ids or ("hr:1",):
         bench.accepted("busy", integration_id=integration_id)
 
 
-def paused(bench, was=False):
+def paused(bench: Bench, was: bool = False) -> bool:
     return bench.shard.backlog_is_full(paused=was)
 
 
-def drain(bench, integration_id="hr:1"):
+def drain(bench: Bench, integration_id: str = "hr:1") -> list[Batch]:
     """The open batch of this integration ends, and what waits goes in its place."""
     (batch,) = [b for b in bench.shard._memory.batches.values() if b.integration_id == integration_id]
     if batch.task_id is None:
@@ -48,7 +51,7 @@ def drain(bench, integration_id="hr:1"):
 # --- pause ----------------------------------------------------------------------------------------
 
 
-def test_the_input_pauses_at_the_limit_of_the_partition_and_goes_on_a_tenth_below():
+def test_the_input_pauses_at_the_limit_of_the_partition_and_goes_on_a_tenth_below() -> None:
     bench = bench_with(courses_max=10, courses_max_per_integration=10, items_max=1)
     keep_busy(bench)
     bench.publish(*"abcdefghi")
@@ -67,7 +70,7 @@ def test_the_input_pauses_at_the_limit_of_the_partition_and_goes_on_a_tenth_belo
     assert not paused(bench, was=True)
 
 
-def test_the_input_pauses_at_the_limit_of_one_integration():
+def test_the_input_pauses_at_the_limit_of_one_integration() -> None:
     bench = bench_with(courses_max=100, courses_max_per_integration=10, items_max=2)
     keep_busy(bench, "hr:1", "hr:2")
     bench.publish(*"abcdefghi", integration_id="hr:1")
@@ -84,7 +87,7 @@ def test_the_input_pauses_at_the_limit_of_one_integration():
     assert not paused(bench, was=True)
 
 
-def test_the_input_pauses_at_the_bytes_whatever_the_count():
+def test_the_input_pauses_at_the_bytes_whatever_the_count() -> None:
     body = b'{"x":"' + b"x" * 992 + b'"}'
     bench = bench_with(bytes_max=10_000, items_max=2)
     keep_busy(bench)
@@ -96,7 +99,7 @@ def test_the_input_pauses_at_the_bytes_whatever_the_count():
     assert paused(bench)
 
 
-def test_sealing_makes_no_room_in_memory_and_being_accepted_does():
+def test_sealing_makes_no_room_in_memory_and_being_accepted_does() -> None:
     body = b'{"x":"' + b"x" * 992 + b'"}'
     bench = bench_with(bytes_max=10_000, window=8, items_max=5)
     bench.read(*[bench.change(f"c{n}", body=body) for n in range(10)])
@@ -109,16 +112,17 @@ def test_sealing_makes_no_room_in_memory_and_being_accepted_does():
     assert bench.shard._memory.backlog.bodies == 0
 
 
-def test_a_task_that_is_lost_brings_its_body_back_into_memory():
+def test_a_task_that_is_lost_brings_its_body_back_into_memory() -> None:
     bench = bench_with()
     batch = bench.accepted("a", "b")
     bench.poll_answer(batch, refused(404, api_time=bench.now.wall))
+    assert batch.body is not None
     assert bench.shard._memory.backlog.bodies == len(batch.body)
     bench.accept(batch)
     assert bench.shard._memory.backlog.bodies == 0
 
 
-def test_a_backlog_of_one_pauses_and_goes_on():
+def test_a_backlog_of_one_pauses_and_goes_on() -> None:
     bench = bench_with(courses_max=1, courses_max_per_integration=1)
     keep_busy(bench)
     bench.publish("a")
@@ -131,7 +135,7 @@ def test_a_backlog_of_one_pauses_and_goes_on():
 # --- reject ---------------------------------------------------------------------------------------
 
 
-def test_at_the_limit_a_new_course_is_rejected_with_its_original_bytes():
+def test_at_the_limit_a_new_course_is_rejected_with_its_original_bytes() -> None:
     bench = bench_with("reject", courses_max=2, courses_max_per_integration=2)
     keep_busy(bench)
     bench.publish("a", "b")
@@ -142,14 +146,14 @@ def test_at_the_limit_a_new_course_is_rejected_with_its_original_bytes():
     bench.read(change)
     bench.pass_time(1)
     bench.shard.tick(bench.now)
-    decided = bench.shard.take_step()
+    decided = bench.step()
     assert [result.offset for result in decided.results] == [change.offset]
     assert [rejection.reason for rejection in decided.rejections] == [RejectReason.BACKLOG]
     assert decided.next_offset == change.offset + 1, "result, dead letter and position in one transaction"
     bench.land(decided)
     result = bench.results[change.offset]
     assert (result.integration_id, result.origin_id, result.change_id) == ("hr:1", "c", change.change_id)
-    assert "backlog.courses_max" in result.error.message
+    assert "backlog.courses_max" in bench.error(change.offset).message
     key, value, headers = encode_dead_letter(decided.rejections[0], 3, changes_topic="changes")
     assert (key, value) == (b"the key", b'{"the": "record"}')
     assert headers[-2:] == (("h", b"1"), ("h", b"2"))
@@ -165,18 +169,20 @@ def test_at_the_limit_a_new_course_is_rejected_with_its_original_bytes():
         ({"bytes_max": 100}, "bytes_max"),
     ],
 )
-def test_each_limit_rejects_and_is_named(limit, named):
+def test_each_limit_rejects_and_is_named(limit: dict[str, int], named: str) -> None:
     bench = bench_with("reject", **limit)
     keep_busy(bench)
     bench.publish("a", "b", "c", "d")
     bench.linger()
     rejected = [offset for offset, status in bench.statuses().items() if status == FULL]
     assert rejected
-    assert set(rejected) == set(range(5)) - {0} - {bench.held(c).item.offset for c in "abcd" if bench.held(c)}
-    assert all(f"backlog.{named})" in bench.results[offset].error.message for offset in rejected)
+    assert set(rejected) == set(range(5)) - {0} - {
+        bench.held(c).item.offset for c in "abcd" if bench.is_held(c)
+    }
+    assert all(f"backlog.{named})" in bench.error(offset).message for offset in rejected)
 
 
-def test_the_limit_of_one_integration_does_not_reject_another():
+def test_the_limit_of_one_integration_does_not_reject_another() -> None:
     bench = bench_with("reject", courses_max_per_integration=1)
     keep_busy(bench, "hr:1", "hr:2")
     bench.publish("a", "b", integration_id="hr:1")
@@ -185,7 +191,7 @@ def test_the_limit_of_one_integration_does_not_reject_another():
     assert bench.statuses() == {3: FULL}
 
 
-def test_at_the_limit_a_newer_change_of_a_waiting_course_takes_its_place():
+def test_at_the_limit_a_newer_change_of_a_waiting_course_takes_its_place() -> None:
     bench = bench_with("reject", courses_max=1, courses_max_per_integration=1)
     keep_busy(bench)
     bench.publish("a")
@@ -203,7 +209,7 @@ def test_at_the_limit_a_newer_change_of_a_waiting_course_takes_its_place():
     assert bench.held("a").item.offset == 5
 
 
-def test_a_rejected_change_supersedes_nothing_and_is_superseded_by_nothing():
+def test_a_rejected_change_supersedes_nothing_and_is_superseded_by_nothing() -> None:
     bench = bench_with("reject", courses_max=1, courses_max_per_integration=1)
     keep_busy(bench)
     bench.publish("a")
@@ -221,7 +227,7 @@ def test_a_rejected_change_supersedes_nothing_and_is_superseded_by_nothing():
     assert bench.held("busy").item.offset == 3
 
 
-def test_what_may_leave_leaves_before_anything_is_rejected():
+def test_what_may_leave_leaves_before_anything_is_rejected() -> None:
     """A healthy integration is not rejected for a burst that only waits for its linger."""
     bench = bench_with("reject", window=3, items_max=10, courses_max=2, courses_max_per_integration=2)
     bench.publish(*"abcdef")
@@ -231,7 +237,7 @@ def test_what_may_leave_leaves_before_anything_is_rejected():
     assert bench.statuses() == {8: FULL, 9: FULL}
 
 
-def test_rejecting_never_pauses_for_courses():
+def test_rejecting_never_pauses_for_courses() -> None:
     bench = bench_with("reject", courses_max=2, courses_max_per_integration=1)
     keep_busy(bench)
     bench.publish(*"abcdef")
@@ -240,7 +246,7 @@ def test_rejecting_never_pauses_for_courses():
     assert not paused(bench, was=True)
 
 
-def test_rejecting_pauses_when_newer_versions_alone_have_doubled_the_bytes():
+def test_rejecting_pauses_when_newer_versions_alone_have_doubled_the_bytes() -> None:
     """What replaces is never rejected; but memory has an end."""
     bench = bench_with("reject", bytes_max=1000)
     keep_busy(bench)
@@ -258,7 +264,7 @@ def test_rejecting_pauses_when_newer_versions_alone_have_doubled_the_bytes():
 
 
 @pytest.mark.parametrize("on_full", ["pause", "reject"])
-def test_what_was_taken_in_before_is_restored_over_the_limits(on_full):
+def test_what_was_taken_in_before_is_restored_over_the_limits(on_full: str) -> None:
     bench = bench_with(courses_max=100, courses_max_per_integration=100)
     keep_busy(bench)
     bench.publish(*"abcdefgh")
@@ -284,7 +290,7 @@ def test_what_was_taken_in_before_is_restored_over_the_limits(on_full):
 
 
 @pytest.mark.parametrize("on_full", ["pause", "reject"])
-def test_what_comes_back_for_another_attempt_is_taken_in_over_the_limits(on_full):
+def test_what_comes_back_for_another_attempt_is_taken_in_over_the_limits(on_full: str) -> None:
     bench = bench_with(on_full, courses_max=1, courses_max_per_integration=1)
     batch = bench.accepted("a")
     bench.publish("b")
@@ -297,7 +303,7 @@ def test_what_comes_back_for_another_attempt_is_taken_in_over_the_limits(on_full
 # --- counting, against a plain model --------------------------------------------------------------
 
 
-def test_the_counts_say_what_counting_again_would_say():
+def test_the_counts_say_what_counting_again_would_say() -> None:
     r = random.Random(7)
     for _ in range(300):
         per_integration, courses_max = r.randint(1, 6), r.randint(1, 12)
@@ -327,11 +333,11 @@ def test_the_counts_say_what_counting_again_would_say():
 # --- the window of the shard ----------------------------------------------------------------------
 
 
-def open_of(bench, integration_id):
+def open_of(bench: Bench, integration_id: str) -> int:
     return sum(batch.integration_id == integration_id for batch in bench.shard._memory.batches.values())
 
 
-def test_the_second_half_of_the_places_is_for_integrations_that_have_none():
+def test_the_second_half_of_the_places_is_for_integrations_that_have_none() -> None:
     bench = bench_with(window=8, places=8, items_max=1)
     bench.publish(*"abcdefgh", integration_id="greedy")
     bench.linger()
@@ -343,7 +349,7 @@ def test_the_second_half_of_the_places_is_for_integrations_that_have_none():
     assert len(bench.shard._memory.batches) == 8
 
 
-def test_every_integration_has_its_turn_when_places_are_few():
+def test_every_integration_has_its_turn_when_places_are_few() -> None:
     bench = bench_with(window=8, places=2, items_max=1)
     names = [f"i:{number}" for number in range(5)]
     for name in names:
@@ -358,7 +364,7 @@ def test_every_integration_has_its_turn_when_places_are_few():
         assert sorted(turn) == names, "nobody is served a second time before all have been served"
 
 
-def test_a_place_that_comes_free_wakes_whoever_waits_for_one():
+def test_a_place_that_comes_free_wakes_whoever_waits_for_one() -> None:
     bench = bench_with(places=1)
     first = bench.accepted("a", integration_id="hr:1")
     bench.publish("a", integration_id="hr:2")
@@ -369,7 +375,7 @@ def test_a_place_that_comes_free_wakes_whoever_waits_for_one():
     assert batch.integration_id == "hr:2"
 
 
-def test_who_finds_the_places_taken_when_its_course_comes_free_is_woken_too():
+def test_who_finds_the_places_taken_when_its_course_comes_free_is_woken_too() -> None:
     bench = bench_with(window=1, places=2)
     first = bench.accepted("a", integration_id="hr:1")
     bench.publish("x", "y", integration_id="hr:2")
@@ -386,7 +392,7 @@ def test_who_finds_the_places_taken_when_its_course_comes_free_is_woken_too():
     assert [batch.integration_id for batch in bench.linger()] == ["hr:1"]
 
 
-def test_a_timed_out_task_that_is_watched_keeps_its_place():
+def test_a_timed_out_task_that_is_watched_keeps_its_place() -> None:
     bench = bench_with(places=1)
     batch = bench.accepted("a", integration_id="hr:1")
     bench.poll_answer(batch, bench.pending(age=90_000))
@@ -400,7 +406,9 @@ def test_a_timed_out_task_that_is_watched_keeps_its_place():
 # --- the size of a step ---------------------------------------------------------------------------
 
 
-def test_a_backlog_that_is_ready_is_sealed_in_steps_that_can_be_committed(monkeypatch):
+def test_a_backlog_that_is_ready_is_sealed_in_steps_that_can_be_committed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Else the first step after a restore may be larger than a commit can ever be."""
     monkeypatch.setattr(step, "STEP_BYTES_MAX", 20_000)
     bench = bench_with(window=1000, items_max=5)
@@ -409,19 +417,19 @@ def test_a_backlog_that_is_ready_is_sealed_in_steps_that_can_be_committed(monkey
         bench.read(*[bench.change(f"c{n}", f"hr:{number}", body) for n in range(5)])
     bench.pass_time(1)
     sealed = 0
-    while bench.shard.due() is not None:
-        assert bench.shard.due() <= bench.now.mono, "it goes on at once"
+    while (due := bench.shard.due()) is not None:
+        assert due <= bench.now.mono, "it goes on at once"
         bench.shard.tick(bench.now)
-        decided = bench.shard.take_step()
+        decided = bench.step()
         batches = [value for key, value in decided.journal if key.startswith(b'["batch"')]
-        assert 0 < sum(map(len, batches)) <= 20_000 + 6_000
+        assert 0 < sum(len(value or b"") for value in batches) <= 20_000 + 6_000
         sealed += len(bench.land(decided))
     assert sealed == 20
     assert bench.shard.waiting == 0
     assert bench.journal_of(bench.shard) == bench.journal_now()
 
 
-def test_no_more_calls_while_much_is_decided_and_not_committed(monkeypatch):
+def test_no_more_calls_while_much_is_decided_and_not_committed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step, "STEP_BYTES_MAX", 20_000)
     bench = bench_with(window=8, items_max=5)
     bench.publish(*[f"c{n}" for n in range(40)])
@@ -439,7 +447,7 @@ def test_no_more_calls_while_much_is_decided_and_not_committed(monkeypatch):
     assert not bench.shard.congested
 
 
-def test_bodies_that_come_back_count_in_the_size_of_a_step(monkeypatch):
+def test_bodies_that_come_back_count_in_the_size_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step, "STEP_BYTES_MAX", 20_000)
     bench = bench_with()
     bench.read(

@@ -8,10 +8,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from tests.unit.core_world import FULL, SETTINGS, UNUSUAL, USUAL, World
+from daemon.config import Settings
+from tests.unit.core_world import FULL, SETTINGS, UNUSUAL, USUAL, Action, World
 
 
-def run(seed, steps, trouble, settings=SETTINGS):
+def run(seed: int, steps: int, trouble: float, settings: Settings = SETTINGS) -> World:
     """One history; returns the world as it has healed."""
     r = random.Random(seed)
     world = World(seed, settings)
@@ -24,8 +25,10 @@ def run(seed, steps, trouble, settings=SETTINGS):
 
 
 @pytest.mark.parametrize("trouble", [0.0, 0.05, 0.3])
-def test_long_histories(trouble):
-    statuses, codes, corrections = set(), set(), 0
+def test_long_histories(trouble: float) -> None:
+    statuses: set[str] = set()
+    codes: set[str | None] = set()
+    corrections = 0
     for seed in range(120):
         world = run(seed, 500, trouble)
         statuses |= {result.status.value for result in world.bench.results.values()}
@@ -41,11 +44,11 @@ def test_long_histories(trouble):
         assert corrections
 
 
-def test_long_histories_at_full_limits():
-    codes = Counter()
+def test_long_histories_at_full_limits() -> None:
+    codes: Counter[str | None] = Counter()
     for seed in range(120):
         world = run(seed, 500, 0.05, FULL)
-        codes.update(r.error.code for r in world.bench.results.values() if r.status == "REJECTED")
+        codes.update(r.error.code for r in world.bench.results.values() if r.status == "REJECTED" and r.error)
     assert codes["COURSESYNC.BACKLOG_FULL"] > 1000
 
 
@@ -55,16 +58,16 @@ SEEDS = st.integers(0, 1023)
 class ShardMachine(RuleBasedStateMachine):
     """The same world, its history chosen, and made short when it fails, by hypothesis."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.world = World()
 
     @rule(action=st.sampled_from(USUAL), seed=SEEDS)
-    def usual(self, action, seed):
+    def usual(self, action: Action, seed: int) -> None:
         action(self.world, random.Random(seed))
 
     @rule(seed=SEEDS)
-    def one_change_goes_its_way(self, seed):
+    def one_change_goes_its_way(self, seed: int) -> None:
         """Publish to seal to POST, committed between: what random steps alone seldom bring together."""
         r = random.Random(seed)
         for action in (World.publish, World.read, World.pass_time, World.tick, World.take_step, World.commit):
@@ -72,14 +75,14 @@ class ShardMachine(RuleBasedStateMachine):
         self.world.submit(r)
 
     @rule(action=st.sampled_from(UNUSUAL), seed=SEEDS)
-    def unusual(self, action, seed):
+    def unusual(self, action: Action, seed: int) -> None:
         action(self.world, random.Random(seed))
 
     @invariant()
-    def all_is_well(self):
+    def all_is_well(self) -> None:
         self.world.check()
 
-    def teardown(self):
+    def teardown(self) -> None:
         self.world.heal()
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from daemon.core import journal
+from daemon.core.batch import Batch
 from daemon.core.step import BatchSealed, TaskAccepted, TaskLost
 from daemon.core.verdict import PollVerdict, SubmitVerdict
 from tests.unit.core_bench import Bench, refused, succeeded
@@ -11,19 +12,20 @@ GONE = refused(404)
 
 
 @pytest.fixture
-def bench():
+def bench() -> Bench:
     return Bench()
 
 
-def lost(bench, *origin_ids):
+def lost(bench: Bench, *origin_ids: str) -> tuple[Batch, bytes]:
     batch = bench.seal(*origin_ids)
     body = batch.body
+    assert body is not None
     bench.accept(batch)
     assert bench.poll_answer(batch, GONE) is PollVerdict.LOST
     return batch, body
 
 
-def test_the_very_same_bytes_are_sent_again(bench):
+def test_the_very_same_bytes_are_sent_again(bench: Bench) -> None:
     batch, body = lost(bench, "a", "b")
     assert [type(fact) for fact in bench.facts] == [BatchSealed, TaskAccepted, TaskLost]
     assert bench.shard._memory.batches[batch.id].body == body
@@ -31,13 +33,13 @@ def test_the_very_same_bytes_are_sent_again(bench):
     assert bench.statuses() == {}
 
 
-def test_the_courses_stay_busy_meanwhile(bench):
+def test_the_courses_stay_busy_meanwhile(bench: Bench) -> None:
     lost(bench, "a")
     bench.publish("a")
     assert bench.linger() == []
 
 
-def test_a_restart_after_the_loss_sends_the_same_bytes(bench):
+def test_a_restart_after_the_loss_sends_the_same_bytes(bench: Bench) -> None:
     """The fold had dropped the body when it saw the task, and did not have it when the task was gone."""
     batch, body = lost(bench, "a", "b")
     bench.crash()
@@ -45,27 +47,27 @@ def test_a_restart_after_the_loss_sends_the_same_bytes(bench):
     assert bench.shard._memory.batches[batch.id].body == body
 
 
-def test_a_restart_between_loss_and_commit_asks_again(bench):
+def test_a_restart_between_loss_and_commit_asks_again(bench: Bench) -> None:
     batch = bench.accepted("a")
     bench.polled(batch, GONE)
     bench.crash()
     assert bench.shard._memory.batches[batch.id].task_id == "task-1"
 
 
-def test_a_body_that_was_damaged_meanwhile_is_not_sent(bench):
+def test_a_body_that_was_damaged_meanwhile_is_not_sent(bench: Bench) -> None:
     batch, _ = lost(bench, "a")
-    offset, key, value = bench.records[batch.offset]
-    bench.records[batch.offset] = (offset, key, value.replace(b"version 0", b"version 9"))
-    damaged = bench.records[batch.offset]
+    _, key, value = bench.record(batch)
+    assert value is not None
+    damaged = value.replace(b"version 0", b"version 9")
     with pytest.raises(journal.JournalError, match="not the one that was sealed"):
-        journal.payload(batch.id, batch.digest, *damaged[1:])
+        journal.payload(batch.id, batch.digest, key, damaged)
     with pytest.raises(journal.JournalError, match="at the offset of batch"):
         journal.payload("3-99-1", batch.digest, key, value)
     with pytest.raises(journal.JournalError, match="at the offset of batch"):
         journal.payload(batch.id, batch.digest, key, None)
 
 
-def test_the_task_that_is_made_anew_is_fresh(bench):
+def test_the_task_that_is_made_anew_is_fresh(bench: Bench) -> None:
     batch, _ = lost(bench, "a")
     bench.accept(batch, "task-2")
     bench.poll_answer(batch, bench.completed(succeeded("a")))
@@ -74,7 +76,7 @@ def test_the_task_that_is_made_anew_is_fresh(bench):
     assert bench.results[0].attempts == 1
 
 
-def test_the_task_that_turns_up_again_after_it_was_seen_pending_is_fresh(bench):
+def test_the_task_that_turns_up_again_after_it_was_seen_pending_is_fresh(bench: Bench) -> None:
     """Its own creation has raised the shard's floor, not that of the batch (R14)."""
     batch = bench.accepted("a")
     seen = bench.pending()
@@ -87,7 +89,7 @@ def test_the_task_that_turns_up_again_after_it_was_seen_pending_is_fresh(bench):
     assert bench.statuses() == {0: ("SUCCEEDED", None)}
 
 
-def test_only_validation_is_conclusive_now(bench):
+def test_only_validation_is_conclusive_now(bench: Bench) -> None:
     """The lost task may have been a balancer's mistake: fate is unknown again (R13)."""
     batch, _ = lost(bench, "a")
     answer = refused(404, "PLATFORM.INTEGRATION_NOT_FOUND")

@@ -1,34 +1,39 @@
 """Reading stops when too many records in a row are rejected, and what lets it continue."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from daemon.config import InputSettings
+from daemon.core import journal
+from daemon.core.journal import Rejections
 from daemon.core.model import Change, Error, Rejection, RejectReason
-from daemon.core.rejection_limit import RejectionLimit, Stop
+from daemon.core.rejection_limit import Entry, RejectionLimit, Stop
 from daemon.core.upsert import UPSERT
 from tests.unit.core_bench import Bench, settings_with
 
 
-def bench(rejected_max=3, ratio=0.5, **groups):
+def bench(rejected_max: int = 3, ratio: float = 0.5, **groups: Mapping[str, Any]) -> Bench:
     limits = {"rejected_max": rejected_max, "rejected_ratio_max": ratio}
     return Bench(settings_with(input=limits, **groups))
 
 
-def read(bench, kinds):
+def read(bench: Bench, kinds: str) -> None:
     """`.` is a valid change, `x` a record that is rejected."""
     bench.read(*(bench.change(f"c{n}") if kind == "." else bench.rejection() for n, kind in enumerate(kinds)))
     bench.linger()
 
 
-def read_again(bench, kinds):
+def read_again(bench: Bench, kinds: str) -> None:
     """What a new owner reads: the input from the restored position on."""
     bench.published = bench.shard.next_read
     read(bench, kinds)
 
 
-def entries(kinds, first=0):
+def entries(kinds: str, first: int = 0) -> list[Entry]:
     error = Error("COURSESYNC.RECORD_INVALID", "it is invalid")
     return [
         Change(UPSERT, first + n, "chg", "i", "c", b"{}", 0, b"k", b"{}", ())
@@ -38,11 +43,11 @@ def entries(kinds, first=0):
     ]
 
 
-def limit(rejected_max, ratio, journalled=UNSET):
+def limit(rejected_max: int, ratio: float, journalled: Rejections | UnsetType = UNSET) -> RejectionLimit:
     return RejectionLimit(InputSettings(rejected_max=rejected_max, rejected_ratio_max=ratio), journalled)
 
 
-def test_reading_stops_before_the_rejection_that_exceeds_the_limit():
+def test_reading_stops_before_the_rejection_that_exceeds_the_limit() -> None:
     b = bench()
     read(b, "..xxxx..")
     assert sorted(b.results) == [2, 3, 4]
@@ -53,7 +58,7 @@ def test_reading_stops_before_the_rejection_that_exceeds_the_limit():
     assert len(b.rejections) == 3
 
 
-def test_records_behind_the_stop_are_not_read_however_they_arrive():
+def test_records_behind_the_stop_are_not_read_however_they_arrive() -> None:
     b = bench()
     read(b, "xxxx")
     b.published = 4
@@ -62,7 +67,7 @@ def test_records_behind_the_stop_are_not_read_however_they_arrive():
     assert b.shard.count_held() == 0
 
 
-def test_valid_records_reset_the_count_when_the_ratio_is_reached():
+def test_valid_records_reset_the_count_when_the_ratio_is_reached() -> None:
     b = bench()
     for _ in range(20):
         read(b, "xx..")
@@ -74,7 +79,7 @@ def test_valid_records_reset_the_count_when_the_ratio_is_reached():
     )
 
 
-def test_the_count_is_restored():
+def test_the_count_is_restored() -> None:
     """A process that is restarted after each record rejects no more than one that runs on."""
     b = bench()
     for _ in range(10):
@@ -83,17 +88,19 @@ def test_the_count_is_restored():
     assert sorted(b.results) == [0, 1, 2]
 
 
-def test_a_stopped_partition_rejects_nothing_however_often_it_is_restarted():
+def test_a_stopped_partition_rejects_nothing_however_often_it_is_restarted() -> None:
     b = bench()
     read(b, "xxxx")
     for _ in range(5):
         b.crash()
         read_again(b, "x.x")
-        assert b.shard.rejection_limit.stop.offset == 3
+        stop = b.shard.rejection_limit.stop
+        assert stop is not None
+        assert stop.offset == 3
     assert sorted(b.results) == [0, 1, 2]
 
 
-def test_a_version_that_can_read_the_record_continues_and_counts_anew():
+def test_a_version_that_can_read_the_record_continues_and_counts_anew() -> None:
     b = bench()
     read(b, "xxxx")
     b.crash()
@@ -102,7 +109,7 @@ def test_a_version_that_can_read_the_record_continues_and_counts_anew():
     assert b.shard.next_read == 6
 
 
-def test_a_raised_setting_continues():
+def test_a_raised_setting_continues() -> None:
     b = bench()
     read(b, "xxxx")
     b.settings = settings_with(input={"rejected_max": 5})
@@ -114,14 +121,14 @@ def test_a_raised_setting_continues():
     )
 
 
-def test_a_ratio_of_one_never_stops():
+def test_a_ratio_of_one_never_stops() -> None:
     b = bench(1, 1.0)
     read(b, "x" * 50)
     assert len(b.results) == 50
     assert b.shard.rejection_limit.stop is None
 
 
-def test_a_full_backlog_does_not_stop_reading():
+def test_a_full_backlog_does_not_stop_reading() -> None:
     b = bench(2, 0.0, backlog={"courses_max": 1, "on_full": "reject"}, window={"batches_max": 1})
     read(b, ".")
     for _ in range(10):
@@ -130,14 +137,15 @@ def test_a_full_backlog_does_not_stop_reading():
     assert b.shard.rejection_limit.stop is None
 
 
-def test_the_position_record_has_counts_only_during_a_stretch():
+def test_the_position_record_has_counts_only_during_a_stretch() -> None:
     b = bench(5)
+    position = journal.POSITION_KEY
     read(b, "..")
-    assert b"rejections" not in b.records[-1][2]
+    assert b"rejections" not in b.journal_now()[position]
     read(b, "xx")
-    assert b'"rejections":{"since":2,"records":2,"rejected":2}' in b.records[-1][2]
+    assert b'"rejections":{"since":2,"records":2,"rejected":2}' in b.journal_now()[position]
     read(b, "..")
-    assert b"rejections" not in b.records[-1][2]
+    assert b"rejections" not in b.journal_now()[position]
 
 
 KINDS = st.text(alphabet=".x", max_size=40)
@@ -145,7 +153,9 @@ RATIOS = st.sampled_from([0.0, 0.1, 0.5, 0.9])
 
 
 @given(KINDS, st.integers(1, 6), RATIOS, st.integers(1, 7))
-def test_it_stops_where_the_definition_says_however_the_records_arrive(kinds, most, ratio, size):
+def test_it_stops_where_the_definition_says_however_the_records_arrive(
+    kinds: str, most: int, ratio: float, size: int
+) -> None:
     """The definition: some stretch that ends right before a rejection has `most` rejections, and each of its prefixes
     exceeds the ratio.
     """

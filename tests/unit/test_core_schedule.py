@@ -1,5 +1,7 @@
 """The heap against a sorted list, and the intervals of polls."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -23,23 +25,23 @@ OPERATIONS = st.lists(
 class SortedList:
     """What a schedule is, without any cleverness: (due, order of scheduling, key), kept sorted."""
 
-    def __init__(self):
-        self.entries = []
+    def __init__(self) -> None:
+        self.entries: list[tuple[float, int, int]] = []
         self.pushed = 0
 
-    def push(self, due, key):
+    def push(self, due: float, key: int) -> None:
         self.discard(key)
         self.pushed += 1
         self.entries.append((due, self.pushed, key))
         self.entries.sort()
 
-    def discard(self, key):
+    def discard(self, key: int) -> None:
         self.entries = [entry for entry in self.entries if entry[2] != key]
 
-    def due(self):
+    def due(self) -> float | None:
         return self.entries[0][0] if self.entries else None
 
-    def pop_due(self, now):
+    def pop_due(self, now: float) -> tuple[float, int] | None:
         if not self.entries or self.entries[0][0] > now:
             return None
         due, _, key = self.entries.pop(0)
@@ -48,8 +50,9 @@ class SortedList:
 
 @hypothesis_settings(max_examples=300, deadline=None, derandomize=True)
 @given(OPERATIONS)
-def test_the_heap_is_a_sorted_list_only_faster(operations):
-    heap, model = Schedule(), SortedList()
+def test_the_heap_is_a_sorted_list_only_faster(operations: list[tuple[Any, ...]]) -> None:
+    heap: Schedule[int] = Schedule()
+    model = SortedList()
     for name, *arguments in operations:
         if name == "push":
             heap.push(*arguments)
@@ -68,22 +71,22 @@ def test_the_heap_is_a_sorted_list_only_faster(operations):
     assert heap.pop_due(99.0) is None
 
 
-def test_equal_times_come_in_the_order_of_scheduling():
-    heap = Schedule()
+def test_equal_times_come_in_the_order_of_scheduling() -> None:
+    heap: Schedule[str] = Schedule()
     for key in "cab":
         heap.push(1.0, key)
-    assert [heap.pop_due(1.0)[1] for _ in range(3)] == ["c", "a", "b"]
+    assert [heap.pop_due(1.0) for _ in range(3)] == [(1.0, "c"), (1.0, "a"), (1.0, "b")]
 
 
-def test_keys_that_can_not_be_compared_are_fine():
-    heap = Schedule()
+def test_keys_that_can_not_be_compared_are_fine() -> None:
+    heap: Schedule[int | str] = Schedule()
     heap.push(1.0, 1)
     heap.push(1.0, "one")
-    assert [heap.pop_due(1.0)[1] for _ in range(2)] == [1, "one"]
+    assert [heap.pop_due(1.0) for _ in range(2)] == [(1.0, 1), (1.0, "one")]
 
 
-def test_rescheduling_does_not_let_the_heap_grow():
-    heap = Schedule()
+def test_rescheduling_does_not_let_the_heap_grow() -> None:
+    heap: Schedule[int] = Schedule()
     for key in range(REBUILD_MIN):
         heap.push(float(key), key)
     for round_ in range(50):
@@ -100,14 +103,14 @@ POLICY = PollIntervals(first_after=15.0, factor=1.6, interval_max=300.0)
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-def test_intervals_grow_to_their_maximum_and_stay():
+def test_intervals_grow_to_their_maximum_and_stay() -> None:
     delays = [POLICY.delay(polls, 100, seed=1) for polls in range(12)]
     for polls, delay in enumerate(delays):
         assert delay == pytest.approx(min(15.0 * 1.6**polls, 300.0), rel=0.1001)
     assert POLICY.delay(10**9, 100, seed=1) == pytest.approx(300.0, rel=0.1001)
 
 
-def test_large_batches_start_later_and_stay_slower_but_never_beyond_an_hour():
+def test_large_batches_start_later_and_stay_slower_but_never_beyond_an_hour() -> None:
     assert POLICY.delay(0, 500, seed=1) == pytest.approx(75.0, rel=0.1001)
     assert POLICY.delay(0, 1, seed=1) == POLICY.delay(0, 100, seed=1)
     assert POLICY.delay(20, 1000, seed=1) == pytest.approx(3000.0, rel=0.1001)
@@ -117,7 +120,7 @@ def test_large_batches_start_later_and_stay_slower_but_never_beyond_an_hour():
     assert slower.delay(40, 1, seed=1) == pytest.approx(7200.0, rel=0.1001)
 
 
-def test_jitter_spreads_what_was_submitted_together_and_is_the_same_in_every_process():
+def test_jitter_spreads_what_was_submitted_together_and_is_the_same_in_every_process() -> None:
     delays = {POLICY.delay(0, 100, poll_seed(f"3-{offset}-1")) for offset in range(1000)}
     assert len(delays) == 1000
     assert 13.5 <= min(delays) < 13.6
@@ -127,7 +130,7 @@ def test_jitter_spreads_what_was_submitted_together_and_is_the_same_in_every_pro
 
 @given(elapsed=st.floats(0, 10_000_000), items=st.integers(1, 1000), seed=SEEDS)
 @hypothesis_settings(max_examples=200, deadline=None, derandomize=True)
-def test_a_restart_goes_on_with_the_schedule_that_the_task_had(elapsed, items, seed):
+def test_a_restart_goes_on_with_the_schedule_that_the_task_had(elapsed: float, items: int, seed: int) -> None:
     polls, wait = POLICY.resume(elapsed, items, seed)
     times, at = [], 0.0
     for number in range(polls + 1):
@@ -143,14 +146,14 @@ def test_a_restart_goes_on_with_the_schedule_that_the_task_had(elapsed, items, s
         )
 
 
-def test_a_restart_is_no_herd():
+def test_a_restart_is_no_herd() -> None:
     waits = sorted(POLICY.resume(86_400.0, 100, poll_seed(f"3-{n}-1"))[1] for n in range(1000))
     assert waits[99] == pytest.approx(30.0, abs=10)
     assert waits[499] == pytest.approx(150.0, abs=20)
     assert waits[899] == pytest.approx(270.0, abs=20)
 
 
-def test_intervals_that_do_not_grow_cost_a_restart_no_more():
+def test_intervals_that_do_not_grow_cost_a_restart_no_more() -> None:
     """With a factor of 1 each interval since the acceptance was counted: millions of them for each task."""
     flat = PollIntervals(first_after=0.1, factor=1.0, interval_max=300.0)
     polls, wait = flat.resume(30 * 86_400.0, 100, seed=5)

@@ -3,6 +3,7 @@
 import json
 import random
 from itertools import pairwise
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -54,20 +55,20 @@ FULL = COURSE | {
 WITHOUT_HOSTS = FULL | {"course_url": "https://192.0.2.1/a", "thumbnail_url": "t"}
 
 
-def item_of(course, origin_id="a"):
+def item_of(course: dict[str, Any], origin_id: str = "a") -> bytes:
     return json.dumps({"origin_id": origin_id, "course": course}, separators=(",", ":")).encode()
 
 
-def entry(origin_id, course=COURSE):
+def entry(origin_id: str, course: dict[str, Any] = COURSE) -> bytes:
     return item_of(course, origin_id)
 
 
-def as_json(item):
+def as_json(item: bytes) -> str:
     """What an API compares that does not look at bytes: order of fields and spaces do not count."""
     return json.dumps(json.loads(item), sort_keys=True)
 
 
-def run_of(item, rng):
+def run_of(item: bytes, rng: random.Random) -> list[bytes]:
     """The bodies that are sent one after the other, while the API answers each with an earlier task."""
     bodies = [item]
     while (reencoded := reencode([bodies[-1]], len(bodies), 10**6, rng)) is not None:
@@ -76,7 +77,7 @@ def run_of(item, rng):
 
 
 @given(ITEMS, SEEDS)
-def test_equivalent_items_differ_and_mean_the_same(item, seed):
+def test_equivalent_items_differ_and_mean_the_same(item: bytes, seed: int) -> None:
     rng = random.Random(seed)
     bodies = [*run_of(item, rng), reencode_item(item, rng)]
     assert len(set(bodies)) == len(bodies)
@@ -88,7 +89,9 @@ def test_equivalent_items_differ_and_mean_the_same(item, seed):
 
 
 @given(ITEMS, SEEDS)
-def test_from_the_second_on_each_differs_from_the_last_one_as_json_or_there_is_none(item, seed):
+def test_from_the_second_on_each_differs_from_the_last_one_as_json_or_there_is_none(
+    item: bytes, seed: int
+) -> None:
     bodies = run_of(item, random.Random(seed))
     if len(bodies) == REPLAYS_MAX:
         for before, after in pairwise(bodies[1:]):
@@ -99,7 +102,7 @@ def test_from_the_second_on_each_differs_from_the_last_one_as_json_or_there_is_n
 
 
 @given(ITEMS, SEEDS)
-def test_the_first_language_stays(item, seed):
+def test_the_first_language_stays(item: bytes, seed: int) -> None:
     """A tool with one language takes the first one."""
     for each in run_of(item, random.Random(seed)):
         languages = json.loads(each)["course"].get("languages") or [None]
@@ -107,7 +110,7 @@ def test_the_first_language_stays(item, seed):
 
 
 @given(ITEMS, SEEDS)
-def test_nothing_that_people_see_changes_at_first(item, seed):
+def test_nothing_that_people_see_changes_at_first(item: bytes, seed: int) -> None:
     said, rng = json.loads(item)["course"], random.Random(seed)
     for each in (run_of(item, rng)[1], reencode_item(item, rng)):
         course = json.loads(each)["course"]
@@ -125,7 +128,7 @@ def test_nothing_that_people_see_changes_at_first(item, seed):
         ("HTTP://example.com", "HTTP://"),
     ],
 )
-def test_only_the_host_of_a_url_changes(url, fixed):
+def test_only_the_host_of_a_url_changes(url: str, fixed: str) -> None:
     course = FULL | {"thumbnail_url": "t", "course_url": url}
     for each in run_of(item_of(course), random.Random(5))[2:]:
         sent = json.loads(each)["course"]["course_url"]
@@ -138,7 +141,7 @@ def test_only_the_host_of_a_url_changes(url, fixed):
 @pytest.mark.parametrize(
     "url", ["app://Course/a", "https://192.0.2.1:8080/a", "/a", "https:example.com", "https://a\\B"]
 )
-def test_other_urls_do_not_change(url):
+def test_other_urls_do_not_change(url: str) -> None:
     course = WITHOUT_HOSTS | {"course_url": url}
     assert {
         json.loads(each)["course"]["course_url"].lower() for each in run_of(item_of(course), random.Random(6))
@@ -147,7 +150,7 @@ def test_other_urls_do_not_change(url):
         assert len(run_of(item_of(course), random.Random(6))) == 2
 
 
-def test_a_picture_changes_before_the_course():
+def test_a_picture_changes_before_the_course() -> None:
     """Nobody reads the address of a picture."""
     for each in run_of(
         item_of(FULL | {"thumbnail_url": "https://pictures.of.example.com/t"}), random.Random(7)
@@ -155,7 +158,7 @@ def test_a_picture_changes_before_the_course():
         assert json.loads(each)["course"]["course_url"] == FULL["course_url"]
 
 
-def test_fields_of_a_newer_version_stay():
+def test_fields_of_a_newer_version_stay() -> None:
     item = json.loads(item_of(COURSE | {"level": 3})) | {"priority": [1, 2]}
     for each in run_of(json.dumps(item).encode(), random.Random(8)):
         said = json.loads(each)
@@ -163,12 +166,14 @@ def test_fields_of_a_newer_version_stay():
 
 
 @pytest.mark.parametrize("course", [COURSE, FULL, WITHOUT_HOSTS, FULL | {"languages": ["en", "de"]}])
-def test_a_course_that_is_published_unchanged_every_night_meets_no_body_of_the_nights_before(course):
+def test_a_course_that_is_published_unchanged_every_night_meets_no_body_of_the_nights_before(
+    course: dict[str, Any],
+) -> None:
     bodies = {run_of(item_of(course), random.Random(night))[1] for night in range(50)}
     assert len(bodies) == 50
 
 
-def test_an_api_that_compares_json_knows_few_of_the_bodies_of_a_full_course():
+def test_an_api_that_compares_json_knows_few_of_the_bodies_of_a_full_course() -> None:
     bodies = [
         as_json(each) for night in range(50) for each in run_of(item_of(FULL), random.Random(night))[2:]
     ]
@@ -180,17 +185,18 @@ def test_an_api_that_compares_json_knows_few_of_the_bodies_of_a_full_course():
 
 
 @pytest.mark.parametrize("count", [2, 3, 7, 100])
-def test_several_changes_change_places(count):
+def test_several_changes_change_places(count: int) -> None:
     entries = [entry(f"c{number}", FULL) for number in range(count)]
     for seed in range(20):
         reencoded = reencode(entries, 1, 10**6, random.Random(seed))
+        assert reencoded is not None
         assert [json.loads(item) for _, item in reencoded] != [json.loads(item) for item in entries]
         assert sorted(place for place, _ in reencoded) == list(range(count))
         for place, item in reencoded:
             assert json.loads(item) == json.loads(entries[place])
 
 
-def test_a_body_that_would_grow_too_long_only_changes_places():
+def test_a_body_that_would_grow_too_long_only_changes_places() -> None:
     entries = [entry("a"), entry("b")]
     size = sum(len(item) for item in entries)
     assert reencode(entries, 1, size, random.Random(2)) == [(1, entries[1]), (0, entries[0])]
@@ -205,15 +211,17 @@ def test_a_body_that_would_grow_too_long_only_changes_places():
         ([entry(f"c{number}") for number in range(100)], REPLAYS_MAX),
     ],
 )
-def test_there_is_an_end_to_it(entries, ways):
+def test_there_is_an_end_to_it(entries: list[bytes], ways: int) -> None:
     tries = [reencode(entries, replays, 10**6, random.Random(3)) is not None for replays in range(1, 20)]
     assert tries == [replays < ways for replays in range(1, 20)]
 
 
-def test_many_languages_and_a_long_url_cost_nothing():
+def test_many_languages_and_a_long_url_cost_nothing() -> None:
     course = COURSE | {
         "languages": [f"l{chr(97 + number)}" for number in range(20)],
         "course_url": "https://" + "x" * 400_000,
     }
-    (_, body), *_ = reencode([entry("a", course)], 2, 10**6, random.Random(4))
+    reencoded = reencode([entry("a", course)], 2, 10**6, random.Random(4))
+    assert reencoded is not None
+    (_, body), *_ = reencoded
     assert body != entry("a", course)

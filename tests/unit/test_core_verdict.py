@@ -1,5 +1,7 @@
 """The table 'What a code means', row by row: the code decides, then its family, then the status."""
 
+from enum import StrEnum
+
 import pytest
 
 from daemon.core import verdict
@@ -31,7 +33,7 @@ CONTENT = ["LMS.COURSE_UPDATE_NOT_SUPPORTED", "LMS.NEVER_HEARD_OF"]
 ANY_STATUS = [400, 401, 403, 404, 409, 413, 422, 429, 500, 503]
 
 
-def every(codes, expected):
+def every(codes: list[str], expected: StrEnum) -> list[tuple[str, StrEnum]]:
     return [(code, expected) for code in codes]
 
 
@@ -48,7 +50,7 @@ def every(codes, expected):
         ("INTEGRATION.NEVER_HEARD_OF", SubmitVerdict.PARK),
     ],
 )
-def test_submit_follows_the_code_whatever_the_status(code, status, expected):
+def test_submit_follows_the_code_whatever_the_status(code: str, status: int, expected: SubmitVerdict) -> None:
     assert verdict.of_submit(code, status) is expected
 
 
@@ -58,7 +60,7 @@ TRANSIENT = {*range(300, 400), 408, 421, 425, 429, *range(500, 600)}
 SPLITTING = {400, 413, 422}
 
 
-def by_status(status, otherwise):
+def by_status(status: int, otherwise: SubmitVerdict) -> SubmitVerdict:
     if status in SPLITTING:
         return SubmitVerdict.SPLIT
     if status in TRANSIENT:
@@ -66,7 +68,7 @@ def by_status(status, otherwise):
     return SubmitVerdict.FAIL if status == 404 else otherwise
 
 
-def test_without_a_code_only_a_denial_parks_and_whatever_is_not_understood_is_sent_again():
+def test_without_a_code_only_a_denial_parks_and_whatever_is_not_understood_is_sent_again() -> None:
     found = {status: verdict.of_submit(None, status) for status in REFUSALS}
     assert found == {
         status: SubmitVerdict.PARK if status in (401, 403) else by_status(status, SubmitVerdict.RETRY)
@@ -75,7 +77,7 @@ def test_without_a_code_only_a_denial_parks_and_whatever_is_not_understood_is_se
 
 
 @pytest.mark.parametrize("code", ["PLATFORM.NEVER_HEARD_OF", "NO_FAMILY", ""])
-def test_with_an_unknown_code_a_person_has_to_act_unless_the_status_is_transient(code):
+def test_with_an_unknown_code_a_person_has_to_act_unless_the_status_is_transient(code: str) -> None:
     found = {status: verdict.of_submit(code, status) for status in REFUSALS}
     assert found == {status: by_status(status, SubmitVerdict.PARK) for status in REFUSALS}
 
@@ -101,12 +103,12 @@ def test_with_an_unknown_code_a_person_has_to_act_unless_the_status_is_transient
         (None, 502, False),
     ],
 )
-def test_fate_is_known_only_from_the_api_itself(code, status, understood):
+def test_fate_is_known_only_from_the_api_itself(code: str | None, status: int, understood: bool) -> None:
     """R13: a balancer's page says nothing about a task."""
     assert verdict.is_understood(code, status) is understood
 
 
-def test_a_refusal_that_may_be_of_another_post_is_not_conclusive():
+def test_a_refusal_that_may_be_of_another_post_is_not_conclusive() -> None:
     assert {SubmitVerdict.FAIL} == verdict.INCONCLUSIVE
 
 
@@ -126,7 +128,7 @@ def test_a_refusal_that_may_be_of_another_post_is_not_conclusive():
         (None, TaskVerdict.RESUBMIT),
     ],
 )
-def test_failed_task(code, expected):
+def test_failed_task(code: str | None, expected: TaskVerdict) -> None:
     assert verdict.of_task(code) is expected
 
 
@@ -141,26 +143,26 @@ def test_failed_task(code, expected):
         (None, ItemVerdict.RESUBMIT),
     ],
 )
-def test_failed_item(code, expected):
+def test_failed_item(code: str | None, expected: ItemVerdict) -> None:
     assert verdict.of_item(code) is expected
 
 
 @pytest.mark.parametrize("status", ANY_STATUS)
-def test_a_poll_that_names_our_key_says_nothing_about_the_task(status):
+def test_a_poll_that_names_our_key_says_nothing_about_the_task(status: int) -> None:
     """Whether it halts depends on more than this answer (`core.judge`)."""
     assert {verdict.of_poll(code, status) for code in OURS} == {PollVerdict.BLIND}
 
 
 @pytest.mark.parametrize("code", [None, *CUSTOMER, *INPUT, *THROTTLES, *CONTENT])
 @pytest.mark.parametrize("status", [s for s in ANY_STATUS if s != 404])
-def test_a_poll_that_brings_no_task_is_blindness(code, status):
+def test_a_poll_that_brings_no_task_is_blindness(code: str | None, status: int) -> None:
     assert verdict.of_poll(code, status) is PollVerdict.BLIND
 
 
-def test_a_poll_that_does_not_find_the_task_has_lost_it():
+def test_a_poll_that_does_not_find_the_task_has_lost_it() -> None:
     assert verdict.of_poll(None, 404) is PollVerdict.LOST
     assert verdict.of_poll("PLATFORM.NEVER_HEARD_OF", 404) is PollVerdict.LOST
 
 
-def test_a_poll_that_does_not_find_the_integration_has_not_lost_the_task():
+def test_a_poll_that_does_not_find_the_integration_has_not_lost_the_task() -> None:
     assert verdict.of_poll("PLATFORM.INTEGRATION_NOT_FOUND", 404) is PollVerdict.BLIND

@@ -19,15 +19,15 @@ ITEMS_MAX = 3
 class WaitingMachine(RuleBasedStateMachine):
     """The model is one dictionary of what waits, and one list of what is ready, in order."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.waiting = Waiting(Backlog(Settings().backlog))
         self.offset = 0
         self.now = 0.0
-        self.held = {}
-        self.ready = {"i": [], "j": []}
-        self.due = {}
-        self.busy = set()
+        self.held: dict[tuple[str, str], Held] = {}
+        self.ready: dict[str, list[str]] = {"i": [], "j": []}
+        self.due: dict[tuple[str, str], float] = {}
+        self.busy: set[tuple[str, str]] = set()
 
     @rule(
         integration=INTEGRATIONS,
@@ -35,7 +35,7 @@ class WaitingMachine(RuleBasedStateMachine):
         size=st.integers(1, 300),
         delay=st.none() | st.integers(0, 9),
     )
-    def hold(self, integration, course, size, delay):
+    def hold(self, integration: str, course: str, size: int, delay: float | None) -> None:
         key = (integration, course)
         if key in self.held or key in self.busy:
             delay = None  # only what has just failed backs off, and then nothing newer waits
@@ -53,7 +53,7 @@ class WaitingMachine(RuleBasedStateMachine):
             self.ready[integration].append(course)
 
     @rule(seconds=st.integers(0, 5))
-    def pass_time(self, seconds):
+    def pass_time(self, seconds: float) -> None:
         self.now += seconds
         over = sorted(
             (due, self.held[key].item.offset, key) for key, due in self.due.items() if due <= self.now
@@ -65,7 +65,7 @@ class WaitingMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: any(self.ready.values()))
     @rule(integration=INTEGRATIONS, items_max=st.integers(1, 4), bytes_max=st.integers(1, 1500))
-    def take(self, integration, items_max, bytes_max):
+    def take(self, integration: str, items_max: int, bytes_max: int) -> None:
         queue = self.ready[integration]
         taken = self.waiting.take(self.waiting.lane(integration), items_max, bytes_max)
         expected = queue[: len(taken)]
@@ -86,7 +86,7 @@ class WaitingMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.busy)
     @rule(data=st.data())
-    def free(self, data):
+    def free(self, data: st.DataObject) -> None:
         integration, course = data.draw(st.sampled_from(sorted(self.busy)))
         self.busy.remove((integration, course))
         del self.waiting.lanes[integration].busy[course]
@@ -96,11 +96,11 @@ class WaitingMachine(RuleBasedStateMachine):
             self.ready[integration].append(course)
 
     @rule(integration=INTEGRATIONS)
-    def drop_if_idle(self, integration):
+    def drop_if_idle(self, integration: str) -> None:
         self.waiting.drop_if_idle(integration)
 
     @invariant()
-    def counts_are_those_of_the_model(self):
+    def counts_are_those_of_the_model(self) -> None:
         assert self.waiting.backlog.courses == len(self.held)
         assert set(self.waiting.backoff) == set(self.due)
         for name, queue in self.ready.items():
@@ -121,13 +121,13 @@ WaitingMachine.TestCase.settings = hypothesis_settings(
 TestWaitingAgainstModel = WaitingMachine.TestCase
 
 
-def test_the_bytes_that_sources_take_count_too():
+def test_the_bytes_that_sources_take_count_too() -> None:
     """R7: a batch record holds ids and numbers beside the bodies."""
     held = Held(UPSERT, Item("origin", 5, "change", 0, 0, 0), b"x" * 100)
     assert held.size() == 100 + len("origin") + len("change") + ITEM_OVERHEAD
 
 
-def test_a_batch_record_is_little_larger_than_the_limit_on_batches():
+def test_a_batch_record_is_little_larger_than_the_limit_on_batches() -> None:
     """R7: 2 MiB is what the journal takes, the limit may be half of it."""
     bench = Bench(settings_with(batch={"bytes_max": 64 * 1024, "items_max": 1000}))
     bench.read(
@@ -139,11 +139,12 @@ def test_a_batch_record_is_little_larger_than_the_limit_on_batches():
     batches = bench.linger()
     assert len(batches) > 1
     for batch in batches:
-        _, key, value = bench.records[batch.offset]
+        _, key, value = bench.record(batch)
+        assert value is not None
         assert len(key) + len(value) <= 1.5 * 64 * 1024
 
 
-def test_forgotten_integrations_leave_nothing_behind():
+def test_forgotten_integrations_leave_nothing_behind() -> None:
     bench = Bench()
     for number in range(50):
         batch = bench.accepted("a", integration_id=f"hr:{number}")
@@ -152,7 +153,7 @@ def test_forgotten_integrations_leave_nothing_behind():
     assert bench.shard.waiting == 0
 
 
-def test_a_lane_with_only_a_back_off_in_it_is_not_forgotten():
+def test_a_lane_with_only_a_back_off_in_it_is_not_forgotten() -> None:
     bench = Bench()
     batch = bench.accepted("a")
     bench.poll_answer(batch, bench.task_failed("REMOTE.SERVICE_UNAVAILABLE"))

@@ -1,4 +1,7 @@
-"""The dashboards that ship: Grafana's JSON, of which every query is one that a running daemon answers."""
+"""The dashboards that ship: Grafana's JSON, of which every query is one that a running daemon answers.
+
+`tests/integration/test_observed.py` has what they show in incidents, on a real Prometheus.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ from typing import Any
 import pytest
 
 from daemon.telemetry.catalogue import CATALOGUE
+from daemon.telemetry.labels import Lifecycle
 from daemon.telemetry.metric import Kind
+from tests.tools.dashboards.__main__ import DASHBOARDS
+from tests.tools.dashboards.document import text_of
 from tests.unit.promql import PROMETHEUS, Shown, of_a_running_daemon, selectors
 
 FOLDER = Path(__file__).parents[2] / "helm" / "course-sync-daemon" / "files" / "dashboards"
@@ -25,7 +31,8 @@ COLUMNS = 24
 
 
 def dashboard(name: str) -> dict[str, Any]:
-    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return found
 
 
 def panels(name: str) -> list[dict[str, Any]]:
@@ -51,12 +58,11 @@ def expressions() -> list[tuple[str, str]]:
 def filled_in(expression: str) -> str:
     """As Grafana sends it when all is chosen."""
     for variable, value in {
-        "job": ".+",
+        "job": "course-sync-daemon",
         "namespace": ".*",
         "release": ".*",
         "instance": ".+",
         "__rate_interval": "5m",
-        "__range": "6h",
     }.items():
         expression = re.sub(rf"\${variable}\b", value, expression)
     assert "$" not in expression
@@ -74,8 +80,12 @@ each_dashboard = pytest.mark.parametrize("name", UIDS)
 # --- form -----------------------------------------------------------------------------------------
 
 
-def test_these_are_all() -> None:
-    assert {path.name for path in FOLDER.iterdir()} == {f"{name}.json" for name in UIDS}
+def test_these_are_all_and_as_their_code_makes_them() -> None:
+    assert set(DASHBOARDS) == {path.name for path in FOLDER.iterdir()} == {f"{name}.json" for name in UIDS}
+    for name, made in DASHBOARDS.items():
+        assert (FOLDER / name).read_text(encoding="utf-8") == text_of(made()), (
+            f"{name} differs from its code: python -m tests.tools.dashboards helm/course-sync-daemon/files/dashboards"
+        )
 
 
 @each_dashboard
@@ -94,11 +104,14 @@ def test_it_is_found_by_its_uid_and_asks_which_source_job_release_and_replica(na
         ("release", "query"),
         ("instance", "query"),
     ]
+    assert [v["id"] for v in variables] == [v["name"] for v in variables], "or they overwrite each other"
     for variable in variables[1:]:
         assert variable["multi"]
         assert variable["includeAll"]
-        # Without Kubernetes there may be neither namespace nor release.
-        assert variable["allValue"] == (".*" if variable["name"] in ("namespace", "release") else ".+")
+        # All jobs are those that have the daemon's metrics: a pattern would count `up` of everything. Without Kubernetes there
+        # may be neither namespace nor release.
+        every = {"job": None, "namespace": ".*", "release": ".*", "instance": ".+"}
+        assert variable.get("allValue") == every[variable["name"]]
 
 
 @each_dashboard
@@ -182,13 +195,104 @@ def test_legends_name_labels_that_the_query_leaves(shown: Shown) -> None:
             assert wanted <= {"instance", *shown.series[first.metric][0]}, where
 
 
-def test_ranges_follow_the_zoom() -> None:
+def test_ranges_of_graphs_follow_the_zoom_and_those_of_numbers_do_not() -> None:
     for where, target in targets():
         over = set(re.findall(r"\[([^]]*)\]", target["expr"]))
-        if target.get("instant"):
-            assert over <= {"$__range"}, where
-        else:
-            assert over <= {"$__rate_interval"}, where
+        assert over <= ({"2m", "15m", "30m"} if target["instant"] else {"$__rate_interval"}), where
+
+
+def test_ages_are_those_at_the_scrape() -> None:
+    """`time()` adds up to one scrape interval, in which a healthy loop looks silent."""
+    for where, expression in expressions():
+        assert not re.search(r"\btime\(\)", expression), where
+
+
+@each_dashboard
+def test_no_number_outlives_its_replica(name: str) -> None:
+    """The last value of a range would."""
+    for panel in panels(name):
+        instant = {target["instant"] for target in panel["targets"]}
+        assert instant == {panel["type"] in {"stat", "gauge", "table"}}, panel["title"]
+
+
+@each_dashboard
+def test_each_number_has_thresholds_and_says_what_no_data_means(name: str) -> None:
+    """Without a colour of its own, "no data" has that of the first threshold: red, or a green that lies."""
+    for panel in panels(name):
+        if panel["type"] in {"stat", "gauge"}:
+            defaults = panel["fieldConfig"]["defaults"]
+            assert defaults["thresholds"]["steps"], panel["title"]
+            (nothing,) = (each for each in defaults["mappings"] if each["type"] == "special")
+            assert nothing["options"]["match"] == "null+nan"
+            assert nothing["options"]["result"]["text"] == defaults["noValue"]
+            assert nothing["options"]["result"]["color"] != "green", panel["title"]
+
+
+MEANINGFUL = ("status", "outcome", "state", "level")
+"""Labels whose values are good or bad."""
+
+
+def test_colours_have_a_meaning() -> None:
+    seen: set[str] = set()
+    for name in UIDS:
+        for panel in panels(name):
+            for target in panel["targets"]:
+                label = re.search(r"{{(\w+)}}$", target["legendFormat"])
+                if label is None or label[1] not in MEANINGFUL:
+                    continue
+                seen.add(label[1])
+                found = re.search(r"coursesync_\w+?(?=(_bucket)?{)", target["expr"])
+                assert found is not None
+                (metric,) = (each for each in CATALOGUE if each.name == found[0])
+                values = next(each.values for each in metric.labels if each.name == label[1]) or ()
+                for value in values:
+                    legend = target["legendFormat"].replace(label[0], value)
+                    assert colours_of(panel, legend), (panel["title"], legend)
+    assert seen == set(MEANINGFUL)
+
+
+def colours_of(panel: dict[str, Any], legend: str) -> list[str]:
+    """By the overrides, of which each names series by a regular expression between slashes."""
+    return [
+        each["properties"][0]["value"]["fixedColor"]
+        for each in panel["fieldConfig"]["overrides"]
+        if re.search(each["matcher"]["options"].strip("/"), legend)
+    ]
+
+
+def test_failures_are_red_and_successes_green() -> None:
+    by_title = {panel["title"]: panel for name in UIDS for panel in panels(name)}
+    results = by_title["Results by status"]
+    assert colours_of(results, "SUCCEEDED") == ["green"]
+    assert colours_of(results, "FAILED") == ["red"]
+    assert colours_of(by_title["Tasks created and finished"], "finished: failed") == ["red"]
+    assert colours_of(by_title["Integrations by state"], "halted") == ["red"]
+    (states,) = by_title["Replica state"]["fieldConfig"]["defaults"]["mappings"]
+    assert {each["text"]: each["color"] for each in states["options"].values()}["halted"] == "red"
+    assert {each["text"] for each in states["options"].values()} == set(Lifecycle)
+
+
+def test_critical_alerts_stand_first_and_lead_to_the_runbook() -> None:
+    (panel,) = (panel for panel in panels("overview") if panel["title"] == "Firing alerts")
+    assert panel["options"]["sortBy"] == [{"displayName": "severity", "desc": False}]
+    severities = set(re.findall(r"severity: (\w+)", (FOLDER.parent / "alerts.yaml").read_text("utf-8")))
+    assert sorted(severities) == ["critical", "warning"], "the order of the alphabet is that of importance"
+    overrides = {each["matcher"]["options"]: each["properties"] for each in panel["fieldConfig"]["overrides"]}
+    (painted,) = (each["value"][0] for each in overrides["severity"] if each["id"] == "mappings")
+    assert {name: each["color"] for name, each in painted["options"].items()} == {
+        "critical": "red",
+        "warning": "yellow",
+    }
+    ((link,),) = (each["value"] for each in overrides["alert"])
+    assert link["url"] == "docs/runbook.md#${__value.raw}"
+
+
+def test_starts_are_marked_where_they_were_and_new_replicas_too() -> None:
+    """A replica with a new name has a new series, which has never changed."""
+    for name in UIDS:
+        (starts,) = dashboard(name)["annotations"]["list"]
+        assert starts["useValueForTime"]
+        assert re.fullmatch(r"coursesync_process_start_timestamp_seconds\{.*\} \* 1000", starts["expr"])
 
 
 def test_a_running_daemon_shows_all_that_is_asked_for(shown: Shown) -> None:
@@ -222,7 +326,7 @@ def test_prometheus_answers_each_query(shown: Shown, promtool: str, tmp_path: Pa
             {
                 "interval": "1m",
                 "input_series": [
-                    {"series": f"{name}{{{matching(labels)}}}", "values": "1x20"} for name, labels in there
+                    {"series": f"{name}{{{matching(labels)}}}", "values": "1+1x20"} for name, labels in there
                 ],
                 "promql_expr_test": [
                     {"eval_time": "15m", "expr": f"absent({filled_in(target['expr'])})"}
@@ -239,14 +343,12 @@ def test_prometheus_answers_each_query(shown: Shown, promtool: str, tmp_path: Pa
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(("chosen", "share"), [(".*", 0.9), ("short", 0.5), ("long", 0.9), ("none", 0)])
+@pytest.mark.parametrize(("chosen", "share"), [(".*", 0.9), ("short", 0.5), ("long", 0.9), ("none", None)])
 def test_the_age_of_a_task_is_a_share_of_the_timeout_of_its_own_release(
-    promtool: str, tmp_path: Path, chosen: str, share: float
+    promtool: str, tmp_path: Path, chosen: str, share: float | None
 ) -> None:
     """Two releases in one namespace, one with a time-out of 100 s and a task of 50 s, the other with 1000 s and 900 s."""
-    (expression,) = (
-        text for where, text in expressions() if where.startswith("overview, Oldest pending task")
-    )
+    (expression,) = (text for where, text in expressions() if where.startswith("overview, Oldest task"))
     query = filled_in(re.sub(r"\$release\b", chosen, expression))
     labels = 'job="course-sync-daemon", namespace="prod", instance="{0}", release="{0}"'
     ages, timeouts = {"short": 50, "long": 900}, {"short": 100, "long": 1000}
@@ -258,7 +360,8 @@ def test_the_age_of_a_task_is_a_share_of_the_timeout_of_its_own_release(
             "coursesync_task_timeout_seconds": timeouts[release],
         }.items()
     ]
-    expected = {"eval_time": "30m", "expr": query, "exp_samples": [{"labels": "{}", "value": share}]}
+    samples = [] if share is None else [{"labels": "{}", "value": share}]
+    expected = {"eval_time": "30m", "expr": query, "exp_samples": samples}
     tests = [{"interval": "1m", "input_series": series, "promql_expr_test": [expected]}]
     path = tmp_path / "share.yaml"
     path.write_text(

@@ -80,7 +80,9 @@ async def restored(log: EmbeddedLog, partition: int) -> list[Record]:
 # --- members that die, pause and hear late ------------------------------------------------------------
 
 
-async def test_a_member_that_was_only_paused_loses_everything_and_joins_again(cluster: EmbeddedCluster):
+async def test_a_member_that_was_only_paused_loses_everything_and_joins_again(
+    cluster: EmbeddedCluster,
+) -> None:
     paused, other = await joined(cluster, "a"), await joined(cluster, "b")
     assert [await now(paused.next_event()) for _ in range(3)] == [
         Assigned(ALL),
@@ -100,7 +102,7 @@ async def test_a_member_that_was_only_paused_loses_everything_and_joins_again(cl
     assert await paused.confirm_assignment(0, timeout=1)
 
 
-async def test_no_record_flows_between_a_revocation_and_the_next_begin(cluster: EmbeddedCluster):
+async def test_no_record_flows_between_a_revocation_and_the_next_begin(cluster: EmbeddedCluster) -> None:
     log = await joined(cluster, "a")
     assert await now(log.next_event()) == Assigned(ALL)
     log.begin(0, 0, token=1)
@@ -118,7 +120,7 @@ async def test_no_record_flows_between_a_revocation_and_the_next_begin(cluster: 
     assert (event.partition, event.token) == (1, 2)
 
 
-async def test_an_assignment_is_not_confirmed_while_a_rebalance_is_unread(cluster: EmbeddedCluster):
+async def test_an_assignment_is_not_confirmed_while_a_rebalance_is_unread(cluster: EmbeddedCluster) -> None:
     log = await joined(cluster, "a")
     assert await now(log.next_event()) == Assigned(ALL)
     assert await log.confirm_assignment(0, timeout=1)
@@ -131,7 +133,7 @@ async def test_an_assignment_is_not_confirmed_while_a_rebalance_is_unread(cluste
     assert await log.confirm_assignment(0, timeout=1)
 
 
-async def test_a_begin_that_comes_after_the_revocation_does_nothing(cluster: EmbeddedCluster):
+async def test_a_begin_that_comes_after_the_revocation_does_nothing(cluster: EmbeddedCluster) -> None:
     cluster.append(TOPICS.changes, Message(None, b"for the next owner"), 0)
     log = await joined(cluster, "a")
     assert await now(log.next_event()) == Assigned(ALL)
@@ -143,7 +145,7 @@ async def test_a_begin_that_comes_after_the_revocation_does_nothing(cluster: Emb
     assert await all_events(log) == [Assigned(ALL)]
 
 
-async def test_partitions_are_read_in_turn(cluster: EmbeddedCluster):
+async def test_partitions_are_read_in_turn(cluster: EmbeddedCluster) -> None:
     for number in range(1200):
         for partition in (0, 1):
             cluster.append(TOPICS.changes, Message(None, b"%d" % number), partition)
@@ -172,7 +174,7 @@ class LateCluster(EmbeddedCluster):
             session.deliver(notice)
 
 
-async def test_a_member_that_hears_late_goes_on_reading_but_is_not_confirmed_and_is_fenced():
+async def test_a_member_that_hears_late_goes_on_reading_but_is_not_confirmed_and_is_fenced() -> None:
     cluster = new_cluster(LateCluster)
     assert isinstance(cluster, LateCluster)
     zombie = await joined(cluster, "a")
@@ -200,7 +202,7 @@ async def test_a_member_that_hears_late_goes_on_reading_but_is_not_confirmed_and
     assert await now(zombie.next_event()) == Revoked(ALL)
 
 
-async def test_more_partitions_are_shared_out_at_once(cluster: EmbeddedCluster):
+async def test_more_partitions_are_shared_out_at_once(cluster: EmbeddedCluster) -> None:
     logs = [await joined(cluster, member_id) for member_id in ("c", "a", "b")]
     cluster.add_partitions(TOPICS.changes, 7)
 
@@ -219,7 +221,9 @@ def step(loop: asyncio.AbstractEventLoop, turns: int = 20) -> None:
         loop.run_forever()
 
 
-def test_members_in_different_loops_wake_each_other_only_through_their_own_loop(cluster: EmbeddedCluster):
+def test_members_in_different_loops_wake_each_other_only_through_their_own_loop(
+    cluster: EmbeddedCluster,
+) -> None:
     loops = [asyncio.new_event_loop() for _ in range(2)]
     try:
         reader = loops[0].run_until_complete(joined(cluster, "a"))
@@ -238,7 +242,7 @@ def test_members_in_different_loops_wake_each_other_only_through_their_own_loop(
             loop.close()
 
 
-def test_a_waiting_member_is_woken_by_whatever_it_waits_for(cluster: EmbeddedCluster):
+def test_a_waiting_member_is_woken_by_whatever_it_waits_for(cluster: EmbeddedCluster) -> None:
     loop = asyncio.new_event_loop()
     try:
         log = loop.run_until_complete(joined(cluster, "a"))
@@ -256,12 +260,17 @@ def test_a_waiting_member_is_woken_by_whatever_it_waits_for(cluster: EmbeddedClu
             step(loop)
             log.resume(0)
 
-        for cause, partition in (
-            (lambda: (append(), log.begin(1, 0, token=2)), 1),
+        def append_and_begin() -> None:
+            append()
+            log.begin(1, 0, token=2)
+
+        causes: list[tuple[Callable[[], None], int]] = [
+            (append_and_begin, 1),
             (append, 1),
             (lambda: producer.end_transaction(commit=True), 0),
             (resume, 0),
-        ):
+        ]
+        for cause, partition in causes:
             waiting = loop.create_task(log.next_event())
             step(loop)
             assert not waiting.done()
@@ -274,7 +283,7 @@ def test_a_waiting_member_is_woken_by_whatever_it_waits_for(cluster: EmbeddedClu
         loop.close()
 
 
-def test_a_member_whose_loop_is_gone_does_not_disturb_the_others(cluster: EmbeddedCluster):
+def test_a_member_whose_loop_is_gone_does_not_disturb_the_others(cluster: EmbeddedCluster) -> None:
     dead, alive = asyncio.new_event_loop(), asyncio.new_event_loop()
     try:
         killed = dead.run_until_complete(joined(cluster, "a"))
@@ -296,7 +305,7 @@ def test_a_member_whose_loop_is_gone_does_not_disturb_the_others(cluster: Embedd
 # --- writers that stop in the middle ------------------------------------------------------------------
 
 
-async def test_a_transaction_left_open_is_aborted_by_the_next_owner(cluster: EmbeddedCluster):
+async def test_a_transaction_left_open_is_aborted_by_the_next_owner(cluster: EmbeddedCluster) -> None:
     log = await joined(cluster, "a")
     killed = cluster.producer(f"{TOPICS.journal}-0")
     killed.append(TOPICS.journal, Message(b"position", b"9"), 0)
@@ -313,7 +322,7 @@ async def test_a_transaction_left_open_is_aborted_by_the_next_owner(cluster: Emb
         killed.end_transaction(commit=True)
 
 
-async def test_a_successor_that_opens_while_a_commit_is_on_its_way_wins(cluster: EmbeddedCluster):
+async def test_a_successor_that_opens_while_a_commit_is_on_its_way_wins(cluster: EmbeddedCluster) -> None:
     log = await joined(cluster, "a")
     first = await log.open_shard(0)
 
@@ -326,7 +335,7 @@ async def test_a_successor_that_opens_while_a_commit_is_on_its_way_wins(cluster:
     assert [record async for batch in second.restore() for record in batch] == []
 
 
-async def test_restoring_ends_where_the_journal_ended_at_the_fence(cluster: EmbeddedCluster):
+async def test_restoring_ends_where_the_journal_ended_at_the_fence(cluster: EmbeddedCluster) -> None:
     log = await joined(cluster, "a")
     await (await log.open_shard(0)).commit(Transaction([(b"position", b"1")]))
     successor = await log.open_shard(0)
@@ -335,7 +344,7 @@ async def test_restoring_ends_where_the_journal_ended_at_the_fence(cluster: Embe
     assert [record.value async for batch in successor.restore() for record in batch] == [b"1"]
 
 
-async def test_a_restore_that_can_not_be_whole_says_so(cluster: EmbeddedCluster):
+async def test_a_restore_that_can_not_be_whole_says_so(cluster: EmbeddedCluster) -> None:
     log = await joined(cluster, "a")
     shard = await log.open_shard(0)
     await shard.commit(Transaction([(b"%d" % number, b"") for number in range(600)]))
@@ -352,7 +361,7 @@ async def test_a_restore_that_can_not_be_whole_says_so(cluster: EmbeddedCluster)
 
 async def test_what_a_cancelled_commit_has_done_is_unknown_and_its_shard_of_no_more_use(
     cluster: EmbeddedCluster,
-):
+) -> None:
     log = await joined(cluster, "a")
     shard = await log.open_shard(0)
     commit = shard.commit(Transaction([(b"position", b"1")]))
@@ -369,7 +378,7 @@ async def test_what_a_cancelled_commit_has_done_is_unknown_and_its_shard_of_no_m
 # --- topics -------------------------------------------------------------------------------------------
 
 
-async def test_a_position_of_a_deleted_topic_is_lost_in_its_successor(cluster: EmbeddedCluster):
+async def test_a_position_of_a_deleted_topic_is_lost_in_its_successor(cluster: EmbeddedCluster) -> None:
     log = await joined(cluster, "a")
     assert await now(log.next_event()) == Assigned(ALL)
     for number in range(3):
@@ -387,17 +396,17 @@ async def test_a_position_of_a_deleted_topic_is_lost_in_its_successor(cluster: E
     assert (await log.input_facts(0)).group_offset is None
 
 
-async def test_a_missing_topic_is_named_at_the_start(cluster: EmbeddedCluster):
+async def test_a_missing_topic_is_named_at_the_start(cluster: EmbeddedCluster) -> None:
     cluster.delete_topic(TOPICS.dead_letters)
     with pytest.raises(LogError, match=TOPICS.dead_letters):
         await joined(cluster, "a")
 
 
-async def test_a_cleaner_may_drop_tombstones_and_leave_the_newest_records(cluster: EmbeddedCluster):
+async def test_a_cleaner_may_drop_tombstones_and_leave_the_newest_records(cluster: EmbeddedCluster) -> None:
     log = await joined(cluster, "a")
     shard = await log.open_shard(0)
     for value in (b"1", b"2", None, b"3", b"4"):
-        [offset] = await shard.commit(Transaction([(b"key", value)]))
+        [offset], _ = await shard.commit(Transaction([(b"key", value)]))
     await shard.commit(Transaction([(b"gone", b"1"), (b"gone", None)]))
 
     cluster.compact(TOPICS.journal, 0, before=offset - 1)
@@ -445,7 +454,7 @@ def history() -> tuple[list[object], list[Record]]:
     return told, list(itertools.chain.from_iterable(results))
 
 
-def test_a_history_repeats_exactly():
+def test_a_history_repeats_exactly() -> None:
     first, second = history(), history()
 
     assert first == second
@@ -454,7 +463,7 @@ def test_a_history_repeats_exactly():
     assert len(told) > 10
 
 
-async def test_it_says_once_that_it_is_not_for_production(cluster: EmbeddedCluster):
+async def test_it_says_once_that_it_is_not_for_production(cluster: EmbeddedCluster) -> None:
     structlog.reset_defaults()
     with capture_logs() as lines:
         for member_id in "ab":

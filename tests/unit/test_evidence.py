@@ -54,7 +54,7 @@ def test_changes_that_wait_or_are_sealed_have_no_result_and_those_that_are_watch
         return Item(f"o{offset}", offset, f"c{offset}", 0, 1, 0)
 
     body = msgspec.Raw(b"{}")
-    records = {
+    records: dict[bytes, journal.Value] = {
         journal.wait_key("i", "o1"): journal.Wait(item(1), body),
         journal.batch_key("b"): journal.SealedBatch("i", 0, 0, (item(2), item(3)), body),
         journal.task_key("b"): journal.Task("t", 0),

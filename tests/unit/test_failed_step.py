@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from daemon import config
+from daemon.codec import decode_change
 from daemon.codec.result import Encoded, encode_result
 from daemon.core import settle
 from daemon.core.model import Result
@@ -46,12 +47,10 @@ def break_verdict(name: str) -> Any:
 
 
 def break_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    decode = intake.decode_change
-
     def decoded(offset: int, key: Any, value: bytes, *rest: Any, **more: Any) -> Any:
         if POISON.encode() in value:
             raise DefectError("nobody thought of this record")
-        return decode(offset, key, value, *rest, **more)
+        return decode_change(offset, key, value, *rest, **more)
 
     monkeypatch.setattr(intake, "decode_change", decoded)
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -37,7 +38,7 @@ VENDOR_ERROR = Error(
 )
 
 
-def ended(status, **other):
+def ended(status: Status, **other: Any) -> Result:
     """The same change with another end."""
     known = {name: getattr(ANSWERED, name) for name in ANSWERED.__struct_fields__}
     return Result(**(known | {"status": status, "course_id": None} | other))
@@ -74,33 +75,35 @@ REJECTION = Rejection(
 )
 
 
-def validate(schema, document):
+def validate(schema: str, document: object) -> None:
     contents = json.loads((SCHEMAS / f"{schema}.schema.json").read_bytes())
     jsonschema.Draft202012Validator(contents).validate(document)
 
 
 @pytest.mark.parametrize("name", RESULTS)
-def test_result(name):
+def test_result(name: str) -> None:
     record = encode_result(RESULTS[name], 3, **TOPICS)
+    assert record[1] is not None
     validate("sync-result", json.loads(record[1]))
     assert_golden(f"result-{name}.record", render_record(*record))
 
 
-def test_correction():
+def test_correction() -> None:
     record = encode_correction(Correction(ANSWERED), 3, **TOPICS)
+    assert record[1] is not None
     validate("sync-correction", json.loads(record[1]))
     assert_golden("correction.record", render_record(*record))
 
 
 @pytest.mark.parametrize("name", ["dead-letter", "dead-letter-cut", "dead-letter-tombstone"])
-def test_dead_letter(name):
+def test_dead_letter(name: str) -> None:
     parts = {field: getattr(REJECTION, field) for field in REJECTION.__struct_fields__}
     if name == "dead-letter-cut":
         parts["value"] = b'{"course": {"title": "' + b"x" * 20_000
     if name == "dead-letter-tombstone":
         parts |= {"value": None, "reason": RejectReason.TOMBSTONE}
     record = encode_dead_letter(Rejection(**parts), 3, changes_topic="course-changes", max_bytes=16 * 1024)
-    validate("dead-letter-headers", {header: content.decode() for header, content in record[2]})
+    validate("dead-letter-headers", {header: (content or b"").decode() for header, content in record[2]})
     assert_golden(f"{name}.record", render_record(*record))
 
 
@@ -108,9 +111,10 @@ def test_dead_letter(name):
     ("name", "schema"),
     [("plain", "course-change"), ("structured", "course-change-event"), ("binary", None)],
 )
-def test_change(name, schema):
+def test_change(name: str, schema: str | None) -> None:
     """The input is written by hand; recorded is what of it goes to the API."""
     key, value, headers = read_record(f"change-{name}.record")
+    assert value is not None
     if schema is not None:
         validate(schema, json.loads(value))
     change = decode_change(0, key, value, headers, consumed_at=CONSUMED, item_bytes_max=512 * 1024)
@@ -119,22 +123,22 @@ def test_change(name, schema):
     assert_golden(f"change-{name}.item", told + change.body + b"\n")
 
 
-def test_published_schemas_are_those_of_the_code():
+def test_published_schemas_are_those_of_the_code() -> None:
     published = {path.name: path.read_bytes() for path in SCHEMAS.glob("*.json")}
     assert published == schemas(), "run: python -m tests.tools.schema_files schemas"
 
 
 @pytest.mark.parametrize("name", schemas())
-def test_schemas_are_valid_themselves(name):
+def test_schemas_are_valid_themselves(name: str) -> None:
     jsonschema.Draft202012Validator.check_schema(json.loads(schemas()[name]))
 
 
 @pytest.mark.parametrize("name", ["sync-result", "sync-correction", "dead-letter-headers"])
-def test_readers_are_told_to_read_committed(name):
+def test_readers_are_told_to_read_committed(name: str) -> None:
     assert "isolation.level=read_committed" in (SCHEMAS / f"{name}.schema.json").read_text()
 
 
-def test_first_recording_fails(tmp_path, monkeypatch):
+def test_first_recording_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.unit.golden_files.FOLDER", tmp_path)
     with pytest.raises(pytest.fail.Exception, match="for the first time"):
         assert_golden("new.record", b"x")

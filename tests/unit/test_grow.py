@@ -63,7 +63,7 @@ async def test_the_daemon_goes_on_in_all_partitions_by_itself() -> None:
         world.publish(3, "new")  # before any replica has seen the partition, and it starts at `latest`
         await world.until(lambda: len(world.results()) == 6, "results from the new partition")
         await read(world, 0, "c")
-        assert [number for number in range(4) if world.fold(number).position.partitions == 4] == [0, 1, 2, 3]
+        assert [number for number in range(4) if world.position(number).partitions == 4] == [0, 1, 2, 3]
         assert await run(world, 4) == []
 
 
@@ -153,12 +153,12 @@ async def test_after_a_crash_nothing_runs_that_should_not_and_running_it_again_f
         with pytest.raises(Crash):
             await grow.grow(mortal, mortal.add, found, 4, lambda: Now(now_ms(), 0.0))  # type: ignore[arg-type]
         grown = world.cluster.partition_count(world.topics.changes) == 4
-        renewed = [n for n in range(2) if world.fold(n).position.partitions == 4]
+        renewed = [n for n in range(2) if world.position(n).partitions == 4]
         if grown:
             world.publish(3, "n")
             for number in {0, 1} - set(renewed):
                 await world.blocked(number)
-            if world.fold(3).position.partitions != 4:
+            if world.position(3).partitions != 4:
                 await world.blocked(3)
                 assert not [result for result in world.results() if result[1] == 3]
         assert await run(world, 4)

@@ -97,7 +97,7 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     running.cancel()
 
 
-async def test_another_key_in_the_file_resumes(world):
+async def test_another_key_in_the_file_resumes(world: World) -> None:
     assert world.refuse(world.key_number) is SubmitVerdict.HALT
     assert world.health.halt_reason == "PLATFORM.AUTHENTICATION_INVALID"
     await world.looked()
@@ -112,7 +112,9 @@ async def test_another_key_in_the_file_resumes(world):
 
 
 @pytest.mark.parametrize("late", [KEY_REFUSED, DENIED])
-async def test_a_refusal_of_the_key_of_before_that_comes_late_halts_nothing(world, late):
+async def test_a_refusal_of_the_key_of_before_that_comes_late_halts_nothing(
+    world: World, late: Refused
+) -> None:
     old = world.key_number
     world.refuse(old)
     world.file = "new"
@@ -128,7 +130,7 @@ async def test_a_refusal_of_the_key_of_before_that_comes_late_halts_nothing(worl
     assert world.flow.halted is not None
 
 
-async def test_what_was_taken_with_the_key_of_before_says_nothing_about_this_one(world):
+async def test_what_was_taken_with_the_key_of_before_says_nothing_about_this_one(world: World) -> None:
     old = world.key_number
     world.refuse(old)
     world.file = "new"
@@ -147,8 +149,8 @@ async def test_what_was_taken_with_the_key_of_before_says_nothing_about_this_one
     [(DENIED, SubmitVerdict.PARK), (KEY_REFUSED, SubmitVerdict.OUR_SIDE), (ADDRESS, SubmitVerdict.OUR_SIDE)],
 )
 async def test_one_integration_that_is_denied_is_not_about_the_key_and_asks_for_a_probe(
-    world, answer, verdict
-):
+    world: World, answer: Refused, verdict: SubmitVerdict
+) -> None:
     assert world.judge(answer, world.key_number, "i") is verdict
     assert world.judge(answer, world.key_number, "i") is verdict
     assert world.flow.halted is None
@@ -159,7 +161,9 @@ async def test_one_integration_that_is_denied_is_not_about_the_key_and_asks_for_
     assert world.flow.halted is not None
 
 
-async def test_two_integrations_that_are_denied_are_not_about_a_key_that_works_for_others(world):
+async def test_two_integrations_that_are_denied_are_not_about_a_key_that_works_for_others(
+    world: World,
+) -> None:
     key = world.key_number
     for integration in ("i", "j", "i", "k"):
         assert world.judge(DENIED, key, integration) is SubmitVerdict.PARK
@@ -167,7 +171,7 @@ async def test_two_integrations_that_are_denied_are_not_about_a_key_that_works_f
     assert world.flow.halted is None
 
 
-async def test_said_at_once_and_then_once_a_minute_until_it_goes_on(world):
+async def test_said_at_once_and_then_once_a_minute_until_it_goes_on(world: World) -> None:
     with capture_logs() as lines:
         world.refuse(world.key_number)
         world.refuse(world.key_number)

@@ -46,7 +46,7 @@ def running(health: Health, *partitions: int) -> Health:
 # --- startup --------------------------------------------------------------------------------------
 
 
-def test_startup_waits_for_every_loop_and_for_no_restore(health):
+def test_startup_waits_for_every_loop_and_for_no_restore(health: Health) -> None:
     health.tick("input")
     assert health.startup().reasons == ("loop poll has not started yet",)
     health.tick("poll")
@@ -58,7 +58,7 @@ def test_startup_waits_for_every_loop_and_for_no_restore(health):
 # --- live -----------------------------------------------------------------------------------------
 
 
-def test_live_fails_when_one_loop_is_silent(health, clock):
+def test_live_fails_when_one_loop_is_silent(health: Health, clock: Clock) -> None:
     health.tick("input")
     health.tick("poll")
     clock.pass_seconds(SILENCE_MAX_S - 1)
@@ -70,19 +70,19 @@ def test_live_fails_when_one_loop_is_silent(health, clock):
     assert health.live().passed
 
 
-def test_a_loop_that_never_started_counts_as_silent_from_the_start(health, clock):
+def test_a_loop_that_never_started_counts_as_silent_from_the_start(health: Health, clock: Clock) -> None:
     clock.pass_seconds(SILENCE_MAX_S)
     assert len(health.live().reasons) == 2
 
 
-def test_live_does_not_mind_a_wall_clock_that_jumps(health, clock):
+def test_live_does_not_mind_a_wall_clock_that_jumps(health: Health, clock: Clock) -> None:
     health.tick("input")
     health.tick("poll")
     clock.now = Now(clock.now.wall + 10**9, clock.now.mono + 1)
     assert health.live().passed
 
 
-def test_live_holds_while_halted_draining_or_blocked(health):
+def test_live_holds_while_halted_draining_or_blocked(health: Health) -> None:
     running(health, 0)
     health.blocked(0, "x")
     health.halted("x")
@@ -90,7 +90,7 @@ def test_live_holds_while_halted_draining_or_blocked(health):
     assert health.live().passed
 
 
-def test_an_unknown_loop_is_a_mistake_of_the_program(health):
+def test_an_unknown_loop_is_a_mistake_of_the_program(health: Health) -> None:
     with pytest.raises(KeyError, match="no loop named 'pol'; known are input, poll"):
         health.tick("pol")
 
@@ -98,11 +98,11 @@ def test_an_unknown_loop_is_a_mistake_of_the_program(health):
 # --- ready ----------------------------------------------------------------------------------------
 
 
-def test_not_ready_before_the_group_was_joined(health):
+def test_not_ready_before_the_group_was_joined(health: Health) -> None:
     assert health.ready().reasons == ("has not joined the consumer group yet",)
 
 
-def test_ready_when_all_that_was_assigned_first_is_restored(health):
+def test_ready_when_all_that_was_assigned_first_is_restored(health: Health) -> None:
     health.assigned({0, 1})
     health.restored(0)
     assert health.ready().reasons == ("partition 1 is restoring",)
@@ -110,12 +110,12 @@ def test_ready_when_all_that_was_assigned_first_is_restored(health):
     assert health.ready().passed
 
 
-def test_an_idle_member_is_ready(health):
+def test_an_idle_member_is_ready(health: Health) -> None:
     health.assigned(())
     assert health.ready().passed
 
 
-def test_later_assignments_do_not_make_it_flap(health):
+def test_later_assignments_do_not_make_it_flap(health: Health) -> None:
     running(health, 0)
     health.assigned({0, 1})
     assert health.ready().passed
@@ -127,7 +127,7 @@ def test_later_assignments_do_not_make_it_flap(health):
     assert health.ready().passed
 
 
-def test_a_partition_assigned_before_the_first_is_restored_is_not_awaited(health):
+def test_a_partition_assigned_before_the_first_is_restored_is_not_awaited(health: Health) -> None:
     health.assigned({0})
     health.assigned({0, 1})
     health.restored(0)
@@ -135,7 +135,7 @@ def test_a_partition_assigned_before_the_first_is_restored_is_not_awaited(health
     assert health.partitions[1].state is PartitionStatus.RESTORING
 
 
-def test_what_was_taken_away_is_not_awaited(health):
+def test_what_was_taken_away_is_not_awaited(health: Health) -> None:
     health.assigned({0, 1})
     health.restored(0)
     health.revoked({1})
@@ -143,7 +143,7 @@ def test_what_was_taken_away_is_not_awaited(health):
     assert health.ready().passed
 
 
-def test_not_ready_when_everything_was_taken_away_before_it_was_restored(health):
+def test_not_ready_when_everything_was_taken_away_before_it_was_restored(health: Health) -> None:
     """An eager group revokes all at each rebalance: a replica that starts along with others must not
     be ready in between."""
     health.assigned({0, 1})
@@ -156,7 +156,7 @@ def test_not_ready_when_everything_was_taken_away_before_it_was_restored(health)
     assert health.ready().passed
 
 
-def test_news_of_a_partition_that_is_gone_are_ignored(health):
+def test_news_of_a_partition_that_is_gone_are_ignored(health: Health) -> None:
     health.assigned({0, 1})
     health.revoked({1})
     health.restored(1)
@@ -165,7 +165,7 @@ def test_news_of_a_partition_that_is_gone_are_ignored(health):
     assert not health.ready().passed
 
 
-def test_a_partition_that_is_blocked_at_first_keeps_it_from_being_ready_and_says_why(health):
+def test_a_partition_that_is_blocked_at_first_keeps_it_from_being_ready_and_says_why(health: Health) -> None:
     health.assigned({0, 1})
     health.restored(0)
     health.blocked(1, "its input topic was replaced: coursesyncd check")
@@ -174,13 +174,13 @@ def test_a_partition_that_is_blocked_at_first_keeps_it_from_being_ready_and_says
     )
 
 
-def test_a_partition_that_is_blocked_later_does_not(health):
+def test_a_partition_that_is_blocked_later_does_not(health: Health) -> None:
     running(health, 0, 1)
     health.blocked(1, "x")
     assert health.ready().passed
 
 
-def test_not_ready_while_halted(health):
+def test_not_ready_while_halted(health: Health) -> None:
     running(health, 0)
     health.halted("the API refuses our key")
     assert health.ready().reasons == ("halted: the API refuses our key",)
@@ -188,13 +188,13 @@ def test_not_ready_while_halted(health):
     assert health.ready().passed
 
 
-def test_not_ready_while_draining(health):
+def test_not_ready_while_draining(health: Health) -> None:
     running(health, 0)
     health.draining()
     assert health.ready().reasons == ("draining: stop requested",)
 
 
-def test_a_long_list_of_reasons_is_cut(health):
+def test_a_long_list_of_reasons_is_cut(health: Health) -> None:
     health.assigned(range(40))
     reasons = health.ready().reasons
     assert len(reasons) == REASONS_MAX + 1
@@ -204,7 +204,7 @@ def test_a_long_list_of_reasons_is_cut(health):
 # --- lifecycle ------------------------------------------------------------------------------------
 
 
-def test_the_lifecycle(health):
+def test_the_lifecycle(health: Health) -> None:
     seen = [health.lifecycle]
     health.assigned({0, 1})
     seen.append(health.lifecycle)
@@ -227,7 +227,7 @@ def test_the_lifecycle(health):
     ]
 
 
-def test_partitions_that_stay_keep_their_state(health):
+def test_partitions_that_stay_keep_their_state(health: Health) -> None:
     running(health, 0)
     health.assigned({1, 0})
     assert {n: p.state for n, p in health.partitions.items()} == {
@@ -236,7 +236,7 @@ def test_partitions_that_stay_keep_their_state(health):
     }
 
 
-def test_silence_is_told_for_the_watchdog(health, clock):
+def test_silence_is_told_for_the_watchdog(health: Health, clock: Clock) -> None:
     health.tick("input")
     clock.pass_seconds(3)
     assert health.silence_s() == {"input": 3, "poll": 3}
@@ -247,7 +247,9 @@ def test_silence_is_told_for_the_watchdog(health, clock):
 # --- Kafka ----------------------------------------------------------------------------------------
 
 
-def test_it_is_ready_while_kafka_answers_and_again_with_its_first_answer(health, clock):
+def test_it_is_ready_while_kafka_answers_and_again_with_its_first_answer(
+    health: Health, clock: Clock
+) -> None:
     running(health, 0)
     assert health.ready().passed, "nothing is known about Kafka"
     health.kafka_answered(0.5)
@@ -260,14 +262,14 @@ def test_it_is_ready_while_kafka_answers_and_again_with_its_first_answer(health,
     assert health.ready().passed
 
 
-def test_the_silence_of_kafka_grows_though_nobody_reports_it(health, clock):
+def test_the_silence_of_kafka_grows_though_nobody_reports_it(health: Health, clock: Clock) -> None:
     running(health, 0)
     health.kafka_answered(1.0)
     clock.pass_seconds(KAFKA_SILENCE_MAX_S)
     assert not health.ready().passed
 
 
-def test_the_last_answer_is_a_time_of_the_wall_clock(health, clock):
+def test_the_last_answer_is_a_time_of_the_wall_clock(health: Health, clock: Clock) -> None:
     assert health.kafka_answered_ms is None
     health.kafka_answered(None)
     assert health.kafka_answered_ms is None

@@ -57,7 +57,7 @@ FULL = inspected_partition(
 )
 
 
-def test_a_partition_is_counted():
+def test_a_partition_is_counted() -> None:
     assert partition_row(FULL) == PartitionRow(
         partition=2,
         next_offset=100,
@@ -70,12 +70,12 @@ def test_a_partition_is_counted():
     )
 
 
-def test_a_partition_that_nobody_has_begun_to_read_is_not_behind():
+def test_a_partition_that_nobody_has_begun_to_read_is_not_behind() -> None:
     row = partition_row(inspected_partition())
     assert (row.next_offset, row.behind, row.oldest_consumed_at) == (None, None, None)
 
 
-def test_submissions_say_since_when_they_are_what_they_are():
+def test_submissions_say_since_when_they_are_what_they_are() -> None:
     assert sorted(submission_rows(FULL), key=lambda row: row.since) == [
         SubmissionRow(
             2, ChangeState.WATCHED, "1970-01-01T00:00:09.000Z", 1, "tool:1", "2-3-1", "task-3", None, None
@@ -89,7 +89,7 @@ def test_submissions_say_since_when_they_are_what_they_are():
     ]
 
 
-def test_what_waits_is_added_up_over_partitions_longest_first():
+def test_what_waits_is_added_up_over_partitions_longest_first() -> None:
     integrations = WaitingByIntegration()
     refused = Error("INTEGRATION.INACTIVE", "Off.")
     other = inspected_partition(
@@ -110,7 +110,7 @@ def test_what_waits_is_added_up_over_partitions_longest_first():
     assert told == [("tool:3", 2, 2, "02", refused), ("tool:1", 2, 1, "07", refused)]
 
 
-def test_a_course_is_found_wherever_its_changes_are():
+def test_a_course_is_found_wherever_its_changes_are() -> None:
     waiting, submitted = sorted(course_rows(FULL, "tool:1", "c"), key=lambda row: -row.offset)
     assert submitted == CourseRow(
         partition=2,
@@ -129,16 +129,16 @@ def test_a_course_is_found_wherever_its_changes_are():
     assert list(course_rows(FULL, "tool:2", "x")) == []
 
 
-def test_a_retry_that_waits_says_what_it_failed_of_and_when_it_goes_on():
+def test_a_retry_that_waits_says_what_it_failed_of_and_when_it_goes_on() -> None:
     [row] = course_rows(FULL, "tool:3", "x")
     assert (row.batch_id, row.task_id, row.last_error) == ("2-4-1", "task-4", DOWN)
     assert row.not_before == "1970-01-01T00:01:39.000Z"
 
 
-def test_ages_have_two_units_at_most():
+def test_ages_have_two_units_at_most() -> None:
     told = [age(seconds) for seconds in (-3, 0, 59.9, 60, 61, 3600, 7500, 90_061)]
     assert told == ["0s", "0s", "59s", "1m", "1m 1s", "1h", "2h 5m", "1d 1h"]
 
 
-def test_what_other_people_wrote_moves_no_cursor():
+def test_what_other_people_wrote_moves_no_cursor() -> None:
     assert printable("a\x1b[2Jb\nc") == "a [2Jb c"

@@ -1,5 +1,7 @@
 """The fold is last value per key (R9), however often records are read and whatever compaction took away."""
 
+from collections.abc import Iterable, Iterator
+
 import msgspec
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -14,7 +16,10 @@ IDS = st.sampled_from(["a", "b"])
 ITEMS = st.builds(Item, IDS, SMALL, IDS, SMALL, SMALL, SMALL)
 BODIES = st.sampled_from([b'{"items":[1]}', b'{"items": [2] }']).map(msgspec.Raw)
 ATTEMPTS = st.builds(Attempt, IDS)
-KINDS = {
+Record = tuple[int, bytes, bytes | None]
+"""Offset, key and value."""
+Contents = tuple[object, ...]
+KINDS: dict[str, tuple[st.SearchStrategy[bytes], st.SearchStrategy[journal.Value]]] = {
     "position": (
         st.just(journal.POSITION_KEY),
         st.builds(Position, st.just(1), SMALL, IDS, SMALL, SMALL),
@@ -42,47 +47,49 @@ RECORDS = st.one_of(
 STREAMS = st.lists(RECORDS, max_size=40).map(lambda records: list(enumerate_records(records)))
 
 
-def enumerate_records(records):
+def enumerate_records(records: Iterable[tuple[bytes, bytes | None]]) -> Iterator[Record]:
     for offset, (key, value) in enumerate(records):
         yield offset, key, value
 
 
-def fold_of(records):
+def fold_of(records: list[Record]) -> Fold:
     fold = Fold()
     for record in records:
         fold.apply(*record)
     return fold
 
 
-def last_value_per_key(records):
+def last_value_per_key(records: list[Record]) -> Contents:
     """The model. What a batch's body has become is seen to by the test of bodies."""
-    position, waits, late, tasks, batches = None, {}, {}, {}, {}
+    position: Position | None = None
+    waits: dict[tuple[str, str], Wait] = {}
+    late: dict[tuple[str, ...], Late] = {}
+    tasks: dict[str, Task] = {}
+    batches: dict[str, tuple[int, SealedBatch, bytes]] = {}
     for offset, key, value in {key: record for record in records for _, key, _ in [record]}.values():
         parts, record = journal.decode(key, value)
-        if record is None:
-            continue
-        match parts:
-            case ["position"]:
+        match record, parts:
+            case Position(), ["position"]:
                 position = record
-            case ["wait", integration, origin]:
+            case Wait(), ["wait", integration, origin]:
                 waits[integration, origin] = record
-            case ["late", *ids]:
+            case Late(), ["late", *ids]:
                 late[tuple(ids)] = record
-            case ["task", batch_id]:
+            case Task(), ["task", batch_id]:
                 tasks[batch_id] = record
-            case ["batch", batch_id]:
+            case SealedBatch(), ["batch", batch_id]:
                 bare = msgspec.structs.replace(record, body=msgspec.Raw(b""))
                 batches[batch_id] = (offset, bare, journal.digest(bytes(record.body)))
     open_batches = {id_: (*batch, tasks.get(id_)) for id_, batch in batches.items()}
     return position, waits, late, open_batches
 
 
-def known(fold):
+def known(fold: Fold) -> Contents:
     batches = {id_: (each.offset, each.sealed, each.digest, each.task) for id_, each in fold.batches.items()}
     return fold.position, fold.waits, fold.late, batches
 
 
-def compacted(records, clean_to, keep_tombstones):
+def compacted(records: list[Record], clean_to: int, keep_tombstones: bool) -> Iterator[Record]:
     """What may be left after the cleaner has been at the first `clean_to` records."""
     last = {key: offset for offset, key, _ in records[:clean_to]}
     for offset, key, value in records:
@@ -92,13 +99,13 @@ def compacted(records, clean_to, keep_tombstones):
 
 @hypothesis_settings(max_examples=300, deadline=None, derandomize=True)
 @given(STREAMS)
-def test_the_fold_is_the_last_value_of_each_key(records):
+def test_the_fold_is_the_last_value_of_each_key(records: list[Record]) -> None:
     assert known(fold_of(records)) == last_value_per_key(records)
 
 
 @hypothesis_settings(max_examples=200, deadline=None, derandomize=True)
 @given(STREAMS, st.data())
-def test_reading_again_from_anywhere_changes_nothing(records, data):
+def test_reading_again_from_anywhere_changes_nothing(records: list[Record], data: st.DataObject) -> None:
     read_to = data.draw(st.integers(0, len(records)))
     again_from = data.draw(st.integers(0, read_to))
     assert known(fold_of(records[:read_to] + records[again_from:])) == known(fold_of(records))
@@ -106,7 +113,7 @@ def test_reading_again_from_anywhere_changes_nothing(records, data):
 
 @hypothesis_settings(max_examples=300, deadline=None, derandomize=True)
 @given(STREAMS, st.data())
-def test_compaction_changes_nothing(records, data):
+def test_compaction_changes_nothing(records: list[Record], data: st.DataObject) -> None:
     left = records
     for _ in range(data.draw(st.integers(1, 2))):
         clean_to = data.draw(st.integers(0, len(records)))
@@ -118,7 +125,7 @@ def test_compaction_changes_nothing(records, data):
 
 @hypothesis_settings(max_examples=300, deadline=None, derandomize=True)
 @given(STREAMS)
-def test_a_body_that_has_to_be_sent_is_there_or_is_named_as_unread(records):
+def test_a_body_that_has_to_be_sent_is_there_or_is_named_as_unread(records: list[Record]) -> None:
     fold = fold_of(records)
     unread = dict(fold.unread())
     for batch_id, batch in fold.batches.items():

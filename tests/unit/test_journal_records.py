@@ -17,6 +17,7 @@ from daemon.core.journal import (
     Wait,
 )
 from daemon.core.model import Error, Item
+from daemon.core.takeover import Fencing, Released
 from tests.unit.golden_files import assert_golden, read_record, render_record
 
 AT = 1_795_427_999_875  # 2026-11-23T09:59:59.875Z
@@ -39,10 +40,22 @@ LAST = Attempt(
 
 LATE = Late("3-1042-1", INTEGRATION, (ITEM, OTHER), created_at=AT + 1_050, accepted_at=AT + 1_100)
 
-RECORDS = {
+RECORDS: dict[str, tuple[bytes, journal.Value | None]] = {
     "position": (
         journal.POSITION_KEY,
         Position(2, next_offset=1044, topic_id="Wm3xSA", partitions=6, api_floor=AT),
+    ),
+    "position-handed-over": (
+        journal.POSITION_KEY,
+        Position(
+            journal.FORMAT,
+            next_offset=1044,
+            topic_id="Wm3xSA",
+            partitions=6,
+            api_floor=AT,
+            released=Released(("3-1042-1",)),
+            fencings=(Fencing(2_031, 2_047, at=AT + 2_000, host_at=AT + 2_003),),
+        ),
     ),
     "wait": (journal.wait_key(INTEGRATION, "cybersecurity-101"), Wait(ITEM, msgspec.Raw(COURSE))),
     "wait-retry": (
@@ -71,10 +84,19 @@ RECORDS = {
 }
 KINDS = ("position", "wait", "batch", "task", "late", "floor")
 """One record for each kind."""
-VALID = {key: journal.encode_value(record) for key, record in (RECORDS[kind] for kind in KINDS)}
 
 
-def folded(*records):
+def recorded(name: str) -> tuple[bytes, bytes]:
+    """Key and value of the record with this name, which is no tombstone."""
+    key, record = RECORDS[name]
+    assert record is not None
+    return key, journal.encode_value(record)
+
+
+VALID = dict(map(recorded, KINDS))
+
+
+def folded(*records: tuple[bytes | None, bytes | None]) -> Fold:
     fold = Fold()
     for offset, (key, value) in enumerate(records):
         fold.apply(offset, key, value)
@@ -82,37 +104,36 @@ def folded(*records):
     return fold
 
 
-def contents(fold):
+def contents(fold: Fold) -> tuple[object, ...]:
     batches = {id_: (batch.sealed, batch.digest, batch.task) for id_, batch in fold.batches.items()}
     return fold.position, fold.waits, batches, fold.late, fold.floors
 
 
 @pytest.mark.parametrize("name", RECORDS)
-def test_record(name):
+def test_record(name: str) -> None:
     key, record = RECORDS[name]
     value = None if record is None else journal.encode_value(record)
     assert_golden(f"journal-{name}.record", render_record(key, value))
 
 
 @pytest.mark.parametrize("name", RECORDS)
-def test_what_is_on_file_reads_back_as_what_was_written(name):
+def test_what_is_on_file_reads_back_as_what_was_written(name: str) -> None:
     """The files, not the encoder's word: journals of earlier versions look like this."""
     key, value, _ = read_record(f"journal-{name}.record")
     parts, record = journal.decode(key, value)
     expected = RECORDS[name][1]
     if isinstance(record, (Wait, SealedBatch)):
+        assert isinstance(expected, (Wait, SealedBatch))
         assert bytes(record.body) == bytes(expected.body)
-        record, expected = [
-            msgspec.structs.replace(each, body=msgspec.Raw(b"")) for each in (record, expected)
-        ]
+        record = msgspec.structs.replace(record, body=msgspec.Raw(b""))
+        expected = msgspec.structs.replace(expected, body=msgspec.Raw(b""))
     assert record == expected
-    assert parts[0] == name.split("-")[0].replace("tombstone", "task")
+    assert parts[0] == name.split("-", maxsplit=1)[0].replace("tombstone", "task")
 
 
-def test_a_body_is_kept_byte_for_byte():
+def test_a_body_is_kept_byte_for_byte() -> None:
     """Spaces, escapes and order of fields: the API compares bodies, and perhaps their raw bytes (R13)."""
-    key, record = RECORDS["batch"]
-    fold = folded((key, journal.encode_value(record)))
+    fold = folded(recorded("batch"))
     assert fold.batches["3-1042-1"].body == BODY
     assert fold.batches["3-1042-1"].digest == journal.digest(BODY)
 
@@ -120,7 +141,7 @@ def test_a_body_is_kept_byte_for_byte():
 AWKWARD = ["a", 'a"', "a,b", "a\\", "", "[", '","', "ü", "\U0001f600", "\x00\x1f", "\u2028"]
 
 
-def test_keys_do_not_collide_whatever_the_ids_contain():
+def test_keys_do_not_collide_whatever_the_ids_contain() -> None:
     keys = {journal.wait_key(one, two) for one in AWKWARD for two in AWKWARD}
     assert len(keys) == len(AWKWARD) ** 2
     for one in AWKWARD:
@@ -130,7 +151,7 @@ def test_keys_do_not_collide_whatever_the_ids_contain():
 
 # --- records that are none of ours ----------------------------------------------------------------
 
-VALUE = journal.encode_value(RECORDS["task"][1])
+VALUE = recorded("task")[1]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +177,7 @@ VALUE = journal.encode_value(RECORDS["task"][1])
         (b'["wait","i","o"]', b'{"item":["o",1,"c",1,1],"body":{}}'),
     ],
 )
-def test_a_record_that_can_not_be_read_stops_the_restore(key, value):
+def test_a_record_that_can_not_be_read_stops_the_restore(key: bytes | None, value: bytes | None) -> None:
     with pytest.raises(JournalError):
         journal.decode(key, value)
     fold = Fold()
@@ -179,7 +200,9 @@ def test_a_record_that_can_not_be_read_stops_the_restore(key, value):
         *((key, garbage) for key in VALID for garbage in (b"garbage", b"null", b"")),
     ],
 )
-def test_a_record_that_can_not_be_read_is_forgotten_with_its_tombstone(key, garbage):
+def test_a_record_that_can_not_be_read_is_forgotten_with_its_tombstone(
+    key: bytes | None, garbage: bytes
+) -> None:
     others = [record for record in VALID.items() if record[0] != key]
     bad, tombstone = (key, garbage), (key, None)
     for written in ([bad, *others], [*others, bad], [*others, *VALID.items(), bad], [bad, tombstone, bad]):
@@ -187,12 +210,12 @@ def test_a_record_that_can_not_be_read_is_forgotten_with_its_tombstone(key, garb
 
 
 @pytest.mark.parametrize("key", VALID)
-def test_a_record_that_can_not_be_read_is_forgotten_with_the_next_of_its_key(key):
+def test_a_record_that_can_not_be_read_is_forgotten_with_the_next_of_its_key(key: bytes) -> None:
     found = folded(*VALID.items(), (key, b"garbage"), (key, VALID[key]))
     assert contents(found) == contents(folded(*VALID.items()))
 
 
-def test_one_of_many_that_can_not_be_read_stops_the_restore():
+def test_one_of_many_that_can_not_be_read_stops_the_restore() -> None:
     fold = Fold()
     for number in range(3):
         fold.apply(number, b"garbage %d" % number, VALUE)
@@ -202,7 +225,7 @@ def test_one_of_many_that_can_not_be_read_stops_the_restore():
         fold.finish()
 
 
-def test_a_journal_that_is_garbage_throughout_is_not_read_to_its_end():
+def test_a_journal_that_is_garbage_throughout_is_not_read_to_its_end() -> None:
     fold = Fold()
     for number in range(journal.UNREADABLE_MAX):
         fold.apply(number, b"garbage %d" % number, VALUE)
@@ -210,8 +233,9 @@ def test_a_journal_that_is_garbage_throughout_is_not_read_to_its_end():
         fold.apply(journal.UNREADABLE_MAX, b"garbage %d" % journal.UNREADABLE_MAX, VALUE)
 
 
-def test_a_newer_format_stops_the_restore_and_says_what_to_do():
+def test_a_newer_format_stops_the_restore_and_says_what_to_do() -> None:
     key, position = RECORDS["position"]
+    assert isinstance(position, Position)
     newer = msgspec.structs.replace(position, format=journal.FORMAT + 1)
     fold = Fold()
     fold.apply(0, b'["kind of the newer version"]', VALUE)
@@ -220,9 +244,8 @@ def test_a_newer_format_stops_the_restore_and_says_what_to_do():
         fold.finish()
 
 
-def test_fields_that_a_later_version_of_this_format_added_are_skipped():
-    value = journal.encode_value(RECORDS["late"][1])
-    key = RECORDS["late"][0]
+def test_fields_that_a_later_version_of_this_format_added_are_skipped() -> None:
+    key, value = recorded("late")
     longer = value[:-1].replace(b",1,0]", b',1,0,"appended"]') + b',"new":true}'
     assert b"appended" in longer
     assert folded((key, longer)).late == folded((key, value)).late

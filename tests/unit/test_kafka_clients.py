@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from pathlib import Path
+from typing import Any
 
 import kafka.record.util
 import pytest
@@ -30,7 +31,7 @@ from daemon.log.port import LogError
 PASSWORD = "canary-7f3a"
 
 
-def secured(**files: str) -> KafkaConnection:
+def secured(**files: Any) -> KafkaConnection:
     return KafkaConnection(
         ("127.0.0.1:1",),
         security_protocol="SASL_PLAINTEXT",
@@ -41,14 +42,14 @@ def secured(**files: str) -> KafkaConnection:
     )
 
 
-def test_the_password_is_in_no_repr():
+def test_the_password_is_in_no_repr() -> None:
     assert PASSWORD not in repr(secured())
     assert "daemon" in repr(secured())
 
 
 def test_the_password_is_in_no_log_line_and_no_error(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setitem(_EVERY_CLIENT, "bootstrap_timeout_ms", 50)
     caplog.set_level(logging.DEBUG)
     clients = Clients(secured())
@@ -60,13 +61,13 @@ def test_the_password_is_in_no_log_line_and_no_error(
     assert PASSWORD not in caplog.text
 
 
-def test_the_password_reaches_the_broker_unchanged():
+def test_the_password_reaches_the_broker_unchanged() -> None:
     settings = Clients(secured())._settings
     assert settings["sasl_plain_password"].encode() == PASSWORD.encode()
     assert "\0".join(["daemon", settings["sasl_plain_password"]]) == f"daemon\0{PASSWORD}"
 
 
-def test_without_the_fast_checksum_the_daemon_does_not_start(monkeypatch: pytest.MonkeyPatch):
+def test_without_the_fast_checksum_the_daemon_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kafka.record.util, "crc32c_c", None)
     with pytest.raises(LogError, match="crc32c"):
         Clients(KafkaConnection(("127.0.0.1:1",)))
@@ -80,12 +81,12 @@ def test_without_the_fast_checksum_the_daemon_does_not_start(monkeypatch: pytest
         (KafkaConnection(("127.0.0.1:port",)), "port"),
     ],
 )
-def test_a_connection_that_makes_no_sense_is_refused(connection: KafkaConnection, named: str):
+def test_a_connection_that_makes_no_sense_is_refused(connection: KafkaConnection, named: str) -> None:
     with pytest.raises(LogError, match=named):
         Clients(connection).admin()
 
 
-def test_a_tls_file_that_is_missing_or_no_certificate_is_named(tmp_path: Path):
+def test_a_tls_file_that_is_missing_or_no_certificate_is_named(tmp_path: Path) -> None:
     missing = str(tmp_path / "ca.crt")
     with pytest.raises(LogError, match=missing):
         Clients(KafkaConnection(("127.0.0.1:1",), "SSL", tls_ca_file=missing))
@@ -95,7 +96,7 @@ def test_a_tls_file_that_is_missing_or_no_certificate_is_named(tmp_path: Path):
         Clients(KafkaConnection(("127.0.0.1:1",), "SSL", tls_ca_file=str(garbage)))
 
 
-def test_a_node_that_cannot_be_reached_is_not_ready_instead_of_an_error():
+def test_a_node_that_cannot_be_reached_is_not_ready_instead_of_an_error() -> None:
     """The producer would drop the request that it was about to send, and its commit would wait forever."""
     client = RequestsAreKept(bootstrap_servers=["127.0.0.1:1"])
     try:
@@ -107,7 +108,7 @@ def test_a_node_that_cannot_be_reached_is_not_ready_instead_of_an_error():
         client.close()
 
 
-def test_the_fields_that_membership_reads_are_still_there():
+def test_the_fields_that_membership_reads_are_still_there() -> None:
     """A newer kafka-python that names them otherwise must fail here and not in the field."""
     heartbeat = Heartbeat()
     for name in ("last_send", "last_receive", "last_reset"):
@@ -128,7 +129,7 @@ def test_the_fields_that_membership_reads_are_still_there():
     assert callable(ClusterMetadata.topic_id)
 
 
-def test_the_path_of_a_record_is_still_the_one_that_sending_takes():
+def test_the_path_of_a_record_is_still_the_one_that_sending_takes() -> None:
     """As above: `send_all` calls what `KafkaProducer.send` calls, in the same order."""
     called = [name for name in KafkaProducer.send.__code__.co_names if name in _WAY_OF_A_RECORD]
     assert called == _WAY_OF_A_RECORD
@@ -149,7 +150,7 @@ _WAY_OF_A_RECORD = [
 
 
 @given(st.binary(max_size=300))
-def test_a_key_has_the_hash_that_kafka_gives_it(key: bytes):
+def test_a_key_has_the_hash_that_kafka_gives_it(key: bytes) -> None:
     assert murmur2(key) == their_murmur2(key)
 
 
@@ -168,11 +169,11 @@ class _Cluster:
 
 
 @given(st.binary(max_size=80), st.integers(1, 64))
-def test_a_key_goes_where_every_kafka_client_puts_it(key: bytes, partitions: int):
+def test_a_key_goes_where_every_kafka_client_puts_it(key: bytes, partitions: int) -> None:
     cluster = _Cluster(partitions)
     theirs = DefaultPartitioner().partition("t", key, key, None, None, cluster)
     assert KeyPartitioner().partition("t", key, key, None, None, cluster) == theirs
 
 
-def test_a_record_without_a_key_goes_to_some_partition():
+def test_a_record_without_a_key_goes_to_some_partition() -> None:
     assert KeyPartitioner().partition("t", None, None, None, None, _Cluster(3)) in {0, 1, 2}

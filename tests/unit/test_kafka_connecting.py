@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from kafka import KafkaAdminClient
@@ -76,7 +77,7 @@ def refused(connection: KafkaConnection) -> str:
 # --- certificates: no retry helps, so the answer comes at once --------------------------------------
 
 
-def test_a_broker_of_another_authority_is_not_trusted(authority: Authority, tmp_path: Path):
+def test_a_broker_of_another_authority_is_not_trusted(authority: Authority, tmp_path: Path) -> None:
     other = Authority.make(tmp_path, "other")
     with serving(with_tls(authority.issue("good"))) as address:
         told = refused(KafkaConnection((address,), "SSL", tls_ca_file=str(other.file)))
@@ -86,20 +87,36 @@ def test_a_broker_of_another_authority_is_not_trusted(authority: Authority, tmp_
         assert "unable to get local issuer certificate; add the certificate authority" in told
 
 
-def test_an_expired_certificate_is_named(authority: Authority):
+def test_an_expired_certificate_is_named(authority: Authority) -> None:
     with serving(with_tls(authority.issue("expired", expired=True))) as address:
         told = refused(KafkaConnection((address,), "SSL", tls_ca_file=str(authority.file)))
     assert "certificate has expired; renew the certificate of the broker" in told
 
 
 @pytest.mark.parametrize("host", ["kafka.example.com", "127.0.0.2"])
-def test_a_certificate_for_another_name_is_named(authority: Authority, host: str):
+def test_a_certificate_for_another_name_is_named(authority: Authority, host: str) -> None:
     with serving(with_tls(authority.issue("elsewhere", host=host))) as address:
         told = refused(KafkaConnection((address,), "SSL", tls_ca_file=str(authority.file)))
     assert "certificate is not valid for '127.0.0.1'; use a name in kafka.bootstrap_servers" in told
 
 
-def test_one_bad_server_of_two_does_not_end_the_attempts(authority: Authority, patient: None):
+def test_a_certificate_that_only_newer_pythons_refuse_is_named(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the image's Python does by default."""
+
+    def strict(cafile: str | None) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=cafile)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr("daemon.log.kafka.clients.ssl", SimpleNamespace(create_default_context=strict))
+    with serving(with_tls(authority.issue("lax", strict=False))) as address:
+        told = refused(KafkaConnection((address,), "SSL", tls_ca_file=str(authority.file)))
+    assert "Missing Authority Key Identifier; issue it, or that of its authority, anew" in told
+
+
+def test_one_bad_server_of_two_does_not_end_the_attempts(authority: Authority, patient: None) -> None:
     with serving(with_tls(authority.issue("late", expired=True))) as bad:
         closed = f"127.0.0.1:{free_ports(1)[0]}"
         told = refused(KafkaConnection((bad, closed), "SSL", tls_ca_file=str(authority.file)))
@@ -110,14 +127,14 @@ def test_one_bad_server_of_two_does_not_end_the_attempts(authority: Authority, p
 # --- what may pass ----------------------------------------------------------------------------------
 
 
-def test_a_closed_port_is_told_by_the_commands_and_by_the_daemon(impatient: None):
+def test_a_closed_port_is_told_by_the_commands_and_by_the_daemon(impatient: None) -> None:
     address = f"127.0.0.1:{free_ports(1)[0]}"
     assert refused(KafkaConnection((address,))) == (
         f"Kafka at {address} refuses connections: nothing listens there; check host and port, and that the broker is running"
     )
 
 
-async def test_the_daemon_says_the_same_as_the_commands(impatient: None):
+async def test_the_daemon_says_the_same_as_the_commands(impatient: None) -> None:
     connection = KafkaConnection((f"127.0.0.1:{free_ports(1)[0]}",))
     log = KafkaLog(connection, Topics(), "group", None, 6.0)
     try:
@@ -128,7 +145,7 @@ async def test_the_daemon_says_the_same_as_the_commands(impatient: None):
     assert str(caught.value) == refused(connection)
 
 
-def test_servers_with_the_same_trouble_share_a_sentence(patient: None):
+def test_servers_with_the_same_trouble_share_a_sentence(patient: None) -> None:
     first, second = (f"127.0.0.1:{port}" for port in free_ports(2))
     told = refused(KafkaConnection((first, second)))
     assert told.count("refuses connections") == 1
@@ -136,13 +153,13 @@ def test_servers_with_the_same_trouble_share_a_sentence(patient: None):
     assert second in told
 
 
-def test_a_name_that_cannot_be_resolved_is_named(impatient: None):
+def test_a_name_that_cannot_be_resolved_is_named(impatient: None) -> None:
     told = refused(KafkaConnection(("kafka.invalid:9092",)))
     assert told.startswith("Kafka at kafka.invalid:9092 has a host name that cannot be resolved")
 
 
 @pytest.mark.parametrize("protocol", ["PLAINTEXT", "SSL", "SASL_SSL"])
-def test_a_server_that_stays_silent_does_not_hold_up_the_client(protocol: str, impatient: None):
+def test_a_server_that_stays_silent_does_not_hold_up_the_client(protocol: str, impatient: None) -> None:
     held = threading.Event()
     with serving(lambda _: held.wait()) as address:
         told = refused(KafkaConnection((address,), protocol, "PLAIN", "user", "password"))
@@ -153,7 +170,7 @@ def test_a_server_that_stays_silent_does_not_hold_up_the_client(protocol: str, i
     assert expected in told
 
 
-def test_a_server_that_closes_the_connection_may_expect_another_protocol(impatient: None):
+def test_a_server_that_closes_the_connection_may_expect_another_protocol(impatient: None) -> None:
     with serving(lambda connection: connection.recv(1)) as address:
         assert "kafka.security_protocol is PLAINTEXT: check which" in refused(KafkaConnection((address,)))
         told = refused(KafkaConnection((address,), "SSL"))
@@ -161,7 +178,7 @@ def test_a_server_that_closes_the_connection_may_expect_another_protocol(impatie
     assert "kafka.security_protocol is SSL; use the port of a TLS listener, or PLAINTEXT" in told
 
 
-def test_a_server_that_answers_in_another_protocol_is_no_listener_of_kafka(impatient: None):
+def test_a_server_that_answers_in_another_protocol_is_no_listener_of_kafka(impatient: None) -> None:
     def answer(connection: socket.socket) -> None:
         connection.sendall(bytes.fromhex("15030300020246"))  # an alert of TLS
         while connection.recv(1_000_000):
@@ -171,7 +188,7 @@ def test_a_server_that_answers_in_another_protocol_is_no_listener_of_kafka(impat
         assert "answered in another protocol" in refused(KafkaConnection((address,)))
 
 
-def test_a_server_of_another_protocol_does_not_speak_tls(impatient: None):
+def test_a_server_of_another_protocol_does_not_speak_tls(impatient: None) -> None:
     with serving(lambda connection: connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as address:
         assert "does not speak TLS at this port" in refused(KafkaConnection((address,), "SSL"))
 
@@ -179,13 +196,13 @@ def test_a_server_of_another_protocol_does_not_speak_tls(impatient: None):
 # --- the defects of the library that `cures.connecting` cures --------------------------------------
 
 
-def test_the_library_still_hides_why_it_cannot_connect():
+def test_the_library_still_hides_why_it_cannot_connect() -> None:
     with pytest.raises(KafkaError, match="Unable to bootstrap") as caught:
         KafkaAdminClient(bootstrap_servers=f"127.0.0.1:{free_ports(1)[0]}", bootstrap_timeout_ms=50)
     assert "REFUSED" not in str(caught.value)
 
 
-def test_a_handshake_still_has_no_time_limit():
+def test_a_handshake_still_has_no_time_limit() -> None:
     assert "timeout_at" not in KafkaSSLTransport.handshake.__code__.co_names
     assert "timeout" not in "".join(KafkaSSLTransport.handshake.__code__.co_varnames)
 

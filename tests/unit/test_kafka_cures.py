@@ -78,7 +78,7 @@ def test_each_cure_says_what_where_since_when_and_until_when(path: Path) -> None
 
 def bare(kind: type, **fields: Any) -> Any:
     """An object of the library without what its constructor would start."""
-    made = object.__new__(kind)
+    made: Any = object.__new__(kind)
     vars(made).update(fields)
     return made
 
@@ -321,9 +321,12 @@ def test_a_constructor_that_fails_still_leaves_its_network_client_open(
 ) -> None:
     closed: list[KafkaNetClient] = []
     close = KafkaNetClient.close
-    monkeypatch.setattr(
-        KafkaNetClient, "close", lambda self, *args: (closed.append(self), close(self, *args))
-    )
+
+    def noted_close(self: KafkaNetClient, *args: Any) -> None:
+        closed.append(self)
+        close(self, *args)
+
+    monkeypatch.setattr(KafkaNetClient, "close", noted_close)
     made: list[KafkaNetClient] = []
 
     def net_client(**settings: Any) -> KafkaNetClient:

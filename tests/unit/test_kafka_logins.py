@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -44,18 +45,18 @@ def answered(status: int, body: bytes) -> Answer:
 # --- the token endpoint -----------------------------------------------------------------------------
 
 
-def test_a_token_is_asked_for_once_and_shared(idp: TokenServer):
+def test_a_token_is_asked_for_once_and_shared(idp: TokenServer) -> None:
     provider = oauth_provider(client(idp, scope="kafka.read kafka.write"))
     assert provider.token() == provider.token()
     assert idp.forms == [{"grant_type": "client_credentials", "scope": "kafka.read kafka.write"}]
 
 
-def test_without_a_scope_none_is_sent(idp: TokenServer):
+def test_without_a_scope_none_is_sent(idp: TokenServer) -> None:
     oauth_provider(client(idp)).token()
     assert idp.forms == [{"grant_type": "client_credentials"}]
 
 
-def test_a_secret_of_special_characters_is_encoded(tmp_path: Path):
+def test_a_secret_of_special_characters_is_encoded(tmp_path: Path) -> None:
     idp = TokenServer("a%3Ab", "%2F%2B%C3%A9%20%3A")  # as RFC 6749 wants them to be sent
     with idp.serving() as url:
         oauth_provider(OAuthClient(url, "a:b", "/+é :")).token()
@@ -76,7 +77,7 @@ def test_a_secret_of_special_characters_is_encoded(tmp_path: Path):
         (200, b'{"access_token": "a\\u0001auth=Bearer b"}', "has characters that no token may have"),
     ],
 )  # fmt: skip
-def test_an_answer_without_a_token_is_told(idp: TokenServer, status: int, body: bytes, says: str):
+def test_an_answer_without_a_token_is_told(idp: TokenServer, status: int, body: bytes, says: str) -> None:
     idp.answer = lambda: answered(status, body)
     with pytest.raises(TokenError) as caught:
         oauth_provider(client(idp)).token()
@@ -84,7 +85,9 @@ def test_an_answer_without_a_token_is_told(idp: TokenServer, status: int, body: 
     assert SECRET not in repr(caught.value)
 
 
-def test_a_wrong_secret_is_refused_and_in_no_message(idp: TokenServer, caplog: pytest.LogCaptureFixture):
+def test_a_wrong_secret_is_refused_and_in_no_message(
+    idp: TokenServer, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     wrong = OAuthClient(f"{idp.url}/token", "course-sync", "wrong-secret-1")
     with pytest.raises(TokenError, match="invalid_client Unknown client or secret"):
@@ -93,7 +96,7 @@ def test_a_wrong_secret_is_refused_and_in_no_message(idp: TokenServer, caplog: p
     assert "wrong-secret-1" not in repr(wrong)
 
 
-def test_an_endpoint_that_is_not_there_or_not_trusted_is_told(tmp_path: Path):
+def test_an_endpoint_that_is_not_there_or_not_trusted_is_told(tmp_path: Path) -> None:
     with pytest.raises(TokenError, match=r"got no token from http://127.0.0.1:1/token: ConnectError"):
         oauth_provider(OAuthClient("http://127.0.0.1:1/token", "c", SECRET)).token()
     (tmp_path / "empty").write_text("no certificate")
@@ -104,7 +107,7 @@ def test_an_endpoint_that_is_not_there_or_not_trusted_is_told(tmp_path: Path):
     )
 
 
-def test_the_connections_sentence_has_the_reason(idp: TokenServer, monkeypatch: pytest.MonkeyPatch):
+def test_the_connections_sentence_has_the_reason(idp: TokenServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A broker that would log in is not needed: the endpoint refuses first."""
     wrong = OAuthClient(f"{idp.url}/token", "course-sync", "wrong")
     connection = KafkaConnection(("127.0.0.1:1",), "SASL_PLAINTEXT", "OAUTHBEARER", sasl_oauth=wrong)
@@ -115,7 +118,7 @@ def test_the_connections_sentence_has_the_reason(idp: TokenServer, monkeypatch: 
         settings["sasl_oauth_token_provider"].token()
 
 
-def test_the_settings_become_the_client(tmp_path: Path):
+def test_the_settings_become_the_client(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(f"{SECRET}\n")
     connection = kafka_connection(
         KafkaSettings(
@@ -159,7 +162,7 @@ class Source:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1000.0]
-    monkeypatch.setattr(tokens.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(tokens, "RENEWAL_WAIT_MAX", 0.01)
     return now
 
@@ -170,7 +173,7 @@ def settle(provider: TokenProvider) -> None:
         assert fetching.wait(60)
 
 
-def test_a_token_is_renewed_while_the_old_one_is_used(clock: list[float]):
+def test_a_token_is_renewed_while_the_old_one_is_used(clock: list[float]) -> None:
     source = Source(Token("one", 100), Token("two", 100))
     provider = TokenProvider(source, {})
     source.let.release()
@@ -186,7 +189,7 @@ def test_a_token_is_renewed_while_the_old_one_is_used(clock: list[float]):
     assert provider.token() == "two"
 
 
-def test_a_renewal_that_fails_leaves_the_old_token_until_it_expires(clock: list[float]):
+def test_a_renewal_that_fails_leaves_the_old_token_until_it_expires(clock: list[float]) -> None:
     source = Source(Token("one", 100), TokenError("away"), TokenError("still away"), Token("two", 100))
     provider = TokenProvider(source, {})
     source.let.release(4)
@@ -203,14 +206,16 @@ def test_a_renewal_that_fails_leaves_the_old_token_until_it_expires(clock: list[
     assert provider.token() == "two"
 
 
-def test_a_token_of_unknown_lifetime_is_used_once(idp: TokenServer):
+def test_a_token_of_unknown_lifetime_is_used_once(idp: TokenServer) -> None:
     given = iter(["one", "two", "three"])
     idp.answer = lambda: answered(200, json.dumps({"access_token": next(given)}).encode())
     provider = oauth_provider(client(idp))
     assert [provider.token() for _ in range(3)] == ["one", "two", "three"]
 
 
-def test_a_silent_endpoint_does_not_hold_up_the_client(idp: TokenServer, monkeypatch: pytest.MonkeyPatch):
+def test_a_silent_endpoint_does_not_hold_up_the_client(
+    idp: TokenServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tokens, "WAIT_MAX", 0.1)
     idp.hold.clear()
     provider = oauth_provider(client(idp))
@@ -219,7 +224,7 @@ def test_a_silent_endpoint_does_not_hold_up_the_client(idp: TokenServer, monkeyp
     assert logins.TIMEOUT < logins.ANSWER_SECONDS_MAX < 10
 
 
-def test_whatever_a_library_raises_is_a_missing_token():
+def test_whatever_a_library_raises_is_a_missing_token() -> None:
     def fetch() -> Token:
         raise OSError(f"{SECRET}")
 
@@ -243,7 +248,7 @@ def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
 
 
-def test_the_token_for_msk_is_a_signed_request(aws: None, monkeypatch: pytest.MonkeyPatch):
+def test_the_token_for_msk_is_a_signed_request(aws: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """What AWS documents: a presigned URL of kafka-cluster:Connect for this region, valid for 15 minutes."""
     monkeypatch.setenv("AWS_SESSION_TOKEN", "of-the-role")
     provider = aws_provider("eu-central-1")
@@ -259,10 +264,10 @@ def test_the_token_for_msk_is_a_signed_request(aws: None, monkeypatch: pytest.Mo
     assert query["X-Amz-Expires"] == ["900"]
     assert len(query["X-Amz-Signature"][0]) == 64
     assert SECRET not in url.geturl()
-    assert 600 < provider._renew_at - tokens.time.monotonic() < 720  # four fifths of 15 minutes
+    assert 600 < provider._renew_at - time.monotonic() < 720  # four fifths of 15 minutes
 
 
-def test_a_process_without_a_role_is_told(aws: None, monkeypatch: pytest.MonkeyPatch):
+def test_a_process_without_a_role_is_told(aws: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(
@@ -271,7 +276,7 @@ def test_a_process_without_a_role_is_told(aws: None, monkeypatch: pytest.MonkeyP
         aws_provider("eu-central-1").token()
 
 
-def test_without_the_library_its_installation_is_told(monkeypatch: pytest.MonkeyPatch):
+def test_without_the_library_its_installation_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "aws_msk_iam_sasl_signer", None)
     connection = KafkaConnection(("127.0.0.1:1",), "SASL_SSL", "AWS_MSK_IAM", sasl_aws_region="eu-central-1")
     with pytest.raises(

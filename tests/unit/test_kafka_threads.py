@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from daemon.log.kafka.handover import Handover
 from daemon.log.kafka.worker import Worker, WorkerProgress, report_progress
-from daemon.log.port import Assigned, FatalLogError, Record, Records
+from daemon.log.port import Assigned, Event, FatalLogError, Record, Records
 
 PATIENCE = 60.0
 
@@ -30,7 +31,7 @@ async def given_up(worker: Worker, hang: Callable[[], object], begun: threading.
         await call
 
 
-async def test_calls_run_one_after_the_other_in_one_thread_that_is_not_the_loops():
+async def test_calls_run_one_after_the_other_in_one_thread_that_is_not_the_loops() -> None:
     worker = Worker("w", WorkerProgress())
     seen: list[tuple[int, int]] = []
 
@@ -38,7 +39,7 @@ async def test_calls_run_one_after_the_other_in_one_thread_that_is_not_the_loops
         seen.append((number, threading.get_ident()))
         return number
 
-    results = await asyncio.gather(*(worker.call(lambda n=n: note(n), PATIENCE) for n in range(5)))
+    results = await asyncio.gather(*(worker.call(partial(note, n), PATIENCE) for n in range(5)))
     worker.retire()
     assert results == list(range(5))
     assert [number for number, _ in seen] == list(range(5))
@@ -46,7 +47,7 @@ async def test_calls_run_one_after_the_other_in_one_thread_that_is_not_the_loops
     assert thread != threading.get_ident()
 
 
-async def test_an_error_comes_back_to_the_caller_and_the_thread_goes_on():
+async def test_an_error_comes_back_to_the_caller_and_the_thread_goes_on() -> None:
     worker = Worker("w", WorkerProgress())
     with pytest.raises(ZeroDivisionError):
         await worker.call(lambda: 1 // 0, PATIENCE)
@@ -55,7 +56,7 @@ async def test_an_error_comes_back_to_the_caller_and_the_thread_goes_on():
     worker.retire()
 
 
-async def test_a_call_that_hangs_is_given_up_and_what_nobody_waits_for_does_not_run():
+async def test_a_call_that_hangs_is_given_up_and_what_nobody_waits_for_does_not_run() -> None:
     worker = Worker("w", WorkerProgress())
     begun, release = threading.Event(), threading.Event()
     ran: list[str] = []
@@ -77,7 +78,7 @@ async def test_a_call_that_hangs_is_given_up_and_what_nobody_waits_for_does_not_
     assert ran == ["next"]
 
 
-def test_a_result_that_comes_after_the_end_of_the_loop_harms_nobody():
+def test_a_result_that_comes_after_the_end_of_the_loop_harms_nobody() -> None:
     begun, release = threading.Event(), threading.Event()
     thread: list[threading.Thread] = []
 
@@ -98,10 +99,11 @@ def test_a_result_that_comes_after_the_end_of_the_loop_harms_nobody():
     assert not thread[0].is_alive()
 
 
-async def test_events_pass_in_order_and_records_are_counted_until_they_are_taken():
+async def test_events_pass_in_order_and_records_are_counted_until_they_are_taken() -> None:
     handover = Handover()
     waiting = asyncio.create_task(handover.get())
-    events = [Assigned(frozenset({0})), records(3), records(4)]
+    three, four = records(3), records(4)
+    events: list[Event] = [Assigned(frozenset({0})), three, four]
 
     def put() -> None:
         for event in events:
@@ -110,7 +112,7 @@ async def test_events_pass_in_order_and_records_are_counted_until_they_are_taken
     await asyncio.to_thread(put)
     assert await waiting == events[0]
     assert handover.records_waiting == 7
-    assert handover.bytes_waiting == sum(record.size for event in events[1:] for record in event.records)
+    assert handover.bytes_waiting == sum(record.size for event in (three, four) for record in event.records)
     assert await handover.get() == events[1]
     assert handover.records_waiting == 4
     assert await handover.get() == events[2]
@@ -118,7 +120,7 @@ async def test_events_pass_in_order_and_records_are_counted_until_they_are_taken
     assert handover.bytes_waiting == 0
 
 
-async def test_a_caller_that_stops_waiting_loses_nothing():
+async def test_a_caller_that_stops_waiting_loses_nothing() -> None:
     handover = Handover()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
@@ -127,7 +129,7 @@ async def test_a_caller_that_stops_waiting_loses_nothing():
     assert await handover.get() == records(1)
 
 
-async def test_a_failure_wakes_the_caller_and_stays():
+async def test_a_failure_wakes_the_caller_and_stays() -> None:
     handover = Handover()
     handover.put(records(1))
     await handover.get()
@@ -140,7 +142,9 @@ async def test_a_failure_wakes_the_caller_and_stays():
         await handover.get()
 
 
-async def test_worker_progress_tells_how_long_a_call_has_been_silent_also_when_nobody_waits_for_it_any_more():
+async def test_worker_progress_tells_how_long_a_call_has_been_silent_also_when_nobody_waits_for_it_any_more() -> (
+    None
+):
     now = 1000.0
     progress = WorkerProgress(clock=lambda: now)
     busy, idle = Worker("busy", progress), Worker("idle", progress)
@@ -173,5 +177,5 @@ async def test_worker_progress_tells_how_long_a_call_has_been_silent_also_when_n
         worker.retire()
 
 
-def test_a_function_that_reports_progress_runs_in_any_thread():
+def test_a_function_that_reports_progress_runs_in_any_thread() -> None:
     report_progress()

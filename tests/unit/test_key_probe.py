@@ -74,7 +74,11 @@ async def test_a_key_that_works_for_others_is_never_halted_for_long_and_nobody_w
             publish(world, name, "a")
         for number in range(4):
             publish(world, WELL, f"{number}")
-            await world.until(lambda number=number: len(world.results()) > number, "the one that is well")
+
+            def has_ended(number: int = number) -> bool:
+                return len(world.results()) > number
+
+            await world.until(has_ended, "the one that is well")
         await world.until(lambda: refusals(world) >= 5 * len(broken), "probes of the refused ones")
         await world.until(lambda: world.health.lifecycle is Lifecycle.RUNNING, "running")
         assert world.health.ready().passed

@@ -373,7 +373,7 @@ def test_times_of_a_task(text: str, expected: int) -> None:
 )
 @pytest.mark.parametrize("date", [{"date": DATE}, {}, {"date": "Fri, 31 Dec 9999 23:59:59 GMT"}])
 def test_an_answer_with_times_that_cannot_be_true_is_not_understood(
-    name: str, value: str, date: dict[str, str]
+    name: str, value: str, date: dict[str, Any]
 ) -> None:
     """R14: no such time may decide what is fresh. Without a `Date`, or with an absurd one, ours stands in for it."""
     for body in (changed(GUIDE_COMPLETED, f"data.{name}", value), changed(PENDING, f"data.{name}", value)):
@@ -536,7 +536,7 @@ def test_every_answer_is_understood_or_none(status: int, headers: dict[str, str]
 @pytest.mark.parametrize("place", ["body", "task", "entry"])
 def test_what_is_not_needed_of_an_answer_takes_no_memory(place: str) -> None:
     """As Python objects, these lists would take 25 times the size of the answer."""
-    ballast = {"more": [[]] * 300_000}
+    ballast: dict[str, list[list[Any]]] = {"more": [[]] * 300_000}
     answer = copy.deepcopy(OPENAPI_COMPLETED)
     {"body": answer, "task": answer["data"], "entry": answer["data"]["data"][0]}[place].update(ballast)
     body = as_bytes(answer)

@@ -125,7 +125,7 @@ def place_of(module: str) -> str | None:
 
 
 def violations(files: Mapping[str, str]) -> list[str]:
-    found = []
+    found: list[str] = []
     for module, source in files.items():
         objection = _objection_to_sandbox if belongs_to(module, "tests") else _objection
         is_package = any(other.startswith(f"{module}.") for other in files)
@@ -210,16 +210,16 @@ def circle(files: Mapping[str, str]) -> list[str]:
 # --- the tests ------------------------------------------------------------------------------------
 
 
-def test_imports_go_down_only():
+def test_imports_go_down_only() -> None:
     assert violations(sources()) == []
 
 
-def test_no_modules_import_each_other_in_a_circle():
+def test_no_modules_import_each_other_in_a_circle() -> None:
     assert circle(sources()) == []
     assert circle({"daemon.a": "def f():\n    from daemon.b import c", "daemon.b": "import daemon.a"}) != []
 
 
-def test_the_sandbox_takes_nothing_that_it_no_longer_uses():
+def test_the_sandbox_takes_nothing_that_it_no_longer_uses() -> None:
     taken: dict[str, set[str]] = {name: set() for name in SANDBOX_TAKES}
     for module, source in sources().items():
         if belongs_to(module, "tests"):
@@ -229,13 +229,13 @@ def test_the_sandbox_takes_nothing_that_it_no_longer_uses():
             assert any(belongs_to(target, name) for target in taken[rule]), f"{rule} takes no {name}"
 
 
-def test_every_package_and_module_has_its_place():
+def test_every_package_and_module_has_its_place() -> None:
     there = {path.parent.name for path in (ROOT / "daemon").glob("*/__init__.py")}
     there |= {path.stem for path in (ROOT / "daemon").glob("*.py")} - {"__init__"}
     assert there == set(BELOW), "say in BELOW where the new package stands"
 
 
-def test_the_test_sees_the_files():
+def test_the_test_sees_the_files() -> None:
     seen = sources()
     assert sum(belongs_to(module, "daemon") for module in seen) > 100
     assert sum(belongs_to(module, "tests") for module in seen) > 40
@@ -279,7 +279,7 @@ def test_the_test_sees_the_files():
         ("daemon", "from daemon.core import model", "the package itself"),
     ],
 )  # fmt: skip
-def test_a_planted_violation_is_found(module, planted, why):
+def test_a_planted_violation_is_found(module: str, planted: str, why: str) -> None:
     files = {**dict.fromkeys(sources(), ""), module: planted}
     (found,) = violations(files)
     assert found.startswith(module)
@@ -302,5 +302,5 @@ def test_a_planted_violation_is_found(module, planted, why):
         ("daemon.cli", "def f():\n    from daemon.commands.run import run"),
     ],
 )
-def test_what_is_allowed_is_not_found(module, allowed):
+def test_what_is_allowed_is_not_found(module: str, allowed: str) -> None:
     assert violations({**dict.fromkeys(sources(), ""), module: allowed}) == []

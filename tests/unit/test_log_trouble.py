@@ -74,8 +74,7 @@ async def test_an_offset_beyond_the_end_stays_blocked_though_the_input_grows_pas
         await world.start()
         await read(world, 0, "abc")
         await world.stop()
-        position = world.fold(0).position
-        assert position is not None
+        position = world.position(0)
         ahead = msgspec.structs.replace(position, next_offset=9)
         world.write_journal(0, POSITION_KEY, encode_value(ahead))
         await world.start()
@@ -406,13 +405,11 @@ async def test_an_older_journal_bears_our_format_from_the_first_commit_on() -> N
             await world.start()
             await read(world, 0, "a")
             await world.stop()
-        position = world.fold(0).position
-        assert position is not None
+        position = world.position(0)
         assert position.format == FORMAT - 1
         await world.start()
         await read(world, 0, "b")
-        position = world.fold(0).position
-        assert position is not None
+        position = world.position(0)
         assert position.format == FORMAT
 
 
@@ -535,7 +532,7 @@ async def test_a_replica_that_opens_the_partition_at_the_same_moment_does_not_st
         assert found.position is not None
         renewed = msgspec.structs.replace(found.position, partitions=7)
         await renew(Overtaken(world, 2), found, renewed, world.topics)  # type: ignore[arg-type]
-        assert world.fold(0).position.partitions == 7
+        assert world.position(0).partitions == 7
 
 
 async def test_a_replica_that_is_quicker_each_time_is_told_and_nothing_is_written() -> None:
@@ -548,7 +545,7 @@ async def test_a_replica_that_is_quicker_each_time_is_told_and_nothing_is_writte
         renewed = msgspec.structs.replace(found.position, partitions=7)
         with pytest.raises(LogError, match="partition 0: another replica took it over 5 times in a row"):
             await renew(Overtaken(world, 99), found, renewed, world.topics)  # type: ignore[arg-type]
-        assert world.fold(0).position == found.position
+        assert world.position(0) == found.position
 
 
 async def test_a_partition_that_does_not_exist_can_not_be_skipped() -> None:

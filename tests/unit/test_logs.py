@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -46,18 +47,19 @@ class Written:
     def text(self) -> str:
         return self._stream.getvalue()
 
-    def line(self) -> dict[str, object]:
+    def line(self) -> dict[str, Any]:
         (line,) = self.text.splitlines()
-        return json.loads(line)
+        values: dict[str, Any] = json.loads(line)
+        return values
 
 
-def logged(write: Callable[[structlog.stdlib.BoundLogger], object]) -> dict[str, object]:
+def logged(write: Callable[[structlog.stdlib.BoundLogger], object]) -> dict[str, Any]:
     written = Written()
     write(structlog.get_logger())
     return written.line()
 
 
-def test_a_line_is_an_event_with_level_time_and_values():
+def test_a_line_is_an_event_with_level_time_and_values() -> None:
     line = logged(lambda log: log.info("batch.submitted", partition=3, items=100, late=None, share=0.5))
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line.pop("timestamp"))
     assert line == {
@@ -70,7 +72,7 @@ def test_a_line_is_an_event_with_level_time_and_values():
     }
 
 
-def test_lines_are_counted_by_level_and_only_those_that_are_written():
+def test_lines_are_counted_by_level_and_only_those_that_are_written() -> None:
     written = Written(level=LogLevel.WARNING)
     log = structlog.get_logger()
     log.debug("a.b")
@@ -89,15 +91,15 @@ def test_lines_are_counted_by_level_and_only_those_that_are_written():
     ["api_key", "kombo_apikey", "password", "sasl_password", "Authorization", "client_secret", "body", "payload",
      "value", "headers", "course"],
 )  # fmt: skip
-def test_values_of_secret_and_payload_keys_are_withheld(style, key):
+def test_values_of_secret_and_payload_keys_are_withheld(style: Style, key: str) -> None:
     written = Written(style)
     structlog.get_logger().info("a.b", **{key: SECRET}, nested={key: [SECRET]}, several=[{key: SECRET}])
     assert SECRET not in written.text
     assert written.text.count(WITHHELD) == 3
 
 
-def test_a_key_in_a_text_or_a_traceback_is_withheld():
-    def write(log):
+def test_a_key_in_a_text_or_a_traceback_is_withheld() -> None:
+    def write(log: structlog.stdlib.BoundLogger) -> None:
         try:
             raise ValueError(f"refused: Authorization: Bearer {SECRET}")
         except ValueError as error:
@@ -109,12 +111,12 @@ def test_a_key_in_a_text_or_a_traceback_is_withheld():
     assert "Traceback" in line["exception"]
 
 
-def test_a_key_that_stands_where_a_text_is_cut_is_withheld_too():
+def test_a_key_that_stands_where_a_text_is_cut_is_withheld_too() -> None:
     line = logged(lambda log: log.info("a.b", note="x" * (VALUE_CHARS_MAX - 15) + f" Bearer {SECRET}"))
     assert SECRET[:5] not in line["note"]
 
 
-def test_a_library_writes_the_same_form():
+def test_a_library_writes_the_same_form() -> None:
     written = Written()
     logging.getLogger("kafka.consumer.fetcher").warning("lost %s\nBearer %s", "node 1", SECRET)
     line = written.line()
@@ -123,14 +125,14 @@ def test_a_library_writes_the_same_form():
     assert line["message"] == f"lost node 1\\x0aBearer {WITHHELD}"
 
 
-def test_libraries_do_not_narrate():
+def test_libraries_do_not_narrate() -> None:
     written = Written(level=LogLevel.DEBUG)
     logging.getLogger("kafka.conn").info("connecting")
     logging.getLogger("httpx").info("HTTP Request: GET …")
     assert written.text == ""
 
 
-def test_a_library_that_repeats_itself_is_written_once_whichever_it_is():
+def test_a_library_that_repeats_itself_is_written_once_whichever_it_is() -> None:
     written = Written()
     for _ in range(1000):
         logging.getLogger("asyncio").error("socket.accept() out of system resource\nsocket: <fd=7>")
@@ -151,20 +153,20 @@ class Unprintable:
      ValueError("e" * 10**6), [[[[["deep"] * 100] * 100]]], Unprintable(), set(range(10**4)), object()],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
-def test_no_value_makes_a_line_long_or_fails_it(value):
+def test_no_value_makes_a_line_long_or_fails_it(value: object) -> None:
     written = Written()
     structlog.get_logger().info("a.b", thing=value)
     assert written.line()["thing"]
     assert len(written.text) < 30 * VALUE_CHARS_MAX
 
 
-def test_what_was_cut_says_so():
+def test_what_was_cut_says_so() -> None:
     line = logged(lambda log: log.info("a.b", text="x" * (VALUE_CHARS_MAX + 7), numbers=list(range(25))))
     assert line["text"] == "x" * VALUE_CHARS_MAX + "… (7 more characters)"
     assert line["numbers"] == [*range(20), "and 5 more"]
 
 
-def test_a_line_has_a_bounded_number_of_keys_and_keeps_its_event():
+def test_a_line_has_a_bounded_number_of_keys_and_keeps_its_event() -> None:
     line = logged(lambda log: log.info("a.b", **{f"k{n}": n for n in range(100)}))
     assert line["event"] == "a.b"
     assert line["level"] == "info"
@@ -172,7 +174,7 @@ def test_a_line_has_a_bounded_number_of_keys_and_keeps_its_event():
 
 
 @pytest.mark.parametrize("style", Style)
-def test_a_value_can_not_forge_a_line_or_drive_the_terminal(style):
+def test_a_value_can_not_forge_a_line_or_drive_the_terminal(style: Style) -> None:
     written = Written(style)
     structlog.get_logger().info("a.b", origin_id='x\n{"event":"forged"}\r\x1b[31m\x9b0m\u2028')
     assert len(written.text.splitlines()) == 1
@@ -180,7 +182,7 @@ def test_a_value_can_not_forge_a_line_or_drive_the_terminal(style):
 
 
 @pytest.mark.parametrize("style", Style)
-def test_an_exception_can_not_drive_the_terminal(style):
+def test_an_exception_can_not_drive_the_terminal(style: Style) -> None:
     """Its text comes from outside, and a traceback has several lines."""
     written = Written(style)
     hostile = "a\x9b31m\x85b\u202ec\u2066d\u061ce\x1b[2J\x7f"
@@ -195,7 +197,7 @@ def test_an_exception_can_not_drive_the_terminal(style):
     assert "\\x9b31m\\x85b\\u202ec\\u2066d" in text
 
 
-def test_a_later_configuration_replaces_the_earlier_one():
+def test_a_later_configuration_replaces_the_earlier_one() -> None:
     first, second = Written(), Written()
     structlog.get_logger().info("a.b")
     assert first.text == ""
@@ -226,7 +228,7 @@ def ill_named(source: str) -> list[str]:
     ]
 
 
-def test_events_of_the_daemon_are_fixed_names_with_dots():
+def test_events_of_the_daemon_are_fixed_names_with_dots() -> None:
     sources = {path.relative_to(DAEMON): path.read_text(encoding="utf-8") for path in DAEMON.rglob("*.py")}
     assert sum(len(list(events(source))) for source in sources.values()) >= 3, "the test sees no log calls"
     found = {str(path): names for path, source in sources.items() if (names := ill_named(source))}
@@ -236,5 +238,5 @@ def test_events_of_the_daemon_are_fixed_names_with_dots():
 @pytest.mark.parametrize(
     "call", ['log.info("Batch submitted")', "self._log.error(f'x.{y}')", '_log.info("nodots")', "log.info(x)"]
 )
-def test_an_ill_named_event_is_found(call):
+def test_an_ill_named_event_is_found(call: str) -> None:
     assert ill_named(call)

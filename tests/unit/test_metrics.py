@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import replace
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -53,13 +54,31 @@ def series(metrics: Metrics) -> dict[str, float]:
     }
 
 
-def with_snapshot(**figures: object) -> Metrics:
+def with_snapshot(**figures: Any) -> Metrics:
     health = Health(("input",), lambda: NOW)
     health.assigned({0, 1})
     metrics = make(health)
     snapshot = replace(nothing_yet(), now_ms=NOW.wall, **figures)
     metrics.observe(lambda: snapshot)
     return metrics
+
+
+def ended(
+    outcome: TaskOutcome = TaskOutcome.COMPLETED,
+    *,
+    begun: int = 90,
+    completed: int | None = None,
+    accepted: int = 88,
+    seen: int = 0,
+    polls: int = 1,
+) -> TaskEnded:
+    """Times in seconds before now."""
+
+    def at(ago: int) -> int:
+        return NOW.wall - ago * 1000
+
+    completed_at = None if completed is None else at(completed)
+    return TaskEnded(outcome, at(begun), completed_at, at(accepted), at(seen), polls)
 
 
 # --- the catalogue --------------------------------------------------------------------------------
@@ -69,7 +88,7 @@ def holding_partitions() -> Metrics:
     return with_snapshot(lag={0: Lag(1, NOW.wall)})
 
 
-def test_a_scrape_has_every_metric_of_the_catalogue_and_no_other():
+def test_a_scrape_has_every_metric_of_the_catalogue_and_no_other() -> None:
     families = text_string_to_metric_families(holding_partitions().exposition().decode())
     scraped = {sample.name for family in families for sample in family.samples}
 
@@ -84,7 +103,7 @@ def test_a_scrape_has_every_metric_of_the_catalogue_and_no_other():
     assert scraped == described
 
 
-def test_types_and_labels_are_those_of_the_catalogue():
+def test_types_and_labels_are_those_of_the_catalogue() -> None:
     text = holding_partitions().exposition().decode()
     types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
     for metric in CATALOGUE:
@@ -97,12 +116,13 @@ def test_types_and_labels_are_those_of_the_catalogue():
             assert names == set(metric.label_names), metric.name
 
 
-def test_every_known_label_value_is_a_series_at_0_from_the_start():
+def test_every_known_label_value_is_a_series_at_0_from_the_start() -> None:
     found = series(make())
     for metric in CATALOGUE:
-        if not metric.labels or any(label.values is None for label in metric.labels):
+        known = [label.values for label in metric.labels if label.values is not None]
+        if not metric.labels or len(known) < len(metric.labels):
             continue
-        for values in product(*(label.values for label in metric.labels)):
+        for values in product(*known):
             pairs = sorted(zip(metric.label_names, values, strict=True))
             labels = ",".join(f'{name}="{value}"' for name, value in pairs)
             suffix = "_count" if metric.kind is Kind.HISTOGRAM else ""
@@ -110,21 +130,21 @@ def test_every_known_label_value_is_a_series_at_0_from_the_start():
             assert found[name] == (1.0 if name.endswith('{state="starting"}') else 0.0), name
 
 
-def test_the_reference_page_is_that_of_the_catalogue():
+def test_the_reference_page_is_that_of_the_catalogue() -> None:
     page = Path(__file__).parents[2] / "docs" / "metrics.md"
     assert page.read_text(encoding="utf-8") == metrics_page.page(), (
         "docs/metrics.md differs from the catalogue: python -m tests.tools.metrics_page > docs/metrics.md"
     )
 
 
-def test_instances_do_not_share_anything():
+def test_instances_do_not_share_anything() -> None:
     one, other = make(), make()
     one.commit(0.01)
     assert series(one)["coursesync_commits_total"] == 1
     assert series(other)["coursesync_commits_total"] == 0
 
 
-def test_nothing_is_described_that_nobody_feeds():
+def test_nothing_is_described_that_nobody_feeds() -> None:
     """Every method that counts is used by the runtime, the command line or the projection."""
     root = Path(__file__).parents[2] / "daemon"
     sources = [path for path in root.rglob("*.py") if path != root / "telemetry" / "metrics.py"]
@@ -137,7 +157,7 @@ def test_nothing_is_described_that_nobody_feeds():
 # --- bounds ---------------------------------------------------------------------------------------
 
 
-def step(**contents: object) -> Step:
+def step(**contents: Any) -> Step:
     empty = Step(
         journal=[], results=[], corrections=[], rejections=[], facts=[], next_offset=1, consumed=0, batches=[]
     )
@@ -167,18 +187,19 @@ def sealed(name: str = "b", trigger: Trigger = Trigger.LINGER) -> BatchSealed:
     return BatchSealed(name, name, items=3, body_bytes=2000, trigger=trigger)
 
 
-def test_ten_thousand_ids_leave_no_trace_and_make_no_series():
+def test_ten_thousand_ids_leave_no_trace_and_make_no_series() -> None:
     dice = random.Random(7)
     ids = [f"{dice.getrandbits(64):016x}" for _ in range(10_000)]
     health = Health(("input", "poll", "batch", "log"), lambda: NOW)
     health.assigned({0})
     metrics = make(health)
+    waiting: dict[Any, Waits] = dict.fromkeys(ids, Waits(1, NOW.wall))
     metrics.observe(
         lambda: replace(
             nothing_yet(),
             now_ms=NOW.wall,
             pending_created_ms=(NOW.wall - int(x, 16) % 10**8 for x in ids),
-            waiting=dict.fromkeys(ids, Waits(1, NOW.wall)),
+            waiting=waiting,
             imbalance=dict.fromkeys(range(len(ids)), 0),
             http_in_flight=dict.fromkeys(ids, 1),
             lag={n: Lag(n, n) for n in range(len(ids))},
@@ -194,7 +215,7 @@ def test_ten_thousand_ids_leave_no_trace_and_make_no_series():
             TaskAccepted(id_, id_, id_, is_shared=True),
             TaskLost(id_, id_),
             LateWatched(id_),
-            TaskEnded(TaskOutcome.FAILED, begun_at=NOW.wall, completed_at=None, polls=1),
+            ended(TaskOutcome.FAILED),
         ]
         projection.count(
             metrics,
@@ -214,12 +235,20 @@ def test_ten_thousand_ids_leave_no_trace_and_make_no_series():
     assert not [id_ for id_ in ids if id_ in text]
 
 
-def test_no_label_value_from_outside_the_enums_is_taken():
+def test_a_quantile_of_a_duration_is_known_to_a_factor_of_little_more_than_three() -> None:
+    for metric in CATALOGUE:
+        if metric.kind is Kind.HISTOGRAM and metric.name.endswith("_seconds"):
+            bounds = metric.buckets
+            assert max(above / below for below, above in pairwise(bounds)) <= 10 / 3, (metric.name, bounds)
+
+
+def test_no_label_value_from_outside_the_enums_is_taken() -> None:
     metrics = make()
+    outside: Any = "course-17"  # which the types do not let through
     with pytest.raises(KeyError):
-        metrics.result("course-17", 1.0)
+        metrics.result(outside, 1.0)
     with pytest.raises(KeyError):
-        metrics.http_retry("course-17")
+        metrics.http_retry(outside)
     with pytest.raises(KeyError):
         metrics.http("course-17", "2xx", 1.0)
     assert "course-17" not in metrics.exposition().decode()
@@ -228,9 +257,8 @@ def test_no_label_value_from_outside_the_enums_is_taken():
 # --- what happens ---------------------------------------------------------------------------------
 
 
-def test_a_committed_step_is_counted():
+def test_a_committed_step_is_counted() -> None:
     metrics = make()
-    ended = TaskEnded(TaskOutcome.COMPLETED, NOW.wall - 90_000, NOW.wall - 20_000, polls=4)
     projection.count(
         metrics,
         step(
@@ -246,7 +274,7 @@ def test_a_committed_step_is_counted():
                 sealed(trigger=Trigger.ITEMS),
                 TaskAccepted("b", "i", "t", is_shared=False),
                 TaskAccepted("c", "i", "t", is_shared=True),
-                ended,
+                ended(completed=20, polls=4),
             ],
         ),
         NOW,
@@ -271,26 +299,58 @@ def test_a_committed_step_is_counted():
     assert found["coursesync_detection_lag_seconds_sum"] == 20
 
 
-def test_a_time_out_has_no_detection_lag_and_lasts_until_it_was_seen():
+@pytest.mark.parametrize(
+    ("task", "durations", "lags"),
+    [
+        pytest.param(ended(completed=20), 70, 20, id="completed"),
+        pytest.param(ended(TaskOutcome.FAILED, completed=20), 70, 20, id="failed"),
+        pytest.param(
+            ended(begun=3600, completed=3000, accepted=40),
+            600,
+            40,
+            id="the submission was sent again, after its task had ended",
+        ),
+        pytest.param(ended(completed=20, seen=5), 70, 15, id="the commit took 5 s"),
+        pytest.param(ended(TaskOutcome.TIMED_OUT), None, None, id="timed out"),
+        pytest.param(ended(TaskOutcome.STALE, begun=7200, completed=3600), None, None, id="stale"),
+        pytest.param(ended(TaskOutcome.STALE, begun=7200), None, None, id="stale and still pending"),
+    ],
+)
+def test_durations_and_lags_are_those_of_the_task_of_this_submission(
+    task: TaskEnded, durations: int | None, lags: int | None
+) -> None:
     metrics = make()
-    ended = TaskEnded(TaskOutcome.TIMED_OUT, NOW.wall - 90_000, completed_at=None, polls=9)
-    projection.count(metrics, step(facts=[ended]), NOW)
+    projection.count(metrics, step(facts=[task]), NOW)
     found = series(metrics)
-    assert found['coursesync_tasks_finished_total{outcome="timed_out"}'] == 1
-    assert found['coursesync_task_duration_seconds_sum{outcome="timed_out"}'] == 90
-    assert found["coursesync_detection_lag_seconds_count"] == 0
+    outcome = f'{{outcome="{task.outcome}"}}'
+    assert found[f"coursesync_tasks_finished_total{outcome}"] == 1
+    assert found["coursesync_task_polls_count"] == 1
+    assert found.get(f"coursesync_task_duration_seconds_sum{outcome}", 0) == (durations or 0)
+    assert found.get(f"coursesync_task_duration_seconds_count{outcome}", 0) == (durations is not None)
+    assert found["coursesync_detection_lag_seconds_sum"] == (lags or 0)
+    assert found["coursesync_detection_lag_seconds_count"] == (lags is not None)
 
 
-def test_a_lost_task_is_a_submission_again():
+def test_results_that_are_known_without_the_api_have_no_latency() -> None:
+    metrics = make()
+    for status in Status:
+        metrics.result(status, 1.0)
+    counted = [name for name, n in series(metrics).items() if "latency_seconds_count" in name and n]
+    assert {name.split('"')[1] for name in counted} == {"SUCCEEDED", "FAILED", "TIMED_OUT"}
+    assert series(metrics)['coursesync_results_total{status="SUPERSEDED"}'] == 1
+
+
+def test_a_lost_task_is_a_submission_again() -> None:
     metrics = make()
     projection.count(metrics, step(facts=[TaskLost("b", "b")]), NOW)
     assert series(metrics)['coursesync_http_retries_total{reason="lost"}'] == 1
 
 
-def test_a_clock_that_was_set_back_makes_no_negative_durations():
+def test_a_clock_that_was_set_back_makes_no_negative_durations() -> None:
     metrics = make()
     metrics.result(Status.SUCCEEDED, -5.0)
-    metrics.task_finished(TaskOutcome.COMPLETED, -5.0, 1, -5.0)
+    metrics.task_lasted(TaskOutcome.COMPLETED, -5.0)
+    metrics.end_detected(-5.0)
     metrics.poll_started(-0.5)
     found = series(metrics)
     assert found['coursesync_result_latency_seconds_sum{status="SUCCEEDED"}'] == 0
@@ -299,7 +359,7 @@ def test_a_clock_that_was_set_back_makes_no_negative_durations():
     assert found["coursesync_schedule_delay_seconds_sum"] == 0
 
 
-def test_what_the_runtime_tells_is_counted():
+def test_what_the_runtime_tells_is_counted() -> None:
     metrics = make()
     metrics.task_created(TaskSource.RESTORE, 7)
     metrics.http_retry(Resend.RETRY)
@@ -327,7 +387,7 @@ def test_what_the_runtime_tells_is_counted():
 
 
 @pytest.mark.parametrize("status", ["2xx", "3xx", "4xx", "429", "5xx", *NoAnswerReason])
-def test_calls_are_counted_by_how_they_ended(status):
+def test_calls_are_counted_by_how_they_ended(status: str) -> None:
     metrics = make()
     metrics.http("poll", status, 0.2)
     found = series(metrics)
@@ -336,7 +396,7 @@ def test_calls_are_counted_by_how_they_ended(status):
     assert found['coursesync_http_request_duration_seconds_sum{endpoint="poll"}'] == 0.2
 
 
-def test_a_status_that_http_does_not_have_is_a_protocol_error():
+def test_a_status_that_http_does_not_have_is_a_protocol_error() -> None:
     metrics = make()
     metrics.http("submit", "9xx", 0.2)
     found = series(metrics)
@@ -346,7 +406,7 @@ def test_a_status_that_http_does_not_have_is_a_protocol_error():
 # --- what is --------------------------------------------------------------------------------------
 
 
-def test_before_there_is_a_runtime_nothing_is_pending():
+def test_before_there_is_a_runtime_nothing_is_pending() -> None:
     found = series(make())
     assert found["coursesync_pending_tasks"] == 0
     assert found["coursesync_pending_oldest_created_timestamp_seconds"] == 0
@@ -357,7 +417,7 @@ def test_before_there_is_a_runtime_nothing_is_pending():
     assert found["coursesync_task_timeout_seconds"] == 86400
 
 
-def test_pending_tasks_are_told_by_age():
+def test_pending_tasks_are_told_by_age() -> None:
     ages_s = [5, 10, 11, 7200, 90_000]
     found = series(
         with_snapshot(pending_created_ms=(NOW.wall - age * 1000 for age in ages_s), pending_items=321)
@@ -374,7 +434,7 @@ def test_pending_tasks_are_told_by_age():
 
 
 @given(st.lists(st.integers(min_value=-50_000_000, max_value=100_000_000)))
-def test_pending_ages_are_what_counting_them_one_by_one_gives(ages_ms):
+def test_pending_ages_are_what_counting_them_one_by_one_gives(ages_ms: list[int]) -> None:
     family = pending_ages(sorted(NOW.wall - age for age in ages_ms), NOW.wall)
     ages_s = [max(age, 0) / 1000 for age in ages_ms]
     values = {(sample.name, sample.labels.get("le")): sample.value for sample in family.samples}
@@ -384,7 +444,7 @@ def test_pending_ages_are_what_counting_them_one_by_one_gives(ages_ms):
     assert values[PENDING_AGE.name + "_gsum", None] == pytest.approx(sum(ages_s))
 
 
-def test_what_the_runtime_holds_is_read_at_each_scrape():
+def test_what_the_runtime_holds_is_read_at_each_scrape() -> None:
     held: list[Snapshot] = []
     metrics = make()
     metrics.observe(lambda: held[-1])
@@ -425,7 +485,23 @@ def test_what_the_runtime_holds_is_read_at_each_scrape():
     assert found["coursesync_commit_oldest_pending_timestamp_seconds"] == 0
 
 
-def test_series_of_a_partition_end_when_it_is_revoked():
+def test_no_integration_is_healthy_while_the_process_is_halted() -> None:
+    health = Health(("input",), lambda: NOW)
+    metrics = make(health)
+    metrics.observe(lambda: replace(nothing_yet(), integrations={"healthy": 7, "parked": 2}))
+
+    def counted() -> dict[str, float]:
+        found = series(metrics).items()
+        return {name.split('"')[1]: n for name, n in found if "integrations_by_state" in name and n}
+
+    assert counted() == {"healthy": 7, "parked": 2}
+    health.halted("PLATFORM.KEY_INVALID")
+    assert counted() == {"halted": 7, "parked": 2}
+    health.halted(None)
+    assert counted() == {"healthy": 7, "parked": 2}
+
+
+def test_series_of_a_partition_end_when_it_is_revoked() -> None:
     health = Health(("input",), lambda: NOW)
     health.assigned({0, 1})
     health.blocked(1, "topic id changed")
@@ -447,7 +523,7 @@ def test_series_of_a_partition_end_when_it_is_revoked():
     assert found['coursesync_kafka_assigned_partitions{topic="course-changes"}'] == 0
 
 
-def test_the_lifecycle_and_the_loops_are_those_of_health():
+def test_the_lifecycle_and_the_loops_are_those_of_health() -> None:
     health = Health(("input", "poll"), lambda: NOW)
     health.assigned({0})
     health.tick("poll")

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import structlog
 
+from daemon.admin.gate import DESCRIPTORS_MAX as ADMIN_MAX
 from daemon.commands.check import Level, open_files_finding
-from daemon.commands.open_files import ADMIN_MAX, PARTITION_MAX, PROCESS_MAX, OpenFiles, watch_open_files
+from daemon.commands.open_files import PARTITION_MAX, PROCESS_MAX, OpenFiles, watch_open_files
 from daemon.core.model import Now
 from daemon.telemetry.health import Health
 
@@ -34,7 +35,7 @@ def run_with_limits(soft: int, hard: int, *command: str, **env: str) -> subproce
 
 
 @pytest.mark.parametrize(("soft", "hard"), [(256, 900), (900, 900)])
-def test_the_soft_limit_is_raised_to_the_hard_one(soft, hard):
+def test_the_soft_limit_is_raised_to_the_hard_one(soft: int, hard: int) -> None:
     code = (
         "import resource; from daemon.commands.open_files import raise_limit; "
         "print(raise_limit(), *resource.getrlimit(resource.RLIMIT_NOFILE))"
@@ -42,7 +43,7 @@ def test_the_soft_limit_is_raised_to_the_hard_one(soft, hard):
     assert run_with_limits(soft, hard, sys.executable, "-c", code).stdout.split() == [str(hard)] * 3
 
 
-def test_too_many_calls_for_the_limit_are_a_mistake_of_the_configuration(tmp_path):
+def test_too_many_calls_for_the_limit_are_a_mistake_of_the_configuration(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("k")
     done = run_with_limits(
@@ -62,31 +63,31 @@ def test_too_many_calls_for_the_limit_are_a_mistake_of_the_configuration(tmp_pat
     )
 
 
-def test_what_the_sentence_proposes_is_enough_and_no_more_is():
+def test_what_the_sentence_proposes_is_enough_and_no_more_is() -> None:
     assert OpenFiles(512, 277).mistake() is not None
     assert OpenFiles(512, 276).mistake() is None
     assert OpenFiles(512, 276).partitions_max == 1
 
 
-def test_a_limit_that_is_too_low_for_any_setting_is_said_to_be_that():
+def test_a_limit_that_is_too_low_for_any_setting_is_said_to_be_that() -> None:
     mistake = OpenFiles(200, 64).mistake()
     assert mistake is not None
     assert "lower" not in mistake
     assert "raise the hard limit" in mistake
 
 
-def test_the_defaults_fit_into_1024_files_with_many_partitions():
+def test_the_defaults_fit_into_1024_files_with_many_partitions() -> None:
     assert OpenFiles(1024, 64).partitions_max == (1024 - 64 - ADMIN_MAX - PROCESS_MAX) // PARTITION_MAX
     assert OpenFiles(1024, 64).partitions_max >= 60
 
 
-def test_no_limit_is_never_short():
+def test_no_limit_is_never_short() -> None:
     files = OpenFiles(resource.RLIM_INFINITY, 1000)
     assert files.mistake() is None
     assert not files.is_short(10_000)
 
 
-async def test_more_partitions_than_there_are_files_for_are_a_warning_each_time_there_are_more():
+async def test_more_partitions_than_there_are_files_for_are_a_warning_each_time_there_are_more() -> None:
     files = OpenFiles(1024, 64)
     health = Health((), lambda: Now(0, 0.0))
     with structlog.testing.capture_logs() as lines:
@@ -114,7 +115,7 @@ async def test_more_partitions_than_there_are_files_for_are_a_warning_each_time_
     }
 
 
-def test_check_finds_too_many_calls_for_the_limit(tmp_path):
+def test_check_finds_too_many_calls_for_the_limit(tmp_path: Path) -> None:
     """Before it asks Kafka, and beside whatever else is wrong."""
     key = tmp_path / "key"
     key.write_text("k")
@@ -135,7 +136,7 @@ def test_check_finds_too_many_calls_for_the_limit(tmp_path):
 
 @pytest.mark.parametrize("spare", [-1, 0])
 @pytest.mark.parametrize("partitions", [1, 2, 50])
-def test_check_advises_a_limit_that_is_enough_for_all_partitions(partitions, spare):
+def test_check_advises_a_limit_that_is_enough_for_all_partitions(partitions: int, spare: int) -> None:
     limit = 64 + ADMIN_MAX + PROCESS_MAX + partitions * PARTITION_MAX + spare
     found = open_files_finding(OpenFiles(limit, 64), partitions)
     assert found.level is (Level.OK if spare == 0 else Level.ADVICE)
@@ -143,5 +144,5 @@ def test_check_advises_a_limit_that_is_enough_for_all_partitions(partitions, spa
     assert (f"needs {limit - spare}" in found.found) is (spare < 0)
 
 
-def test_check_is_content_without_a_limit():
+def test_check_is_content_without_a_limit() -> None:
     assert open_files_finding(OpenFiles(resource.RLIM_INFINITY, 64), 10_000).level is Level.OK

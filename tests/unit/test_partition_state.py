@@ -12,13 +12,13 @@ from tests.tools.partition_states_page import page
 PAGE = Path(__file__).parents[2] / "docs" / "partition-states.md"
 
 
-def test_the_page_is_the_table():
+def test_the_page_is_the_table() -> None:
     assert page() == PAGE.read_text(), (
         "python -m tests.tools.partition_states_page > docs/partition-states.md"
     )
 
 
-def test_every_state_can_be_reached_and_left():
+def test_every_state_can_be_reached_and_left() -> None:
     reached, open_ = set(), {PartitionState.OPENING}
     while open_:
         state = open_.pop()
@@ -30,13 +30,13 @@ def test_every_state_can_be_reached_and_left():
         assert TRANSITIONS[state, PartitionTrigger.STOPPED] is PartitionState.STOPPING
 
 
-def test_what_cannot_happen_raises():
+def test_what_cannot_happen_raises() -> None:
     life = PartitionLifecycle()
     with pytest.raises(AssertionError, match="a partition that is opening cannot be proven"):
         life.proven()
 
 
-def test_a_partition_that_stops_goes_on_stopping():
+def test_a_partition_that_stops_goes_on_stopping() -> None:
     life = PartitionLifecycle()
     life.on(PartitionTrigger.STOPPED)
     for trigger in PartitionTrigger:
@@ -56,7 +56,9 @@ def test_a_partition_that_stops_goes_on_stopping():
         (("revoke", "give_back", "revoke"), PartitionState.SUSPENDED),
     ],
 )
-def test_what_the_group_says_while_a_partition_is_restored_counts_when_it_is(meanwhile, state):
+def test_what_the_group_says_while_a_partition_is_restored_counts_when_it_is(
+    meanwhile: tuple[str, ...], state: PartitionState
+) -> None:
     life = PartitionLifecycle()
     life.new_producer()
     for said in meanwhile:
@@ -66,7 +68,7 @@ def test_what_the_group_says_while_a_partition_is_restored_counts_when_it_is(mea
     assert life.state is state
 
 
-def test_a_new_producer_is_proof_of_all_that_was_before_it():
+def test_a_new_producer_is_proof_of_all_that_was_before_it() -> None:
     life = PartitionLifecycle()
     life.revoke()
     life.give_back()
@@ -75,7 +77,7 @@ def test_a_new_producer_is_proof_of_all_that_was_before_it():
     assert life.serving
 
 
-def test_coming_back_takes_a_proof_and_a_revocation_meanwhile_takes_it_away():
+def test_coming_back_takes_a_proof_and_a_revocation_meanwhile_takes_it_away() -> None:
     life = PartitionLifecycle()
     life.restored()
     assert not life.give_back(), "it was not away"

@@ -64,12 +64,13 @@ async def test_a_long_restore_keeps_it_from_being_ready_and_from_nothing_else(go
             await world.until(lambda: world.health.startup().passed, "the loops")
             assert world.health.live().passed
             assert "partition 0 is restoring" in world.health.ready().reasons
-            assert world.health.lifecycle is Lifecycle.RESTORING
+            states = [world.health.lifecycle]
 
             go_on.set()
             await world.until(lambda: world.health.ready().passed, "ready")
             assert world.metrics.snapshot().restore_remaining == 0
-            assert world.health.lifecycle is Lifecycle.RUNNING
+            states.append(world.health.lifecycle)
+            assert states == [Lifecycle.RESTORING, Lifecycle.RUNNING]
         finally:
             pulsing.cancel()
 

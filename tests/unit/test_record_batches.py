@@ -71,6 +71,8 @@ def refusal(data: bytes, *, offset: int = 0, limit: int = LIMIT) -> UnreadableBa
 
 _bytes = st.none() | st.binary(max_size=300)
 _headers = st.lists(st.tuples(st.text(max_size=8), _bytes), max_size=4)
+Written = tuple[int, bytes | None, bytes | None, list[tuple[str, bytes | None]]]
+"""Timestamp, key, value and headers."""
 _batches = st.lists(
     st.tuples(
         st.integers(0, 4),
@@ -82,7 +84,9 @@ _batches = st.lists(
 
 
 @given(batches=_batches, share=st.floats(0, 1))
-def test_records_are_those_that_the_library_reads(batches, share):
+def test_records_are_those_that_the_library_reads(
+    batches: list[tuple[int, list[Written]]], share: float
+) -> None:
     data, offset = bytearray(), 0
     for codec, records in batches:
         builder = MemoryRecordsBuilder(2, codec, 1 << 24)

@@ -154,8 +154,11 @@ async def test_a_restart_after_each_record_does_not_empty_the_topic_slowly() -> 
         for n in range(LIMIT + 3):
             publish(world, renamed_type(n))
             await world.start()
-            expected = min(n + 1, LIMIT)
-            await world.until(lambda expected=expected: dead_letters(world) == expected, "the dead letter")
+
+            def all_there(expected: int = min(n + 1, LIMIT)) -> bool:
+                return dead_letters(world) == expected
+
+            await world.until(all_there, "the dead letter")
             if n >= LIMIT:
                 await world.blocked(0)
             await world.stop()

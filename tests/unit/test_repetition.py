@@ -7,6 +7,7 @@ import json
 import logging
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import structlog
@@ -38,7 +39,7 @@ class Lines:
 OWN = "{'event': 'a.b'}"
 
 
-def test_the_same_line_is_written_once_in_the_interval():
+def test_the_same_line_is_written_once_in_the_interval() -> None:
     lines = Lines()
     assert lines.log("connection lost") == ["connection lost"]
     assert lines.log("connection lost") == []
@@ -47,7 +48,7 @@ def test_the_same_line_is_written_once_in_the_interval():
     assert lines.log("connection lost") == []
 
 
-def test_the_number_of_lines_that_were_left_out_is_written_with_the_next_line_of_anybody():
+def test_the_number_of_lines_that_were_left_out_is_written_with_the_next_line_of_anybody() -> None:
     lines = Lines()
     for port in range(1000):
         lines.log(f"port {port} is not reached\nTraceback …")
@@ -59,7 +60,7 @@ def test_the_number_of_lines_that_were_left_out_is_written_with_the_next_line_of
     assert lines.log("port 1 is not reached") == ["port 1 is not reached"]
 
 
-def test_the_line_itself_comes_again_after_the_summary():
+def test_the_line_itself_comes_again_after_the_summary() -> None:
     lines = Lines()
     for _ in range(3):
         lines.log("gone")
@@ -67,7 +68,7 @@ def test_the_line_itself_comes_again_after_the_summary():
     assert lines.log("gone") == ["lines left out, the last one: gone (2)", "gone"]
 
 
-def test_each_place_has_an_interval_and_a_summary_of_its_own():
+def test_each_place_has_an_interval_and_a_summary_of_its_own() -> None:
     lines = Lines()
     lines.log("first", line=1)
     lines.now = 10.0
@@ -80,7 +81,7 @@ def test_each_place_has_an_interval_and_a_summary_of_its_own():
     assert lines.own() == ["lines left out, the last one: second (1)", OWN]
 
 
-def test_a_place_with_many_texts_does_not_hide_the_others_and_has_a_bound():
+def test_a_place_with_many_texts_does_not_hide_the_others_and_has_a_bound() -> None:
     """asyncio writes every error that nobody handles from one place."""
     lines = Lines()
     assert lines.log("Task exception was never retrieved") != []
@@ -90,7 +91,7 @@ def test_a_place_with_many_texts_does_not_hide_the_others_and_has_a_bound():
     assert written == words[: KINDS_MAX - 2]
 
 
-def test_numbers_and_arguments_make_no_new_kind():
+def test_numbers_and_arguments_make_no_new_kind() -> None:
     lines = Lines()
     assert lines.log("node %s: %d failed", "a", 1) == ["node a: 1 failed"]
     assert lines.log("node %s: %d failed", "b", 2) == []
@@ -98,12 +99,12 @@ def test_numbers_and_arguments_make_no_new_kind():
     assert lines.log("fd=13 <Transport 0x7f2b2f>", line=8) == []
 
 
-def test_the_daemon_may_repeat_itself():
+def test_the_daemon_may_repeat_itself() -> None:
     lines = Lines()
     assert [lines.own() for _ in range(3)] == [[OWN]] * 3
 
 
-def test_what_is_remembered_is_bounded():
+def test_what_is_remembered_is_bounded() -> None:
     lines = Lines()
     for number in range(1000):
         lines.log(chr(0x4E00 + number))
@@ -128,7 +129,9 @@ def written() -> Iterator[io.StringIO]:
     structlog.reset_defaults()
 
 
-def test_the_summary_has_the_form_of_a_librarys_line(written, monkeypatch):
+def test_the_summary_has_the_form_of_a_librarys_line(
+    written: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = [0.0]
     monkeypatch.setattr(logging.getLogger().handlers[0], "_repetition", Repetition(lambda: now[0]))
     for _ in range(4):
@@ -146,7 +149,7 @@ def test_the_summary_has_the_form_of_a_librarys_line(written, monkeypatch):
     }
 
 
-def test_threads_that_log_at_once_lose_no_count(written):
+def test_threads_that_log_at_once_lose_no_count(written: io.StringIO) -> None:
     def log() -> None:
         for _ in range(500):
             logging.getLogger("kafka.net").error("gone")
@@ -156,7 +159,7 @@ def test_threads_that_log_at_once_lose_no_count(written):
         thread.start()
     for thread in threads:
         thread.join()
-    handler = logging.getLogger().handlers[0]  # the others are pytest's
+    handler: Any = logging.getLogger().handlers[0]  # the others are pytest's
     (place,) = handler._repetition._places.values()
     assert len(written.getvalue().splitlines()) == 1
     assert place.left_out == 1999

@@ -5,7 +5,7 @@ from __future__ import annotations
 from daemon.runtime.retries import CALM, REFUSALS_MAX, Retries
 
 
-def test_failures_count_until_a_commit():
+def test_failures_count_until_a_commit() -> None:
     retries = Retries()
     assert not retries.unconfirmed
     for count in range(1, 5):
@@ -17,7 +17,7 @@ def test_failures_count_until_a_commit():
     assert not retries.unconfirmed
 
 
-def test_refusals_block_whatever_is_committed_in_between():
+def test_refusals_block_whatever_is_committed_in_between() -> None:
     retries = Retries()
     for _ in range(REFUSALS_MAX - 1):
         assert not retries.refused()
@@ -26,7 +26,7 @@ def test_refusals_block_whatever_is_committed_in_between():
     assert retries.refused()
 
 
-def test_transient_refusals_wait_ever_longer_whatever_is_committed_in_between():
+def test_transient_refusals_wait_ever_longer_whatever_is_committed_in_between() -> None:
     retries = Retries()
     for count in range(1, 20):
         retries.deferred(10.0 * count)
@@ -36,7 +36,7 @@ def test_transient_refusals_wait_ever_longer_whatever_is_committed_in_between():
     assert not retries.unconfirmed
 
 
-def test_a_transient_refusal_that_has_not_come_back_is_over():
+def test_a_transient_refusal_that_has_not_come_back_is_over() -> None:
     retries = Retries()
     for _ in range(9):
         retries.deferred(100.0)

@@ -46,7 +46,7 @@ class OnePartition:
         return self.bench.now
 
 
-async def test_a_watch_that_ends_with_a_task_that_is_not_found_leaves_no_blind_task():
+async def test_a_watch_that_ends_with_a_task_that_is_not_found_leaves_no_blind_task() -> None:
     """It would count as blind forever, and keep the shard's whole memory."""
     bench = Bench()
     partition: Any = OnePartition(bench)
@@ -94,7 +94,7 @@ async def test_in_which_state_integrations_are_is_told() -> None:
         assert says("healthy", 0)
 
 
-async def test_a_log_that_can_not_go_on_ends_the_process(monkeypatch):
+async def test_a_log_that_can_not_go_on_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """A partition that opened again and again would hide that only a new process helps."""
 
     async def hang(_log: EmbeddedLog, _partition: int) -> Any:

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from daemon.core import journal
 from daemon.core.answers import TaskPending
+from daemon.core.batch import Batch
 from daemon.core.model import Now
 from daemon.core.step import TaskAccepted
 from daemon.core.verdict import PollVerdict
@@ -23,17 +24,17 @@ ID = "the-one-id"
 
 
 @pytest.fixture
-def bench():
+def bench() -> Bench:
     return Bench()
 
 
-def accepted(bench, origin_id, integration_id="hr:1"):
+def accepted(bench: Bench, origin_id: str, integration_id: str = "hr:1") -> Batch:
     batch = bench.seal(origin_id, integration_id=integration_id)
     bench.accept(batch, ID)
     return batch
 
 
-def timed_out(bench, *courses):
+def timed_out(bench: Bench, *courses: tuple[str, str]) -> list[Batch]:
     """A batch of each of these courses (integration, course), all with one task id, and all of them timed out."""
     batches = [accepted(bench, origin_id, integration_id) for integration_id, origin_id in courses]
     for batch in batches:
@@ -47,14 +48,16 @@ TWO_INTEGRATIONS = [("hr:1", "a"), ("hr:2", "a"), ("hr:2", "b")]
 
 @pytest.mark.parametrize("courses", [ONE_INTEGRATION, TWO_INTEGRATIONS])
 @pytest.mark.parametrize("restarts", [False, True])
-def test_each_batch_that_timed_out_gets_its_correction_and_frees_its_course(bench, courses, restarts):
+def test_each_batch_that_timed_out_gets_its_correction_and_frees_its_course(
+    bench: Bench, courses: list[tuple[str, str]], restarts: bool
+) -> None:
     batches = timed_out(bench, *courses)
     if restarts:
         bench.crash()
-    assert [bench.shard.late_task(batch.id).task_id for batch in batches] == [ID] * 3
+    assert [bench.late(batch).task_id for batch in batches] == [ID] * 3
     for batch in batches:
         (item,) = batch.items
-        bench.late_answer(bench.shard.late_task(batch.id), bench.completed(succeeded(item.origin_id)))
+        bench.late_answer(bench.late(batch), bench.completed(succeeded(item.origin_id)))
         if restarts:
             bench.crash()
     assert sorted(each.result.offset for each in bench.corrections) == [0, 1, 2]
@@ -65,13 +68,13 @@ def test_each_batch_that_timed_out_gets_its_correction_and_frees_its_course(benc
     assert sum(len(batch.items) for batch in bench.linger()) == 3, "no course is busy any longer"
 
 
-def test_the_watch_of_one_ends_and_the_others_go_on(bench):
+def test_the_watch_of_one_ends_and_the_others_go_on(bench: Bench) -> None:
     first, second, third = timed_out(bench, *ONE_INTEGRATION)
-    bench.late_answer(bench.shard.late_task(second.id), bench.pending(age=2 * DAY + 1))
+    bench.late_answer(bench.late(second), bench.pending(age=2 * DAY + 1))
     assert bench.shard.late_task(second.id) is None
-    bench.late_answer(bench.shard.late_task(first.id), bench.completed(failed("a")))
+    bench.late_answer(bench.late(first), bench.completed(failed("a")))
     bench.crash()
-    bench.late_answer(bench.shard.late_task(third.id), bench.completed(succeeded("c")))
+    bench.late_answer(bench.late(third), bench.completed(succeeded("c")))
     assert [(each.result.offset, each.result.status.value) for each in bench.corrections] == [
         (0, "FAILED"),
         (2, "SUCCEEDED"),
@@ -79,7 +82,7 @@ def test_the_watch_of_one_ends_and_the_others_go_on(bench):
     assert bench.shard.late_tasks() == []
 
 
-def test_an_open_batch_with_the_id_of_a_watched_one_goes_its_own_way(bench):
+def test_an_open_batch_with_the_id_of_a_watched_one_goes_its_own_way(bench: Bench) -> None:
     (watched,) = timed_out(bench, ("hr:1", "a"))
     batch = accepted(bench, "b")
     assert bench.poll_answer(batch, bench.completed(succeeded("b"))) is PollVerdict.COMPLETED
@@ -87,7 +90,7 @@ def test_an_open_batch_with_the_id_of_a_watched_one_goes_its_own_way(bench):
     assert bench.shard.late_task(watched.id) is not None
 
 
-def test_a_change_that_the_shared_task_does_not_report_is_sent_again(bench):
+def test_a_change_that_the_shared_task_does_not_report_is_sent_again(bench: Bench) -> None:
     accepted(bench, "a")
     batch = accepted(bench, "b")
     bench.poll_answer(batch, bench.completed(succeeded("a")))
@@ -98,7 +101,7 @@ def test_a_change_that_the_shared_task_does_not_report_is_sent_again(bench):
 # --- journals of earlier versions -----------------------------------------------------------------
 
 
-def as_format_2(bench):
+def as_format_2(bench: Bench) -> bytes:
     """The journal as an earlier version has written it: the watch is keyed by the task."""
     (late,) = bench.shard.late_tasks()
     old = journal.late_key(late.task_id)
@@ -108,42 +111,42 @@ def as_format_2(bench):
     return old
 
 
-def test_a_watch_in_a_journal_of_format_2_is_restored_and_erased(bench):
+def test_a_watch_in_a_journal_of_format_2_is_restored_and_erased(bench: Bench) -> None:
     (batch,) = timed_out(bench, ("hr:1", "a"))
     old = as_format_2(bench)
     bench.crash()
-    assert bench.shard.late_task(batch.id).task_id == ID
+    assert bench.late(batch).task_id == ID
     bench.publish("a")
     assert bench.linger() == [], "the course is busy"
     bench.crash()
-    bench.late_answer(bench.shard.late_task(batch.id), bench.completed(succeeded("a")))
+    bench.late_answer(bench.late(batch), bench.completed(succeeded("a")))
     assert len(bench.corrections) == 1
     assert old not in bench.journal_now()
     bench.crash()
     assert bench.shard.late_tasks() == []
 
 
-def test_a_watch_of_format_2_and_a_new_one_with_the_same_task_id(bench):
+def test_a_watch_of_format_2_and_a_new_one_with_the_same_task_id(bench: Bench) -> None:
     (first,) = timed_out(bench, ("hr:1", "a"))
     as_format_2(bench)
     bench.crash()
     (second,) = timed_out(bench, ("hr:1", "b"))
     bench.crash()
-    bench.late_answer(bench.shard.late_task(first.id), bench.completed(succeeded("a")))
+    bench.late_answer(bench.late(first), bench.completed(succeeded("a")))
     bench.crash()
     assert [late.batch_id for late in bench.shard.late_tasks()] == [second.id]
-    bench.late_answer(bench.shard.late_task(second.id), bench.completed(succeeded("b")))
+    bench.late_answer(bench.late(second), bench.completed(succeeded("b")))
     assert [each.result.offset for each in bench.corrections] == [0, 1]
 
 
 # --- reported -------------------------------------------------------------------------------------
 
 
-def is_shared(bench):
+def is_shared(bench: Bench) -> list[bool]:
     return [fact.is_shared for fact in bench.facts if isinstance(fact, TaskAccepted)]
 
 
-def test_an_id_is_shared_while_another_batch_has_it(bench):
+def test_an_id_is_shared_while_another_batch_has_it(bench: Bench) -> None:
     first = accepted(bench, "a")
     accepted(bench, "b")
     assert is_shared(bench) == [False, True]
@@ -155,17 +158,17 @@ def test_an_id_is_shared_while_another_batch_has_it(bench):
     assert is_shared(bench) == [False, True, True]
 
 
-def test_an_id_that_is_not_in_use_any_longer_is_not_shared(bench):
+def test_an_id_that_is_not_in_use_any_longer_is_not_shared(bench: Bench) -> None:
     batch = accepted(bench, "a")
     bench.poll_answer(batch, bench.completed(succeeded("a")))
     (batch,) = timed_out(bench, ("hr:1", "b"))
-    bench.late_answer(bench.shard.late_task(batch.id), TaskPending(bench.created_at, None))
-    bench.late_answer(bench.shard.late_task(batch.id), bench.completed(succeeded("b")))
+    bench.late_answer(bench.late(batch), TaskPending(bench.created_at, None))
+    bench.late_answer(bench.late(batch), bench.completed(succeeded("b")))
     batch = accepted(bench, "c")
     assert is_shared(bench) == [False, False, False]
 
 
-def test_the_log_and_a_metric_tell_it():
+def test_the_log_and_a_metric_tell_it() -> None:
     bench = Bench()
     accepted(bench, "a")
     batch = bench.seal("b")
@@ -174,7 +177,7 @@ def test_the_log_and_a_metric_tell_it():
     bench.shard.want_position()
     memory = bench.shard._memory
     memory.accept(batch, ID, bench.now)
-    event = StepCommitted(bench.shard.take_step(), bench.now, 0.1)
+    event = StepCommitted(bench.step(), bench.now, 0.1)
     with capture_logs() as lines:
         for subscriber in (MetricsSubscriber(metrics), LogSubscriber()):
             subscriber.notify(event)

@@ -2,7 +2,9 @@
 
 import heapq
 import random
+from collections.abc import Generator, Iterable, Iterator
 from itertools import count
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,13 +22,13 @@ POLL_EVERY = 1.0
 class Client:
     """Submits, polls and retries as the API's guide asks; each batch is a generator of waiting times."""
 
-    def __init__(self, seed):
+    def __init__(self, seed: int) -> None:
         self.now = 0.0
-        self.results = {}
+        self.results: dict[tuple[str, str], str] = {}
         self.numbers = count()
         self.simulator = Simulator(rng=random.Random(seed), now=0, api_key="k", plan=DEMO, task_seconds=1.0)
 
-    def run(self, batches):
+    def run(self, batches: Iterable[Iterator[float]]) -> None:
         due = [(0.0, index, batch) for index, batch in enumerate(batches)]
         tie = count(len(due))
         while due:
@@ -35,16 +37,19 @@ class Client:
             if wait is not None:
                 heapq.heappush(due, (self.now + wait, next(tie), batch))
 
-    def call(self, what, integration, argument):
+    def call(
+        self, what: str, integration: str, argument: bytes | str
+    ) -> Generator[float, None, dict[str, Any] | None]:
         """The answer, or None; takes as long as it takes."""
         reply = getattr(self.simulator, what)(int(self.now * 1000), "Bearer k", integration, argument)
         yield DEADLINE if reply.delivery is Delivery.HANG else reply.delay_seconds
         if reply.status == 200 and reply.delivery is Delivery.ANSWER:
-            return msgspec.json.decode(reply.body)["data"]
+            data: dict[str, Any] = msgspec.json.decode(reply.body)["data"]
+            return data
         yield float(reply.headers.get("Retry-After", 0.5))
         return None
 
-    def batch(self, integration, origin_ids):
+    def batch(self, integration: str, origin_ids: list[str]) -> Iterator[float]:
         """Submit these courses until each has a result."""
         while origin_ids:
             title = f"attempt {next(self.numbers)}"  # a fresh body: the same one brings the same task back
@@ -55,7 +60,9 @@ class Client:
                 pass
             origin_ids = yield from self.watch(integration, accepted["task_id"], origin_ids)
 
-    def watch(self, integration, task_id, origin_ids):
+    def watch(
+        self, integration: str, task_id: str, origin_ids: list[str]
+    ) -> Generator[float, None, list[str]]:
         """Poll to the end; returns what is to be tried again."""
         gives_up_at = self.now + TASK_TIMEOUT
         while self.now < gives_up_at:
@@ -70,7 +77,7 @@ class Client:
         self.results.update({(integration, origin_id): "TIMED_OUT" for origin_id in origin_ids})
         return []
 
-    def settle(self, integration, task, origin_ids):
+    def settle(self, integration: str, task: dict[str, Any], origin_ids: list[str]) -> list[str]:
         told = {entry["origin_id"]: entry for entry in task["data"]}
         again = []
         for origin_id in origin_ids:
@@ -83,7 +90,7 @@ class Client:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_five_thousand_changes_in_twenty_integrations_are_through_in_less_than_a_minute(seed):
+def test_five_thousand_changes_in_twenty_integrations_are_through_in_less_than_a_minute(seed: int) -> None:
     client = Client(seed)
     integrations = [f"workday:{number}" for number in range(20)]
     client.run(

@@ -8,7 +8,9 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -24,35 +26,37 @@ BODY = b'{"items":[{"origin_id":"a","course":{"type":"EXTERNAL","title":"T","cou
 
 
 @asynccontextmanager
-async def running(*rules, **plan):
-    plan = msgspec.convert({"rules": rules, **plan}, FaultPlan)
+async def running(*rules: object, **plan: object) -> AsyncIterator[tuple[Simulator, aiohttp.ClientSession]]:
+    faults = msgspec.convert({"rules": rules, **plan}, FaultPlan)
     now = time.time_ns() // 1_000_000
-    simulator = Simulator(rng=random.Random(1), now=now, api_key="k", plan=plan, task_seconds=0)
+    simulator = Simulator(rng=random.Random(1), now=now, api_key="k", plan=faults, task_seconds=0)
     async with listening(simulator) as url, aiohttp.ClientSession(url, headers=HEADERS) as client:
         yield simulator, client
 
 
-async def submit(client, data=BODY):
+async def submit(client: aiohttp.ClientSession, data: bytes = BODY) -> str:
     async with client.post("/v1/lms/courses/bulk", data=data) as response:
         assert response.status == 200
-        return (await response.json())["data"]["task_id"]
+        task_id: str = (await response.json())["data"]["task_id"]
+        return task_id
 
 
-async def lines(client, path):
+async def lines(client: aiohttp.ClientSession, path: str) -> list[dict[str, Any]]:
     async with client.get(path) as response:
         assert response.status == 200
         return [json.loads(line) for line in (await response.text()).splitlines()]
 
 
-async def until(condition):
+async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(DEADLINE):
         while not condition():  # noqa: ASYNC110 - the state machine has no events, it is pure
             await asyncio.sleep(0.01)
 
 
-async def raw_exchange(client, request):
+async def raw_exchange(client: aiohttp.ClientSession, request: bytes) -> bytes:
     """All bytes that come back until the server closes."""
     url = client._base_url
+    assert url is not None
     reader, writer = await asyncio.open_connection(url.host, url.port)
     try:
         writer.write(request)
@@ -68,7 +72,7 @@ POST = (
 )
 
 
-async def test_submit_poll_and_read_what_was_done():
+async def test_submit_poll_and_read_what_was_done() -> None:
     async with running() as (_, client):
         async with client.post("/v1/lms/courses/bulk", data=BODY) as response:
             assert response.headers["Concurrency-Limit"] == "30"
@@ -90,7 +94,7 @@ async def test_submit_poll_and_read_what_was_done():
 
 
 @pytest.mark.parametrize("how", ["cut", "truncated"])
-async def test_a_connection_cut_after_acceptance_leaves_a_task_and_half_an_answer_at_most(how):
+async def test_a_connection_cut_after_acceptance_leaves_a_task_and_half_an_answer_at_most(how: str) -> None:
     async with running({"fault": "answer_lost", "how": how}) as (_, client):
         answer = await raw_exchange(client, POST)
         if how == "cut":
@@ -109,14 +113,14 @@ async def test_a_connection_cut_after_acceptance_leaves_a_task_and_half_an_answe
         assert await submit(client) == task["task_id"]
 
 
-async def test_a_client_sees_a_cut_connection_as_an_error():
+async def test_a_client_sees_a_cut_connection_as_an_error() -> None:
     async with running({"fault": "answer_lost", "how": "cut"}) as (simulator, client):
         with pytest.raises(aiohttp.ServerDisconnectedError):
             await submit(client)
         assert len(simulator.tasks) == 1
 
 
-async def test_a_load_balancer_answers_without_json_after_the_task_was_made():
+async def test_a_load_balancer_answers_without_json_after_the_task_was_made() -> None:
     async with running({"fault": "answer_lost", "how": "error"}) as (simulator, client):
         async with client.post("/v1/lms/courses/bulk", data=BODY) as response:
             assert response.status in {502, 503}
@@ -124,21 +128,21 @@ async def test_a_load_balancer_answers_without_json_after_the_task_was_made():
         assert len(simulator.tasks) == 1
 
 
-async def test_a_hanging_answer_holds_its_place_until_the_client_gives_up():
+async def test_a_hanging_answer_holds_its_place_until_the_client_gives_up() -> None:
     async with running({"fault": "answer_lost", "how": "hang", "end_seconds": 3600}) as (simulator, client):
         hanging = asyncio.create_task(submit(client))
-        await until(lambda: simulator.in_flight("w:1") == 1 and simulator.tasks)
+        await until(lambda: simulator.in_flight("w:1") == 1 and bool(simulator.tasks))
         assert not hanging.done()
         hanging.cancel()
         await until(lambda: simulator.in_flight("w:1") == 0)
 
 
-async def test_a_hanging_answer_ends_with_the_connection():
+async def test_a_hanging_answer_ends_with_the_connection() -> None:
     async with running({"fault": "answer_lost", "how": "hang", "hang_seconds": 0.05}) as (_, client):
         assert await raw_exchange(client, POST) == b""
 
 
-async def test_more_than_the_limit_at_the_same_time_is_refused():
+async def test_more_than_the_limit_at_the_same_time_is_refused() -> None:
     rule = {"fault": "answer_slow", "seconds_min": 3600, "seconds_max": 3600}
     async with running(rule, concurrency_limit=3) as (simulator, client):
         waiting = [asyncio.create_task(submit(client)) for _ in range(3)]
@@ -156,7 +160,7 @@ async def test_more_than_the_limit_at_the_same_time_is_refused():
             task.cancel()
 
 
-async def test_the_accepted_key_can_be_changed():
+async def test_the_accepted_key_can_be_changed() -> None:
     async with running() as (_, client):
         async with client.post("/_sim/key", json={"api_key": "other"}) as response:
             assert response.status == 200
@@ -168,7 +172,7 @@ async def test_the_accepted_key_can_be_changed():
         await submit(client)
 
 
-async def test_an_outage_spares_only_those_who_control_it():
+async def test_an_outage_spares_only_those_who_control_it() -> None:
     async with running() as (_, client):
         async with client.post("/_sim/outage", json={"seconds": 3600}) as response:
             assert response.status == 200
@@ -195,7 +199,9 @@ async def test_an_outage_spares_only_those_who_control_it():
         ("/_sim/outage", b"\xff"),
     ],
 )
-async def test_a_wrong_order_to_the_simulator_is_refused_and_changes_nothing(path, data):
+async def test_a_wrong_order_to_the_simulator_is_refused_and_changes_nothing(
+    path: str, data: str | bytes
+) -> None:
     async with running({"fault": "entry_foreign"}) as (simulator, client):
         async with client.post(path, data=data) as response:
             assert response.status == 400
@@ -204,7 +210,7 @@ async def test_a_wrong_order_to_the_simulator_is_refused_and_changes_nothing(pat
         await submit(client)
 
 
-async def test_a_large_state_is_read_in_whole():
+async def test_a_large_state_is_read_in_whole() -> None:
     async with running() as (_, client):
         for number in range(40):
             items = [
@@ -222,7 +228,7 @@ async def test_a_large_state_is_read_in_whole():
 # --- as a process ---------------------------------------------------------------------------------
 
 
-async def start_process(*arguments):
+async def start_process(*arguments: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -234,11 +240,12 @@ async def start_process(*arguments):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_the_process_says_where_it_listens_and_ends_on_a_signal(number):
+async def test_the_process_says_where_it_listens_and_ends_on_a_signal(number: signal.Signals) -> None:
     plan = '{"rules":[{"fault":"answer_lost","how":"hang","hang_seconds":3600}]}'
     process = await start_process("--api-key", "k", "--faults", plan, "--task-seconds", "0")
     try:
         async with asyncio.timeout(DEADLINE * 3):
+            assert process.stdout is not None
             said = json.loads(await process.stdout.readline())
             assert said["pid"] == process.pid
             assert said["base_url"] == said["url"] + "/v1"
@@ -257,7 +264,7 @@ async def test_the_process_says_where_it_listens_and_ends_on_a_signal(number):
             await process.wait()
 
 
-async def test_a_taken_port_is_said_plainly():
+async def test_a_taken_port_is_said_plainly() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = await start_process("--port", str(port))

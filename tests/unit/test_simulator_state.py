@@ -1,6 +1,7 @@
 """The simulated API as a client and a checker see it, in virtual time."""
 
 import random
+from typing import Any
 
 import msgspec
 import pytest
@@ -8,48 +9,50 @@ import pytest
 from tests.sandbox.simulator import readout
 from tests.sandbox.simulator.faults import FaultPlan, parse_plan
 from tests.sandbox.simulator.state import Simulator
-from tests.sandbox.simulator.wire import Delivery, InvalidBodyError, parse_items
+from tests.sandbox.simulator.wire import Delivery, InvalidBodyError, Reply, parse_items
 
 START = 1_780_000_000_123
 AUTH = "Bearer k"
 COURSE = {"type": "EXTERNAL", "title": "T", "course_url": "https://example.com/c"}
 
 
-def make(*rules, task_seconds=0.0, seed=1, **plan):
-    plan = msgspec.convert({"rules": rules, **plan}, FaultPlan)
-    return Simulator(rng=random.Random(seed), now=START, api_key="k", plan=plan, task_seconds=task_seconds)
+def make(*rules: object, task_seconds: float = 0.0, seed: int = 1, **plan: object) -> Simulator:
+    faults = msgspec.convert({"rules": rules, **plan}, FaultPlan)
+    return Simulator(rng=random.Random(seed), now=START, api_key="k", plan=faults, task_seconds=task_seconds)
 
 
-def body(*origin_ids, **course):
+def body(*origin_ids: str, **course: object) -> bytes:
     items = [{"origin_id": origin_id, "course": {**COURSE, **course}} for origin_id in origin_ids]
     return msgspec.json.encode({"items": items})
 
 
-def submit(simulator, payload, *, now=START, integration="w:1"):
+def submit(simulator: Simulator, payload: bytes, *, now: int = START, integration: str = "w:1") -> str:
     reply = simulator.submit(now, AUTH, integration, payload)
     assert (reply.status, reply.delivery) == (200, Delivery.ANSWER), reply
-    return msgspec.json.decode(reply.body)["data"]["task_id"]
+    task_id: str = msgspec.json.decode(reply.body)["data"]["task_id"]
+    return task_id
 
 
-def poll(simulator, task_id, *, now=START, integration="w:1"):
+def poll(simulator: Simulator, task_id: str, *, now: int = START, integration: str = "w:1") -> dict[str, Any]:
     reply = simulator.poll(now, AUTH, integration, task_id)
     assert (reply.status, reply.delivery) == (200, Delivery.ANSWER), reply
-    return msgspec.json.decode(reply.body)["data"]
+    data: dict[str, Any] = msgspec.json.decode(reply.body)["data"]
+    return data
 
 
-def error_of(reply):
+def error_of(reply: Reply) -> tuple[int, str | None]:
     answer = msgspec.json.decode(reply.body)
     assert answer["status"] == "error"
     assert set(answer["error"]) == {"code", "title", "message", "log_url"}
     return reply.status, answer["error"]["code"]
 
 
-def rows(simulator, now=START):
+def rows(simulator: Simulator, now: int = START) -> list[dict[str, Any]]:
     simulator.advance(now)
     return [readout.task_row(task, now) for task in simulator.tasks.values()]
 
 
-def lms(simulator, now=START):
+def lms(simulator: Simulator, now: int = START) -> dict[str, dict[str, Any]]:
     simulator.advance(now)
     return {row["origin_id"]: row for row in readout.course_rows(simulator)}
 
@@ -57,7 +60,7 @@ def lms(simulator, now=START):
 # --- the life of a task ---------------------------------------------------------------------------
 
 
-def test_a_task_is_pending_then_completed_with_one_entry_per_item():
+def test_a_task_is_pending_then_completed_with_one_entry_per_item() -> None:
     simulator = make(task_seconds=10)
     task_id = submit(simulator, body("a", "b"))
     assert poll(simulator, task_id) == {
@@ -77,7 +80,7 @@ def test_a_task_is_pending_then_completed_with_one_entry_per_item():
     assert poll(simulator, task_id, now=row["completed_at"] + 1) == done
 
 
-def test_a_task_is_applied_during_its_run_and_in_whole():
+def test_a_task_is_applied_during_its_run_and_in_whole() -> None:
     simulator = make(task_seconds=10)
     submit(simulator, body("a", "b"))
     (row,) = rows(simulator, START + 15_000)
@@ -88,12 +91,12 @@ def test_a_task_is_applied_during_its_run_and_in_whole():
     assert set(lms(earlier, row["applied_at"])) == {"a", "b"}
 
 
-def test_without_a_duration_the_first_poll_finds_it_completed():
+def test_without_a_duration_the_first_poll_finds_it_completed() -> None:
     simulator = make()
     assert poll(simulator, submit(simulator, body("a")))["status"] == "COMPLETED"
 
 
-def test_both_spellings_of_the_vendor_occur_and_name_the_course_of_the_lms():
+def test_both_spellings_of_the_vendor_occur_and_name_the_course_of_the_lms() -> None:
     simulator = make({"fault": "item_fails", "integrations": ["bad"]})
     id_fields, error_shapes, warnings = set(), set(), set()
     for number in range(40):
@@ -114,7 +117,7 @@ def test_both_spellings_of_the_vendor_occur_and_name_the_course_of_the_lms():
     assert warnings == {None, 0, 1}
 
 
-def test_tasks_write_in_the_order_of_their_own_times_even_when_nobody_asks_meanwhile():
+def test_tasks_write_in_the_order_of_their_own_times_even_when_nobody_asks_meanwhile() -> None:
     slow = {"fault": "task_slow", "end_seconds": 1, "seconds_min": 9, "seconds_max": 9}
     simulator = make(slow)
     first = submit(simulator, body("a", title="first, slow"))
@@ -124,8 +127,8 @@ def test_tasks_write_in_the_order_of_their_own_times_even_when_nobody_asks_meanw
     assert (late["course"].title, late["task_id"], late["applications"]) == ("first, slow", first, 2)
 
 
-def test_the_same_seed_and_requests_give_the_same_answers():
-    def play(seed):
+def test_the_same_seed_and_requests_give_the_same_answers() -> None:
+    def play(seed: int) -> list[Reply]:
         plan = parse_plan("demo")
         simulator = Simulator(rng=random.Random(seed), now=START, api_key="k", plan=plan, task_seconds=1)
         replies = []
@@ -144,7 +147,7 @@ def test_the_same_seed_and_requests_give_the_same_answers():
 # --- idempotency ----------------------------------------------------------------------------------
 
 
-def test_the_same_body_returns_the_same_task_also_when_it_is_long_finished():
+def test_the_same_body_returns_the_same_task_also_when_it_is_long_finished() -> None:
     simulator = make()
     task_id = submit(simulator, body("a"))
     submit(simulator, body("a", title="B"), now=START + 1_000)
@@ -154,7 +157,7 @@ def test_the_same_body_returns_the_same_task_also_when_it_is_long_finished():
     assert rows(simulator)[0]["posts"] == 2
 
 
-def test_the_same_body_of_another_integration_is_another_task_and_not_visible_to_the_first():
+def test_the_same_body_of_another_integration_is_another_task_and_not_visible_to_the_first() -> None:
     simulator = make()
     one = submit(simulator, body("a"), integration="w:1")
     two = submit(simulator, body("a"), integration="w:2")
@@ -167,25 +170,25 @@ SPACED = b'{"items": [{"course": {"title":"T","type":"EXTERNAL","course_url":"ht
 
 
 @pytest.mark.parametrize(("compare", "same"), [("bytes", False), ("json", True)])
-def test_bodies_are_compared_as_bytes_or_as_json(compare, same):
+def test_bodies_are_compared_as_bytes_or_as_json(compare: str, same: bool) -> None:
     simulator = make(idempotency={"compare": compare})
     assert (submit(simulator, body("a")) == submit(simulator, SPACED)) is same
 
 
-def test_json_comparison_tells_null_from_absent_and_minds_the_order_of_items():
+def test_json_comparison_tells_null_from_absent_and_minds_the_order_of_items() -> None:
     simulator = make(idempotency={"compare": "json"})
     bodies = [body("a", "b"), body("b", "a"), body("a", "b", description=None)]
     assert len({submit(simulator, payload) for payload in bodies}) == 3
 
 
-def test_a_body_is_forgotten_after_the_window():
+def test_a_body_is_forgotten_after_the_window() -> None:
     simulator = make(idempotency={"forget_after_seconds": 60})
     task_id = submit(simulator, body("a"))
     assert submit(simulator, body("a"), now=START + 59_999) == task_id
     assert submit(simulator, body("a"), now=START + 60_000) != task_id
 
 
-def test_only_live_tasks_are_returned_when_so_configured():
+def test_only_live_tasks_are_returned_when_so_configured() -> None:
     simulator = make(
         {"fault": "task_slow", "seconds_min": 10, "seconds_max": 10},
         idempotency={"return_finished": False},
@@ -199,7 +202,7 @@ def test_only_live_tasks_are_returned_when_so_configured():
 
 
 @pytest.mark.parametrize("authorization", [None, "", "Bearer wrong", "k", "bearer k"])
-def test_a_wrong_key_is_refused_before_anything_else(authorization):
+def test_a_wrong_key_is_refused_before_anything_else(authorization: str | None) -> None:
     simulator = make({"fault": "submit_refused"})
     assert error_of(simulator.submit(START, authorization, None, b"junk")) == (
         401,
@@ -211,7 +214,7 @@ def test_a_wrong_key_is_refused_before_anything_else(authorization):
     )
 
 
-def test_the_integration_must_be_named():
+def test_the_integration_must_be_named() -> None:
     assert error_of(make().submit(START, AUTH, None, body("a"))) == (400, "PLATFORM.INPUT_INVALID")
 
 
@@ -245,7 +248,7 @@ INVALID = {
 
 
 @pytest.mark.parametrize("payload", INVALID.values(), ids=INVALID.keys())
-def test_an_invalid_body_makes_no_task(payload):
+def test_an_invalid_body_makes_no_task(payload: bytes) -> None:
     simulator = make()
     assert error_of(simulator.submit(START, AUTH, "w:1", payload)) == (400, "PLATFORM.INPUT_INVALID")
     assert simulator.tasks == {}
@@ -264,12 +267,12 @@ VALID = {
 
 
 @pytest.mark.parametrize("payload", VALID.values(), ids=VALID.keys())
-def test_what_the_openapi_allows_is_accepted(payload):
+def test_what_the_openapi_allows_is_accepted(payload: bytes) -> None:
     simulator = make()
     assert poll(simulator, submit(simulator, payload))["status"] == "COMPLETED"
 
 
-def test_the_refusal_says_where():
+def test_the_refusal_says_where() -> None:
     with pytest.raises(InvalidBodyError, match=r"\$\.items\[1\]\.course\.duration"):
         parse_items(
             msgspec.json.encode(
@@ -282,7 +285,7 @@ def test_the_refusal_says_where():
         )
 
 
-def test_too_many_requests_at_the_same_time_are_refused_per_integration():
+def test_too_many_requests_at_the_same_time_are_refused_per_integration() -> None:
     simulator = make(concurrency_limit=2)
     seen = []
     for number in range(3):
@@ -301,7 +304,7 @@ def test_too_many_requests_at_the_same_time_are_refused_per_integration():
     assert simulator.in_flight_max == 3
 
 
-def test_a_low_limit_holds_for_its_integration_and_counts_who_else_is_there():
+def test_a_low_limit_holds_for_its_integration_and_counts_who_else_is_there() -> None:
     simulator = make({"fault": "limit_low", "limit": 3, "others": 1, "integrations": ["w:1"]})
     seen = []
     for integration in ("w:1", "w:1", "w:1", "w:2"):
@@ -313,7 +316,7 @@ def test_a_low_limit_holds_for_its_integration_and_counts_who_else_is_there():
     assert seen == [(200, "3", "1"), (200, "3", "0"), (429, "3", "0"), (200, "30", "29")]
 
 
-def test_an_outage_answers_nothing_and_ends_by_itself():
+def test_an_outage_answers_nothing_and_ends_by_itself() -> None:
     simulator = make(task_seconds=1)
     task_id = submit(simulator, body("a"))
     simulator.set_outage(START, 5, "cut")
@@ -328,7 +331,7 @@ def test_an_outage_answers_nothing_and_ends_by_itself():
 
 
 @pytest.mark.parametrize("how", ["error", "cut", "truncated", "hang"])
-def test_a_lost_answer_has_made_its_task(how):
+def test_a_lost_answer_has_made_its_task(how: str) -> None:
     simulator = make({"fault": "answer_lost", "how": how, "end_seconds": 1, "hang_seconds": 9})
     reply = simulator.submit(START, AUTH, "w:1", body("a"))
     assert reply.delivery is (Delivery.ANSWER if how == "error" else Delivery(how))
@@ -343,7 +346,7 @@ def test_a_lost_answer_has_made_its_task(how):
     assert (found["posts"], found["posts_answered"]) == (2, 1)
 
 
-def test_a_refusal_before_acceptance_makes_no_task():
+def test_a_refusal_before_acceptance_makes_no_task() -> None:
     simulator = make({"fault": "submit_refused", "statuses": [500]})
     assert simulator.submit(START, AUTH, "w:1", body("a")).status == 500
     coded = {"fault": "submit_refused", "statuses": [409], "code": "INTEGRATION.SETUP_SYNC_PENDING"}
@@ -355,7 +358,7 @@ def test_a_refusal_before_acceptance_makes_no_task():
     assert simulator.tasks == {}
 
 
-def test_throttling_says_when_to_come_back():
+def test_throttling_says_when_to_come_back() -> None:
     simulator = make({"fault": "submit_throttled", "retry_after": 7})
     reply = simulator.submit(START, AUTH, "w:1", body("a"))
     assert error_of(reply) == (429, "PLATFORM.RATE_LIMIT_EXCEEDED")
@@ -364,7 +367,7 @@ def test_throttling_says_when_to_come_back():
 
 
 @pytest.mark.parametrize("how", ["error", "cut", "truncated", "hang"])
-def test_a_failing_poll_tells_nothing_and_changes_nothing(how):
+def test_a_failing_poll_tells_nothing_and_changes_nothing(how: str) -> None:
     simulator = make({"fault": "poll_fails", "how": how, "end_seconds": 1})
     task_id = submit(simulator, body("a"))
     reply = simulator.poll(START, AUTH, "w:1", task_id)
@@ -374,7 +377,7 @@ def test_a_failing_poll_tells_nothing_and_changes_nothing(how):
     assert rows(simulator)[0]["told_at"] == START + 1_000
 
 
-def test_failing_items_are_not_applied_and_the_others_are():
+def test_failing_items_are_not_applied_and_the_others_are() -> None:
     simulator = make({"fault": "item_fails", "probability": 0.5, "codes": ["REMOTE.INPUT_INVALID"]})
     origin_ids = [f"c{number}" for number in range(100)]
     done = poll(simulator, submit(simulator, body(*origin_ids)))
@@ -394,7 +397,7 @@ def test_failing_items_are_not_applied_and_the_others_are():
     assert {item["origin_id"] for item in row["items"] if item["applied"]} == succeeded
 
 
-def test_a_failed_task_applies_nothing_and_stays_failed_for_the_same_body():
+def test_a_failed_task_applies_nothing_and_stays_failed_for_the_same_body() -> None:
     simulator = make(
         {"fault": "task_fails", "codes": ["INTEGRATION.AUTHENTICATION_INVALID"], "end_seconds": 1},
         task_seconds=0.1,
@@ -412,7 +415,7 @@ def test_a_failed_task_applies_nothing_and_stays_failed_for_the_same_body():
     assert poll(simulator, fresh, now=later + 1_000)["status"] == "COMPLETED"
 
 
-def test_a_slow_task_applies_at_its_end():
+def test_a_slow_task_applies_at_its_end() -> None:
     simulator = make({"fault": "task_slow", "seconds_min": 30, "seconds_max": 30})
     task_id = submit(simulator, body("a"))
     assert poll(simulator, task_id, now=START + 29_999)["status"] == "PENDING"
@@ -422,7 +425,7 @@ def test_a_slow_task_applies_at_its_end():
 
 
 @pytest.mark.parametrize("after", [None, 100])
-def test_an_endless_task_stays_pending_and_may_apply_late(after):
+def test_an_endless_task_stays_pending_and_may_apply_late(after: int | None) -> None:
     simulator = make({"fault": "task_endless", "applies_after_seconds": after})
     task_id = submit(simulator, body("a"))
     year = START + 365 * 86_400_000
@@ -440,7 +443,7 @@ def test_an_endless_task_stays_pending_and_may_apply_late(after):
     ("fault", "mentions"),
     [("entry_missing", [0, 1, 1]), ("entry_duplicated", [1, 1, 2]), ("entry_foreign", [1, 1, 1])],
 )
-def test_a_result_may_leave_out_repeat_or_invent_an_item(fault, mentions):
+def test_a_result_may_leave_out_repeat_or_invent_an_item(fault: str, mentions: list[int]) -> None:
     simulator = make({"fault": fault})
     entries = [
         entry["origin_id"] for entry in poll(simulator, submit(simulator, body("a", "b", "c")))["data"]
@@ -453,7 +456,7 @@ def test_a_result_may_leave_out_repeat_or_invent_an_item(fault, mentions):
     assert set(lms(simulator)) == {"a", "b", "c"}  # a missing item was processed all the same
 
 
-def test_several_posts_may_get_the_id_of_one_task_that_knows_only_the_first():
+def test_several_posts_may_get_the_id_of_one_task_that_knows_only_the_first() -> None:
     simulator = make({"fault": "task_id_shared"}, task_seconds=10)
     first = submit(simulator, body("a"))
     assert submit(simulator, body("b")) == first
@@ -467,12 +470,12 @@ def test_several_posts_may_get_the_id_of_one_task_that_knows_only_the_first():
     assert submit(simulator, body("d"), now=START + 20_000) != first, "it has ended"
 
 
-def test_slow_answers_are_delayed_within_bounds():
+def test_slow_answers_are_delayed_within_bounds() -> None:
     simulator = make({"fault": "answer_slow", "seconds_min": 1, "seconds_max": 2})
     assert 1 <= simulator.submit(START, AUTH, "w:1", body("a")).delay_seconds <= 2
 
 
-def test_the_reader_sees_what_each_task_carried():
+def test_the_reader_sees_what_each_task_carried() -> None:
     simulator = make()
     task_id = submit(simulator, body("a", title="A", description=None, level=3))
     simulator.poll(START + 5, AUTH, "w:1", task_id)

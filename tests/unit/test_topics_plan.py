@@ -3,7 +3,7 @@
 import pytest
 
 from daemon.commands.check import Level, api_findings, topic_findings
-from daemon.commands.topics import TopicsError, TopicStep, plan
+from daemon.commands.topics import Facts, TopicsError, TopicStep, plan
 from daemon.kombo.probe import KeyCheck, KeyState
 from daemon.log.kafka.admin import NewTopic, TopicFacts
 from daemon.log.kafka.topic_settings import DEAD_LETTERS, JOURNAL
@@ -14,13 +14,13 @@ SAFE = {"min.insync.replicas": "2", "unclean.leader.election.enable": "false"}
 DEFAULTS = {"cleanup.policy": "delete", "max.message.bytes": "1048588", "segment.bytes": "1073741824"}
 
 
-def topic(name, partitions=6, replicas=3, **configs):
+def topic(name: str, partitions: int = 6, replicas: int = 3, **configs: str) -> TopicFacts:
     wanted = {NAMES.journal: JOURNAL, NAMES.dead_letters: DEAD_LETTERS}.get(name, {})
     changed = {key.replace("_", "."): value for key, value in configs.items()}
     return TopicFacts(name, "id", partitions, replicas, DEFAULTS | SAFE | dict(wanted) | changed)
 
 
-def facts(**other):
+def facts(**other: TopicFacts | None) -> Facts:
     """All as it should be, but for what is given, by the attribute's name in `Topics`."""
     names = {
         attribute: getattr(NAMES, attribute)
@@ -29,78 +29,86 @@ def facts(**other):
     return {name: other.get(attribute, topic(name)) for attribute, name in names.items()}
 
 
-def planned(found, partitions=None, replication_factor=None):
+def planned(
+    found: Facts, partitions: int | None = None, replication_factor: int | None = None
+) -> dict[str, NewTopic | TopicStep]:
     return {
         step.name: step
         for step in plan(NAMES, found, partitions=partitions, replication_factor=replication_factor)
     }
 
 
-def said(found):
+def said(found: Facts) -> list[tuple[Level, str, str]]:
     return [(finding.level, finding.subject, finding.found) for finding in topic_findings(NAMES, found)]
 
 
 NOTHING = dict.fromkeys([NAMES.changes, NAMES.journal, NAMES.results, NAMES.dead_letters])
 
 
-def test_on_an_empty_cluster_all_four_are_made():
+def test_on_an_empty_cluster_all_four_are_made() -> None:
     steps = planned(NOTHING, partitions=12, replication_factor=3)
-    assert all(isinstance(step, NewTopic) for step in steps.values())
-    assert {step.partitions for step in steps.values()} == {12}
-    assert {step.replication_factor for step in steps.values()} == {3}
-    assert {step.configs["min.insync.replicas"] for step in steps.values()} == {"2"}
+    made = [step for step in steps.values() if isinstance(step, NewTopic)]
+    assert len(made) == len(steps) == 4
+    assert {step.partitions for step in made} == {12}
+    assert {step.replication_factor for step in made} == {3}
+    assert {step.configs["min.insync.replicas"] for step in made} == {"2"}
     assert steps[NAMES.journal].configs.items() >= JOURNAL.items()
     assert steps[NAMES.changes].configs.keys() == {"min.insync.replicas"}
 
 
-def test_one_replica_is_not_told_to_have_two_in_sync():
+def test_one_replica_is_not_told_to_have_two_in_sync() -> None:
     assert planned(NOTHING, replication_factor=1)[NAMES.changes].configs == {}
 
 
-def test_the_journal_has_as_many_partitions_as_an_input_that_exists():
+def test_the_journal_has_as_many_partitions_as_an_input_that_exists() -> None:
     steps = planned(facts(changes=topic(NAMES.changes, partitions=17), journal=None))
-    assert steps[NAMES.journal].partitions == 17
+    journal = steps[NAMES.journal]
+    assert isinstance(journal, NewTopic)
+    assert journal.partitions == 17
     assert steps[NAMES.changes] == TopicStep(NAMES.changes)
 
 
-def test_all_right_means_nothing_to_do_and_nothing_to_say():
+def test_all_right_means_nothing_to_do_and_nothing_to_say() -> None:
     assert all(step == TopicStep(step.name) for step in planned(facts()).values())
     assert {level for level, _, _ in said(facts())} == {Level.OK}
 
 
-def test_the_journal_is_corrected():
+def test_the_journal_is_corrected() -> None:
     old = topic(NAMES.journal, cleanup_policy="delete", segment_bytes="1073741824")
     step = planned(facts(journal=old))[NAMES.journal]
     assert step.configs == {"cleanup.policy": "compact", "segment.bytes": "67108864"}
+    assert isinstance(step, TopicStep)
     assert step.was == {"cleanup.policy": "delete", "segment.bytes": "1073741824"}
+    step = planned(facts(journal=topic(NAMES.journal, message_timestamp_type="CreateTime")))[NAMES.journal]
+    assert step.configs == {"message.timestamp.type": "LogAppendTime"}
 
 
-def test_larger_limits_and_stricter_compaction_are_left_alone():
+def test_larger_limits_and_stricter_compaction_are_left_alone() -> None:
     step = planned(facts(journal=topic(NAMES.journal, max_message_bytes="9000000", segment_bytes="1048576")))
     assert step[NAMES.journal] == TopicStep(NAMES.journal)
 
 
 @pytest.mark.parametrize("attribute", ["changes", "results"])
-def test_the_publishers_settings_are_never_touched(attribute):
+def test_the_publishers_settings_are_never_touched(attribute: str) -> None:
     name = getattr(NAMES, attribute)
     odd = topic(name, replicas=1, cleanup_policy="compact", max_message_bytes="100", min_insync_replicas="1")
     assert planned(facts(**{attribute: odd}))[name] == TopicStep(name)
 
 
-def test_a_journal_with_fewer_partitions_is_not_simply_grown():
+def test_a_journal_with_fewer_partitions_is_not_simply_grown() -> None:
     """Courses may have moved: whether more partitions are safe takes a look at what is under way."""
     with pytest.raises(TopicsError, match="coursesyncd topics grow --partitions 6"):
         planned(facts(journal=topic(NAMES.journal, partitions=3)))
 
 
-def test_a_journal_with_more_partitions_needs_the_operator():
+def test_a_journal_with_more_partitions_needs_the_operator() -> None:
     with pytest.raises(
         TopicsError, match=r"journal has 9 partitions and course-changes 6: .*delete course-sync-"
     ):
         planned(facts(journal=topic(NAMES.journal, partitions=9)))
 
 
-def test_partitions_of_an_existing_input_are_not_changed():
+def test_partitions_of_an_existing_input_are_not_changed() -> None:
     with pytest.raises(TopicsError, match="exists with 6 partitions, but --partitions is 12"):
         planned(facts(), partitions=12)
     assert planned(facts(), partitions=6)
@@ -142,7 +150,7 @@ def test_partitions_of_an_existing_input_are_not_changed():
         ),
     ],
 )
-def test_what_keeps_the_daemon_from_working_is_wrong(found, subject, expected):
+def test_what_keeps_the_daemon_from_working_is_wrong(found: Facts, subject: str, expected: str) -> None:
     wrong = [(name, text) for level, name, text in said(found) if level is Level.WRONG]
     assert len(wrong) == 1
     assert wrong[0][0] == subject
@@ -154,6 +162,10 @@ def test_what_keeps_the_daemon_from_working_is_wrong(found, subject, expected):
     [
         (facts(changes=topic(NAMES.changes, cleanup_policy="compact")), "is compacted"),
         (facts(journal=topic(NAMES.journal, segment_bytes="1073741824")), "segment.bytes is 1073741824"),
+        (
+            facts(journal=topic(NAMES.journal, message_timestamp_type="CreateTime")),
+            "message.timestamp.type is CreateTime, expected LogAppendTime",
+        ),
         (facts(results=topic(NAMES.results, replicas=1)), "has 1 replica and min.insync.replicas=2"),
         (facts(results=topic(NAMES.results, min_insync_replicas="1")), "min.insync.replicas=1"),
         (
@@ -162,7 +174,7 @@ def test_what_keeps_the_daemon_from_working_is_wrong(found, subject, expected):
         ),
     ],
 )
-def test_what_the_guarantees_rest_on_is_an_advice(found, expected):
+def test_what_the_guarantees_rest_on_is_an_advice(found: Facts, expected: str) -> None:
     levels = {level for level, _, text in said(found) if expected in text}
     assert levels == {Level.ADVICE}
     assert Level.WRONG not in {level for level, _, _ in said(found)}
@@ -177,5 +189,5 @@ def test_what_the_guarantees_rest_on_is_an_advice(found, expected):
         (KeyCheck(KeyState.UNKNOWN, "no answer", None), [Level.WRONG]),
     ],
 )
-def test_key_and_clock(checked, levels):
+def test_key_and_clock(checked: KeyCheck, levels: list[Level]) -> None:
     assert [finding.level for finding in api_findings("https://api", checked)] == levels

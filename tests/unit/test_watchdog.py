@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 
 from daemon.runtime.watchdog import EXIT_SILENT, Watchdog
 
 
 class Time:
-    def __init__(self):
+    def __init__(self) -> None:
         self.now = 1000.0
 
-    def __call__(self):
+    def __call__(self) -> float:
         return self.now
 
 
-def watched(time, silences=None):
-    deaths = []
+def watched(
+    time: Time, silences: Mapping[str, Callable[[], float]] | None = None
+) -> tuple[Watchdog, list[str]]:
+    deaths: list[str] = []
     watchdog = Watchdog(60.0, clock=time, die=deaths.append)
     watchdog.watch("event loop", lambda: time.now - watchdog._beat_at)
     for name, silence in (silences or {}).items():
@@ -25,7 +28,7 @@ def watched(time, silences=None):
     return watchdog, deaths
 
 
-def go_on(watchdog, time, seconds, *, beating):
+def go_on(watchdog: Watchdog, time: Time, seconds: float, *, beating: bool) -> None:
     for _ in range(int(seconds / 6)):
         time.now += 6.0
         if beating:
@@ -33,14 +36,14 @@ def go_on(watchdog, time, seconds, *, beating):
         watchdog.look()
 
 
-def test_a_loop_that_goes_round_lives():
+def test_a_loop_that_goes_round_lives() -> None:
     time = Time()
     watchdog, deaths = watched(time, {"consumer": lambda: 1.0})
     go_on(watchdog, time, 600, beating=True)
     assert deaths == []
 
 
-def test_a_silent_event_loop_ends_the_process_after_a_minute():
+def test_a_silent_event_loop_ends_the_process_after_a_minute() -> None:
     time = Time()
     watchdog, deaths = watched(time)
     go_on(watchdog, time, 54, beating=False)
@@ -49,14 +52,14 @@ def test_a_silent_event_loop_ends_the_process_after_a_minute():
     assert "event loop has been silent for 66 s" in deaths[0]
 
 
-def test_a_silent_consumer_ends_the_process_though_the_event_loop_goes_round():
+def test_a_silent_consumer_ends_the_process_though_the_event_loop_goes_round() -> None:
     time = Time()
     watchdog, deaths = watched(time, {"consumer": lambda: time.now - 1000.0})
     go_on(watchdog, time, 66, beating=True)
     assert "consumer has been silent for 66 s" in deaths[0]
 
 
-def test_a_process_that_was_stopped_as_a_whole_gets_its_chance():
+def test_a_process_that_was_stopped_as_a_whole_gets_its_chance() -> None:
     time = Time()
     watchdog, deaths = watched(time)
     time.now += 600.0  # as by SIGSTOP
@@ -66,7 +69,7 @@ def test_a_process_that_was_stopped_as_a_whole_gets_its_chance():
     assert deaths == []
 
 
-def test_what_a_process_was_stopped_in_the_middle_of_gets_its_chance_too():
+def test_what_a_process_was_stopped_in_the_middle_of_gets_its_chance_too() -> None:
     """A call that was under way was silent for all that time, and needs another while to end."""
     time = Time()
     watchdog, deaths = watched(time, {"commit": lambda: time.now - 1000.0})
@@ -78,7 +81,7 @@ def test_what_a_process_was_stopped_in_the_middle_of_gets_its_chance_too():
     assert "commit has been silent for 66 s" in deaths[0]
 
 
-def test_the_real_end_has_an_exit_code_and_the_stacks_of_all_threads():
+def test_the_real_end_has_an_exit_code_and_the_stacks_of_all_threads() -> None:
     program = (
         "import time\n"
         "from daemon.runtime.watchdog import Watchdog\n"

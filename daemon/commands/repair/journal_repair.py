@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import click
+import msgspec
 
 from daemon.commands.connections import kafka_connection
 from daemon.config import Settings, Topics
@@ -142,6 +143,11 @@ async def _renew(
         raise RepairError(
             f"partition {seen.partition}: a replica has continued to read it, so it is not blocked; its journal was not "
             "changed"
+        )
+    if fold.position is not None:
+        # What it says of POSTs (R6) is that of the last owner, which may be another one than at the inspection.
+        position = msgspec.structs.replace(
+            position, released=fold.position.released, fencings=fold.position.fencings
         )
     records = [(floor_key(integration_id), encode_value(floor)) for integration_id, floor in floors.items()]
     records.append((POSITION_KEY, encode_value(position)))

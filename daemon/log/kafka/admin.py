@@ -19,6 +19,7 @@ from kafka.errors import (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
     KafkaError,
+    NotCoordinatorError,
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
     for_code,
@@ -212,7 +213,7 @@ def _group_offset(client: KafkaAdminClient, group_id: str, tp: TopicPartition) -
             committed = client.list_group_offsets({group_id: [tp]})[group_id].get(tp)
         except AuthorizationError as error:
             raise LogError(denied("Describe", f"group {group_id}")) from error
-        except (CoordinatorNotAvailableError, CoordinatorLoadInProgressError):
+        except (CoordinatorNotAvailableError, CoordinatorLoadInProgressError, NotCoordinatorError):
             if time.monotonic() > deadline:
                 raise
             time.sleep(COORDINATOR_PAUSE)

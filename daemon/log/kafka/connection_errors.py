@@ -25,6 +25,8 @@ from daemon.log.kafka.tokens import TokenError
 _EXPIRED, _NOT_YET_VALID = 10, 9
 _OTHER_NAME = (62, 64)
 """Numbers of OpenSSL (``X509_V_ERR_…``): the certificate is for another host name or address."""
+_NOT_STRICT = range(79, 95)
+"""The certificate, or that of an authority, is not as RFC 5280 demands. Python checks this from 3.13 on."""
 
 _ENDED = ("disconnected", "reset", "broken pipe")
 _PROTOCOL = "kafka.security_protocol"
@@ -113,6 +115,8 @@ def _renewal(verify_code: int) -> str:
         return "use a name in kafka.bootstrap_servers and in the broker's advertised.listeners that the certificate contains"
     if verify_code in (_EXPIRED, _NOT_YET_VALID):
         return "renew the certificate of the broker, or correct the clock of this host"
+    if verify_code in _NOT_STRICT:
+        return "issue it, or that of its authority, anew as RFC 5280 demands: Python 3.13, which the image has, accepts no other"
     return "add the certificate authority of the brokers to kafka.tls_ca_file"
 
 

@@ -32,11 +32,12 @@ from daemon.log.kafka.accepted_times import AcceptedTimes
 from daemon.log.kafka.authorization_errors import explained
 from daemon.log.kafka.clients import DELIVERY_TIMEOUT, Clients
 from daemon.log.kafka.cures.null_headers import NullableHeaders
-from daemon.log.kafka.cures.sending import Outgoing, reached_the_broker, send_all
+from daemon.log.kafka.cures.sending import Outgoing, appended_at, reached_the_broker, send_all
 from daemon.log.kafka.cures.stuck_close import close_failed
 from daemon.log.kafka.worker import report_progress
 from daemon.log.port import (
     CommitFailedError,
+    Committed,
     FencedError,
     LogError,
     Message,
@@ -126,8 +127,8 @@ class ShardProducer:
                 f"earlier owners of the journal of partition {self._partition} could not be fenced: {why}"
             ) from error
 
-    def commit(self, transaction: Transaction) -> list[int]:
-        """Write a transaction. Returns the offsets of the journal records.
+    def commit(self, transaction: Transaction) -> Committed:
+        """Write a transaction.
 
         Raises:
             FencedError, CommitFailedError: close this producer.
@@ -143,7 +144,7 @@ class ShardProducer:
             self._failed = True
             raise self._failure(error, transaction) from error
 
-    def _commit(self, producer: KafkaProducer, transaction: Transaction) -> list[int]:
+    def _commit(self, producer: KafkaProducer, transaction: Transaction) -> Committed:
         producer.begin_transaction()
         journal = self._journal(transaction.journal)
         results = self._results(producer, transaction.results)
@@ -157,7 +158,8 @@ class ShardProducer:
             raise
         report_progress()
         producer.commit_transaction()
-        return offsets[: len(journal)]
+        last = futures[len(journal) - 1] if journal else None
+        return Committed(offsets[: len(journal)], None if last is None else appended_at(last))
 
     def _look_for_refusal(self, transaction: Transaction, futures: list[Any], deadline: float) -> None:
         """A refused record fails others with it, and their errors may be seen first. Find the refused one.

@@ -12,6 +12,7 @@ from daemon.log.kafka.producer import ShardProducer
 from daemon.log.kafka.worker import Worker, WorkerProgress
 from daemon.log.port import (
     CommitFailedError,
+    Committed,
     CorruptJournalError,
     LogError,
     Record,
@@ -91,7 +92,7 @@ class KafkaShardLog:
         finally:
             self.restore_remaining = 0
 
-    async def commit(self, transaction: Transaction) -> Sequence[int]:
+    async def commit(self, transaction: Transaction) -> Committed:
         """See `ShardLog`."""
         if self._committing:
             raise CommitFailedError("another commit is running; only one at a time is allowed")
@@ -99,7 +100,7 @@ class KafkaShardLog:
             raise CommitFailedError("this shard log is closed")
         self._committing = True
         try:
-            offsets = await self._worker.call(lambda: self._producer.commit(transaction), COMMIT_TIMEOUT)
+            committed = await self._worker.call(lambda: self._producer.commit(transaction), COMMIT_TIMEOUT)
         except TimeoutError:
             self._hangs = True
             self._producer.give_up()
@@ -114,7 +115,7 @@ class KafkaShardLog:
             self._committing = False
         if transaction.position is not None:
             self._note_position(transaction.position)
-        return offsets
+        return committed
 
     async def read_back(self, offset: int) -> Record:
         """See `ShardLog`."""

@@ -25,6 +25,8 @@ JOURNAL: Final[Mapping[str, str]] = MappingProxyType(
         "segment.bytes": str(64 * 1024 * 1024),
         "min.cleanable.dirty.ratio": "0.1",
         "max.compaction.lag.ms": "600000",
+        # The one clock that all owners of a partition share (R6).
+        "message.timestamp.type": "LogAppendTime",
         "max.message.bytes": str(RECORD_BYTES_MAX),
     }
 )

@@ -54,6 +54,10 @@ and those between its settings and what is around it.
 {{- $mistakes = append $mistakes (printf "config.admin.host is %s, where neither the kubelet's probes nor Prometheus reach it; leave it out" $host) -}}
 {{- end -}}
 
+{{- if and (or .Values.prometheusRule.enabled .Values.dashboards.enabled) (not .Values.runbookUrl) -}}
+{{- $mistakes = append $mistakes "runbookUrl must be set with prometheusRule.enabled or dashboards.enabled: the URL of docs/runbook.md where your engineers read it" -}}
+{{- end -}}
+
 {{- range .Values.extraEnv -}}
 {{- if hasPrefix "COURSESYNC_" .name -}}
 {{- $mistakes = append $mistakes (printf "extraEnv sets %s: settings of the daemon belong into config" .name) -}}

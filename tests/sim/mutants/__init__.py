@@ -4,7 +4,15 @@ Each is a few lines that replace a function of the daemon; nothing in the daemon
 simulation that does not catch one of them is not sharp enough, whatever it says of the daemon.
 """
 
-from tests.sim.mutants import contract, pace, rejections, rules_answers, rules_log, rules_sending
+from tests.sim.mutants import (
+    contract,
+    pace,
+    rejections,
+    rules_answers,
+    rules_log,
+    rules_sending,
+    rules_takeover,
+)
 from tests.sim.mutants.registry import MUTANTS, Mutant
 
 __all__ = [
@@ -16,4 +24,5 @@ __all__ = [
     "rules_answers",
     "rules_log",
     "rules_sending",
+    "rules_takeover",
 ]

@@ -107,9 +107,9 @@ def correction_is_a_result(patch: Patch) -> None:
 def waiting_changes_forgotten(patch: Patch) -> None:
     load = Memory.load
 
-    def load_less(memory: Memory, fold: Any, now: Now) -> None:
+    def load_less(memory: Memory, fold: Any, now: Now, fenced_at: float) -> None:
         fold.waits.clear()
-        load(memory, fold, now)
+        load(memory, fold, now, fenced_at)
 
     patch(Memory, "load", load_less)
 
@@ -228,8 +228,8 @@ def body_is_not_frozen(patch: Patch) -> None:
 def body_is_encoded_anew(patch: Patch) -> None:
     load = Memory.load
 
-    def load_anew(memory: Memory, fold: Any, now: Now) -> None:
-        load(memory, fold, now)
+    def load_anew(memory: Memory, fold: Any, now: Now, fenced_at: float) -> None:
+        load(memory, fold, now, fenced_at)
         for batch in memory.batches.values():
             if batch.body is not None:
                 batch.body = msgspec.json.encode(msgspec.json.decode(batch.body), order="sorted")

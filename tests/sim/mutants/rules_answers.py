@@ -257,8 +257,8 @@ def time_out_is_final(patch: Patch) -> None:
 def restored_fate_is_known(patch: Patch) -> None:
     load = Memory.load
 
-    def load_sure(memory: Memory, fold: Any, now: Now) -> None:
-        load(memory, fold, now)
+    def load_sure(memory: Memory, fold: Any, now: Now, fenced_at: float) -> None:
+        load(memory, fold, now, fenced_at)
         for batch in memory.batches.values():
             batch.fate_unknown = False
 
@@ -295,10 +295,10 @@ def floor_after_sealing(patch: Patch) -> None:
 def floor_not_durable(patch: Patch) -> None:
     load = Memory.load
 
-    def load_less(memory: Memory, fold: Any, now: Now) -> None:
+    def load_less(memory: Memory, fold: Any, now: Now, fenced_at: float) -> None:
         fold.floors.clear()
         memory.api_floors = ApiFloors(now.wall - API_FLOOR_TOLERANCE_MS)
-        load(memory, fold, now)
+        load(memory, fold, now, fenced_at)
 
     patch(Memory, "load", load_less)
 

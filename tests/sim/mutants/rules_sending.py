@@ -50,15 +50,6 @@ def lease_from_the_end(patch: Patch) -> None:
     patch(Partition, "_commit", count_from_end)
 
 
-@mutant("R6", "A restored batch is POSTed at once, although the previous owner's POST may be in flight.")
-def restored_at_once(patch: Patch) -> None:
-    def restored(submitter: Submitter, partition: Partition, shard: Shard) -> None:
-        for batch in shard.submissions():
-            submitter.offer(partition, shard, batch.integration_id, batch.batch_id)
-
-    patch(Submitter, "restored", restored)
-
-
 @mutant("R6", "A batch whose POST timed out or was cut off is POSTed again before its deadline has passed.")
 def again_before_the_deadline(patch: Patch) -> None:
     send = Submitter._send

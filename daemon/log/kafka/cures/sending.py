@@ -12,7 +12,8 @@ Remove when: `python -m tests.bench.client_speed` no longer shows a gain worth t
     tests/unit/test_kafka_clients.py::test_the_path_of_a_record_is_still_the_one_that_sending_takes fails if a newer
     version sends records in another way.
 
-The module also reads why a record failed (`reached_the_broker`), which the library's futures do not report.
+The module also reads why a record failed (`reached_the_broker`) and whether its time is the broker's (`appended_at`), which
+the library's futures do not report.
 """
 
 from __future__ import annotations
@@ -68,6 +69,15 @@ def reached_the_broker(future: Any) -> bool:
     """
     produced = future._produce_future.value  # noqa: SLF001
     return produced is not None and produced[0] != -1
+
+
+def appended_at(future: Any) -> int | None:
+    """When the broker wrote the record of this successful future, by its own clock (ms); None if the topic has ``CreateTime``.
+
+    `RecordMetadata.timestamp` does not say which of the two it is.
+    """
+    time: int = future._produce_future.value[1]  # noqa: SLF001
+    return None if time == -1 else time
 
 
 def _measure(
