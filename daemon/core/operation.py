@@ -2,8 +2,7 @@
 
 How the bodies of a kind of change are built, split and re-encoded is a member of its operation, and `kombo.client` looks up
 its call by it. `codec.decode` knows one type of event, that of `UPSERT`. Sealing, poll times and the reading of answers are
-those of a bulk submission with a task. CONTRIBUTING.md, "How to add an operation", lists
-every place.
+those of a bulk submission with a task. CONTRIBUTING.md, "How to add an operation", lists every place.
 """
 
 from __future__ import annotations

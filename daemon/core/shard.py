@@ -339,8 +339,8 @@ class Shard:
         self._memory.committed(appended_at, now)
 
     def hand_over(self, in_flight: Iterable[str]) -> None:
-        """No POST starts until `keep`, and `in_flight` are the batches whose POST may still reach the API (R6). The next
-        step says so. It is requested if that is news.
+        """No POST starts until `keep` is called, and `in_flight` are the batches whose POST may still reach the API (R6).
+        If this changes the position, a step is requested that writes it.
         """
         self._memory.hand_over(in_flight)
 

@@ -7,7 +7,7 @@ batch that an earlier owner may have POSTed is sent `fence.lease` + `http.deadli
     committed      the first commit tells the broker's time: from then on the position states since when nobody has POSTed
                    them, and what has passed since an earlier owner stated it is taken off
     cleared        the wait is over: the statement leaves the position, and the batch is sent once that is committed
-    hand_over      no POST starts any more: the position says so, and which POSTs may still reach the API
+    hand_over      no further POST starts: the position says this, and names the POSTs that may still reach the API
     keep           POSTs may start again
 
 A statement in the last position record is always true. An owner removes it in a commit before it does what would make it

@@ -1,6 +1,6 @@
 """Content encodings of answers. We ask for none, but a proxy may compress an answer all the same.
 
-A POST whose answer is never understood is retried for ever, so everything that the standard library can
+A POST whose answer is never understood is retried indefinitely, so everything that the standard library can
 decode is decoded: gzip and deflate, in both of the forms that servers use. The result is bounded while it is made: a
 few kilobytes can decompress to gigabytes.
 """

@@ -19,7 +19,7 @@ BATCH_OVERHEAD_MAX = 300
 
 
 class Bounds:
-    """`accuse` is told kind and sentence."""
+    """`accuse` is called with the kind of the violation and a sentence."""
 
     def __init__(self, settings: Settings, accuse: Callable[[str, str], None]) -> None:
         self._settings = settings

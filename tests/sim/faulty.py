@@ -50,7 +50,7 @@ class LogFaults:
     latency_max: float = 0.02
     """Seconds."""
     times_of_writers: bool = False
-    """The journal has the times of the writers, and so nobody is told the broker's."""
+    """The journal keeps the writers' timestamps, so nobody learns the broker's time."""
 
     def heal(self) -> None:
         self.commit_refused = self.commit_unheard = self.commit_late = 0.0

@@ -13,7 +13,7 @@ from daemon.log.port import Assigned, Event, Revoked
 
 
 class Manners:
-    """Of one process. `accuse` is told kind and sentence."""
+    """Of one process. `accuse` is called with the kind of the violation and a sentence."""
 
     def __init__(self, name: str, accuse: Callable[[str, str], None]) -> None:
         self._name = name

@@ -47,7 +47,7 @@ class Sent:
 
 
 class Pace:
-    """Of one process. `accuse` is told kind and sentence."""
+    """Of one process. `accuse` is called with the kind of the violation and a sentence."""
 
     def __init__(self, name: str, settings: Settings, accuse: Callable[[str, str], None]) -> None:
         self._name = name

@@ -1,8 +1,8 @@
 """R6: who may POST what, and when, while partitions change hands.
 
 Judged by what was true, and by the position records as the witness reads them: what a record says must be true when it is
-written, and stay true until the next one. Whoever relies on it may POST at once; whoever can not waits for the lease and the
-deadline of the owner before. In histories of kind `restarts` it is judged too that nobody waits longer than that.
+written, and stay true until the next one. Whoever relies on it may POST at once; whoever cannot waits for the lease and the
+deadline of the previous owner. In histories of kind `restarts`, nobody may wait longer than that.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Ownership:
 
 
 class Takeovers:
-    """`accuse` is told kind and sentence."""
+    """`accuse` is called with the kind of the violation and a sentence."""
 
     def __init__(
         self, settings: Settings, clock: Callable[[], float], accuse: Callable[[str, str], None]

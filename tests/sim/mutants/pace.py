@@ -32,7 +32,7 @@ def one_throttled_stops_all(patch: Patch) -> None:
     patch(Flow, "next_submission", next_one)
 
 
-@mutant("C6", "The state of an integration is kept for ever.")
+@mutant("C6", "The state of an integration is never deleted.")
 def integrations_are_never_forgotten(patch: Patch) -> None:
     patch(Flow, "_forget", lambda flow, now: None)
 

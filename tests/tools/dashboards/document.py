@@ -83,7 +83,8 @@ def _variable(name: str, chosen_before: Sequence[str]) -> build.QueryVariable:
         .include_all(include_all=True)
         .current(model.VariableOption(selected=True, text=["All"], value=["$__all"]))
     )
-    # All jobs are those of the daemon: `up` exists for every job. A target without Kubernetes has neither of the next two.
+    # `job` is limited to the daemon's jobs, because `up` exists for every job. Outside Kubernetes a target has neither
+    # `namespace` nor `release`.
     return variable if name == "job" else variable.all_value(".+" if name == "instance" else ".*")
 
 

@@ -6,8 +6,8 @@ Defects, cured together because both are in the part that opens connections:
    ``bootstrap_timeout_ms``, also for failures that no retry can mend. A refused login is meant to end the attempts
    (`maybe_raise_auth_failure`), but is never noted, because `KafkaConnection.initialize` does not raise.
 2. A server that accepts connections and then sends nothing blocks a TLS handshake without end, and so the constructor.
-3. What is read together with the end of a connection is dropped. A broker that refuses a login sends the refusal and closes, so
-   a busy client is told only that the connection was lost.
+3. What is read together with the end of a connection is dropped. A broker that refuses a login sends the refusal and closes, and
+   a busy client only learns that the connection was lost.
 
 `FailuresAreNoted` notes the last failure of each address until a connection to it succeeds. It ends the bootstrap early when every
 address has failed for good.
