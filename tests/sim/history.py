@@ -19,7 +19,7 @@ from daemon.runtime import intake
 from tests.sandbox.simulator.state import Simulator
 from tests.sim import faults, reducing
 from tests.sim.faulty import FaultyCluster
-from tests.sim.judge import conclude, judge_alone, judge_history, judge_isolation, unfinished
+from tests.sim.judge import calls_in_flight, conclude, judge_alone, judge_history, judge_isolation, unfinished
 from tests.sim.network import Network
 from tests.sim.outcome import Outcome
 from tests.sim.parameters import TOPICS, Bounds, Kind, Parameters, draw, healed
@@ -103,7 +103,7 @@ def _play(world: World, rng: random.Random, outcome: Outcome, parameters: Parame
         return outcome
     heal(world, parameters)
     operate()
-    world.run(world.time + CALM_MAX, lambda: not unfinished(world, changes()))
+    world.run(world.time + CALM_MAX, lambda: not unfinished(world, changes()) and not calls_in_flight(world))
     outcome.changes = changes()
     judge_history(world, outcome)
     judge_rejections(world, consents, outcome)

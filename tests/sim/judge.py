@@ -102,6 +102,11 @@ def unfinished(world: World, changes: int) -> list[str]:
     return found
 
 
+def calls_in_flight(world: World) -> int:
+    """For instance the probe of a key, which no change waits for."""
+    return sum(replica.engine._flow.in_flight for replica in world.replicas if replica.engine is not None)
+
+
 def judge_history(world: World, outcome: Outcome) -> None:
     """Once everything has healed and has had its time."""
     settings = world.settings
@@ -174,7 +179,7 @@ def kept_in_memory(engine: Engine) -> Iterator[str]:
         yield f"{len(poller)} tasks to be polled, {len(poller.blind)} of which nothing is heard"
     queued = len(flow._delayed) + sum(len(state.queue) for state in flow._integrations.values())
     if queued or flow.in_flight:
-        yield f"{queued} submissions"
+        yield f"{queued} submissions, and {flow.in_flight} calls in flight"
     later = engine._ports.clock.now().mono
     for wait in (engine._ports.settings.park.probe_max * 2, KNOWN_SECONDS):
         later += wait

@@ -171,10 +171,13 @@ class Takeovers:
                 owner.is_disturbed = True
 
     def ended_in_order(self, who: Who, journals: Mapping[int, JournalView]) -> None:
-        for partition, owner in self._owners.items():
-            if not self.is_prompt or owner.who != who or owner.ready is None:
+        """`journals`: of the partitions that it still held. Another may have been taken from it while a POST was on its
+        way, and then it could not say of this POST that it had ended.
+        """
+        for partition, journal in journals.items():
+            owner = self._owners.get(partition)
+            if not self.is_prompt or owner is None or owner.who != who or owner.ready is None:
                 continue
-            journal = journals[partition]
             said = set() if journal.released is None else journal.batches.keys() - journal.released
             for batch_id in journal.batches.keys() - journal.tasks - said:
                 waits = owner.may_post.get(batch_id, 0.0) > self._clock()

@@ -173,9 +173,9 @@ class Witness:
         self.takeovers.commit_returns(who, partition)
         self.bounds.commit_returns(who, partition, self._journals[partition].waits, owns=owns)
 
-    def ended_in_order(self, who: Who) -> None:
-        """This process was told to end, and has."""
-        self.takeovers.ended_in_order(who, self._journals)
+    def ended_in_order(self, who: Who, held: frozenset[int]) -> None:
+        """This process was told to end, and has. `held`: the partitions that no rebalance has taken from it before."""
+        self.takeovers.ended_in_order(who, {number: self._journals[number] for number in held})
 
     def delivered(self, who: Who, partition: int) -> None:
         """The log has handed out records of the input."""

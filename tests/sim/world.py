@@ -171,7 +171,9 @@ class World:
             self.deaths.append(f"{replica.name}: {error!r}")
         else:
             self.note(f"{replica.name} ends in order")
-            self.witness.ended_in_order((replica.name, replica.lives))
+            engine = replica.engine
+            held = () if engine is None else engine._partitions.keys()
+            self.witness.ended_in_order((replica.name, replica.lives), frozenset(held))
         self.kill(replica)
         if self.deaths:
             return
