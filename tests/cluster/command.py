@@ -16,6 +16,7 @@ from tests.cluster.namespaces import be_process_1, remove_cgroups, run_apart
 from tests.cluster.phases import PHASES, QUICK
 from tests.cluster.places import Places
 from tests.cluster.run import run
+from tests.sandbox.kafka_jars import fetch_kafka
 from tests.sandbox.terminal import directory_option, ending_in_order, plain_console, seed_option
 
 
@@ -56,6 +57,7 @@ def disturb(names: list[str], seed: int, directory: Path) -> None:
         prefix = f"course-sync-{os.getpid()}"
         with tempfile.TemporaryDirectory(prefix="course-sync-cluster-", ignore_cleanup_errors=True) as name:
             work = Path(name)
+            fetch_kafka()  # now: inside there is no network
             places = Places(work, logs, binaries(work / "bin"), image_archive(work), prefix)
             words = [
                 str(places.work),
