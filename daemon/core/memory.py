@@ -388,10 +388,13 @@ class Memory:
         )
         self.draft.end(result)
 
-    def saw_task(
-        self, integration_id: str, answer: TaskPending | TaskCompleted | TaskFailed, now: Now
+    def saw_times(
+        self, integration_id: str, answer: Accepted | TaskPending | TaskCompleted | TaskFailed, now: Now
     ) -> None:
-        """Record the times of a task. If they raise a floor, it is written with the next step (R14)."""
-        raised = self.api_floors.saw_task(integration_id, answer, now)
-        if raised is not None:
-            self.draft.put_lazily(journal.floor_key(integration_id), raised)
+        """Record the times in an answer. If they change a floor, it is written with the next step (R14)."""
+        if isinstance(answer, Accepted):
+            changed = self.api_floors.saw_date(integration_id, answer.api_time, now)
+        else:
+            changed = self.api_floors.saw_task(integration_id, answer, now)
+        if changed is not None:
+            self.draft.put_lazily(journal.floor_key(integration_id), changed)

@@ -62,7 +62,7 @@ def submit_answered(
     match ruling.verdict:
         case SubmitVerdict.ACCEPTED:
             assert isinstance(answer, Accepted)
-            memory.api_floors.saw_date(batch.integration_id, answer.api_time, now)
+            memory.saw_times(batch.integration_id, answer, now)
             memory.accept(batch, answer.task_id, now)
         case (
             SubmitVerdict.RETRY
@@ -131,7 +131,7 @@ def poll_answered(
     batch.polls = polls
     completed_at = None
     if isinstance(answer, TaskPending | TaskCompleted | TaskFailed):
-        memory.saw_task(batch.integration_id, answer, now)
+        memory.saw_times(batch.integration_id, answer, now)
         batch.created_at = answer.created_at
         completed_at = None if isinstance(answer, TaskPending) else answer.completed_at
     match ruling.verdict:
@@ -284,7 +284,7 @@ def _retry_all(
 def late_answered(memory: Memory, late: LateTask, answer: PollAnswer, ruling: PollRuling, now: Now) -> None:
     """R12: a late end is published as a correction. A watch that is over frees the courses."""
     if isinstance(answer, TaskPending | TaskCompleted | TaskFailed):
-        memory.saw_task(late.record.integration_id, answer, now)
+        memory.saw_times(late.record.integration_id, answer, now)
     match ruling.verdict:
         case PollVerdict.PENDING | PollVerdict.BLIND | PollVerdict.HALT | PollVerdict.REKEYED:
             pass  # poll again

@@ -57,27 +57,34 @@ class ApiFloors:
         for integration_id, floor in floors.items():
             self.floors[integration_id] = floor
             if floor.seen_at is not None:
-                # A clock that was set back does not make a wait longer.
-                elapsed = max(0, now.wall - floor.seen_at)
-                self._clocks[integration_id] = (floor.created_at - floor.ahead_ms + elapsed, now.mono)
+                self._clocks[integration_id] = (floor.created_at - _ahead_by_journal(floor, now), now.mono)
 
     def floor(self, integration_id: str) -> int:
         """The floor in API time, ms. Tasks created up to it are older than a batch that is sealed now."""
         own = self.floors.get(integration_id)
         return self._base if own is None else max(self._base, own.created_at)
 
-    def saw_date(self, integration_id: str, date: int | None, now: Now) -> None:
-        """The `Date` of an answer which shows that the API serves this integration."""
-        if date is not None:
-            self._clocks[integration_id] = (date, now.mono)
+    def saw_date(self, integration_id: str, date: int | None, now: Now) -> Floor | None:
+        """The `Date` of an answer which shows that the API serves this integration. Returns the floor to journal if, by the
+        journal, a restart would wait less: the API's clock was set back.
+        """
+        if date is None:
+            return None
+        self._clocks[integration_id] = (date, now.mono)
+        own = self.floors.get(integration_id)
+        ahead = None if own is None else self._ahead(integration_id, own.created_at, now)
+        if own is None or ahead is None or ahead <= _ahead_by_journal(own, now) + DATE_RESOLUTION_MS:
+            return None
+        self.floors[integration_id] = Floor(own.created_at, ahead, now.wall)
+        return self.floors[integration_id]
 
     def saw_task(
         self, integration_id: str, answer: TaskPending | TaskCompleted | TaskFailed, now: Now
     ) -> Floor | None:
-        """Record the times of a task. Returns the floor to journal if they raise it."""
-        self.saw_date(integration_id, answer.api_time, now)
+        """Record the times of a task. Returns the floor to journal if they change it."""
+        set_back = self.saw_date(integration_id, answer.api_time, now)
         if answer.created_at <= self.floor(integration_id):
-            return None
+            return set_back
         ahead = self._ahead(integration_id, answer.created_at, now)
         raised = Floor(answer.created_at) if ahead is None else Floor(answer.created_at, ahead, now.wall)
         self.floors[integration_id] = raised
@@ -100,6 +107,15 @@ class ApiFloors:
         date, at = read
         clock = date + int((now.mono - at) * 1000)
         return floor - clock if floor > clock + DATE_RESOLUTION_MS else None
+
+
+def _ahead_by_journal(floor: Floor, now: Now) -> int:
+    """Milliseconds by which the floor is still ahead of the API's clock, as far as its record says. A clock of this host that
+    was set back does not make a wait longer.
+    """
+    if floor.seen_at is None:
+        return 0
+    return max(0, floor.ahead_ms - max(0, now.wall - floor.seen_at))
 
 
 def is_stale(api_floor: int, created_at: int) -> bool:

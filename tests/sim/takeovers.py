@@ -166,9 +166,19 @@ class Takeovers:
         """Something is done to this process."""
         for owner in self._owners.values():
             if owner.who == who:
-                for batch_id in owner.should_post:
-                    self._judge_delay(owner, batch_id)
-                owner.is_disturbed = True
+                self._excuse(owner)
+
+    def left(self, who: Who, partition: int) -> None:
+        """A rebalance has taken the partition from this process. It stays the last owner until another one takes over."""
+        owner = self._owners.get(partition)
+        if owner is not None and owner.who == who:
+            self._excuse(owner)
+
+    def _excuse(self, owner: Ownership) -> None:
+        """From now on, nothing can be expected of it."""
+        for batch_id in owner.should_post:
+            self._judge_delay(owner, batch_id)
+        owner.is_disturbed = True
 
     def ended_in_order(self, who: Who, journals: Mapping[int, JournalView]) -> None:
         """`journals`: of the partitions that it still held. Another may have been taken from it while a POST was on its

@@ -14,11 +14,13 @@ from daemon.core.model import Now
 from daemon.log.port import FatalLogError, LogError
 from daemon.runtime.engine import Engine
 from daemon.runtime.ports import Ports
-from daemon.telemetry.events import Event, Halted, Observers
+from daemon.telemetry.events import Event, Halted, Observers, PartitionDropped
+from daemon.telemetry.labels import DropReason
 from daemon.telemetry.subscribers import LogSubscriber
 from tests.sim.faulty import FaultyCluster, FaultyLog
 from tests.sim.loop import SteppedLoop
 from tests.sim.network import Network, SimulatedApi
+from tests.sim.seen import Who
 from tests.sim.witness import Witness
 
 EPOCH_MS = 1_790_000_000_000
@@ -29,15 +31,19 @@ BUSY_MAX = 20_000
 """Steps at one moment of virtual time; a whole history takes a few thousand."""
 
 
-class Halts:
-    """Subscribes to the events of one process; `on_halt` is given the reason whenever it halts."""
+class Bystander:
+    """Subscribes to the events of one process, for the witness."""
 
-    def __init__(self, on_halt: Callable[[str], None]) -> None:
-        self._on_halt = on_halt
+    def __init__(self, witness: Witness, who: Who) -> None:
+        self._witness = witness
+        self._who = who
 
     def notify(self, event: Event) -> None:
-        if isinstance(event, Halted):
-            self._on_halt(event.reason)
+        match event:
+            case Halted(reason=reason):
+                self._witness.halted(self._who, reason)
+            case PartitionDropped(partition=number, reason=DropReason.REVOKED):
+                self._witness.takeovers.left(self._who, number)
 
 
 class ReplicaClock:
@@ -150,8 +156,8 @@ class World:
         clock = ReplicaClock(self, replica)
         api = SimulatedApi(self.network, who, lambda: replica.key, self.settings.http.deadline)
         rng = random.Random(self.rng.random())
-        halts = Halts(lambda reason: self.witness.halted(who, reason))
-        ports = Ports(self.settings, log, api, clock, rng, Observers(halts, LogSubscriber()))
+        bystander = Bystander(self.witness, who)
+        ports = Ports(self.settings, log, api, clock, rng, Observers(bystander, LogSubscriber()))
         replica.engine = Engine(ports, lambda: self._key_changed(replica))
         await replica.engine.run()
 

@@ -6,7 +6,15 @@ import msgspec
 import pytest
 
 from daemon.core import journal
-from daemon.core.answers import ItemOutcome, NoAnswer, Refused, TaskCompleted, TaskFailed, TaskPending
+from daemon.core.answers import (
+    Accepted,
+    ItemOutcome,
+    NoAnswer,
+    Refused,
+    TaskCompleted,
+    TaskFailed,
+    TaskPending,
+)
 from daemon.core.batch import Batch, LateTask
 from daemon.core.model import Error
 from daemon.core.operation import REPLAYS_MAX
@@ -387,6 +395,23 @@ def test_a_restart_does_not_end_the_wait_and_no_clock_makes_it_longer(bench: Ben
     bench.crash()
     waits = delay_of(bench, bench.seal("b"))
     assert waits == pytest.approx(max(0.0, min(120.0, 120 - set_by)) - bench.settings.batch.linger)
+
+
+@pytest.mark.parametrize("by", ["poll", "submission"])
+def test_a_clock_of_the_api_that_was_set_back_delays_after_a_restart_too(bench: Bench, by: str) -> None:
+    """The clock was right when the floor was seen, as far as the answer said."""
+    batch = bench.accepted("a")
+    ahead = bench.completed(succeeded("a"), created_at=bench.now.wall + 120_000)
+    bench.poll_answer(batch, msgspec.structs.replace(ahead, api_time=bench.now.wall + 120_000))
+    if by == "poll":
+        batch = bench.seal("b")
+        bench.submit_answer(batch, Accepted("task-b", api_time=bench.now.wall + 120_000))
+        right = bench.completed(succeeded("b"), created_at=bench.now.wall - 1000)
+        bench.poll_answer(batch, msgspec.structs.replace(right, api_time=bench.now.wall))
+    else:
+        bench.submit_answer(bench.seal("b"), Accepted("task-b", api_time=bench.now.wall))
+    bench.crash()
+    assert delay_of(bench, bench.seal("c")) == pytest.approx(120 - 2 * bench.settings.batch.linger, abs=0.1)
 
 
 def test_what_is_said_in_another_way_waits_as_well(bench: Bench) -> None:

@@ -280,15 +280,15 @@ def no_floor(patch: Patch) -> None:
 
 @mutant("R14", "The floor is taken when the answer arrives instead of at sealing.")
 def floor_after_sealing(patch: Patch) -> None:
-    saw_task = Memory.saw_task
+    saw_times = Memory.saw_times
 
     def saw(memory: Memory, integration_id: str, answer: Any, now: Now) -> None:
-        saw_task(memory, integration_id, answer, now)
+        saw_times(memory, integration_id, answer, now)
         for batch in memory.batches.values():
             if batch.integration_id == integration_id:
                 batch.api_floor = memory.api_floors.floor(integration_id)
 
-    patch(Memory, "saw_task", saw)
+    patch(Memory, "saw_times", saw)
 
 
 @mutant("R14", "The floor is lost with the process.")
@@ -312,6 +312,19 @@ def floor_not_journalled(patch: Patch) -> None:
             carry(draft, key, value)
 
     patch(Draft, "put_lazily", carry_less)
+
+
+@mutant("R14", "The journal does not say that the API's clock fell behind the floor.")
+def clock_set_back_not_journalled(patch: Patch) -> None:
+    saw_date = ApiFloors.saw_date
+
+    def saw(api_floors: ApiFloors, integration_id: str, date: int | None, now: Now) -> None:
+        floor = api_floors.floors.get(integration_id)
+        if saw_date(api_floors, integration_id, date, now) is not None:
+            assert floor is not None
+            api_floors.floors[integration_id] = floor
+
+    patch(ApiFloors, "saw_date", saw)
 
 
 @mutant("R14", "All integrations of a shard share one floor.")
