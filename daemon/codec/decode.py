@@ -123,7 +123,8 @@ def decode_change(
             raise _RejectedError(diagnosis, Ids(change_id, data.integration_id, data.origin_id))
     except _RejectedError as rejected:
         diagnosis, ids = rejected.diagnosis, rejected.ids
-        if value is not None and nested_too_deep(value):  # the interpreter may have stopped early
+        # The interpreter may have stopped early. A value that is too large is not read to find out.
+        if value is not None and len(value) <= VALUE_BYTES_MAX and nested_too_deep(value):
             diagnosis, ids = _TOO_DEEP, Ids()
         return Rejection(
             offset=offset,

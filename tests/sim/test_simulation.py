@@ -11,7 +11,7 @@ import pytest
 
 from tests.sim.campaign import parse, run_many, shrink_and_show, summary
 from tests.sim.history import run
-from tests.sim.hunt import PAGE, hunt_all
+from tests.sim.hunt import PAGE, hunt_all, hunt_by_the_page
 from tests.sim.mutants import MUTANTS
 from tests.sim.parameters import Kind
 
@@ -34,7 +34,7 @@ def test_histories_are_clean_and_a_seed_is_one_history_to_the_byte() -> None:
 
 
 def test_every_deliberate_bug_is_caught() -> None:
-    hunts = list(hunt_all())
+    hunts = list(hunt_all(hunt_by_the_page))
     assert len(hunts) == len(MUTANTS)
     assert [one.mutant for one in hunts if not one.caught_by] == []
 

@@ -29,7 +29,7 @@ def test_long_histories(trouble: float) -> None:
     statuses: set[str] = set()
     codes: set[str | None] = set()
     corrections = 0
-    for seed in range(120):
+    for seed in range(90):
         world = run(seed, 500, trouble)
         statuses |= {result.status.value for result in world.bench.results.values()}
         codes |= {result.error.code for result in world.bench.results.values() if result.error is not None}
@@ -46,10 +46,10 @@ def test_long_histories(trouble: float) -> None:
 
 def test_long_histories_at_full_limits() -> None:
     codes: Counter[str | None] = Counter()
-    for seed in range(120):
+    for seed in range(40):
         world = run(seed, 500, 0.05, FULL)
         codes.update(r.error.code for r in world.bench.results.values() if r.status == "REJECTED" and r.error)
-    assert codes["COURSESYNC.BACKLOG_FULL"] > 1000
+    assert codes["COURSESYNC.BACKLOG_FULL"] > 300
 
 
 SEEDS = st.integers(0, 1023)

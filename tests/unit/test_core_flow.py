@@ -903,7 +903,7 @@ class LimitedFlowMachine(FlowMachine):
 
 
 MACHINE_SETTINGS = hypothesis_settings(
-    max_examples=300, stateful_step_count=50, deadline=None, derandomize=True
+    max_examples=120, stateful_step_count=50, deadline=None, derandomize=True
 )
 FlowMachine.TestCase.settings = LimitedFlowMachine.TestCase.settings = MACHINE_SETTINGS
 TestFlowAgainstModel = FlowMachine.TestCase

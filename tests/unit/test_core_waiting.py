@@ -116,7 +116,7 @@ class WaitingMachine(RuleBasedStateMachine):
 
 
 WaitingMachine.TestCase.settings = hypothesis_settings(
-    max_examples=200, stateful_step_count=40, deadline=None, derandomize=True
+    max_examples=100, stateful_step_count=40, deadline=None, derandomize=True
 )
 TestWaitingAgainstModel = WaitingMachine.TestCase
 

@@ -97,7 +97,7 @@ def compacted(records: list[Record], clean_to: int, keep_tombstones: bool) -> It
             yield offset, key, value
 
 
-@hypothesis_settings(max_examples=300, deadline=None, derandomize=True)
+@hypothesis_settings(max_examples=150, deadline=None, derandomize=True)
 @given(STREAMS)
 def test_the_fold_is_the_last_value_of_each_key(records: list[Record]) -> None:
     assert known(fold_of(records)) == last_value_per_key(records)
@@ -111,7 +111,7 @@ def test_reading_again_from_anywhere_changes_nothing(records: list[Record], data
     assert known(fold_of(records[:read_to] + records[again_from:])) == known(fold_of(records))
 
 
-@hypothesis_settings(max_examples=300, deadline=None, derandomize=True)
+@hypothesis_settings(max_examples=150, deadline=None, derandomize=True)
 @given(STREAMS, st.data())
 def test_compaction_changes_nothing(records: list[Record], data: st.DataObject) -> None:
     left = records
@@ -123,7 +123,7 @@ def test_compaction_changes_nothing(records: list[Record], data: st.DataObject) 
     assert known(fold_of(left)) == known(fold_of(records))
 
 
-@hypothesis_settings(max_examples=300, deadline=None, derandomize=True)
+@hypothesis_settings(max_examples=150, deadline=None, derandomize=True)
 @given(STREAMS)
 def test_a_body_that_has_to_be_sent_is_there_or_is_named_as_unread(records: list[Record]) -> None:
     fold = fold_of(records)
