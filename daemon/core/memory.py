@@ -16,6 +16,7 @@ from daemon.config import Policies, Settings
 from daemon.core import journal
 from daemon.core.answers import (
     Accepted,
+    Done,
     SubmitAnswer,
     TaskCompleted,
     TaskFailed,
@@ -24,6 +25,7 @@ from daemon.core.answers import (
 )
 from daemon.core.backlog import Backlog
 from daemon.core.batch import Batch, LateTask, Submission
+from daemon.core.course_ids import CourseIds, ReportedIds
 from daemon.core.journal import Attempt
 from daemon.core.model import Item, Now, Status
 from daemon.core.operation import Operation
@@ -60,6 +62,7 @@ class Memory:
         self.task_ids = TaskIds()
         self.api_floors = ApiFloors(position.api_floor)
         self.takeover = Takeover(settings)
+        self.course_ids: CourseIds = ReportedIds()
         self.draft = Draft()
         self._freed: list[tuple[str, str]] = []
 
@@ -145,7 +148,13 @@ class Memory:
         match verdict:
             case SubmitVerdict.PARK:
                 self.park(batch.integration_id)
-            case SubmitVerdict.ACCEPTED | SubmitVerdict.SPLIT | SubmitVerdict.FAIL:
+            case (
+                SubmitVerdict.ACCEPTED
+                | SubmitVerdict.DONE
+                | SubmitVerdict.SPLIT
+                | SubmitVerdict.FAIL
+                | SubmitVerdict.UNCONFIRMED
+            ):
                 self.park(batch.integration_id, parked=False)
             case (
                 SubmitVerdict.RETRY
@@ -157,7 +166,7 @@ class Memory:
                 pass
             case _:
                 assert_never(verdict)
-        if batch.id in self.batches and not isinstance(answer, Accepted):
+        if batch.id in self.batches and not isinstance(answer, Accepted | Done):
             halted = verdict is SubmitVerdict.HALT
             not_before = None if halted else now.wall + max(0, round((again - now.mono) * 1000))
             batch.refusal = journal.Refusal(verdict.value, error_of(answer), now.wall, not_before)

@@ -12,6 +12,7 @@ from typing import assert_never
 from daemon.core import journal
 from daemon.core.answers import (
     Accepted,
+    Done,
     PollAnswer,
     Refused,
     SubmitAnswer,
@@ -43,6 +44,7 @@ STALE_REPLAY = Error(
     "now. Publish the change again with any difference in it.",
     "Answered by an earlier task",
 )
+UNCONFIRMED = "COURSESYNC.DEACTIVATION_UNCONFIRMED"
 TASK_TIMED_OUT = Error(
     "COURSESYNC.TASK_TIMED_OUT",
     "The task was still pending when its time-out was reached. It may end later; a correction will report "
@@ -64,6 +66,10 @@ def submit_answered(
             assert isinstance(answer, Accepted)
             memory.api_floors.saw_date(batch.integration_id, answer.api_time, now)
             memory.accept(batch, answer.task_id, now)
+        case SubmitVerdict.DONE:
+            assert isinstance(answer, Done)
+            memory.api_floors.saw_date(batch.integration_id, answer.api_time, now)
+            _done(memory, batch, answer, now)
         case (
             SubmitVerdict.RETRY
             | SubmitVerdict.FATE_UNKNOWN
@@ -76,10 +82,10 @@ def submit_answered(
             assert batch.body is not None
             _split(memory, batch, batch.body, _refusal(batch, answer), now)
         case SubmitVerdict.FAIL:
-            attempt = _refusal(batch, answer)
-            memory.close(batch)
-            for item in batch.items:
-                memory.end(batch.integration_id, item, Status.FAILED, now, attempt=attempt)
+            _fail(memory, batch, _refusal(batch, answer), now)
+        case SubmitVerdict.UNCONFIRMED:
+            assert isinstance(answer, Refused)
+            _fail(memory, batch, attempt_of(batch, _unconfirmed(answer)), now)
         case SubmitVerdict.PARK:
             if not batch.fate_unknown and any(
                 memory.retries.is_too_old(batch.integration_id, item, now) for item in batch.items
@@ -92,6 +98,34 @@ def submit_answered(
 def _refusal(batch: Batch, answer: SubmitAnswer) -> Attempt:
     assert isinstance(answer, Refused)
     return attempt_of(batch, answer.error)
+
+
+def _done(memory: Memory, batch: Batch, answer: Done, now: Now) -> None:
+    """There is no task: the change ends with the answer to the call."""
+    memory.close(batch)
+    attempt = Attempt(batch.id, submitted_at=now.wall)
+    for item in batch.items:
+        course_id = answer.course_id
+        if course_id is not None:
+            memory.course_ids.reported(batch.integration_id, item.origin_id, course_id)
+        memory.end(batch.integration_id, item, Status.SUCCEEDED, now, attempt=attempt, course_id=course_id)
+
+
+def _fail(memory: Memory, batch: Batch, attempt: Attempt, now: Now) -> None:
+    memory.close(batch)
+    for item in batch.items:
+        memory.end(batch.integration_id, item, Status.FAILED, now, attempt=attempt)
+
+
+def _unconfirmed(answer: Refused) -> Error:
+    return Error(
+        UNCONFIRMED,
+        "An earlier call may have been carried out, but its answer was lost, and the API refuses to repeat it: "
+        f"{answer.error.code or f'HTTP {answer.status}'}, {answer.error.message} It is not known whether the course is "
+        "inactive. Look it up in the learning system, or publish the change again.",
+        "Not known whether it was carried out",
+        answer.error.log_url,
+    )
 
 
 def _give_up_the_old(memory: Memory, batch: Batch, attempt: Attempt, now: Now) -> None:
@@ -230,6 +264,8 @@ def _completed(
         match ruling.verdict:
             case ItemVerdict.SUCCEEDED:
                 course_id = ruling.course_id
+                if course_id is not None:
+                    memory.course_ids.reported(integration_id, item.origin_id, course_id)
                 memory.end(integration_id, item, Status.SUCCEEDED, now, attempt=attempt, course_id=course_id)
             case ItemVerdict.RESUBMIT:
                 memory.retry(

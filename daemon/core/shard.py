@@ -18,12 +18,14 @@ result, a batch or a wait record of this or an earlier step".
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
 from daemon.config import Settings
 from daemon.core import journal, settle
+from daemon.core.addressing import addressed
 from daemon.core.answers import PollAnswer, SubmitAnswer
 from daemon.core.backlog import rejection_of
 from daemon.core.batch import LateTask, OpenTask, Submission
@@ -215,7 +217,8 @@ class Shard:
         )
         if position != memory.position:
             memory.position = position
-            memory.draft.position_moved(len(entries))
+            types = (entry.operation.event_type for entry in entries if isinstance(entry, Change))
+            memory.draft.position_moved(len(entries), Counter(types))
         self._full = False
 
     def _lacks_room(self, change: Change, now: Now) -> str | None:
@@ -303,16 +306,16 @@ class Shard:
             if not (full or partial):
                 return
             taken = memory.waiting.take(lane, limits.items_max, limits.bytes_max)
-            trigger = Trigger.LINGER
-            if len(taken) == limits.items_max:
-                trigger = Trigger.ITEMS
-            elif full:
-                trigger = Trigger.BYTES
+            operation = taken[0].operation
+            at_limit = len(taken) in (limits.items_max, operation.items_max)
+            trigger = Trigger.ITEMS if at_limit else Trigger.BYTES if full else Trigger.LINGER
             for held in taken:
                 memory.draft.wait_changed(lane.integration_id, held.item.origin_id, durable=held.durable)
-            entries = [(held.item, held.body) for held in taken]
-            memory.seal(taken[0].operation, lane.integration_id, entries, trigger, now)
-            memory.waiting.move_to_end(lane)
+            if entries := addressed(memory, lane.integration_id, taken, now):
+                memory.seal(operation, lane.integration_id, entries, trigger, now)
+                memory.waiting.move_to_end(lane)
+            else:
+                memory.waiting.drop_if_idle(lane.integration_id)
 
     # --- steps ------------------------------------------------------------------------------------
 

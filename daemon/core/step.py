@@ -7,6 +7,8 @@ before its record is committed).
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -111,6 +113,8 @@ class Step:
     next_offset: int
     consumed: int
     """The number of input records that this step's position moves past."""
+    changes: Mapping[str, int]
+    """How many of these records are valid changes, by event type."""
     batches: list[tuple[int, str]]
     """Index into `journal` of the record of each new batch, and the id of the batch, so that its offset can be
     recorded.
@@ -126,6 +130,7 @@ class Draft:
         self._rejections: list[Rejection] = []
         self._facts: list[Fact] = []
         self._consumed = 0
+        self._changes: Counter[str] = Counter()
         self._is_wanted = False
         self._values: dict[bytes, bytes | None] = {}
         self._batches: dict[bytes, str] = {}
@@ -155,9 +160,10 @@ class Draft:
         """Request a step, even if it is only for the position."""
         self._is_wanted = True
 
-    def position_moved(self, consumed: int) -> None:
-        """The position moves past `consumed` records of the input."""
+    def position_moved(self, consumed: int, changes: Mapping[str, int]) -> None:
+        """The position moves past `consumed` records of the input. `changes`: the valid ones, by event type."""
         self._consumed += consumed
+        self._changes.update(changes)
         self._is_wanted = True
 
     def end(self, result: Result) -> None:
@@ -227,6 +233,7 @@ class Draft:
             facts=self._facts,
             next_offset=position.next_offset,
             consumed=self._consumed,
+            changes=self._changes,
             batches=places,
         )
 

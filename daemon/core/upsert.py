@@ -25,7 +25,7 @@ from itertools import islice
 
 import msgspec
 
-from daemon.core.operation import REPLAYS_MAX, Operation
+from daemon.core.operation import REPLAYS_MAX, Call, Operation
 
 _OPTIONAL = ("description", "thumbnail_url", "duration", "languages")
 _FIELDS = ("type", "title", "course_url", *_OPTIONAL)
@@ -67,6 +67,11 @@ def join(items: Sequence[bytes]) -> bytes:
 def split(body: bytes) -> list[bytes]:
     """The items of a frozen body, each as it was sealed."""
     return [bytes(item) for item in _decode_body(body).items]
+
+
+def call(body: bytes) -> Call:
+    """The body is sent as it is."""
+    return Call(("lms", "courses", "bulk"), body)
 
 
 def reencode_item(item: bytes, rng: random.Random) -> bytes:
@@ -175,4 +180,14 @@ def _swap_cases(course: _Members, letters: Sequence[tuple[str, int]]) -> None:
         course[name] = msgspec.Raw(_encode("".join(text)))
 
 
-UPSERT = Operation("upsert", join, split, reencode_item, reencode)
+UPSERT = Operation(
+    name="upsert",
+    event_type="course.upserted",
+    items_max=None,
+    makes_task=True,
+    join=join,
+    split=split,
+    call=call,
+    reencode_item=reencode_item,
+    reencode=reencode,
+)

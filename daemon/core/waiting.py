@@ -130,22 +130,31 @@ class Lane:
 
     def take(self, items_max: int, bytes_max: int) -> list[Held]:
         """Remove and return the next batch of ready changes: at least one, if any is ready. All of them have the same
-        operation.
+        operation. Changes with another operation keep their place; up to `items_max` of them are skipped, so that a few
+        do not make many small batches.
         """
         taken: list[Held] = []
+        skipped: list[str] = []
         total = 0
-        while self._queue and len(taken) < items_max:
+        while self._queue and len(taken) < items_max and len(skipped) <= items_max:
             origin_id = self._queue[0]
             held = self.held[origin_id]
             size = held.size()
-            if taken and (total + size > bytes_max or held.operation is not taken[0].operation):
+            if taken and held.operation is not taken[0].operation:
+                skipped.append(self._queue.popleft())
+                continue
+            if taken and total + size > bytes_max:
                 break
+            if held.operation.items_max is not None:
+                items_max = min(items_max, held.operation.items_max)
             self._queue.popleft()
+            held.ready = False
             del self.held[origin_id]
             if held.ages is not None:
                 held.count_in(None)
             total += size
             taken.append(held)
+        self._queue.extendleft(reversed(skipped))
         self.ready_count -= len(taken)
         self.ready_bytes -= total
         return taken

@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from daemon.core.answers import Accepted, NoAnswer, PollAnswer, Refused
+from daemon.core.answers import Accepted, Done, NoAnswer, PollAnswer, Refused
 from daemon.core.step import Step, TaskAccepted
 from daemon.telemetry import events as e
 from daemon.telemetry.health import Health
@@ -206,6 +206,10 @@ def _log_answer(event: e.BatchAnswered) -> None:
     match event.answer:
         case Accepted() as answer:
             log.debug("batch.accepted", task=answer.task_id, items=event.items, **where)
+            for warning in answer.warnings:
+                log.warning("api.warning", message=warning, **where)
+        case Done() as answer:
+            log.debug("batch.done", course=answer.course_id, **where)
             for warning in answer.warnings:
                 log.warning("api.warning", message=warning, **where)
         case Refused() as answer:

@@ -236,6 +236,8 @@ def change(
         return None
     if dice < 0.04:
         return b"{broken"
+    if rng.random() < parameters.deactivated:
+        return deactivation(rng, number, integration, course)
     body: dict[str, Any] = {
         "type": "EXTERNAL",
         "title": f"Title {rng.randrange(parameters.contents)}",
@@ -264,6 +266,22 @@ def change(
             "course": body,
         }
     )
+
+
+def deactivation(rng: random.Random, number: int, integration: str, course: str) -> bytes:
+    """With an id of the publisher's, or without; the simulated LMS has the origin id. Some ids are of no course."""
+    event = {
+        "id": f"chg-{number}",
+        "type": "course.deactivated",
+        "integration_id": integration,
+        "origin_id": course,
+    }
+    dice = rng.random()
+    if dice < 0.4:
+        event["course_id"] = f"remote:{course}"
+    elif dice < 0.45:
+        event["course_id"] = f"remote:no such course, {course}"
+    return msgspec.json.encode(event)
 
 
 def heal(world: World, parameters: Parameters) -> None:

@@ -21,6 +21,7 @@ from daemon.core.flow import KNOWN_SECONDS
 from daemon.runtime.engine import Engine
 from tests.sandbox.checker import (
     ApiTask,
+    DeactivationCall,
     HeldCourse,
     Limits,
     LogRecord,
@@ -30,7 +31,8 @@ from tests.sandbox.checker import (
     judge,
 )
 from tests.sandbox.simulator.faults import PASSING_CODES
-from tests.sandbox.simulator.readout import course_rows, task_row
+from tests.sandbox.simulator.lms import ALREADY_INACTIVE
+from tests.sandbox.simulator.readout import course_rows, deactivation_rows, task_row
 from tests.sandbox.simulator.wire import canonical
 from tests.sim.journal_view import BatchRecord, JournalView
 from tests.sim.outcome import Outcome
@@ -45,6 +47,8 @@ content that was published before takes one submission more, about 2 s, for each
 GIVEN_UP_BY_API = "PLATFORM.TASK_TIMED_OUT"
 GIVEN_UP = "COURSESYNC.TASK_TIMED_OUT"
 STALE_REPLAY = "COURSESYNC.STALE_REPLAY"
+COURSE_UNKNOWN = "COURSESYNC.COURSE_UNKNOWN"
+UNCONFIRMED = "COURSESYNC.DEACTIVATION_UNCONFIRMED"
 OPTIONAL_FIELDS = ("description", "thumbnail_url", "duration", "languages")
 URLS = ("course_url", "thumbnail_url")
 OUTCOME_MISSING = "COURSESYNC.OUTCOME_MISSING"
@@ -120,6 +124,7 @@ def judge_history(world: World, outcome: Outcome) -> None:
         records(world, world.topics.changes),
         records(world, world.topics.results),
         tasks(world),
+        deactivations(world),
         lms(world),
         limits,
     )
@@ -224,7 +229,8 @@ def judge_isolation(world: World, outcome: Outcome, broken: str) -> None:
 
 def judge_alone(world: World, outcome: Outcome) -> None:
     """Who follows the answers, and has a limit alone, is never refused for too many."""
-    refused = world.network.simulator.requests["submit 429"]
+    requests = world.network.simulator.requests
+    refused = requests["submit 429"] + requests["deactivate 429"]
     if refused:
         outcome.add("crowded", f"{refused} POSTs were refused for too many, and there was nobody else")
 
@@ -239,6 +245,7 @@ class Claims:
         self._tasks = world.network.simulator.tasks
         self._newest: dict[tuple[int, str, str], int] = {}
         self._content: dict[tuple[int, int], bytes] = {}
+        self._resolved: list[tuple[tuple[int, int], dict[str, Any]]] = []
 
     def judge(self) -> None:
         resolved, corrected = [], set()
@@ -252,6 +259,7 @@ class Claims:
                 resolved.append((place, data))
         for record in records(self._world, self._world.topics.changes):
             self._content[record.partition, record.offset] = record.value or b""
+        self._resolved = resolved
         for (partition, offset), data in resolved:
             if data["status"] != "REJECTED":
                 course = (partition, data["integration_id"], data["origin_id"])
@@ -272,6 +280,8 @@ class Claims:
         if data["error"] is None:
             return "it does not tell why"
         code = data["error"]["code"]
+        if code == COURSE_UNKNOWN:
+            return self._untrue_ignorance(place, data)
         batch = self._witness.batches.get(data["batch_id"] or "")
         if batch is None:
             return f"its batch {data['batch_id']} was never written"
@@ -295,8 +305,12 @@ class Claims:
         newer = self._newest[place[0], data["integration_id"], data["origin_id"]] > place[1]
         if code == OUR_OWN and not newer:
             return f"{code} ends no change (C7)"
-        if code in PARKED and not newer and not self._waited_long(place):
+        is_deactivation = batch.record.operation == "deactivate"
+        unknown_course = is_deactivation and code is None
+        if code in PARKED and not unknown_course and not newer and not self._waited_long(place):
             return f"{code} ends no change before {self._world.settings.wait.age_max:g} s"
+        if is_deactivation:
+            return self._untrue_refusal_to_deactivate(data, code)
         if data["task_id"] is None:
             return self._untrue_refusal(place, data, code)
         early = data["attempts"] < self._world.settings.retry.attempts_max
@@ -345,6 +359,47 @@ class Claims:
                 return f"the API has made the task {task.task_id} of its batch (R13)"
         return None
 
+    def _untrue_ignorance(self, place: tuple[int, int], data: dict[str, Any]) -> str | None:
+        """The API had reported the id of the course to the process that says that it does not know it."""
+        if data["attempts"] or data["batch_id"] is not None:
+            return "it was submitted"
+        told = {(each.partition, each.offset): each.ownership for each in self._witness.told}
+        for other, event in self._resolved:
+            is_earlier = other[0] == place[0] and other[1] < place[1] and told[other] == told[place]
+            same = (event["integration_id"], event["origin_id"]) == (
+                data["integration_id"],
+                data["origin_id"],
+            )
+            if is_earlier and same and event["course_id"] is not None:
+                return f"the result of {other[0]}/{other[1]} has the id {event['course_id']} of its course"
+        return None
+
+    def _untrue_refusal_to_deactivate(self, data: dict[str, Any], code: str | None) -> str | None:
+        """The API must have refused the last call of the batch, and carried out none, unless that is left open."""
+        batch = self._witness.batches[data["batch_id"]]
+        until = self._witness.sealed_again(batch)
+        (course_id,) = msgspec.json.decode(batch.record.body).values()
+        calls = [
+            call
+            for call in self._world.network.simulator.deactivations
+            if call.integration_id == batch.record.integration_id
+            and call.course_id == course_id
+            and batch.api_ms <= call.at < until
+        ]
+        if code == UNCONFIRMED:
+            owners = {post.ownership for post in batch.posts.values()}
+            if not batch.is_doubtful and owners <= {batch.ownership}:
+                return "each of its calls was answered"
+            return None
+        if code in PARKED - {None} or code == NOT_FOUND:
+            return None
+        if code not in (None, ALREADY_INACTIVE):
+            return f"{code} is not about the change (C7)"
+        if not calls:
+            return "the API was not asked"
+        done = [call for call in calls if call.is_done]
+        return f"the API has carried out its call {done[0].number} (R13)" if done else None
+
     def _untrue_time_out(self, data: dict[str, Any], *, told: bool) -> str | None:
         task_id, code = data["task_id"], data["error"]["code"]
         if code == GIVEN_UP:
@@ -387,10 +442,19 @@ def tasks(world: World) -> Iterator[ApiTask]:
         )
 
 
+def deactivations(world: World) -> Iterator[DeactivationCall]:
+    return (DeactivationCall(**row) for row in deactivation_rows(world.network.simulator))
+
+
 def lms(world: World) -> Iterator[HeldCourse]:
     for row in course_rows(world.network.simulator):
         yield HeldCourse(
-            row["integration_id"], row["origin_id"], content_digest(plain(row["course"])), row["task_id"]
+            row["integration_id"],
+            row["origin_id"],
+            content_digest(plain(row["course"])),
+            row["task_id"],
+            row["course_id"],
+            row["is_active"],
         )
 
 

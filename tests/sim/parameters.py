@@ -17,6 +17,7 @@ from tests.sandbox.simulator.faults import (
     AnyRule,
     ClockSkewed,
     FaultPlan,
+    Inactive,
     LimitLow,
     PollFails,
     SubmitRefused,
@@ -138,6 +139,8 @@ class Parameters:
     courses: int
     changes: int
     """How many are drawn."""
+    deactivated: float
+    """Share of the changes that deactivate their course."""
     contents: int
     """How many different ones, more or less: few, so that a course comes back to what it was (R14)."""
     duration: float
@@ -176,6 +179,10 @@ def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
         # A repeated request whose task is finished would run again after newer changes: that equal
         # bytes run once, as long as a request may be on its way, is the API's promise (C4).
         network_faults.request_twice = 0.0
+    inactive = Inactive(
+        "refused" if rng.random() < 0.3 else "done", "keeps" if rng.random() < 0.5 else "reactivates"
+    )
+    plan = msgspec.structs.replace(plan, inactive=inactive)
     log_faults = faults.draw_log(rng, wild)
     strikes = faults.draw_strikes(rng, wild)
     if rng.random() < wild * 0.4:
@@ -192,6 +199,7 @@ def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
         integrations=1 if small or dense else rng.randint(1, 3),
         courses=6 if small else rng.randint(1, 2 if dense else 4),
         changes=rng.randint(8, 50),
+        deactivated=rng.choice((0.0, 0.2, 0.5)),
         contents=2 if dense else 3,
         duration=rng.uniform(8.0, 25.0),
         settings=draw_settings(rng, small=small),
@@ -421,5 +429,8 @@ def _restarts(rng: random.Random, drawn: Parameters) -> Parameters:
 def healed(plan: FaultPlan) -> FaultPlan:
     """No more faults; what the API is like stays."""
     return msgspec.structs.replace(
-        NONE, idempotency=plan.idempotency, concurrency_limit=plan.concurrency_limit
+        NONE,
+        idempotency=plan.idempotency,
+        inactive=plan.inactive,
+        concurrency_limit=plan.concurrency_limit,
     )

@@ -57,6 +57,7 @@ def world_with(plan: FaultPlan) -> World:
             integrations=0,
             courses=0,
             changes=0,
+            deactivated=0.0,
             contents=1,
             duration=0.0,
             settings=settings,

@@ -28,6 +28,7 @@ import msgspec
 from daemon.config import Settings
 from daemon.core.answers import (
     Accepted,
+    Done,
     NoAnswer,
     PollAnswer,
     Refused,
@@ -54,7 +55,7 @@ class Moment(StrEnum):
     """A batch was written, and may be POSTed as soon as its owner knows."""
     POSTED = "posted"
     ANSWERED = "answered"
-    """A POST has brought a task, which no record holds yet."""
+    """A POST has brought a task, or has deactivated a course, which no record holds yet."""
     ENDED = "ended"
     """A poll has told the end of a task, and no result is written yet."""
     HELD = "held"
@@ -70,6 +71,8 @@ class Told(NamedTuple):
     offset: int
     batch_id: str | None
     at: float
+    ownership: int
+    """Whose, as `takeovers` counts them."""
 
 
 @dataclass
@@ -149,12 +152,13 @@ class Witness:
         self.bounds.judge_room(partition, waited, journal, opened, closed, events)
         self.bounds.judge_dead_letters(transaction.dead_letters, events)
         now = self.clock()
+        owner = self.takeovers.owner(partition)
         self.told += [
-            Told(partition, e.data.change.offset, e.data.batch_id, now)
+            Told(partition, e.data.change.offset, e.data.batch_id, now, owner.number)
             for e in events
             if e.type == "course.sync.resolved"
         ]
-        who = self.takeovers.owner(partition).who
+        who = owner.who
         if any(event.data.status == "TIMED_OUT" for event in events):
             self._moment(Moment.WATCHED, who)
         if any(offset in waits for sealed in closed for offset in sealed.record.offsets):
@@ -192,11 +196,12 @@ class Witness:
                 if rest[0] in self.batches:
                     self.accuse("rewritten_batches", f"batch {rest[0]} was written a second time (R9)")
                 record = batch_record(rest[0], value)
-                if record.courses != courses_of(record.body):
+                if record.operation == "upsert" and record.courses != courses_of(record.body):
                     self.accuse(
                         "rewritten_batches", f"batch {rest[0]} names other courses than its body holds"
                     )
-                sealed = Sealed(record, partition, self.api_now())
+                ownership = self.takeovers.owner(partition).number
+                sealed = Sealed(record, partition, self.api_now(), ownership)
                 self.batches[rest[0]] = sealed
                 self._by_body[record.integration_id, record.body].append(sealed)
                 opened.append(sealed)
@@ -330,6 +335,15 @@ class Witness:
         integration_id = sealed.record.integration_id
         digest = hashlib.sha256(sealed.record.body).digest()
         courses = set(sealed.record.courses)
+        for other in self._journals[sealed.partition].batches.values():
+            shared = courses.intersection(other.courses)
+            is_other = other.batch_id != sealed.record.batch_id and other.integration_id == integration_id
+            if shared and is_other:
+                self.accuse(
+                    "misordered",
+                    f"batch {sealed.record.batch_id} is POSTed while batch {other.batch_id} with "
+                    f"{' '.join(sorted(shared))} is open (C2)",
+                )
         tasks = [t for t in self.simulator.tasks.values() if t.integration_id == integration_id]
         settled = [task for task in tasks if self._is_settled(task)]
         for task in tasks:
@@ -361,8 +375,14 @@ class Witness:
         self._pace(who).heard(now, integration_id, number, answer)
         self.digest.update(f"{now} {who} {answer!r}".encode())
         self._tell(f"{who[0]} hears: {_describe(answer)}")
-        if isinstance(answer, Accepted):
+        if isinstance(answer, Accepted | Done):
             self._moment(Moment.ANSWERED, who)
+        understood = isinstance(answer, Accepted | Done) or (
+            isinstance(answer, Refused) and 400 <= answer.status < 500 and answer.error.code is not None
+        )
+        if not understood:
+            for sealed in self._by_body.get((integration_id, body), []):
+                sealed.is_doubtful = sealed.is_doubtful or who in sealed.posts
         if not isinstance(answer, NoAnswer):
             for sealed in self._by_body.get((integration_id, body), []):
                 if (post := sealed.posts.get(who)) is not None:
@@ -401,6 +421,8 @@ def _describe(answer: SubmitAnswer) -> str:
     match answer:
         case Accepted():
             return f"task {answer.task_id}"
+        case Done():
+            return f"done, course {answer.course_id}"
         case Refused():
             return f"HTTP {answer.status} {answer.error.code or ''}"
         case NoAnswer():

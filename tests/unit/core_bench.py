@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from daemon.config import Policies, Settings
-from daemon.core import journal
+from daemon.core import deactivate, journal
 from daemon.core.answers import (
     Accepted,
     ItemOutcome,
@@ -28,6 +28,7 @@ from daemon.core.answers import (
     TaskPending,
 )
 from daemon.core.batch import Batch, LateTask
+from daemon.core.deactivate import DEACTIVATE
 from daemon.core.judge import Judge, PollRuling
 from daemon.core.model import Change, Correction, Error, Now, Rejection, RejectReason, Result
 from daemon.core.rejection_limit import Entry
@@ -111,6 +112,21 @@ class Bench:
             consumed_at=self.now.wall,
         )
 
+    def deactivation(
+        self, origin_id: str, course_id: str | None = None, integration_id: str = "hr:1"
+    ) -> Change:
+        """As `change`, with or without an id of the publisher's."""
+        offset, self.published = self.published, self.published + 1
+        return Change(
+            DEACTIVATE,
+            offset,
+            f"chg-{offset}",
+            integration_id,
+            origin_id,
+            deactivate.item(course_id),
+            consumed_at=self.now.wall,
+        )
+
     def rejection(self) -> Rejection:
         offset, self.published = self.published, self.published + 1
         error = Error("COURSESYNC.RECORD_NOT_JSON", "the record is not JSON")
@@ -184,7 +200,11 @@ class Bench:
 
     def submit_answer(self, batch: Batch, answer: SubmitAnswer, again_in: float = 0.0) -> SubmitVerdict:
         ruling = self.judge.submit(
-            batch.integration_id, answer, self.judge.key_number, fate_unknown=batch.fate_unknown
+            batch.integration_id,
+            batch.operation,
+            answer,
+            self.judge.key_number,
+            fate_unknown=batch.fate_unknown,
         )
         self.shard.submit_answered(batch.id, answer, ruling, self.now.mono + again_in, self.now)
         self.commit()
@@ -289,11 +309,18 @@ class Bench:
             for origin_id, held in lane.held.items():
                 body = msgspec.Raw(held.body)
                 key = journal.wait_key(integration_id, origin_id)
-                records[key] = journal.Wait(held.item, body, held.not_before, held.last)
+                operation = journal.operation_name(held.operation)
+                records[key] = journal.Wait(held.item, body, held.not_before, held.last, operation)
         for batch in memory.batches.values():
             body = msgspec.Raw(batch.body or self.body(batch))
             records[journal.batch_key(batch.id)] = journal.SealedBatch(
-                batch.integration_id, batch.sealed_at, batch.api_floor, batch.items, body, batch.replays
+                batch.integration_id,
+                batch.sealed_at,
+                batch.api_floor,
+                batch.items,
+                body,
+                batch.replays,
+                batch.operation.name,
             )
             if batch.refusal is not None:
                 records[journal.refusal_key(batch.id)] = batch.refusal

@@ -11,6 +11,7 @@ import pytest
 
 from tests.sandbox.checker import (
     ApiTask,
+    DeactivationCall,
     HeldCourse,
     Kind,
     Limits,
@@ -38,6 +39,7 @@ class History:
     inputs: list[LogRecord] = field(default_factory=list)
     results: list[LogRecord] = field(default_factory=list)
     tasks: dict[str, ApiTask] = field(default_factory=dict)
+    calls: list[DeactivationCall] = field(default_factory=list)
     lms: dict[tuple[str, str], HeldCourse] = field(default_factory=dict)
 
     def put(self, value: dict[str, Any] | bytes | None, partition: int = 0) -> int:
@@ -88,7 +90,32 @@ class History:
             [item],
         )
         if applied:
-            self.lms[integration_id, origin_id] = HeldCourse(integration_id, origin_id, item.digest, task_id)
+            self.lms[integration_id, origin_id] = HeldCourse(
+                integration_id, origin_id, item.digest, task_id, f"kombo-{origin_id}", is_active=True
+            )
+
+    def deactivation(self, origin_id: str = "c1", **more: Any) -> int:
+        return self.put(
+            {
+                "id": f"chg-{len(self.inputs)}",
+                "type": "course.deactivated",
+                "integration_id": INTEGRATION,
+                "origin_id": origin_id,
+                **more,
+            }
+        )
+
+    def call(
+        self, at: int, origin_id: str | None = "c1", *, course_id: str | None = None, done: bool = True
+    ) -> None:
+        """The API was asked to deactivate this course. It is inactive then, if it is in the LMS."""
+        course_id = course_id or f"kombo-{origin_id}"
+        self.calls.append(
+            DeactivationCall(len(self.calls) + 1, INTEGRATION, course_id, origin_id, at, is_done=done)
+        )
+        if done and origin_id is not None:
+            key = (INTEGRATION, origin_id)
+            self.lms[key] = self.lms[key]._replace(is_active=False)
 
     def result(
         self,
@@ -141,7 +168,7 @@ class History:
         )
 
     def judge(self, limits: Limits | None = TIMES) -> Verdict:
-        return judge(self.inputs, self.results, self.tasks.values(), self.lms.values(), limits)
+        return judge(self.inputs, self.results, self.tasks.values(), self.calls, self.lms.values(), limits)
 
 
 @pytest.fixture
@@ -772,3 +799,115 @@ def test_the_first_violations_are_of_all_kinds(history: History) -> None:
     shown = [violation.kind for violation in verdict.first(3)]
     assert shown == [Kind.LOST, Kind.DUPLICATE, Kind.LOST]
     assert verdict.counts[Kind.LOST] == 50
+
+
+# --- deactivations --------------------------------------------------------------------------------
+
+
+def retired(history: History) -> None:
+    """A course is created, deactivated and created again."""
+    history.change("A")
+    history.deactivation()
+    history.change("B")
+    history.task("T1", 1000, "A")
+    history.call(2000)
+    history.task("T2", 3000, "B")
+    history.result(0, task_id="T1")
+    history.result(1)
+    history.result(2, task_id="T2")
+
+
+def test_a_course_that_was_deactivated_and_written_again_is_clean(history: History) -> None:
+    retired(history)
+    assert history.judge().ok, "whether the second upsert makes it active again is the API's affair"
+
+
+def test_a_repeated_call_and_a_publishers_id_are_clean(history: History) -> None:
+    history.change("A")
+    history.deactivation(course_id="remote:c1")
+    history.task("T1", 1000, "A")
+    history.call(2000, course_id="remote:c1")
+    history.call(2500, course_id="remote:c1")
+    history.result(0, task_id="T1")
+    history.result(1)
+    history.deactivation("c2")
+    history.result(2, "FAILED", origin_id="c2", code="COURSESYNC.COURSE_UNKNOWN")
+    history.deactivation("c3", course_id="remote:c3")
+    history.call(2500, None, course_id="remote:c3", done=False)
+    history.result(3, "FAILED", origin_id="c3", code="ANY")
+    assert history.judge().ok
+
+
+def test_a_deactivation_that_was_not_carried_out_is_a_false_success(history: History) -> None:
+    history.change("A")
+    history.deactivation()
+    history.task("T1", 1000, "A")
+    history.result(0, task_id="T1")
+    history.result(1)
+    history.call(2000, done=False)
+    verdict = history.judge()
+    assert verdict.counts[Kind.FALSE_SUCCESS] == 1
+    assert verdict.counts[Kind.UNCONVERGED] == 1
+
+
+def test_an_earlier_deactivation_is_no_proof(history: History) -> None:
+    retired(history)
+    history.deactivation()
+    history.result(3)
+    assert history.judge().counts[Kind.FALSE_SUCCESS] == 1
+    history.call(4000)
+    assert history.judge().ok
+
+
+def test_a_course_that_is_active_in_the_end_has_not_converged(history: History) -> None:
+    history.change("A")
+    history.deactivation()
+    history.task("T1", 1000, "A")
+    history.call(2000)
+    history.result(0, task_id="T1")
+    history.result(1)
+    assert history.judge().ok
+    key = (INTEGRATION, "c1")
+    history.lms[key] = history.lms[key]._replace(is_active=True)
+    assert_only(history.judge(), Kind.UNCONVERGED, "is active", "T1")
+
+
+def test_a_deactivation_during_a_task_of_its_course_overtakes(history: History) -> None:
+    history.change("A")
+    history.deactivation()
+    history.task("T1", 1000, "A", ends=1500)
+    history.call(2000)
+    history.result(0, task_id="T1")
+    history.result(1)
+    assert_only(history.judge(), Kind.MISORDERED, "T1", "still open")
+
+
+def test_a_deactivation_after_a_newer_upsert_is_misordered(history: History) -> None:
+    retired(history)
+    history.call(4000)
+    verdict = history.judge()
+    assert_only(verdict, Kind.MISORDERED, "after the newer change", count=verdict.counts[Kind.MISORDERED])
+
+
+@pytest.mark.parametrize(
+    ("own", "sent"), [("remote:c1", "kombo-c1"), (None, "remote:c1"), ("remote:c1", "remote:c9")]
+)
+def test_another_course_id_is_unasked(history: History, own: str | None, sent: str) -> None:
+    history.change("A")
+    history.deactivation(course_id=own)
+    history.task("T1", 1000, "A")
+    history.call(2000, course_id=sent)
+    history.result(0, task_id="T1")
+    history.result(1)
+    assert history.judge().counts[Kind.UNASKED] == 1
+
+
+def test_a_course_that_nobody_named_is_unasked(history: History) -> None:
+    history.call(2000, None, course_id="K9", done=False)
+    assert_only(history.judge(), Kind.UNASKED, "K9")
+
+
+def test_a_deactivation_with_an_id_is_not_of_an_unknown_course(history: History) -> None:
+    history.deactivation(course_id="remote:c1")
+    history.result(0, "FAILED", code="COURSESYNC.COURSE_UNKNOWN")
+    assert_only(history.judge(), Kind.FALSE_FAILURE, "remote:c1")

@@ -47,6 +47,7 @@ def ended(status: Status, **other: Any) -> Result:
 UNSENT = {"batch_id": None, "task_id": None, "submitted_at": None, "completed_at": None, "attempts": 0}
 RESULTS = {
     "succeeded": ANSWERED,
+    "deactivated": ended(Status.SUCCEEDED, course_id=ANSWERED.course_id, task_id=None, completed_at=None),
     "failed": ended(Status.FAILED, error=VENDOR_ERROR, attempts=5),
     "timed-out": ended(
         Status.TIMED_OUT, error=Error("COURSESYNC.TASK_TIMED_OUT", "still pending"), completed_at=None
@@ -109,7 +110,14 @@ def test_dead_letter(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "schema"),
-    [("plain", "course-change"), ("structured", "course-change-event"), ("binary", None)],
+    [
+        ("plain", "course-change"),
+        ("structured", "course-change-event"),
+        ("binary", None),
+        ("deactivated", "course-deactivation"),
+        ("deactivated-structured", "course-deactivation-event"),
+        ("deactivated-binary", None),
+    ],
 )
 def test_change(name: str, schema: str | None) -> None:
     """The input is written by hand; recorded is what of it goes to the API."""

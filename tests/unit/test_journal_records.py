@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from daemon.core import journal
+from daemon.core import deactivate, journal
 from daemon.core.journal import (
     Attempt,
     Floor,
@@ -65,6 +65,21 @@ RECORDS: dict[str, tuple[bytes, journal.Value | None]] = {
     "batch": (
         journal.batch_key("3-1042-1"),
         SealedBatch(INTEGRATION, AT + 1_000, AT - 300_000, (ITEM, OTHER), msgspec.Raw(BODY)),
+    ),
+    "wait-deactivation": (
+        journal.wait_key(INTEGRATION, "cybersecurity-101"),
+        Wait(ITEM, msgspec.Raw(deactivate.item(None)), operation="deactivate"),
+    ),
+    "batch-deactivation": (
+        journal.batch_key("3-1042-1"),
+        SealedBatch(
+            INTEGRATION,
+            AT + 1_000,
+            AT - 300_000,
+            (ITEM,),
+            msgspec.Raw(deactivate.item("26vafvWSRmbhNcxJYqjCzuJg")),
+            operation="deactivate",
+        ),
     ),
     "task": (journal.task_key("3-1042-1"), Task(TASK_ID, accepted_at=AT + 1_100)),
     "refusal": (

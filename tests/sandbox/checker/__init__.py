@@ -14,13 +14,22 @@ How it works::
 It shares no code with the daemon except the connection to Kafka: an error in shared code would not be detected.
 """
 
-from tests.sandbox.checker.history import ApiTask, HeldCourse, LogRecord, SentItem, TaskStatus, content_digest
+from tests.sandbox.checker.history import (
+    ApiTask,
+    DeactivationCall,
+    HeldCourse,
+    LogRecord,
+    SentItem,
+    TaskStatus,
+    content_digest,
+)
 from tests.sandbox.checker.judging import Limits, judge
 from tests.sandbox.checker.readers import EvidenceError, check_run
 from tests.sandbox.checker.verdict import Kind, Verdict, Violation
 
 __all__ = [
     "ApiTask",
+    "DeactivationCall",
     "EvidenceError",
     "HeldCourse",
     "Kind",

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from math import inf
 
 from tests.sandbox.checker.evidence import Course, Evidence, Submission
-from tests.sandbox.checker.history import Digest
+from tests.sandbox.checker.history import DEACTIVATED, Digest
 from tests.sandbox.checker.verdict import Kind, Verdict
 from tests.sandbox.checker.wire import STALE_REPLAY
 
@@ -38,8 +38,17 @@ def judge_courses(evidence: Evidence, pending_ms_max: int | None, verdict: Verdi
 
 
 def _unasked(evidence: Evidence, course: Course) -> list[Submission]:
-    asked = {change.digest for change in course.changes if not evidence.was_rejected(change.source)}
-    return [submission for submission in course.submissions if submission.item.digest not in asked]
+    accepted = [change for change in course.changes if not evidence.was_rejected(change.source)]
+    asked = {change.digest for change in accepted}
+    ids = {change.course_id for change in accepted if change.digest == DEACTIVATED}
+    if None in ids and (held := evidence.held.get(course.key)) is not None:
+        ids.add(held.course_id)
+    return [
+        submission
+        for submission in course.submissions
+        if submission.item.digest not in asked
+        or (submission.item.digest == DEACTIVATED and submission.item.course_id not in ids)
+    ]
 
 
 class _Order:
@@ -169,6 +178,13 @@ def _judge_convergence(evidence: Evidence, course: Course, verdict: Verdict) -> 
             Kind.UNCONVERGED,
             f"{newest.source} ({' '.join(course.key)}) SUCCEEDED, but the LMS does not have the course",
         )
+    elif newest.digest == DEACTIVATED:
+        if held.is_active:
+            verdict.add(
+                Kind.UNCONVERGED,
+                f"{newest.source} ({' '.join(course.key)}) SUCCEEDED and is the newest, but the course is active: the task"
+                f" {held.task_id} wrote it last",
+            )
     elif held.digest != newest.digest:
         verdict.add(
             Kind.UNCONVERGED,

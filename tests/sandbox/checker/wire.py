@@ -11,15 +11,26 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from tests.sandbox.checker.history import COURSE_FIELDS, Digest, LogRecord, Source, content_digest
+from tests.sandbox.checker.history import (
+    COURSE_FIELDS,
+    DEACTIVATED,
+    Digest,
+    LogRecord,
+    Source,
+    content_digest,
+)
 
-CHANGE_TYPE = "course.upserted"
+UPSERTED = "course.upserted"
+DEACTIVATION = "course.deactivated"
 RESOLVED = "course.sync.resolved"
 CORRECTED = "course.sync.corrected"
 
 STALE_REPLAY = "COURSESYNC.STALE_REPLAY"
 """Error code: the API keeps answering with an old task."""
 
+
+COURSE_UNKNOWN = "COURSESYNC.COURSE_UNKNOWN"
+"""Error code: a deactivation has no id of its course, and none is known."""
 
 BACKLOG_FULL = "COURSESYNC.BACKLOG_FULL"
 """Error code: the only reason for which an acceptable record may be REJECTED."""
@@ -45,6 +56,8 @@ class ChangeContent(NamedTuple):
     integration_id: str
     origin_id: str
     digest: Digest
+    course_id: str | None = None
+    """The id that a deactivation gives the course."""
 
 
 class ResultEvent(NamedTuple):
@@ -80,17 +93,23 @@ def read_change(record: LogRecord, item_bytes_max: int) -> ChangeContent:
     body = _json_object(record.value)
     envelope, data = _envelope_and_data(record, body)
     change_id = _text("id", envelope.get("id"), 256)
-    _one_of("type", envelope.get("type"), (CHANGE_TYPE,))
+    _one_of("type", envelope.get("type"), (UPSERTED, DEACTIVATION))
     _optional_text("time", envelope.get("time"))
     if not isinstance(data, dict):
         raise NotAcceptableError("data is not an object")
-    for read in (body, data, data.get("course")):
+    is_upsert = envelope.get("type") == UPSERTED
+    for read in (body, data, data.get("course") if is_upsert else None):
         if isinstance(read, _Object) and read.repeats:
             raise NotAcceptableError("a key that occurs twice")
     integration_id = _text("integration_id", data.get("integration_id"), 256)
     if not _PRINTABLE_ASCII.fullmatch(integration_id):
         raise NotAcceptableError("integration_id has a character that is not allowed in an HTTP header")
     origin_id = _text("origin_id", data.get("origin_id"), 512)
+    if envelope.get("type") == DEACTIVATION:
+        course_id = data.get("course_id")
+        if course_id is not None and _text("course_id", course_id, 512) in (".", ".."):
+            raise NotAcceptableError("course_id is no id")
+        return ChangeContent(change_id, integration_id, origin_id, DEACTIVATED, course_id)
     course = data.get("course")
     if not isinstance(course, dict):
         raise NotAcceptableError("course is not an object")

@@ -26,7 +26,7 @@ from daemon.telemetry import logs
 from daemon.telemetry.labels import LogLevel
 from tests.embedded_log import EmbeddedCluster, EmbeddedLog
 from tests.sandbox import profile
-from tests.sandbox.checker import LogRecord, judge
+from tests.sandbox.checker import DeactivationCall, LogRecord, judge
 from tests.sandbox.checker.command import print_verdict
 from tests.sandbox.checker.readers import held_course_of, task_of
 from tests.sandbox.generator import Plan, generate_records
@@ -190,6 +190,7 @@ class _Run:
             self._records(self._topics.changes),
             self._records(self._topics.results),
             [task_of(msgspec.to_builtins(readout.task_row(t, now))) for t in self._simulator.tasks.values()],
+            [DeactivationCall(**row) for row in readout.deactivation_rows(self._simulator)],
             [held_course_of(msgspec.to_builtins(row)) for row in readout.course_rows(self._simulator)],
             profile.check_limits(),
         )

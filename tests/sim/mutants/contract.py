@@ -474,9 +474,9 @@ def wrong_key_fails(patch: Patch) -> None:
     submit = Judge.submit
 
     def fail(
-        own: Judge, integration_id: str, answer: Any, sent_with: int, *, fate_unknown: bool
+        own: Judge, integration_id: str, operation: Any, answer: Any, sent_with: int, *, fate_unknown: bool
     ) -> SubmitRuling:
-        ruling = submit(own, integration_id, answer, sent_with, fate_unknown=fate_unknown)
+        ruling = submit(own, integration_id, operation, answer, sent_with, fate_unknown=fate_unknown)
         refused = ruling.verdict in (SubmitVerdict.HALT, SubmitVerdict.OUR_SIDE)
         return replace(ruling, verdict=SubmitVerdict.FAIL) if refused else ruling
 
