@@ -29,6 +29,7 @@ from daemon.codec.change import (
     EventAttributes,
     SubmissionItem,
 )
+from daemon.codec.content import content_digest
 from daemon.codec.diagnose import (
     DECODE_ERRORS,
     Diagnosis,
@@ -111,7 +112,7 @@ def decode_change(
         ):
             raise _RejectedError(*form.examine(value, None))
         # A repeated key adds a colon to those of the fields that were decoded. Other reasons for more colons are harmless.
-        colons = body.count(b":") + _colons(data.integration_id, *attributes)
+        colons = body.count(b":") + _colons(data.integration_id, *attributes) + (data.resend is not UNSET)
         if (value.count(b":") != colons or _ESCAPED_COLON in value) and has_repeated_keys(value, form.struct):
             raise _RejectedError(*form.examine(value, None))
         if len(body) > item_bytes_max:
@@ -148,6 +149,8 @@ def decode_change(
         key,
         value,
         tuple(headers),
+        content_digest(data.course),
+        data.resend is True,
     )
 
 

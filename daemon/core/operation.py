@@ -11,6 +11,8 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from daemon.core.course import CourseState
+
 REPLAYS_MAX = 8
 """How many equal or equivalent bodies in a row the API may answer with an earlier task. Then the changes end. A
 catalogue that is published unchanged every night needs one body more each night, until the API forgets the oldest.
@@ -23,6 +25,8 @@ class Operation:
 
     name: str
     """Stored in the journal, so it never changes."""
+    makes: CourseState
+    """The state of the course once the operation has succeeded."""
     join: Callable[[Sequence[bytes]], bytes]
     """Builds the body of a request from its items."""
     split: Callable[[bytes], list[bytes]]

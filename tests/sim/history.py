@@ -126,7 +126,7 @@ def build(rng: random.Random, parameters: Parameters) -> World:
         world.broker_ms, parameters.log_faults, random.Random(rng.random()), world.after
     )
     cluster.is_paused = world.is_paused
-    for topic in (TOPICS.changes, TOPICS.journal):
+    for topic in (TOPICS.changes, TOPICS.journal, TOPICS.courses):
         cluster.create_topic(topic, parameters.partitions)
     for topic in (TOPICS.results, TOPICS.dead_letters):
         cluster.create_topic(topic, 1)

@@ -34,7 +34,7 @@ AHEAD_MS = 20_000
 WATCHED = 16.0
 """Virtual seconds for which a task is watched, its time-out included. No task applies anything later: that is a
 proviso of the contract (8)."""
-TOPICS = Topics("changes", "journal", "results", "dead-letters")
+TOPICS = Topics("changes", "journal", "results", "dead-letters", "courses")
 
 
 class Kind(StrEnum):
@@ -264,7 +264,7 @@ def draw_settings(rng: random.Random, *, small: bool) -> Settings:
     timeout = rng.choice((6.0, 10.0))
     return Settings(
         kafka=config.KafkaSettings(session_timeout=6.0),
-        topics=config.Topics(TOPICS.changes, TOPICS.journal, TOPICS.results, TOPICS.dead_letters),
+        topics=TOPICS,
         batch=config.BatchSettings(
             linger=rng.choice((0.0, 0.1, 0.5)),
             items_max=100 if small else items_max,

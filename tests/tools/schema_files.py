@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from daemon.codec.change import CourseChange, CourseChangeEvent
+from daemon.codec.course_record import KnownCourseRecord
 from daemon.codec.dead_letter import HEADERS, HEADERS_ALWAYS
 from daemon.codec.result import SyncCorrectionEvent, SyncResultEvent
 from daemon.core.model import RejectReason
@@ -25,6 +26,7 @@ STRUCTS: dict[str, type] = {
     "course-change-event": CourseChangeEvent,
     "sync-result": SyncResultEvent,
     "sync-correction": SyncCorrectionEvent,
+    "known-course": KnownCourseRecord,
 }
 
 

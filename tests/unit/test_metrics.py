@@ -159,7 +159,15 @@ def test_nothing_is_described_that_nobody_feeds() -> None:
 
 def step(**contents: Any) -> Step:
     empty = Step(
-        journal=[], results=[], corrections=[], rejections=[], facts=[], next_offset=1, consumed=0, batches=[]
+        journal=[],
+        results=[],
+        corrections=[],
+        rejections=[],
+        courses=[],
+        facts=[],
+        next_offset=1,
+        consumed=0,
+        batches=[],
     )
     return replace(empty, **contents)
 
