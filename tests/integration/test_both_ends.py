@@ -319,7 +319,7 @@ async def test_the_simulators_account_is_read(simulator: str) -> None:
     ]
     held = await asyncio.to_thread(lambda: list(read_lms(simulator)))
     course = json.loads(change_line(1))["course"]
-    assert ("workday:a", "c1", content_digest(course), task_id) in held
+    assert ("workday:a", "c1", content_digest(course), task_id) in [each[:4] for each in held]
 
 
 async def test_check_passes_a_good_run_and_catches_what_is_missing_or_wrong(

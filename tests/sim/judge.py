@@ -122,6 +122,7 @@ def judge_history(world: World, outcome: Outcome) -> None:
         tasks(world),
         lms(world),
         limits,
+        records(world, world.topics.courses),
     )
     outcome.results = verdict.results
     for kind, count in verdict.counts.items():
@@ -390,7 +391,11 @@ def tasks(world: World) -> Iterator[ApiTask]:
 def lms(world: World) -> Iterator[HeldCourse]:
     for row in course_rows(world.network.simulator):
         yield HeldCourse(
-            row["integration_id"], row["origin_id"], content_digest(plain(row["course"])), row["task_id"]
+            row["integration_id"],
+            row["origin_id"],
+            content_digest(plain(row["course"])),
+            row["task_id"],
+            row["course_id"],
         )
 
 

@@ -290,6 +290,8 @@ def draw_settings(rng: random.Random, *, small: bool) -> Settings:
         park=config.ParkSettings(probe_min=0.5, probe_max=2.0),
         wait=config.WaitSettings(age_max=rng.choice((5.0, 604_800.0))),
         backlog=draw_backlog(rng),
+        courses=config.CoursesSettings(index_max=rng.choice((1, 3, 1_000_000, 1_000_000))),
+        unchanged=config.UnchangedSettings(trust_for=rng.choice((0.0, 4.0, 604_800.0, 604_800.0))),
         drain=config.DrainSettings(timeout=2.0),
     )
 

@@ -109,3 +109,4 @@ class HeldCourse(NamedTuple):
     digest: Digest
     task_id: str
     """The task that wrote it."""
+    course_id: str | None = None

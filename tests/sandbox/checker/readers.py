@@ -34,8 +34,10 @@ def check_run(
     results_topic: str,
     simulator_url: str,
     limits: Limits | None = None,
+    courses_topic: str | None = None,
 ) -> Verdict:
-    """Judge a run by the current contents of the topics and of the simulator. Blocks.
+    """Judge a run by the current contents of the topics and of the simulator. Blocks. Without `courses_topic`, what is known
+    of the courses is not judged.
 
     `simulator_url` is its root, without ``/v1`` or ``/_sim``.
 
@@ -49,6 +51,7 @@ def check_run(
         read_tasks(simulator_url),
         read_lms(simulator_url),
         limits,
+        None if courses_topic is None else _records(connection, courses_topic),
     )
 
 
@@ -92,7 +95,13 @@ def task_of(row: dict[str, Any]) -> ApiTask:
 
 def held_course_of(row: dict[str, Any]) -> HeldCourse:
     """The course in a row of /_sim/lms."""
-    return HeldCourse(row["integration_id"], row["origin_id"], content_digest(row["course"]), row["task_id"])
+    return HeldCourse(
+        row["integration_id"],
+        row["origin_id"],
+        content_digest(row["course"]),
+        row["task_id"],
+        row["course_id"],
+    )
 
 
 # The environment may configure a proxy, but the simulator is on this machine.
