@@ -34,7 +34,7 @@ def without_courses(partition: int, facts: InputFacts, topics: Topics) -> str | 
     return (
         f"partition {partition}: {topics.changes} has {facts.partitions} partitions and {topics.courses} has "
         f"{facts.courses_partitions}, so what is known of its courses cannot be written. `coursesyncd topics create` adds "
-        f"the missing partitions. See {RUNBOOK}#courses-partitions-missing"
+        f"the missing partitions; then restart this replica. See {RUNBOOK}#courses-partitions-missing"
     )
 
 

@@ -131,10 +131,9 @@ class Partition:
         self._life.new_producer()
         self._fault = None
         self._reports.restoring()
-        self._journal_end = None
-        await check_before_fencing(ports, number)
         # Read before `open_shard` fixes the end of the restore, so that no record is missed in between.
         self._journal_end = await ports.log.journal_end(number)
+        await check_before_fencing(ports, number)
         self._shard_log = await ports.log.open_shard(number)
         opened = await restore(ports, number, self._shard_log, self._budget)
         if self.intake.lost is not None and self.intake.lost.holds(opened.shard):
