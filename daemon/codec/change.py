@@ -103,6 +103,14 @@ EventTime = Annotated[
         extra={"expected": "text such as 2026-11-23T10:00:00Z"},
     ),
 ]
+Resend = Annotated[
+    bool,
+    Meta(
+        description="Send the course even if it is known to have this content already, which otherwise ends the change as "
+        "`UNCHANGED`.",
+        extra={"expected": "true or false"},
+    ),
+]
 CourseType = Annotated[
     Literal["EXTERNAL"],
     Meta(
@@ -188,6 +196,7 @@ class CourseChange(msgspec.Struct, frozen=True, gc=False):
     origin_id: OriginId
     course: Course
     time: EventTime | UnsetType | None = UNSET
+    resend: Resend | UnsetType | None = UNSET
 
 
 class CourseChangeData(msgspec.Struct, frozen=True, gc=False):
@@ -196,6 +205,7 @@ class CourseChangeData(msgspec.Struct, frozen=True, gc=False):
     integration_id: IntegrationId
     origin_id: OriginId
     course: Course
+    resend: Resend | UnsetType | None = UNSET
 
 
 class CourseDeactivation(msgspec.Struct, frozen=True, gc=False):

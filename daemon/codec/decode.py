@@ -33,6 +33,7 @@ from daemon.codec.change import (
     EventAttributes,
     SubmissionItem,
 )
+from daemon.codec.content import content_digest
 from daemon.codec.diagnose import (
     DECODE_ERRORS,
     Diagnosis,
@@ -122,7 +123,7 @@ def decode_change(
             ):
                 raise _RejectedError(*form.examine(value, None))
             # A repeated key adds a colon to those of the fields that were decoded. Other reasons for more colons are harmless.
-            colons = body.count(b":") + _colons(data.integration_id, *attributes)
+            colons = body.count(b":") + _colons(data.integration_id, *attributes) + (data.resend is not UNSET)
             may_repeat = value.count(b":") != colons or _ESCAPED_COLON in value
         else:
             may_repeat = True
@@ -162,6 +163,8 @@ def decode_change(
         key,
         value,
         tuple(headers),
+        content_digest(data.course) if isinstance(data, _Upsert) else None,
+        isinstance(data, _Upsert) and data.resend is True,
     )
 
 

@@ -68,7 +68,7 @@ class SyncResult(msgspec.Struct, frozen=True, gc=False):
             "accepted. TIMED_OUT: the task was still pending at its time-out; a correction may "
             "follow. SUPERSEDED: never sent, because a newer change of the course replaced it. "
             "REJECTED: the record was not an acceptable change; its bytes are in the dead "
-            "letters."
+            "letters. UNCHANGED: not sent, because the API has confirmed the course with this content before."
         ),
     ]
     integration_id: Annotated[str | None, Meta(description="Null if a rejected record had no valid one.")]
@@ -77,7 +77,9 @@ class SyncResult(msgspec.Struct, frozen=True, gc=False):
         str | None, Meta(description="The `id` of the change; null if a rejected record had no valid one.")
     ]
     change: Annotated[Source, Meta(description="The input record of the change: its identity.")]
-    course_id: Annotated[str | None, Meta(description="Kombo's id of the course, if the change succeeded.")]
+    course_id: Annotated[
+        str | None, Meta(description="Kombo's id of the course, if the change succeeded or was not needed.")
+    ]
     error: SyncError | None
     superseded_by: Annotated[Source | None, Meta(description="The input record of the newer change.")]
     batch_id: str | None

@@ -31,10 +31,11 @@ def addressed(
         if address is None:
             entries.append((held.item, held.body))
             continue
-        body = address(held.body, memory.course_ids.course_id(integration_id, held.item.origin_id))
+        known = memory.known.courses
+        body = address(held.body, known.course_id(integration_id, held.item.origin_id))
         if body is not None:
             entries.append((held.item, body))
-        elif memory.course_ids.is_loaded:
+        elif known.is_loaded:
             attempt = Attempt("", COURSE_UNKNOWN)
             memory.end(integration_id, held.item, Status.FAILED, now, attempt=attempt)
         else:

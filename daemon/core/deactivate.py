@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from daemon.core.course import CourseState
 from daemon.core.operation import Call, Operation
 
 
@@ -69,6 +70,7 @@ DEACTIVATE = Operation(
     event_type="course.deactivated",
     items_max=1,
     makes_task=False,
+    makes=CourseState.INACTIVE,
     join=join,
     split=split,
     call=call,

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 import msgspec
+from msgspec import UNSET
 
 from daemon.config import Policies, Settings
 from daemon.core import journal
@@ -25,8 +26,9 @@ from daemon.core.answers import (
 )
 from daemon.core.backlog import Backlog
 from daemon.core.batch import Batch, LateTask, Submission
-from daemon.core.course_ids import CourseIds, ReportedIds
 from daemon.core.journal import Attempt
+from daemon.core.known_courses import Budget, KnownCourses
+from daemon.core.known_state import KnownState
 from daemon.core.model import Item, Now, Status
 from daemon.core.operation import Operation
 from daemon.core.result_factory import result_of
@@ -45,7 +47,12 @@ class Memory:
     """
 
     def __init__(
-        self, partition: int, settings: Settings, position: journal.Position, rng: random.Random
+        self,
+        partition: int,
+        settings: Settings,
+        position: journal.Position,
+        rng: random.Random,
+        known: KnownCourses | None = None,
     ) -> None:
         self.partition = partition
         self.settings = settings
@@ -62,7 +69,7 @@ class Memory:
         self.task_ids = TaskIds()
         self.api_floors = ApiFloors(position.api_floor)
         self.takeover = Takeover(settings)
-        self.course_ids: CourseIds = ReportedIds()
+        self.known = KnownState(self.policy, known or KnownCourses(Budget(settings.courses.index_max)))
         self.draft = Draft()
         self._freed: list[tuple[str, str]] = []
 
@@ -87,7 +94,7 @@ class Memory:
                 sealed_at=sealed.sealed_at,
                 replays=sealed.replays,
                 offset=kept.offset,
-                fate_unknown=task is None,
+                fate_unknown=task is None or task.fate_unknown is True,
                 task_id=task.task_id if task else None,
                 accepted_at=task.accepted_at if task else None,
                 accepted_mono=now.mono_at(task.accepted_at) if task else 0.0,
@@ -98,7 +105,14 @@ class Memory:
             key = journal.late_key(*parts)
             self.watch_late(LateTask(parts[-1], late, now.mono_at(late.accepted_at), key))
         for (integration_id, _), wait in fold.waits.items():
-            held = Held(journal.operation_of(wait), wait.item, bytes(wait.body), wait.not_before, wait.last)
+            held = Held(
+                journal.operation_of(wait),
+                wait.item,
+                bytes(wait.body),
+                wait.not_before,
+                wait.last,
+                wait.resend is True,
+            )
             lane = self.waiting.lane(integration_id)
             self.waiting.hold(lane, held, self.retries.left(integration_id, wait.not_before, now))
             self.waiting.journalled(lane, held)
@@ -232,7 +246,7 @@ class Memory:
     ) -> None:
         """Seal these changes into a batch. From here on its body is frozen (R13)."""
         items = tuple(
-            Item(i.origin_id, i.offset, i.change_id, i.consumed_at, i.seal_count + 1, i.failures)
+            Item(i.origin_id, i.offset, i.change_id, i.consumed_at, i.seal_count + 1, i.failures, i.content)
             for i, _ in entries
         )
         body = operation.join([body for _, body in entries])
@@ -288,7 +302,8 @@ class Memory:
         self.backlog.body_dropped(batch.body)
         batch.body = None
         batch.task_id, batch.accepted_at, batch.accepted_mono = task_id, now.wall, now.mono
-        self.draft.put(journal.task_key(batch.id), journal.Task(task_id, now.wall))
+        record = journal.Task(task_id, now.wall, batch.fate_unknown or UNSET)
+        self.draft.put(journal.task_key(batch.id), record)
 
     def lose_task(self, batch: Batch, body: bytes) -> None:
         """The API no longer knows the task. `body` is the payload, read back."""

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from daemon.core.course import CourseState
+
 REPLAYS_MAX = 8
 """How many equal or equivalent bodies in a row the API may answer with an earlier task. Then the changes end. A
 catalogue that is published unchanged every night needs one body more each night, until the API forgets the oldest.
@@ -44,6 +46,8 @@ class Operation:
     """Whether the API answers a successful call with a task, whose end is the outcome. Otherwise the answer to the call is
     the outcome, and nothing happens after it.
     """
+    makes: CourseState
+    """The state of the course once the operation has succeeded."""
     join: Callable[[Sequence[bytes]], bytes]
     """Builds the body of a request from its items."""
     split: Callable[[bytes], list[bytes]]

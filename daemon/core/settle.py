@@ -21,6 +21,7 @@ from daemon.core.answers import (
     TaskPending,
 )
 from daemon.core.batch import Batch, LateTask
+from daemon.core.course import CourseState
 from daemon.core.journal import Attempt
 from daemon.core.judge import ItemRuling, PollRuling, SubmitRuling
 from daemon.core.memory import Memory
@@ -82,10 +83,14 @@ def submit_answered(
             assert batch.body is not None
             _split(memory, batch, batch.body, _refusal(batch, answer), now)
         case SubmitVerdict.FAIL:
-            _fail(memory, batch, _refusal(batch, answer), now)
+            attempt = _refusal(batch, answer)
+            memory.close(batch)
+            _processed_nothing(memory, batch, attempt, now)
+            for item in batch.items:
+                memory.end(batch.integration_id, item, Status.FAILED, now, attempt=attempt)
         case SubmitVerdict.UNCONFIRMED:
             assert isinstance(answer, Refused)
-            _fail(memory, batch, attempt_of(batch, _unconfirmed(answer)), now)
+            _unconfirmed(memory, batch, answer, now)
         case SubmitVerdict.PARK:
             if not batch.fate_unknown and any(
                 memory.retries.is_too_old(batch.integration_id, item, now) for item in batch.items
@@ -103,22 +108,18 @@ def _refusal(batch: Batch, answer: SubmitAnswer) -> Attempt:
 def _done(memory: Memory, batch: Batch, answer: Done, now: Now) -> None:
     """There is no task: the change ends with the answer to the call."""
     memory.close(batch)
-    attempt = Attempt(batch.id, submitted_at=now.wall)
+    attempt = Attempt(batch.id, submitted_at=now.wall, completed_at=answer.api_time)
+    integration_id, course_id = batch.integration_id, answer.course_id
     for item in batch.items:
-        course_id = answer.course_id
-        if course_id is not None:
-            memory.course_ids.reported(batch.integration_id, item.origin_id, course_id)
-        memory.end(batch.integration_id, item, Status.SUCCEEDED, now, attempt=attempt, course_id=course_id)
+        memory.end(integration_id, item, Status.SUCCEEDED, now, attempt=attempt, course_id=course_id)
+        memory.known.confirmed(
+            memory.draft, batch.operation.makes, integration_id, item, attempt, course_id, now
+        )
 
 
-def _fail(memory: Memory, batch: Batch, attempt: Attempt, now: Now) -> None:
-    memory.close(batch)
-    for item in batch.items:
-        memory.end(batch.integration_id, item, Status.FAILED, now, attempt=attempt)
-
-
-def _unconfirmed(answer: Refused) -> Error:
-    return Error(
+def _unconfirmed(memory: Memory, batch: Batch, answer: Refused, now: Now) -> None:
+    """There is no task, and the API refuses to repeat a call that it may have carried out."""
+    error = Error(
         UNCONFIRMED,
         "An earlier call may have been carried out, but its answer was lost, and the API refuses to repeat it: "
         f"{answer.error.code or f'HTTP {answer.status}'}, {answer.error.message} It is not known whether the course is "
@@ -126,6 +127,11 @@ def _unconfirmed(answer: Refused) -> Error:
         "Not known whether it was carried out",
         answer.error.log_url,
     )
+    attempt = attempt_of(batch, error)
+    memory.close(batch)
+    _uncertain(memory, batch, attempt, now)
+    for item in batch.items:
+        memory.end(batch.integration_id, item, Status.FAILED, now, attempt=attempt)
 
 
 def _give_up_the_old(memory: Memory, batch: Batch, attempt: Attempt, now: Now) -> None:
@@ -139,6 +145,7 @@ def _give_up_the_old(memory: Memory, batch: Batch, attempt: Attempt, now: Now) -
 def _split(memory: Memory, batch: Batch, body: bytes, attempt: Attempt, now: Now) -> None:
     """Halve a batch that was refused because of its content, down to the item that causes the refusal."""
     memory.close(batch)
+    _processed_nothing(memory, batch, attempt, now)
     if len(batch.items) == 1:
         memory.end(batch.integration_id, batch.items[0], Status.FAILED, now, attempt=attempt)
         return
@@ -203,8 +210,26 @@ def _ended(batch: Batch, outcome: TaskOutcome, completed_at: int | None, now: No
     return TaskEnded(outcome, begun_at, completed_at, batch.accepted_at, now.wall, batch.polls)
 
 
+def _processed_nothing(memory: Memory, batch: Batch, attempt: Attempt, now: Now) -> None:
+    """The submission was refused, or its task failed as a whole, so its courses are what they were before. That does not
+    hold if an earlier POST of the same bytes may have made another task, which may have been applied.
+    """
+    if batch.fate_unknown:
+        _uncertain(memory, batch, attempt, now)
+
+
+def _uncertain(memory: Memory, batch: Batch, attempt: Attempt, now: Now) -> None:
+    """The submission may have been applied, and nobody knows (R15)."""
+    for item in batch.items:
+        memory.known.uncertain(memory.draft, batch.integration_id, item, attempt, now)
+
+
 def _end_all(memory: Memory, batch: Batch, outcome: TaskOutcome, attempt: Attempt, now: Now) -> None:
     _end_task(memory, batch, outcome, attempt.completed_at, now)
+    if outcome is TaskOutcome.FAILED:
+        _processed_nothing(memory, batch, attempt, now)
+    else:
+        _uncertain(memory, batch, attempt, now)
     status = Status.TIMED_OUT if outcome is TaskOutcome.TIMED_OUT else Status.FAILED
     for item in batch.items:
         memory.end(batch.integration_id, item, status, now, attempt=attempt)
@@ -221,6 +246,8 @@ def _replayed(memory: Memory, batch: Batch, completed_at: int | None, body: byte
         _end_all(memory, batch, TaskOutcome.STALE, attempt_of(batch, STALE_REPLAY, completed_at), now)
         return
     _end_task(memory, batch, TaskOutcome.STALE, completed_at, now)
+    # A task that looks stale may be the batch's own, made while the API's clock was wrong.
+    _uncertain(memory, batch, attempt_of(batch, STALE_REPLAY, completed_at), now)
     memory.seal(batch.operation, batch.integration_id, entries, Trigger.ITEMS, now, replays=replays)
 
 
@@ -264,9 +291,11 @@ def _completed(
         match ruling.verdict:
             case ItemVerdict.SUCCEEDED:
                 course_id = ruling.course_id
-                if course_id is not None:
-                    memory.course_ids.reported(integration_id, item.origin_id, course_id)
                 memory.end(integration_id, item, Status.SUCCEEDED, now, attempt=attempt, course_id=course_id)
+                memory.known.confirmed(
+                    memory.draft, batch.operation.makes, integration_id, item, attempt, course_id, now
+                )
+                continue
             case ItemVerdict.RESUBMIT:
                 memory.retry(
                     batch.operation, integration_id, (item, bodies[index]), attempt, Retry.COUNTED, now
@@ -279,6 +308,8 @@ def _completed(
                 memory.end(integration_id, item, Status.FAILED, now, attempt=attempt)
             case _:
                 assert_never(ruling.verdict)
+        # Where several items share one outcome, one that failed may have been applied all the same.
+        memory.known.uncertain(memory.draft, integration_id, item, attempt, now)
 
 
 def _failed(
@@ -310,6 +341,7 @@ def _retry_all(
 ) -> None:
     assert body is not None
     _end_task(memory, batch, TaskOutcome.FAILED, attempt.completed_at, now)
+    _processed_nothing(memory, batch, attempt, now)
     for entry in zip(batch.items, batch.operation.split(body), strict=True):
         memory.retry(batch.operation, batch.integration_id, entry, attempt, why, now)
 
@@ -330,14 +362,18 @@ def late_answered(memory: Memory, late: LateTask, answer: PollAnswer, ruling: Po
             assert isinstance(answer, TaskCompleted)
             memory.forget_late(late)
             for item, one in zip(late.record.items, ruling.items, strict=True):
-                _correct(
-                    memory,
-                    late,
-                    item,
-                    _late_attempt(late, one.error, answer.completed_at),
-                    now,
-                    one.course_id,
-                )
+                attempt = _late_attempt(late, one.error, answer.completed_at)
+                _correct(memory, late, item, attempt, now, one.course_id)
+                if one.verdict is ItemVerdict.SUCCEEDED:
+                    memory.known.confirmed(
+                        memory.draft,
+                        CourseState.ACTIVE,  # only an upsert has a task
+                        late.record.integration_id,
+                        item,
+                        attempt,
+                        one.course_id,
+                        now,
+                    )
         case PollVerdict.FAILED:
             assert isinstance(answer, TaskFailed)
             memory.forget_late(late)

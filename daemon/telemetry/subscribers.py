@@ -149,6 +149,15 @@ def _log_partition(event: e.Event) -> None:
                 batches=event.batches,
                 waiting=event.waiting,
             )
+        case e.CoursesLoaded():
+            log.info(
+                "courses.loaded",
+                partition=event.partition,
+                courses=event.courses,
+                seconds=round(event.seconds, 1),
+            )
+        case e.CoursesNotLoaded():
+            log.warning("courses.not_loaded", partition=event.partition, error=event.error)
         case e.PartitionUnconfirmed():
             log.warning("partition.unconfirmed", partition=event.partition)
         case e.PartitionDropped(error=str(error)):

@@ -241,9 +241,7 @@ class Repair(NamedTuple):
 
 REPAIRS = {
     "none of them exists": Repair(
-        lambda admin, topics: admin.delete_topics(
-            [topics.changes, topics.journal, topics.results, topics.dead_letters]
-        ),
+        lambda admin, topics: admin.delete_topics(list(topics.names)),
         ("topics", "create"),
         (None, None),
     ),

@@ -87,6 +87,7 @@ def environment(
         "topics.journal": topics.journal,
         "topics.results": topics.results,
         "topics.dead_letters": topics.dead_letters,
+        "topics.courses": topics.courses,
         "kombo.base_url": base_url,
         "kombo.api_key_file": str(api_key_file.absolute()),
         "admin.host": "127.0.0.1",

@@ -307,6 +307,7 @@ def unleash(world: World, strikes: Strikes, duration: float, happened: Counter[s
         happened["compactions"] += 1
         for partition in range(world.cluster.partition_count(world.topics.journal)):
             world.cluster.compact(world.topics.journal, partition, drop_tombstones=rng.random() < 0.3)
+            world.cluster.compact(world.topics.courses, partition, drop_tombstones=rng.random() < 0.3)
 
     def blackout() -> None:
         happened["blackouts"] += 1

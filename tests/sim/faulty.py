@@ -208,11 +208,8 @@ class FaultyShardLog:
         return self._inner.restore_remaining
 
     async def restore(self) -> AsyncIterator[Sequence[Record]]:
-        faults, rng = self._cluster.faults, self._cluster.rng
         async for records in self._inner.restore():
-            await asyncio.sleep(rng.uniform(0.001, faults.latency_max))
-            if rng.random() < faults.unavailable:
-                raise LogError("the log did not answer")
+            await self._trip()
             yield records
 
     async def commit(self, transaction: Transaction) -> Committed:
@@ -265,11 +262,24 @@ class FaultyShardLog:
         except LogError:
             return  # fenced meanwhile
 
-    async def read_back(self, offset: int) -> Record:
+    async def courses_end(self) -> int:
+        await self._trip()
+        return await self._inner.courses_end()
+
+    async def courses(self, end: int) -> AsyncIterator[Sequence[Record]]:
+        async for records in self._inner.courses(end):
+            await self._trip()
+            yield records
+
+    async def _trip(self) -> None:
         faults, rng = self._cluster.faults, self._cluster.rng
         await asyncio.sleep(rng.uniform(0.001, faults.latency_max))
         if rng.random() < faults.unavailable:
             raise LogError("the log did not answer")
+
+    async def read_back(self, offset: int) -> Record:
+        faults, rng = self._cluster.faults, self._cluster.rng
+        await self._trip()
         record = await self._inner.read_back(offset)
         return self._misread(record) if rng.random() < faults.misread else record
 

@@ -35,7 +35,7 @@ AHEAD_MS = 20_000
 WATCHED = 16.0
 """Virtual seconds for which a task is watched, its time-out included. No task applies anything later: that is a
 proviso of the contract (8)."""
-TOPICS = Topics("changes", "journal", "results", "dead-letters")
+TOPICS = Topics("changes", "journal", "results", "dead-letters", "courses")
 
 
 class Kind(StrEnum):
@@ -272,7 +272,7 @@ def draw_settings(rng: random.Random, *, small: bool) -> Settings:
     timeout = rng.choice((6.0, 10.0))
     return Settings(
         kafka=config.KafkaSettings(session_timeout=6.0),
-        topics=config.Topics(TOPICS.changes, TOPICS.journal, TOPICS.results, TOPICS.dead_letters),
+        topics=TOPICS,
         batch=config.BatchSettings(
             linger=rng.choice((0.0, 0.1, 0.5)),
             items_max=100 if small else items_max,
@@ -298,6 +298,8 @@ def draw_settings(rng: random.Random, *, small: bool) -> Settings:
         park=config.ParkSettings(probe_min=0.5, probe_max=2.0),
         wait=config.WaitSettings(age_max=rng.choice((5.0, 604_800.0))),
         backlog=draw_backlog(rng),
+        courses=config.CoursesSettings(index_max=rng.choice((1, 3, 1_000_000, 1_000_000))),
+        unchanged=config.UnchangedSettings(trust_for=rng.choice((0.0, 4.0, 604_800.0, 604_800.0))),
         drain=config.DrainSettings(timeout=2.0),
     )
 

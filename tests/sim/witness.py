@@ -10,6 +10,7 @@ violation even where chance, or another rule, kept the contract this time::
     manners     R4, R5 who may open a shard, and who may begin to read (`manners`)
     API side    C2 one open submission per course · R3 nothing before its record · R6 who may POST,
                 and when · Retry-After is kept
+    known       R15, R16 what is said of courses, when it is said (`known`)
     pace        how many POSTs of an integration at a time, how many calls a second (`pace`)
 """
 
@@ -42,6 +43,7 @@ from tests.sandbox.simulator.state import Simulator
 from tests.sandbox.simulator.tasks import SimulatedTask
 from tests.sim.bounds import Bounds
 from tests.sim.journal_view import JournalView, batch_record, courses_of
+from tests.sim.known import Known
 from tests.sim.pace import Pace
 from tests.sim.seen import Sealed, SeenEvent, Who, decode_event
 from tests.sim.takeovers import EPSILON, Takeovers
@@ -71,8 +73,6 @@ class Told(NamedTuple):
     offset: int
     batch_id: str | None
     at: float
-    ownership: int
-    """Whose, as `takeovers` counts them."""
 
 
 @dataclass
@@ -83,6 +83,8 @@ class Witness:
     simulator: Simulator
     inputs: Callable[[int, int, int], Sequence[int]]
     """Partition, first offset, last offset (exclusive) → where a `read_committed` reader finds records."""
+    value_of: Callable[[int, int], bytes | None]
+    """Partition, offset → the value of the input record there; None if it is gone."""
     violations: list[tuple[str, str]] = field(default_factory=list)
     """Kind and sentence."""
     told: list[Told] = field(default_factory=list)
@@ -103,6 +105,7 @@ class Witness:
     _journals: defaultdict[int, JournalView] = field(default_factory=lambda: defaultdict(JournalView))
     bounds: Bounds = field(init=False)
     takeovers: Takeovers = field(init=False)
+    known: Known = field(init=False)
     _by_body: defaultdict[tuple[str, bytes], list[Sealed]] = field(default_factory=lambda: defaultdict(list))
     _paces: dict[Who, Pace] = field(default_factory=dict)
     _held_off: dict[tuple[Who, str], float] = field(default_factory=dict)
@@ -111,6 +114,7 @@ class Witness:
     def __post_init__(self) -> None:
         self.bounds = Bounds(self.settings, self.accuse)
         self.takeovers = Takeovers(self.settings, self.clock, self.accuse)
+        self.known = Known(self.settings, self.simulator, self.clock, self.value_of, self.accuse)
 
     def accuse(self, kind: str, sentence: str) -> None:
         self.violations.append((kind, f"{self.clock():.3f} s: {sentence}"))
@@ -151,14 +155,14 @@ class Witness:
         self.bounds.judge_window(partition, journal, opened, closed)
         self.bounds.judge_room(partition, waited, journal, opened, closed, events)
         self.bounds.judge_dead_letters(transaction.dead_letters, events)
+        self.known.committed(partition, transaction, events, journal)
         now = self.clock()
-        owner = self.takeovers.owner(partition)
         self.told += [
-            Told(partition, e.data.change.offset, e.data.batch_id, now, owner.number)
+            Told(partition, e.data.change.offset, e.data.batch_id, now)
             for e in events
             if e.type == "course.sync.resolved"
         ]
-        who = owner.who
+        who = self.takeovers.owner(partition).who
         if any(event.data.status == "TIMED_OUT" for event in events):
             self._moment(Moment.WATCHED, who)
         if any(offset in waits for sealed in closed for offset in sealed.record.offsets):
@@ -252,6 +256,8 @@ class Witness:
         self.digest.update(f"{self.clock()} {partition} {transaction.position}".encode())
         for key, value in transaction.journal:
             self.digest.update(key + (value or b"-"))
+        for key, value in transaction.courses:
+            self.digest.update(key + value)
         for message in (*transaction.results, *transaction.dead_letters):
             self.digest.update((message.key or b"-") + (message.value or b"-"))
 

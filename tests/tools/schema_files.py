@@ -19,6 +19,7 @@ from daemon.codec.change import (
     CourseDeactivation,
     CourseDeactivationEvent,
 )
+from daemon.codec.course_record import KnownCourseRecord
 from daemon.codec.dead_letter import HEADERS, HEADERS_ALWAYS
 from daemon.codec.result import SyncCorrectionEvent, SyncResultEvent
 from daemon.core.model import RejectReason
@@ -32,6 +33,7 @@ STRUCTS: dict[str, type] = {
     "course-deactivation-event": CourseDeactivationEvent,
     "sync-result": SyncResultEvent,
     "sync-correction": SyncCorrectionEvent,
+    "known-course": KnownCourseRecord,
 }
 
 

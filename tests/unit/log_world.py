@@ -80,7 +80,7 @@ class LogWorld:
         self.topics: Topics = self.settings.topics
         self.member = "replica"
         self.cluster = EmbeddedCluster(now_ms)
-        for topic in (self.topics.changes, self.topics.journal):
+        for topic in (self.topics.changes, self.topics.journal, self.topics.courses):
             self.cluster.create_topic(topic, partitions)
         for topic in (self.topics.results, self.topics.dead_letters):
             self.cluster.create_topic(topic, 1)

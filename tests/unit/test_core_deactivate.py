@@ -6,8 +6,9 @@ import pytest
 from daemon.core import deactivate, journal
 from daemon.core.addressing import COURSE_UNKNOWN, LOADING_PAUSE
 from daemon.core.answers import Done, NoAnswer, NoAnswerReason, Refused
-from daemon.core.course_ids import IDS_MAX, ReportedIds
+from daemon.core.course import CourseState, KnownCourse, course_key
 from daemon.core.deactivate import DEACTIVATE
+from daemon.core.known_courses import Budget, KnownCourses
 from daemon.core.model import Error, Status
 from daemon.core.operation import Call
 from daemon.core.verdict import SubmitVerdict
@@ -46,16 +47,6 @@ def test_the_publishers_id_takes_precedence() -> None:
     assert deactivate.address(deactivate.item(None), None) is None
 
 
-def test_the_oldest_id_is_forgotten_at_the_bound() -> None:
-    ids = ReportedIds()
-    for number in range(IDS_MAX + 1):
-        ids.reported("hr:1", f"c{number}", f"id{number}")
-        ids.reported("hr:1", "c0", "id0")
-    assert ids.course_id("hr:1", "c0") == "id0"
-    assert ids.course_id("hr:1", "c1") is None
-    assert ids.course_id("hr:1", f"c{IDS_MAX}") == f"id{IDS_MAX}"
-
-
 # --- sealing --------------------------------------------------------------------------------------
 
 
@@ -82,23 +73,26 @@ def test_deactivations_between_upserts_do_not_split_their_batch(bench: Bench) ->
 
 def test_a_course_without_a_known_id_ends_with_what_to_publish(bench: Bench) -> None:
     bench.read(bench.deactivation("a"), bench.deactivation("b", OWN))
-    (batch,) = bench.linger()
+    assert len(bench.linger()) == 1
     assert bench.statuses() == {0: ("FAILED", "COURSESYNC.COURSE_UNKNOWN")}
     assert "course_id" in COURSE_UNKNOWN.message
     result = bench.results[0]
     assert (result.attempts, result.batch_id) == (0, None)
-    assert bench.journal_now().keys() == {journal.POSITION_KEY, journal.batch_key(batch.id)}
+    kinds = sorted(msgspec.json.decode(key)[0] for key in bench.journal_now())
+    assert kinds == ["batch", "position"]
     bench.read(bench.change("a"))
     assert len(bench.linger()) == 1, "the course is free"
 
 
-class Loading(ReportedIds):
-    is_loaded = False
+def loading(bench: Bench) -> KnownCourses:
+    """From now on the index of courses is being loaded."""
+    known = KnownCourses(Budget(10))
+    bench.shard._memory.known.courses = known
+    return known
 
 
 def test_it_waits_while_the_ids_are_loaded_and_nothing_else_does(bench: Bench) -> None:
-    ids = Loading()
-    bench.shard._memory.course_ids = ids
+    known = loading(bench)
     bench.read(bench.deactivation("a"), bench.change("b"), bench.deactivation("c", OWN))
     assert [[item.origin_id for item in batch.items] for batch in bench.linger()] == [["b"], ["c"]]
     assert bench.journal_now()[journal.wait_key("hr:1", "a")]
@@ -107,7 +101,8 @@ def test_it_waits_while_the_ids_are_loaded_and_nothing_else_does(bench: Bench) -
         bench.pass_time(LOADING_PAUSE)
         bench.shard.tick(bench.now)
         assert bench.linger() == []
-    ids.reported("hr:1", "a", "kombo-a")
+    known.load(course_key("hr:1", "a"), KnownCourse(CourseState.ACTIVE, None, "kombo-a", bench.now.wall))
+    known.finish()
     bench.pass_time(LOADING_PAUSE)
     bench.shard.tick(bench.now)
     (batch,) = bench.linger()
@@ -115,13 +110,13 @@ def test_it_waits_while_the_ids_are_loaded_and_nothing_else_does(bench: Bench) -
 
 
 def test_one_that_waits_for_ids_survives_a_crash_and_is_superseded(bench: Bench) -> None:
-    bench.shard._memory.course_ids = Loading()
+    loading(bench)
     bench.read(bench.deactivation("a"))
     bench.linger()
     bench.crash()
-    bench.shard._memory.course_ids = Loading()
     assert bench.is_held("a")
     assert bench.held("a").operation is DEACTIVATE
+    loading(bench)
     bench.publish("a")
     (batch,) = bench.linger()
     assert batch.items[0].offset == 1
@@ -195,8 +190,10 @@ def test_the_answer_is_the_end(bench: Bench) -> None:
     result = bench.results[0]
     assert (result.status, result.course_id, result.task_id) == (Status.SUCCEEDED, "kombo-a", None)
     assert (result.batch_id, result.attempts, result.submitted_at) == (batch_id, 1, bench.now.wall)
-    assert bench.journal_now().keys() == {journal.POSITION_KEY}
+    assert [msgspec.json.decode(key)[0] for key in bench.journal_now()] == ["position"]
     assert bench.shard.open_batches == 0
+    (record,) = bench.courses.values()
+    assert (record.state, record.course_id, record.content) == (CourseState.INACTIVE, "kombo-a", None)
     bench.read(bench.deactivation("a"))
     (again,) = bench.linger()
     assert bench.body(again) == b'{"course_id":"kombo-a"}', "the answer has reported it"
@@ -260,6 +257,8 @@ def test_a_refusal_after_a_call_that_may_have_been_carried_out(
     expected = (SubmitVerdict.UNCONFIRMED, UNCONFIRMED) if is_in_doubt else (SubmitVerdict.FAIL, None)
     assert (verdicts[-1], bench.error(0).code) == expected
     assert bench.shard.open_batches == 0
+    states = [record.state for record in bench.courses.values()]
+    assert states == ([CourseState.UNKNOWN] if is_in_doubt else [])
 
 
 def test_a_crash_leaves_the_request_and_its_fate_unknown(bench: Bench) -> None:

@@ -57,6 +57,7 @@ async def test_the_daemon_goes_on_in_all_partitions_by_itself() -> None:
         said = await run(world, 4)
         assert said == [
             "course-sync-journal: 2 partitions, to be 4",
+            "course-sync-courses: 2 partitions, to be 4",
             "course-changes: 2 partitions, to be 4",
             "course-sync-journal: the position records of partitions 0, 1, 2, 3 are set to 4",
         ]

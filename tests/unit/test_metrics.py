@@ -163,6 +163,7 @@ def step(**contents: Any) -> Step:
         results=[],
         corrections=[],
         rejections=[],
+        courses=[],
         facts=[],
         next_offset=1,
         consumed=0,

@@ -183,7 +183,7 @@ def test_the_configuration_file_is_accepted(tmp_path: Path) -> None:
 
 
 def test_the_examples_of_the_formats_are_valid() -> None:
-    plain, event, result = fenced(README, "json")
+    plain, event, result, course = fenced(README, "json")
     for value in (plain, event):
         change = decode_change(0, None, value.encode(), (), consumed_at=0, item_bytes_max=100_000)
         assert isinstance(change, Change), change
@@ -191,6 +191,7 @@ def test_the_examples_of_the_formats_are_valid() -> None:
     validate(plain, "course-change")
     validate(event, "course-change-event")
     validate(result, "sync-result")
+    validate(course, "known-course")
 
 
 def validate(value: str, schema: str) -> None:

@@ -24,6 +24,7 @@ from typing import Any
 
 import click
 import msgspec
+from msgspec import UNSET
 
 from daemon.commands.connections import kafka_connection
 from daemon.commands.options import config_option, settings_or_exit
@@ -43,7 +44,7 @@ from daemon.log.kafka.admin import Admin
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.log import KafkaLog
 from daemon.log.kafka.topic_settings import add_partitions
-from daemon.log.port import LogError, RepairLog, Topics, UnreadableError
+from daemon.log.port import InputFacts, LogError, RepairLog, Topics, UnreadableError
 
 VISIBLE_WITHIN = 30.0
 """Seconds within which all brokers must know new partitions."""
@@ -59,6 +60,7 @@ class InspectedTopics:
     inspected: Mapping[int, InspectedPartition]
     input_partitions: int
     journal_partitions: int
+    courses_partitions: int
     topics: Topics
 
     def is_new(self, number: int) -> bool:
@@ -104,7 +106,9 @@ async def inspect_topics(log: RepairLog, topics: Topics) -> InspectedTopics:
             inspected[number] = await inspect_partition(log, number, topics)
         else:
             inspected[number] = InspectedPartition(number, Fold(), await log.input_facts(number))
-    return InspectedTopics(inspected, facts.partitions, facts.journal_partitions, topics)
+    return InspectedTopics(
+        inspected, facts.partitions, facts.journal_partitions, facts.courses_partitions, topics
+    )
 
 
 async def busy_partitions(log: RepairLog, found: InspectedTopics) -> list[str]:
@@ -150,6 +154,8 @@ def steps(found: InspectedTopics, partitions: int) -> list[str]:
     said = []
     if found.journal_partitions < partitions:
         said.append(f"{topics.journal}: {found.journal_partitions} partitions, to be {partitions}")
+    if found.courses_partitions < partitions:
+        said.append(f"{topics.courses}: {found.courses_partitions} partitions, to be {partitions}")
     if found.input_partitions < partitions:
         said.append(f"{topics.changes}: {found.input_partitions} partitions, to be {partitions}")
     if stale := [number for number in range(partitions) if found.is_stale(number, partitions)]:
@@ -172,13 +178,16 @@ async def grow(
     began = min([*counts, found.input_partitions, found.journal_partitions])
     if found.journal_partitions < partitions:
         await asyncio.to_thread(add, topics.journal, partitions)
-        await _visible(log, partitions, of_journal=True)
+        await _visible(log, lambda facts: facts.journal_partitions, partitions)
+    if found.courses_partitions < partitions:
+        await asyncio.to_thread(add, topics.courses, partitions)
+        await _visible(log, lambda facts: facts.courses_partitions, partitions)
     if found.has_begun:
         for number in range(began, partitions):
             await _begin(log, number, began, topics, now())
     if found.input_partitions < partitions:
         await asyncio.to_thread(add, topics.changes, partitions)
-        await _visible(log, partitions, of_journal=False)
+        await _visible(log, lambda facts: facts.partitions, partitions)
     await _renew_all(log, topics, partitions)
 
 
@@ -205,7 +214,10 @@ async def _renew_all(log: RepairLog, topics: Topics, partitions: int) -> None:
     floors = newest_floors(inspected)
     for at in inspected:
         if at.position is not None and at.position.partitions != partitions:
-            position = msgspec.structs.replace(at.position, partitions=partitions, api_floor=base)
+            # What was confirmed in a partition may be replaced in another one from now on.
+            position = msgspec.structs.replace(
+                at.position, partitions=partitions, api_floor=base, courses_since=UNSET
+            )
             lacking = {name: floor for name, floor in floors.items() if at.fold.floors.get(name) != floor}
             await renew(log, at, position, topics, lacking)
 
@@ -221,11 +233,10 @@ def newest_floors(inspected: Iterable[InspectedPartition]) -> dict[str, Floor]:
     return newest
 
 
-async def _visible(log: RepairLog, partitions: int, *, of_journal: bool) -> None:
+async def _visible(log: RepairLog, count: Callable[[InputFacts], int], partitions: int) -> None:
     async with asyncio.timeout(VISIBLE_WITHIN):
         while True:
-            facts = await log.input_facts(0)
-            if (facts.journal_partitions if of_journal else facts.partitions) >= partitions:
+            if count(await log.input_facts(0)) >= partitions:
                 return
             await asyncio.sleep(0.1)
 

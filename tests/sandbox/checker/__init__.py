@@ -8,6 +8,7 @@ How it works::
     evidence   organises the evidence; finds lost, duplicate and malformed results
     endings    is each result true?
     ordering   were changes submitted in order, and is the newest one in the LMS?
+    known       is what the courses topic says true, and is UNCHANGED said only where it is?
     wire       the public wire formats, decoded only from their public description
     history    what happened, as plain data
 

@@ -242,7 +242,7 @@ class _Line:
 def _never_sent(evidence: Evidence, change: AcceptableChange) -> bool:
     """Whether the change was never submitted according to its result."""
     result = evidence.results.get(change.source)
-    return result is not None and result.status in ("SUPERSEDED", "REJECTED")
+    return result is not None and result.status in ("SUPERSEDED", "REJECTED", "UNCHANGED")
 
 
 def _named(change: AcceptableChange) -> str:

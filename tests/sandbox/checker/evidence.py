@@ -31,7 +31,7 @@ from tests.sandbox.checker.wire import (
     read_result,
 )
 
-STATUSES = frozenset(("SUCCEEDED", "FAILED", "TIMED_OUT", "SUPERSEDED", "REJECTED"))
+STATUSES = frozenset(("SUCCEEDED", "FAILED", "TIMED_OUT", "SUPERSEDED", "REJECTED", "UNCHANGED"))
 
 
 class AcceptableChange(NamedTuple):

@@ -151,6 +151,6 @@ class HeldCourse(NamedTuple):
     digest: Digest
     task_id: str
     """The task that wrote it."""
-    course_id: str
-    is_active: bool
+    course_id: str | None = None
+    is_active: bool = True
     """Whether it was not deactivated, as far as the LMS knows. What an upsert of an inactive course does is the API's affair."""

@@ -70,8 +70,10 @@ class _Order:
         for change in course.changes:
             if evidence.was_rejected(change.source):
                 continue
-            self._offsets_of[change.digest].append(change.source.offset)
             result = evidence.results.get(change.source)
+            if result is not None and result.status == "UNCHANGED":
+                continue  # no submission was made for it
+            self._offsets_of[change.digest].append(change.source.offset)
             # An old task with which the API kept answering was not created for this change.
             stale = result is not None and result.error_code == STALE_REPLAY
             if result is not None and result.task_id is not None and not stale:
@@ -170,13 +172,13 @@ def _applied_at(submission: Submission) -> int:
 def _judge_convergence(evidence: Evidence, course: Course, verdict: Verdict) -> None:
     newest = course.changes[-1]
     end = evidence.corrections.get(newest.source) or evidence.results.get(newest.source)
-    if end is None or end.status != "SUCCEEDED":
+    if end is None or end.status not in ("SUCCEEDED", "UNCHANGED"):
         return
     held = evidence.held.get(course.key)
     if held is None:
         verdict.add(
             Kind.UNCONVERGED,
-            f"{newest.source} ({' '.join(course.key)}) SUCCEEDED, but the LMS does not have the course",
+            f"{newest.source} ({' '.join(course.key)}) {end.status}, but the LMS does not have the course",
         )
     elif newest.digest == DEACTIVATED:
         if held.is_active:
@@ -188,6 +190,6 @@ def _judge_convergence(evidence: Evidence, course: Course, verdict: Verdict) -> 
     elif held.digest != newest.digest:
         verdict.add(
             Kind.UNCONVERGED,
-            f"{newest.source} ({' '.join(course.key)}) SUCCEEDED and is the newest, but the LMS holds the content of the task"
+            f"{newest.source} ({' '.join(course.key)}) {end.status} and is the newest, but the LMS holds the content of the task"
             f" {held.task_id}",
         )

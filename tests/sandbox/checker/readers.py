@@ -35,8 +35,10 @@ def check_run(
     results_topic: str,
     simulator_url: str,
     limits: Limits | None = None,
+    courses_topic: str | None = None,
 ) -> Verdict:
-    """Judge a run by the current contents of the topics and of the simulator. Blocks.
+    """Judge a run by the current contents of the topics and of the simulator. Blocks. Without `courses_topic`, what is known
+    of the courses is not judged.
 
     `simulator_url` is its root, without ``/v1`` or ``/_sim``.
 
@@ -51,6 +53,7 @@ def check_run(
         read_deactivations(simulator_url),
         read_lms(simulator_url),
         limits,
+        None if courses_topic is None else _records(connection, courses_topic),
     )
 
 

@@ -24,6 +24,7 @@ class Kind(StrEnum):
     REJECTION = "rejections"  # REJECTED although acceptable, or not REJECTED although not acceptable
     SUPERSESSION = "supersessions"  # SUPERSEDED without a newer change, or after it was submitted
     CORRECTION = "corrections"  # a correction that is not needed or not true
+    KNOWN = "known"  # a course record that is not true, or UNCHANGED without a confirmed content
     UNASKED = "unasked"  # content was submitted that no change has
     MALFORMED = "malformed"  # violates the wire format, or contradicts the change that it names
 

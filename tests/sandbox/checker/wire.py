@@ -29,6 +29,9 @@ STALE_REPLAY = "COURSESYNC.STALE_REPLAY"
 """Error code: the API keeps answering with an old task."""
 
 
+UNCONFIRMED = "COURSESYNC.DEACTIVATION_UNCONFIRMED"
+"""Error code: an earlier call may have been carried out, and the API refuses to repeat it."""
+
 COURSE_UNKNOWN = "COURSESYNC.COURSE_UNKNOWN"
 """Error code: a deactivation has no id of its course, and none is known."""
 

@@ -89,7 +89,7 @@ class _Run:
         self._console = console
         self._topics = Topics()
         self._cluster = EmbeddedCluster(_now_ms)
-        for topic in (self._topics.changes, self._topics.journal):
+        for topic in (self._topics.changes, self._topics.journal, self._topics.courses):
             self._cluster.create_topic(topic, profile.PARTITIONS)
         for topic in (self._topics.results, self._topics.dead_letters):
             self._cluster.create_topic(topic, 1)

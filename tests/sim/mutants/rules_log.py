@@ -39,7 +39,8 @@ def fence_per_member(patch: Patch) -> None:
         await asyncio.sleep(0)
         place = log._cluster.partition(log._topics.journal, number)
         producer = log._cluster.producer(f"{log._member_id}-{number}")
-        return EmbeddedShardLog(log._topics, number, place, producer, log._commit_group_offset)
+        courses = log._cluster.partition(log._topics.courses, number)
+        return EmbeddedShardLog(log._topics, number, place, courses, producer, log._commit_group_offset)
 
     patch(EmbeddedLog, "open_shard", open_shard)
 
@@ -164,8 +165,8 @@ def memory_survives_failure(patch: Patch) -> None:
             kept[id(partition._ports), partition.number] = partition.shard
         await drop(partition, *a)
 
-    async def keep_memory(ports: Any, number: int, shard_log: Any) -> Opened:
-        opened = await restore(ports, number, shard_log)
+    async def keep_memory(ports: Any, number: int, shard_log: Any, budget: Any) -> Opened:
+        opened = await restore(ports, number, shard_log, budget)
         shard = kept.pop((id(ports), number), None)
         return opened if shard is None else dataclasses.replace(opened, shard=shard)
 
@@ -257,8 +258,8 @@ def any_partition_count_will_do(patch: Patch) -> None:
 def expired_records_are_passed_over(patch: Patch) -> None:
     restore = opening.restore
 
-    async def skip(ports: Any, number: int, shard_log: Any) -> Opened:
-        opened = await restore(ports, number, shard_log)
+    async def skip(ports: Any, number: int, shard_log: Any, budget: Any) -> Opened:
+        opened = await restore(ports, number, shard_log, budget)
         facts = await ports.log.input_facts(number)
         opened.shard._next_read = max(opened.shard._next_read, facts.earliest)
         return opened
