@@ -45,6 +45,8 @@ class LogFaults:
     """What the group has to tell a member arrives late."""
     records_late: float = 0.0
     """Records lie between log and reader for a while, whatever the reader asks for meanwhile."""
+    courses_slow: float = 0.0
+    """Seconds, at most, until the records of courses come that the index is loaded from."""
     misread: float = 0.0
     """What is read back is another record or a damaged one (R9); only a restart gets out of it."""
     latency_max: float = 0.02
@@ -55,7 +57,7 @@ class LogFaults:
     def heal(self) -> None:
         self.commit_refused = self.commit_unheard = self.commit_late = 0.0
         self.records_refused = False
-        self.unavailable = self.news_late = self.records_late = self.misread = 0.0
+        self.unavailable = self.news_late = self.records_late = self.misread = self.courses_slow = 0.0
 
 
 After = Callable[[float, Callable[[], None]], None]
@@ -267,6 +269,7 @@ class FaultyShardLog:
         return await self._inner.courses_end()
 
     async def courses(self, end: int) -> AsyncIterator[Sequence[Record]]:
+        await asyncio.sleep(self._cluster.rng.uniform(0.0, self._cluster.faults.courses_slow))
         async for records in self._inner.courses(end):
             await self._trip()
             yield records

@@ -370,7 +370,9 @@ class Claims:
             return None
         told = {(each.partition, each.offset): each.at for each in self._witness.told}
         for other, event in self._resolved:
-            is_earlier = other[0] == place[0] and other[1] < place[1] and told[other] < told[place]
+            is_earlier = (
+                other[0] == place[0] and other[1] < place[1] and told.get(other, 0.0) < told.get(place, 0.0)
+            )
             same = (event["integration_id"], event["origin_id"]) == (
                 data["integration_id"],
                 data["origin_id"],
@@ -383,7 +385,7 @@ class Claims:
         """The API must have refused the last call of the batch, and carried out none, unless that is left open."""
         batch = self._witness.batches[data["batch_id"]]
         until = self._witness.sealed_again(batch)
-        (course_id,) = msgspec.json.decode(batch.record.body).values()
+        course_id = msgspec.json.decode(batch.record.body).get("course_id")
         calls = [
             call
             for call in self._world.network.simulator.deactivations
