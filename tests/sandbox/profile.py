@@ -35,6 +35,8 @@ TIMES: Mapping[str, str] = {
 }
 
 PARTITIONS = 6
+RETIRE_SHARE = 0.04
+"""Share of the generated changes that retire a course."""
 TASK_SECONDS = 1.0
 """Average duration of an ordinary task in the simulator."""
 

@@ -27,6 +27,12 @@ def print_verdict(console: Console, verdict: Verdict, violations: int = 20) -> N
     table.add_row("changes", f"{verdict.changes:,}")
     for status, count in sorted(verdict.results.items()):
         table.add_row(f"  {status}", f"{count:,}")
+    if verdict.deactivations:
+        table.add_section()
+        table.add_row("courses to be retired", f"{verdict.deactivations.total():,}")
+        for status, count in sorted(verdict.deactivations.items()):
+            table.add_row(f"  {status}", f"{count:,}")
+        table.add_row("courses retired in the end", f"{verdict.inactive:,}")
     table.add_section()
     for kind in Kind:
         count = verdict.counts[kind]

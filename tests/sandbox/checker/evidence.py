@@ -118,6 +118,10 @@ def gather(
         course.changes.sort(key=lambda change: change.source)
     for held in lms:
         evidence.held[held.integration_id, held.origin_id] = held
+        verdict.inactive += not held.is_active
+    for source, change in evidence.changes.items():
+        if change.digest == DEACTIVATED and (result := evidence.results.get(source)) is not None:
+            verdict.deactivations[result.status] += 1
     return evidence
 
 

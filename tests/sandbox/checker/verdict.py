@@ -46,6 +46,10 @@ class Verdict:
     """Number of input records, acceptable or not."""
     results: Counter[str] = field(default_factory=Counter)
     """Input records by the status of their (first) result."""
+    deactivations: Counter[str] = field(default_factory=Counter)
+    """Of these, the acceptable changes that retire a course."""
+    inactive: int = 0
+    """Number of courses that the LMS does not offer any more."""
     corrected: int = 0
     """Number of changes with a correction."""
     spread_courses: int = 0
@@ -81,6 +85,8 @@ class Verdict:
             "ok": self.ok,
             "changes": self.changes,
             "results": dict(sorted(self.results.items())),
+            "deactivations": dict(sorted(self.deactivations.items())),
+            "inactive": self.inactive,
             "corrected": self.corrected,
             "spread_courses": self.spread_courses,
             **{kind.value: self.counts[kind] for kind in Kind},

@@ -160,6 +160,7 @@ class _Run:
             changes=self._demo.changes,
             integrations=self._demo.integrations,
             courses_per_integration=self._demo.courses_per_integration,
+            retire_share=profile.RETIRE_SHARE,
             first_time_ms=_now_ms(),
         )
         began = time.monotonic()

@@ -60,6 +60,7 @@ class _Run:
             changes=demo.changes,
             integrations=demo.integrations,
             courses_per_integration=demo.courses_per_integration,
+            retire_share=profile.RETIRE_SHARE,
             first_time_ms=time.time_ns() // 1_000_000,
         )
 

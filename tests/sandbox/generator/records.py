@@ -4,8 +4,9 @@ How it works. Every integration has a catalogue of courses. The generator stores
 record it decides at random
 
 * whether to send an invalid record (`invalid_share`, see `invalid.py`),
-* whether to retire a course (`retire_share`): `course.deactivated`. A third of them name it by its id in the LMS, which in the
-  simulator is the origin id; the others leave it to the daemon. A retired course may be changed again,
+* whether to retire a course (`retire_share`): `course.deactivated`, mostly for one that was sent a while ago, so that the LMS has
+  it. A third of them name it by its id in the LMS, which in the simulator is the origin id; the others leave it to the daemon.
+  A retired course may be changed again,
 * whether a course returns to content that it had before, A → B → A (`return_share`),
 * whether to change one of the courses that were changed last, so that changes of one course collide
   (`repeat_share`), or otherwise the next course of the catalogue,
@@ -36,6 +37,10 @@ RECENT_COURSES = 12
 
 HISTORY_PER_COURSE = 4
 """Number of earlier contents that are kept for a return."""
+
+
+RETIRED_AFTER = 1500
+"""Number of records after which a course that was sent is probably in the LMS."""
 
 
 class GeneratedRecord(NamedTuple):
@@ -99,6 +104,7 @@ def generate_records(plan: Plan) -> Iterator[GeneratedRecord]:
     rng.shuffle(ordinary)
     kinds = list(InvalidKind)
     rng.shuffle(kinds)
+    sent: dict[int, _Course] = {}  # by the number of the first record
     turn = bad = 0
     for number in range(plan.changes):
         change_id = f"chg-{plan.seed}-{number}"
@@ -112,7 +118,11 @@ def generate_records(plan: Plan) -> Iterator[GeneratedRecord]:
             continue
         # Without retirements, the same plan gives the same bytes as before there were any.
         if plan.retire_share and recent and rng.random() < plan.retire_share:
-            yield _wrap(rng, _deactivation(rng, change_id, time, rng.choice(recent)))
+            old = [sent_at for sent_at in sent if sent_at <= number - RETIRED_AFTER]
+            retired = sent[rng.choice(old)] if old and rng.random() < 0.75 else rng.choice(recent)
+            if retired not in recent:
+                recent.append(retired)
+            yield _wrap(rng, _deactivation(rng, change_id, time, retired))
             continue
         course = content = None
         if rng.random() < plan.return_share:
@@ -126,6 +136,8 @@ def generate_records(plan: Plan) -> Iterator[GeneratedRecord]:
         if content is None:
             content = _new_content(rng, course)
         course.history.append(content)
+        if plan.retire_share and len(course.history) == 1:
+            sent[number] = course
         if course not in recent and course not in quiet:
             recent.append(course)
         yield _wrap(rng, _change(change_id, time, course, content))
