@@ -37,7 +37,7 @@ def addressed(
             entries.append((held.item, body))
         elif known.is_loaded:
             attempt = Attempt("", COURSE_UNKNOWN)
-            memory.end(integration_id, held.item, Status.FAILED, now, attempt=attempt)
+            memory.end(held.operation, integration_id, held.item, Status.FAILED, now, attempt=attempt)
         else:
             memory.hold(integration_id, held, now.mono + LOADING_PAUSE)
     return entries

@@ -144,6 +144,8 @@ class Late(msgspec.Struct, frozen=True):
     items: tuple[Item, ...]
     created_at: int
     accepted_at: int
+    operation: str | UnsetType = UNSET
+    """As in `Wait`."""
 
 
 class Floor(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -216,11 +218,11 @@ def encode_value(value: Value) -> bytes:
 
 
 def operation_name(operation: Operation) -> str | UnsetType:
-    """The operation as stored in a wait record."""
+    """The operation as stored in the record of a waiting change, or of a task that is watched."""
     return UNSET if operation.name == DEFAULT_OPERATION else operation.name
 
 
-def operation_of(record: Wait | SealedBatch) -> Operation:
+def operation_of(record: Wait | SealedBatch | Late) -> Operation:
     """The operation of the record.
 
     Raises:

@@ -380,7 +380,7 @@ class Memory:
         failures = item.failures + counted
         newer = item.origin_id in self.waiting.lane(integration_id).held
         if newer or self.retries.is_over(integration_id, item, failures, why, now):
-            self.end(integration_id, item, Status.FAILED, now, attempt=attempt)
+            self.end(operation, integration_id, item, Status.FAILED, now, attempt=attempt)
             return
         delay = self.retries.delay(integration_id, item, failures, why)
         kept = msgspec.structs.replace(item, failures=failures)
@@ -391,6 +391,7 @@ class Memory:
 
     def end(
         self,
+        operation: Operation,
         integration_id: str,
         item: Item,
         status: Status,
@@ -402,6 +403,7 @@ class Memory:
     ) -> None:
         """Give a change its one result. `attempt` is the submission that decided it, if any."""
         result = result_of(
+            operation,
             integration_id,
             item,
             status,

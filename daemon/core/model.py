@@ -146,7 +146,9 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     submitted_at: int | None = None
     """When the API accepted the batch, by the wall clock of the daemon."""
     completed_at: int | None = None
-    """When the task completed, by the API's clock."""
+    """When the task completed, by the API's clock; for a call without a task, when the API answered it."""
+    change_type: str | None = None
+    """The type of the input record; None if it was rejected."""
 
 
 class Correction(msgspec.Struct, frozen=True, gc=False):

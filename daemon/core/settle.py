@@ -21,7 +21,6 @@ from daemon.core.answers import (
     TaskPending,
 )
 from daemon.core.batch import Batch, LateTask
-from daemon.core.course import CourseState
 from daemon.core.journal import Attempt
 from daemon.core.judge import ItemRuling, PollRuling, SubmitRuling
 from daemon.core.memory import Memory
@@ -87,7 +86,7 @@ def submit_answered(
             memory.close(batch)
             _processed_nothing(memory, batch, attempt, now)
             for item in batch.items:
-                memory.end(batch.integration_id, item, Status.FAILED, now, attempt=attempt)
+                memory.end(batch.operation, batch.integration_id, item, Status.FAILED, now, attempt=attempt)
         case SubmitVerdict.UNCONFIRMED:
             assert isinstance(answer, Refused)
             _unconfirmed(memory, batch, answer, now)
@@ -111,7 +110,9 @@ def _done(memory: Memory, batch: Batch, answer: Done, now: Now) -> None:
     attempt = Attempt(batch.id, submitted_at=now.wall, completed_at=answer.api_time)
     integration_id, course_id = batch.integration_id, answer.course_id
     for item in batch.items:
-        memory.end(integration_id, item, Status.SUCCEEDED, now, attempt=attempt, course_id=course_id)
+        memory.end(
+            batch.operation, integration_id, item, Status.SUCCEEDED, now, attempt=attempt, course_id=course_id
+        )
         memory.known.confirmed(
             memory.draft, batch.operation.makes, integration_id, item, attempt, course_id, now
         )
@@ -131,7 +132,7 @@ def _unconfirmed(memory: Memory, batch: Batch, answer: Refused, now: Now) -> Non
     memory.close(batch)
     _uncertain(memory, batch, attempt, now)
     for item in batch.items:
-        memory.end(batch.integration_id, item, Status.FAILED, now, attempt=attempt)
+        memory.end(batch.operation, batch.integration_id, item, Status.FAILED, now, attempt=attempt)
 
 
 def _give_up_the_old(memory: Memory, batch: Batch, attempt: Attempt, now: Now) -> None:
@@ -147,7 +148,7 @@ def _split(memory: Memory, batch: Batch, body: bytes, attempt: Attempt, now: Now
     memory.close(batch)
     _processed_nothing(memory, batch, attempt, now)
     if len(batch.items) == 1:
-        memory.end(batch.integration_id, batch.items[0], Status.FAILED, now, attempt=attempt)
+        memory.end(batch.operation, batch.integration_id, batch.items[0], Status.FAILED, now, attempt=attempt)
         return
     entries = list(zip(batch.items, batch.operation.split(body), strict=True))
     middle = len(entries) // 2
@@ -232,7 +233,7 @@ def _end_all(memory: Memory, batch: Batch, outcome: TaskOutcome, attempt: Attemp
         _uncertain(memory, batch, attempt, now)
     status = Status.TIMED_OUT if outcome is TaskOutcome.TIMED_OUT else Status.FAILED
     for item in batch.items:
-        memory.end(batch.integration_id, item, status, now, attempt=attempt)
+        memory.end(batch.operation, batch.integration_id, item, status, now, attempt=attempt)
 
 
 def _replayed(memory: Memory, batch: Batch, completed_at: int | None, body: bytes | None, now: Now) -> None:
@@ -268,7 +269,14 @@ def _time_out(memory: Memory, batch: Batch, now: Now) -> None:
     assert batch.accepted_at is not None
     created_at = batch.created_at or batch.accepted_at
     _end_all(memory, batch, TaskOutcome.TIMED_OUT, attempt_of(batch, TASK_TIMED_OUT), now)
-    record = journal.Late(batch.id, batch.integration_id, batch.items, created_at, batch.accepted_at)
+    record = journal.Late(
+        batch.id,
+        batch.integration_id,
+        batch.items,
+        created_at,
+        batch.accepted_at,
+        journal.operation_name(batch.operation),
+    )
     key = journal.late_key(batch.id, batch.task_id)
     memory.watch_late(LateTask(batch.task_id, record, batch.accepted_mono, key))
     memory.draft.put(key, record)
@@ -291,7 +299,15 @@ def _completed(
         match ruling.verdict:
             case ItemVerdict.SUCCEEDED:
                 course_id = ruling.course_id
-                memory.end(integration_id, item, Status.SUCCEEDED, now, attempt=attempt, course_id=course_id)
+                memory.end(
+                    batch.operation,
+                    integration_id,
+                    item,
+                    Status.SUCCEEDED,
+                    now,
+                    attempt=attempt,
+                    course_id=course_id,
+                )
                 memory.known.confirmed(
                     memory.draft, batch.operation.makes, integration_id, item, attempt, course_id, now
                 )
@@ -305,7 +321,7 @@ def _completed(
                     batch.operation, integration_id, (item, bodies[index]), attempt, Retry.OUR_SIDE, now
                 )
             case ItemVerdict.FAIL:
-                memory.end(integration_id, item, Status.FAILED, now, attempt=attempt)
+                memory.end(batch.operation, integration_id, item, Status.FAILED, now, attempt=attempt)
             case _:
                 assert_never(ruling.verdict)
         # Where several items share one outcome, one that failed may have been applied all the same.
@@ -367,7 +383,7 @@ def late_answered(memory: Memory, late: LateTask, answer: PollAnswer, ruling: Po
                 if one.verdict is ItemVerdict.SUCCEEDED:
                     memory.known.confirmed(
                         memory.draft,
-                        CourseState.ACTIVE,  # only an upsert has a task
+                        journal.operation_of(late.record).makes,
                         late.record.integration_id,
                         item,
                         attempt,
@@ -394,6 +410,7 @@ def _correct(
     memory: Memory, late: LateTask, item: Item, attempt: Attempt, now: Now, course_id: str | None = None
 ) -> None:
     result = result_of(
+        journal.operation_of(late.record),
         late.record.integration_id,
         item,
         Status.SUCCEEDED if attempt.error is None else Status.FAILED,

@@ -275,9 +275,11 @@ class Shard:
             return
         held.resend = held.resend or old.resend  # the request to send the course is not superseded
         if old.last is None:
-            memory.end(integration_id, old.item, Status.SUPERSEDED, now, superseded_by=change.offset)
+            memory.end(
+                old.operation, integration_id, old.item, Status.SUPERSEDED, now, superseded_by=change.offset
+            )
         else:
-            memory.end(integration_id, old.item, Status.FAILED, now, attempt=old.last)
+            memory.end(old.operation, integration_id, old.item, Status.FAILED, now, attempt=old.last)
 
     def _reject(self, rejection: Rejection, now: Now) -> None:
         self._memory.draft.reject(rejection, result_of_rejection(rejection, now))
@@ -335,7 +337,14 @@ class Shard:
                 continue
             memory.waiting.remove(lane, origin_id)
             memory.draft.wait_changed(lane.integration_id, origin_id, durable=held.durable)
-            memory.end(lane.integration_id, held.item, Status.UNCHANGED, now, course_id=known.course_id)
+            memory.end(
+                held.operation,
+                lane.integration_id,
+                held.item,
+                Status.UNCHANGED,
+                now,
+                course_id=known.course_id,
+            )
         memory.waiting.drop_if_idle(lane.integration_id)
 
     def _seal_lane(self, lane: Lane, now: Now, *, partial: bool) -> None:

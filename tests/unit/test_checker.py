@@ -40,11 +40,15 @@ class History:
     results: list[LogRecord] = field(default_factory=list)
     tasks: dict[str, ApiTask] = field(default_factory=dict)
     calls: list[DeactivationCall] = field(default_factory=list)
+    types: dict[int, str | None] = field(default_factory=dict)
+    """Of the changes, by offset."""
     lms: dict[tuple[str, str], HeldCourse] = field(default_factory=dict)
 
     def put(self, value: dict[str, Any] | bytes | None, partition: int = 0) -> int:
         """An input record; returns its offset."""
         offset = len(self.inputs)
+        if isinstance(value, dict):
+            self.types[offset] = value.get("type")
         body = json.dumps(value).encode() if isinstance(value, dict) else value
         self.inputs.append(LogRecord("changes", partition, offset, b"k", body))
         return offset
@@ -154,6 +158,7 @@ class History:
                 "error": None if code is None else {"code": code, "message": "m"},
                 "consumed_at": "2026-01-01T00:00:00.000Z",
                 "resolved_at": "2026-01-01T00:00:01.000Z",
+                "change_type": self.types.get(offset),
                 **data,
             },
             **(event or {}),

@@ -37,6 +37,7 @@ ANSWERED = Result(
     task_id="7FPJba3qRNBYaJgTvDKZi7mi",
     submitted_at=CONSUMED + 1_100,
     completed_at=CONSUMED + 70_000,
+    change_type="course.upserted",
 )
 VENDOR_ERROR = Error(
     code="INTEGRATION.PERMISSION_MISSING",
@@ -55,7 +56,13 @@ def ended(status: Status, **other: Any) -> Result:
 UNSENT = {"batch_id": None, "task_id": None, "submitted_at": None, "completed_at": None, "attempts": 0}
 RESULTS = {
     "succeeded": ANSWERED,
-    "deactivated": ended(Status.SUCCEEDED, course_id=ANSWERED.course_id, task_id=None, completed_at=None),
+    "deactivated": ended(
+        Status.SUCCEEDED,
+        course_id=ANSWERED.course_id,
+        task_id=None,
+        completed_at=CONSUMED + 1_000,
+        change_type="course.deactivated",
+    ),
     "failed": ended(Status.FAILED, error=VENDOR_ERROR, attempts=5),
     "timed-out": ended(
         Status.TIMED_OUT, error=Error("COURSESYNC.TASK_TIMED_OUT", "still pending"), completed_at=None
@@ -68,6 +75,7 @@ RESULTS = {
         integration_id=None,
         origin_id=None,
         change_id=None,
+        change_type=None,
         **UNSENT,
     ),
 }

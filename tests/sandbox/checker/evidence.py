@@ -23,7 +23,9 @@ from tests.sandbox.checker.history import (
 from tests.sandbox.checker.verdict import Kind, Verdict
 from tests.sandbox.checker.wire import (
     CORRECTED,
+    DEACTIVATION,
     RESOLVED,
+    UPSERTED,
     NotAcceptableError,
     NotAResultError,
     ResultEvent,
@@ -202,3 +204,6 @@ def _malformed(evidence: Evidence, event: ResultEvent) -> Iterable[str]:
         meant = (*change.course, change.change_id)
         if said != meant:
             yield f"it names {said}, but the change has {meant}"
+        event_type = DEACTIVATION if change.digest == DEACTIVATED else UPSERTED
+        if event.status != "REJECTED" and event.change_type != event_type:
+            yield f"it names the type {event.change_type}, but the change has {event_type}"

@@ -78,6 +78,7 @@ class ResultEvent(NamedTuple):
     task_id: str | None
     attempts: int
     error_code: str | None
+    change_type: str | None
 
 
 # --- the input ------------------------------------------------------------------------------------
@@ -264,6 +265,7 @@ def read_result(record: LogRecord) -> ResultEvent:
             task_id=data["task_id"],
             attempts=data["attempts"],
             error_code=None if error is None else error["code"],
+            change_type=data.get("change_type"),
         )
     except (ValueError, TypeError) as error:
         raise NotAResultError(str(error)) from error

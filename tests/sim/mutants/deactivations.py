@@ -83,7 +83,9 @@ def _admit(shard: Shard, change: Any, now: Now, *, keeps: Any) -> None:
     lane = memory.waiting.lanes.get(integration_id)
     waiting = None if lane is None else lane.held.get(change.origin_id)
     if waiting is not None and keeps(waiting, change):
-        memory.end(integration_id, item, Status.SUPERSEDED, now, superseded_by=waiting.item.offset)
+        memory.end(
+            change.operation, integration_id, item, Status.SUPERSEDED, now, superseded_by=waiting.item.offset
+        )
     else:
         _ADMIT(shard, change, now)
 
@@ -374,7 +376,9 @@ def inactive_is_not_recorded(patch: Patch) -> None:
     def done(memory: Memory, batch: Batch, answer: Done, now: Now) -> None:
         memory.close(batch)
         for item in batch.items:
-            memory.end(batch.integration_id, item, Status.SUCCEEDED, now, course_id=answer.course_id)
+            memory.end(
+                batch.operation, batch.integration_id, item, Status.SUCCEEDED, now, course_id=answer.course_id
+            )
 
     patch(settle, "_done", done)
 
