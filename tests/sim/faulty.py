@@ -26,6 +26,9 @@ from tests.sim.manners import Manners
 from tests.sim.seen import Who
 from tests.sim.witness import Witness
 
+COURSES_AT_ONCE = 2
+"""Few, so that there are moments at which an index is loaded in parts."""
+
 
 @dataclass(slots=True)
 class LogFaults:
@@ -268,8 +271,9 @@ class FaultyShardLog:
 
     async def courses(self, end: int) -> AsyncIterator[Sequence[Record]]:
         async for records in self._inner.courses(end):
-            await self._trip()
-            yield records
+            for first in range(0, len(records), COURSES_AT_ONCE):
+                await self._trip()
+                yield records[first : first + COURSES_AT_ONCE]
 
     async def _trip(self) -> None:
         faults, rng = self._cluster.faults, self._cluster.rng

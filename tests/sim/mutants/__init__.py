@@ -1,4 +1,4 @@
-"""Deliberate bugs, one or more for each point of the contract and each of R1 to R14.
+"""Deliberate bugs, one or more for each point of the contract and each of R1 to R17.
 
 Each is a few lines that replace a function of the daemon; nothing in the daemon knows of them. A
 simulation that does not catch one of them is not sharp enough, whatever it says of the daemon.
@@ -9,6 +9,7 @@ from tests.sim.mutants import (
     pace,
     rejections,
     rules_answers,
+    rules_known,
     rules_log,
     rules_sending,
     rules_takeover,
@@ -22,6 +23,7 @@ __all__ = [
     "pace",
     "rejections",
     "rules_answers",
+    "rules_known",
     "rules_log",
     "rules_sending",
     "rules_takeover",
