@@ -12,14 +12,15 @@ never wrong. A course that is in the index stays in it, because a record that is
 
 A course takes about 80 bytes, with an id of 24 characters; as objects it would take about 500. Each course has an *entry* of
 `_ENTRY` bytes in one array, and its id is in another. Hash tables with open addressing find the entry by a digest of the key.
-There are `_TABLES` of them, each of which grows by itself, so that no growth takes longer than a few milliseconds.
+There are `_TABLES` of them, each of which grows by itself, so that no growth takes longer than a few milliseconds. With 100
+million courses, a table has 400,000 entries: three bytes of the digest are enough to spread them.
 """
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from array import array
+from hashlib import blake2b
 
 import msgspec
 
@@ -28,8 +29,9 @@ from daemon.core.course import CourseState, KnownCourse, course_key
 _KEY_BYTES = 16
 """Of the digest that identifies a course. With a million courses, two share one with a probability of 10⁻²⁷."""
 _CONTENT_BYTES = 16
-_FIELDS = struct.Struct(f"<{_CONTENT_BYTES}sIBxHI")
-"""Digest of the content, second of the decision, flags, length and place of the id."""
+_FIELDS = struct.Struct(f"<{_CONTENT_BYTES}sIIHB")
+"""Digest of the content, second of the decision, place and length of the id, flags."""
+_pack, _pack_into, _unpack_from = _FIELDS.pack, _FIELDS.pack_into, _FIELDS.unpack_from
 _ENTRY = _KEY_BYTES + _FIELDS.size
 _TABLES = 256
 _SLOTS_MIN = 8
@@ -37,6 +39,7 @@ _SECONDS_MAX = 2**32 - 1
 
 _STATES = (None, CourseState.ACTIVE, CourseState.INACTIVE, CourseState.UNKNOWN)
 """By the lowest two bits of the flags. None: the course was erased."""
+_FLAGS = {state: flags for flags, state in enumerate(_STATES)}
 _HAS_CONTENT, _IS_OWN = 4, 8
 
 
@@ -91,7 +94,7 @@ class KnownCourses:
         """
         if not self.is_loaded:
             return None
-        at = self._find(_digest(course_key(integration_id, origin_id)))
+        _, at = self._find(_digest(course_key(integration_id, origin_id)))
         return None if at is None else self._read(at)
 
     def course_id(self, integration_id: str, origin_id: str) -> str | None:
@@ -111,10 +114,10 @@ class KnownCourses:
         """
         assert not self.is_loaded
         digest = _digest(key)
-        at = self._find(digest)
+        slot, at = self._find(digest)
         if at is None:
-            if course is not None and digest not in self._left_out:
-                self._set(digest, course, 0)
+            if course is not None and digest not in self._left_out and self._budget.take():
+                self._append(digest, slot, course, 0)
             return
         present = self._read(at)
         if self._is_own(at):
@@ -138,60 +141,59 @@ class KnownCourses:
     # --- entries ----------------------------------------------------------------------------------
 
     def _set(self, key: bytes, course: KnownCourse, own: int) -> bool:
-        at = self._find(key)
-        if at is None:
-            if not self._budget.take():
-                return False
-            at = self._append(key)
-        self._write(at, course, own)
+        slot, at = self._find(key)
+        if at is not None:
+            self._write(at, course, own)
+            return True
+        if not self._budget.take():
+            return False
+        self._append(key, slot, course, own)
         return True
 
-    def _find(self, key: bytes) -> int | None:
-        """Where the entry of this course begins; None if it has none."""
+    def _find(self, key: bytes) -> tuple[int, int | None]:
+        """The slot of this course in its table, and where its entry begins; None if it has none, and the slot is free."""
         table, entries = self._tables[key[0]], self._entries
         mask = len(table) - 1
-        slot = int.from_bytes(key[1:5], "little") & mask
+        slot = (key[1] | key[2] << 8 | key[3] << 16) & mask
         while number := table[slot]:
             at = (number - 1) * _ENTRY
             if entries[at : at + _KEY_BYTES] == key:
-                return at
+                return slot, at
             slot = slot + 1 & mask
-        return None
+        return slot, None
 
-    def _append(self, key: bytes) -> int:
-        at = len(self._entries)
-        self._entries += key + bytes(_FIELDS.size)
-        number = at // _ENTRY + 1
+    def _append(self, key: bytes, slot: int, course: KnownCourse, own: int) -> None:
+        self._entries += key
+        if course.course_id is None:
+            place = size = 0
+        else:
+            course_id = course.course_id.encode()
+            place, size = len(self._ids), len(course_id)
+            self._ids += course_id
+        self._entries += _packed(course, own, place, size)
         index = key[0]
-        self._used[index] += 1
+        used = self._used[index] = self._used[index] + 1
         table = self._tables[index]
-        if 3 * self._used[index] > 2 * len(table):
-            table = self._tables[index] = self._grown(table)
-        self._enter(table, key, number)
-        return at
+        table[slot] = len(self._entries) // _ENTRY
+        if 3 * used > 2 * len(table):
+            self._tables[index] = self._grown(table)
 
     def _grown(self, table: array[int]) -> array[int]:
         grown = array("I", bytes(2 * table.itemsize * len(table)))
         for number in table:
             if number:
                 at = (number - 1) * _ENTRY
-                self._enter(grown, self._entries[at : at + _KEY_BYTES], number)
+                free = _free_slot(grown, self._entries[at : at + _KEY_BYTES])
+                grown[free] = number
         return grown
 
-    @staticmethod
-    def _enter(table: array[int], key: bytes | bytearray, number: int) -> None:
-        mask = len(table) - 1
-        slot = int.from_bytes(key[1:5], "little") & mask
-        while table[slot]:
-            slot = slot + 1 & mask
-        table[slot] = number
-
     def _is_own(self, at: int) -> bool:
-        return bool(_FIELDS.unpack_from(self._entries, at + _KEY_BYTES)[2] & _IS_OWN)
+        flags: int = _unpack_from(self._entries, at + _KEY_BYTES)[-1]
+        return bool(flags & _IS_OWN)
 
     def _read(self, at: int) -> KnownCourse | None:
         """None if the course was erased."""
-        content, seconds, flags, size, place = _FIELDS.unpack_from(self._entries, at + _KEY_BYTES)
+        content, seconds, place, size, flags = _unpack_from(self._entries, at + _KEY_BYTES)
         state = _STATES[flags & 3]
         if state is None:
             return None
@@ -199,10 +201,11 @@ class KnownCourses:
         return KnownCourse(state, content if flags & _HAS_CONTENT else None, course_id, seconds * 1000)
 
     def _write(self, at: int, course: KnownCourse | None, own: int) -> None:
+        """None: the course is erased."""
         if course is None:
-            _FIELDS.pack_into(self._entries, at + _KEY_BYTES, b"", 0, own, 0, 0)
+            _pack_into(self._entries, at + _KEY_BYTES, b"", 0, 0, 0, own)
             return
-        _, _, _, old_size, place = _FIELDS.unpack_from(self._entries, at + _KEY_BYTES)
+        _, _, place, old_size, _ = _unpack_from(self._entries, at + _KEY_BYTES)
         course_id = (course.course_id or "").encode()
         size = len(course_id)
         if size > old_size:
@@ -210,11 +213,25 @@ class KnownCourses:
             self._ids += course_id
         elif size:
             self._ids[place : place + size] = course_id
-        content = course.content or b""
-        flags = _STATES.index(course.state) | own | (_HAS_CONTENT if content else 0)
-        seconds = min(max(course.recorded_at // 1000, 0), _SECONDS_MAX)
-        _FIELDS.pack_into(self._entries, at + _KEY_BYTES, content, seconds, flags, size, place)
+        self._entries[at + _KEY_BYTES : at + _ENTRY] = _packed(course, own, place, size)
+
+
+def _free_slot(table: array[int], key: bytes | bytearray) -> int:
+    mask = len(table) - 1
+    slot = (key[1] | key[2] << 8 | key[3] << 16) & mask
+    while table[slot]:
+        slot = slot + 1 & mask
+    return slot
+
+
+def _packed(course: KnownCourse, own: int, place: int, size: int) -> bytes:
+    content, seconds = course.content, course.recorded_at // 1000
+    if not 0 <= seconds <= _SECONDS_MAX:  # of a clock that is wrong by centuries
+        seconds = 0
+    if content is None:
+        return _pack(b"", seconds, place, size, _FLAGS[course.state] | own)
+    return _pack(content, seconds, place, size, _FLAGS[course.state] | own | _HAS_CONTENT)
 
 
 def _digest(key: bytes) -> bytes:
-    return hashlib.blake2b(key, digest_size=_KEY_BYTES).digest()
+    return blake2b(key, digest_size=_KEY_BYTES).digest()

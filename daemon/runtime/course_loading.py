@@ -66,8 +66,7 @@ class CourseLoader:
         delay = RETRY_DELAY_MIN
         while True:
             try:
-                async for records in shard_log.courses(end):
-                    _add(shard.known, records, shard.courses_since)
+                await load_records(shard.known, shard_log, shard.courses_since, end)
                 return
             except LogError as error:
                 self._ports.observer.notify(CoursesNotLoaded(self._number, describe(error, ERROR_CHARS_MAX)))
@@ -75,8 +74,18 @@ class CourseLoader:
                 delay = min(2 * delay, RETRY_DELAY_MAX)
 
 
+async def load_records(known: KnownCourses, shard_log: ShardLog, since: int, end: int) -> None:
+    """Load the records below `end`. Those below `since` count only for the id of the course: an owner that wrote no courses
+    has worked after them.
+
+    Raises:
+        LogError: the topic cannot be read at the moment.
+    """
+    async for records in shard_log.courses(end):
+        _add(known, records, since)
+
+
 def _add(known: KnownCourses, records: Sequence[Record], since: int) -> None:
-    """Records below `since` count only for the id of the course: an owner that wrote no courses has worked after them."""
     for record in records:
         try:
             course = decode_course(record.value)

@@ -318,7 +318,7 @@ def first_record_counts(patch: Patch) -> None:
     load = KnownCourses.load
 
     def keep(known: KnownCourses, key: bytes, course: KnownCourse | None) -> None:
-        if known._find(_digest(key)) is None:
+        if known._find(_digest(key))[1] is None:
             load(known, key, course)
 
     patch(KnownCourses, "load", keep)
