@@ -50,6 +50,8 @@ class LogFaults:
     """Records lie between log and reader for a while, whatever the reader asks for meanwhile."""
     misread: float = 0.0
     """What is read back is another record or a damaged one (R9); only a restart gets out of it."""
+    courses_late: float = 0.0
+    """So many seconds at most between two records of a course that are read back: a large topic takes long."""
     latency_max: float = 0.02
     """Seconds."""
     times_of_writers: bool = False
@@ -273,6 +275,7 @@ class FaultyShardLog:
         async for records in self._inner.courses(end):
             for first in range(0, len(records), COURSES_AT_ONCE):
                 await self._trip()
+                await asyncio.sleep(self._cluster.rng.uniform(0.0, self._cluster.faults.courses_late))
                 yield records[first : first + COURSES_AT_ONCE]
 
     async def _trip(self) -> None:

@@ -23,11 +23,16 @@ from daemon.core.waiting import Held
 from tests.embedded_log import EmbeddedShardLog
 from tests.sim.mutants.registry import Patch, mutant
 from tests.sim.mutants.rules_log import NOTHING, in_two
+from tests.sim.parameters import Kind
 
 # --- R15 The record is part of the verdict's transaction -------------------------------------------
 
 
-@mutant("R15", "What is known of courses is committed before the verdict, in a transaction of its own.")
+@mutant(
+    "R15",
+    "What is known of courses is committed before the verdict, in a transaction of its own.",
+    Kind.REPUBLISHED,
+)
 def courses_first(patch: Patch) -> None:
     def divide(step: Step) -> tuple[Step | None, Step | None]:
         if not step.courses:
@@ -38,7 +43,11 @@ def courses_first(patch: Patch) -> None:
     in_two(patch, divide)
 
 
-@mutant("R15", "What is known of courses is committed after the verdict, in a transaction of its own.")
+@mutant(
+    "R15",
+    "What is known of courses is committed after the verdict, in a transaction of its own.",
+    Kind.REPUBLISHED,
+)
 def courses_afterwards(patch: Patch) -> None:
     def divide(step: Step) -> tuple[Step | None, Step | None]:
         if not step.courses:
@@ -52,7 +61,7 @@ def courses_afterwards(patch: Patch) -> None:
     in_two(patch, divide)
 
 
-@mutant("R15", "A success is not recorded.")
+@mutant("R15", "A success is not recorded.", Kind.REPUBLISHED)
 def success_without_record(patch: Patch) -> None:
     patch(KnownState, "confirmed", lambda *_: None)
 
@@ -67,22 +76,26 @@ def _uncertain_but(patch: Patch, is_forgotten: Any) -> None:
     patch(KnownState, "uncertain", write)
 
 
-@mutant("R15", "`UNKNOWN` is never written.")
+@mutant("R15", "`UNKNOWN` is never written.", Kind.REPUBLISHED)
 def unknown_is_not_written(patch: Patch) -> None:
     _uncertain_but(patch, lambda attempt: True)
 
 
-@mutant("R15", "A time-out leaves what was known before.")
+@mutant("R15", "A time-out leaves what was known before.", Kind.REPUBLISHED)
 def time_out_leaves_the_record(patch: Patch) -> None:
     _uncertain_but(patch, lambda attempt: attempt.error == settle.TASK_TIMED_OUT)
 
 
-@mutant("R15", "An answer with an earlier task leaves what was known before.")
+@mutant("R15", "An answer with an earlier task leaves what was known before.", Kind.REPUBLISHED)
 def stale_answer_leaves_the_record(patch: Patch) -> None:
     _uncertain_but(patch, lambda attempt: attempt.error == settle.STALE_REPLAY)
 
 
-@mutant("R15", "An item that failed leaves what was known before, though it may share the fate of others.")
+@mutant(
+    "R15",
+    "An item that failed leaves what was known before, though it may share the fate of others.",
+    Kind.REPUBLISHED,
+)
 def failed_item_leaves_the_record(patch: Patch) -> None:
     complete = settle._completed
 
@@ -103,12 +116,16 @@ def failed_item_leaves_the_record(patch: Patch) -> None:
     )
 
 
-@mutant("R15", "A refusal counts as if nothing was processed, although an earlier POST was not answered.")
+@mutant(
+    "R15",
+    "A refusal counts as if nothing was processed, although an earlier POST was not answered.",
+    Kind.REPUBLISHED,
+)
 def lost_answers_are_forgotten(patch: Patch) -> None:
     patch(settle, "_processed_nothing", lambda memory, batch, attempt, now: None)
 
 
-@mutant("R15", "The journal does not say that the fate of an earlier POST is unknown.")
+@mutant("R15", "The journal does not say that the fate of an earlier POST is unknown.", Kind.REPUBLISHED)
 def unknown_fate_is_not_journalled(patch: Patch) -> None:
     load = Memory.load
 
@@ -121,7 +138,7 @@ def unknown_fate_is_not_journalled(patch: Patch) -> None:
     patch(Memory, "load", forget)
 
 
-@mutant("R15", "A late success leaves the course `UNKNOWN`.")
+@mutant("R15", "A late success leaves the course `UNKNOWN`.", Kind.REPUBLISHED)
 def late_success_without_record(patch: Patch) -> None:
     late_answered = settle.late_answered
 
@@ -138,7 +155,7 @@ def late_success_without_record(patch: Patch) -> None:
     patch(settle, "late_answered", do_not_record)
 
 
-@mutant("R15", "The record of a success has the content of another change of the batch.")
+@mutant("R15", "The record of a success has the content of another change of the batch.", Kind.REPUBLISHED)
 def content_of_another_change(patch: Patch) -> None:
     confirmed, last = KnownState.confirmed, [b"\0" * 16]
 
@@ -159,7 +176,7 @@ def content_of_another_change(patch: Patch) -> None:
     patch(KnownState, "confirmed", mix_up)
 
 
-@mutant("R15", "The record of a success has the id of another course.")
+@mutant("R15", "The record of a success has the id of another course.", Kind.REPUBLISHED)
 def id_of_another_course(patch: Patch) -> None:
     confirmed, last = KnownState.confirmed, ["none"]
 
@@ -201,7 +218,7 @@ def _held(held: Held, **changes: Any) -> Held:
     )
 
 
-@mutant("R16", "`UNCHANGED` does not wait for the open submission of its course.")
+@mutant("R16", "`UNCHANGED` does not wait for the open submission of its course.", Kind.REPUBLISHED)
 def unchanged_while_open(patch: Patch) -> None:
     admit = Shard._admit
 
@@ -221,7 +238,7 @@ def unchanged_while_open(patch: Patch) -> None:
     patch(Shard, "_admit", end_at_once)
 
 
-@mutant("R16", "A course that has become `UNKNOWN` counts as what it was before.")
+@mutant("R16", "A course that has become `UNKNOWN` counts as what it was before.", Kind.REPUBLISHED)
 def unknown_counts_as_known(patch: Patch) -> None:
     put = KnownCourses.put
 
@@ -232,12 +249,12 @@ def unknown_counts_as_known(patch: Patch) -> None:
     patch(KnownCourses, "put", keep)
 
 
-@mutant("R16", "A request to send is ignored.")
+@mutant("R16", "A request to send is ignored.", Kind.REPUBLISHED)
 def resend_is_ignored(patch: Patch) -> None:
     _unchanged_with(patch, lambda held: _held(held, resend=False))
 
 
-@mutant("R16", "A request to send is forgotten by a restart.")
+@mutant("R16", "A request to send is forgotten by a restart.", Kind.REPUBLISHED)
 def resend_is_not_journalled(patch: Patch) -> None:
     load = Memory.load
 
@@ -249,12 +266,12 @@ def resend_is_not_journalled(patch: Patch) -> None:
     patch(Memory, "load", forget)
 
 
-@mutant("R16", "A change that was submitted before may end as `UNCHANGED`.")
+@mutant("R16", "A change that was submitted before may end as `UNCHANGED`.", Kind.REPUBLISHED)
 def retries_are_compared(patch: Patch) -> None:
     _unchanged_with(patch, lambda held: _held(held, item={"seal_count": 0}))
 
 
-@mutant("R16", "What was confirmed is trusted for ever.")
+@mutant("R16", "What was confirmed is trusted for ever.", Kind.REPUBLISHED)
 def trust_without_end(patch: Patch) -> None:
     patch(KnownState, "_is_trusted", lambda _, integration_id, known, now: True)
 
@@ -264,17 +281,17 @@ def _digest_of(patch: Patch, change: Any) -> None:
     patch(decode, "content_digest", lambda course: digest(change(course)))
 
 
-@mutant("R16", "Courses with different titles count as equal.")
+@mutant("R16", "Courses with different titles count as equal.", Kind.REPUBLISHED)
 def digest_without_title(patch: Patch) -> None:
     _digest_of(patch, lambda course: msgspec.structs.replace(course, title="t"))
 
 
-@mutant("R16", "Courses with different languages count as equal.")
+@mutant("R16", "Courses with different languages count as equal.", Kind.REPUBLISHED)
 def digest_without_languages(patch: Patch) -> None:
     _digest_of(patch, lambda course: msgspec.structs.replace(course, languages=None))
 
 
-@mutant("R16", "All courses have the same digest.")
+@mutant("R16", "All courses have the same digest.", Kind.REPUBLISHED)
 def digest_is_constant(patch: Patch) -> None:
     def same(_: Course) -> bytes:
         return b"\0" * content.CONTENT_BYTES
@@ -285,7 +302,7 @@ def digest_is_constant(patch: Patch) -> None:
 # --- R17 The index --------------------------------------------------------------------------------
 
 
-@mutant("R17", "The index is used before it is loaded.")
+@mutant("R17", "The index is used before it is loaded.", Kind.REPUBLISHED)
 def index_before_it_is_loaded(patch: Patch) -> None:
     def get(known: KnownCourses, integration_id: str, origin_id: str) -> KnownCourse | None:
         was, known.is_loaded = known.is_loaded, True
@@ -298,7 +315,7 @@ def index_before_it_is_loaded(patch: Patch) -> None:
     patch(KnownCourses, "get", get)
 
 
-@mutant("R17", "The newest records of earlier owners are not loaded.")
+@mutant("R17", "The newest records of earlier owners are not loaded.", Kind.REPUBLISHED)
 def index_ends_too_early(patch: Patch) -> None:
     courses_end = EmbeddedShardLog.courses_end
 
@@ -308,12 +325,12 @@ def index_ends_too_early(patch: Patch) -> None:
     patch(EmbeddedShardLog, "courses_end", too_early)
 
 
-@mutant("R17", "Records of earlier owners replace what this owner has decided meanwhile.")
+@mutant("R17", "Records of earlier owners replace what this owner has decided meanwhile.", Kind.REPUBLISHED)
 def loaded_over_own_decisions(patch: Patch) -> None:
     patch(KnownCourses, "_is_own", lambda _, at: False)
 
 
-@mutant("R17", "Of each course, the first record that is loaded counts.")
+@mutant("R17", "Of each course, the first record that is loaded counts.", Kind.REPUBLISHED)
 def first_record_counts(patch: Patch) -> None:
     load = KnownCourses.load
 
@@ -324,7 +341,9 @@ def first_record_counts(patch: Patch) -> None:
     patch(KnownCourses, "load", keep)
 
 
-@mutant("R17", "Courses of different integrations with the same origin id are one to the index.")
+@mutant(
+    "R17", "Courses of different integrations with the same origin id are one to the index.", Kind.REPUBLISHED
+)
 def index_without_integration(patch: Patch) -> None:
     put, get, load = KnownCourses.put, KnownCourses.get, KnownCourses.load
 
