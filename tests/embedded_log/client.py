@@ -349,7 +349,12 @@ class EmbeddedShardLog:
         while position < end:
             await asyncio.sleep(0)
             self._check_open()
-            records, following = self._courses.read(position, RECORDS_MAX, before=end)
+            try:
+                records, following = self._courses.read(position, RECORDS_MAX, before=end)
+            except UnreadableOffsetError:
+                raise UnreadableError(
+                    self._topics.courses, self._partition, position, position + 1, UNREADABLE
+                ) from None
             if following == position:
                 raise HeldBackError(self._topics.courses, self._partition, position)
             position = following

@@ -423,7 +423,7 @@ def _republished(rng: random.Random, drawn: Parameters) -> Parameters:
     )
     strikes = dataclasses.replace(
         faults.NO_STRIKES,
-        crashes=rng.randint(0, 4),
+        crashes=rng.choice((0, 4, 15)),
         rebalances=rng.randint(0, 2),
         compactions=rng.randint(0, 2),
         ambushes=rng.randint(0, 4),
