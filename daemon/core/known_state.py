@@ -15,6 +15,8 @@ its course is free, so the verdict on the last submission of the course is in.
 
 from __future__ import annotations
 
+import msgspec
+
 from daemon.config import Policies
 from daemon.core.course import CourseRecord, CourseState, KnownCourse
 from daemon.core.journal import Attempt
@@ -23,6 +25,11 @@ from daemon.core.model import Item, Now
 from daemon.core.step import Draft
 from daemon.core.waiting import Held
 
+WITHOUT_ID_MAX = 10_000
+"""Records without an id, written while the index is loaded, that are completed afterwards. In the others the id is missing
+until the next verdict on their course; the index has it.
+"""
+
 
 class KnownState:
     """The known state of the courses of one shard. The draft of the next step is passed in, because each step has its own."""
@@ -30,6 +37,8 @@ class KnownState:
     def __init__(self, policy: Policies, known: KnownCourses) -> None:
         self._policy = policy
         self.courses = known
+        self._without_id: dict[tuple[str, str], CourseRecord] = {}
+        """The records that were written without an id because the index was not loaded."""
 
     def confirmed(
         self,
@@ -67,6 +76,15 @@ class KnownState:
             return None
         return known
 
+    def loaded(self, draft: Draft) -> None:
+        """The index is loaded: write the ids into the records that lack them."""
+        self.courses.finish()
+        records, self._without_id = self._without_id, {}
+        for (integration_id, origin_id), record in records.items():
+            course_id = self.courses.course_id(integration_id, origin_id)
+            if course_id is not None:
+                self._write(draft, msgspec.structs.replace(record, course_id=course_id))
+
     def _is_trusted(self, integration_id: str, known: KnownCourse, now: Now) -> bool:
         """A time in the future shows that a clock was wrong, so nothing is known about the age."""
         age = (now.wall - known.recorded_at) / 1000
@@ -98,5 +116,9 @@ class KnownState:
         )
 
     def _write(self, draft: Draft, record: CourseRecord) -> None:
-        self.courses.put(record.integration_id, record.origin_id, record.known())
+        course = (record.integration_id, record.origin_id)
+        self._without_id.pop(course, None)
+        if record.course_id is None and not self.courses.is_loaded and len(self._without_id) < WITHOUT_ID_MAX:
+            self._without_id[course] = record
+        self.courses.put(*course, record.known())
         draft.record_course(record)

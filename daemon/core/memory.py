@@ -69,7 +69,9 @@ class Memory:
         self.task_ids = TaskIds()
         self.api_floors = ApiFloors(position.api_floor)
         self.takeover = Takeover(settings)
-        self.known = KnownState(self.policy, known or KnownCourses(Budget(settings.courses.index_max)))
+        if known is None:
+            known = KnownCourses(Budget(settings.courses.index_max))
+        self.known = KnownState(self.policy, known)
         self.draft = Draft()
         self._freed: list[tuple[str, str]] = []
 

@@ -123,6 +123,10 @@ class Shard:
         """The index of the courses that this shard knows (R17)."""
         return self._memory.known.courses
 
+    def courses_loaded(self) -> None:
+        """Everything that earlier owners have written about courses is in `known`."""
+        self._memory.known.loaded(self._memory.draft)
+
     @property
     def courses_since(self) -> int:
         """As in `journal.Position`."""

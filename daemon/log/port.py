@@ -126,10 +126,10 @@ class Committed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """What one step of a shard writes atomically."""
+    """What one step of a shard writes atomically. Never empty (R5)."""
 
     journal: Sequence[tuple[bytes, bytes | None]]
-    """Never empty (R5). Key and value; None as the value is a tombstone. Written to the shard's journal partition in this order."""
+    """Key and value; None as the value is a tombstone. Written to the shard's journal partition in this order."""
     results: Sequence[Message] = ()
     dead_letters: Sequence[Message] = ()
     courses: Sequence[tuple[bytes, bytes]] = ()

@@ -62,7 +62,7 @@ class Partition:
         self.topic_partitions: int | None = None
         self.intake = Intake(number, ports)
         self._ports = ports
-        self._courses, self._budget = CourseLoader(number, ports, self.fail), known_courses
+        self._courses, self._budget = CourseLoader(number, ports, self.wake, self.fail), known_courses
         self._on_opened, self._on_dropped, self._on_facts = on_opened, on_dropped, on_facts
         self._shard_log: ShardLog | None = None
         self._ledger: Ledger | None = None
@@ -152,7 +152,7 @@ class Partition:
             shard.want_position()  # stores the start offset: `latest` must mean the same offset after a crash
         self._reports.restored(shard)
         assert self._shard_log is not None
-        self._courses.start(shard.known, self._shard_log, shard.courses_since, opened.courses_end)
+        self._courses.start(shard, self._shard_log, opened.courses_end)
         self._on_opened(self, shard)
         self._life.restored()
         if self._life.serving:

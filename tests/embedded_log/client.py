@@ -321,7 +321,7 @@ class EmbeddedShardLog:
 
     async def commit(self, transaction: Transaction) -> Committed:
         assert not self._committing, "one commit at a time"
-        if not transaction.journal:
+        if not any((transaction.journal, transaction.results, transaction.dead_letters, transaction.courses)):
             raise ValueError("an empty transaction proves nothing (R5)")
         if self._closed or self._unusable is not None:
             raise CommitFailedError(self._unusable or "this shard log is closed")
@@ -337,7 +337,7 @@ class EmbeddedShardLog:
             self._committing = False
         if transaction.position is not None:
             self._commit_group_offset(self._partition, transaction.position)
-        last = self._journal.at(offsets[-1])
+        last = self._journal.at(offsets[-1]) if offsets else None
         return Committed(offsets, None if last is None else last.timestamp)
 
     async def courses_end(self) -> int:
@@ -349,7 +349,12 @@ class EmbeddedShardLog:
         while position < end:
             await asyncio.sleep(0)
             self._check_open()
-            records, following = self._courses.read(position, RECORDS_MAX, before=end)
+            try:
+                records, following = self._courses.read(position, RECORDS_MAX, before=end)
+            except UnreadableOffsetError:
+                raise UnreadableError(
+                    self._topics.courses, self._partition, position, position + 1, UNREADABLE
+                ) from None
             if following == position:
                 raise HeldBackError(self._topics.courses, self._partition, position)
             position = following

@@ -26,6 +26,9 @@ from tests.sim.manners import Manners
 from tests.sim.seen import Who
 from tests.sim.witness import Witness
 
+COURSES_AT_ONCE = 2
+"""Few, so that there are moments at which an index is loaded in parts."""
+
 
 @dataclass(slots=True)
 class LogFaults:
@@ -49,6 +52,8 @@ class LogFaults:
     """Seconds, at most, until the records of courses come that the index is loaded from."""
     misread: float = 0.0
     """What is read back is another record or a damaged one (R9); only a restart gets out of it."""
+    courses_late: float = 0.0
+    """So many seconds at most between two records of a course that are read back: a large topic takes long."""
     latency_max: float = 0.02
     """Seconds."""
     times_of_writers: bool = False
@@ -271,8 +276,10 @@ class FaultyShardLog:
     async def courses(self, end: int) -> AsyncIterator[Sequence[Record]]:
         await asyncio.sleep(self._cluster.rng.uniform(0.0, self._cluster.faults.courses_slow))
         async for records in self._inner.courses(end):
-            await self._trip()
-            yield records
+            for first in range(0, len(records), COURSES_AT_ONCE):
+                await self._trip()
+                await asyncio.sleep(self._cluster.rng.uniform(0.0, self._cluster.faults.courses_late))
+                yield records[first : first + COURSES_AT_ONCE]
 
     async def _trip(self) -> None:
         faults, rng = self._cluster.faults, self._cluster.rng

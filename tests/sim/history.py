@@ -272,7 +272,7 @@ def change(
         "origin_id": course,
         "course": said_otherwise(rng, body) if rng.random() < 0.5 else body,
     }
-    if rng.random() < 0.15:
+    if rng.random() < parameters.resend:
         event["resend"] = rng.choice((True, True, False, None))
     return msgspec.json.encode(event)
 

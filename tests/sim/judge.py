@@ -194,13 +194,17 @@ def kept_in_memory(engine: Engine) -> Iterator[str]:
         flow.next_submission(later)
     if flow._integrations:
         yield f"{len(flow._integrations)} integrations to which nothing was sent for long"
+    known, limit = 0, engine._ports.settings.courses.index_max
     for number, (partition, _) in engine._partitions.items():
         if partition.shard is None:
             continue
+        known += len(partition.shard.known)
         memory = partition.shard._memory
         counts = (len(memory.waiting.lanes), memory.backlog.courses, memory.backlog.bodies)
         if any(counts):
             yield f"in partition {number} {counts[0]} lanes, {counts[1]} courses, {counts[2]} bytes of bodies"
+    if known > limit or known + engine._known_courses.left != limit:
+        yield f"{known} known courses, and {engine._known_courses.left} places for more, of {limit}"
 
 
 def conclude(world: World, outcome: Outcome) -> None:

@@ -16,14 +16,18 @@ from tests.sandbox.simulator.faults import (
     AnswerLost,
     AnyRule,
     ClockSkewed,
+    EntryMissing,
     FaultPlan,
+    Idempotency,
     Inactive,
+    ItemFails,
     LimitLow,
     PollFails,
     SubmitRefused,
     SubmitThrottled,
     TaskEndless,
     TaskFails,
+    TaskSlow,
     TimesAbsurd,
 )
 from tests.sim import faults
@@ -51,6 +55,9 @@ class Kind(StrEnum):
     API that gives several submissions one task id."""
     MISREAD = "misread"
     """What is read back from the journal is not always what was written there (R9)."""
+    REPUBLISHED = "republished"
+    """Few courses are published over and over, most of the time with the content that they have, while tasks and items fail,
+    time out and end late: what is known of a course must be true (R15 to R17)."""
     RESTARTS = "restarts"
     """Replicas end, in order or not, and come back, one after the other, and nothing else fails: what was POSTed waits for
     its earlier owners once (R6)."""
@@ -82,12 +89,13 @@ BREAKAGES: tuple[AnyRule, ...] = (
 """How the one integration is broken in a history of kind `isolation`."""
 
 WEIGHTS = {
-    Kind.WILD: 0.72,
+    Kind.WILD: 0.64,
     Kind.CROWDED: 0.06,
     Kind.ISOLATION: 0.06,
     Kind.REPLACED: 0.06,
     Kind.MISREAD: 0.04,
     Kind.RESTARTS: 0.06,
+    Kind.REPUBLISHED: 0.08,
 }
 
 
@@ -153,6 +161,8 @@ class Parameters:
     api_offset_ms: int
     huge: float
     """How likely a record is megabytes of nonsense (R7)."""
+    resend: float
+    """How likely a change asks to be sent in any case."""
     long: float
     """How likely a course's text is long, so that few of them fill a batch."""
     bounds: Bounds
@@ -209,6 +219,7 @@ def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
         strikes=strikes,
         api_offset_ms=rng.choice((0, 0, -30_000, 45_000)),
         huge=0.02 if rng.random() < 0.1 else 0.0,
+        resend=0.15,
         long=0.8 if small else 0.0,
         bounds=Bounds(
             rng.choice((2, 10_000, 10_000)),
@@ -225,6 +236,8 @@ def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
             return _crowded(rng, parameters)
         case Kind.REPLACED:
             return _replaced(rng, parameters)
+        case Kind.REPUBLISHED:
+            return _republished(rng, parameters)
         case Kind.RESTARTS:
             return _restarts(rng, parameters)
         case Kind.MISREAD:
@@ -380,6 +393,67 @@ def _replaced(rng: random.Random, drawn: Parameters) -> Parameters:
         duration=10.0,
         strikes=faults.NO_STRIKES,
         upheaval=rng.choice(list(Upheaval)),
+        huge=0.0,
+    )
+
+
+def _republished(rng: random.Random, drawn: Parameters) -> Parameters:
+    """So slow that most changes have their result before the next one of their course comes."""
+    runs_again = rng.random() < 0.4
+    """Equal bytes: a lost answer and a failed task may then be of two tasks of one submission."""
+    twice: tuple[AnyRule, ...] = (
+        AnswerLost(how="cut", probability=0.4),
+        TaskFails(probability=0.4, codes=("REMOTE.SERVICE_UNAVAILABLE", "LMS.COURSE_LIMIT_REACHED")),
+        TaskSlow(seconds_min=0.5, seconds_max=2.5, probability=rng.choice((0.0, 0.5))),
+    )
+    late = TaskEndless(applies_after_seconds=rng.choice((None, 5.0, 9.0)), probability=0.15)
+    possible: tuple[AnyRule, ...] = (
+        ItemFails(probability=0.3),
+        TaskFails(probability=0.3),
+        TaskFails(probability=0.1, codes=("PLATFORM.TASK_TIMED_OUT",)),
+        late,
+        TaskSlow(seconds_min=6.5, seconds_max=14.0, probability=0.15),
+        EntryMissing(probability=0.15),
+        AnswerLost(how="cut", probability=0.3),
+        SubmitRefused(probability=0.2),
+        PollFails(statuses=(404,), probability=0.15),
+    )
+    settings = dataclasses.replace(
+        drawn.settings,
+        batch=config.BatchSettings(linger=rng.choice((0.0, 0.1)), items_max=rng.choice((1, 100))),
+        window=config.WindowSettings(),
+        http=config.HttpSettings(in_flight_max=64, deadline=2.0),
+        poll=config.PollSettings(first_after=0.1, factor=1.6, interval_max=0.5),
+        retry=config.RetrySettings(backoff_min=0.1, backoff_max=0.5, attempts_max=2),
+        park=config.ParkSettings(probe_min=0.2, probe_max=0.5),
+        backlog=config.BacklogSettings(),
+        unchanged=config.UnchangedSettings(trust_for=rng.choice((4.0, 604_800.0, 604_800.0))),
+    )
+    strikes = dataclasses.replace(
+        faults.NO_STRIKES,
+        crashes=rng.choice((0, 4, 15)),
+        rebalances=rng.randint(0, 2),
+        compactions=rng.randint(0, 2),
+        ambushes=rng.randint(0, 4),
+    )
+    return dataclasses.replace(
+        drawn,
+        settings=settings,
+        integrations=rng.randint(1, 2),
+        courses=rng.randint(1, 3),
+        changes=rng.randint(40, 80),
+        contents=rng.choice((2, 3)),
+        duration=60.0,
+        strikes=strikes,
+        log_faults=LogFaults(courses_late=rng.choice((0.0, 0.5, 3.0))),
+        resend=0.3,
+        network_faults=NetworkFaults(service_max=rng.choice((0.0, 0.1))),
+        plan=msgspec.structs.replace(
+            drawn.plan,
+            rules=twice if runs_again else tuple(rule for rule in possible if rng.random() < 0.35),
+            concurrency_limit=30,
+            idempotency=Idempotency(return_finished=False) if runs_again else drawn.plan.idempotency,
+        ),
         huge=0.0,
     )
 

@@ -304,7 +304,7 @@ class Bench:
         """The index has been loaded from the courses topic."""
         for course, record in self.courses.items():
             shard.known.load(course_key(*course), record.known())
-        shard.known.finish()
+        shard.courses_loaded()
 
     def crash(self) -> None:
         """Everything that is not committed is lost; the input is read again from the position."""

@@ -134,7 +134,7 @@ class ShardProducer:
         Raises:
             FencedError, CommitFailedError: close this producer.
         """
-        if not transaction.journal:
+        if not any((transaction.journal, transaction.results, transaction.dead_letters, transaction.courses)):
             raise ValueError("an empty transaction proves nothing: a fenced producer commits it too (R5)")
         producer = self._producer
         if producer is None or self._failed:
@@ -160,7 +160,8 @@ class ShardProducer:
             raise
         report_progress()
         producer.commit_transaction()
-        return Committed(offsets[: len(journal)], appended_at(futures[len(journal) - 1]))
+        last = futures[len(journal) - 1] if journal else None
+        return Committed(offsets[: len(journal)], None if last is None else appended_at(last))
 
     def _look_for_refusal(self, transaction: Transaction, futures: list[Any], deadline: float) -> None:
         """A refused record fails others with it, and their errors may be seen first. Find the refused one.

@@ -10,7 +10,7 @@ from daemon.core import shard as shard_module
 from daemon.core import verdict as table
 from daemon.core.answers import Done, NoAnswer, Refused
 from daemon.core.batch import Batch
-from daemon.core.course import CourseState
+from daemon.core.course import CourseState, KnownCourse
 from daemon.core.deactivate import DEACTIVATE
 from daemon.core.flow import Flow, Permit
 from daemon.core.judge import Judge, SubmitRuling
@@ -190,13 +190,19 @@ def posted_before_its_record(patch: Patch) -> None:
 
 @mutant("R18", "The id is that of some other course of the integration.")
 def another_course_id(patch: Patch) -> None:
-    course_id = KnownCourses.course_id
+    course_id, put = KnownCourses.course_id, KnownCourses.put
+    ids: dict[str, dict[str, str]] = {}
+
+    def remember(known: KnownCourses, integration_id: str, origin_id: str, course: KnownCourse) -> None:
+        if course.course_id is not None:
+            ids.setdefault(integration_id, {})[origin_id] = course.course_id
+        put(known, integration_id, origin_id, course)
 
     def of_another(known: KnownCourses, integration_id: str, origin_id: str) -> str | None:
-        own = course_id(known, integration_id, origin_id)
-        ids = [course.course_id for course in known._courses.values() if course.course_id != own]
-        return next((id_ for id_ in ids if id_ is not None), own)
+        others = (id_ for other, id_ in ids.get(integration_id, {}).items() if other != origin_id)
+        return next(others, course_id(known, integration_id, origin_id))
 
+    patch(KnownCourses, "put", remember)
     patch(KnownCourses, "course_id", of_another)
 
 

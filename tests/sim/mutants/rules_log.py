@@ -48,7 +48,7 @@ def fence_per_member(patch: Patch) -> None:
 # --- R2 One step, one transaction -----------------------------------------------------------------
 
 
-def _in_two(patch: Patch, divide: Any) -> None:
+def in_two(patch: Patch, divide: Any) -> None:
     """Every step is committed as two, one after the other; `divide` makes them."""
     take_step = Shard.take_step
 
@@ -66,7 +66,14 @@ def _in_two(patch: Patch, divide: Any) -> None:
     patch(Shard, "take_step", take)
 
 
-_NOTHING: dict[str, Any] = {"results": [], "corrections": [], "rejections": [], "facts": [], "consumed": 0}
+NOTHING: dict[str, Any] = {
+    "results": [],
+    "corrections": [],
+    "rejections": [],
+    "courses": [],
+    "facts": [],
+    "consumed": 0,
+}
 
 
 @mutant("R2", "Results are committed before the journal, in a transaction of their own.")
@@ -76,9 +83,9 @@ def results_first(patch: Patch) -> None:
             return step, None
         unchanged = [entry for entry in step.journal if entry[0].startswith(b'["none"')]
         first = dataclasses.replace(step, journal=unchanged, facts=[], batches=[], consumed=0)
-        return first, dataclasses.replace(step, **{**_NOTHING, "facts": step.facts})
+        return first, dataclasses.replace(step, **{**NOTHING, "facts": step.facts})
 
-    _in_two(patch, divide)
+    in_two(patch, divide)
 
 
 @mutant("R2", "The journal is committed before the results, in a transaction of its own.")
@@ -89,7 +96,7 @@ def journal_first(patch: Patch) -> None:
         first = dataclasses.replace(step, results=[], corrections=[], rejections=[])
         return first, dataclasses.replace(step, journal=[step.journal[-1]], facts=[], batches=[], consumed=0)
 
-    _in_two(patch, divide)
+    in_two(patch, divide)
 
 
 @mutant("R2", "The end of a batch and the batches that follow from it are committed in two transactions.")
@@ -103,10 +110,10 @@ def successors_afterwards(patch: Patch) -> None:
         batches = [(places[journal.batch_key(batch_id)], batch_id) for _, batch_id in step.batches]
         first = dataclasses.replace(step, journal=closing, facts=[], batches=[])
         return first, dataclasses.replace(
-            step, **{**_NOTHING, "journal": opening_, "facts": step.facts, "batches": batches}
+            step, **{**NOTHING, "journal": opening_, "facts": step.facts, "batches": batches}
         )
 
-    _in_two(patch, divide)
+    in_two(patch, divide)
 
 
 @mutant("R2", "A shard begins a commit before the previous one has ended.")
