@@ -113,7 +113,7 @@ KNOWN_COURSES = gauge(
 )
 COURSES_LOADING = gauge(
     "known_courses_loading_partitions",
-    "Partitions held here whose known courses are still being loaded. Until then their changes are always sent.",
+    "Partitions held here whose known courses are still being loaded. Until then their changes are always sent, except deactivations without a `course_id`, which wait.",
     read=lambda r: one(r.snapshot.courses_loading),
 )
 CONTRACT_IMBALANCE = gauge(
