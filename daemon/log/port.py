@@ -132,8 +132,8 @@ class Transaction:
     """Key and value; None as the value is a tombstone. Written to the shard's journal partition in this order."""
     results: Sequence[Message] = ()
     dead_letters: Sequence[Message] = ()
-    courses: Sequence[tuple[bytes, bytes]] = ()
-    """Key and value. Written to the shard's partition of the courses topic."""
+    courses: Sequence[tuple[bytes, bytes | None]] = ()
+    """Key and value; None as the value is a tombstone. Written to the shard's partition of the courses topic."""
     position: int | None = None
     """The next input offset, for the lag of the consumer group only. The journal is authoritative."""
 

@@ -63,7 +63,7 @@ class Known:
             integration_id, origin_id = json.loads(key)
             if (integration_id, origin_id) in stated:
                 self._accuse("known", f"one transaction has two records of {integration_id} {origin_id}")
-            stated[integration_id, origin_id] = json.loads(value)
+            stated[integration_id, origin_id] = json.loads(value or b"null")
         self._judge_records(partition, stated, events)
         for course, record in stated.items():
             active = record["state"] == "ACTIVE"

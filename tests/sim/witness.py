@@ -257,7 +257,7 @@ class Witness:
         for key, value in transaction.journal:
             self.digest.update(key + (value or b"-"))
         for key, value in transaction.courses:
-            self.digest.update(key + value)
+            self.digest.update(key + (value or b"-"))
         for message in (*transaction.results, *transaction.dead_letters):
             self.digest.update((message.key or b"-") + (message.value or b"-"))
 

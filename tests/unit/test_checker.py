@@ -43,6 +43,32 @@ class History:
     types: dict[int, str | None] = field(default_factory=dict)
     """Of the changes, by offset."""
     lms: dict[tuple[str, str], HeldCourse] = field(default_factory=dict)
+    courses: list[LogRecord] = field(default_factory=list)
+    """Of the courses topic; not judged where there are none."""
+
+    def known(
+        self,
+        offset: int,
+        state: str = "ACTIVE",
+        content_: str | None = None,
+        *,
+        origin_id: str = "c1",
+        course_id: str | None = None,
+        partition: int = 0,
+    ) -> None:
+        """A record of the courses topic: the state of the course, by the change at `offset`."""
+        value: dict[str, Any] = {
+            "integration_id": INTEGRATION,
+            "origin_id": origin_id,
+            "state": state,
+            "course_id": course_id,
+            "change": {"topic": "changes", "partition": 0, "offset": offset},
+        }
+        if state == "ACTIVE":
+            value["content"] = content_ or f"digest of {offset}"
+        key = json.dumps([INTEGRATION, origin_id]).encode()
+        place = len(self.courses)
+        self.courses.append(LogRecord("courses", partition, place, key, json.dumps(value).encode()))
 
     def put(self, value: dict[str, Any] | bytes | None, partition: int = 0) -> int:
         """An input record; returns its offset."""
@@ -173,7 +199,10 @@ class History:
         )
 
     def judge(self, limits: Limits | None = TIMES) -> Verdict:
-        return judge(self.inputs, self.results, self.tasks.values(), self.calls, self.lms.values(), limits)
+        courses = self.courses or None
+        return judge(
+            self.inputs, self.results, self.tasks.values(), self.calls, self.lms.values(), limits, courses
+        )
 
 
 @pytest.fixture
@@ -916,3 +945,172 @@ def test_a_deactivation_with_an_id_is_not_of_an_unknown_course(history: History)
     history.deactivation(course_id="remote:c1")
     history.result(0, "FAILED", code="COURSESYNC.COURSE_UNKNOWN")
     assert_only(history.judge(), Kind.FALSE_FAILURE, "remote:c1")
+
+
+# --- what is known of courses ---------------------------------------------------------------------
+
+
+def confirmed(history: History) -> None:
+    """One change that is confirmed, and the same content again."""
+    history.change("A")
+    history.change("A")
+    history.task("T1", 1000, "A")
+    history.result(0, task_id="T1")
+    history.result(1, "UNCHANGED")
+    history.known(0)
+
+
+def test_what_is_unchanged_was_confirmed_before(history: History) -> None:
+    confirmed(history)
+    history.change("skipped")
+    history.change("B")
+    history.result(2, "SUPERSEDED", superseded_by=3)
+    history.task("T2", 2000, "B")
+    history.result(3, task_id="T2")
+    history.known(3)
+    assert lines(history.judge()) == []
+
+
+def test_unchanged_without_a_confirmed_content(history: History) -> None:
+    history.change("A")
+    history.result(0, "UNCHANGED")
+    verdict = history.judge()
+    assert verdict.counts[Kind.KNOWN] == 1
+    assert "no change before it was sent" in verdict.violations[-1].line
+
+
+def test_unchanged_with_another_content_than_the_confirmed_one(history: History) -> None:
+    history.change("A")
+    history.change("B")
+    history.task("T1", 1000, "A")
+    history.result(0, task_id="T1")
+    history.result(1, "UNCHANGED")
+    verdict = history.judge()
+    assert verdict.counts == {Kind.KNOWN: 1, Kind.UNCONVERGED: 1}
+
+
+@pytest.mark.parametrize("status", ["FAILED", "TIMED_OUT"])
+def test_unchanged_after_an_end_that_proves_nothing(history: History, status: str) -> None:
+    history.change("A")
+    history.change("B")
+    history.change("A")
+    history.task("T1", 1000, "A")
+    history.task("T2", 2000, "B", succeeded=False, applied=False, ends=12_000)
+    history.result(0, task_id="T1")
+    history.result(1, status, "T2", code="LMS.SOMETHING")
+    history.result(2, "UNCHANGED")
+    assert_only(history.judge(), Kind.KNOWN, "changes/0/2", "changes/0/1", "not confirmed")
+
+
+def test_unchanged_after_a_task_that_failed_as_a_whole_is_fine(history: History) -> None:
+    history.change("A")
+    history.change("B")
+    history.change("A")
+    history.task("T1", 1000, "A")
+    history.task("T2", 2000, "B", succeeded=None, applied=False, status=TaskStatus.FAILED)
+    history.result(0, task_id="T1")
+    history.result(1, "FAILED", "T2", code="LMS.SOMETHING")
+    history.result(2, "UNCHANGED")
+    history.known(0)
+    assert lines(history.judge()) == []
+
+
+def test_unchanged_that_was_submitted(history: History) -> None:
+    confirmed(history)
+    history.change("A")
+    history.task("T2", 2000, "A")
+    history.result(2, "UNCHANGED", "T2")
+    assert history.judge().counts[Kind.KNOWN] == 1
+
+
+def test_a_record_that_is_not_the_last_confirmed_change(history: History) -> None:
+    a_then_b(history)
+    history.known(0)
+    assert_only(history.judge(), Kind.KNOWN, "changes/0/1 was confirmed last")
+
+
+def test_a_record_that_is_missing(history: History) -> None:
+    a_then_b(history)
+    history.known(0, origin_id="c1")
+    history.courses[0] = history.courses[0]._replace(value=None)
+    assert_only(history.judge(), Kind.KNOWN, "the topic says nothing")
+
+
+def test_a_record_that_says_more_than_the_api(history: History) -> None:
+    history.change("A")
+    history.task("T1", 1000, "A", succeeded=False, applied=False)
+    history.result(0, "FAILED", "T1", code="LMS.SOMETHING")
+    history.known(0)
+    assert_only(history.judge(), Kind.KNOWN, "nobody knows what became of changes/0/0")
+
+
+def test_a_record_that_the_learning_system_does_not_bear_out(history: History) -> None:
+    confirmed(history)
+    history.lms[INTEGRATION, "c1"] = HeldCourse(INTEGRATION, "c1", content_digest(content("X")), "T9", "id-1")
+    verdict = history.judge()
+    assert verdict.counts[Kind.KNOWN] == 1
+    assert "but the LMS holds the content of the task T9" in verdict.violations[-1].line
+
+
+def test_a_record_with_the_id_of_another_course(history: History) -> None:
+    confirmed(history)
+    history.courses.clear()
+    history.known(0, course_id="id-2")
+    held = history.lms[INTEGRATION, "c1"]
+    history.lms[INTEGRATION, "c1"] = held._replace(course_id="id-1")
+    assert_only(history.judge(), Kind.KNOWN, "has the id id-2")
+
+
+def test_different_contents_with_one_digest(history: History) -> None:
+    a_then_b(history)
+    history.known(0, content_="same")
+    history.known(1, content_="same")
+    assert_only(history.judge(), Kind.KNOWN, "2 different contents have the digest same")
+
+
+def test_a_record_that_names_a_change_of_another_course(history: History) -> None:
+    confirmed(history)
+    history.known(0, origin_id="c9")
+    assert_only(history.judge(), Kind.KNOWN, "which is none of")
+
+
+def test_a_course_with_records_in_two_partitions(history: History) -> None:
+    confirmed(history)
+    history.known(0, partition=1)
+    assert_only(history.judge(), Kind.KNOWN, "has a record in partition 0 too")
+
+
+@pytest.mark.parametrize("value", [b"not JSON", b"{}", b'{"integration_id": 1}'])
+def test_what_is_no_record_of_a_course(history: History, value: bytes) -> None:
+    confirmed(history)
+    history.courses.append(LogRecord("courses", 0, 1, b'["i","o"]', value))
+    assert_only(history.judge(), Kind.MALFORMED, "is not a record of a course")
+
+
+def test_a_course_that_is_stated_inactive_is_inactive_in_the_lms(history: History) -> None:
+    history.change("A")
+    history.deactivation()
+    history.task("T1", 1000, "A")
+    history.call(2000)
+    history.result(0, task_id="T1")
+    history.result(1)
+    history.known(1, "INACTIVE", course_id="kombo-c1")
+    assert history.judge().ok
+    history.courses.clear()
+    history.known(0, course_id="kombo-c1")
+    assert_only(history.judge(), Kind.KNOWN, "confirmed last")
+
+
+def test_an_unconfirmed_deactivation_leaves_the_state_unknown(history: History) -> None:
+    history.change("A")
+    history.deactivation()
+    history.task("T1", 1000, "A")
+    history.call(2000)
+    history.call(2500, done=False)
+    history.result(0, task_id="T1")
+    history.result(1, "FAILED", code="COURSESYNC.DEACTIVATION_UNCONFIRMED")
+    history.known(1, "UNKNOWN")
+    assert history.judge().ok
+    history.courses.clear()
+    history.known(0)
+    assert_only(history.judge(), Kind.KNOWN, "nobody knows")

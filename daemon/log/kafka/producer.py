@@ -263,7 +263,7 @@ def _records(topics: Topics, transaction: Transaction) -> Iterator[_Written]:
         for message in messages:
             yield _Written(topic, message.key, len(message.value or b""))
     for key, value in transaction.courses:
-        yield _Written(topics.courses, key, len(value))
+        yield _Written(topics.courses, key, len(value or b""))
 
 
 def _acknowledged(future: Any, deadline: float) -> int:

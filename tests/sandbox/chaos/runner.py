@@ -198,7 +198,12 @@ class _Run:
     def judge(self) -> ChaosOutcome:
         at = self._stack.addresses
         verdict = check_run(
-            at.connection, at.topics.changes, at.topics.results, at.simulator.url, profile.check_limits()
+            at.connection,
+            at.topics.changes,
+            at.topics.results,
+            at.simulator.url,
+            profile.check_limits(),
+            at.topics.courses,
         )
         print_verdict(self._console, verdict)
         return ChaosOutcome(

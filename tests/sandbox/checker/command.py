@@ -65,6 +65,7 @@ def _duration_ms(context: click.Context, parameter: click.Parameter, value: str 
 @click.option("--simulator", "simulator_url", required=True, metavar="URL", help="The simulator's root.")
 @click.option("--changes-topic", default="course-changes", show_default=True)
 @click.option("--results-topic", default="course-sync-results", show_default=True)
+@click.option("--courses-topic", help="Without it, what is known of the courses is not judged.")
 @click.option(
     "--task-timeout",
     "task_timeout_ms",
@@ -94,6 +95,7 @@ def check(
     simulator_url: str,
     changes_topic: str,
     results_topic: str,
+    courses_topic: str | None,
     task_timeout_ms: int | None,
     watch_ms: int | None,
     backlog_rejects: bool,
@@ -110,7 +112,9 @@ def check(
     connection = KafkaConnection(tuple(bootstrap_servers.split(",")))
     limits = Limits(task_timeout_ms=task_timeout_ms, watch_ms=watch_ms, backlog_rejects=backlog_rejects)
     try:
-        verdict = check_run(connection, changes_topic, results_topic, simulator_url.rstrip("/"), limits)
+        verdict = check_run(
+            connection, changes_topic, results_topic, simulator_url.rstrip("/"), limits, courses_topic
+        )
     except (LogError, EvidenceError) as error:
         click.echo(str(error), err=True)
         sys.exit(EXIT_UNREADABLE)

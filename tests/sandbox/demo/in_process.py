@@ -194,6 +194,7 @@ class _Run:
             [DeactivationCall(**row) for row in readout.deactivation_rows(self._simulator)],
             [held_course_of(msgspec.to_builtins(row)) for row in readout.course_rows(self._simulator)],
             profile.check_limits(),
+            self._records(self._topics.courses),
         )
         print_verdict(self._console, verdict)
         write_report(report, verdict, kills=self._kills, seconds=self._seconds, log="embedded")
