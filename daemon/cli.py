@@ -27,6 +27,12 @@ def _check() -> click.Command:
     return check
 
 
+def _courses() -> click.Command:
+    from daemon.commands.courses import courses
+
+    return courses
+
+
 def _end_transaction() -> click.Command:
     from daemon.commands.repair.end_transaction import end_transaction
 
@@ -79,6 +85,7 @@ def _topics() -> click.Command:
 
 _COMMANDS = {
     "check": _Lazy(_check, "Check configuration, Kafka, topics and API, and say what to do."),
+    "courses": _Lazy(_courses, "What each learning system holds, as the API last confirmed it."),
     "end-transaction": _Lazy(
         _end_transaction, "End a hanging transaction in the journal with the outcome that was decided."
     ),

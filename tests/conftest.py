@@ -67,6 +67,7 @@ def topic_names() -> Topics:
         journal=f"{unique}-journal",
         results=f"{unique}-results",
         dead_letters=f"{unique}-dead-letters",
+        courses=f"{unique}-courses",
     )
 
 

@@ -18,13 +18,17 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from daemon.core.deactivate import DEACTIVATE
+from daemon.core.upsert import UPSERT
+
 INTEGRATION_ID_MAX = 256
 ORIGIN_ID_MAX = 512
 CHANGE_ID_MAX = 256
+COURSE_ID_MAX = 512
 """Characters. The ids are part of keys, headers and the journal, which are all bounded (R7)."""
 
-UPSERTED = "course.upserted"
-DEACTIVATED = "course.deactivated"
+UPSERTED = UPSERT.event_type
+DEACTIVATED = DEACTIVATE.event_type
 
 _INT64_MAX = 2**63 - 1
 _NO_CONTROLS = r"^[^\u0000-\u001f\u007f-\u009f]*$(?!\n)"
@@ -66,9 +70,29 @@ ChangeId = Annotated[
         extra={"expected": f"1 to {CHANGE_ID_MAX} characters, no control characters"},
     ),
 ]
+CourseId = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=COURSE_ID_MAX,
+        pattern=r"^(?!\.{1,2}$)[^\u0000-\u001f\u007f-\u009f]*$(?!\n)",
+        description="The API's id of the course, as `course_id` in the results, or `remote:` and its id in the learning "
+        "system. If it is absent or null, the id that the API reported last for this course is used.",
+        examples=["26vafvWSRmbhNcxJYqjCzuJg", "remote:32"],
+        extra={"expected": f"1 to {COURSE_ID_MAX} characters, no control characters, not . or .."},
+    ),
+]
 EventType = Annotated[
     Literal["course.upserted"],
     Meta(description="What happened to the course.", extra={"expected": '"course.upserted"'}),
+]
+DeactivationType = Annotated[
+    Literal["course.deactivated"],
+    Meta(description="What happened to the course.", extra={"expected": '"course.deactivated"'}),
+]
+AnyType = Annotated[
+    Literal["course.upserted", "course.deactivated"],
+    Meta(extra={"expected": '"course.upserted" or "course.deactivated"'}),
 ]
 EventTime = Annotated[
     str,
@@ -77,6 +101,14 @@ EventTime = Annotated[
         "records, not by this time.",
         examples=["2026-11-23T10:00:00Z"],
         extra={"expected": "text such as 2026-11-23T10:00:00Z"},
+    ),
+]
+Resend = Annotated[
+    bool,
+    Meta(
+        description="Send the course even if it is known to have this content already, which otherwise ends the change as "
+        "`UNCHANGED`.",
+        extra={"expected": "true or false"},
     ),
 ]
 CourseType = Annotated[
@@ -164,6 +196,7 @@ class CourseChange(msgspec.Struct, frozen=True, gc=False):
     origin_id: OriginId
     course: Course
     time: EventTime | UnsetType | None = UNSET
+    resend: Resend | UnsetType | None = UNSET
 
 
 class CourseChangeData(msgspec.Struct, frozen=True, gc=False):
@@ -172,6 +205,28 @@ class CourseChangeData(msgspec.Struct, frozen=True, gc=False):
     integration_id: IntegrationId
     origin_id: OriginId
     course: Course
+    resend: Resend | UnsetType | None = UNSET
+
+
+class CourseDeactivation(msgspec.Struct, frozen=True, gc=False):
+    """The retirement of a course, as plain JSON: the learning system shall not offer it any more. It is a change like any
+    other, in the order of its record. Unknown fields are allowed and ignored.
+    """
+
+    id: ChangeId
+    type: DeactivationType
+    integration_id: IntegrationId
+    origin_id: OriginId
+    course_id: CourseId | UnsetType | None = UNSET
+    time: EventTime | UnsetType | None = UNSET
+
+
+class CourseDeactivationData(msgspec.Struct, frozen=True, gc=False):
+    """The data of a CloudEvent: the change without the attributes of the envelope."""
+
+    integration_id: IntegrationId
+    origin_id: OriginId
+    course_id: CourseId | UnsetType | None = UNSET
 
 
 class EventAttributes(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -179,7 +234,7 @@ class EventAttributes(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     specversion: Annotated[Literal["1.0"], Meta(extra={"expected": '"1.0"'})]
     id: ChangeId
-    type: EventType
+    type: AnyType
     source: Annotated[str, Meta(extra={"expected": "text"})] | UnsetType = UNSET
     time: EventTime | UnsetType | None = UNSET
 
@@ -191,7 +246,19 @@ class CourseChangeEvent(EventAttributes, frozen=True, gc=False, kw_only=True):
     is `data` alone. CloudEvents requires `source`; the daemon does not use it.
     """
 
+    type: EventType
     data: CourseChangeData
+
+
+class CourseDeactivationEvent(EventAttributes, frozen=True, gc=False, kw_only=True):
+    """The retirement of a course as a CloudEvent in structured mode, content type `application/cloudevents+json`.
+
+    In binary mode the attributes are the headers `ce_specversion`, `ce_id` and `ce_type`, and the value of the record
+    is `data` alone. CloudEvents requires `source`; the daemon does not use it.
+    """
+
+    type: DeactivationType
+    data: CourseDeactivationData
 
 
 class SubmissionItem(msgspec.Struct, frozen=True, gc=False):

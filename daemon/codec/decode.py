@@ -2,7 +2,8 @@
 
 How it works: the fast path is one pass of a msgspec decoder over the bytes, which validates, and one encoding of the
 known fields (about 4 µs). Only if that fails does `diagnose` read the same bytes again, slowly and field by field, to
-describe the mistake and to recover the ids for the result.
+describe the mistake and to recover the ids for the result. Deactivations are rare, so they are tried when a record is no
+upsert.
 
 Three forms are recognised without parsing twice:
 
@@ -26,9 +27,13 @@ from daemon.codec.change import (
     CourseChange,
     CourseChangeData,
     CourseChangeEvent,
+    CourseDeactivation,
+    CourseDeactivationData,
+    CourseDeactivationEvent,
     EventAttributes,
     SubmissionItem,
 )
+from daemon.codec.content import content_digest
 from daemon.codec.diagnose import (
     DECODE_ERRORS,
     Diagnosis,
@@ -43,7 +48,10 @@ from daemon.codec.diagnose import (
 )
 from daemon.codec.nesting import NESTING_MAX, nested_too_deep
 from daemon.codec.rejection_codes import CODE_OF_REASON
+from daemon.core import deactivate
+from daemon.core.deactivate import DEACTIVATE
 from daemon.core.model import Change, Error, Rejection, RejectReason
+from daemon.core.operation import Operation
 from daemon.core.upsert import UPSERT
 
 VALUE_BYTES_MAX = 8 * 1024 * 1024
@@ -58,6 +66,9 @@ _STRUCTURED_BATCH = b"application/cloudevents-batch+json"
 _decode_plain = msgspec.json.Decoder(CourseChange).decode
 _decode_event = msgspec.json.Decoder(CourseChangeEvent).decode
 _decode_data = msgspec.json.Decoder(CourseChangeData).decode
+_decode_plain_deactivation = msgspec.json.Decoder(CourseDeactivation).decode
+_decode_deactivation_event = msgspec.json.Decoder(CourseDeactivationEvent).decode
+_decode_deactivation_data = msgspec.json.Decoder(CourseDeactivationData).decode
 _encode = msgspec.json.Encoder().encode
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -102,17 +113,21 @@ def decode_change(
             form, change_id, data, attributes = _decode_unmarked(value)
         if not value.isascii():
             _assert_utf8(value, Ids(change_id, data.integration_id, data.origin_id))
-        body = _encode(SubmissionItem(data.origin_id, data.course))
+        operation, body = _requested(data)
         # Only unknown fields can be nested too deeply, and they are not in the body. If they are short, no check is needed.
         if len(value) - len(body) > NESTING_MAX and nested_too_deep(value):
             raise _RejectedError(_TOO_DEEP, Ids())
-        if _NUL in value and any(
-            isinstance(text, str) and "\0" in text for text in msgspec.structs.astuple(data.course)
-        ):
-            raise _RejectedError(*form.examine(value, None))
-        # A repeated key adds a colon to those of the fields that were decoded. Other reasons for more colons are harmless.
-        colons = body.count(b":") + _colons(data.integration_id, *attributes)
-        if (value.count(b":") != colons or _ESCAPED_COLON in value) and has_repeated_keys(value, form.struct):
+        if isinstance(data, _Upsert):
+            if _NUL in value and any(
+                isinstance(text, str) and "\0" in text for text in msgspec.structs.astuple(data.course)
+            ):
+                raise _RejectedError(*form.examine(value, None))
+            # A repeated key adds a colon to those of the fields that were decoded. Other reasons for more colons are harmless.
+            colons = body.count(b":") + _colons(data.integration_id, *attributes) + (data.resend is not UNSET)
+            may_repeat = value.count(b":") != colons or _ESCAPED_COLON in value
+        else:
+            may_repeat = True
+        if may_repeat and has_repeated_keys(value, form.struct):
             raise _RejectedError(*form.examine(value, None))
         if len(body) > item_bytes_max:
             diagnosis = Diagnosis(
@@ -139,7 +154,7 @@ def decode_change(
             headers=tuple(headers),
         )
     return Change(
-        UPSERT,
+        operation,
         offset,
         change_id,
         data.integration_id,
@@ -149,12 +164,14 @@ def decode_change(
         key,
         value,
         tuple(headers),
+        content_digest(data.course) if isinstance(data, _Upsert) else None,
+        isinstance(data, _Upsert) and data.resend is True,
     )
 
 
 _TOMBSTONE = (
     "the record has no value (a tombstone), so it contains no course; publish a change with type "
-    "course.upserted"
+    "course.upserted or course.deactivated"
 )
 
 _TOO_DEEP = Diagnosis(
@@ -181,10 +198,14 @@ class _Form(NamedTuple):
 
 
 _PLAIN = _Form(CourseChange, examine_plain)
+_PLAIN_DEACTIVATION = _Form(CourseDeactivation, examine_plain)
 _EVENT = _Form(CourseChangeEvent, examine_event)
+_DEACTIVATION_EVENT = _Form(CourseDeactivationEvent, examine_event)
 
+_Upsert = CourseChange | CourseChangeData
+_Data = _Upsert | CourseDeactivation | CourseDeactivationData
 
-_Decoded = tuple[_Form, str, CourseChange | CourseChangeData, tuple[str | UnsetType | None, ...]]
+_Decoded = tuple[_Form, str, _Data, tuple[str | UnsetType | None, ...]]
 """Form, change id, data, and the other known members of the JSON text around the data, or their values."""
 
 _NUL = b"\\u0000"
@@ -192,6 +213,13 @@ _NUL = b"\\u0000"
 
 _ESCAPED_COLON = b"\\u003"
 """The beginning of one."""
+
+
+def _requested(data: _Data) -> tuple[Operation, bytes]:
+    """What the change asks for, and the item of its request."""
+    if isinstance(data, _Upsert):
+        return UPSERT, _encode(SubmissionItem(data.origin_id, data.course))
+    return DEACTIVATE, deactivate.item(data.course_id or None)
 
 
 def _colons(*values: str | UnsetType | None) -> int:
@@ -212,7 +240,11 @@ def _decode_unmarked(value: bytes) -> _Decoded:
     try:
         plain = _decode_plain(value)
     except DECODE_ERRORS as error:
-        raise _RejectedError(*examine_plain(value, error)) from None
+        try:
+            deactivation = _decode_plain_deactivation(value)
+        except DECODE_ERRORS:
+            raise _RejectedError(*examine_plain(value, error)) from None
+        return _PLAIN_DEACTIVATION, deactivation.id, deactivation, ()
     return _PLAIN, plain.id, plain, (plain.id, plain.type, plain.time)
 
 
@@ -236,7 +268,11 @@ def _decode_marked(value: bytes, headers: Headers) -> _Decoded:
         try:
             event = _decode_event(value)
         except DECODE_ERRORS as error:
-            raise _RejectedError(*examine_event(value, error)) from None
+            try:
+                deactivation = _decode_deactivation_event(value)
+            except DECODE_ERRORS:
+                raise _RejectedError(*examine_event(value, error)) from None
+            return _DEACTIVATION_EVENT, deactivation.id, deactivation.data, ()
         return (
             _EVENT,
             event.id,
@@ -270,9 +306,13 @@ def _decode_binary(value: bytes, attributes: dict[str, bytes], repeated_attribut
             message = f"the header ce_{name} is not valid UTF-8: {excerpt(attributes[name])}"
             raise _RejectedError(Diagnosis(RejectReason.MALFORMED, message), salvaged_ids(value)) from None
     envelope: dict[str, Any] = {name: attributes[name].decode() for name in known if name in attributes}
-    form = _Form(CourseChangeData, lambda text, error: examine_data(text, _encode(envelope), error))
+    is_deactivation = envelope.get("type") == DEACTIVATE.event_type
+    form = _Form(
+        CourseDeactivationData if is_deactivation else CourseChangeData,
+        lambda text, error: examine_data(text, _encode(envelope), error),
+    )
     try:
-        data = _decode_data(value)
+        data = _decode_deactivation_data(value) if is_deactivation else _decode_data(value)
         msgspec.convert(envelope, EventAttributes)
     except DECODE_ERRORS as error:
         raise _RejectedError(*form.examine(value, error)) from None

@@ -23,6 +23,9 @@ from daemon.codec.change import (
     CourseChange,
     CourseChangeData,
     CourseChangeEvent,
+    CourseDeactivation,
+    CourseDeactivationData,
+    CourseDeactivationEvent,
     EventAttributes,
     IntegrationId,
     OriginId,
@@ -36,7 +39,16 @@ PARSED_BYTES_MAX = 1024 * 1024
 """Maximum size of a record that is parsed a second time, with all its objects, to describe better why it is not JSON."""
 
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-_ID_FIELDS = ("id", "integration_id", "origin_id", "data.integration_id", "data.origin_id", "ce_id")
+_ID_FIELDS = (
+    "id",
+    "integration_id",
+    "origin_id",
+    "course_id",
+    "data.integration_id",
+    "data.origin_id",
+    "data.course_id",
+    "ce_id",
+)
 _START_BYTES = 64
 """Enough to recognise an encoding."""
 _CONFLUENT_PREFIX = 5
@@ -75,13 +87,14 @@ class Findings(NamedTuple):
 
 
 def examine_plain(value: bytes, error: Exception | None) -> Findings:
-    """Why ``value`` is not a `CourseChange`. ``error`` is the decoder's error, used if no mistake is found."""
+    """Why ``value`` is neither a `CourseChange` nor a `CourseDeactivation`. ``error`` is the decoder's error, used if no mistake is found."""
     fields = _object(value)
     if isinstance(fields, Diagnosis):
         return Findings(fields, salvaged_ids(value))
-    twice = _repeated(value, fields, CourseChange)
+    struct = CourseDeactivation if _is_deactivation(fields) else CourseChange
+    twice = _repeated(value, fields, struct)
     diagnosis = _unsupported_type(fields.get("type"), "type") or _diagnosis(
-        chain(_ambiguous(twice), _mistakes(fields, CourseChange)), error
+        chain(_ambiguous(twice), _mistakes(fields, struct)), error
     )
     return Findings(diagnosis, salvaged_ids(value, twice))
 
@@ -91,14 +104,15 @@ def examine_event(value: bytes, error: Exception | None) -> Findings:
     fields = _object(value)
     if isinstance(fields, Diagnosis):
         return Findings(fields, salvaged_ids(value))
-    twice = _repeated(value, fields, CourseChangeEvent)
+    struct = CourseDeactivationEvent if _is_deactivation(fields) else CourseChangeEvent
+    twice = _repeated(value, fields, struct)
     diagnosis = _unsupported_type(fields.get("type"), "type")
     if diagnosis is None and "data_base64" in fields and "data" not in fields:
         diagnosis = Diagnosis(
             RejectReason.UNSUPPORTED, "data_base64: not supported; send the change as JSON in data"
         )
     if diagnosis is None:
-        diagnosis = _diagnosis(chain(_ambiguous(twice), _mistakes(fields, CourseChangeEvent)), error)
+        diagnosis = _diagnosis(chain(_ambiguous(twice), _mistakes(fields, struct)), error)
     return Findings(diagnosis, salvaged_ids(value, twice))
 
 
@@ -112,12 +126,13 @@ def examine_data(value: bytes, envelope: bytes, error: Exception | None) -> Find
         diagnosis = unsupported or fields
         assert isinstance(diagnosis, Diagnosis)
         return Findings(diagnosis, salvaged_ids(value)._replace(change_id=change_id))
-    twice = _repeated(value, fields, CourseChangeData)
+    struct = CourseDeactivationData if _is_deactivation(attributes) else CourseChangeData
+    twice = _repeated(value, fields, struct)
     of_headers = (
         mistake._replace(path=f"header ce_{mistake.path}")
         for mistake in _mistakes(attributes, EventAttributes)
     )
-    mistakes = chain(of_headers, _ambiguous(twice), _mistakes(fields, CourseChangeData))
+    mistakes = chain(of_headers, _ambiguous(twice), _mistakes(fields, struct))
     return Findings(_diagnosis(mistakes, error), salvaged_ids(value, twice)._replace(change_id=change_id))
 
 
@@ -243,16 +258,14 @@ def _decoder_message(error: Exception) -> str:
 def _unsupported_type(raw: msgspec.Raw | None, path: str) -> Diagnosis | None:
     """A well-formed type that is not supported. The other fields of such a record are not examined."""
     found = _read(raw, str)
-    if found is None or found == UPSERTED or not found:
+    if not found or found in (UPSERTED, DEACTIVATED):
         return None
-    if found == DEACTIVATED:
-        message = (
-            f"{path}: {DEACTIVATED} is not supported by this version, which only creates and updates courses; "
-            "nothing was changed in the learning system"
-        )
-    else:
-        message = f"{path}: found {excerpt(found.encode())}, expected {UPSERTED}"
+    message = f"{path}: found {excerpt(found.encode())}, expected {UPSERTED} or {DEACTIVATED}"
     return Diagnosis(RejectReason.UNSUPPORTED, message)
+
+
+def _is_deactivation(fields: Mapping[str, msgspec.Raw]) -> bool:
+    return bool(_read(fields.get("type"), str) == DEACTIVATED)
 
 
 # --- field by field -------------------------------------------------------------------------------

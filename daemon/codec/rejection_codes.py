@@ -27,7 +27,7 @@ IDENTIFIER_INVALID: Final = "COURSESYNC.IDENTIFIER_INVALID"
 """An id that is not valid in headers and keys: control characters, or too long."""
 
 TYPE_UNSUPPORTED: Final = "COURSESYNC.TYPE_UNSUPPORTED"
-"""An event type that this version does not support, for example ``course.deactivated``."""
+"""An event type that this version does not support."""
 
 RECORD_OVERSIZED: Final = "COURSESYNC.RECORD_OVERSIZED"
 """The course alone is larger than the maximum size of a batch (``batch.bytes_max``)."""

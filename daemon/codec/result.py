@@ -25,6 +25,7 @@ from daemon.core.model import (
     Result,
     Status,
 )
+from daemon.core.operations import OPERATIONS
 
 TITLE_MAX = 300
 MESSAGE_MAX = 2000
@@ -68,7 +69,7 @@ class SyncResult(msgspec.Struct, frozen=True, gc=False):
             "accepted. TIMED_OUT: the task was still pending at its time-out; a correction may "
             "follow. SUPERSEDED: never sent, because a newer change of the course replaced it. "
             "REJECTED: the record was not an acceptable change; its bytes are in the dead "
-            "letters."
+            "letters. UNCHANGED: not sent, because the API has confirmed the course with this content before."
         ),
     ]
     integration_id: Annotated[str | None, Meta(description="Null if a rejected record had no valid one.")]
@@ -77,7 +78,9 @@ class SyncResult(msgspec.Struct, frozen=True, gc=False):
         str | None, Meta(description="The `id` of the change; null if a rejected record had no valid one.")
     ]
     change: Annotated[Source, Meta(description="The input record of the change: its identity.")]
-    course_id: Annotated[str | None, Meta(description="Kombo's id of the course, if the change succeeded.")]
+    course_id: Annotated[
+        str | None, Meta(description="Kombo's id of the course, if the change succeeded or was not needed.")
+    ]
     error: SyncError | None
     superseded_by: Annotated[Source | None, Meta(description="The input record of the newer change.")]
     batch_id: str | None
@@ -85,8 +88,23 @@ class SyncResult(msgspec.Struct, frozen=True, gc=False):
     attempts: Annotated[int, Meta(ge=0, description="Number of submissions that this change was part of.")]
     consumed_at: _Time
     submitted_at: Annotated[_Time | None, Meta(description="When the API accepted the submission.")]
-    completed_at: Annotated[_Time | None, Meta(description="When the task completed, by the API's clock.")]
+    completed_at: Annotated[
+        _Time | None,
+        Meta(
+            description="When the task completed, by the API's clock. For a deactivation, when the API answered."
+        ),
+    ]
     resolved_at: _Time
+    change_type: (
+        Annotated[
+            str,
+            Meta(
+                description="The `type` of the change; absent if it was rejected.",
+                extra_json_schema={"enum": [operation.event_type for operation in OPERATIONS.values()]},
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class SyncResultEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -188,6 +206,7 @@ def _data(result: Result, partition: int, changes_topic: str) -> SyncResult:
         submitted_at=None if result.submitted_at is None else iso_ms(result.submitted_at),
         completed_at=None if result.completed_at is None else iso_ms(result.completed_at),
         resolved_at=iso_ms(result.resolved_at),
+        change_type=UNSET if result.change_type is None else result.change_type,
     )
 
 

@@ -29,7 +29,7 @@ from daemon.kombo.probe import KeyCheck, KeyState, check_key
 from daemon.log.kafka.accepted_times import BrokerClock, broker_clock
 from daemon.log.kafka.admin import Admin, TopicFacts, describe_topics
 from daemon.log.kafka.clients import Clients
-from daemon.log.kafka.topic_settings import DEAD_LETTERS, JOURNAL
+from daemon.log.kafka.topic_settings import COURSES, DEAD_LETTERS, JOURNAL
 from daemon.log.port import LogError, Topics
 
 CREATE = "run: coursesyncd topics create"
@@ -161,7 +161,7 @@ def clock_finding(clock: BrokerClock) -> Finding:
 
 
 def topic_findings(topics: Topics, facts: Facts) -> Iterator[Finding]:
-    """The findings about the four topics."""
+    """The findings about the topics."""
     changes = facts[topics.changes]
     for name in topics.names:
         topic = facts[name]
@@ -179,6 +179,8 @@ def topic_findings(topics: Topics, facts: Facts) -> Iterator[Finding]:
                 f"run: kafka-configs.sh --bootstrap-server … --alter --topic {topic.name} "
                 f"--add-config max.message.bytes={RESULT_BYTES_MAX}",
             )
+        elif name == topics.courses:
+            special = _of_courses(topic, changes)
         else:
             special = _of_dead_letters(topic)
         troubles = list(special)
@@ -217,6 +219,30 @@ def _of_journal(topic: TopicFacts, changes: TopicFacts | None) -> Iterator[Findi
             "message.timestamp.type": "after several crashes in a row, submissions wait longer than necessary",
         }.get(name, "a restart reads more than necessary")
         found = topic.configs.get(name, "unset")
+        yield Finding(
+            Level.WRONG if fatal else Level.ADVICE,
+            topic.name,
+            f"{name} is {found}, expected {wanted}: {why}",
+            CREATE,
+        )
+
+
+def _of_courses(topic: TopicFacts, changes: TopicFacts | None) -> Iterator[Finding]:
+    if changes is not None and topic.partitions < changes.partitions:
+        yield Finding(
+            Level.WRONG,
+            topic.name,
+            f"has {_count(topic.partitions, 'partition')}, but {changes.name} has {changes.partitions}: each input "
+            "partition needs its own partition of courses",
+            CREATE,
+        )
+    for name, wanted in differing(topic, COURSES).items():
+        why = {
+            "cleanup.policy": "what is known of the courses would be deleted",
+            "min.compaction.lag.ms": "after a crash, the id of a course may be forgotten",
+        }.get(name, "a restart reads more than necessary")
+        found = topic.configs.get(name, "unset")
+        fatal = name == "cleanup.policy"
         yield Finding(
             Level.WRONG if fatal else Level.ADVICE,
             topic.name,

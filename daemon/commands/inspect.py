@@ -16,6 +16,8 @@ import click
 import msgspec
 
 from daemon.commands import inspect_rows
+from daemon.commands.connections import kafka_connection
+from daemon.commands.courses import history_of
 from daemon.commands.options import config_option, settings_or_exit
 from daemon.commands.repair.journal_repair import (
     InspectedPartition,
@@ -201,12 +203,14 @@ def course_command(
     integration_id: str,
     origin_id: str,
 ) -> None:
-    """Show the open changes of one course.
+    """Show what is known of one course, and its open changes.
 
-    INTEGRATION and COURSE are its integration_id and origin_id. Finished changes are in the results:
+    INTEGRATION and COURSE are its integration_id and origin_id. First come the records of the course in topics.courses,
+    as far as it still has them; the last one counts. Finished changes are in the results:
     coursesyncd results --integration ID.
     """
     asked = _asked(config_file, partitions, as_json=as_json)
+    _show_known(asked, integration_id, origin_id)
 
     async def rows(inspected: AsyncIterator[InspectedPartition]) -> list[inspect_rows.CourseRow]:
         return [
@@ -231,6 +235,41 @@ def course_command(
             _error(row.last_error),
         ),
     )
+
+
+def _show_known(asked: _Asked, integration_id: str, origin_id: str) -> None:
+    settings = asked.settings
+    try:
+        found = list(
+            history_of(kafka_connection(settings.kafka), settings.topics.courses, integration_id, origin_id)
+        )
+    except LogError as error:
+        raise click.ClickException(str(error)) from None
+    rows = [inspect_rows.known_row(record) for record in found]
+    if asked.as_json:
+        for row in rows:
+            click.echo(printable_json(msgspec.json.encode(row)).encode())
+        return
+    if rows:
+        now = time.time()
+        print_table(
+            ("KNOWN STATE", "SINCE", "COURSE ID", "CONTENT", "CHANGE", "ID", "TASK"),
+            [
+                (
+                    row.known,
+                    _ago(row.recorded_at, now),
+                    row.course_id,
+                    row.content,
+                    row.change,
+                    row.change_id,
+                    row.task_id,
+                )
+                for row in rows
+            ],
+        )
+    else:
+        click.echo("Nothing is known of this course.")
+    click.echo()
 
 
 # --- reading and printing ---------------------------------------------------------------------------

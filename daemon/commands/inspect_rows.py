@@ -10,10 +10,12 @@ from enum import StrEnum
 
 import msgspec
 
+from daemon.codec.course_record import KnownCourseRecord
 from daemon.codec.times import iso_ms
 from daemon.commands.repair.journal_repair import InspectedPartition
 from daemon.core.journal import Fold, Wait
 from daemon.core.model import Error, Item
+from daemon.log.topic_access import TopicRecord
 
 
 class ChangeState(StrEnum):
@@ -146,6 +148,44 @@ class WaitingByIntegration:
             )
             for integration, consumed in sorted(self._oldest.items(), key=lambda entry: entry[1])
         ]
+
+
+class KnownRow(msgspec.Struct, frozen=True):
+    """A record of the course in the courses topic."""
+
+    partition: int
+    offset: int
+    known: str
+    """The state; `erased` or `unreadable` for a record that states none."""
+    course_id: str | None = None
+    content: str | None = None
+    change: str | None = None
+    """``partition/offset`` of the change that decided it."""
+    change_id: str | None = None
+    task_id: str | None = None
+    confirmed_at: str | None = None
+    recorded_at: str | None = None
+
+
+def known_row(record: TopicRecord) -> KnownRow:
+    if record.value is None:
+        return KnownRow(record.partition, record.offset, "erased")
+    try:
+        known = msgspec.json.decode(record.value, type=KnownCourseRecord)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return KnownRow(record.partition, record.offset, "unreadable")
+    return KnownRow(
+        record.partition,
+        record.offset,
+        known.state,
+        known.course_id,
+        known.content or None,
+        f"{known.change.partition}/{known.change.offset}",
+        known.change_id,
+        known.task_id,
+        known.confirmed_at,
+        known.recorded_at,
+    )
 
 
 def course_rows(inspected: InspectedPartition, integration_id: str, origin_id: str) -> Iterator[CourseRow]:

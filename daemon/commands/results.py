@@ -26,6 +26,7 @@ _STYLES = {
     Status.TIMED_OUT: "red",
     Status.SUPERSEDED: "dim",
     Status.REJECTED: "magenta",
+    Status.UNCHANGED: "dim green",
 }
 
 _WIDTHS = {"RESOLVED": 12, "STATUS": 11, "CHANGE": 14, "INTEGRATION": 34, "COURSE": 30}

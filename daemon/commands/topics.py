@@ -1,4 +1,4 @@
-"""``coursesyncd topics``: creates the four topics and corrects their settings.
+"""``coursesyncd topics``: creates the topics and corrects their settings.
 
 The plan is a pure function of the existing topics, so it can be read, tested and printed. The command carries it out. An
 existing input or results topic is never changed: it belongs to its publisher or its readers.
@@ -17,7 +17,7 @@ from daemon.commands.connections import kafka_connection
 from daemon.commands.options import config_option, settings_or_exit
 from daemon.log.kafka.admin import Admin, NewTopic, TopicFacts, create_topics, describe_topics
 from daemon.log.kafka.clients import Clients
-from daemon.log.kafka.topic_settings import DEAD_LETTERS, JOURNAL, alter_topic
+from daemon.log.kafka.topic_settings import COURSES, DEAD_LETTERS, JOURNAL, add_partitions, alter_topic
 from daemon.log.port import LogError, Topics
 
 PARTITIONS_DEFAULT = 6
@@ -36,6 +36,8 @@ class TopicStep:
     name: str
     configs: Mapping[str, str] = field(default_factory=dict)
     was: Mapping[str, str] = field(default_factory=dict)
+    partitions: int | None = None
+    """The number of partitions that it gets; None if it has enough."""
 
 
 class TopicsError(Exception):
@@ -58,7 +60,7 @@ def _good_enough(name: str, found: str, wanted: str) -> bool:
         is_, want = float(found), float(wanted)
     except ValueError:
         return False
-    if name in ("max.message.bytes", "min.insync.replicas"):
+    if name in ("max.message.bytes", "min.insync.replicas", "min.compaction.lag.ms"):
         return is_ >= want
     return is_ <= want  # segment size and compaction limits: smaller is stricter
 
@@ -93,7 +95,7 @@ def plan(
             f"{topics.changes} has {count} partitions and {topics.journal} {journal.partitions}: courses may have moved "
             f"to other partitions. `coursesyncd topics grow --partitions {count}` checks whether adding partitions is safe, and adds them"
         )
-    own = {topics.journal: JOURNAL, topics.dead_letters: DEAD_LETTERS}
+    own = {topics.journal: JOURNAL, topics.dead_letters: DEAD_LETTERS, topics.courses: COURSES}
     for name in topics.names:
         found = facts[name]
         wanted = dict(own.get(name, {}))
@@ -104,7 +106,10 @@ def plan(
             yield NewTopic(name, count, replication_factor, wanted)
             continue
         configs = differing(found, wanted) if name in own else {}
-        yield TopicStep(name, configs, {key: found.configs.get(key, "unset") for key in configs})
+        was = {key: found.configs.get(key, "unset") for key in configs}
+        # Each shard names the partition of its courses itself, so more partitions move no course.
+        lacks = name == topics.courses and found.partitions < count
+        yield TopicStep(name, configs, was, count if lacks else None)
 
 
 @click.group(name="topics")
@@ -127,7 +132,7 @@ def topics_group() -> None:
 def create(*, config_file: Path | None, partitions: int | None, replication_factor: int | None) -> None:
     """Create missing topics and correct their settings.
 
-    Corrects the settings of journal and dead letters. Existing input and results topics are left unchanged. Running it
+    Corrects the settings of journal, dead letters and courses. Existing input and results topics are left unchanged. Running it
     again is safe.
     """
     settings = settings_or_exit(config_file, unneeded=frozenset({"kombo"}))
@@ -177,6 +182,9 @@ def _create(admin: Admin, topic: NewTopic) -> None:
 
 def _change(admin: Admin, change: TopicStep) -> None:
     told: list[str] = []
+    if (partitions := change.partitions) is not None:
+        admin.ask(lambda client: add_partitions(client, change.name, partitions))
+        told.append(f"partitions={partitions}")
     if change.configs:
         admin.ask(lambda client: alter_topic(client, change.name, change.configs))
         told += [f"{name}={value} (was {change.was[name]})" for name, value in change.configs.items()]

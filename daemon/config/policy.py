@@ -13,6 +13,7 @@ from daemon.config.table import (
     RetrySettings,
     Settings,
     TaskSettings,
+    UnchangedSettings,
     WaitSettings,
     WindowSettings,
 )
@@ -30,6 +31,7 @@ class Policy:
     poll: PollSettings
     retry: RetrySettings
     wait: WaitSettings
+    unchanged: UnchangedSettings
 
 
 class Policies:
@@ -37,7 +39,13 @@ class Policies:
 
     def __init__(self, settings: Settings) -> None:
         self._default = Policy(
-            settings.batch, settings.window, settings.task, settings.poll, settings.retry, settings.wait
+            settings.batch,
+            settings.window,
+            settings.task,
+            settings.poll,
+            settings.retry,
+            settings.wait,
+            settings.unchanged,
         )
 
     def __call__(self, integration_id: str) -> Policy:

@@ -53,7 +53,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """Names of the four topics."""
+    """Names of the topics."""
 
     changes: str = text("course-changes", "Input: course changes.")
     journal: str = text(
@@ -63,11 +63,16 @@ class Topics:
     )
     results: str = text("course-sync-results", "Output: one result per change.")
     dead_letters: str = text("course-sync-dead-letters", "Output: the original bytes of rejected records.")
+    courses: str = text(
+        "course-sync-courses",
+        "Output: what each learning system holds of each course, as the API last confirmed it. It must have as many "
+        "partitions as the input.",
+    )
 
     @property
-    def names(self) -> tuple[str, str, str, str]:
-        """All four, in the order of the fields."""
-        return self.changes, self.journal, self.results, self.dead_letters
+    def names(self) -> tuple[str, str, str, str, str]:
+        """All of them, in the order of the fields."""
+        return self.changes, self.journal, self.results, self.dead_letters, self.courses
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +277,32 @@ class BacklogSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CoursesSettings:
+    """What a process remembers of the courses topic."""
+
+    index_max: int = integer(
+        1_000_000,
+        0,
+        100_000_000,
+        "Maximum number of courses whose known state a process keeps in memory, over all its partitions; about 100 bytes "
+        "each. Further courses count as not known: they are always sent.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class UnchangedSettings:
+    """Changes that end without a submission, because the course is known to have their content."""
+
+    trust_for: float = duration(
+        "7d",
+        "0s",
+        "3650d",
+        "A change ends as `UNCHANGED` only if the API confirmed the course's content less than this time ago. `0s`: every "
+        "change is sent. Longer: changes that other programs or people make in a learning system stay longer.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class DrainSettings:
     timeout: float = duration(
         "20s",
@@ -356,6 +387,8 @@ class Settings:
     park: ParkSettings = field(default_factory=ParkSettings)
     wait: WaitSettings = field(default_factory=WaitSettings)
     backlog: BacklogSettings = field(default_factory=BacklogSettings)
+    courses: CoursesSettings = field(default_factory=CoursesSettings)
+    unchanged: UnchangedSettings = field(default_factory=UnchangedSettings)
     drain: DrainSettings = field(default_factory=DrainSettings)
     watchdog: WatchdogSettings = field(default_factory=WatchdogSettings)
     kombo: KomboSettings = field(default_factory=KomboSettings)

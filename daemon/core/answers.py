@@ -41,6 +41,8 @@ class Refused(msgspec.Struct, frozen=True):
     concurrency_remaining: int | None = None
     api_time: int | None = None
     """The ``Date`` header as received, even if implausible; `coursesyncd check` compares clocks with it."""
+    is_documented: bool = False
+    """The content has the form of the API's errors, so it is hardly that of a proxy or load balancer."""
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -52,6 +54,18 @@ class Accepted(msgspec.Struct, frozen=True):
     concurrency_remaining: int | None = None
     api_time: int | None = None
     """The ``Date`` header; None if it is missing or implausible (`kombo.wire`)."""
+
+
+class Done(msgspec.Struct, frozen=True):
+    """The call was carried out, and the API makes no task of it (`Operation.makes_task`)."""
+
+    course_id: str | None
+    """The API's id of the course, if the answer has it."""
+    warnings: tuple[str, ...] = ()
+    concurrency_limit: int | None = None
+    concurrency_remaining: int | None = None
+    api_time: int | None = None
+    """As in `Accepted`."""
 
 
 class ItemOutcome(msgspec.Struct, frozen=True, gc=False):
@@ -83,7 +97,7 @@ class TaskFailed(msgspec.Struct, frozen=True):
     api_time: int | None = None
 
 
-SubmitAnswer = Accepted | Refused | NoAnswer
+SubmitAnswer = Accepted | Done | Refused | NoAnswer
 PollAnswer = TaskPending | TaskCompleted | TaskFailed | Refused | NoAnswer
 
 

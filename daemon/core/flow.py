@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar, assert_never
 
 from daemon.config import Policies, Settings
-from daemon.core.answers import Accepted, NoAnswer, Refused, SubmitAnswer
+from daemon.core.answers import Accepted, Done, NoAnswer, Refused, SubmitAnswer
 from daemon.core.breaker import BackOff, Breaker, Census, IntegrationState
 from daemon.core.concurrency import Window
 from daemon.core.model import Error
@@ -166,7 +166,13 @@ class Flow(Generic[Ref]):
                 state.key_refused = by_key
             case SubmitVerdict.HALT | SubmitVerdict.REKEYED:
                 pass  # it concerns our key, not this integration
-            case SubmitVerdict.ACCEPTED | SubmitVerdict.SPLIT | SubmitVerdict.FAIL:
+            case (
+                SubmitVerdict.ACCEPTED
+                | SubmitVerdict.DONE
+                | SubmitVerdict.SPLIT
+                | SubmitVerdict.FAIL
+                | SubmitVerdict.UNCONFIRMED
+            ):
                 state.window.good(permit.number)
                 state.breaker.succeeded()
             case _:
@@ -387,7 +393,7 @@ def reason_of(answer: SubmitAnswer) -> str:
             return answer.reason.value
         case Refused():
             return answer.error.code or f"HTTP {answer.status}"
-        case Accepted():
+        case Accepted() | Done():
             raise AssertionError("a good answer starts no back-off")
         case _:
             assert_never(answer)

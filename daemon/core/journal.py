@@ -88,6 +88,10 @@ class Position(msgspec.Struct, frozen=True):
     released: Released | UnsetType = UNSET
     fencings: tuple[Fencing, ...] | UnsetType = UNSET
     """R6, see `core.takeover`. A version that does not know these two drops them, and waits for the whole time."""
+    courses_since: int | UnsetType = UNSET
+    """The offset in the courses partition from which records state what the courses are. Absent if no owner has written
+    courses yet; a version that writes none drops it, so that none of the earlier records is believed afterwards.
+    """
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -98,6 +102,8 @@ class Wait(msgspec.Struct, frozen=True):
     """Present exactly if the change was submitted and failed for a transient reason (R10)."""
     operation: str | UnsetType = UNSET
     """Absent for `DEFAULT_OPERATION`, as in all records of earlier versions."""
+    resend: bool | UnsetType = UNSET
+    """As in `Change`; absent if it is false."""
 
 
 class SealedBatch(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -117,6 +123,8 @@ class SealedBatch(msgspec.Struct, frozen=True, omit_defaults=True):
 class Task(msgspec.Struct, frozen=True):
     task_id: str
     accepted_at: int
+    fate_unknown: bool | UnsetType = UNSET
+    """Whether an earlier POST of the batch may have created another task; absent if it is false."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -136,6 +144,8 @@ class Late(msgspec.Struct, frozen=True):
     items: tuple[Item, ...]
     created_at: int
     accepted_at: int
+    operation: str | UnsetType = UNSET
+    """As in `Wait`."""
 
 
 class Floor(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -208,11 +218,11 @@ def encode_value(value: Value) -> bytes:
 
 
 def operation_name(operation: Operation) -> str | UnsetType:
-    """The operation as stored in a wait record."""
+    """The operation as stored in the record of a waiting change, or of a task that is watched."""
     return UNSET if operation.name == DEFAULT_OPERATION else operation.name
 
 
-def operation_of(record: Wait | SealedBatch) -> Operation:
+def operation_of(record: Wait | SealedBatch | Late) -> Operation:
     """The operation of the record.
 
     Raises:

@@ -28,6 +28,7 @@ from daemon.config import Policies
 from daemon.core import verdict as table
 from daemon.core.answers import (
     Accepted,
+    Done,
     ItemOutcome,
     NoAnswer,
     PollAnswer,
@@ -39,6 +40,7 @@ from daemon.core.answers import (
 )
 from daemon.core.batch import LateTask, OpenTask
 from daemon.core.model import Error, Item, Now
+from daemon.core.operation import Operation
 from daemon.core.stale_tasks import has_outlived, is_stale
 from daemon.core.verdict import ItemVerdict, PollVerdict, SubmitVerdict, TaskVerdict
 
@@ -152,27 +154,31 @@ class Judge:
         return self._works(sent_with)
 
     def submit(
-        self, integration_id: str, answer: SubmitAnswer, sent_with: int, *, fate_unknown: bool
+        self,
+        integration_id: str,
+        operation: Operation,
+        answer: SubmitAnswer,
+        sent_with: int,
+        *,
+        fate_unknown: bool,
     ) -> SubmitRuling:
         """Judge the answer to a POST. `fate_unknown`: whether an earlier POST of the same bytes may have created a
-        task.
+        task, or was carried out.
         """
         match answer:
             case NoAnswer():
                 return SubmitRuling(SubmitVerdict.RETRY, fate_unknown=True)
             case Accepted():
                 return SubmitRuling(SubmitVerdict.ACCEPTED, self._works(sent_with, integration_id))
+            case Done():
+                return SubmitRuling(SubmitVerdict.DONE, self._works(sent_with, integration_id))
             case Refused():
-                code, status = answer.error.code, answer.status
-                unknown = fate_unknown or not table.is_understood(code, status)
                 key = self._evidence(integration_id, answer, sent_with)
-                verdict = table.of_submit(code, status)
+                verdict, unknown = _refused(operation, answer, fate_unknown=fate_unknown)
                 if key is KeyEvidence.REFUSED:
                     verdict = SubmitVerdict.HALT
                 elif self._concerns_key(answer) and sent_with != self.key_number:
                     verdict = SubmitVerdict.REKEYED
-                elif unknown and verdict in table.INCONCLUSIVE:
-                    verdict = SubmitVerdict.FATE_UNKNOWN  # only the same bytes find the task that may exist
                 return SubmitRuling(verdict, key, unknown)
             case _:
                 assert_never(answer)
@@ -284,6 +290,25 @@ class Judge:
         self._denied.clear()
         self._denied_alone.discard(integration_id or "")
         return KeyEvidence.WORKS
+
+
+def _refused(operation: Operation, answer: Refused, *, fate_unknown: bool) -> tuple[SubmitVerdict, bool]:
+    """The verdict on a refused POST, whoever's key it was, and whether its fate is unknown from now on (R13)."""
+    code, status = answer.error.code, answer.status
+    if operation.makes_task:
+        unknown = fate_unknown or not table.is_understood(code, status)
+        verdict = table.of_submit(code, status)
+        if unknown and verdict in table.INCONCLUSIVE:
+            verdict = SubmitVerdict.FATE_UNKNOWN  # only the same bytes find the task that may exist
+        return verdict, unknown
+    verdict = table.of_call(code, status)
+    if verdict is not SubmitVerdict.FAIL:
+        return verdict, fate_unknown or not table.is_understood(code, status)
+    if not table.is_final(code, status, is_documented=answer.is_documented):
+        return SubmitVerdict.FATE_UNKNOWN, True
+    # No earlier call can still be carried out: the same bytes are sent again only after the deadline of the one before. But
+    # one may have been, and this refusal be its consequence: the course is inactive already.
+    return SubmitVerdict.UNCONFIRMED if fate_unknown else SubmitVerdict.FAIL, fate_unknown
 
 
 def _item_rulings(items: tuple[Item, ...], outcomes: tuple[ItemOutcome, ...]) -> Iterator[ItemRuling]:

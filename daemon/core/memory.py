@@ -11,11 +11,13 @@ from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 import msgspec
+from msgspec import UNSET
 
 from daemon.config import Policies, Settings
 from daemon.core import journal
 from daemon.core.answers import (
     Accepted,
+    Done,
     SubmitAnswer,
     TaskCompleted,
     TaskFailed,
@@ -25,6 +27,8 @@ from daemon.core.answers import (
 from daemon.core.backlog import Backlog
 from daemon.core.batch import Batch, LateTask, Submission
 from daemon.core.journal import Attempt
+from daemon.core.known_courses import Budget, KnownCourses
+from daemon.core.known_state import KnownState
 from daemon.core.model import Item, Now, Status
 from daemon.core.operation import Operation
 from daemon.core.result_factory import result_of
@@ -43,7 +47,12 @@ class Memory:
     """
 
     def __init__(
-        self, partition: int, settings: Settings, position: journal.Position, rng: random.Random
+        self,
+        partition: int,
+        settings: Settings,
+        position: journal.Position,
+        rng: random.Random,
+        known: KnownCourses | None = None,
     ) -> None:
         self.partition = partition
         self.settings = settings
@@ -60,6 +69,9 @@ class Memory:
         self.task_ids = TaskIds()
         self.api_floors = ApiFloors(position.api_floor)
         self.takeover = Takeover(settings)
+        if known is None:
+            known = KnownCourses(Budget(settings.courses.index_max))
+        self.known = KnownState(self.policy, known)
         self.draft = Draft()
         self._freed: list[tuple[str, str]] = []
 
@@ -84,7 +96,7 @@ class Memory:
                 sealed_at=sealed.sealed_at,
                 replays=sealed.replays,
                 offset=kept.offset,
-                fate_unknown=task is None,
+                fate_unknown=task is None or task.fate_unknown is True,
                 task_id=task.task_id if task else None,
                 accepted_at=task.accepted_at if task else None,
                 accepted_mono=now.mono_at(task.accepted_at) if task else 0.0,
@@ -95,7 +107,14 @@ class Memory:
             key = journal.late_key(*parts)
             self.watch_late(LateTask(parts[-1], late, now.mono_at(late.accepted_at), key))
         for (integration_id, _), wait in fold.waits.items():
-            held = Held(journal.operation_of(wait), wait.item, bytes(wait.body), wait.not_before, wait.last)
+            held = Held(
+                journal.operation_of(wait),
+                wait.item,
+                bytes(wait.body),
+                wait.not_before,
+                wait.last,
+                wait.resend is True,
+            )
             lane = self.waiting.lane(integration_id)
             self.waiting.hold(lane, held, self.retries.left(integration_id, wait.not_before, now))
             self.waiting.journalled(lane, held)
@@ -145,7 +164,13 @@ class Memory:
         match verdict:
             case SubmitVerdict.PARK:
                 self.park(batch.integration_id)
-            case SubmitVerdict.ACCEPTED | SubmitVerdict.SPLIT | SubmitVerdict.FAIL:
+            case (
+                SubmitVerdict.ACCEPTED
+                | SubmitVerdict.DONE
+                | SubmitVerdict.SPLIT
+                | SubmitVerdict.FAIL
+                | SubmitVerdict.UNCONFIRMED
+            ):
                 self.park(batch.integration_id, parked=False)
             case (
                 SubmitVerdict.RETRY
@@ -157,7 +182,7 @@ class Memory:
                 pass
             case _:
                 assert_never(verdict)
-        if batch.id in self.batches and not isinstance(answer, Accepted):
+        if batch.id in self.batches and not isinstance(answer, Accepted | Done):
             halted = verdict is SubmitVerdict.HALT
             not_before = None if halted else now.wall + max(0, round((again - now.mono) * 1000))
             batch.refusal = journal.Refusal(verdict.value, error_of(answer), now.wall, not_before)
@@ -223,7 +248,7 @@ class Memory:
     ) -> None:
         """Seal these changes into a batch. From here on its body is frozen (R13)."""
         items = tuple(
-            Item(i.origin_id, i.offset, i.change_id, i.consumed_at, i.seal_count + 1, i.failures)
+            Item(i.origin_id, i.offset, i.change_id, i.consumed_at, i.seal_count + 1, i.failures, i.content)
             for i, _ in entries
         )
         body = operation.join([body for _, body in entries])
@@ -279,7 +304,8 @@ class Memory:
         self.backlog.body_dropped(batch.body)
         batch.body = None
         batch.task_id, batch.accepted_at, batch.accepted_mono = task_id, now.wall, now.mono
-        self.draft.put(journal.task_key(batch.id), journal.Task(task_id, now.wall))
+        record = journal.Task(task_id, now.wall, batch.fate_unknown or UNSET)
+        self.draft.put(journal.task_key(batch.id), record)
 
     def lose_task(self, batch: Batch, body: bytes) -> None:
         """The API no longer knows the task. `body` is the payload, read back."""
@@ -356,7 +382,7 @@ class Memory:
         failures = item.failures + counted
         newer = item.origin_id in self.waiting.lane(integration_id).held
         if newer or self.retries.is_over(integration_id, item, failures, why, now):
-            self.end(integration_id, item, Status.FAILED, now, attempt=attempt)
+            self.end(operation, integration_id, item, Status.FAILED, now, attempt=attempt)
             return
         delay = self.retries.delay(integration_id, item, failures, why)
         kept = msgspec.structs.replace(item, failures=failures)
@@ -367,6 +393,7 @@ class Memory:
 
     def end(
         self,
+        operation: Operation,
         integration_id: str,
         item: Item,
         status: Status,
@@ -378,6 +405,7 @@ class Memory:
     ) -> None:
         """Give a change its one result. `attempt` is the submission that decided it, if any."""
         result = result_of(
+            operation,
             integration_id,
             item,
             status,

@@ -32,6 +32,7 @@ class Status(StrEnum):
     TIMED_OUT = "TIMED_OUT"
     SUPERSEDED = "SUPERSEDED"
     REJECTED = "REJECTED"
+    UNCHANGED = "UNCHANGED"
 
 
 class RejectReason(StrEnum):
@@ -74,6 +75,12 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     value: bytes | None = None
     headers: tuple[tuple[str, bytes | None], ...] = ()
     """The original record, kept for the dead letter that is needed if the change does not fit into the backlog."""
+    content: bytes | None = None
+    """Digest of the content that the change gives the course. Changes with the same meaning have the same digest
+    (`codec.content`).
+    """
+    resend: bool = False
+    """Send it even if the course is known to have this content already (R16)."""
 
 
 HEADER_OVERHEAD = 150
@@ -114,6 +121,8 @@ class Item(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The number of batches that this change was sealed into, this one included; makes batch ids unique."""
     failures: int
     """The number of its submissions that failed for a transient reason."""
+    content: bytes | None = None
+    """As in `Change`. None if a version that did not know this field has journalled the change."""
 
 
 class Result(msgspec.Struct, frozen=True, gc=False):
@@ -137,7 +146,9 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     submitted_at: int | None = None
     """When the API accepted the batch, by the wall clock of the daemon."""
     completed_at: int | None = None
-    """When the task completed, by the API's clock."""
+    """When the task completed, by the API's clock; for a call without a task, when the API answered it."""
+    change_type: str | None = None
+    """The type of the input record; None if it was rejected."""
 
 
 class Correction(msgspec.Struct, frozen=True, gc=False):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from daemon.core.batch import Batch
 from daemon.core.journal import Attempt
 from daemon.core.model import Error, Item, Now, Rejection, Result, Status
+from daemon.core.operation import Operation
 
 _NO_ATTEMPT = Attempt("")
 
@@ -14,6 +15,7 @@ def attempt_of(batch: Batch, error: Error | None = None, completed_at: int | Non
 
 
 def result_of(
+    operation: Operation,
     integration_id: str,
     item: Item,
     status: Status,
@@ -40,6 +42,7 @@ def result_of(
         task_id=deciding.task_id,
         submitted_at=deciding.submitted_at,
         completed_at=deciding.completed_at,
+        change_type=operation.event_type,
     )
 
 

@@ -12,6 +12,7 @@ from typing import assert_never
 from daemon.core import journal
 from daemon.core.answers import (
     Accepted,
+    Done,
     PollAnswer,
     Refused,
     SubmitAnswer,
@@ -43,6 +44,7 @@ STALE_REPLAY = Error(
     "now. Publish the change again with any difference in it.",
     "Answered by an earlier task",
 )
+UNCONFIRMED = "COURSESYNC.DEACTIVATION_UNCONFIRMED"
 TASK_TIMED_OUT = Error(
     "COURSESYNC.TASK_TIMED_OUT",
     "The task was still pending when its time-out was reached. It may end later; a correction will report "
@@ -64,6 +66,10 @@ def submit_answered(
             assert isinstance(answer, Accepted)
             memory.saw_times(batch.integration_id, answer, now)
             memory.accept(batch, answer.task_id, now)
+        case SubmitVerdict.DONE:
+            assert isinstance(answer, Done)
+            memory.api_floors.saw_date(batch.integration_id, answer.api_time, now)
+            _done(memory, batch, answer, now)
         case (
             SubmitVerdict.RETRY
             | SubmitVerdict.FATE_UNKNOWN
@@ -78,8 +84,12 @@ def submit_answered(
         case SubmitVerdict.FAIL:
             attempt = _refusal(batch, answer)
             memory.close(batch)
+            _processed_nothing(memory, batch, attempt, now)
             for item in batch.items:
-                memory.end(batch.integration_id, item, Status.FAILED, now, attempt=attempt)
+                memory.end(batch.operation, batch.integration_id, item, Status.FAILED, now, attempt=attempt)
+        case SubmitVerdict.UNCONFIRMED:
+            assert isinstance(answer, Refused)
+            _unconfirmed(memory, batch, answer, now)
         case SubmitVerdict.PARK:
             if not batch.fate_unknown and any(
                 memory.retries.is_too_old(batch.integration_id, item, now) for item in batch.items
@@ -94,6 +104,37 @@ def _refusal(batch: Batch, answer: SubmitAnswer) -> Attempt:
     return attempt_of(batch, answer.error)
 
 
+def _done(memory: Memory, batch: Batch, answer: Done, now: Now) -> None:
+    """There is no task: the change ends with the answer to the call."""
+    memory.close(batch)
+    attempt = Attempt(batch.id, submitted_at=now.wall, completed_at=answer.api_time)
+    integration_id, course_id = batch.integration_id, answer.course_id
+    for item in batch.items:
+        memory.end(
+            batch.operation, integration_id, item, Status.SUCCEEDED, now, attempt=attempt, course_id=course_id
+        )
+        memory.known.confirmed(
+            memory.draft, batch.operation.makes, integration_id, item, attempt, course_id, now
+        )
+
+
+def _unconfirmed(memory: Memory, batch: Batch, answer: Refused, now: Now) -> None:
+    """There is no task, and the API refuses to repeat a call that it may have carried out."""
+    error = Error(
+        UNCONFIRMED,
+        "An earlier call may have been carried out, but its answer was lost, and the API refuses to repeat it: "
+        f"{answer.error.code or f'HTTP {answer.status}'}, {answer.error.message} It is not known whether the course is "
+        "inactive. Look it up in the learning system, or publish the change again.",
+        "Not known whether it was carried out",
+        answer.error.log_url,
+    )
+    attempt = attempt_of(batch, error)
+    memory.close(batch)
+    _uncertain(memory, batch, attempt, now)
+    for item in batch.items:
+        memory.end(batch.operation, batch.integration_id, item, Status.FAILED, now, attempt=attempt)
+
+
 def _give_up_the_old(memory: Memory, batch: Batch, attempt: Attempt, now: Now) -> None:
     """The integration has been parked for too long: changes that are too old end, the others keep waiting."""
     assert batch.body is not None
@@ -105,8 +146,9 @@ def _give_up_the_old(memory: Memory, batch: Batch, attempt: Attempt, now: Now) -
 def _split(memory: Memory, batch: Batch, body: bytes, attempt: Attempt, now: Now) -> None:
     """Halve a batch that was refused because of its content, down to the item that causes the refusal."""
     memory.close(batch)
+    _processed_nothing(memory, batch, attempt, now)
     if len(batch.items) == 1:
-        memory.end(batch.integration_id, batch.items[0], Status.FAILED, now, attempt=attempt)
+        memory.end(batch.operation, batch.integration_id, batch.items[0], Status.FAILED, now, attempt=attempt)
         return
     entries = list(zip(batch.items, batch.operation.split(body), strict=True))
     middle = len(entries) // 2
@@ -169,11 +211,29 @@ def _ended(batch: Batch, outcome: TaskOutcome, completed_at: int | None, now: No
     return TaskEnded(outcome, begun_at, completed_at, batch.accepted_at, now.wall, batch.polls)
 
 
+def _processed_nothing(memory: Memory, batch: Batch, attempt: Attempt, now: Now) -> None:
+    """The submission was refused, or its task failed as a whole, so its courses are what they were before. That does not
+    hold if an earlier POST of the same bytes may have made another task, which may have been applied.
+    """
+    if batch.fate_unknown:
+        _uncertain(memory, batch, attempt, now)
+
+
+def _uncertain(memory: Memory, batch: Batch, attempt: Attempt, now: Now) -> None:
+    """The submission may have been applied, and nobody knows (R15)."""
+    for item in batch.items:
+        memory.known.uncertain(memory.draft, batch.integration_id, item, attempt, now)
+
+
 def _end_all(memory: Memory, batch: Batch, outcome: TaskOutcome, attempt: Attempt, now: Now) -> None:
     _end_task(memory, batch, outcome, attempt.completed_at, now)
+    if outcome is TaskOutcome.FAILED:
+        _processed_nothing(memory, batch, attempt, now)
+    else:
+        _uncertain(memory, batch, attempt, now)
     status = Status.TIMED_OUT if outcome is TaskOutcome.TIMED_OUT else Status.FAILED
     for item in batch.items:
-        memory.end(batch.integration_id, item, status, now, attempt=attempt)
+        memory.end(batch.operation, batch.integration_id, item, status, now, attempt=attempt)
 
 
 def _replayed(memory: Memory, batch: Batch, completed_at: int | None, body: bytes | None, now: Now) -> None:
@@ -187,6 +247,8 @@ def _replayed(memory: Memory, batch: Batch, completed_at: int | None, body: byte
         _end_all(memory, batch, TaskOutcome.STALE, attempt_of(batch, STALE_REPLAY, completed_at), now)
         return
     _end_task(memory, batch, TaskOutcome.STALE, completed_at, now)
+    # A task that looks stale may be the batch's own, made while the API's clock was wrong.
+    _uncertain(memory, batch, attempt_of(batch, STALE_REPLAY, completed_at), now)
     memory.seal(batch.operation, batch.integration_id, entries, Trigger.ITEMS, now, replays=replays)
 
 
@@ -207,7 +269,14 @@ def _time_out(memory: Memory, batch: Batch, now: Now) -> None:
     assert batch.accepted_at is not None
     created_at = batch.created_at or batch.accepted_at
     _end_all(memory, batch, TaskOutcome.TIMED_OUT, attempt_of(batch, TASK_TIMED_OUT), now)
-    record = journal.Late(batch.id, batch.integration_id, batch.items, created_at, batch.accepted_at)
+    record = journal.Late(
+        batch.id,
+        batch.integration_id,
+        batch.items,
+        created_at,
+        batch.accepted_at,
+        journal.operation_name(batch.operation),
+    )
     key = journal.late_key(batch.id, batch.task_id)
     memory.watch_late(LateTask(batch.task_id, record, batch.accepted_mono, key))
     memory.draft.put(key, record)
@@ -230,7 +299,19 @@ def _completed(
         match ruling.verdict:
             case ItemVerdict.SUCCEEDED:
                 course_id = ruling.course_id
-                memory.end(integration_id, item, Status.SUCCEEDED, now, attempt=attempt, course_id=course_id)
+                memory.end(
+                    batch.operation,
+                    integration_id,
+                    item,
+                    Status.SUCCEEDED,
+                    now,
+                    attempt=attempt,
+                    course_id=course_id,
+                )
+                memory.known.confirmed(
+                    memory.draft, batch.operation.makes, integration_id, item, attempt, course_id, now
+                )
+                continue
             case ItemVerdict.RESUBMIT:
                 memory.retry(
                     batch.operation, integration_id, (item, bodies[index]), attempt, Retry.COUNTED, now
@@ -240,9 +321,11 @@ def _completed(
                     batch.operation, integration_id, (item, bodies[index]), attempt, Retry.OUR_SIDE, now
                 )
             case ItemVerdict.FAIL:
-                memory.end(integration_id, item, Status.FAILED, now, attempt=attempt)
+                memory.end(batch.operation, integration_id, item, Status.FAILED, now, attempt=attempt)
             case _:
                 assert_never(ruling.verdict)
+        # Where several items share one outcome, one that failed may have been applied all the same.
+        memory.known.uncertain(memory.draft, integration_id, item, attempt, now)
 
 
 def _failed(
@@ -274,6 +357,7 @@ def _retry_all(
 ) -> None:
     assert body is not None
     _end_task(memory, batch, TaskOutcome.FAILED, attempt.completed_at, now)
+    _processed_nothing(memory, batch, attempt, now)
     for entry in zip(batch.items, batch.operation.split(body), strict=True):
         memory.retry(batch.operation, batch.integration_id, entry, attempt, why, now)
 
@@ -294,14 +378,18 @@ def late_answered(memory: Memory, late: LateTask, answer: PollAnswer, ruling: Po
             assert isinstance(answer, TaskCompleted)
             memory.forget_late(late)
             for item, one in zip(late.record.items, ruling.items, strict=True):
-                _correct(
-                    memory,
-                    late,
-                    item,
-                    _late_attempt(late, one.error, answer.completed_at),
-                    now,
-                    one.course_id,
-                )
+                attempt = _late_attempt(late, one.error, answer.completed_at)
+                _correct(memory, late, item, attempt, now, one.course_id)
+                if one.verdict is ItemVerdict.SUCCEEDED:
+                    memory.known.confirmed(
+                        memory.draft,
+                        journal.operation_of(late.record).makes,
+                        late.record.integration_id,
+                        item,
+                        attempt,
+                        one.course_id,
+                        now,
+                    )
         case PollVerdict.FAILED:
             assert isinstance(answer, TaskFailed)
             memory.forget_late(late)
@@ -322,6 +410,7 @@ def _correct(
     memory: Memory, late: LateTask, item: Item, attempt: Attempt, now: Now, course_id: str | None = None
 ) -> None:
     result = result_of(
+        journal.operation_of(late.record),
         late.record.integration_id,
         item,
         Status.SUCCEEDED if attempt.error is None else Status.FAILED,

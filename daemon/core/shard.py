@@ -18,16 +18,20 @@ result, a batch or a wait record of this or an earlier step".
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
+from msgspec import UNSET
 
 from daemon.config import Settings
 from daemon.core import journal, settle
+from daemon.core.addressing import addressed
 from daemon.core.answers import PollAnswer, SubmitAnswer
 from daemon.core.backlog import rejection_of
 from daemon.core.batch import LateTask, OpenTask, Submission
 from daemon.core.judge import PollRuling, SubmitRuling
+from daemon.core.known_courses import KnownCourses
 from daemon.core.memory import Memory
 from daemon.core.model import Change, Item, Now, Rejection, Status
 from daemon.core.rejection_limit import RejectionLimit
@@ -42,11 +46,16 @@ class Shard:
     """The state machine. `rng` only draws jitter."""
 
     def __init__(
-        self, partition: int, settings: Settings, position: journal.Position, rng: random.Random
+        self,
+        partition: int,
+        settings: Settings,
+        position: journal.Position,
+        rng: random.Random,
+        known: KnownCourses | None = None,
     ) -> None:
         self.partition = partition
         self._settings = settings
-        self._memory = Memory(partition, settings, position, rng)
+        self._memory = Memory(partition, settings, position, rng, known)
         self._unadmitted = Unadmitted(self._memory.policy)
         self._full = False
         self._next_read = position.next_offset
@@ -67,10 +76,13 @@ class Shard:
         rng: random.Random,
         now: Now,
         fenced_ago: float = 0.0,
+        known: KnownCourses | None = None,
     ) -> Shard:
-        """The shard, restored from its journal. All earlier owners were fenced `fenced_ago` seconds ago."""
+        """The shard, restored from its journal. All earlier owners were fenced `fenced_ago` seconds ago. `known` is empty;
+        whoever reads the courses topic loads it.
+        """
         assert fold.position is not None
-        shard = cls(partition, settings, fold.position, rng)
+        shard = cls(partition, settings, fold.position, rng, known)
         shard._memory.load(fold, now, now.mono - fenced_ago)
         shard._arm(now.mono)
         return shard
@@ -105,6 +117,21 @@ class Shard:
     def delay(self, batch_id: str, now: Now) -> float:
         """Seconds until this batch may be submitted, considering its floor (R14)."""
         return self._memory.delay(self._memory.batches[batch_id], now)
+
+    @property
+    def known(self) -> KnownCourses:
+        """The index of the courses that this shard knows (R17)."""
+        return self._memory.known.courses
+
+    def courses_loaded(self) -> None:
+        """Everything that earlier owners have written about courses is in `known`."""
+        self._memory.known.loaded(self._memory.draft)
+
+    @property
+    def courses_since(self) -> int:
+        """As in `journal.Position`."""
+        since = self._memory.position.courses_since
+        return 0 if since is UNSET else since
 
     # --- counts -----------------------------------------------------------------------------------
 
@@ -215,7 +242,8 @@ class Shard:
         )
         if position != memory.position:
             memory.position = position
-            memory.draft.position_moved(len(entries))
+            types = (entry.operation.event_type for entry in entries if isinstance(entry, Change))
+            memory.draft.position_moved(len(entries), Counter(types))
         self._full = False
 
     def _lacks_room(self, change: Change, now: Now) -> str | None:
@@ -242,14 +270,20 @@ class Shard:
         otherwise as `FAILED` with the error of its last attempt.
         """
         memory, integration_id = self._memory, change.integration_id
-        item = Item(change.origin_id, change.offset, change.change_id, change.consumed_at, 0, 0)
-        old = memory.hold(integration_id, Held(change.operation, item, change.body), None)
+        item = Item(
+            change.origin_id, change.offset, change.change_id, change.consumed_at, 0, 0, change.content
+        )
+        held = Held(change.operation, item, change.body, resend=change.resend)
+        old = memory.hold(integration_id, held, None)
         if old is None:
             return
+        held.resend = held.resend or old.resend  # the request to send the course is not superseded
         if old.last is None:
-            memory.end(integration_id, old.item, Status.SUPERSEDED, now, superseded_by=change.offset)
+            memory.end(
+                old.operation, integration_id, old.item, Status.SUPERSEDED, now, superseded_by=change.offset
+            )
         else:
-            memory.end(integration_id, old.item, Status.FAILED, now, attempt=old.last)
+            memory.end(old.operation, integration_id, old.item, Status.FAILED, now, attempt=old.last)
 
     def _reject(self, rejection: Rejection, now: Now) -> None:
         self._memory.draft.reject(rejection, result_of_rejection(rejection, now))
@@ -266,6 +300,7 @@ class Shard:
         self._window_was_full = self._nothing_to_seal = False
         for lane in list(self._memory.waiting.ready_lanes()):
             self._seal_lane(lane, now, partial=lingered or self._is_full(lane, 0.5))
+            left = left or bool(lane.unexamined)
             if lane.ready_count and self._window_open(lane):
                 has_place = self._has_place(lane)
                 left = left or has_place
@@ -293,8 +328,32 @@ class Shard:
         limits = self._memory.policy(lane.integration_id).batch
         return lane.ready_count >= limits.items_max * share or lane.ready_bytes >= limits.bytes_max * share
 
+    def _end_unchanged(self, lane: Lane, now: Now) -> None:
+        """End the ready changes whose course is known to have their content already (R16). Each change is compared once:
+        as long as it is ready, no submission of its course is open, so what is known of the course stays the same.
+        """
+        memory, unexamined = self._memory, lane.unexamined
+        while unexamined and not memory.draft.is_full:
+            origin_id = unexamined.pop()
+            held = lane.ready(origin_id)
+            known = None if held is None else memory.known.unchanged(lane.integration_id, held, now)
+            if held is None or known is None:
+                continue
+            memory.waiting.remove(lane, origin_id)
+            memory.draft.wait_changed(lane.integration_id, origin_id, durable=held.durable)
+            memory.end(
+                held.operation,
+                lane.integration_id,
+                held.item,
+                Status.UNCHANGED,
+                now,
+                course_id=known.course_id,
+            )
+        memory.waiting.drop_if_idle(lane.integration_id)
+
     def _seal_lane(self, lane: Lane, now: Now, *, partial: bool) -> None:
         memory = self._memory
+        self._end_unchanged(lane, now)
         limits = memory.policy(lane.integration_id).batch
         while lane.ready_count and self._window_open(lane) and self._has_place(lane):
             if memory.draft.is_full:
@@ -303,16 +362,16 @@ class Shard:
             if not (full or partial):
                 return
             taken = memory.waiting.take(lane, limits.items_max, limits.bytes_max)
-            trigger = Trigger.LINGER
-            if len(taken) == limits.items_max:
-                trigger = Trigger.ITEMS
-            elif full:
-                trigger = Trigger.BYTES
+            operation = taken[0].operation
+            at_limit = len(taken) in (limits.items_max, operation.items_max)
+            trigger = Trigger.ITEMS if at_limit else Trigger.BYTES if full else Trigger.LINGER
             for held in taken:
                 memory.draft.wait_changed(lane.integration_id, held.item.origin_id, durable=held.durable)
-            entries = [(held.item, held.body) for held in taken]
-            memory.seal(taken[0].operation, lane.integration_id, entries, trigger, now)
-            memory.waiting.move_to_end(lane)
+            if entries := addressed(memory, lane.integration_id, taken, now):
+                memory.seal(operation, lane.integration_id, entries, trigger, now)
+                memory.waiting.move_to_end(lane)
+            else:
+                memory.waiting.drop_if_idle(lane.integration_id)
 
     # --- steps ------------------------------------------------------------------------------------
 

@@ -7,12 +7,16 @@ before its record is committed).
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
+from msgspec import UNSET
 
 from daemon.core import journal
+from daemon.core.course import CourseRecord
 from daemon.core.model import Correction, Rejection, Result
 from daemon.core.waiting import Waiting
 
@@ -107,10 +111,14 @@ class Step:
     results: list[Result]
     corrections: list[Correction]
     rejections: list[Rejection]
+    courses: list[CourseRecord]
+    """At most one for each course (R15)."""
     facts: list[Fact]
     next_offset: int
     consumed: int
     """The number of input records that this step's position moves past."""
+    changes: Mapping[str, int]
+    """How many of these records are valid changes, by event type."""
     batches: list[tuple[int, str]]
     """Index into `journal` of the record of each new batch, and the id of the batch, so that its offset can be
     recorded.
@@ -124,8 +132,10 @@ class Draft:
         self._results: list[Result] = []
         self._corrections: list[Correction] = []
         self._rejections: list[Rejection] = []
+        self._courses: dict[tuple[str, str], CourseRecord] = {}
         self._facts: list[Fact] = []
         self._consumed = 0
+        self._changes: Counter[str] = Counter()
         self._is_wanted = False
         self._values: dict[bytes, bytes | None] = {}
         self._batches: dict[bytes, str] = {}
@@ -143,7 +153,7 @@ class Draft:
         sealed within the step and then not written. A draft that has not requested a commit is never full. If it were,
         the shard would start no calls, and their answers could not request the commit that empties the draft.
         """
-        records = len(self._results) + len(self._corrections) + len(self._values)
+        records = len(self._results) + len(self._corrections) + len(self._values) + len(self._courses)
         return self._is_wanted and self._payloads + RECORD_OVERHEAD_BYTES * records >= STEP_BYTES_MAX
 
     @property
@@ -155,9 +165,10 @@ class Draft:
         """Request a step, even if it is only for the position."""
         self._is_wanted = True
 
-    def position_moved(self, consumed: int) -> None:
-        """The position moves past `consumed` records of the input."""
+    def position_moved(self, consumed: int, changes: Mapping[str, int]) -> None:
+        """The position moves past `consumed` records of the input. `changes`: the valid ones, by event type."""
         self._consumed += consumed
+        self._changes.update(changes)
         self._is_wanted = True
 
     def end(self, result: Result) -> None:
@@ -170,6 +181,11 @@ class Draft:
 
     def correct(self, correction: Correction) -> None:
         self._corrections.append(correction)
+        self._is_wanted = True
+
+    def record_course(self, record: CourseRecord) -> None:
+        """What is known of a course has changed. The last record of a course in a step counts."""
+        self._courses[record.integration_id, record.origin_id] = record
         self._is_wanted = True
 
     def report(self, fact: Fact) -> None:
@@ -224,9 +240,11 @@ class Draft:
             results=self._results,
             corrections=self._corrections,
             rejections=self._rejections,
+            courses=[*self._courses.values()],
             facts=self._facts,
             next_offset=position.next_offset,
             consumed=self._consumed,
+            changes=self._changes,
             batches=places,
         )
 
@@ -245,6 +263,7 @@ class Draft:
                     held.not_before,
                     held.last,
                     journal.operation_name(held.operation),
+                    held.resend or UNSET,
                 )
                 self._values[key] = journal.encode_value(record)
                 waiting.journalled(lane, held)

@@ -25,15 +25,16 @@ from itertools import islice
 
 import msgspec
 
-from daemon.core.operation import REPLAYS_MAX, Operation
+from daemon.core.course import CourseState
+from daemon.core.operation import REPLAYS_MAX, Call, Operation
 
 _OPTIONAL = ("description", "thumbnail_url", "duration", "languages")
 _FIELDS = ("type", "title", "course_url", *_OPTIONAL)
 """In the order of the first encoding (`codec.change.Course`)."""
 _URLS = ("thumbnail_url", "course_url")
 """The picture first: nobody reads its address."""
-_HOST = re.compile(r"https?://(?:[^/?#\\@]*@)?([^/?#\\@]*)", re.IGNORECASE)
-"""Other schemes are left alone: apps match the hosts of their own schemes case-sensitively."""
+HOST = re.compile(r"https?://(?:[^/?#\\@]*@)?([^/?#\\@]*)", re.IGNORECASE)
+"""Its group is the host, with the port. Other schemes are left alone: apps match the hosts of their own schemes case-sensitively."""
 _HOST_LETTERS_MAX = 16
 """They give 65,536 bodies. A URL may be as long as a batch."""
 
@@ -67,6 +68,11 @@ def join(items: Sequence[bytes]) -> bytes:
 def split(body: bytes) -> list[bytes]:
     """The items of a frozen body, each as it was sealed."""
     return [bytes(item) for item in _decode_body(body).items]
+
+
+def call(body: bytes) -> Call:
+    """The body is sent as it is."""
+    return Call(("lms", "courses", "bulk"), body)
 
 
 def reencode_item(item: bytes, rng: random.Random) -> bytes:
@@ -159,7 +165,7 @@ def _host_letters(course: _Members) -> list[tuple[str, int]]:
     """The first ASCII letters of the host names: the name of the field, and the index in its text."""
     found: list[tuple[str, int]] = []
     for name in _URLS:
-        if not _is_empty(course, name) and (match := _HOST.match(_decode_text(course[name]))):
+        if not _is_empty(course, name) and (match := HOST.match(_decode_text(course[name]))):
             letters = (
                 n for n, char in enumerate(match[1], match.start(1)) if char.isascii() and char.isalpha()
             )
@@ -175,4 +181,15 @@ def _swap_cases(course: _Members, letters: Sequence[tuple[str, int]]) -> None:
         course[name] = msgspec.Raw(_encode("".join(text)))
 
 
-UPSERT = Operation("upsert", join, split, reencode_item, reencode)
+UPSERT = Operation(
+    name="upsert",
+    event_type="course.upserted",
+    items_max=None,
+    makes_task=True,
+    makes=CourseState.ACTIVE,
+    join=join,
+    split=split,
+    call=call,
+    reencode_item=reencode_item,
+    reencode=reencode,
+)

@@ -17,6 +17,7 @@ class SubmitVerdict(StrEnum):
     """What the answer to a POST means for the batch."""
 
     ACCEPTED = "accepted"  # the API has a task for it
+    DONE = "done"  # the call was carried out, and there is no task: its change has succeeded
     RETRY = "retry"  # the same bytes again, after a back-off
     SPLIT = "split"  # halve the batch, down to the item that is refused
     PARK = "park"  # the same bytes again, at the slow pace of an integration that waits for its customer
@@ -25,6 +26,7 @@ class SubmitVerdict(StrEnum):
     )
     OUR_SIDE = "our_side"  # our own key or address is refused, only here so far: the same bytes again, as for PARK (C7)
     FAIL = "fail"  # its changes end
+    UNCONFIRMED = "unconfirmed"  # a call without a task is refused, and an earlier one may have been carried out: its change ends
     HALT = "halt"  # our own key or address is refused: nothing is sent, for any integration
     REKEYED = "rekeyed"  # refused for a key that is no longer in use: the same bytes again
 
@@ -126,6 +128,14 @@ def of_submit(code: str | None, status: int) -> SubmitVerdict:
     return SubmitVerdict.PARK
 
 
+def of_call(code: str | None, status: int) -> SubmitVerdict:
+    """The verdict on a refused POST of an operation without a task: as `of_submit`, except that it has one item, which
+    cannot be split.
+    """
+    verdict = of_submit(code, status)
+    return SubmitVerdict.FAIL if verdict is SubmitVerdict.SPLIT else verdict
+
+
 def is_denial(code: str | None, status: int) -> bool:
     """Whether an answer denies access without naming the cause: our key, or the integration."""
     return code is None and status in (401, 403)
@@ -152,6 +162,13 @@ def is_understood(code: str | None, status: int) -> bool:
     if not 400 <= status < 500 or status == 408:
         return False
     return code is not None or status in (400, 413, 422, 429)
+
+
+def is_final(code: str | None, status: int, *, is_documented: bool) -> bool:
+    """Whether a refused POST of an operation without a task certainly was not carried out. For an unknown course, the API's
+    error codes have none, so it answers 404 with an error object without a code.
+    """
+    return is_understood(code, status) or (status == 404 and is_documented)
 
 
 INCONCLUSIVE = frozenset({SubmitVerdict.FAIL})

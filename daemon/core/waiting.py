@@ -30,6 +30,9 @@ from daemon.core.operation import Operation
 from daemon.core.schedule import Schedule
 from daemon.core.verdict import TaskVerdict, of_task
 
+QUEUE_SLACK = 1000
+"""Courses in the queue of a lane that are not ready any more, beyond as many as are ready."""
+
 ITEM_OVERHEAD = 128
 """Bytes that an item adds to a batch record besides its body and ids: numbers and punctuation."""
 
@@ -67,6 +70,8 @@ class Held(msgspec.Struct, gc=False):
     not_before: int | None = None
     """End of the back-off, wall clock, ms; set while in back-off, and journalled."""
     last: Attempt | None = None
+    resend: bool = False
+    """As in `Change`."""
     durable: bool = False
     """Whether the journal holds it, as of the last commit or the commit in flight."""
     ready: bool = False
@@ -99,7 +104,10 @@ class Lane:
         """The integration waits for its customer, according to the last answer about that."""
         self.ready_count = 0
         self.ready_bytes = 0
+        self.unexamined: list[str] = []
+        """Courses whose change has become ready and has not been compared with what is known of the course (R16)."""
         self._queue: deque[str] = deque()
+        """May contain courses that are not ready any more."""
 
     @property
     def idle(self) -> bool:
@@ -114,6 +122,7 @@ class Lane:
         self.ready_count += 1
         self.ready_bytes += held.size()
         self._queue.append(origin_id)
+        self.unexamined.append(origin_id)
 
     def put(self, origin_id: str, held: Held) -> Held | None:
         """Hold this change, which takes over the place of the replaced change in the queue. Returns the replaced
@@ -125,27 +134,56 @@ class Lane:
             if old.ready:
                 held.ready = True
                 self.ready_bytes += held.size() - old.size()
+                self.unexamined.append(origin_id)
         self.held[origin_id] = held
         return old
 
+    def ready(self, origin_id: str) -> Held | None:
+        """The waiting change of this course, if it may be sealed."""
+        held = self.held.get(origin_id)
+        return None if held is None or not held.ready else held
+
+    def remove(self, origin_id: str) -> Held:
+        """Remove and return the ready change of this course."""
+        held = self.held.pop(origin_id)
+        assert held.ready
+        held.count_in(None)
+        self.ready_count -= 1
+        self.ready_bytes -= held.size()
+        if len(self._queue) > 2 * self.ready_count + QUEUE_SLACK:
+            self._queue = deque(name for name in dict.fromkeys(self._queue) if self.ready(name))
+        return held
+
     def take(self, items_max: int, bytes_max: int) -> list[Held]:
         """Remove and return the next batch of ready changes: at least one, if any is ready. All of them have the same
-        operation.
+        operation. Changes with another operation keep their place; up to `items_max` of them are skipped, so that a few
+        do not make many small batches.
         """
         taken: list[Held] = []
+        skipped: list[str] = []
         total = 0
-        while self._queue and len(taken) < items_max:
+        while self._queue and len(taken) < items_max and len(skipped) <= items_max:
             origin_id = self._queue[0]
-            held = self.held[origin_id]
+            held = self.ready(origin_id)
+            if held is None:
+                self._queue.popleft()
+                continue
             size = held.size()
-            if taken and (total + size > bytes_max or held.operation is not taken[0].operation):
+            if taken and held.operation is not taken[0].operation:
+                skipped.append(self._queue.popleft())
+                continue
+            if taken and total + size > bytes_max:
                 break
+            if held.operation.items_max is not None:
+                items_max = min(items_max, held.operation.items_max)
             self._queue.popleft()
+            held.ready = False
             del self.held[origin_id]
             if held.ages is not None:
                 held.count_in(None)
             total += size
             taken.append(held)
+        self._queue.extendleft(reversed(skipped))
         self.ready_count -= len(taken)
         self.ready_bytes -= total
         return taken
@@ -243,6 +281,13 @@ class Waiting:
         taken = lane.take(items_max, bytes_max)
         self.backlog.left(before, len(lane.held), sum([len(held.body) for held in taken]))
         return taken
+
+    def remove(self, lane: Lane, origin_id: str) -> Held:
+        """Remove and return the ready change of this course."""
+        before = len(lane.held)
+        held = lane.remove(origin_id)
+        self.backlog.left(before, len(lane.held), len(held.body))
+        return held
 
     def move_to_end(self, lane: Lane) -> None:
         """It has had its turn: the other lanes take precedence from now on."""

@@ -36,7 +36,6 @@ from httpx_aiohttp import AiohttpTransport
 from daemon import __version__
 from daemon.core.answers import NoAnswer, NoAnswerReason, PollAnswer, Refused, SubmitAnswer
 from daemon.core.operation import Operation
-from daemon.core.upsert import UPSERT
 from daemon.kombo import wire
 from daemon.kombo.connection import GatedConnector, GatedRequest, reset_on_failure
 from daemon.kombo.content import AnswerTooLargeError, decoded
@@ -101,8 +100,7 @@ class KomboClient:
         ca_file: Path | None = None,
         observe: Observe | None = None,
     ) -> None:
-        self._bulk_url = f"{base_url.rstrip('/')}/lms/courses/bulk"
-        self._url_of = {UPSERT.name: self._bulk_url}
+        self._base_url = base_url.rstrip("/")
         self._api_key = api_key_source
         self._deadline = deadline
         self._in_flight_max = in_flight_max
@@ -126,14 +124,16 @@ class KomboClient:
         )
 
     async def submit(self, operation: Operation, integration_id: str, body: bytes) -> SubmitAnswer:
-        """POST exactly these bytes, once."""
+        """Make the call of this body, once."""
 
         def parse(raw: _Raw, redact: Redactor) -> SubmitAnswer:
-            return wire.parse_submit(*raw, now=wall_clock(), redact=redact)
+            of_operation = wire.parse_submit if operation.makes_task else wire.parse_done
+            return of_operation(*raw, now=wall_clock(), redact=redact)
 
-        url = self._url_of[operation.name]
+        path, content = operation.call(body)
+        bytes_max = wire.SUBMIT_ANSWER_BYTES_MAX if operation.makes_task else wire.COURSE_ANSWER_BYTES_MAX
         return await self._call(
-            _Call("submit", "POST", url, integration_id, body, wire.SUBMIT_ANSWER_BYTES_MAX), parse
+            _Call("submit", "POST", self._url(*path), integration_id, content, bytes_max), parse
         )
 
     async def poll(self, integration_id: str, task_id: str, items: int) -> PollAnswer:
@@ -142,12 +142,14 @@ class KomboClient:
         def parse(raw: _Raw, redact: Redactor) -> PollAnswer:
             return wire.parse_poll(task_id, *raw, now=wall_clock(), redact=redact)
 
-        # A text that is not valid Unicode (a lone surrogate) cannot be the id of a task: the API answers
-        # that.
-        url = f"{self._bulk_url}/{quote(task_id, safe='', errors='replace')}"
+        url = self._url("lms", "courses", "bulk", task_id)
         return await self._call(
             _Call("poll", "GET", url, integration_id, None, wire.poll_answer_bytes_max(items)), parse
         )
+
+    def _url(self, *path: str) -> str:
+        """`path`: its segments. A text that is not valid Unicode (a lone surrogate) cannot be an id: the API answers that."""
+        return "/".join([self._base_url, *(quote(segment, safe=":", errors="replace") for segment in path)])
 
     async def close(self) -> None:
         """Close all connections. Calls in flight end with `NoAnswer`. Idempotent."""
@@ -209,7 +211,7 @@ class KomboClient:
         )
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._bulk_url!r})"
+        return f"{type(self).__name__}({self._base_url!r})"
 
 
 async def _read(response: httpx.Response, bytes_max: int) -> bytes:

@@ -5,7 +5,7 @@ documented form, in one of the two variants that the vendor's guide and OpenAPI 
 Otherwise it is not understood. So the 200 of a captive portal, a truncated body, or a status that this version does
 not know can delay a change, but never end one::
 
-    2xx, documented form  → Accepted · TaskPending · TaskCompleted · TaskFailed
+    2xx, documented form  → Accepted · Done · TaskPending · TaskCompleted · TaskFailed
     2xx, anything else    → NoAnswer(protocol_error)
     3xx, 4xx, 5xx         → Refused, `error.code` None if there is no error object
     1xx, 6xx and above    → NoAnswer(protocol_error)
@@ -36,6 +36,7 @@ import msgspec
 
 from daemon.core.answers import (
     Accepted,
+    Done,
     ItemOutcome,
     NoAnswer,
     NoAnswerReason,
@@ -51,6 +52,8 @@ from daemon.kombo.redaction import NO_SECRETS, Redactor
 
 SUBMIT_ANSWER_BYTES_MAX = 64 * 1024
 """Maximum size of the answer to a submission, or of a refusal: a task id and some warnings, or one error."""
+COURSE_ANSWER_BYTES_MAX = 1024 * 1024
+"""Maximum size of an answer that describes a course, with its revisions and what the connected tool says about it."""
 ITEM_ANSWER_BYTES_MAX = 16 * 1024
 """How much one item may add to the answer to a poll: an error with a message that quotes the page of another system."""
 ANSWER_BYTES_MAX = 8 * 1024 * 1024
@@ -91,6 +94,19 @@ class _SubmitBody(msgspec.Struct):
     warnings: Any = None
 
 
+class _DoneData(msgspec.Struct):
+    """The parts of a course that are read."""
+
+    id: Any = None
+    course_id: Any = None
+
+
+class _DoneBody(msgspec.Struct):
+    status: Literal["success"]
+    data: _DoneData
+    warnings: Any = None
+
+
 _NULL = msgspec.Raw(b"null")
 
 
@@ -119,7 +135,7 @@ class _PollBody(msgspec.Struct):
     data: _Task
 
 
-_Body = TypeVar("_Body", _SubmitBody, _PollBody)
+_Body = TypeVar("_Body", _SubmitBody, _DoneBody, _PollBody)
 
 _JSON = msgspec.json.Decoder()
 _ENTRIES = msgspec.json.Decoder(list[msgspec.Raw])
@@ -156,6 +172,27 @@ def parse_submit(
         return _undocumented(status, "task_id contains a secret of ours", redact)
     return Accepted(
         task_id=task_id,
+        warnings=_warnings(answer.warnings, redact),
+        concurrency_limit=_whole_number(headers.get("concurrency-limit")),
+        concurrency_remaining=_whole_number(headers.get("concurrency-remaining")),
+        api_time=_api_time(headers, now),
+    )
+
+
+def parse_done(
+    status: int, headers: Mapping[str, str], body: bytes, now: int, redact: Redactor = NO_SECRETS
+) -> SubmitAnswer:
+    """Parse the answer to a call that makes no task, such as ``POST /lms/courses/{course_id}/deactivate``; arguments as in
+    `parse_submit`. The answer describes the course; only its id is read.
+    """
+    if (early := _not_a_success(status, headers, body, now, redact)) is not None:
+        return early
+    try:
+        answer = _documented(body, _DoneBody)
+    except _DECODE_ERRORS as error:
+        return _undocumented(status, str(error), redact)
+    return Done(
+        course_id=_course_id(msgspec.structs.asdict(answer.data), redact),
         warnings=_warnings(answer.warnings, redact),
         concurrency_limit=_whole_number(headers.get("concurrency-limit")),
         concurrency_remaining=_whole_number(headers.get("concurrency-remaining")),
@@ -264,22 +301,29 @@ def _not_a_success(
     if status <= 299:
         return None
     api_time = _http_date(headers.get("date"))
+    is_documented, error = _error_object(body)
     return Refused(
         status=status,
-        error=_error(_error_object(body), f"HTTP {status} without an error object.", redact),
+        error=_error(error, f"HTTP {status} without an error object.", redact),
         retry_after=_retry_after(headers.get("retry-after"), now if api_time is None else api_time),
         concurrency_limit=_whole_number(headers.get("concurrency-limit")),
         concurrency_remaining=_whole_number(headers.get("concurrency-remaining")),
         api_time=api_time,
+        is_documented=is_documented,
     )
 
 
-def _error_object(body: bytes) -> Any:
+def _error_object(body: bytes) -> tuple[bool, Any]:
+    """The error object of a refusal, and whether the refusal has the documented form (`ErrorResponseGeneral`)."""
     try:
         answer = _JSON.decode(body)
     except _DECODE_ERRORS:
-        return None
-    return answer.get("error") if isinstance(answer, dict) else None
+        return False, None
+    error = answer.get("error") if isinstance(answer, dict) else None
+    is_documented = (
+        isinstance(error, dict) and isinstance(error.get("message"), str) and answer.get("status") == "error"
+    )
+    return is_documented, error
 
 
 def _error(value: Any, otherwise: str, redact: Redactor) -> Error:

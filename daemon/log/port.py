@@ -132,6 +132,8 @@ class Transaction:
     """Key and value; None as the value is a tombstone. Written to the shard's journal partition in this order."""
     results: Sequence[Message] = ()
     dead_letters: Sequence[Message] = ()
+    courses: Sequence[tuple[bytes, bytes | None]] = ()
+    """Key and value; None as the value is a tombstone. Written to the shard's partition of the courses topic."""
     position: int | None = None
     """The next input offset, for the lag of the consumer group only. The journal is authoritative."""
 
@@ -212,6 +214,7 @@ class InputFacts:
     group_offset: int | None
     """The offset that the consumer group has committed, if any."""
     journal_partitions: int
+    courses_partitions: int
 
 
 class TransactionOwner(NamedTuple):
@@ -259,6 +262,24 @@ class ShardLog(Protocol):
             TransientRefusalError: it cannot be written now; nothing of this was written.
             CommitFailedError: any other error; it may or may not have been written. Do not use this object any more:
                 close it, confirm the assignment, open a new one and restore.
+        """
+        ...
+
+    async def courses_end(self) -> int:
+        """The end of the courses partition. Called before the first commit, it is the end of what earlier owners have
+        written.
+
+        Raises:
+            LogError: the log does not answer.
+        """
+        ...
+
+    def courses(self, end: int) -> AsyncIterator[Sequence[Record]]:
+        """The committed records of the courses partition below `end`, oldest first, in batches of bounded size. The topic is
+        compacted: only the last record of each key is guaranteed. It may be read while commits are running.
+
+        Raises:
+            LogError: the partition cannot be read at the moment.
         """
         ...
 

@@ -147,8 +147,9 @@ def read_topic(
     *,
     start: Literal["beginning", "end"] | int = "beginning",
     follow: bool = False,
+    partition: int | None = None,
 ) -> Generator[TopicRecord, None, None]:
-    """The committed records of all partitions, in offset order within each. `start` as a number: so many offsets before
+    """The committed records of all partitions, or of one, in offset order within each. `start` as a number: so many offsets before
     the end of each partition.
 
     Ends at the last stable offsets of the topic at the time of the call; with `follow`, never.
@@ -163,7 +164,8 @@ def read_topic(
     except KafkaError as error:
         raise LogError(clients.explained(error, None)) from error
     try:
-        partitions = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
+        known = sorted(consumer.partitions_for_topic(topic) or ())
+        partitions = [TopicPartition(topic, p) for p in known if partition in (None, p)]
         if not partitions:
             _find(clients, topic)
             raise LogError(_missing(topic))
@@ -171,12 +173,12 @@ def read_topic(
         ends: dict[TopicPartition, int] = consumer.end_offsets(partitions)
         begins: dict[TopicPartition, int] = consumer.beginning_offsets(partitions)
         back = {"beginning": sys.maxsize, "end": 0}[start] if isinstance(start, str) else start
-        for partition in partitions:
-            consumer.seek(partition, max(begins[partition], ends[partition] - back))
+        for tp in partitions:
+            consumer.seek(tp, max(begins[tp], ends[tp] - back))
         while follow or any(consumer.position(p) < ends[p] for p in partitions):
-            for partition, records in consumer.poll(timeout_ms=500).items():
+            for tp, records in consumer.poll(timeout_ms=500).items():
                 for r in records:
-                    if follow or r.offset < ends[partition]:
+                    if follow or r.offset < ends[tp]:
                         yield TopicRecord(
                             topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers)
                         )
@@ -190,6 +192,23 @@ def read_topic(
         ) from error
     finally:
         consumer.close()
+
+
+def partitions_of(connection: KafkaConnection, topic: str) -> int:
+    """The number of partitions.
+
+    Raises:
+        LogError: no broker answered, or the topic does not exist.
+    """
+    clients = Clients(connection)
+    try:
+        with clients.admin() as admin:
+            count = partition_count(admin, topic)
+    except KafkaError as error:
+        raise LogError(clients.explained(error, None)) from error
+    if count is None:
+        raise LogError(_missing(topic))
+    return count
 
 
 def _find(clients: Clients, topic: str) -> None:

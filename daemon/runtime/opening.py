@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+import msgspec
+from msgspec import UNSET
+
 from daemon.core.journal import Fold, JournalError, Position, payload
+from daemon.core.known_courses import Budget, KnownCourses
 from daemon.core.shard import Shard
 from daemon.core.stale_tasks import first_position
 from daemon.log.port import CorruptJournalError, InputFacts, ShardLog
@@ -30,6 +34,8 @@ class Opened:
     facts: InputFacts
     """The state of the input, which matches the journal."""
     ledger: Ledger
+    courses_end: int
+    """The end of what earlier owners have written about courses."""
 
 
 async def wait_for_confirmation(ports: Ports, partition: int, failures: int) -> None:
@@ -48,16 +54,18 @@ async def check_before_fencing(ports: Ports, partition: int) -> None:
     """The checks that are possible before earlier owners are fenced.
 
     Raises:
-        BlockedError: the partition has no journal.
+        BlockedError: the partition has no journal, or no partition for its courses.
         LogError: the log does not answer at the moment.
     """
     facts = await ports.log.input_facts(partition)
-    if sentence := operator_messages.without_journal(partition, facts, ports.settings.topics):
+    topics = ports.settings.topics
+    sentence = operator_messages.without_journal(partition, facts, topics)
+    if sentence := sentence or operator_messages.without_courses(partition, facts, topics):
         raise BlockedError(sentence)
 
 
-async def restore(ports: Ports, partition: int, shard_log: ShardLog) -> Opened:
-    """Restore the shard from its journal. Call it as soon as all earlier owners are fenced.
+async def restore(ports: Ports, partition: int, shard_log: ShardLog, budget: Budget) -> Opened:
+    """Restore the shard from its journal. Call it as soon as all earlier owners are fenced. `budget` is that of the process.
 
     Raises:
         BlockedError: the journal does not match the input, or this version cannot read one of its records, or a record
@@ -65,15 +73,16 @@ async def restore(ports: Ports, partition: int, shard_log: ShardLog) -> Opened:
         LogError: the log does not answer at the moment.
     """
     try:
-        return await _restored(ports, partition, shard_log)
+        return await _restored(ports, partition, shard_log, budget)
     except (JournalError, CorruptJournalError) as error:
         raise BlockedError(
             operator_messages.unreadable_journal(partition, error, ports.settings.topics)
         ) from error
 
 
-async def _restored(ports: Ports, partition: int, shard_log: ShardLog) -> Opened:
+async def _restored(ports: Ports, partition: int, shard_log: ShardLog, budget: Budget) -> Opened:
     started, fenced = ports.clock.now().mono, ports.clock.boot()
+    courses_end = await shard_log.courses_end()  # before the first commit of this owner
     fold = await _fold(ports, shard_log)
     facts = await ports.log.input_facts(partition)
     now = ports.clock.now()
@@ -82,11 +91,13 @@ async def _restored(ports: Ports, partition: int, shard_log: ShardLog) -> Opened
         fold.position = _first_start(ports, partition, facts)
     elif sentence := operator_messages.of_position(partition, fold.position, facts, ports.settings.topics):
         raise BlockedError(sentence)
+    if fold.position.courses_since is UNSET or fold.position.courses_since > courses_end:
+        fold.position = msgspec.structs.replace(fold.position, courses_since=courses_end)
     ports.observer.notify(RestoreFinished(now.mono - started))
     ledger = Ledger(fold)
     fenced_ago = ports.clock.boot() - fenced
-    shard = Shard.restore(partition, ports.settings, fold, ports.rng, now, fenced_ago)
-    return Opened(shard, is_new, facts, ledger)
+    shard = Shard.restore(partition, ports.settings, fold, ports.rng, now, fenced_ago, KnownCourses(budget))
+    return Opened(shard, is_new, facts, ledger, courses_end)
 
 
 async def _fold(ports: Ports, shard_log: ShardLog) -> Fold:

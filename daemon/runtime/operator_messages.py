@@ -27,6 +27,17 @@ def without_journal(partition: int, facts: InputFacts, topics: Topics) -> str | 
     )
 
 
+def without_courses(partition: int, facts: InputFacts, topics: Topics) -> str | None:
+    """The courses topic lacks a partition for this one. None if it has it."""
+    if partition < facts.courses_partitions:
+        return None
+    return (
+        f"partition {partition}: {topics.changes} has {facts.partitions} partitions and {topics.courses} has "
+        f"{facts.courses_partitions}, so what is known of its courses cannot be written. `coursesyncd topics create` adds "
+        f"the missing partitions; then restart this replica. See {RUNBOOK}#courses-partitions-missing"
+    )
+
+
 def without_position(partition: int, facts: InputFacts, topics: Topics) -> str | None:
     """The journal holds no position although the group has read the partition. None on the first start of a partition."""
     if facts.group_offset is None:

@@ -15,10 +15,12 @@ from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from daemon.core.batch import OpenTask
+from daemon.core.known_courses import Budget
 from daemon.core.shard import Shard
 from daemon.core.step import Fact, Step
 from daemon.log.port import InputFacts, LogError, Records, ShardLog, Unreadable
 from daemon.runtime import operator_messages
+from daemon.runtime.course_loading import CourseLoader
 from daemon.runtime.failures import Failure, InputChangedError, InputLostError, LostInput, Remedy, failure_of
 from daemon.runtime.intake import Intake
 from daemon.runtime.lease import Lease
@@ -46,6 +48,7 @@ class Partition:
         self,
         number: int,
         ports: Ports,
+        known_courses: Budget,
         *,
         on_opened: Callable[[Partition, Shard], None],
         on_dropped: Callable[[Shard], None],
@@ -59,6 +62,7 @@ class Partition:
         self.topic_partitions: int | None = None
         self.intake = Intake(number, ports)
         self._ports = ports
+        self._courses, self._budget = CourseLoader(number, ports, self.wake, self.fail), known_courses
         self._on_opened, self._on_dropped, self._on_facts = on_opened, on_dropped, on_facts
         self._shard_log: ShardLog | None = None
         self._ledger: Ledger | None = None
@@ -127,12 +131,11 @@ class Partition:
         self._life.new_producer()
         self._fault = None
         self._reports.restoring()
-        self._journal_end = None
-        await check_before_fencing(ports, number)
         # Read before `open_shard` fixes the end of the restore, so that no record is missed in between.
         self._journal_end = await ports.log.journal_end(number)
+        await check_before_fencing(ports, number)
         self._shard_log = await ports.log.open_shard(number)
-        opened = await restore(ports, number, self._shard_log)
+        opened = await restore(ports, number, self._shard_log, self._budget)
         if self.intake.lost is not None and self.intake.lost.holds(opened.shard):
             raise BlockedError(self.intake.lost.sentence)
         self._begin(opened)
@@ -148,6 +151,8 @@ class Partition:
         if opened.is_new:
             shard.want_position()  # stores the start offset: `latest` must mean the same offset after a crash
         self._reports.restored(shard)
+        assert self._shard_log is not None
+        self._courses.start(shard, self._shard_log, opened.courses_end)
         self._on_opened(self, shard)
         self._life.restored()
         if self._life.serving:
@@ -268,7 +273,9 @@ class Partition:
         shard_log, self._shard_log = self._shard_log, None
         self._lease.end()
         self.intake.stop()
+        self._courses.stop()
         if shard is not None:
+            shard.known.close()
             self._on_dropped(shard)
         self._lease.wake()
         if shard_log is not None:

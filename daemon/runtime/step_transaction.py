@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from daemon.codec import encode_correction, encode_dead_letter, encode_result
+from daemon.codec import encode_correction, encode_course, encode_dead_letter, encode_result
 from daemon.codec.result import Encoded
 from daemon.codec.texts import ERROR_CHARS_MAX, describe
 from daemon.config import Topics
@@ -13,6 +13,7 @@ from daemon.core.step import Step
 from daemon.log.port import Message, Transaction
 
 Record = TypeVar("Record")
+Bytes = TypeVar("Bytes")
 
 
 class StepFailedError(Exception):
@@ -49,18 +50,33 @@ def transaction(step: Step, partition: int, topics: Topics) -> Transaction:
         lambda rejection: encode_dead_letter(rejection, partition, changes_topic=changes),
         lambda rejection: f"the dead letter of offset {rejection.offset}",
     )
+    courses = _encoded(
+        step.courses,
+        lambda record: encode_course(record, partition, changes_topic=changes),
+        lambda record: f"the course record of offset {record.offset}",
+    )
     return Transaction(
-        journal=step.journal, results=results, dead_letters=dead_letters, position=step.next_offset
+        journal=step.journal,
+        results=results,
+        dead_letters=dead_letters,
+        courses=courses,
+        position=step.next_offset,
     )
 
 
 def _messages(
     records: Sequence[Record], encode: Callable[[Record], Encoded], name: Callable[[Record], str]
 ) -> list[Message]:
-    messages = []
+    return [Message(*each) for each in _encoded(records, encode, name)]
+
+
+def _encoded(
+    records: Sequence[Record], encode: Callable[[Record], Bytes], name: Callable[[Record], str]
+) -> list[Bytes]:
+    encoded = []
     for record in records:
         try:
-            messages.append(Message(*encode(record)))
+            encoded.append(encode(record))
         except Exception as error:
             raise StepFailedError(f"{name(record)} cannot be encoded", error) from error
-    return messages
+    return encoded

@@ -129,7 +129,9 @@ class Submitter:
             self.in_flight -= 1
         now = self._ports.clock.now()
         ref = permit.ref
-        ruling = self._judge.submit(permit.integration_id, answer, sent_with, fate_unknown=batch.fate_unknown)
+        ruling = self._judge.submit(
+            permit.integration_id, batch.operation, answer, sent_with, fate_unknown=batch.fate_unknown
+        )
         self._halt.follow(ruling.key, answer.error if isinstance(answer, Refused) else None, now)
         # Even if the shard that sent it has ended, what the answer says about the integration is valid.
         again = self._flow.submission_done(permit, answer, ruling.verdict, now.mono)

@@ -55,6 +55,8 @@ class View:
             paused=sum(p.paused for p in partitions),
             stopped=sum(p.shard is not None and p.shard.rejection_limit.stop is not None for p in partitions),
             restore_remaining=sum(p.restore_remaining for p in partitions),
+            known_courses=sum(len(p.shard.known) for p in partitions if p.shard is not None),
+            courses_loading=sum(p.shard is not None and not p.shard.known.is_loaded for p in partitions),
             imbalance={p.number: p.imbalance for p in partitions if p.shard is not None},
             topic_partitions=next((p.topic_partitions for p in partitions if p.topic_partitions), None),
             lag={

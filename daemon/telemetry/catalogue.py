@@ -105,6 +105,17 @@ WAITING_OLDEST = gauge(
     Label.of("reason", WaitReason),
     read=lambda r: {(why,): seconds(_waits(r, why).oldest) for why in WaitReason},
 )
+KNOWN_COURSES = gauge(
+    "known_courses",
+    "Courses whose known state is in memory, at most `courses.index_max`. Changes that give a course the content that it is "
+    "known to have are not sent: `coursesync_results_total` with the status `UNCHANGED`.",
+    read=lambda r: one(r.snapshot.known_courses),
+)
+COURSES_LOADING = gauge(
+    "known_courses_loading_partitions",
+    "Partitions held here whose known courses are still being loaded. Until then their changes are always sent, except deactivations without a `course_id`, which wait.",
+    read=lambda r: one(r.snapshot.courses_loading),
+)
 CONTRACT_IMBALANCE = gauge(
     "contract_imbalance",
     "Changes that are lost or ended twice: consumed + restored - resolved - held, each counted in a different place. "
@@ -341,6 +352,8 @@ SECTIONS = (
             RECORDS_MISPLACED,
             CHANGES_WAITING,
             WAITING_OLDEST,
+            KNOWN_COURSES,
+            COURSES_LOADING,
             CONTRACT_IMBALANCE,
         ),
     ),

@@ -102,6 +102,23 @@ class RestoreFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class CoursesLoaded:
+    """The index of the known courses is complete: changes can end as `UNCHANGED`."""
+
+    partition: int
+    courses: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CoursesNotLoaded:
+    """The courses topic cannot be read at the moment. It is read again; until then no change ends as `UNCHANGED`."""
+
+    partition: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class PartitionRestored:
     """Its shard has been restored and starts to run. `PartitionRunning` follows."""
 
@@ -269,6 +286,8 @@ Event = (
     | PartitionRestoring
     | RestoreProgressed
     | RestoreFinished
+    | CoursesLoaded
+    | CoursesNotLoaded
     | PartitionRestored
     | PartitionRunning
     | PartitionUnconfirmed

@@ -30,6 +30,7 @@ class ChangeType(StrEnum):
     """The type of a consumed record."""
 
     UPSERTED = "course.upserted"
+    DEACTIVATED = "course.deactivated"
     OTHER = "other"  # a type that is not handled, or a record without a readable type
 
 
@@ -41,7 +42,7 @@ class TaskSource(StrEnum):
 
 
 class Endpoint(StrEnum):
-    """The two calls of the API."""
+    """The calls of the API. Those of all operations are submissions."""
 
     SUBMIT = "submit"
     POLL = "poll"

@@ -59,7 +59,13 @@ def resend_of(verdict: SubmitVerdict) -> Resend | None:
             return Resend.FATE_UNKNOWN
         case SubmitVerdict.OUR_SIDE | SubmitVerdict.HALT | SubmitVerdict.REKEYED:
             return Resend.HALT
-        case SubmitVerdict.ACCEPTED | SubmitVerdict.SPLIT | SubmitVerdict.FAIL:
+        case (
+            SubmitVerdict.ACCEPTED
+            | SubmitVerdict.DONE
+            | SubmitVerdict.SPLIT
+            | SubmitVerdict.FAIL
+            | SubmitVerdict.UNCONFIRMED
+        ):
             return None
         case _:
             assert_never(verdict)
@@ -70,7 +76,9 @@ def _count_input(metrics: Metrics, step: Step) -> None:
     for reason, n in Counter(rejection.reason for rejection in step.rejections).items():
         metrics.changes_rejected(reason, n)
         unknown += n if reason in _TYPE_UNKNOWN else 0
-    metrics.changes_consumed(ChangeType.UPSERTED, step.consumed - unknown)
+    deactivated = step.changes.get(ChangeType.DEACTIVATED, 0)
+    metrics.changes_consumed(ChangeType.DEACTIVATED, deactivated)
+    metrics.changes_consumed(ChangeType.UPSERTED, step.consumed - unknown - deactivated)
     metrics.changes_consumed(ChangeType.OTHER, unknown)
 
 

@@ -67,6 +67,10 @@ class Snapshot:
     """Number of partitions whose reading has stopped because too many records were rejected."""
     restore_remaining: int
     """Number of journal records that still have to be read, over all partitions that are being restored."""
+    known_courses: int
+    """Number of courses whose known state is in memory."""
+    courses_loading: int
+    """Number of partitions whose known courses are being loaded."""
     imbalance: Mapping[int, int]
     """By input partition, of those that run: number of lost changes; negative if changes ended more than once."""
     topic_partitions: int | None
@@ -101,6 +105,8 @@ def nothing_yet() -> Snapshot:
         paused=0,
         stopped=0,
         restore_remaining=0,
+        known_courses=0,
+        courses_loading=0,
         imbalance={},
         topic_partitions=None,
         lag={},

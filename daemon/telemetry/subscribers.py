@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from daemon.core.answers import Accepted, NoAnswer, PollAnswer, Refused
+from daemon.core.answers import Accepted, Done, NoAnswer, PollAnswer, Refused
 from daemon.core.step import Step, TaskAccepted
 from daemon.telemetry import events as e
 from daemon.telemetry.health import Health
@@ -149,6 +149,15 @@ def _log_partition(event: e.Event) -> None:
                 batches=event.batches,
                 waiting=event.waiting,
             )
+        case e.CoursesLoaded():
+            log.info(
+                "courses.loaded",
+                partition=event.partition,
+                courses=event.courses,
+                seconds=round(event.seconds, 1),
+            )
+        case e.CoursesNotLoaded():
+            log.warning("courses.not_loaded", partition=event.partition, error=event.error)
         case e.PartitionUnconfirmed():
             log.warning("partition.unconfirmed", partition=event.partition)
         case e.PartitionDropped(error=str(error)):
@@ -206,6 +215,10 @@ def _log_answer(event: e.BatchAnswered) -> None:
     match event.answer:
         case Accepted() as answer:
             log.debug("batch.accepted", task=answer.task_id, items=event.items, **where)
+            for warning in answer.warnings:
+                log.warning("api.warning", message=warning, **where)
+        case Done() as answer:
+            log.debug("batch.done", course=answer.course_id, **where)
             for warning in answer.warnings:
                 log.warning("api.warning", message=warning, **where)
         case Refused() as answer:

@@ -64,10 +64,12 @@ def measure_restore(bootstrap: str, repetitions: int) -> dict[str, float]:
 
 def _make_topics(bootstrap: str) -> Topics:
     prefix = f"bench-restore-{uuid.uuid4().hex[:8]}"
-    topics = Topics(*(f"{prefix}-{name}" for name in ("changes", "journal", "results", "dead-letters")))
+    topics = Topics(
+        *(f"{prefix}-{name}" for name in ("changes", "journal", "results", "dead-letters", "courses"))
+    )
     asker = admin.Admin(_clients(bootstrap))
     try:
-        names = (topics.changes, topics.journal, topics.results, topics.dead_letters)
+        names = topics.names
         asker.ask(
             lambda client: admin.create_topics(
                 client, [admin.NewTopic(name, 1, 1, {"cleanup.policy": "compact"}) for name in names]
@@ -101,16 +103,18 @@ def settings() -> Settings:
 async def shard_log(bootstrap: str, journal: str) -> KafkaShardLog:
     clients = _clients(bootstrap)
     prefix = journal.removesuffix("-journal")
-    topics = Topics(f"{prefix}-changes", journal, f"{prefix}-results", f"{prefix}-dead-letters")
+    topics = Topics(
+        f"{prefix}-changes", journal, f"{prefix}-results", f"{prefix}-dead-letters", f"{prefix}-courses"
+    )
 
-    async def journal_offsets() -> tuple[int, int]:
+    async def offsets(topic: str) -> tuple[int, int]:
         asker = admin.Admin(clients)
         try:
-            return await asyncio.to_thread(asker.ask, lambda client: admin.offsets(client, topics.journal, 0))
+            return await asyncio.to_thread(asker.ask, lambda client: admin.offsets(client, topic, 0))
         finally:
             asker.close()
 
-    log = KafkaShardLog(clients, topics, 0, WorkerProgress(), journal_offsets, lambda _: None)
+    log = KafkaShardLog(clients, topics, 0, WorkerProgress(), offsets, lambda _: None)
     await log.open()
     return log
 

@@ -88,7 +88,13 @@ def run(places: Places, names: Sequence[str], seed: int, console: Console) -> Ou
         say("waiting for the last results")
         _await_results(services)
         release.shell("helm test sync --namespace course-sync --logs")
-        verdict = check_run(services.connection, Topics().changes, Topics().results, services.simulator_url)
+        verdict = check_run(
+            services.connection,
+            Topics().changes,
+            Topics().results,
+            services.simulator_url,
+            courses_topic=Topics().courses,
+        )
         print_verdict(console, verdict)
         return Outcome(_measure(services, phases, ended_at), verdict, time.monotonic() - began)
 

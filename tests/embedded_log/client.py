@@ -104,6 +104,7 @@ class EmbeddedLog:
             latest=log.end,
             group_offset=self._group.offsets.get(partition),
             journal_partitions=self._cluster.partition_count(self._topics.journal),
+            courses_partitions=self._cluster.partition_count(self._topics.courses),
         )
 
     async def transaction_owner(self, partition: int) -> TransactionOwner | None:
@@ -170,7 +171,10 @@ class EmbeddedLog:
         await asyncio.sleep(0)
         journal = self._cluster.partition(self._topics.journal, partition)
         producer = self._cluster.producer(f"{self._topics.journal}-{partition}")  # R1
-        return EmbeddedShardLog(self._topics, partition, journal, producer, self._commit_group_offset)
+        courses = self._cluster.partition(self._topics.courses, partition)
+        return EmbeddedShardLog(
+            self._topics, partition, journal, courses, producer, self._commit_group_offset
+        )
 
     def longest_call(self) -> float:
         """See `EventLog`. There are no other threads."""
@@ -191,7 +195,7 @@ class EmbeddedLog:
 
     def _check_topics(self) -> None:
         topics, count = self._topics, self._cluster.partition_count
-        for topic in (topics.changes, topics.journal, topics.results, topics.dead_letters):
+        for topic in topics.names:
             if count(topic) == 0:
                 raise LogError(f"there is no topic {topic}")
         if count(topics.journal) > count(topics.changes):
@@ -282,12 +286,14 @@ class EmbeddedShardLog:
         topics: Topics,
         partition: int,
         journal: Partition,
+        courses: Partition,
         producer: Producer,
         commit_group_offset: Callable[[int, int], None],
     ) -> None:
         self._topics = topics
         self._partition = partition
         self._journal = journal
+        self._courses = courses
         self._producer = producer
         self._commit_group_offset = commit_group_offset
         self._journal_end = journal.end  # every earlier owner is fenced, so everything below this is decided
@@ -315,7 +321,7 @@ class EmbeddedShardLog:
 
     async def commit(self, transaction: Transaction) -> Committed:
         assert not self._committing, "one commit at a time"
-        if not (transaction.journal or transaction.results or transaction.dead_letters):
+        if not any((transaction.journal, transaction.results, transaction.dead_letters, transaction.courses)):
             raise ValueError("an empty transaction proves nothing (R5)")
         if self._closed or self._unusable is not None:
             raise CommitFailedError(self._unusable or "this shard log is closed")
@@ -333,6 +339,27 @@ class EmbeddedShardLog:
             self._commit_group_offset(self._partition, transaction.position)
         last = self._journal.at(offsets[-1]) if offsets else None
         return Committed(offsets, None if last is None else last.timestamp)
+
+    async def courses_end(self) -> int:
+        await asyncio.sleep(0)
+        return self._courses.end
+
+    async def courses(self, end: int) -> AsyncIterator[Sequence[Record]]:
+        position = self._courses.start
+        while position < end:
+            await asyncio.sleep(0)
+            self._check_open()
+            try:
+                records, following = self._courses.read(position, RECORDS_MAX, before=end)
+            except UnreadableOffsetError:
+                raise UnreadableError(
+                    self._topics.courses, self._partition, position, position + 1, UNREADABLE
+                ) from None
+            if following == position:
+                raise HeldBackError(self._topics.courses, self._partition, position)
+            position = following
+            if records:
+                yield records
 
     async def read_back(self, offset: int) -> Record:
         await asyncio.sleep(0)
@@ -370,6 +397,8 @@ class EmbeddedShardLog:
                 append(topics.results, message)
             for message in transaction.dead_letters:
                 append(topics.dead_letters, message)
+            for key, value in transaction.courses:
+                append(topics.courses, Message(key, value), self._partition)
             self._producer.end_transaction(commit=True)
         except FencedError:
             raise

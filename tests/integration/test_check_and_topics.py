@@ -54,6 +54,7 @@ def environ(kafka_bootstrap: str, topic_names: Topics, api_url: str, tmp_path: P
         "COURSESYNC_TOPICS_JOURNAL": topic_names.journal,
         "COURSESYNC_TOPICS_RESULTS": topic_names.results,
         "COURSESYNC_TOPICS_DEAD_LETTERS": topic_names.dead_letters,
+        "COURSESYNC_TOPICS_COURSES": topic_names.courses,
     }
 
 
@@ -114,16 +115,17 @@ def test_what_is_wrong_is_corrected_and_the_publishers_topics_are_left(
     deadline = time.monotonic() + 60.0
     while (after := run(check, environ=environ)).exit_code:  # what was altered is seen a moment later
         assert time.monotonic() < deadline, after.output
-    names = (topic_names.changes, topic_names.journal, topic_names.results, topic_names.dead_letters)
+    names = topic_names.names
     facts = admin.ask(lambda client: describe_topics(client, names))
     found = [facts[name] for name in names]
-    changes, journal, results, dead_letters = (topic for topic in found if topic is not None)
+    changes, journal, results, dead_letters, courses = (topic for topic in found if topic is not None)
     assert changes.configs.items() >= odd.items()
     assert (journal.partitions, journal.configs["cleanup.policy"]) == (4, "compact")
     assert journal.configs["max.message.bytes"] == str(2 * 1024 * 1024)
     assert journal.configs["retention.ms"] == "123456789", "what we do not need is left alone"
     assert results.partitions == 4
     assert (dead_letters.partitions, dead_letters.configs["cleanup.policy"]) == (1, "delete")
+    assert (courses.partitions, courses.configs["cleanup.policy"]) == (4, "compact")
 
 
 def test_what_needs_a_decision_is_left_to_the_operator(

@@ -55,7 +55,7 @@ def with_settings(directory: Path, kafka: str, settings: Mapping[str, str]) -> S
 def test_the_metrics_tell_what_was_done_and_nothing_tells_the_key(stack: Stack) -> None:
     stack.start_daemon()
     stack.await_ready()
-    publish(stack, *(good(number) for number in range(20)), good(20, type="course.deactivated"))
+    publish(stack, *(good(number) for number in range(20)), good(20, type="course.retired"))
     await_results(stack, 21)
 
     for value, name, labels in (

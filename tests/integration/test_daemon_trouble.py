@@ -90,7 +90,7 @@ TOLD = {
     InvalidKind.TITLE_TWICE: "course.title: occurs more than once",
     InvalidKind.TITLE_NUMBER: "course.title: found 7",
     InvalidKind.DURATION_ZERO: "course.duration: found 0",
-    InvalidKind.DEACTIVATED: "course.deactivated is not supported",
+    InvalidKind.COURSE_ID_EMPTY: 'course_id: found ""',
 }
 """Part of what is said about it; of all others, what was expected. The words are tested with the decoder."""
 
@@ -241,9 +241,7 @@ class Repair(NamedTuple):
 
 REPAIRS = {
     "none of them exists": Repair(
-        lambda admin, topics: admin.delete_topics(
-            [topics.changes, topics.journal, topics.results, topics.dead_letters]
-        ),
+        lambda admin, topics: admin.delete_topics(list(topics.names)),
         ("topics", "create"),
         (None, None),
     ),

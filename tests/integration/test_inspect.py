@@ -109,10 +109,13 @@ def test_partitions_add_up(stack: Stack) -> None:
 def test_for_people(stack: Stack) -> None:
     told = inspect(stack, "course", "endless:1", "course-1")
     assert told.returncode == 0
-    heading, first, *_ = told.stdout.splitlines()
+    known, empty, heading, first, *_ = told.stdout.splitlines()
+    assert (known, empty) == ("Nothing is known of this course.", "")
     assert heading.split()[:3] == ["CHANGE", "ID", "AGE"]
     assert "pending" in first
-    assert inspect(stack, "course", "endless:1", "unknown").stdout == "No open changes.\n"
+    assert inspect(stack, "course", "endless:1", "unknown").stdout == (
+        "Nothing is known of this course.\n\nNo open changes.\n"
+    )
 
 
 def test_a_partition_that_is_not_there(stack: Stack) -> None:

@@ -30,7 +30,7 @@ def line(number: int, **course: object) -> bytes:
     return json.dumps(change).encode()
 
 
-GOOD = [line(0), line(1), line(2)]
+GOOD = [line(0), line(1), line(2).replace(b"upserted", b"deactivated")]
 REFUSED = {
     "not JSON": (b"{oops", "not JSON"),
     "not a number": (line(5, duration=float("nan")), "NaN"),
@@ -41,7 +41,7 @@ REFUSED = {
     "deep": (b'{"x": ' + b"[" * 600 + b"]" * 600 + b"}", "nested too deep"),
     "NUL": (line(5, title="a\0"), "NUL"),
     "Latin-1": (line(5).replace(b"Title", b"T\xeftle"), "not valid UTF-8"),
-    "deactivated": (line(5).replace(b"upserted", b"deactivated"), "not supported"),
+    "retired": (line(5).replace(b"upserted", b"retired"), "expected course.upserted or course.deactivated"),
 }
 
 

@@ -135,6 +135,7 @@ class Site:
             "COURSESYNC_TOPICS_JOURNAL": names.journal,
             "COURSESYNC_TOPICS_RESULTS": names.results,
             "COURSESYNC_TOPICS_DEAD_LETTERS": names.dead_letters,
+            "COURSESYNC_TOPICS_COURSES": names.courses,
         }
         self.settings = load_settings(self.environ, None)
         self.admin = KafkaAdminClient(bootstrap_servers=bootstrap)

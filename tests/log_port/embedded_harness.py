@@ -33,6 +33,7 @@ class EmbeddedHarness:
         self.cluster.create_topic(self.topics.journal, PARTITIONS)
         self.cluster.create_topic(self.topics.results, 3)
         self.cluster.create_topic(self.topics.dead_letters, 1)
+        self.cluster.create_topic(self.topics.courses, PARTITIONS)
 
     @classmethod
     async def create(cls) -> EmbeddedHarness:

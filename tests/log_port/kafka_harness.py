@@ -69,7 +69,13 @@ class KafkaHarness:
     def __init__(self, bootstrap: str) -> None:
         unique = uuid.uuid4().hex[:12]
         self.bootstrap = bootstrap
-        self.topics = Topics(f"{unique}-changes", f"{unique}-journal", f"{unique}-results", f"{unique}-dead")
+        self.topics = Topics(
+            f"{unique}-changes",
+            f"{unique}-journal",
+            f"{unique}-results",
+            f"{unique}-dead",
+            f"{unique}-courses",
+        )
         self.group_id = f"{unique}-group"
         self._members: list[KafkaLog] = []
         self._closers: list[Callable[[], Any]] = []
@@ -173,6 +179,7 @@ class KafkaHarness:
                 NewTopic(self.topics.journal, PARTITIONS, configs=_JOURNAL),
                 NewTopic(self.topics.results, 3),
                 NewTopic(self.topics.dead_letters, 1),
+                NewTopic(self.topics.courses, PARTITIONS),
             ],
         )
 
@@ -262,8 +269,7 @@ class KafkaHarness:
         return int(found[tp].offset)
 
     def _close(self) -> None:
-        topics = self.topics
-        for topic in (topics.changes, topics.journal, topics.results, topics.dead_letters):
+        for topic in self.topics.names:
             with contextlib.suppress(KafkaError):  # a courtesy to the next test
                 self.admin.delete_topics([topic])
         for closer in reversed(self._closers):

@@ -12,6 +12,7 @@ from daemon.log.port import (
     FencedError,
     Message,
     RecordRefusedError,
+    ShardLog,
     Transaction,
 )
 
@@ -95,6 +96,38 @@ async def test_there_is_nothing_to_read_back_where_nothing_was_written(world: Wo
     for missing in (first + 1, second + 1000):
         with pytest.raises(CorruptJournalError):
             await shard.read_back(missing)
+
+
+async def courses(shard: ShardLog, end: int) -> list[tuple[bytes | None, bytes | None]]:
+    return [(each.key, each.value) async for records in shard.courses(end) for each in records]
+
+
+async def test_courses_are_written_with_the_journal_and_read_back_up_to_an_end(
+    world: World, harness: Harness
+) -> None:
+    member = await world.join_alone()
+    shard = await world.open_shard(member, 1)
+    assert await courses(shard, await shard.courses_end()) == []
+    await shard.commit(Transaction([(b"position", b"1")], courses=[(b"a", b"1"), (b"b", b"1")]))
+    end = await shard.courses_end()
+    await shard.commit(Transaction([(b"position", b"2")], courses=[(b"c", b"2"), (b"c", None)]))
+    assert await courses(shard, end) == [(b"a", b"1"), (b"b", b"1")], "nothing after the end"
+    found = await harness.read_committed(harness.topics.courses)
+    assert [(each.key, each.value) for each in found][:3] == [(b"a", b"1"), (b"b", b"1"), (b"c", b"2")]
+    other = await world.open_shard(member, 2)
+    assert await courses(other, await other.courses_end()) == [], "each shard has a partition of its own"
+
+
+async def test_courses_of_a_fenced_owner_are_not_written(world: World, harness: Harness) -> None:
+    member = await world.join_alone()
+    zombie = await world.open_shard(member, 1)
+    owner = await world.open_shard(member, 1)
+    end = await owner.courses_end()
+    with pytest.raises(CommitFailedError):
+        await zombie.commit(Transaction([(b"position", b"1")], courses=[(b"a", b"of the zombie")]))
+    await owner.commit(Transaction([(b"position", b"2")], courses=[(b"a", b"of the owner")]))
+    assert await courses(owner, end) == []
+    assert [each.value for each in await harness.read_committed(harness.topics.courses)] == [b"of the owner"]
 
 
 async def test_a_new_journal_restores_to_nothing(world: World) -> None:

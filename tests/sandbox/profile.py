@@ -35,6 +35,8 @@ TIMES: Mapping[str, str] = {
 }
 
 PARTITIONS = 6
+RETIRE_SHARE = 0.04
+"""Share of the generated changes that retire a course."""
 TASK_SECONDS = 1.0
 """Average duration of an ordinary task in the simulator."""
 
@@ -87,6 +89,7 @@ def environment(
         "topics.journal": topics.journal,
         "topics.results": topics.results,
         "topics.dead_letters": topics.dead_letters,
+        "topics.courses": topics.courses,
         "kombo.base_url": base_url,
         "kombo.api_key_file": str(api_key_file.absolute()),
         "admin.host": "127.0.0.1",

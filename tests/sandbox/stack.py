@@ -299,12 +299,13 @@ def _topics_of(group: str) -> Topics:
         journal=f"{group}-journal",
         results=f"{group}-results",
         dead_letters=f"{group}-dead-letters",
+        courses=f"{group}-courses",
     )
 
 
 def _delete_topics(at: Addresses) -> None:
     """Delete the sandbox's topics from an external cluster."""
-    names = [at.topics.changes, at.topics.journal, at.topics.results, at.topics.dead_letters]
+    names = list(at.topics.names)
     try:
         with Clients(at.connection).admin() as admin:
             admin.delete_topics(names)

@@ -95,6 +95,7 @@ def draw_log(rng: random.Random, wild: float) -> LogFaults:
         unavailable=_rate(rng, wild, 0.1),
         news_late=_rate(rng, wild, 0.5),
         records_late=_rate(rng, wild, 0.5),
+        courses_slow=_rate(rng, wild, 6.0),
         latency_max=rng.choice((0.005, 0.02, 0.2)),
     )
 
@@ -153,6 +154,7 @@ def draw_plan(rng: random.Random, wild: float) -> FaultPlan:
     maybe(lambda p: SubmitThrottled(probability=p, retry_after=99_999_999), 0.1)
     maybe(lambda p: SubmitRefused(probability=p, statuses=(403,)), 0.1)
     maybe(lambda p: SubmitRefused(probability=p, statuses=(409,), code="INTEGRATION.SETUP_SYNC_PENDING"), 0.2)
+    maybe(lambda p: SubmitRefused(probability=p, statuses=(404,)), 0.2)
     maybe(lambda p: SubmitRefused(probability=p, statuses=(404,), code="PLATFORM.INTEGRATION_NOT_FOUND"), 0.3)
     if rng.random() < wild * 0.5:
         rules += draw_limits(rng)
@@ -307,6 +309,7 @@ def unleash(world: World, strikes: Strikes, duration: float, happened: Counter[s
         happened["compactions"] += 1
         for partition in range(world.cluster.partition_count(world.topics.journal)):
             world.cluster.compact(world.topics.journal, partition, drop_tombstones=rng.random() < 0.3)
+            world.cluster.compact(world.topics.courses, partition, drop_tombstones=rng.random() < 0.3)
 
     def blackout() -> None:
         happened["blackouts"] += 1

@@ -26,6 +26,9 @@ from tests.sim.manners import Manners
 from tests.sim.seen import Who
 from tests.sim.witness import Witness
 
+COURSES_AT_ONCE = 2
+"""Few, so that there are moments at which an index is loaded in parts."""
+
 
 @dataclass(slots=True)
 class LogFaults:
@@ -45,8 +48,12 @@ class LogFaults:
     """What the group has to tell a member arrives late."""
     records_late: float = 0.0
     """Records lie between log and reader for a while, whatever the reader asks for meanwhile."""
+    courses_slow: float = 0.0
+    """Seconds, at most, until the records of courses come that the index is loaded from."""
     misread: float = 0.0
     """What is read back is another record or a damaged one (R9); only a restart gets out of it."""
+    courses_late: float = 0.0
+    """So many seconds at most between two records of a course that are read back: a large topic takes long."""
     latency_max: float = 0.02
     """Seconds."""
     times_of_writers: bool = False
@@ -55,7 +62,7 @@ class LogFaults:
     def heal(self) -> None:
         self.commit_refused = self.commit_unheard = self.commit_late = 0.0
         self.records_refused = False
-        self.unavailable = self.news_late = self.records_late = self.misread = 0.0
+        self.unavailable = self.news_late = self.records_late = self.misread = self.courses_slow = 0.0
 
 
 After = Callable[[float, Callable[[], None]], None]
@@ -208,11 +215,8 @@ class FaultyShardLog:
         return self._inner.restore_remaining
 
     async def restore(self) -> AsyncIterator[Sequence[Record]]:
-        faults, rng = self._cluster.faults, self._cluster.rng
         async for records in self._inner.restore():
-            await asyncio.sleep(rng.uniform(0.001, faults.latency_max))
-            if rng.random() < faults.unavailable:
-                raise LogError("the log did not answer")
+            await self._trip()
             yield records
 
     async def commit(self, transaction: Transaction) -> Committed:
@@ -265,11 +269,27 @@ class FaultyShardLog:
         except LogError:
             return  # fenced meanwhile
 
-    async def read_back(self, offset: int) -> Record:
+    async def courses_end(self) -> int:
+        await self._trip()
+        return await self._inner.courses_end()
+
+    async def courses(self, end: int) -> AsyncIterator[Sequence[Record]]:
+        await asyncio.sleep(self._cluster.rng.uniform(0.0, self._cluster.faults.courses_slow))
+        async for records in self._inner.courses(end):
+            for first in range(0, len(records), COURSES_AT_ONCE):
+                await self._trip()
+                await asyncio.sleep(self._cluster.rng.uniform(0.0, self._cluster.faults.courses_late))
+                yield records[first : first + COURSES_AT_ONCE]
+
+    async def _trip(self) -> None:
         faults, rng = self._cluster.faults, self._cluster.rng
         await asyncio.sleep(rng.uniform(0.001, faults.latency_max))
         if rng.random() < faults.unavailable:
             raise LogError("the log did not answer")
+
+    async def read_back(self, offset: int) -> Record:
+        faults, rng = self._cluster.faults, self._cluster.rng
+        await self._trip()
         record = await self._inner.read_back(offset)
         return self._misread(record) if rng.random() < faults.misread else record
 

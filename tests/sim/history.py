@@ -14,7 +14,7 @@ import msgspec
 
 from daemon.core import step
 from daemon.kombo import wire
-from daemon.log.port import Message
+from daemon.log.port import LogError, Message
 from daemon.runtime import intake
 from tests.sandbox.simulator.state import Simulator
 from tests.sim import faults, reducing
@@ -126,7 +126,7 @@ def build(rng: random.Random, parameters: Parameters) -> World:
         world.broker_ms, parameters.log_faults, random.Random(rng.random()), world.after
     )
     cluster.is_paused = world.is_paused
-    for topic in (TOPICS.changes, TOPICS.journal):
+    for topic in (TOPICS.changes, TOPICS.journal, TOPICS.courses):
         cluster.create_topic(topic, parameters.partitions)
     for topic in (TOPICS.results, TOPICS.dead_letters):
         cluster.create_topic(topic, 1)
@@ -146,10 +146,18 @@ def build(rng: random.Random, parameters: Parameters) -> World:
         records, _ = cluster.read_committed(TOPICS.changes, partition, first, 1_000_000)
         return [record.offset for record in records if record.offset < end]
 
+    def value_of(partition: int, offset: int) -> bytes | None:
+        try:
+            records, _ = cluster.read_committed(TOPICS.changes, partition, offset, 1)
+        except LogError:
+            return None  # the topic was replaced
+        return records[0].value if records and records[0].offset == offset else None
+
     world.api_now = api_now
     world.witness = cluster.witness = Witness(
-        parameters.settings, lambda: world.time, api_now, simulator, inputs
+        parameters.settings, lambda: world.time, api_now, simulator, inputs, value_of
     )
+    world.witness.known.clocks_are_set = bool(parameters.strikes.clock_jumps)
     strikes, takeovers = parameters.strikes, world.witness.takeovers
     takeovers.broker_ms = None if strikes.broker_jumps else world.broker_ms
     calm_clocks = not (strikes.clock_jumps or strikes.broker_jumps)
@@ -236,6 +244,8 @@ def change(
         return None
     if dice < 0.04:
         return b"{broken"
+    if rng.random() < parameters.deactivated:
+        return deactivation(rng, number, integration, course)
     body: dict[str, Any] = {
         "type": "EXTERNAL",
         "title": f"Title {rng.randrange(parameters.contents)}",
@@ -255,15 +265,43 @@ def change(
         body["duration"] = -1
     elif dice < 0.16:
         body["duration"] = 7  # what the API may refuse for its content
-    return msgspec.json.encode(
-        {
-            "id": f"chg-{number}",
-            "type": "course.upserted",
-            "integration_id": integration,
-            "origin_id": course,
-            "course": body,
-        }
-    )
+    event: dict[str, Any] = {
+        "id": f"chg-{number}",
+        "type": "course.upserted",
+        "integration_id": integration,
+        "origin_id": course,
+        "course": said_otherwise(rng, body) if rng.random() < 0.5 else body,
+    }
+    if rng.random() < parameters.resend:
+        event["resend"] = rng.choice((True, True, False, None))
+    return msgspec.json.encode(event)
+
+
+def said_otherwise(rng: random.Random, course: dict[str, Any]) -> dict[str, Any]:
+    """The same course in other words: what is known of it stays true (R16)."""
+    same = {name: None for name in FULL if rng.random() < 0.3} | course
+    if "languages" in course:
+        first, *others = course["languages"]
+        same["languages"] = [first, *rng.sample(others, len(others))]
+    scheme, host = "https://", "example.com"
+    same["course_url"] = same["course_url"].replace(scheme + host, scheme + rng.choice((host, host.upper())))
+    return same
+
+
+def deactivation(rng: random.Random, number: int, integration: str, course: str) -> bytes:
+    """With an id of the publisher's, or without; the simulated LMS has the origin id. Some ids are of no course."""
+    event = {
+        "id": f"chg-{number}",
+        "type": "course.deactivated",
+        "integration_id": integration,
+        "origin_id": course,
+    }
+    dice = rng.random()
+    if dice < 0.4:
+        event["course_id"] = f"remote:{course}"
+    elif dice < 0.45:
+        event["course_id"] = f"remote:no such course, {course}"
+    return msgspec.json.encode(event)
 
 
 def heal(world: World, parameters: Parameters) -> None:

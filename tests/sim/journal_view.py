@@ -23,6 +23,7 @@ class _Batch(msgspec.Struct):
     integration_id: str
     items: list[list[Any]]
     body: msgspec.Raw
+    operation: str = "upsert"
 
 
 class _Wait(msgspec.Struct):
@@ -69,6 +70,7 @@ class BatchRecord(NamedTuple):
     body: bytes
     size: int
     """Of the record's value."""
+    operation: str
 
 
 _decode_batch = msgspec.json.Decoder(_Batch).decode
@@ -85,11 +87,17 @@ def batch_record(batch_id: str, value: bytes) -> BatchRecord:
         tuple(item[1] for item in record.items),
         bytes(record.body),
         len(value),
+        record.operation,
     )
 
 
+def deactivation_body(course_id: str) -> bytes:
+    """What the record of the batch holds of a call that deactivates this course."""
+    return msgspec.json.encode({"course_id": course_id})
+
+
 def courses_of(body: bytes) -> tuple[str, ...]:
-    """The origin ids that the API is told, in their order; none where a mutant seals no body at all."""
+    """The origin ids that the API is told in a bulk submission, in their order; none where a mutant seals no body at all."""
     return tuple(item["origin_id"] for item in msgspec.json.decode(body).get("items", ()))
 
 

@@ -21,6 +21,7 @@ from daemon.core.flow import KNOWN_SECONDS
 from daemon.runtime.engine import Engine
 from tests.sandbox.checker import (
     ApiTask,
+    DeactivationCall,
     HeldCourse,
     Limits,
     LogRecord,
@@ -30,7 +31,8 @@ from tests.sandbox.checker import (
     judge,
 )
 from tests.sandbox.simulator.faults import PASSING_CODES
-from tests.sandbox.simulator.readout import course_rows, task_row
+from tests.sandbox.simulator.lms import ALREADY_INACTIVE
+from tests.sandbox.simulator.readout import course_rows, deactivation_rows, task_row
 from tests.sandbox.simulator.wire import canonical
 from tests.sim.journal_view import BatchRecord, JournalView
 from tests.sim.outcome import Outcome
@@ -45,6 +47,10 @@ content that was published before takes one submission more, about 2 s, for each
 GIVEN_UP_BY_API = "PLATFORM.TASK_TIMED_OUT"
 GIVEN_UP = "COURSESYNC.TASK_TIMED_OUT"
 STALE_REPLAY = "COURSESYNC.STALE_REPLAY"
+COURSE_UNKNOWN = "COURSESYNC.COURSE_UNKNOWN"
+INDEX_MAX = 1000
+"""`courses.index_max` from which on no history has more courses."""
+UNCONFIRMED = "COURSESYNC.DEACTIVATION_UNCONFIRMED"
 OPTIONAL_FIELDS = ("description", "thumbnail_url", "duration", "languages")
 URLS = ("course_url", "thumbnail_url")
 OUTCOME_MISSING = "COURSESYNC.OUTCOME_MISSING"
@@ -120,8 +126,10 @@ def judge_history(world: World, outcome: Outcome) -> None:
         records(world, world.topics.changes),
         records(world, world.topics.results),
         tasks(world),
+        deactivations(world),
         lms(world),
         limits,
+        records(world, world.topics.courses),
     )
     outcome.results = verdict.results
     for kind, count in verdict.counts.items():
@@ -186,13 +194,17 @@ def kept_in_memory(engine: Engine) -> Iterator[str]:
         flow.next_submission(later)
     if flow._integrations:
         yield f"{len(flow._integrations)} integrations to which nothing was sent for long"
+    known, limit = 0, engine._ports.settings.courses.index_max
     for number, (partition, _) in engine._partitions.items():
         if partition.shard is None:
             continue
+        known += len(partition.shard.known)
         memory = partition.shard._memory
         counts = (len(memory.waiting.lanes), memory.backlog.courses, memory.backlog.bodies)
         if any(counts):
             yield f"in partition {number} {counts[0]} lanes, {counts[1]} courses, {counts[2]} bytes of bodies"
+    if known > limit or known + engine._known_courses.left != limit:
+        yield f"{known} known courses, and {engine._known_courses.left} places for more, of {limit}"
 
 
 def conclude(world: World, outcome: Outcome) -> None:
@@ -224,7 +236,8 @@ def judge_isolation(world: World, outcome: Outcome, broken: str) -> None:
 
 def judge_alone(world: World, outcome: Outcome) -> None:
     """Who follows the answers, and has a limit alone, is never refused for too many."""
-    refused = world.network.simulator.requests["submit 429"]
+    requests = world.network.simulator.requests
+    refused = requests["submit 429"] + requests["deactivate 429"]
     if refused:
         outcome.add("crowded", f"{refused} POSTs were refused for too many, and there was nobody else")
 
@@ -239,6 +252,7 @@ class Claims:
         self._tasks = world.network.simulator.tasks
         self._newest: dict[tuple[int, str, str], int] = {}
         self._content: dict[tuple[int, int], bytes] = {}
+        self._resolved: list[tuple[tuple[int, int], dict[str, Any]]] = []
 
     def judge(self) -> None:
         resolved, corrected = [], set()
@@ -252,6 +266,7 @@ class Claims:
                 resolved.append((place, data))
         for record in records(self._world, self._world.topics.changes):
             self._content[record.partition, record.offset] = record.value or b""
+        self._resolved = resolved
         for (partition, offset), data in resolved:
             if data["status"] != "REJECTED":
                 course = (partition, data["integration_id"], data["origin_id"])
@@ -272,6 +287,8 @@ class Claims:
         if data["error"] is None:
             return "it does not tell why"
         code = data["error"]["code"]
+        if code == COURSE_UNKNOWN:
+            return self._untrue_ignorance(place, data)
         batch = self._witness.batches.get(data["batch_id"] or "")
         if batch is None:
             return f"its batch {data['batch_id']} was never written"
@@ -295,8 +312,12 @@ class Claims:
         newer = self._newest[place[0], data["integration_id"], data["origin_id"]] > place[1]
         if code == OUR_OWN and not newer:
             return f"{code} ends no change (C7)"
-        if code in PARKED and not newer and not self._waited_long(place):
+        is_deactivation = batch.record.operation == "deactivate"
+        unknown_course = is_deactivation and code is None
+        if code in PARKED and not unknown_course and not newer and not self._waited_long(place):
             return f"{code} ends no change before {self._world.settings.wait.age_max:g} s"
+        if is_deactivation:
+            return self._untrue_refusal_to_deactivate(data, code)
         if data["task_id"] is None:
             return self._untrue_refusal(place, data, code)
         early = data["attempts"] < self._world.settings.retry.attempts_max
@@ -345,6 +366,51 @@ class Claims:
                 return f"the API has made the task {task.task_id} of its batch (R13)"
         return None
 
+    def _untrue_ignorance(self, place: tuple[int, int], data: dict[str, Any]) -> str | None:
+        """An earlier result had the id of the course, and the index has room for every course."""
+        if data["attempts"] or data["batch_id"] is not None:
+            return "it was submitted"
+        if self._world.settings.courses.index_max < INDEX_MAX:
+            return None
+        told = {(each.partition, each.offset): each.at for each in self._witness.told}
+        for other, event in self._resolved:
+            is_earlier = (
+                other[0] == place[0] and other[1] < place[1] and told.get(other, 0.0) < told.get(place, 0.0)
+            )
+            same = (event["integration_id"], event["origin_id"]) == (
+                data["integration_id"],
+                data["origin_id"],
+            )
+            if is_earlier and same and event["course_id"] is not None:
+                return f"the result of {other[0]}/{other[1]} has the id {event['course_id']} of its course"
+        return None
+
+    def _untrue_refusal_to_deactivate(self, data: dict[str, Any], code: str | None) -> str | None:
+        """The API must have refused the last call of the batch, and carried out none, unless that is left open."""
+        batch = self._witness.batches[data["batch_id"]]
+        until = self._witness.sealed_again(batch)
+        course_id = msgspec.json.decode(batch.record.body).get("course_id")
+        calls = [
+            call
+            for call in self._world.network.simulator.deactivations
+            if call.integration_id == batch.record.integration_id
+            and call.course_id == course_id
+            and batch.api_ms <= call.at < until
+        ]
+        if code == UNCONFIRMED:
+            owners = {post.ownership for post in batch.posts.values()}
+            if not batch.is_doubtful and owners <= {batch.ownership}:
+                return "each of its calls was answered"
+            return None
+        if code in PARKED - {None} or code == NOT_FOUND:
+            return None
+        if code not in (None, ALREADY_INACTIVE):
+            return f"{code} is not about the change (C7)"
+        if not calls:
+            return "the API was not asked"
+        done = [call for call in calls if call.is_done]
+        return f"the API has carried out its call {done[0].number} (R13)" if done else None
+
     def _untrue_time_out(self, data: dict[str, Any], *, told: bool) -> str | None:
         task_id, code = data["task_id"], data["error"]["code"]
         if code == GIVEN_UP:
@@ -387,10 +453,19 @@ def tasks(world: World) -> Iterator[ApiTask]:
         )
 
 
+def deactivations(world: World) -> Iterator[DeactivationCall]:
+    return (DeactivationCall(**row) for row in deactivation_rows(world.network.simulator))
+
+
 def lms(world: World) -> Iterator[HeldCourse]:
     for row in course_rows(world.network.simulator):
         yield HeldCourse(
-            row["integration_id"], row["origin_id"], content_digest(plain(row["course"])), row["task_id"]
+            row["integration_id"],
+            row["origin_id"],
+            content_digest(plain(row["course"])),
+            row["task_id"],
+            row["course_id"],
+            row["is_active"],
         )
 
 

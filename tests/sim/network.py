@@ -11,10 +11,10 @@ import msgspec
 
 from daemon.core.answers import NoAnswer, NoAnswerReason, PollAnswer, SubmitAnswer
 from daemon.core.operation import Operation
-from daemon.core.upsert import UPSERT
 from daemon.kombo import wire
 from tests.sandbox.simulator.state import Simulator
 from tests.sandbox.simulator.wire import Delivery, Reply
+from tests.sim.journal_view import deactivation_body
 from tests.sim.seen import Who
 from tests.sim.witness import Witness
 
@@ -86,16 +86,40 @@ class Network:
     def submit(
         self, key: str, integration_id: str, body: bytes, deadline: float, answer: Callable[[Reply], None]
     ) -> None:
+        def process() -> Reply:
+            return self.simulator.submit(self.api_now(), f"Bearer {key}", integration_id, body)
+
+        is_refused = self.refused_content is not None and self.refused_content in body
+        self._act(process, integration_id, deadline, answer, is_refused=is_refused, may_lag=True)
+
+    def deactivate(
+        self, key: str, integration_id: str, course_id: str, deadline: float, answer: Callable[[Reply], None]
+    ) -> None:
+        def process() -> Reply:
+            return self.simulator.deactivate(self.api_now(), f"Bearer {key}", integration_id, course_id)
+
+        self._act(process, integration_id, deadline, answer, is_refused=False, may_lag=False)
+
+    def _act(
+        self,
+        process: Callable[[], Reply],
+        integration_id: str,
+        deadline: float,
+        answer: Callable[[Reply], None],
+        *,
+        is_refused: bool,
+        may_lag: bool,
+    ) -> None:
         def arrive() -> Reply:
-            if self.refused_content is not None and self.refused_content in body:
+            if is_refused:
                 return not_valid(self.simulator.plan.concurrency_limit)
             self.simulator.arrive(integration_id)
-            reply = self.simulator.submit(self.api_now(), f"Bearer {key}", integration_id, body)
+            reply = process()
             busy = reply.delay_seconds + self._service(reply, deadline)
             self.after(busy, lambda: self.simulator.leave(integration_id))
             return msgspec.structs.replace(reply, delay_seconds=busy)
 
-        self._carry(arrive, deadline, answer)
+        self._carry(arrive, deadline, answer, may_lag=may_lag)
 
     def _service(self, reply: Reply, deadline: float) -> float:
         if reply.delivery is Delivery.HANG:
@@ -111,7 +135,18 @@ class Network:
             answer,
         )
 
-    def _carry(self, arrive: Callable[[], Reply], deadline: float, answer: Callable[[Reply], None]) -> None:
+    def _carry(
+        self,
+        arrive: Callable[[], Reply],
+        deadline: float,
+        answer: Callable[[Reply], None],
+        *,
+        may_lag: bool = True,
+    ) -> None:
+        """`may_lag`: a copy of the request may arrive after its answer. A component that repeats a request does so because it
+        has no answer. A copy of a bulk submission finds its task, whenever it arrives; one of a deactivation would be carried
+        out, so that no order could be kept (C8).
+        """
         faults, rng = self.faults, self.rng
         delay = rng.uniform(0.001, faults.latency_max)
         if rng.random() < faults.request_lost:
@@ -136,9 +171,9 @@ class Network:
             if True not in refused:
                 arrive()
 
-        self.after(delay, at_the_api)
         if rng.random() < faults.request_twice:
-            self.after(rng.uniform(delay, deadline), copy)
+            self.after(rng.uniform(delay, deadline if may_lag or not heard else delay + back), copy)
+        self.after(delay, at_the_api)
 
     def _disfigured(self, reply: Reply) -> Reply:
         faults = self.faults
@@ -164,18 +199,29 @@ class SimulatedApi:
         self._deadline = deadline
 
     async def submit(self, operation: Operation, integration_id: str, body: bytes) -> SubmitAnswer:
-        assert operation is UPSERT
         network = self._network
         started = network.witness.clock()
-        number = network.witness.posted(self._who, integration_id, body)
         future = asyncio.get_running_loop().create_future()
-        network.submit(self._key(), integration_id, body, self._deadline, _resolver(future))
+        path, content = operation.call(body)
+        # What goes over the wire is all that the witness is told.
+        match path:
+            case ("lms", "courses", "bulk"):
+                body, parse = content, wire.parse_submit
+                number = network.witness.posted(self._who, integration_id, body)
+                network.submit(self._key(), integration_id, body, self._deadline, _resolver(future))
+            case ("lms", "courses", course_id, "deactivate"):
+                assert content == b"{}"
+                body, parse = deactivation_body(course_id), wire.parse_done
+                number = network.witness.posted(self._who, integration_id, body)
+                network.deactivate(self._key(), integration_id, course_id, self._deadline, _resolver(future))
+            case _:
+                raise AssertionError(f"there is no {path}")
         reply = await self._reply(future)
         answer: SubmitAnswer
         if isinstance(reply, NoAnswer):
             answer = reply
         else:
-            answer = wire.parse_submit(reply.status, _lower(reply), reply.body, network.api_now())
+            answer = parse(reply.status, _lower(reply), reply.body, network.api_now())
         network.witness.post_answered(self._who, number, integration_id, body, started, answer)
         return answer
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from daemon.config import Settings
-from daemon.core.answers import Accepted, NoAnswer, Refused, SubmitAnswer
+from daemon.core.answers import Accepted, Done, NoAnswer, Refused, SubmitAnswer
 from daemon.core.flow import KNOWN_SECONDS
 from daemon.core.rate import BURST_SECONDS
 
@@ -124,7 +124,7 @@ class Pace:
                 told.append(peak + answer.concurrency_remaining)
             if told:
                 sent.allowed = max(1, min(told))
-        if isinstance(answer, Accepted):
+        if isinstance(answer, Accepted | Done):
             sent.is_started = True
             sent.halved = None if sent.halved is None else sent.halved + 1
         elif isinstance(answer, Refused) and answer.error.code == TOO_MANY:

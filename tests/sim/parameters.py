@@ -16,13 +16,18 @@ from tests.sandbox.simulator.faults import (
     AnswerLost,
     AnyRule,
     ClockSkewed,
+    EntryMissing,
     FaultPlan,
+    Idempotency,
+    Inactive,
+    ItemFails,
     LimitLow,
     PollFails,
     SubmitRefused,
     SubmitThrottled,
     TaskEndless,
     TaskFails,
+    TaskSlow,
     TimesAbsurd,
 )
 from tests.sim import faults
@@ -34,7 +39,7 @@ AHEAD_MS = 20_000
 WATCHED = 16.0
 """Virtual seconds for which a task is watched, its time-out included. No task applies anything later: that is a
 proviso of the contract (8)."""
-TOPICS = Topics("changes", "journal", "results", "dead-letters")
+TOPICS = Topics("changes", "journal", "results", "dead-letters", "courses")
 
 
 class Kind(StrEnum):
@@ -50,6 +55,9 @@ class Kind(StrEnum):
     API that gives several submissions one task id."""
     MISREAD = "misread"
     """What is read back from the journal is not always what was written there (R9)."""
+    REPUBLISHED = "republished"
+    """Few courses are published over and over, most of the time with the content that they have, while tasks and items fail,
+    time out and end late: what is known of a course must be true (R15 to R17)."""
     RESTARTS = "restarts"
     """Replicas end, in order or not, and come back, one after the other, and nothing else fails: what was POSTed waits for
     its earlier owners once (R6)."""
@@ -81,12 +89,13 @@ BREAKAGES: tuple[AnyRule, ...] = (
 """How the one integration is broken in a history of kind `isolation`."""
 
 WEIGHTS = {
-    Kind.WILD: 0.72,
+    Kind.WILD: 0.64,
     Kind.CROWDED: 0.06,
     Kind.ISOLATION: 0.06,
     Kind.REPLACED: 0.06,
     Kind.MISREAD: 0.04,
     Kind.RESTARTS: 0.06,
+    Kind.REPUBLISHED: 0.08,
 }
 
 
@@ -138,6 +147,8 @@ class Parameters:
     courses: int
     changes: int
     """How many are drawn."""
+    deactivated: float
+    """Share of the changes that deactivate their course."""
     contents: int
     """How many different ones, more or less: few, so that a course comes back to what it was (R14)."""
     duration: float
@@ -150,6 +161,8 @@ class Parameters:
     api_offset_ms: int
     huge: float
     """How likely a record is megabytes of nonsense (R7)."""
+    resend: float
+    """How likely a change asks to be sent in any case."""
     long: float
     """How likely a course's text is long, so that few of them fill a batch."""
     bounds: Bounds
@@ -176,6 +189,10 @@ def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
         # A repeated request whose task is finished would run again after newer changes: that equal
         # bytes run once, as long as a request may be on its way, is the API's promise (C4).
         network_faults.request_twice = 0.0
+    inactive = Inactive(
+        "refused" if rng.random() < 0.3 else "done", "keeps" if rng.random() < 0.5 else "reactivates"
+    )
+    plan = msgspec.structs.replace(plan, inactive=inactive)
     log_faults = faults.draw_log(rng, wild)
     strikes = faults.draw_strikes(rng, wild)
     if rng.random() < wild * 0.4:
@@ -192,6 +209,7 @@ def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
         integrations=1 if small or dense else rng.randint(1, 3),
         courses=6 if small else rng.randint(1, 2 if dense else 4),
         changes=rng.randint(8, 50),
+        deactivated=rng.choice((0.0, 0.2, 0.5)),
         contents=2 if dense else 3,
         duration=rng.uniform(8.0, 25.0),
         settings=draw_settings(rng, small=small),
@@ -201,6 +219,7 @@ def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
         strikes=strikes,
         api_offset_ms=rng.choice((0, 0, -30_000, 45_000)),
         huge=0.02 if rng.random() < 0.1 else 0.0,
+        resend=0.15,
         long=0.8 if small else 0.0,
         bounds=Bounds(
             rng.choice((2, 10_000, 10_000)),
@@ -217,6 +236,8 @@ def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
             return _crowded(rng, parameters)
         case Kind.REPLACED:
             return _replaced(rng, parameters)
+        case Kind.REPUBLISHED:
+            return _republished(rng, parameters)
         case Kind.RESTARTS:
             return _restarts(rng, parameters)
         case Kind.MISREAD:
@@ -264,7 +285,7 @@ def draw_settings(rng: random.Random, *, small: bool) -> Settings:
     timeout = rng.choice((6.0, 10.0))
     return Settings(
         kafka=config.KafkaSettings(session_timeout=6.0),
-        topics=config.Topics(TOPICS.changes, TOPICS.journal, TOPICS.results, TOPICS.dead_letters),
+        topics=TOPICS,
         batch=config.BatchSettings(
             linger=rng.choice((0.0, 0.1, 0.5)),
             items_max=100 if small else items_max,
@@ -290,6 +311,8 @@ def draw_settings(rng: random.Random, *, small: bool) -> Settings:
         park=config.ParkSettings(probe_min=0.5, probe_max=2.0),
         wait=config.WaitSettings(age_max=rng.choice((5.0, 604_800.0))),
         backlog=draw_backlog(rng),
+        courses=config.CoursesSettings(index_max=rng.choice((1, 3, 1_000_000, 1_000_000))),
+        unchanged=config.UnchangedSettings(trust_for=rng.choice((0.0, 4.0, 604_800.0, 604_800.0))),
         drain=config.DrainSettings(timeout=2.0),
     )
 
@@ -374,6 +397,67 @@ def _replaced(rng: random.Random, drawn: Parameters) -> Parameters:
     )
 
 
+def _republished(rng: random.Random, drawn: Parameters) -> Parameters:
+    """So slow that most changes have their result before the next one of their course comes."""
+    runs_again = rng.random() < 0.4
+    """Equal bytes: a lost answer and a failed task may then be of two tasks of one submission."""
+    twice: tuple[AnyRule, ...] = (
+        AnswerLost(how="cut", probability=0.4),
+        TaskFails(probability=0.4, codes=("REMOTE.SERVICE_UNAVAILABLE", "LMS.COURSE_LIMIT_REACHED")),
+        TaskSlow(seconds_min=0.5, seconds_max=2.5, probability=rng.choice((0.0, 0.5))),
+    )
+    late = TaskEndless(applies_after_seconds=rng.choice((None, 5.0, 9.0)), probability=0.15)
+    possible: tuple[AnyRule, ...] = (
+        ItemFails(probability=0.3),
+        TaskFails(probability=0.3),
+        TaskFails(probability=0.1, codes=("PLATFORM.TASK_TIMED_OUT",)),
+        late,
+        TaskSlow(seconds_min=6.5, seconds_max=14.0, probability=0.15),
+        EntryMissing(probability=0.15),
+        AnswerLost(how="cut", probability=0.3),
+        SubmitRefused(probability=0.2),
+        PollFails(statuses=(404,), probability=0.15),
+    )
+    settings = dataclasses.replace(
+        drawn.settings,
+        batch=config.BatchSettings(linger=rng.choice((0.0, 0.1)), items_max=rng.choice((1, 100))),
+        window=config.WindowSettings(),
+        http=config.HttpSettings(in_flight_max=64, deadline=2.0),
+        poll=config.PollSettings(first_after=0.1, factor=1.6, interval_max=0.5),
+        retry=config.RetrySettings(backoff_min=0.1, backoff_max=0.5, attempts_max=2),
+        park=config.ParkSettings(probe_min=0.2, probe_max=0.5),
+        backlog=config.BacklogSettings(),
+        unchanged=config.UnchangedSettings(trust_for=rng.choice((4.0, 604_800.0, 604_800.0))),
+    )
+    strikes = dataclasses.replace(
+        faults.NO_STRIKES,
+        crashes=rng.choice((0, 4, 15)),
+        rebalances=rng.randint(0, 2),
+        compactions=rng.randint(0, 2),
+        ambushes=rng.randint(0, 4),
+    )
+    return dataclasses.replace(
+        drawn,
+        settings=settings,
+        integrations=rng.randint(1, 2),
+        courses=rng.randint(1, 3),
+        changes=rng.randint(40, 80),
+        contents=rng.choice((2, 3)),
+        duration=60.0,
+        strikes=strikes,
+        log_faults=LogFaults(courses_late=rng.choice((0.0, 0.5, 3.0))),
+        resend=0.3,
+        network_faults=NetworkFaults(service_max=rng.choice((0.0, 0.1))),
+        plan=msgspec.structs.replace(
+            drawn.plan,
+            rules=twice if runs_again else tuple(rule for rule in possible if rng.random() < 0.35),
+            concurrency_limit=30,
+            idempotency=Idempotency(return_finished=False) if runs_again else drawn.plan.idempotency,
+        ),
+        huge=0.0,
+    )
+
+
 def _restarts(rng: random.Random, drawn: Parameters) -> Parameters:
     """POSTs take so long that many are in flight when their process ends. In some histories answers are cut off, the API
     forgets tasks, or clocks jump. Each integration has one batch at a time, so that none waits for another.
@@ -421,5 +505,8 @@ def _restarts(rng: random.Random, drawn: Parameters) -> Parameters:
 def healed(plan: FaultPlan) -> FaultPlan:
     """No more faults; what the API is like stays."""
     return msgspec.structs.replace(
-        NONE, idempotency=plan.idempotency, concurrency_limit=plan.concurrency_limit
+        NONE,
+        idempotency=plan.idempotency,
+        inactive=plan.inactive,
+        concurrency_limit=plan.concurrency_limit,
     )

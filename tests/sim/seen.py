@@ -58,7 +58,11 @@ class Sealed:
     partition: int
     api_ms: int
     """API time when its record was committed."""
+    ownership: int
+    """Who sealed it, as `takeovers` counts them."""
     is_open: bool = True
+    is_doubtful: bool = False
+    """A POST of it had no answer by which its fate is known."""
     posts: dict[Who, Post] = field(default_factory=dict)
     """The last one of each process."""
     answered_by: dict[Who, float] = field(default_factory=dict)

@@ -10,6 +10,7 @@ violation even where chance, or another rule, kept the contract this time::
     manners     R4, R5 who may open a shard, and who may begin to read (`manners`)
     API side    C2 one open submission per course · R3 nothing before its record · R6 who may POST,
                 and when · Retry-After is kept
+    known       R15, R16 what is said of courses, when it is said (`known`)
     pace        how many POSTs of an integration at a time, how many calls a second (`pace`)
 """
 
@@ -28,6 +29,7 @@ import msgspec
 from daemon.config import Settings
 from daemon.core.answers import (
     Accepted,
+    Done,
     NoAnswer,
     PollAnswer,
     Refused,
@@ -41,6 +43,7 @@ from tests.sandbox.simulator.state import Simulator
 from tests.sandbox.simulator.tasks import SimulatedTask
 from tests.sim.bounds import Bounds
 from tests.sim.journal_view import JournalView, batch_record, courses_of
+from tests.sim.known import Known
 from tests.sim.pace import Pace
 from tests.sim.seen import Sealed, SeenEvent, Who, decode_event
 from tests.sim.takeovers import EPSILON, Takeovers
@@ -54,7 +57,7 @@ class Moment(StrEnum):
     """A batch was written, and may be POSTed as soon as its owner knows."""
     POSTED = "posted"
     ANSWERED = "answered"
-    """A POST has brought a task, which no record holds yet."""
+    """A POST has brought a task, or has deactivated a course, which no record holds yet."""
     ENDED = "ended"
     """A poll has told the end of a task, and no result is written yet."""
     HELD = "held"
@@ -80,6 +83,8 @@ class Witness:
     simulator: Simulator
     inputs: Callable[[int, int, int], Sequence[int]]
     """Partition, first offset, last offset (exclusive) → where a `read_committed` reader finds records."""
+    value_of: Callable[[int, int], bytes | None]
+    """Partition, offset → the value of the input record there; None if it is gone."""
     violations: list[tuple[str, str]] = field(default_factory=list)
     """Kind and sentence."""
     told: list[Told] = field(default_factory=list)
@@ -100,6 +105,7 @@ class Witness:
     _journals: defaultdict[int, JournalView] = field(default_factory=lambda: defaultdict(JournalView))
     bounds: Bounds = field(init=False)
     takeovers: Takeovers = field(init=False)
+    known: Known = field(init=False)
     _by_body: defaultdict[tuple[str, bytes], list[Sealed]] = field(default_factory=lambda: defaultdict(list))
     _paces: dict[Who, Pace] = field(default_factory=dict)
     _held_off: dict[tuple[Who, str], float] = field(default_factory=dict)
@@ -108,6 +114,7 @@ class Witness:
     def __post_init__(self) -> None:
         self.bounds = Bounds(self.settings, self.accuse)
         self.takeovers = Takeovers(self.settings, self.clock, self.accuse)
+        self.known = Known(self.settings, self.simulator, self.clock, self.value_of, self.accuse)
 
     def accuse(self, kind: str, sentence: str) -> None:
         self.violations.append((kind, f"{self.clock():.3f} s: {sentence}"))
@@ -148,6 +155,7 @@ class Witness:
         self.bounds.judge_window(partition, journal, opened, closed)
         self.bounds.judge_room(partition, waited, journal, opened, closed, events)
         self.bounds.judge_dead_letters(transaction.dead_letters, events)
+        self.known.committed(partition, transaction, events, journal)
         now = self.clock()
         self.told += [
             Told(partition, e.data.change.offset, e.data.batch_id, now)
@@ -192,11 +200,12 @@ class Witness:
                 if rest[0] in self.batches:
                     self.accuse("rewritten_batches", f"batch {rest[0]} was written a second time (R9)")
                 record = batch_record(rest[0], value)
-                if record.courses != courses_of(record.body):
+                if record.operation == "upsert" and record.courses != courses_of(record.body):
                     self.accuse(
                         "rewritten_batches", f"batch {rest[0]} names other courses than its body holds"
                     )
-                sealed = Sealed(record, partition, self.api_now())
+                ownership = self.takeovers.owner(partition).number
+                sealed = Sealed(record, partition, self.api_now(), ownership)
                 self.batches[rest[0]] = sealed
                 self._by_body[record.integration_id, record.body].append(sealed)
                 opened.append(sealed)
@@ -246,6 +255,8 @@ class Witness:
     def _digest_of(self, partition: int, transaction: Transaction) -> None:
         self.digest.update(f"{self.clock()} {partition} {transaction.position}".encode())
         for key, value in transaction.journal:
+            self.digest.update(key + (value or b"-"))
+        for key, value in transaction.courses:
             self.digest.update(key + (value or b"-"))
         for message in (*transaction.results, *transaction.dead_letters):
             self.digest.update((message.key or b"-") + (message.value or b"-"))
@@ -330,6 +341,15 @@ class Witness:
         integration_id = sealed.record.integration_id
         digest = hashlib.sha256(sealed.record.body).digest()
         courses = set(sealed.record.courses)
+        for other in self._journals[sealed.partition].batches.values():
+            shared = courses.intersection(other.courses)
+            is_other = other.batch_id != sealed.record.batch_id and other.integration_id == integration_id
+            if shared and is_other:
+                self.accuse(
+                    "misordered",
+                    f"batch {sealed.record.batch_id} is POSTed while batch {other.batch_id} with "
+                    f"{' '.join(sorted(shared))} is open (C2)",
+                )
         tasks = [t for t in self.simulator.tasks.values() if t.integration_id == integration_id]
         settled = [task for task in tasks if self._is_settled(task)]
         for task in tasks:
@@ -361,8 +381,14 @@ class Witness:
         self._pace(who).heard(now, integration_id, number, answer)
         self.digest.update(f"{now} {who} {answer!r}".encode())
         self._tell(f"{who[0]} hears: {_describe(answer)}")
-        if isinstance(answer, Accepted):
+        if isinstance(answer, Accepted | Done):
             self._moment(Moment.ANSWERED, who)
+        understood = isinstance(answer, Accepted | Done) or (
+            isinstance(answer, Refused) and 400 <= answer.status < 500 and answer.error.code is not None
+        )
+        if not understood:
+            for sealed in self._by_body.get((integration_id, body), []):
+                sealed.is_doubtful = sealed.is_doubtful or who in sealed.posts
         if not isinstance(answer, NoAnswer):
             for sealed in self._by_body.get((integration_id, body), []):
                 if (post := sealed.posts.get(who)) is not None:
@@ -401,6 +427,8 @@ def _describe(answer: SubmitAnswer) -> str:
     match answer:
         case Accepted():
             return f"task {answer.task_id}"
+        case Done():
+            return f"done, course {answer.course_id}"
         case Refused():
             return f"HTTP {answer.status} {answer.error.code or ''}"
         case NoAnswer():

@@ -87,7 +87,7 @@ OWN = {
     ),
     "COURSESYNC.TYPE_UNSUPPORTED": Own(
         "REJECTED",
-        "an event type that this version does not support, for example `course.deactivated`",
+        "an event type that this version does not support",
         "not retried",
         "do not publish this type",
         "find out whether a newer version supports it",
@@ -126,6 +126,21 @@ OWN = {
         "retried with [equivalent bodies](kombo-api.md#equivalent-bodies)",
         "publish again with any difference in the course, for example in its description. Without one it ends in the same way",
         "find out how long the API remembers a body, if it happens often",
+    ),
+    "COURSESYNC.COURSE_UNKNOWN": Own(
+        "FAILED",
+        "a `course.deactivated` without `course_id`, and the API's id of the course is not known here. Nothing was sent",
+        "not retried",
+        "publish again with `course_id`: that of a result of this course, or `remote:` and its id in the learning system",
+        NOTHING,
+    ),
+    "COURSESYNC.DEACTIVATION_UNCONFIRMED": Own(
+        "FAILED",
+        "a `course.deactivated` may have been carried out, but the answer was lost, and the API refuses to repeat it. "
+        "`error.message` has its reason, for example that it does not know the course",
+        "not retried",
+        "look the course up in the learning system; if it is still offered, publish again",
+        NOTHING,
     ),
     "COURSESYNC.TASK_TIMED_OUT": Own(
         "TIMED_OUT",

@@ -13,7 +13,13 @@ from typing import Any
 
 import msgspec
 
-from daemon.codec.change import CourseChange, CourseChangeEvent
+from daemon.codec.change import (
+    CourseChange,
+    CourseChangeEvent,
+    CourseDeactivation,
+    CourseDeactivationEvent,
+)
+from daemon.codec.course_record import KnownCourseRecord
 from daemon.codec.dead_letter import HEADERS, HEADERS_ALWAYS
 from daemon.codec.result import SyncCorrectionEvent, SyncResultEvent
 from daemon.core.model import RejectReason
@@ -23,8 +29,11 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 STRUCTS: dict[str, type] = {
     "course-change": CourseChange,
     "course-change-event": CourseChangeEvent,
+    "course-deactivation": CourseDeactivation,
+    "course-deactivation-event": CourseDeactivationEvent,
     "sync-result": SyncResultEvent,
     "sync-correction": SyncCorrectionEvent,
+    "known-course": KnownCourseRecord,
 }
 
 

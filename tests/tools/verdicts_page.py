@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
+
+import msgspec
 
 from daemon.config import Policies, Settings
 from daemon.core import journal
 from daemon.core.answers import (
     Accepted,
+    Done,
     ItemOutcome,
     NoAnswer,
     NoAnswerReason,
@@ -25,9 +28,11 @@ from daemon.core.answers import (
     TaskPending,
 )
 from daemon.core.batch import LateTask, OpenTask
+from daemon.core.deactivate import DEACTIVATE
 from daemon.core.judge import Judge, PollRuling
 from daemon.core.model import Error, Item, Now
 from daemon.core.operation import REPLAYS_MAX
+from daemon.core.upsert import UPSERT
 from daemon.core.verdict import ItemVerdict, PollVerdict, SubmitVerdict, TaskVerdict
 
 Verdict = SubmitVerdict | PollVerdict | TaskVerdict | ItemVerdict
@@ -41,6 +46,7 @@ What each answer of the API means to `coursesyncd`, and what happens then. An an
 | place | the answer |
 |---|---|
 | submit | to the POST of a batch |
+| deactivate | to the POST that deactivates a course; its answer is the outcome (R18) |
 | poll | to a poll of the batch's task |
 | task | the error of a task that ended `FAILED`: no item was processed |
 | item | the entry of one item in a task that ended `COMPLETED` |
@@ -53,7 +59,8 @@ others) are in [architecture.md](architecture.md#the-rules).
 The *fate* of a POST is unknown while a POST of the same bytes may have made a task that the daemon does not know of (R13):
 after a POST without an understood answer, after a 3xx, a 408 or a 5xx, and after a refusal without a code whose status is not
 400, 413, 422 or 429. An answer is *not understood* if it is missing, has the status 1xx, or is a 2xx of another form than
-documented. An *earlier task of equal bytes* is one that the API made before the batch was sealed (R14).
+documented. The fate of a deactivation is unknown while an earlier POST of it may have been carried out. A refusal is *in the
+documented form* if it has an error object as in the vendor's OpenAPI description. An *earlier task of equal bytes* is one that the API made before the batch was sealed (R14).
 
 | place | answer | verdict | what happens |
 |---|---|---|---|
@@ -97,6 +104,19 @@ HAPPENS: dict[str, dict[Verdict, str]] = {
         SubmitVerdict.FAIL: _ENDS,
         SubmitVerdict.HALT: _HALTS,
         SubmitVerdict.REKEYED: "The same bytes are sent again with the new key.",
+    },
+    "deactivate": {
+        SubmitVerdict.DONE: "The change ends `SUCCEEDED`.",
+        SubmitVerdict.RETRY: "As for *submit*: the same request is sent again. Deactivating a course twice changes nothing.",
+        SubmitVerdict.PARK: "As for *submit*.",
+        SubmitVerdict.FATE_UNKNOWN: "It may be the refusal of a proxy: the same request is sent again, first after "
+        "`park.probe_min`, later every `park.probe_max`. The change does not end.",
+        SubmitVerdict.OUR_SIDE: "As for *submit*.",
+        SubmitVerdict.FAIL: "The change ends `FAILED` with this error.",
+        SubmitVerdict.UNCONFIRMED: "The change ends `FAILED` with `COURSESYNC.DEACTIVATION_UNCONFIRMED`: the refusal may be the "
+        "consequence of an earlier POST, which has made the course inactive.",
+        SubmitVerdict.HALT: _HALTS,
+        SubmitVerdict.REKEYED: "The same request is sent again with the new key.",
     },
     "poll": {
         PollVerdict.PENDING: "The task is polled again, at intervals that grow up to `poll.interval_max`.",
@@ -226,7 +246,7 @@ class Case(NamedTuple):
 def _judge(*, denied: bool = False, replaced: bool = False) -> Judge:
     judge = Judge(Policies(Settings()))
     if denied:
-        judge.submit("other", _refused(None, 403), 0, fate_unknown=False)
+        judge.submit("other", UPSERT, _refused(None, 403), 0, fate_unknown=False)
     if replaced:
         judge.key_replaced()
     return judge
@@ -237,7 +257,13 @@ def _refused(code: str | None, status: int) -> Refused:
 
 
 def _submit(answer: SubmitAnswer, judge: Judge | None = None, *, fate_unknown: bool = False) -> SubmitVerdict:
-    return (judge or _judge()).submit("own", answer, 0, fate_unknown=fate_unknown).verdict
+    return (judge or _judge()).submit("own", UPSERT, answer, 0, fate_unknown=fate_unknown).verdict
+
+
+def _deactivate(
+    answer: SubmitAnswer, judge: Judge | None = None, *, fate_unknown: bool = False
+) -> SubmitVerdict:
+    return (judge or _judge()).submit("own", DEACTIVATE, answer, 0, fate_unknown=fate_unknown).verdict
 
 
 def _ruling(answer: PollAnswer, judge: Judge | None = None, *, floor: int = 0, age: int = 0) -> PollRuling:
@@ -264,9 +290,26 @@ def _pending(age: int) -> TaskPending:
 # --- the places -----------------------------------------------------------------------------------
 
 
+class _Ask(Protocol):
+    def __call__(
+        self, answer: SubmitAnswer, judge: Judge | None = None, *, fate_unknown: bool = False
+    ) -> SubmitVerdict: ...
+
+
 def _submit_cases() -> Iterator[Case]:
     yield Case("2xx with a `task_id`", [_submit(Accepted("task"))])
-    yield Case("no understood answer", [_submit(NoAnswer(NoAnswerReason.TIMEOUT, ""))])
+    yield from _post_cases(_submit, {})
+
+
+def _deactivate_cases() -> Iterator[Case]:
+    yield Case("2xx in the documented form", [_deactivate(Done(None))])
+    unknown_course = msgspec.structs.replace(_refused(None, 404), is_documented=True)
+    yield from _post_cases(_deactivate, {"404 in the documented form, without a code": [unknown_course]})
+
+
+def _post_cases(ask: _Ask, more: dict[str, list[Refused]]) -> Iterator[Case]:
+    """What operations have in common. `more`: further refusals."""
+    yield Case("no understood answer", [ask(NoAnswer(NoAnswerReason.TIMEOUT, ""))])
     refusals = {
         name: [_refused(code, status) for code in codes for status in CONCLUSIVE]
         for name, codes in FAMILIES.items()
@@ -277,16 +320,17 @@ def _submit_cases() -> Iterator[Case]:
     for name, statuses in STATUSES.items():
         codes = (*FAMILIES[UNKNOWN], TASK_TIMED_OUT)
         refusals[f"{name} with {UNKNOWN}"] = [_refused(code, status) for code in codes for status in statuses]
+    refusals |= more
     for name, answers in refusals.items():
-        yield Case(name, [_submit(answer) for answer in answers])
+        yield Case(name, [ask(answer) for answer in answers])
     for name, answers in refusals.items():
         doubted = Case(
             f"{name}, while the fate of a POST is unknown",
-            [_submit(answer, fate_unknown=True) for answer in answers],
+            [ask(answer, fate_unknown=True) for answer in answers],
         )
-        if doubted.verdict is not _submit(answers[0]):
+        if doubted.verdict is not ask(answers[0]):
             yield doubted
-    yield from _key_cases(_submit)
+    yield from _key_cases(ask)
 
 
 def _key_cases(ask: Callable[[Refused, Judge], Verdict]) -> Iterator[Case]:
@@ -378,6 +422,7 @@ def _watch_cases() -> Iterator[Case]:
 
 CASES: dict[str, Callable[[], Iterator[Case]]] = {
     "submit": _submit_cases,
+    "deactivate": _deactivate_cases,
     "poll": _poll_cases,
     "task": _task_cases,
     "item": _item_cases,

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from daemon.config import Policies, Settings
-from daemon.core import journal
+from daemon.core import deactivate, journal
 from daemon.core.answers import (
     Accepted,
     ItemOutcome,
@@ -28,6 +29,8 @@ from daemon.core.answers import (
     TaskPending,
 )
 from daemon.core.batch import Batch, LateTask
+from daemon.core.course import CourseRecord, course_key
+from daemon.core.deactivate import DEACTIVATE
 from daemon.core.judge import Judge, PollRuling
 from daemon.core.model import Change, Correction, Error, Now, Rejection, RejectReason, Result
 from daemon.core.rejection_limit import Entry
@@ -80,12 +83,15 @@ class Bench:
         self.results: dict[int, Result] = {}
         self.corrections: list[Correction] = []
         self.rejections: list[Rejection] = []
+        self.courses: dict[tuple[str, str], CourseRecord] = {}
+        """The courses topic, as a table."""
         self.facts: list[Fact] = []
         self.published = 0
         self.tasks = 0
         self.broker_ahead_ms: int | None = 7
         """None: the broker does not tell its time."""
         self.shard = Shard(3, self.settings, first_position(0, "topic-id", 6, self.now), self.rng)
+        self.shard.known.finish()
         self.shard.want_position()
         self.commit()
 
@@ -108,6 +114,21 @@ class Bench:
             integration_id,
             origin_id,
             body or course,
+            consumed_at=self.now.wall,
+        )
+
+    def deactivation(
+        self, origin_id: str, course_id: str | None = None, integration_id: str = "hr:1"
+    ) -> Change:
+        """As `change`, with or without an id of the publisher's."""
+        offset, self.published = self.published, self.published + 1
+        return Change(
+            DEACTIVATE,
+            offset,
+            f"chg-{offset}",
+            integration_id,
+            origin_id,
+            deactivate.item(course_id),
             consumed_at=self.now.wall,
         )
 
@@ -174,6 +195,8 @@ class Bench:
             assert result.offset not in self.results, f"a second result for offset {result.offset}"
             self.results[result.offset] = result
         self.corrections += step.corrections
+        for course in step.courses:
+            self.courses[course.integration_id, course.origin_id] = course
         self.rejections += step.rejections
         self.facts += step.facts
         self.shard.committed(step, offsets, self.broker_ms(), self.now)
@@ -184,7 +207,11 @@ class Bench:
 
     def submit_answer(self, batch: Batch, answer: SubmitAnswer, again_in: float = 0.0) -> SubmitVerdict:
         ruling = self.judge.submit(
-            batch.integration_id, answer, self.judge.key_number, fate_unknown=batch.fate_unknown
+            batch.integration_id,
+            batch.operation,
+            answer,
+            self.judge.key_number,
+            fate_unknown=batch.fate_unknown,
         )
         self.shard.submit_answered(batch.id, answer, ruling, self.now.mono + again_in, self.now)
         self.commit()
@@ -269,7 +296,15 @@ class Bench:
     def restored(self, records: Sequence[JournalRecord] | None = None) -> Shard:
         """Another shard, made from what is committed, or from these records of it."""
         fold = self.fold(self.records if records is None else records)
-        return Shard.restore(3, self.settings, fold, self.rng, self.now)
+        shard = Shard.restore(3, self.settings, fold, self.rng, self.now)
+        self.load_courses(shard)
+        return shard
+
+    def load_courses(self, shard: Shard) -> None:
+        """The index has been loaded from the courses topic."""
+        for course, record in self.courses.items():
+            shard.known.load(course_key(*course), record.known())
+        shard.courses_loaded()
 
     def crash(self) -> None:
         """Everything that is not committed is lost; the input is read again from the position."""
@@ -289,17 +324,28 @@ class Bench:
             for origin_id, held in lane.held.items():
                 body = msgspec.Raw(held.body)
                 key = journal.wait_key(integration_id, origin_id)
-                records[key] = journal.Wait(held.item, body, held.not_before, held.last)
+                operation, resend = journal.operation_name(held.operation), held.resend or UNSET
+                records[key] = journal.Wait(
+                    held.item, body, held.not_before, held.last, operation, resend=resend
+                )
         for batch in memory.batches.values():
             body = msgspec.Raw(batch.body or self.body(batch))
             records[journal.batch_key(batch.id)] = journal.SealedBatch(
-                batch.integration_id, batch.sealed_at, batch.api_floor, batch.items, body, batch.replays
+                batch.integration_id,
+                batch.sealed_at,
+                batch.api_floor,
+                batch.items,
+                body,
+                batch.replays,
+                batch.operation.name,
             )
             if batch.refusal is not None:
                 records[journal.refusal_key(batch.id)] = batch.refusal
             if batch.task_id is not None:
                 assert batch.accepted_at is not None
-                records[journal.task_key(batch.id)] = journal.Task(batch.task_id, batch.accepted_at)
+                records[journal.task_key(batch.id)] = journal.Task(
+                    batch.task_id, batch.accepted_at, batch.fate_unknown or UNSET
+                )
         for late in memory.late.values():
             records[late.key] = late.record
         for integration_id, floor in memory.api_floors.floors.items():

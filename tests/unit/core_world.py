@@ -298,7 +298,13 @@ class World:
         else:
             answer = r.choice([LOST_ANSWER, *REFUSALS])
         judge = self.bench.judge
-        ruling = judge.submit(batch.integration_id, answer, judge.key_number, fate_unknown=batch.fate_unknown)
+        ruling = judge.submit(
+            batch.integration_id,
+            batch.operation,
+            answer,
+            judge.key_number,
+            fate_unknown=batch.fate_unknown,
+        )
         self.shard.submit_answered(batch.id, answer, ruling, self.bench.now.mono, self.bench.now)
         if batch.id not in self.shard._memory.batches or batch.task_id is not None:
             self.may_post.discard(batch.id)

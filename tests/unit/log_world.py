@@ -19,7 +19,6 @@ from daemon.core.answers import PollAnswer, SubmitAnswer
 from daemon.core.journal import Fold, Position
 from daemon.core.model import Now
 from daemon.core.operation import Operation
-from daemon.core.upsert import UPSERT
 from daemon.kombo import wire
 from daemon.log.port import Message
 from daemon.runtime.clock import SystemClock
@@ -46,11 +45,14 @@ class Api:
         self.posted: list[bytes] = []
 
     async def submit(self, operation: Operation, integration_id: str, body: bytes) -> SubmitAnswer:
-        assert operation is UPSERT
         await asyncio.sleep(0)
         self.posted.append(body)
         now = now_ms()
-        reply = self.simulator.submit(now, f"Bearer {KEY}", integration_id, body)
+        path, content = operation.call(body)
+        if path[-1] == "deactivate":
+            reply = self.simulator.deactivate(now, f"Bearer {KEY}", integration_id, path[-2])
+            return wire.parse_done(reply.status, _lower(reply.headers), reply.body, now)
+        reply = self.simulator.submit(now, f"Bearer {KEY}", integration_id, content)
         return wire.parse_submit(reply.status, _lower(reply.headers), reply.body, now)
 
     async def poll(self, integration_id: str, task_id: str, items: int) -> PollAnswer:
@@ -78,7 +80,7 @@ class LogWorld:
         self.topics: Topics = self.settings.topics
         self.member = "replica"
         self.cluster = EmbeddedCluster(now_ms)
-        for topic in (self.topics.changes, self.topics.journal):
+        for topic in (self.topics.changes, self.topics.journal, self.topics.courses):
             self.cluster.create_topic(topic, partitions)
         for topic in (self.topics.results, self.topics.dead_letters):
             self.cluster.create_topic(topic, 1)

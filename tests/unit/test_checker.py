@@ -11,6 +11,7 @@ import pytest
 
 from tests.sandbox.checker import (
     ApiTask,
+    DeactivationCall,
     HeldCourse,
     Kind,
     Limits,
@@ -38,11 +39,42 @@ class History:
     inputs: list[LogRecord] = field(default_factory=list)
     results: list[LogRecord] = field(default_factory=list)
     tasks: dict[str, ApiTask] = field(default_factory=dict)
+    calls: list[DeactivationCall] = field(default_factory=list)
+    types: dict[int, str | None] = field(default_factory=dict)
+    """Of the changes, by offset."""
     lms: dict[tuple[str, str], HeldCourse] = field(default_factory=dict)
+    courses: list[LogRecord] = field(default_factory=list)
+    """Of the courses topic; not judged where there are none."""
+
+    def known(
+        self,
+        offset: int,
+        state: str = "ACTIVE",
+        content_: str | None = None,
+        *,
+        origin_id: str = "c1",
+        course_id: str | None = None,
+        partition: int = 0,
+    ) -> None:
+        """A record of the courses topic: the state of the course, by the change at `offset`."""
+        value: dict[str, Any] = {
+            "integration_id": INTEGRATION,
+            "origin_id": origin_id,
+            "state": state,
+            "course_id": course_id,
+            "change": {"topic": "changes", "partition": 0, "offset": offset},
+        }
+        if state == "ACTIVE":
+            value["content"] = content_ or f"digest of {offset}"
+        key = json.dumps([INTEGRATION, origin_id]).encode()
+        place = len(self.courses)
+        self.courses.append(LogRecord("courses", partition, place, key, json.dumps(value).encode()))
 
     def put(self, value: dict[str, Any] | bytes | None, partition: int = 0) -> int:
         """An input record; returns its offset."""
         offset = len(self.inputs)
+        if isinstance(value, dict):
+            self.types[offset] = value.get("type")
         body = json.dumps(value).encode() if isinstance(value, dict) else value
         self.inputs.append(LogRecord("changes", partition, offset, b"k", body))
         return offset
@@ -88,7 +120,32 @@ class History:
             [item],
         )
         if applied:
-            self.lms[integration_id, origin_id] = HeldCourse(integration_id, origin_id, item.digest, task_id)
+            self.lms[integration_id, origin_id] = HeldCourse(
+                integration_id, origin_id, item.digest, task_id, f"kombo-{origin_id}", is_active=True
+            )
+
+    def deactivation(self, origin_id: str = "c1", **more: Any) -> int:
+        return self.put(
+            {
+                "id": f"chg-{len(self.inputs)}",
+                "type": "course.deactivated",
+                "integration_id": INTEGRATION,
+                "origin_id": origin_id,
+                **more,
+            }
+        )
+
+    def call(
+        self, at: int, origin_id: str | None = "c1", *, course_id: str | None = None, done: bool = True
+    ) -> None:
+        """The API was asked to deactivate this course. It is inactive then, if it is in the LMS."""
+        course_id = course_id or f"kombo-{origin_id}"
+        self.calls.append(
+            DeactivationCall(len(self.calls) + 1, INTEGRATION, course_id, origin_id, at, is_done=done)
+        )
+        if done and origin_id is not None:
+            key = (INTEGRATION, origin_id)
+            self.lms[key] = self.lms[key]._replace(is_active=False)
 
     def result(
         self,
@@ -127,6 +184,7 @@ class History:
                 "error": None if code is None else {"code": code, "message": "m"},
                 "consumed_at": "2026-01-01T00:00:00.000Z",
                 "resolved_at": "2026-01-01T00:00:01.000Z",
+                "change_type": self.types.get(offset),
                 **data,
             },
             **(event or {}),
@@ -141,7 +199,10 @@ class History:
         )
 
     def judge(self, limits: Limits | None = TIMES) -> Verdict:
-        return judge(self.inputs, self.results, self.tasks.values(), self.lms.values(), limits)
+        courses = self.courses or None
+        return judge(
+            self.inputs, self.results, self.tasks.values(), self.calls, self.lms.values(), limits, courses
+        )
 
 
 @pytest.fixture
@@ -772,3 +833,284 @@ def test_the_first_violations_are_of_all_kinds(history: History) -> None:
     shown = [violation.kind for violation in verdict.first(3)]
     assert shown == [Kind.LOST, Kind.DUPLICATE, Kind.LOST]
     assert verdict.counts[Kind.LOST] == 50
+
+
+# --- deactivations --------------------------------------------------------------------------------
+
+
+def retired(history: History) -> None:
+    """A course is created, deactivated and created again."""
+    history.change("A")
+    history.deactivation()
+    history.change("B")
+    history.task("T1", 1000, "A")
+    history.call(2000)
+    history.task("T2", 3000, "B")
+    history.result(0, task_id="T1")
+    history.result(1)
+    history.result(2, task_id="T2")
+
+
+def test_a_course_that_was_deactivated_and_written_again_is_clean(history: History) -> None:
+    retired(history)
+    assert history.judge().ok, "whether the second upsert makes it active again is the API's affair"
+
+
+def test_a_repeated_call_and_a_publishers_id_are_clean(history: History) -> None:
+    history.change("A")
+    history.deactivation(course_id="remote:c1")
+    history.task("T1", 1000, "A")
+    history.call(2000, course_id="remote:c1")
+    history.call(2500, course_id="remote:c1")
+    history.result(0, task_id="T1")
+    history.result(1)
+    history.deactivation("c2")
+    history.result(2, "FAILED", origin_id="c2", code="COURSESYNC.COURSE_UNKNOWN")
+    history.deactivation("c3", course_id="remote:c3")
+    history.call(2500, None, course_id="remote:c3", done=False)
+    history.result(3, "FAILED", origin_id="c3", code="ANY")
+    assert history.judge().ok
+
+
+def test_a_deactivation_that_was_not_carried_out_is_a_false_success(history: History) -> None:
+    history.change("A")
+    history.deactivation()
+    history.task("T1", 1000, "A")
+    history.result(0, task_id="T1")
+    history.result(1)
+    history.call(2000, done=False)
+    verdict = history.judge()
+    assert verdict.counts[Kind.FALSE_SUCCESS] == 1
+    assert verdict.counts[Kind.UNCONVERGED] == 1
+
+
+def test_an_earlier_deactivation_is_no_proof(history: History) -> None:
+    retired(history)
+    history.deactivation()
+    history.result(3)
+    assert history.judge().counts[Kind.FALSE_SUCCESS] == 1
+    history.call(4000)
+    assert history.judge().ok
+
+
+def test_a_course_that_is_active_in_the_end_has_not_converged(history: History) -> None:
+    history.change("A")
+    history.deactivation()
+    history.task("T1", 1000, "A")
+    history.call(2000)
+    history.result(0, task_id="T1")
+    history.result(1)
+    assert history.judge().ok
+    key = (INTEGRATION, "c1")
+    history.lms[key] = history.lms[key]._replace(is_active=True)
+    assert_only(history.judge(), Kind.UNCONVERGED, "is active", "T1")
+
+
+def test_a_deactivation_during_a_task_of_its_course_overtakes(history: History) -> None:
+    history.change("A")
+    history.deactivation()
+    history.task("T1", 1000, "A", ends=1500)
+    history.call(2000)
+    history.result(0, task_id="T1")
+    history.result(1)
+    assert_only(history.judge(), Kind.MISORDERED, "T1", "still open")
+
+
+def test_a_deactivation_after_a_newer_upsert_is_misordered(history: History) -> None:
+    retired(history)
+    history.call(4000)
+    verdict = history.judge()
+    assert_only(verdict, Kind.MISORDERED, "after the newer change", count=verdict.counts[Kind.MISORDERED])
+
+
+@pytest.mark.parametrize(
+    ("own", "sent"), [("remote:c1", "kombo-c1"), (None, "remote:c1"), ("remote:c1", "remote:c9")]
+)
+def test_another_course_id_is_unasked(history: History, own: str | None, sent: str) -> None:
+    history.change("A")
+    history.deactivation(course_id=own)
+    history.task("T1", 1000, "A")
+    history.call(2000, course_id=sent)
+    history.result(0, task_id="T1")
+    history.result(1)
+    assert history.judge().counts[Kind.UNASKED] == 1
+
+
+def test_a_course_that_nobody_named_is_unasked(history: History) -> None:
+    history.call(2000, None, course_id="K9", done=False)
+    assert_only(history.judge(), Kind.UNASKED, "K9")
+
+
+def test_a_deactivation_with_an_id_is_not_of_an_unknown_course(history: History) -> None:
+    history.deactivation(course_id="remote:c1")
+    history.result(0, "FAILED", code="COURSESYNC.COURSE_UNKNOWN")
+    assert_only(history.judge(), Kind.FALSE_FAILURE, "remote:c1")
+
+
+# --- what is known of courses ---------------------------------------------------------------------
+
+
+def confirmed(history: History) -> None:
+    """One change that is confirmed, and the same content again."""
+    history.change("A")
+    history.change("A")
+    history.task("T1", 1000, "A")
+    history.result(0, task_id="T1")
+    history.result(1, "UNCHANGED")
+    history.known(0)
+
+
+def test_what_is_unchanged_was_confirmed_before(history: History) -> None:
+    confirmed(history)
+    history.change("skipped")
+    history.change("B")
+    history.result(2, "SUPERSEDED", superseded_by=3)
+    history.task("T2", 2000, "B")
+    history.result(3, task_id="T2")
+    history.known(3)
+    assert lines(history.judge()) == []
+
+
+def test_unchanged_without_a_confirmed_content(history: History) -> None:
+    history.change("A")
+    history.result(0, "UNCHANGED")
+    verdict = history.judge()
+    assert verdict.counts[Kind.KNOWN] == 1
+    assert "no change before it was sent" in verdict.violations[-1].line
+
+
+def test_unchanged_with_another_content_than_the_confirmed_one(history: History) -> None:
+    history.change("A")
+    history.change("B")
+    history.task("T1", 1000, "A")
+    history.result(0, task_id="T1")
+    history.result(1, "UNCHANGED")
+    verdict = history.judge()
+    assert verdict.counts == {Kind.KNOWN: 1, Kind.UNCONVERGED: 1}
+
+
+@pytest.mark.parametrize("status", ["FAILED", "TIMED_OUT"])
+def test_unchanged_after_an_end_that_proves_nothing(history: History, status: str) -> None:
+    history.change("A")
+    history.change("B")
+    history.change("A")
+    history.task("T1", 1000, "A")
+    history.task("T2", 2000, "B", succeeded=False, applied=False, ends=12_000)
+    history.result(0, task_id="T1")
+    history.result(1, status, "T2", code="LMS.SOMETHING")
+    history.result(2, "UNCHANGED")
+    assert_only(history.judge(), Kind.KNOWN, "changes/0/2", "changes/0/1", "not confirmed")
+
+
+def test_unchanged_after_a_task_that_failed_as_a_whole_is_fine(history: History) -> None:
+    history.change("A")
+    history.change("B")
+    history.change("A")
+    history.task("T1", 1000, "A")
+    history.task("T2", 2000, "B", succeeded=None, applied=False, status=TaskStatus.FAILED)
+    history.result(0, task_id="T1")
+    history.result(1, "FAILED", "T2", code="LMS.SOMETHING")
+    history.result(2, "UNCHANGED")
+    history.known(0)
+    assert lines(history.judge()) == []
+
+
+def test_unchanged_that_was_submitted(history: History) -> None:
+    confirmed(history)
+    history.change("A")
+    history.task("T2", 2000, "A")
+    history.result(2, "UNCHANGED", "T2")
+    assert history.judge().counts[Kind.KNOWN] == 1
+
+
+def test_a_record_that_is_not_the_last_confirmed_change(history: History) -> None:
+    a_then_b(history)
+    history.known(0)
+    assert_only(history.judge(), Kind.KNOWN, "changes/0/1 was confirmed last")
+
+
+def test_a_record_that_is_missing(history: History) -> None:
+    a_then_b(history)
+    history.known(0, origin_id="c1")
+    history.courses[0] = history.courses[0]._replace(value=None)
+    assert_only(history.judge(), Kind.KNOWN, "the topic says nothing")
+
+
+def test_a_record_that_says_more_than_the_api(history: History) -> None:
+    history.change("A")
+    history.task("T1", 1000, "A", succeeded=False, applied=False)
+    history.result(0, "FAILED", "T1", code="LMS.SOMETHING")
+    history.known(0)
+    assert_only(history.judge(), Kind.KNOWN, "nobody knows what became of changes/0/0")
+
+
+def test_a_record_that_the_learning_system_does_not_bear_out(history: History) -> None:
+    confirmed(history)
+    history.lms[INTEGRATION, "c1"] = HeldCourse(INTEGRATION, "c1", content_digest(content("X")), "T9", "id-1")
+    verdict = history.judge()
+    assert verdict.counts[Kind.KNOWN] == 1
+    assert "but the LMS holds the content of the task T9" in verdict.violations[-1].line
+
+
+def test_a_record_with_the_id_of_another_course(history: History) -> None:
+    confirmed(history)
+    history.courses.clear()
+    history.known(0, course_id="id-2")
+    held = history.lms[INTEGRATION, "c1"]
+    history.lms[INTEGRATION, "c1"] = held._replace(course_id="id-1")
+    assert_only(history.judge(), Kind.KNOWN, "has the id id-2")
+
+
+def test_different_contents_with_one_digest(history: History) -> None:
+    a_then_b(history)
+    history.known(0, content_="same")
+    history.known(1, content_="same")
+    assert_only(history.judge(), Kind.KNOWN, "2 different contents have the digest same")
+
+
+def test_a_record_that_names_a_change_of_another_course(history: History) -> None:
+    confirmed(history)
+    history.known(0, origin_id="c9")
+    assert_only(history.judge(), Kind.KNOWN, "which is none of")
+
+
+def test_a_course_with_records_in_two_partitions(history: History) -> None:
+    confirmed(history)
+    history.known(0, partition=1)
+    assert_only(history.judge(), Kind.KNOWN, "has a record in partition 0 too")
+
+
+@pytest.mark.parametrize("value", [b"not JSON", b"{}", b'{"integration_id": 1}'])
+def test_what_is_no_record_of_a_course(history: History, value: bytes) -> None:
+    confirmed(history)
+    history.courses.append(LogRecord("courses", 0, 1, b'["i","o"]', value))
+    assert_only(history.judge(), Kind.MALFORMED, "is not a record of a course")
+
+
+def test_a_course_that_is_stated_inactive_is_inactive_in_the_lms(history: History) -> None:
+    history.change("A")
+    history.deactivation()
+    history.task("T1", 1000, "A")
+    history.call(2000)
+    history.result(0, task_id="T1")
+    history.result(1)
+    history.known(1, "INACTIVE", course_id="kombo-c1")
+    assert history.judge().ok
+    history.courses.clear()
+    history.known(0, course_id="kombo-c1")
+    assert_only(history.judge(), Kind.KNOWN, "confirmed last")
+
+
+def test_an_unconfirmed_deactivation_leaves_the_state_unknown(history: History) -> None:
+    history.change("A")
+    history.deactivation()
+    history.task("T1", 1000, "A")
+    history.call(2000)
+    history.call(2500, done=False)
+    history.result(0, task_id="T1")
+    history.result(1, "FAILED", code="COURSESYNC.DEACTIVATION_UNCONFIRMED")
+    history.known(1, "UNKNOWN")
+    assert history.judge().ok
+    history.courses.clear()
+    history.known(0)
+    assert_only(history.judge(), Kind.KNOWN, "nobody knows")

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from daemon.codec import decode_change
 from daemon.codec.change import Course
+from daemon.codec.content import content_digest
 from daemon.codec.nesting import NESTING_MAX
 from daemon.codec.repeated_keys import repeated_keys
+from daemon.core.deactivate import DEACTIVATE
 from daemon.core.model import Change, Rejection, RejectReason
 from daemon.core.upsert import UPSERT
 from tests.tools.schema_files import schemas
@@ -56,6 +58,19 @@ def change(**other: Any) -> dict[str, Any]:
 
 def course(**other: Any) -> dict[str, Any]:
     return CHANGE | {"course": COURSE | other}
+
+
+DEACTIVATION = {
+    "id": "chg-1",
+    "type": "course.deactivated",
+    "integration_id": INTEGRATION,
+    "origin_id": "cybersecurity-101",
+    "course_id": "remote:32",
+}
+
+
+def deactivation(**fields: Any) -> dict[str, Any]:
+    return DEACTIVATION | fields
 
 
 def without(document: dict[str, Any], name: str) -> dict[str, Any]:
@@ -101,7 +116,36 @@ def test_every_form_gives_the_same_change(value: Any, headers: Headers) -> None:
         key=b"key",
         value=json.dumps(value).encode(),  # as it came, should it become a dead letter yet
         headers=headers,
+        content=content_digest(msgspec.convert(COURSE, Course)),
     )
+
+
+@pytest.mark.parametrize("course_id", [None, "remote:32"])
+@pytest.mark.parametrize("form", ["plain", "structured", "binary"])
+def test_every_form_gives_the_same_deactivation(form: str, course_id: str | None) -> None:
+    data = {"integration_id": INTEGRATION, "origin_id": "cybersecurity-101"}
+    if course_id is not None:
+        data["course_id"] = course_id
+    headers: Headers = ()
+    value: dict[str, Any] = {"id": "chg-1", "type": "course.deactivated", "course": "ignored"} | data
+    if form == "structured":
+        value = {
+            "specversion": "1.0",
+            "id": "chg-1",
+            "source": "/c",
+            "type": "course.deactivated",
+            "data": data,
+        }
+    elif form == "binary":
+        value, headers = data, (*BINARY[:2], ("ce_type", b"course.deactivated"))
+    found = decode(value, headers)
+    assert isinstance(found, Change)
+    assert (found.operation, found.change_id, found.origin_id) == (DEACTIVATE, "chg-1", "cybersecurity-101")
+    assert body(found) == ({} if course_id is None else {"course_id": course_id})
+
+
+def test_a_course_id_that_is_null_is_none() -> None:
+    assert body(decode(deactivation(course_id=None))) == {}
 
 
 def test_unknown_fields_stay_out_of_the_call() -> None:
@@ -231,12 +275,16 @@ BAD = {
     "course a list": (change(course=[1]), "schema", r"course: found \[1\], expected a JSON object"),
     "no type": (without(CHANGE, "type"), "schema", 'type: missing, expected "course.upserted"'),
     "type a number": (change(type=5), "schema", "type: found 5"),
-    "deactivated": (change(type="course.deactivated"), "unsupported", "course.deactivated is not supported"),
-    "deactivated alone": (
-        {"type": "course.deactivated"},
-        "unsupported",
-        "course.deactivated is not supported",
+    "deactivated alone": ({"type": "course.deactivated"}, "schema", "^id: missing, .*; origin_id: missing"),
+    "course_id empty": (deactivation(course_id=""), "schema", '^course_id: found "", expected 1 to 512 char'),
+    "course_id a number": (deactivation(course_id=5), "schema", "^course_id: found 5, .* or null"),
+    "course_id too long": (
+        deactivation(course_id="x" * 513),
+        "identifier",
+        r"^course_id: .*\(513 characters",
     ),
+    "course_id of dots": (deactivation(course_id=".."), "identifier", r"^course_id: .*not \. or \.\."),
+    "course_id with a newline": (deactivation(course_id="a\n"), "identifier", "^course_id: .*no control"),
     "another type": (change(type="user.created"), "unsupported", "type: found user.created, expected course"),
     "no id": (without(CHANGE, "id"), "schema", "^id: missing"),
     "id a number": (change(id=5), "schema", "^id: found 5, expected 1 to 256 characters"),
@@ -360,9 +408,9 @@ def assert_message(rejection: Rejection, pattern: str) -> None:
         (DATA, (("ce_specversion", b"0.3"), *BINARY[1:]), "schema", '^header ce_specversion: found "0.3"'),
         (
             DATA,
-            (*BINARY[:2], ("ce_type", b"course.deactivated")),
+            (*BINARY[:2], ("ce_type", b"course.retired")),
             "unsupported",
-            "^header ce_type: course.deac",
+            "^header ce_type: found course.retired, expected course.upserted or course.deactivated",
         ),
         (DATA, (BINARY[0], ("ce_id", b"\xff"), *BINARY[2:]), "malformed", "ce_id is not valid UTF-8"),
         (DATA, (BINARY[0], ("ce_id", b"a\nb"), *BINARY[2:]), "identifier", "^header ce_id: "),
@@ -455,6 +503,8 @@ def repeat(name: str, again: str, value: bytes = VALID) -> bytes:
         (repeat("title", '"x"', json.dumps(DATA).encode()), BINARY, "course.title"),
         (DATA, (*BINARY, ("CE_id", b"chg-1")), "the header ce_id"),
         (DATA, (("ce_type", b"course.deactivated"), *BINARY), "the header ce_type"),
+        (repeat("course_id", '"x"', json.dumps(DEACTIVATION).encode()), (), "course_id"),
+        (repeat("id", '"x"', json.dumps(DEACTIVATION).encode()), (), "id"),
     ],
 )
 def test_a_repeated_key_is_rejected_and_named(value: Any, headers: Headers, path: str) -> None:

@@ -16,6 +16,7 @@ from daemon.core.flow import KNOWN_SECONDS, Flow, Permit, Ref
 from daemon.core.judge import Judge
 from daemon.core.model import Error
 from daemon.core.rate import BURST_SECONDS, Call
+from daemon.core.upsert import UPSERT
 from daemon.core.verdict import OVERLOAD, SubmitVerdict
 from tests.unit.core_bench import UNANSWERED, refused, settings_with
 
@@ -74,7 +75,7 @@ def refs(permits: Iterable[Permit[Ref]]) -> list[Ref]:
 
 
 def verdict_on(answer: SubmitAnswer) -> SubmitVerdict:
-    return Judge(Policies(Settings())).submit("tool:1", answer, 0, fate_unknown=False).verdict
+    return Judge(Policies(Settings())).submit("tool:1", UPSERT, answer, 0, fate_unknown=False).verdict
 
 
 def done(flow: Flow[Ref], permit: Permit[Ref], answer: SubmitAnswer = GOOD, now: float = 0.0) -> float:

@@ -9,6 +9,7 @@ from daemon.core.answers import Accepted, NoAnswer, NoAnswerReason, Refused, Tas
 from daemon.core.batch import OpenTask
 from daemon.core.judge import Judge, KeyEvidence
 from daemon.core.model import Error, Now
+from daemon.core.upsert import UPSERT
 from daemon.core.verdict import HALTING, PollVerdict, SubmitVerdict, TaskVerdict
 from daemon.kombo import wire
 
@@ -28,12 +29,12 @@ def judge() -> Judge:
 
 @pytest.mark.parametrize("code", sorted(HALTING))
 def test_a_refusal_of_the_key_halts_when_a_second_integration_is_refused(judge: Judge, code: str) -> None:
-    submitted = judge.submit("tool:2", key_refused(code), judge.key_number, fate_unknown=False)
+    submitted = judge.submit("tool:2", UPSERT, key_refused(code), judge.key_number, fate_unknown=False)
     assert (submitted.verdict, submitted.key) == (SubmitVerdict.OUR_SIDE, KeyEvidence.SUSPECTED)
     polled = judge.poll(TASK, key_refused(code), judge.key_number, NOW)
     assert (polled.verdict, polled.key) == (PollVerdict.HALT, KeyEvidence.REFUSED)
     assert not polled.needs_body
-    submitted = judge.submit("tool:2", key_refused(code), judge.key_number, fate_unknown=False)
+    submitted = judge.submit("tool:2", UPSERT, key_refused(code), judge.key_number, fate_unknown=False)
     assert (submitted.verdict, submitted.key) == (SubmitVerdict.HALT, KeyEvidence.REFUSED)
 
 
@@ -43,7 +44,9 @@ def test_one_integration_alone_never_halts_whatever_comes_from_it(
     judge: Judge, code: str, *, fate_unknown: bool
 ) -> None:
     for _ in range(3):
-        ruling = judge.submit("tool:1", key_refused(code), judge.key_number, fate_unknown=fate_unknown)
+        ruling = judge.submit(
+            "tool:1", UPSERT, key_refused(code), judge.key_number, fate_unknown=fate_unknown
+        )
         assert (ruling.verdict, ruling.key) == (SubmitVerdict.OUR_SIDE, KeyEvidence.SUSPECTED)
         polled = judge.poll(TASK, key_refused(code), judge.key_number, NOW)
         assert (polled.verdict, polled.key) == (PollVerdict.BLIND, KeyEvidence.SUSPECTED)
@@ -57,12 +60,12 @@ NOT_THERE_EITHER = Refused(404, Error(None, "no such task"))
 @pytest.mark.parametrize("refusal", [DENIED, *map(key_refused, sorted(HALTING))])
 def test_the_probe_of_our_own_key_confirms_it_or_not(judge: Judge, refusal: Refused) -> None:
     assert judge.key_probed(refusal, judge.key_number) is KeyEvidence.REFUSED
-    judge.submit("tool:1", refusal, judge.key_number, fate_unknown=False)
+    judge.submit("tool:1", UPSERT, refusal, judge.key_number, fate_unknown=False)
     for nothing in (NoAnswer(NoAnswerReason.TIMEOUT, ""), Refused(503, Error(None, "busy"))):
         assert judge.key_probed(nothing, judge.key_number) is KeyEvidence.NONE
         assert judge.suspects_key
     for works in (NOT_THERE, NOT_THERE_EITHER):
-        judge.submit("tool:2", DENIED, judge.key_number, fate_unknown=False)
+        judge.submit("tool:2", UPSERT, DENIED, judge.key_number, fate_unknown=False)
         assert judge.key_probed(works, judge.key_number) is KeyEvidence.WORKS
         assert not judge.suspects_key
     judge.key_replaced()
@@ -72,17 +75,17 @@ def test_the_probe_of_our_own_key_confirms_it_or_not(judge: Judge, refusal: Refu
 def test_integrations_that_were_denied_while_the_key_worked_halt_nothing(judge: Judge) -> None:
     """Two of them, again and again, with nothing good in between."""
     number = judge.key_number
-    judge.submit("tool:1", DENIED, number, fate_unknown=False)
+    judge.submit("tool:1", UPSERT, DENIED, number, fate_unknown=False)
     judge.key_probed(NOT_THERE, number)
-    judge.submit("tool:2", key_refused("PLATFORM.IP_NOT_WHITELISTED"), number, fate_unknown=False)
-    judge.submit("tool:3", Accepted("task"), number, fate_unknown=False)
+    judge.submit("tool:2", UPSERT, key_refused("PLATFORM.IP_NOT_WHITELISTED"), number, fate_unknown=False)
+    judge.submit("tool:3", UPSERT, Accepted("task"), number, fate_unknown=False)
     for integration_id in ("tool:1", "tool:2", "tool:1"):
-        ruling = judge.submit(integration_id, DENIED, number, fate_unknown=False)
+        ruling = judge.submit(integration_id, UPSERT, DENIED, number, fate_unknown=False)
         assert ruling.key is KeyEvidence.SUSPECTED
     # A good answer makes an integration a witness again.
-    judge.submit("tool:1", Accepted("task"), number, fate_unknown=False)
-    judge.submit("tool:1", DENIED, number, fate_unknown=False)
-    assert judge.submit("tool:3", DENIED, number, fate_unknown=False).key is KeyEvidence.REFUSED
+    judge.submit("tool:1", UPSERT, Accepted("task"), number, fate_unknown=False)
+    judge.submit("tool:1", UPSERT, DENIED, number, fate_unknown=False)
+    assert judge.submit("tool:3", UPSERT, DENIED, number, fate_unknown=False).key is KeyEvidence.REFUSED
 
 
 @pytest.mark.parametrize("code", sorted(HALTING))
@@ -101,7 +104,7 @@ def test_a_refusal_of_a_key_that_was_replaced_meanwhile_says_nothing_of_the_new_
 ) -> None:
     sent_with = judge.key_number
     judge.key_replaced()
-    submitted = judge.submit("tool:1", answer, sent_with, fate_unknown=False)
+    submitted = judge.submit("tool:1", UPSERT, answer, sent_with, fate_unknown=False)
     assert (submitted.verdict, submitted.key) == (SubmitVerdict.REKEYED, KeyEvidence.NONE)
     polled = judge.poll(TASK, answer, sent_with, NOW)
     assert (polled.verdict, polled.key) == (PollVerdict.REKEYED, KeyEvidence.NONE)
@@ -110,7 +113,7 @@ def test_a_refusal_of_a_key_that_was_replaced_meanwhile_says_nothing_of_the_new_
 
 def test_denials_of_one_integration_are_its_own_and_those_of_two_are_the_key(judge: Judge) -> None:
     def denied(integration_id: str) -> KeyEvidence:
-        return judge.submit(integration_id, DENIED, judge.key_number, fate_unknown=False).key
+        return judge.submit(integration_id, UPSERT, DENIED, judge.key_number, fate_unknown=False).key
 
     assert [denied("tool:1"), denied("tool:1")] == [KeyEvidence.SUSPECTED, KeyEvidence.SUSPECTED]
     assert denied("tool:2") is KeyEvidence.REFUSED
@@ -133,7 +136,7 @@ def test_a_page_with_any_status_parks_nobody_but_a_denial_and_keeps_the_bytes(*,
     for status in range(100, 600):
         answer = wire.parse_submit(status, {"content-type": "text/html"}, PAGE, NOW.wall)
         judge = Judge(Policies(Settings()))
-        ruling = judge.submit("tool:1", answer, judge.key_number, fate_unknown=fate_unknown)
+        ruling = judge.submit("tool:1", UPSERT, answer, judge.key_number, fate_unknown=fate_unknown)
         found[status] = ruling.verdict
         conclusive = status in (400, 413, 422, 429) and not fate_unknown
         assert ruling.fate_unknown is not conclusive, status
@@ -147,4 +150,4 @@ def test_a_page_with_any_status_parks_nobody_but_a_denial_and_keeps_the_bytes(*,
 def test_what_the_page_says_makes_no_difference(status: int, page: bytes) -> None:
     judge = Judge(Policies(Settings()))
     answer = wire.parse_submit(status, {}, page, NOW.wall)
-    assert judge.submit("tool:1", answer, 0, fate_unknown=False).verdict is SubmitVerdict.RETRY
+    assert judge.submit("tool:1", UPSERT, answer, 0, fate_unknown=False).verdict is SubmitVerdict.RETRY

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from daemon.codec.decode import decode_change
+from daemon.core.deactivate import DEACTIVATE
 from daemon.core.model import Change, Rejection
-from tests.sandbox.checker.history import LogRecord
+from tests.sandbox.checker.history import DEACTIVATED, LogRecord
 from tests.sandbox.checker.wire import NotAcceptableError, read_change
 from tests.sandbox.generator import GeneratedRecord, InvalidKind, Plan, generate_records
 
@@ -70,6 +71,24 @@ def test_good_records_are_read_alike_by_daemon_and_checker_in_all_three_forms() 
         }
     assert forms["plain"] > forms["structured"] > 100
     assert forms["binary"] > 100
+
+
+def test_courses_are_retired_with_and_without_an_id_and_come_back() -> None:
+    retired: dict[tuple[str, str], int] = {}
+    own = returned = 0
+    for number, record in enumerate(generate_records(Plan(changes=5000, invalid_share=0, retire_share=0.04))):
+        change, seen = decoded(record), checked(record)
+        assert isinstance(change, Change), change
+        assert seen is not None
+        if change.operation is DEACTIVATE:
+            assert seen[2] == DEACTIVATED
+            own += b"remote:" in change.body
+            retired[seen[:2]] = number
+        else:
+            returned += seen[:2] in retired
+    assert len(retired) > 100
+    assert own > 30
+    assert returned > 50
 
 
 def test_bad_records_of_every_kind_are_refused_by_daemon_and_checker() -> None:

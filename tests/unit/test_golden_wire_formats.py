@@ -7,7 +7,15 @@ from typing import Any
 import jsonschema
 import pytest
 
-from daemon.codec import decode_change, encode_correction, encode_dead_letter, encode_result
+from daemon.codec import (
+    decode_change,
+    decode_course,
+    encode_correction,
+    encode_course,
+    encode_dead_letter,
+    encode_result,
+)
+from daemon.core.course import CourseRecord, CourseState, course_key
 from daemon.core.model import Change, Correction, Error, Rejection, RejectReason, Result, Status
 from tests.tools.schema_files import schemas
 from tests.unit.golden_files import assert_golden, read_record, render_record
@@ -29,6 +37,7 @@ ANSWERED = Result(
     task_id="7FPJba3qRNBYaJgTvDKZi7mi",
     submitted_at=CONSUMED + 1_100,
     completed_at=CONSUMED + 70_000,
+    change_type="course.upserted",
 )
 VENDOR_ERROR = Error(
     code="INTEGRATION.PERMISSION_MISSING",
@@ -47,17 +56,26 @@ def ended(status: Status, **other: Any) -> Result:
 UNSENT = {"batch_id": None, "task_id": None, "submitted_at": None, "completed_at": None, "attempts": 0}
 RESULTS = {
     "succeeded": ANSWERED,
+    "deactivated": ended(
+        Status.SUCCEEDED,
+        course_id=ANSWERED.course_id,
+        task_id=None,
+        completed_at=CONSUMED + 1_000,
+        change_type="course.deactivated",
+    ),
     "failed": ended(Status.FAILED, error=VENDOR_ERROR, attempts=5),
     "timed-out": ended(
         Status.TIMED_OUT, error=Error("COURSESYNC.TASK_TIMED_OUT", "still pending"), completed_at=None
     ),
     "superseded": ended(Status.SUPERSEDED, superseded_by=1050, **UNSENT),
+    "unchanged": ended(Status.UNCHANGED, course_id="26vafvWSRmbhNcxJYqjCzuJg", **UNSENT),
     "rejected": ended(
         Status.REJECTED,
         error=Error("COURSESYNC.RECORD_EMPTY", "the record has no value"),
         integration_id=None,
         origin_id=None,
         change_id=None,
+        change_type=None,
         **UNSENT,
     ),
 }
@@ -88,6 +106,56 @@ def test_result(name: str) -> None:
     assert_golden(f"result-{name}.record", render_record(*record))
 
 
+COURSES = {
+    "active": CourseRecord(
+        "workday:HWUTwvyx2wLoSUHphiWVrp28",
+        "cybersecurity-101",
+        CourseState.ACTIVE,
+        "26vafvWSRmbhNcxJYqjCzuJg",
+        bytes(range(16)),
+        1042,
+        "chg-1",
+        "7FPJba3qRNBYaJgTvDKZi7mi",
+        confirmed_at=CONSUMED + 70_000,
+        recorded_at=CONSUMED + 72_426,
+    ),
+    "inactive": CourseRecord(
+        "workday:HWUTwvyx2wLoSUHphiWVrp28",
+        "cybersecurity-101",
+        CourseState.INACTIVE,
+        "26vafvWSRmbhNcxJYqjCzuJg",
+        None,
+        1050,
+        "chg-2",
+        None,
+        confirmed_at=None,
+        recorded_at=CONSUMED + 90_000,
+    ),
+    "unknown": CourseRecord(
+        "workday:HWUTwvyx2wLoSUHphiWVrp28",
+        "cybersecurity-101",
+        CourseState.UNKNOWN,
+        None,
+        None,
+        1060,
+        "chg-3",
+        "9FPJba3qRNBYaJgTvDKZi7mi",
+        confirmed_at=None,
+        recorded_at=CONSUMED + 99_000,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COURSES)
+def test_course(name: str) -> None:
+    record = COURSES[name]
+    key, value = encode_course(record, 3, changes_topic="course-changes")
+    validate("known-course", json.loads(value))
+    assert_golden(f"course-{name}.record", render_record(key, value))
+    assert key == course_key(record.integration_id, record.origin_id)
+    assert decode_course(value) == record.known()
+
+
 def test_correction() -> None:
     record = encode_correction(Correction(ANSWERED), 3, **TOPICS)
     assert record[1] is not None
@@ -109,7 +177,14 @@ def test_dead_letter(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "schema"),
-    [("plain", "course-change"), ("structured", "course-change-event"), ("binary", None)],
+    [
+        ("plain", "course-change"),
+        ("structured", "course-change-event"),
+        ("binary", None),
+        ("deactivated", "course-deactivation"),
+        ("deactivated-structured", "course-deactivation-event"),
+        ("deactivated-binary", None),
+    ],
 )
 def test_change(name: str, schema: str | None) -> None:
     """The input is written by hand; recorded is what of it goes to the API."""

@@ -37,6 +37,7 @@ async def run(world: LogWorld, partitions: int, add: Callable[[str, int], None] 
             found,
             partitions,
             lambda: Now(now_ms(), 0.0),
+            world.settings.input.partitioner,
         )
     return to_do
 
@@ -57,6 +58,7 @@ async def test_the_daemon_goes_on_in_all_partitions_by_itself() -> None:
         said = await run(world, 4)
         assert said == [
             "course-sync-journal: 2 partitions, to be 4",
+            "course-sync-courses: 2 partitions, to be 4",
             "course-changes: 2 partitions, to be 4",
             "course-sync-journal: the position records of partitions 0, 1, 2, 3 are set to 4",
         ]
@@ -141,7 +143,7 @@ class Mortal:
         return getattr(self.world.repair_log, name)
 
 
-@pytest.mark.parametrize("step", range(1, 11))
+@pytest.mark.parametrize("step", range(1, 17))
 async def test_after_a_crash_nothing_runs_that_should_not_and_running_it_again_finishes(step: int) -> None:
     async with LogWorld() as world:
         await world.start()
@@ -151,7 +153,7 @@ async def test_after_a_crash_nothing_runs_that_should_not_and_running_it_again_f
         mortal = Mortal(world, step / 2)
         found = await grow.inspect_topics(world.repair_log, world.topics)
         with pytest.raises(Crash):
-            await grow.grow(mortal, mortal.add, found, 4, lambda: Now(now_ms(), 0.0))  # type: ignore[arg-type]
+            await grow.grow(mortal, mortal.add, found, 4, lambda: Now(now_ms(), 0.0), "murmur2")  # type: ignore[arg-type]
         grown = world.cluster.partition_count(world.topics.changes) == 4
         renewed = [n for n in range(2) if world.position(n).partitions == 4]
         if grown:

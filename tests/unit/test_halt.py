@@ -15,6 +15,7 @@ from daemon.core.answers import Accepted, Refused, SubmitAnswer
 from daemon.core.flow import Flow
 from daemon.core.judge import Judge
 from daemon.core.model import Error, Now
+from daemon.core.upsert import UPSERT
 from daemon.core.verdict import SubmitVerdict
 from daemon.runtime import halt as module
 from daemon.runtime.halt import REMIND_INTERVAL, Halt
@@ -77,7 +78,7 @@ class World:
 
     def judge(self, answer: SubmitAnswer, sent_with: int, integration: str = "i") -> SubmitVerdict:
         """The answer to a POST, judged and followed."""
-        ruling = self.judge_of_answers.submit(integration, answer, sent_with, fate_unknown=False)
+        ruling = self.judge_of_answers.submit(integration, UPSERT, answer, sent_with, fate_unknown=False)
         self.halt.follow(ruling.key, getattr(answer, "error", None), self.time)
         return ruling.verdict
 

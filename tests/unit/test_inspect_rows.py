@@ -23,7 +23,7 @@ from daemon.log.port import InputFacts
 
 BODY = msgspec.Raw(b"{}")
 DOWN = Error("REMOTE.SERVICE_UNAVAILABLE", "The tool is down.")
-FACTS = InputFacts("topic", 4, 0, 120, 130, 100, 4)
+FACTS = InputFacts("topic", 4, 0, 120, 130, 100, 4, 4)
 
 
 def item(offset: int, origin_id: str = "c", consumed_at: int = 0) -> Item:

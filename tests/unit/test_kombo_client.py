@@ -27,9 +27,9 @@ import pytest
 from daemon.commands.connections import kombo_client
 from daemon.config import Settings
 from daemon.config.table import KomboSettings
-from daemon.core.answers import Accepted, NoAnswer, NoAnswerReason, Refused
-from daemon.core.operation import Operation
-from daemon.core.operations import OPERATIONS
+from daemon.core import deactivate
+from daemon.core.answers import Done, NoAnswer, NoAnswerReason, Refused
+from daemon.core.deactivate import DEACTIVATE
 from daemon.core.upsert import UPSERT
 from daemon.kombo import wire
 from daemon.kombo.api_key import ApiKeyFile
@@ -251,10 +251,27 @@ async def test_a_host_without_an_address(key: ApiKeyFile) -> None:
     assert isinstance(said, NoAnswer)
 
 
-@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
-async def test_every_operation_has_a_call(operation: Operation, key: ApiKeyFile) -> None:
-    async with serving(GOOD) as server, client(server.address, key) as api:
-        assert isinstance(await api.submit(operation, INTEGRATION, BODY), Accepted)
+@pytest.mark.parametrize("course_id", ["26vafvWSRmbhNcxJYqjCzuJg", "remote:32", "remote:a/b ?#%ü+"])
+async def test_a_deactivation_names_its_course_in_the_path(course_id: str, key: ApiKeyFile) -> None:
+    answer = answers(200, {"status": "success", "data": {"id": "K1"}}, Concurrency_Remaining="7")
+    async with serving(answer) as server, client(server.address, key) as api:
+        found = await api.submit(DEACTIVATE, INTEGRATION, deactivate.item(course_id))
+    assert found == Done("K1", concurrency_remaining=7, api_time=getattr(found, "api_time", None))
+    (request,) = server.requests
+    segment = request.target.removeprefix("/v1/lms/courses/").removesuffix("/deactivate")
+    assert "/" not in segment
+    assert unquote(segment) == course_id
+    assert (request.method, request.body) == ("POST", b"{}")
+    assert request.headers["x-integration-id"] == INTEGRATION
+
+
+async def test_a_course_may_be_described_at_length(key: ApiKeyFile) -> None:
+    course = {"id": "K1", "remote_data": "x" * 500_000}
+    async with (
+        serving(answers(200, {"status": "success", "data": course})) as server,
+        client(server.address, key) as api,
+    ):
+        assert isinstance(await api.submit(DEACTIVATE, INTEGRATION, deactivate.item("K1")), Done)
 
 
 async def test_a_good_call_sends_exactly_what_was_given(key: ApiKeyFile) -> None:

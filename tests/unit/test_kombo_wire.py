@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from daemon.core.answers import (
     Accepted,
+    Done,
     ItemOutcome,
     NoAnswer,
     NoAnswerReason,
@@ -35,6 +36,10 @@ DATE_MS = 1741789860000
 
 def submit(body: Any, status: int = 200, **headers: str) -> Any:
     return wire.parse_submit(status, fields(headers), as_bytes(body), NOW)
+
+
+def done(body: Any, status: int = 200, **headers: str) -> Any:
+    return wire.parse_done(status, fields(headers), as_bytes(body), NOW)
 
 
 def poll(body: Any, status: int = 200, *, now: int = NOW, **headers: str) -> Any:
@@ -217,6 +222,52 @@ def test_a_refusal_without_an_error_object_has_a_status_and_no_code(body: Any) -
 def test_a_code_counts_whatever_else_is_missing() -> None:
     said = submit({"error": {"code": "PLATFORM.RATE_LIMIT_EXCEEDED"}}, 503)
     assert said.error.code == "PLATFORM.RATE_LIMIT_EXCEEDED"
+
+
+@pytest.mark.parametrize("parse", [submit, done, poll])
+def test_a_refusal_in_the_documented_form_is_told_from_that_of_a_proxy(parse: Any) -> None:
+    assert parse(OPENAPI_REFUSED_MINIMAL, 404).is_documented
+    for body in (
+        b"<html>",
+        {"error": {"message": "no"}},
+        {"status": "error"},
+        {"status": "error", "error": {}},
+    ):
+        assert not parse(body, 404).is_documented
+
+
+# --- a course -------------------------------------------------------------------------------------
+
+
+COURSE = {
+    "status": "success",
+    "data": {
+        "id": "26vafvWSRmbhNcxJYqjCzuJg",
+        "remote_id": "32",
+        "origin_id": "course-123",
+        "revisions": [{}],
+    },
+    "warnings": [{"message": "This is an example warning!"}],
+}
+"""The vendor's example for PostLmsCoursesCourseIdDeactivate, shortened."""
+
+
+def test_a_call_without_a_task_is_done() -> None:
+    answer = done(COURSE, concurrency_limit="30", concurrency_remaining="29", date=DATE)
+    warnings = ("This is an example warning!",)
+    assert answer == Done("26vafvWSRmbhNcxJYqjCzuJg", warnings, 30, 29, DATE_MS)
+    assert done({"status": "success", "data": {"course_id": "7"}}) == Done("7")
+    assert done({"status": "success", "data": {"id": 7}}) == Done(None)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>Welcome</html>", {}, {"data": {}}, {"status": "success"}, {"status": "ok", "data": {}},
+             {"status": "success", "data": None}, {"status": "success", "data": []}],
+)  # fmt: skip
+def test_a_2xx_in_another_form_is_not_done(body: Any) -> None:
+    answer = done(body)
+    assert isinstance(answer, NoAnswer)
+    assert answer.reason is NoAnswerReason.PROTOCOL_ERROR
 
 
 # --- a 2xx that is not as documented --------------------------------------------------------------
@@ -514,7 +565,8 @@ def documented_success(body: bytes, *path: str) -> bool:
 def test_every_answer_is_understood_or_none(status: int, headers: dict[str, str], body: bytes) -> None:
     submitted = wire.parse_submit(status, headers, body, NOW)
     polled = wire.parse_poll(TASK, status, headers, body, NOW)
-    for said in (submitted, polled):
+    carried_out = wire.parse_done(status, headers, body, NOW)
+    for said in (submitted, carried_out, polled):
         assert isinstance(said, NoAnswer | Refused) or 200 <= status <= 299
         assert not isinstance(said, Refused) or 300 <= status <= 599
         if not isinstance(said, NoAnswer):

@@ -52,7 +52,7 @@ LIBRARIES = {
 package that wraps it."""
 
 PURE = {
-    "__future__", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib", "heapq",
+    "__future__", "array", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib", "heapq",
     "itertools", "math", "operator", "random", "re", "string", "struct", "types", "typing", "zlib",
 }  # fmt: skip
 """What the core may take from the standard library: no I/O, no clock, no threads. `random` only for the

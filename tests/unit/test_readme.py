@@ -14,6 +14,7 @@ from daemon.codec import decode_change
 from daemon.config import load_settings
 from daemon.config.load import CONFIG_FILE_VARIABLE
 from daemon.config.table import all_settings, groups
+from daemon.core.deactivate import DEACTIVATE
 from daemon.core.model import Change, Status
 from daemon.telemetry.catalogue import CATALOGUE
 from daemon.telemetry.metric import PREFIX
@@ -183,14 +184,25 @@ def test_the_configuration_file_is_accepted(tmp_path: Path) -> None:
 
 
 def test_the_examples_of_the_formats_are_valid() -> None:
-    plain, event, result = fenced(README, "json")
-    for value in (plain, event):
+    plain, event, retired, result, course = fenced(README, "json")
+    for value in (plain, event, retired):
         change = decode_change(0, None, value.encode(), (), consumed_at=0, item_bytes_max=100_000)
         assert isinstance(change, Change), change
-        assert (change.change_id, change.origin_id) == ("chg-1", "cybersecurity-101")
+        assert change.origin_id == "cybersecurity-101"
+    validate(retired, "course-deactivation")
     validate(plain, "course-change")
     validate(event, "course-change-event")
     validate(result, "sync-result")
+    validate(course, "known-course")
+
+
+def test_the_examples_of_the_publishers_guide_are_valid() -> None:
+    examples = fenced((ROOT / "docs/publishing.md").read_text(), "json")
+    assert len(examples) == 2
+    for value in examples:
+        change = decode_change(0, None, value.encode(), (), consumed_at=0, item_bytes_max=100_000)
+        assert isinstance(change, Change), change
+        assert change.operation is DEACTIVATE
 
 
 def validate(value: str, schema: str) -> None:

@@ -489,3 +489,94 @@ def test_the_reader_sees_what_each_task_carried() -> None:
         "applied": True,
     }
     assert (row["created_at"], row["told_at"], row["polls"]) == (START, START + 5, 1)
+
+
+# --- deactivations --------------------------------------------------------------------------------
+
+
+def deactivate(simulator: Simulator, course_id: str, integration: str = "w:1", now: int = START) -> Reply:
+    return simulator.deactivate(now, AUTH, integration, course_id)
+
+
+def course_id_of(simulator: Simulator, origin_id: str = "a") -> str:
+    return simulator.lms["w:1"][origin_id].course_id
+
+
+def calls(simulator: Simulator) -> list[tuple[str, str | None, bool]]:
+    return [
+        (row["course_id"], row["origin_id"], row["is_done"]) for row in readout.deactivation_rows(simulator)
+    ]
+
+
+def test_a_course_is_deactivated_by_either_id_and_stays_in_the_lms() -> None:
+    simulator = make()
+    submit(simulator, body("a", "b"))
+    simulator.advance(START)
+    reply = deactivate(simulator, course_id_of(simulator))
+    data = msgspec.json.decode(reply.body)["data"]
+    assert (reply.status, data["id"], data["origin_id"]) == (200, course_id_of(simulator), "a")
+    assert deactivate(simulator, "remote:b").status == 200
+    assert [row["is_active"] for row in readout.course_rows(simulator)] == [False, False]
+    assert calls(simulator) == [(course_id_of(simulator), "a", True), ("remote:b", "b", True)]
+    assert readout.stats(simulator, START)["inactive"] == 2
+
+
+@pytest.mark.parametrize("course_id", ["a", "remote:", "remote:c", "x"])
+def test_an_unknown_course_is_not_found(course_id: str) -> None:
+    simulator = make()
+    submit(simulator, body("a"))
+    simulator.advance(START)
+    assert error_of(deactivate(simulator, course_id)) == (404, None)
+    assert error_of(deactivate(simulator, "remote:a", "w:2")) == (404, None)
+    assert calls(simulator)[0] == (course_id, None, False)
+
+
+@pytest.mark.parametrize("again", ["done", "refused"])
+def test_an_inactive_course_is_deactivated_again(again: str) -> None:
+    simulator = make(inactive={"again": again})
+    submit(simulator, body("a"))
+    simulator.advance(START)
+    assert deactivate(simulator, "remote:a").status == 200
+    reply = deactivate(simulator, "remote:a")
+    if again == "done":
+        assert reply.status == 200
+    else:
+        assert error_of(reply) == (400, "LMS.COURSE_UPDATE_NOT_SUPPORTED")
+    assert [done for _, _, done in calls(simulator)] == [True, again == "done"]
+
+
+@pytest.mark.parametrize(("upsert", "is_active"), [("reactivates", True), ("keeps", False)])
+def test_an_upsert_of_an_inactive_course_writes_its_content(upsert: str, is_active: bool) -> None:
+    simulator = make(inactive={"upsert": upsert})
+    submit(simulator, body("a"))
+    simulator.advance(START)
+    deactivate(simulator, "remote:a")
+    submit(simulator, body("a", title="new"))
+    simulator.advance(START)
+    (row,) = readout.course_rows(simulator)
+    assert (row["course"].title, row["is_active"]) == ("new", is_active)
+
+
+def test_a_lost_answer_leaves_the_course_inactive_and_a_refusal_does_not() -> None:
+    lost = {"fault": "answer_lost", "how": "error", "statuses": [503]}
+    simulator = make(lost)
+    simulator.submit(START, AUTH, "w:1", body("a"))
+    simulator.advance(START)
+    assert deactivate(simulator, "remote:a").status == 503
+    assert not simulator.lms["w:1"]["a"].is_active
+    simulator = make({"fault": "submit_refused", "statuses": [500], "start_seconds": 1})
+    submit(simulator, body("a"))
+    simulator.advance(START)
+    assert deactivate(simulator, "remote:a", now=START + 1000).status == 500
+    assert simulator.lms["w:1"]["a"].is_active
+    assert calls(simulator) == []
+
+
+def test_deactivations_count_against_the_concurrency_limit() -> None:
+    simulator = make(concurrency_limit=1)
+    submit(simulator, body("a"))
+    simulator.advance(START)
+    simulator.arrive("w:1")
+    assert deactivate(simulator, "remote:a").headers["Concurrency-Remaining"] == "0"
+    simulator.arrive("w:1")
+    assert error_of(deactivate(simulator, "remote:a")) == (429, "PLATFORM.CONCURRENCY_LIMIT_EXCEEDED")

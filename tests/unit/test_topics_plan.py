@@ -6,7 +6,7 @@ from daemon.commands.check import Level, api_findings, topic_findings
 from daemon.commands.topics import Facts, TopicsError, TopicStep, plan
 from daemon.kombo.probe import KeyCheck, KeyState
 from daemon.log.kafka.admin import NewTopic, TopicFacts
-from daemon.log.kafka.topic_settings import DEAD_LETTERS, JOURNAL
+from daemon.log.kafka.topic_settings import COURSES, DEAD_LETTERS, JOURNAL
 from daemon.log.port import Topics
 
 NAMES = Topics()
@@ -15,7 +15,7 @@ DEFAULTS = {"cleanup.policy": "delete", "max.message.bytes": "1048588", "segment
 
 
 def topic(name: str, partitions: int = 6, replicas: int = 3, **configs: str) -> TopicFacts:
-    wanted = {NAMES.journal: JOURNAL, NAMES.dead_letters: DEAD_LETTERS}.get(name, {})
+    wanted = {NAMES.journal: JOURNAL, NAMES.dead_letters: DEAD_LETTERS, NAMES.courses: COURSES}.get(name, {})
     changed = {key.replace("_", "."): value for key, value in configs.items()}
     return TopicFacts(name, "id", partitions, replicas, DEFAULTS | SAFE | dict(wanted) | changed)
 
@@ -24,7 +24,7 @@ def facts(**other: TopicFacts | None) -> Facts:
     """All as it should be, but for what is given, by the attribute's name in `Topics`."""
     names = {
         attribute: getattr(NAMES, attribute)
-        for attribute in ("changes", "journal", "results", "dead_letters")
+        for attribute in ("changes", "journal", "results", "dead_letters", "courses")
     }
     return {name: other.get(attribute, topic(name)) for attribute, name in names.items()}
 
@@ -42,13 +42,13 @@ def said(found: Facts) -> list[tuple[Level, str, str]]:
     return [(finding.level, finding.subject, finding.found) for finding in topic_findings(NAMES, found)]
 
 
-NOTHING = dict.fromkeys([NAMES.changes, NAMES.journal, NAMES.results, NAMES.dead_letters])
+NOTHING = dict.fromkeys(NAMES.names)
 
 
-def test_on_an_empty_cluster_all_four_are_made() -> None:
+def test_on_an_empty_cluster_all_are_made() -> None:
     steps = planned(NOTHING, partitions=12, replication_factor=3)
     made = [step for step in steps.values() if isinstance(step, NewTopic)]
-    assert len(made) == len(steps) == 4
+    assert len(made) == len(steps) == 5
     assert {step.partitions for step in made} == {12}
     assert {step.replication_factor for step in made} == {3}
     assert {step.configs["min.insync.replicas"] for step in made} == {"2"}

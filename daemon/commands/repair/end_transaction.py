@@ -138,7 +138,8 @@ def examine(cluster: ClusterClient, topics: Topics, partition: int) -> HangingTr
         raise RepairError(
             f"cannot determine how the transaction was decided: {error}. Nothing was changed; see {_RUNBOOK}"
         ) from None
-    parts = (*_parts(cluster, part, topics.dead_letters), *results, part)
+    others = (*_parts(cluster, part, topics.courses), *_parts(cluster, part, topics.dead_letters))
+    parts = (*others, *results, part)
     return HangingTransaction(parts, len(tail), outcome, why)
 
 

@@ -7,7 +7,8 @@ their ends, and nothing waits, is open or is watched. The steps, each of them id
     1  the journal has N partitions
     2  each new journal partition starts at offset 0 with the *old* count, so it is blocked
     3  the input has N partitions
-    4  everything is checked again; the position records of the old partitions, then of the new ones, are set to N
+    4  everything is checked again; the records of known courses are moved to their new partitions (`course_moves`); the
+       position records of the old partitions, then of the new ones, are set to N
 
 After a crash between two steps, the affected partitions are blocked and report it; running the command again completes the
 change. Records that are published between the two checks are found by the second; step 4 then waits until they are read.
@@ -24,9 +25,11 @@ from typing import Any
 
 import click
 import msgspec
+from msgspec import UNSET
 
 from daemon.commands.connections import kafka_connection
 from daemon.commands.options import config_option, settings_or_exit
+from daemon.commands.repair.course_moves import move_courses, moves_sentence
 from daemon.commands.repair.journal_repair import (
     InspectedPartition,
     RepairError,
@@ -43,7 +46,7 @@ from daemon.log.kafka.admin import Admin
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.log import KafkaLog
 from daemon.log.kafka.topic_settings import add_partitions
-from daemon.log.port import LogError, RepairLog, Topics, UnreadableError
+from daemon.log.port import InputFacts, LogError, RepairLog, Topics, UnreadableError
 
 VISIBLE_WITHIN = 30.0
 """Seconds within which all brokers must know new partitions."""
@@ -59,6 +62,7 @@ class InspectedTopics:
     inspected: Mapping[int, InspectedPartition]
     input_partitions: int
     journal_partitions: int
+    courses_partitions: int
     topics: Topics
 
     def is_new(self, number: int) -> bool:
@@ -104,7 +108,9 @@ async def inspect_topics(log: RepairLog, topics: Topics) -> InspectedTopics:
             inspected[number] = await inspect_partition(log, number, topics)
         else:
             inspected[number] = InspectedPartition(number, Fold(), await log.input_facts(number))
-    return InspectedTopics(inspected, facts.partitions, facts.journal_partitions, topics)
+    return InspectedTopics(
+        inspected, facts.partitions, facts.journal_partitions, facts.courses_partitions, topics
+    )
 
 
 async def busy_partitions(log: RepairLog, found: InspectedTopics) -> list[str]:
@@ -150,6 +156,8 @@ def steps(found: InspectedTopics, partitions: int) -> list[str]:
     said = []
     if found.journal_partitions < partitions:
         said.append(f"{topics.journal}: {found.journal_partitions} partitions, to be {partitions}")
+    if found.courses_partitions < partitions:
+        said.append(f"{topics.courses}: {found.courses_partitions} partitions, to be {partitions}")
     if found.input_partitions < partitions:
         said.append(f"{topics.changes}: {found.input_partitions} partitions, to be {partitions}")
     if stale := [number for number in range(partitions) if found.is_stale(number, partitions)]:
@@ -159,9 +167,14 @@ def steps(found: InspectedTopics, partitions: int) -> list[str]:
 
 
 async def grow(
-    log: RepairLog, add: AddPartitions, found: InspectedTopics, partitions: int, now: Callable[[], Now]
-) -> None:
-    """Carry out the steps. The old partitions of `found` must be quiescent.
+    log: RepairLog,
+    add: AddPartitions,
+    found: InspectedTopics,
+    partitions: int,
+    now: Callable[[], Now],
+    partitioner: str,
+) -> str:
+    """Carry out the steps, and return what became of the known courses. The old partitions of `found` must be quiescent.
 
     Raises:
         RepairError: records were published in the meantime; run it again when they have been read.
@@ -172,14 +185,17 @@ async def grow(
     began = min([*counts, found.input_partitions, found.journal_partitions])
     if found.journal_partitions < partitions:
         await asyncio.to_thread(add, topics.journal, partitions)
-        await _visible(log, partitions, of_journal=True)
+        await _visible(log, lambda facts: facts.journal_partitions, partitions)
+    if found.courses_partitions < partitions:
+        await asyncio.to_thread(add, topics.courses, partitions)
+        await _visible(log, lambda facts: facts.courses_partitions, partitions)
     if found.has_begun:
         for number in range(began, partitions):
             await _begin(log, number, began, topics, now())
     if found.input_partitions < partitions:
         await asyncio.to_thread(add, topics.changes, partitions)
-        await _visible(log, partitions, of_journal=False)
-    await _renew_all(log, topics, partitions)
+        await _visible(log, lambda facts: facts.partitions, partitions)
+    return await _renew_all(log, topics, partitions, partitioner)
 
 
 async def _begin(log: RepairLog, number: int, began: int, topics: Topics, now: Now) -> None:
@@ -191,23 +207,33 @@ async def _begin(log: RepairLog, number: int, began: int, topics: Topics, now: N
         await renew(log, at, first_position(at.facts.earliest, at.facts.topic_id, began, now), topics)
 
 
-async def _renew_all(log: RepairLog, topics: Topics, partitions: int) -> None:
+async def _renew_all(log: RepairLog, topics: Topics, partitions: int, partitioner: str) -> str:
     found = await inspect_topics(log, topics)
-    if said := await busy_partitions(log, found):
+    if busy := await busy_partitions(log, found):
         raise RepairError(
             "records were published in the meantime: "
-            + "; ".join(said)
+            + "; ".join(busy)
             + ". With the publishers paused, `coursesyncd skip "
             "--partition P` makes each of these partitions read them. Then run this command again"
         )
+    stale = {
+        at.partition: at.position.partitions
+        for at in found.old
+        if at.position is not None and at.position.partitions != partitions
+    }
+    moved = await move_courses(log, stale, partitions, partitioner)
     inspected = (*found.old, *found.new)
     base = max((at.position.api_floor for at in inspected if at.position is not None), default=0)
     floors = newest_floors(inspected)
     for at in inspected:
         if at.position is not None and at.position.partitions != partitions:
-            position = msgspec.structs.replace(at.position, partitions=partitions, api_floor=base)
+            # What was confirmed in a partition may be replaced in another one from now on.
+            position = msgspec.structs.replace(
+                at.position, partitions=partitions, api_floor=base, courses_since=UNSET
+            )
             lacking = {name: floor for name, floor in floors.items() if at.fold.floors.get(name) != floor}
             await renew(log, at, position, topics, lacking)
+    return moves_sentence(moved)
 
 
 def newest_floors(inspected: Iterable[InspectedPartition]) -> dict[str, Floor]:
@@ -221,11 +247,10 @@ def newest_floors(inspected: Iterable[InspectedPartition]) -> dict[str, Floor]:
     return newest
 
 
-async def _visible(log: RepairLog, partitions: int, *, of_journal: bool) -> None:
+async def _visible(log: RepairLog, count: Callable[[InputFacts], int], partitions: int) -> None:
     async with asyncio.timeout(VISIBLE_WITHIN):
         while True:
-            facts = await log.input_facts(0)
-            if (facts.journal_partitions if of_journal else facts.partitions) >= partitions:
+            if count(await log.input_facts(0)) >= partitions:
                 return
             await asyncio.sleep(0.1)
 
@@ -248,7 +273,7 @@ def grow_command(*, config_file: Path | None, partitions: int, dry_run: bool, ye
         try:
             clients = runner.run(_kafka_clients(settings))
             try:
-                _grow(runner, clients, settings.topics, partitions, dry_run=dry_run, yes=yes)
+                _grow(runner, clients, settings, partitions, dry_run=dry_run, yes=yes)
             finally:
                 runner.run(clients.close())
         except (LogError, RepairError) as error:
@@ -275,12 +300,13 @@ async def _kafka_clients(settings: Settings) -> _KafkaClients:
 def _grow(
     runner: asyncio.Runner,
     clients: _KafkaClients,
-    topics: Topics,
+    settings: Settings,
     partitions: int,
     *,
     dry_run: bool,
     yes: bool,
 ) -> None:
+    topics = settings.topics
     found = runner.run(inspect_topics(clients.log, topics))
     to_do = steps(found, partitions)
     if not to_do:
@@ -288,15 +314,16 @@ def _grow(
         return
     for line in to_do:
         click.echo(line)
-    if said := runner.run(busy_partitions(clients.log, found)):
+    if busy := runner.run(busy_partitions(clients.log, found)):
         raise RepairError(
             "not possible now: courses move to other partitions, and these partitions are still busy:\n  "
-            + "\n  ".join(said)
+            + "\n  ".join(busy)
             + "\nPause the publishers, wait until the daemon has finished, then run this command again"
         )
     click.echo("Every partition is idle. Keep the publishers paused until this command has ended.")
     if confirmed("Continue?", yes=yes, dry_run=dry_run):
-        runner.run(grow(clients.log, clients.add, found, partitions, _now))
+        moves = grow(clients.log, clients.add, found, partitions, _now, settings.input.partitioner)
+        click.echo(runner.run(moves))
         click.echo(f"Done: {topics.changes} and {topics.journal} have {partitions} partitions.")
 
 

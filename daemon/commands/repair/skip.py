@@ -120,6 +120,8 @@ def plan_skip(found: InspectedPartition, target: int | str | None, topics: Topic
     )
     if (offset, facts.topic_id) != (position.next_offset, position.topic_id):
         renewed = msgspec.structs.replace(renewed, rejections=UNSET)  # they were counted before other records
+    if (facts.topic_id, facts.partitions) != (position.topic_id, position.partitions):
+        renewed = msgspec.structs.replace(renewed, courses_since=UNSET)  # its courses may have been elsewhere
     return Plan(found, renewed)
 
 

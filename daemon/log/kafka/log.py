@@ -187,18 +187,16 @@ class KafkaLog:
             worker.retire()
 
     def _shard(self, partition: int) -> KafkaShardLog:
-        consumer, journal = self._consumer, self._topics.journal
+        consumer = self._consumer
 
-        async def journal_offsets() -> tuple[int, int]:
-            return await self._ask(lambda client: admin.offsets(client, journal, partition))
+        async def offsets(topic: str) -> tuple[int, int]:
+            return await self._ask(lambda client: admin.offsets(client, topic, partition))
 
         def note_position(position: int) -> None:
             if consumer is not None:
                 consumer.note_position(partition, position)
 
-        return KafkaShardLog(
-            self._clients, self._topics, partition, self._progress, journal_offsets, note_position
-        )
+        return KafkaShardLog(self._clients, self._topics, partition, self._progress, offsets, note_position)
 
     @property
     def _running(self) -> InputConsumer:

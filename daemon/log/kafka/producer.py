@@ -116,7 +116,8 @@ class ShardProducer:
             self._producer = producer
             report_progress()
             producer.init_transactions()
-            for topic in (self._topics.journal, self._topics.results, self._topics.dead_letters):
+            topics = self._topics
+            for topic in (topics.journal, topics.results, topics.dead_letters, topics.courses):
                 report_progress()
                 producer.partitions_for(topic)  # so that the first commit does not wait for metadata
         except KafkaError as error:
@@ -133,7 +134,7 @@ class ShardProducer:
         Raises:
             FencedError, CommitFailedError: close this producer.
         """
-        if not (transaction.journal or transaction.results or transaction.dead_letters):
+        if not any((transaction.journal, transaction.results, transaction.dead_letters, transaction.courses)):
             raise ValueError("an empty transaction proves nothing: a fenced producer commits it too (R5)")
         producer = self._producer
         if producer is None or self._failed:
@@ -146,10 +147,11 @@ class ShardProducer:
 
     def _commit(self, producer: KafkaProducer, transaction: Transaction) -> Committed:
         producer.begin_transaction()
-        journal = self._journal(transaction.journal)
+        journal = self._own(self._topics.journal, transaction.journal)
         results = self._results(producer, transaction.results)
         dead_letters = self._dead_letters(producer, transaction.dead_letters)
-        futures = send_all(producer, [*journal, *results, *dead_letters])
+        courses = self._own(self._topics.courses, transaction.courses)
+        futures = send_all(producer, [*journal, *results, *dead_letters, *courses])
         deadline = time.monotonic() + ACKNOWLEDGED_WITHIN
         try:
             offsets = [_acknowledged(future, deadline) for future in futures]
@@ -177,8 +179,9 @@ class ShardProducer:
                 summary = f"a record for {record.topic}, {why}"
                 raise TransientRefusalError(message, summary) from future.exception
 
-    def _journal(self, entries: Sequence[tuple[bytes, bytes | None]]) -> list[Outgoing]:
-        partition = TopicPartition(self._topics.journal, self._partition)
+    def _own(self, topic: str, entries: Sequence[tuple[bytes, bytes | None]]) -> list[Outgoing]:
+        """Records of a topic that has a partition for this shard."""
+        partition = TopicPartition(topic, self._partition)
         return [Outgoing(partition, key, value, []) for key, value in entries]
 
     def _results(self, producer: KafkaProducer, results: Sequence[Message]) -> list[Outgoing]:
@@ -259,6 +262,8 @@ def _records(topics: Topics, transaction: Transaction) -> Iterator[_Written]:
     ):
         for message in messages:
             yield _Written(topic, message.key, len(message.value or b""))
+    for key, value in transaction.courses:
+        yield _Written(topics.courses, key, len(value or b""))
 
 
 def _acknowledged(future: Any, deadline: float) -> int:

@@ -1,10 +1,11 @@
-"""The journal and the transactional producer of one partition, for the asyncio loop."""
+"""The journal, the courses and the transactional producer of one partition, for the asyncio loop."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.partition_reader import PartitionReader
@@ -23,6 +24,9 @@ from daemon.log.port import (
 
 RESTORE_RECORDS_MAX = 500
 """Maximum number of records in one batch of a restore."""
+
+COURSES_RECORDS_MAX = 500
+"""Maximum number of course records in one batch. Whoever decodes them occupies the event loop for some milliseconds."""
 
 OPEN_TIMEOUT = 45.0
 """Seconds. Connecting, fencing and describing the topics take at most 15 each."""
@@ -45,14 +49,15 @@ class KafkaShardLog:
         topics: Topics,
         partition: int,
         progress: WorkerProgress,
-        journal_offsets: Callable[[], Awaitable[tuple[int, int]]],
+        offsets: Callable[[str], Awaitable[tuple[int, int]]],
         note_position: Callable[[int], None],
     ) -> None:
+        """`offsets` returns the earliest and the end offset of the partition in a topic."""
         self._progress = progress
         self._clients = clients
         self._topics = topics
         self._partition = partition
-        self._journal_offsets = journal_offsets
+        self._offsets = offsets
         self._note_position = note_position
         self._producer = ShardProducer(clients, topics, partition)
         self._worker = Worker(f"kafka-shard-{partition}", progress)
@@ -79,7 +84,7 @@ class KafkaShardLog:
 
     async def restore(self) -> AsyncIterator[Sequence[Record]]:
         """See `ShardLog`."""
-        offset, end = await self._journal_offsets()
+        offset, end = await self._offsets(self._topics.journal)
         try:
             self.restore_remaining = end - offset
             while offset < end:
@@ -116,6 +121,31 @@ class KafkaShardLog:
         if transaction.position is not None:
             self._note_position(transaction.position)
         return committed
+
+    async def courses_end(self) -> int:
+        """See `ShardLog`."""
+        _, end = await self._offsets(self._topics.courses)
+        return end
+
+    async def courses(self, end: int) -> AsyncIterator[Sequence[Record]]:
+        """See `ShardLog`."""
+        offset, _ = await self._offsets(self._topics.courses)
+        # Not the reader of the journal: a payload that is read back must not wait for it.
+        reader = PartitionReader(self._clients, self._topics.courses, self._partition)
+        worker = Worker(f"kafka-courses-{self._partition}", self._progress)
+        try:
+            while offset < end:
+                piece = partial(reader.read, offset, COURSES_RECORDS_MAX)
+                records, offset = await worker.call(piece, READ_TIMEOUT)
+                while records and records[-1].offset >= end:
+                    records.pop()
+                if records:
+                    yield records
+        except TimeoutError:
+            raise LogError(f"reading the courses of partition {self._partition} hangs") from None
+        finally:
+            worker.post(reader.close)
+            worker.retire()
 
     async def read_back(self, offset: int) -> Record:
         """See `ShardLog`."""

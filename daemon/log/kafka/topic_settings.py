@@ -30,6 +30,16 @@ JOURNAL: Final[Mapping[str, str]] = MappingProxyType(
         "max.message.bytes": str(RECORD_BYTES_MAX),
     }
 )
+COURSES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "cleanup.policy": "compact",
+        "segment.bytes": str(64 * 1024 * 1024),
+        "min.cleanable.dirty.ratio": "0.1",
+        # A record that is written while the index is being loaded may lack the id of the course, which the record before it
+        # has (R17). It must not be compacted before the index was loaded once more.
+        "min.compaction.lag.ms": "3600000",
+    }
+)
 DEAD_LETTERS: Final[Mapping[str, str]] = MappingProxyType(
     {
         # A compacted topic refuses records without a key, and with them the whole transaction.

@@ -82,7 +82,12 @@ class _Run:
     def play(self, planned: list[Round]) -> None:
         """Run all rounds. Ends early if something is stuck."""
         at = self._stack.addresses
-        plan = Plan(seed=self._seed, changes=CHANGES_MAX, first_time_ms=time.time_ns() // 1_000_000)
+        plan = Plan(
+            seed=self._seed,
+            changes=CHANGES_MAX,
+            retire_share=profile.RETIRE_SHARE,
+            first_time_ms=time.time_ns() // 1_000_000,
+        )
         self._began = time.monotonic()
         with Publishing(at.connection, at.topics.changes, plan, RATE) as publishing:
 
@@ -193,7 +198,12 @@ class _Run:
     def judge(self) -> ChaosOutcome:
         at = self._stack.addresses
         verdict = check_run(
-            at.connection, at.topics.changes, at.topics.results, at.simulator.url, profile.check_limits()
+            at.connection,
+            at.topics.changes,
+            at.topics.results,
+            at.simulator.url,
+            profile.check_limits(),
+            at.topics.courses,
         )
         print_verdict(self._console, verdict)
         return ChaosOutcome(

@@ -8,19 +8,29 @@ How it works::
     evidence   organises the evidence; finds lost, duplicate and malformed results
     endings    is each result true?
     ordering   were changes submitted in order, and is the newest one in the LMS?
+    known       is what the courses topic says true, and is UNCHANGED said only where it is?
     wire       the public wire formats, decoded only from their public description
     history    what happened, as plain data
 
 It shares no code with the daemon except the connection to Kafka: an error in shared code would not be detected.
 """
 
-from tests.sandbox.checker.history import ApiTask, HeldCourse, LogRecord, SentItem, TaskStatus, content_digest
+from tests.sandbox.checker.history import (
+    ApiTask,
+    DeactivationCall,
+    HeldCourse,
+    LogRecord,
+    SentItem,
+    TaskStatus,
+    content_digest,
+)
 from tests.sandbox.checker.judging import Limits, judge
 from tests.sandbox.checker.readers import EvidenceError, check_run
 from tests.sandbox.checker.verdict import Kind, Verdict, Violation
 
 __all__ = [
     "ApiTask",
+    "DeactivationCall",
     "EvidenceError",
     "HeldCourse",
     "Kind",

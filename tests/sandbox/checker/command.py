@@ -27,6 +27,12 @@ def print_verdict(console: Console, verdict: Verdict, violations: int = 20) -> N
     table.add_row("changes", f"{verdict.changes:,}")
     for status, count in sorted(verdict.results.items()):
         table.add_row(f"  {status}", f"{count:,}")
+    if verdict.deactivations:
+        table.add_section()
+        table.add_row("courses to be retired", f"{verdict.deactivations.total():,}")
+        for status, count in sorted(verdict.deactivations.items()):
+            table.add_row(f"  {status}", f"{count:,}")
+        table.add_row("courses retired in the end", f"{verdict.inactive:,}")
     table.add_section()
     for kind in Kind:
         count = verdict.counts[kind]
@@ -59,6 +65,7 @@ def _duration_ms(context: click.Context, parameter: click.Parameter, value: str 
 @click.option("--simulator", "simulator_url", required=True, metavar="URL", help="The simulator's root.")
 @click.option("--changes-topic", default="course-changes", show_default=True)
 @click.option("--results-topic", default="course-sync-results", show_default=True)
+@click.option("--courses-topic", help="Without it, what is known of the courses is not judged.")
 @click.option(
     "--task-timeout",
     "task_timeout_ms",
@@ -88,6 +95,7 @@ def check(
     simulator_url: str,
     changes_topic: str,
     results_topic: str,
+    courses_topic: str | None,
     task_timeout_ms: int | None,
     watch_ms: int | None,
     backlog_rejects: bool,
@@ -104,7 +112,9 @@ def check(
     connection = KafkaConnection(tuple(bootstrap_servers.split(",")))
     limits = Limits(task_timeout_ms=task_timeout_ms, watch_ms=watch_ms, backlog_rejects=backlog_rejects)
     try:
-        verdict = check_run(connection, changes_topic, results_topic, simulator_url.rstrip("/"), limits)
+        verdict = check_run(
+            connection, changes_topic, results_topic, simulator_url.rstrip("/"), limits, courses_topic
+        )
     except (LogError, EvidenceError) as error:
         click.echo(str(error), err=True)
         sys.exit(EXIT_UNREADABLE)

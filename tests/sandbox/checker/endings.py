@@ -5,6 +5,8 @@ content, reported it as succeeded, and is not an old task. The last condition co
 "the same request body returns the existing task"): the body of the second A is answered with the task of the first A, which
 ended long ago, while the LMS holds B. Such a task was created before a task that ended an *earlier* change of the course, or
 it ended an earlier change itself.
+
+A deactivation has no task. It succeeded if the API carried out a call for it, after everything that ended earlier changes.
 """
 
 from __future__ import annotations
@@ -13,9 +15,9 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from tests.sandbox.checker.evidence import AcceptableChange, Course, Evidence
-from tests.sandbox.checker.history import ApiTask, TaskStatus
+from tests.sandbox.checker.history import DEACTIVATED, ApiTask, TaskStatus
 from tests.sandbox.checker.verdict import Kind, Verdict
-from tests.sandbox.checker.wire import BACKLOG_FULL, STALE_REPLAY, ResultEvent
+from tests.sandbox.checker.wire import BACKLOG_FULL, COURSE_UNKNOWN, STALE_REPLAY, ResultEvent
 
 API_TIMED_OUT = "PLATFORM.TASK_TIMED_OUT"
 
@@ -92,7 +94,12 @@ class _Line:
             self._remember(change, result)
 
     def _untrue(self, change: AcceptableChange, result: ResultEvent) -> Iterator[tuple[Kind, str]]:
-        if result.status == "SUCCEEDED":
+        if change.digest == DEACTIVATED and result.status in ("FAILED", "TIMED_OUT"):
+            if result.status == "TIMED_OUT":
+                yield Kind.FALSE_FAILURE, "a deactivation has no task"
+            elif result.error_code == COURSE_UNKNOWN and change.course_id is not None:
+                yield Kind.FALSE_FAILURE, f"it names the course {change.course_id}"
+        elif result.status == "SUCCEEDED":
             doubt = self._doubt(change, result)
             if doubt is not None:
                 yield Kind.FALSE_SUCCESS, doubt
@@ -118,6 +125,15 @@ class _Line:
 
     def _doubt(self, change: AcceptableChange, result: ResultEvent) -> str | None:
         """Why this is not a success according to the API. None if it is a success."""
+        if change.digest == DEACTIVATED:
+            if result.task_id is not None:
+                return f"it names the task {result.task_id}"
+            after = (
+                ""
+                if self._latest is None
+                else f" after {self._latest.task_id}, which ended an earlier change"
+            )
+            return None if self._carried_out() else f"the API has carried out no deactivation{after}"
         task = self._evidence.tasks.get(result.task_id or "")
         missing = self._not_carried(change, result, task)
         if missing is not None or task is None:
@@ -135,6 +151,21 @@ class _Line:
                 f"which ended the earlier change {newer.source}"
             )
         return None
+
+    def _carried_out(self) -> ApiTask | None:
+        """The earliest deactivation that the API has carried out since the last change ended, and that ended none."""
+        since = -1 if self._latest is None else self._latest.created_at
+        return next(
+            (
+                task
+                for task, item in self._course.submissions
+                if item.digest == DEACTIVATED
+                and item.applied
+                and task.created_at >= since
+                and task.task_id not in self._ended_by
+            ),
+            None,
+        )
 
     def _not_carried(self, change: AcceptableChange, result: ResultEvent, task: ApiTask | None) -> str | None:
         """Why the task that the result names does not belong to this change. None if it does."""
@@ -199,6 +230,8 @@ class _Line:
 
     def _remember(self, change: AcceptableChange, result: ResultEvent) -> None:
         task = self._evidence.tasks.get(result.task_id or "")
+        if change.digest == DEACTIVATED and result.status == "SUCCEEDED":
+            task = self._carried_out()
         if task is None:
             return
         self._ended_by.setdefault(task.task_id, change)
@@ -209,7 +242,7 @@ class _Line:
 def _never_sent(evidence: Evidence, change: AcceptableChange) -> bool:
     """Whether the change was never submitted according to its result."""
     result = evidence.results.get(change.source)
-    return result is not None and result.status in ("SUPERSEDED", "REJECTED")
+    return result is not None and result.status in ("SUPERSEDED", "REJECTED", "UNCHANGED")
 
 
 def _named(change: AcceptableChange) -> str:

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tests.sandbox.checker.history import (
+    DEACTIVATED,
     ApiTask,
     CourseKey,
+    DeactivationCall,
     Digest,
     HeldCourse,
     LogRecord,
@@ -21,7 +23,9 @@ from tests.sandbox.checker.history import (
 from tests.sandbox.checker.verdict import Kind, Verdict
 from tests.sandbox.checker.wire import (
     CORRECTED,
+    DEACTIVATION,
     RESOLVED,
+    UPSERTED,
     NotAcceptableError,
     NotAResultError,
     ResultEvent,
@@ -29,7 +33,7 @@ from tests.sandbox.checker.wire import (
     read_result,
 )
 
-STATUSES = frozenset(("SUCCEEDED", "FAILED", "TIMED_OUT", "SUPERSEDED", "REJECTED"))
+STATUSES = frozenset(("SUCCEEDED", "FAILED", "TIMED_OUT", "SUPERSEDED", "REJECTED", "UNCHANGED"))
 
 
 class AcceptableChange(NamedTuple):
@@ -39,10 +43,12 @@ class AcceptableChange(NamedTuple):
     change_id: str
     course: CourseKey
     digest: Digest
+    course_id: str | None = None
+    """The id that a deactivation gives the course."""
 
 
 class Submission(NamedTuple):
-    """An item of a task, which is one course."""
+    """An item of a task, which is one course, or a call that deactivates a course."""
 
     task: ApiTask
     item: SentItem
@@ -89,6 +95,7 @@ def gather(
     inputs: Iterable[LogRecord],
     results: Iterable[LogRecord],
     tasks: Iterable[ApiTask],
+    deactivations: Iterable[DeactivationCall],
     lms: Iterable[HeldCourse],
     item_bytes_max: int,
     verdict: Verdict,
@@ -106,11 +113,34 @@ def gather(
         evidence.tasks[task.task_id] = task
         for item in task.items:
             evidence.course((task.integration_id, item.origin_id)).submissions.append(Submission(task, item))
+    for call in deactivations:
+        _take_deactivation(evidence, call, verdict)
     for course in evidence.courses.values():
+        course.submissions.sort(key=lambda submission: submission.task.created_at)
         course.changes.sort(key=lambda change: change.source)
     for held in lms:
         evidence.held[held.integration_id, held.origin_id] = held
+        verdict.inactive += not held.is_active
+    for source, change in evidence.changes.items():
+        if change.digest == DEACTIVATED and (result := evidence.results.get(source)) is not None:
+            verdict.deactivations[result.status] += 1
     return evidence
+
+
+def _take_deactivation(evidence: Evidence, call: DeactivationCall, verdict: Verdict) -> None:
+    if call.origin_id is not None:
+        task = call.as_task()
+        course = evidence.course((call.integration_id, call.origin_id))
+        course.submissions.append(Submission(task, task.items[0]))
+    elif not any(
+        change.course_id == call.course_id and change.course[0] == call.integration_id
+        for change in evidence.changes.values()
+        if change.digest == DEACTIVATED
+    ):
+        verdict.add(
+            Kind.UNASKED,
+            f"the course {call.course_id} of {call.integration_id}, which no change names, was to be deactivated",
+        )
 
 
 def _take_input(evidence: Evidence, record: LogRecord, item_bytes_max: int) -> None:
@@ -121,7 +151,7 @@ def _take_input(evidence: Evidence, record: LogRecord, item_bytes_max: int) -> N
         evidence.refusals[source] = str(error)
         return
     key = (content.integration_id, content.origin_id)
-    change = AcceptableChange(source, content.change_id, key, content.digest)
+    change = AcceptableChange(source, content.change_id, key, content.digest, content.course_id)
     evidence.changes[source] = change
     evidence.course(key).changes.append(change)
 
@@ -174,3 +204,6 @@ def _malformed(evidence: Evidence, event: ResultEvent) -> Iterable[str]:
         meant = (*change.course, change.change_id)
         if said != meant:
             yield f"it names {said}, but the change has {meant}"
+        event_type = DEACTIVATION if change.digest == DEACTIVATED else UPSERTED
+        if event.status != "REJECTED" and event.change_type != event_type:
+            yield f"it names the type {event.change_type}, but the change has {event_type}"

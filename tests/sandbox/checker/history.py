@@ -44,6 +44,10 @@ def _with_folded_host(url: str) -> str:
     return f"{scheme}{separator}{user}{at}{host.lower()}{rest[end:]}"
 
 
+DEACTIVATED: Digest = b"deactivated"
+"""In place of the digest of a content: the course shall not be offered any more."""
+
+
 class LogRecord(NamedTuple):
     """A committed record of the input or of the results, as stored in the log."""
 
@@ -81,6 +85,8 @@ class SentItem(NamedTuple):
     """What the API reports about it. None if it reports nothing (the task is not completed, or the item is left out)."""
     applied: bool
     """Whether the LMS has applied it."""
+    course_id: str | None = None
+    """The id by which a deactivation names the course."""
 
 
 class ApiTask(NamedTuple):
@@ -101,6 +107,42 @@ class ApiTask(NamedTuple):
     """origin_id and content of items that are not part of it, although their POST was answered with its id."""
 
 
+class DeactivationCall(NamedTuple):
+    """A call that deactivates a course."""
+
+    number: int
+    """In order of arrival."""
+    integration_id: str
+    course_id: str
+    """The id by which it names the course: that of the API, or `remote:` and that of the LMS."""
+    origin_id: str | None
+    """Of the course with that id. None if there is none."""
+    at: int
+    is_done: bool
+    """Whether the API has carried it out."""
+
+    def as_task(self) -> ApiTask:
+        """It is a submission of the course that has ended when it was made."""
+        assert self.origin_id is not None
+        item = SentItem(
+            self.origin_id,
+            DEACTIVATED,
+            succeeded=self.is_done,
+            applied=self.is_done,
+            course_id=self.course_id,
+        )
+        return ApiTask(
+            task_id=f"deactivation {self.number}",
+            integration_id=self.integration_id,
+            created_at=self.at,
+            completed_at=self.at,
+            applied_at=self.at if self.is_done else None,
+            status=TaskStatus.COMPLETED,
+            error_code=None,
+            items=[item],
+        )
+
+
 class HeldCourse(NamedTuple):
     """A course in the LMS at the end of the run."""
 
@@ -109,3 +151,6 @@ class HeldCourse(NamedTuple):
     digest: Digest
     task_id: str
     """The task that wrote it."""
+    course_id: str | None = None
+    is_active: bool = True
+    """Whether it was not deactivated, as far as the LMS knows. What an upsert of an inactive course does is the API's affair."""

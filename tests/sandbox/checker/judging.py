@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from tests.sandbox.checker.endings import judge_endings
 from tests.sandbox.checker.evidence import gather
-from tests.sandbox.checker.history import ApiTask, HeldCourse, LogRecord
+from tests.sandbox.checker.history import ApiTask, DeactivationCall, HeldCourse, LogRecord
+from tests.sandbox.checker.known import judge_known
 from tests.sandbox.checker.ordering import judge_courses
 from tests.sandbox.checker.verdict import Verdict
 
@@ -37,17 +38,21 @@ def judge(
     inputs: Iterable[LogRecord],
     results: Iterable[LogRecord],
     tasks: Iterable[ApiTask],
+    deactivations: Iterable[DeactivationCall],
     lms: Iterable[HeldCourse],
     limits: Limits | None = None,
+    courses: Iterable[LogRecord] | None = None,
 ) -> Verdict:
     """Judge a finished run by the contract.
 
     `inputs` and `results` are what `read_committed` readers see of the two topics, in offset order within each partition.
-    `tasks` and `lms` are the state of the API. Each iterable is read once.
+    `tasks`, `deactivations` and `lms` are the state of the API. `courses` are the records of the courses topic; None: they are not
+    judged. Each iterable is read once.
     """
     limits = limits or Limits()
     verdict = Verdict()
-    evidence = gather(inputs, results, tasks, lms, limits.item_bytes_max, verdict)
+    evidence = gather(inputs, results, tasks, deactivations, lms, limits.item_bytes_max, verdict)
     judge_endings(evidence, limits.task_timeout_ms, verdict, backlog_rejects=limits.backlog_rejects)
     judge_courses(evidence, limits.pending_ms_max, verdict)
+    judge_known(evidence, courses, verdict)
     return verdict

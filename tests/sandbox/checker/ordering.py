@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from math import inf
 
 from tests.sandbox.checker.evidence import Course, Evidence, Submission
-from tests.sandbox.checker.history import Digest
+from tests.sandbox.checker.history import DEACTIVATED, Digest
 from tests.sandbox.checker.verdict import Kind, Verdict
 from tests.sandbox.checker.wire import STALE_REPLAY
 
@@ -38,8 +38,17 @@ def judge_courses(evidence: Evidence, pending_ms_max: int | None, verdict: Verdi
 
 
 def _unasked(evidence: Evidence, course: Course) -> list[Submission]:
-    asked = {change.digest for change in course.changes if not evidence.was_rejected(change.source)}
-    return [submission for submission in course.submissions if submission.item.digest not in asked]
+    accepted = [change for change in course.changes if not evidence.was_rejected(change.source)]
+    asked = {change.digest for change in accepted}
+    ids = {change.course_id for change in accepted if change.digest == DEACTIVATED}
+    if None in ids and (held := evidence.held.get(course.key)) is not None:
+        ids.add(held.course_id)
+    return [
+        submission
+        for submission in course.submissions
+        if submission.item.digest not in asked
+        or (submission.item.digest == DEACTIVATED and submission.item.course_id not in ids)
+    ]
 
 
 class _Order:
@@ -61,8 +70,10 @@ class _Order:
         for change in course.changes:
             if evidence.was_rejected(change.source):
                 continue
-            self._offsets_of[change.digest].append(change.source.offset)
             result = evidence.results.get(change.source)
+            if result is not None and result.status == "UNCHANGED":
+                continue  # no submission was made for it
+            self._offsets_of[change.digest].append(change.source.offset)
             # An old task with which the API kept answering was not created for this change.
             stale = result is not None and result.error_code == STALE_REPLAY
             if result is not None and result.task_id is not None and not stale:
@@ -161,17 +172,24 @@ def _applied_at(submission: Submission) -> int:
 def _judge_convergence(evidence: Evidence, course: Course, verdict: Verdict) -> None:
     newest = course.changes[-1]
     end = evidence.corrections.get(newest.source) or evidence.results.get(newest.source)
-    if end is None or end.status != "SUCCEEDED":
+    if end is None or end.status not in ("SUCCEEDED", "UNCHANGED"):
         return
     held = evidence.held.get(course.key)
     if held is None:
         verdict.add(
             Kind.UNCONVERGED,
-            f"{newest.source} ({' '.join(course.key)}) SUCCEEDED, but the LMS does not have the course",
+            f"{newest.source} ({' '.join(course.key)}) {end.status}, but the LMS does not have the course",
         )
+    elif newest.digest == DEACTIVATED:
+        if held.is_active:
+            verdict.add(
+                Kind.UNCONVERGED,
+                f"{newest.source} ({' '.join(course.key)}) SUCCEEDED and is the newest, but the course is active: the task"
+                f" {held.task_id} wrote it last",
+            )
     elif held.digest != newest.digest:
         verdict.add(
             Kind.UNCONVERGED,
-            f"{newest.source} ({' '.join(course.key)}) SUCCEEDED and is the newest, but the LMS holds the content of the task"
+            f"{newest.source} ({' '.join(course.key)}) {end.status} and is the newest, but the LMS holds the content of the task"
             f" {held.task_id}",
         )

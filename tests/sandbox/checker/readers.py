@@ -11,6 +11,7 @@ from daemon.log.kafka.clients import KafkaConnection
 from daemon.log.topic_access import read_topic
 from tests.sandbox.checker.history import (
     ApiTask,
+    DeactivationCall,
     HeldCourse,
     LogRecord,
     SentItem,
@@ -34,8 +35,10 @@ def check_run(
     results_topic: str,
     simulator_url: str,
     limits: Limits | None = None,
+    courses_topic: str | None = None,
 ) -> Verdict:
-    """Judge a run by the current contents of the topics and of the simulator. Blocks.
+    """Judge a run by the current contents of the topics and of the simulator. Blocks. Without `courses_topic`, what is known
+    of the courses is not judged.
 
     `simulator_url` is its root, without ``/v1`` or ``/_sim``.
 
@@ -47,8 +50,10 @@ def check_run(
         _records(connection, changes_topic),
         _records(connection, results_topic),
         read_tasks(simulator_url),
+        read_deactivations(simulator_url),
         read_lms(simulator_url),
         limits,
+        None if courses_topic is None else _records(connection, courses_topic),
     )
 
 
@@ -60,6 +65,11 @@ def _records(connection: KafkaConnection, topic: str) -> Iterator[LogRecord]:
 def read_tasks(simulator_url: str) -> Iterator[ApiTask]:
     """All tasks of the simulator, in order of creation. Raises EvidenceError."""
     return (task_of(row) for row in _rows(f"{simulator_url}/_sim/tasks"))
+
+
+def read_deactivations(simulator_url: str) -> Iterator[DeactivationCall]:
+    """All calls that deactivate a course, in order of arrival. Raises EvidenceError."""
+    return (DeactivationCall(**row) for row in _rows(f"{simulator_url}/_sim/deactivations"))
 
 
 def read_lms(simulator_url: str) -> Iterator[HeldCourse]:
@@ -92,7 +102,14 @@ def task_of(row: dict[str, Any]) -> ApiTask:
 
 def held_course_of(row: dict[str, Any]) -> HeldCourse:
     """The course in a row of /_sim/lms."""
-    return HeldCourse(row["integration_id"], row["origin_id"], content_digest(row["course"]), row["task_id"])
+    return HeldCourse(
+        row["integration_id"],
+        row["origin_id"],
+        content_digest(row["course"]),
+        row["task_id"],
+        row["course_id"],
+        row["is_active"],
+    )
 
 
 # The environment may configure a proxy, but the simulator is on this machine.

@@ -24,6 +24,7 @@ class Kind(StrEnum):
     REJECTION = "rejections"  # REJECTED although acceptable, or not REJECTED although not acceptable
     SUPERSESSION = "supersessions"  # SUPERSEDED without a newer change, or after it was submitted
     CORRECTION = "corrections"  # a correction that is not needed or not true
+    KNOWN = "known"  # a course record that is not true, or UNCHANGED without a confirmed content
     UNASKED = "unasked"  # content was submitted that no change has
     MALFORMED = "malformed"  # violates the wire format, or contradicts the change that it names
 
@@ -45,6 +46,10 @@ class Verdict:
     """Number of input records, acceptable or not."""
     results: Counter[str] = field(default_factory=Counter)
     """Input records by the status of their (first) result."""
+    deactivations: Counter[str] = field(default_factory=Counter)
+    """Of these, the acceptable changes that retire a course."""
+    inactive: int = 0
+    """Number of courses that the LMS does not offer any more."""
     corrected: int = 0
     """Number of changes with a correction."""
     spread_courses: int = 0
@@ -80,6 +85,8 @@ class Verdict:
             "ok": self.ok,
             "changes": self.changes,
             "results": dict(sorted(self.results.items())),
+            "deactivations": dict(sorted(self.deactivations.items())),
+            "inactive": self.inactive,
             "corrected": self.corrected,
             "spread_courses": self.spread_courses,
             **{kind.value: self.counts[kind] for kind in Kind},

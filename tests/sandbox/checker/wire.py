@@ -11,15 +11,29 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from tests.sandbox.checker.history import COURSE_FIELDS, Digest, LogRecord, Source, content_digest
+from tests.sandbox.checker.history import (
+    COURSE_FIELDS,
+    DEACTIVATED,
+    Digest,
+    LogRecord,
+    Source,
+    content_digest,
+)
 
-CHANGE_TYPE = "course.upserted"
+UPSERTED = "course.upserted"
+DEACTIVATION = "course.deactivated"
 RESOLVED = "course.sync.resolved"
 CORRECTED = "course.sync.corrected"
 
 STALE_REPLAY = "COURSESYNC.STALE_REPLAY"
 """Error code: the API keeps answering with an old task."""
 
+
+UNCONFIRMED = "COURSESYNC.DEACTIVATION_UNCONFIRMED"
+"""Error code: an earlier call may have been carried out, and the API refuses to repeat it."""
+
+COURSE_UNKNOWN = "COURSESYNC.COURSE_UNKNOWN"
+"""Error code: a deactivation has no id of its course, and none is known."""
 
 BACKLOG_FULL = "COURSESYNC.BACKLOG_FULL"
 """Error code: the only reason for which an acceptable record may be REJECTED."""
@@ -45,6 +59,8 @@ class ChangeContent(NamedTuple):
     integration_id: str
     origin_id: str
     digest: Digest
+    course_id: str | None = None
+    """The id that a deactivation gives the course."""
 
 
 class ResultEvent(NamedTuple):
@@ -62,6 +78,7 @@ class ResultEvent(NamedTuple):
     task_id: str | None
     attempts: int
     error_code: str | None
+    change_type: str | None
 
 
 # --- the input ------------------------------------------------------------------------------------
@@ -80,17 +97,23 @@ def read_change(record: LogRecord, item_bytes_max: int) -> ChangeContent:
     body = _json_object(record.value)
     envelope, data = _envelope_and_data(record, body)
     change_id = _text("id", envelope.get("id"), 256)
-    _one_of("type", envelope.get("type"), (CHANGE_TYPE,))
+    _one_of("type", envelope.get("type"), (UPSERTED, DEACTIVATION))
     _optional_text("time", envelope.get("time"))
     if not isinstance(data, dict):
         raise NotAcceptableError("data is not an object")
-    for read in (body, data, data.get("course")):
+    is_upsert = envelope.get("type") == UPSERTED
+    for read in (body, data, data.get("course") if is_upsert else None):
         if isinstance(read, _Object) and read.repeats:
             raise NotAcceptableError("a key that occurs twice")
     integration_id = _text("integration_id", data.get("integration_id"), 256)
     if not _PRINTABLE_ASCII.fullmatch(integration_id):
         raise NotAcceptableError("integration_id has a character that is not allowed in an HTTP header")
     origin_id = _text("origin_id", data.get("origin_id"), 512)
+    if envelope.get("type") == DEACTIVATION:
+        course_id = data.get("course_id")
+        if course_id is not None and _text("course_id", course_id, 512) in (".", ".."):
+            raise NotAcceptableError("course_id is no id")
+        return ChangeContent(change_id, integration_id, origin_id, DEACTIVATED, course_id)
     course = data.get("course")
     if not isinstance(course, dict):
         raise NotAcceptableError("course is not an object")
@@ -242,6 +265,7 @@ def read_result(record: LogRecord) -> ResultEvent:
             task_id=data["task_id"],
             attempts=data["attempts"],
             error_code=None if error is None else error["code"],
+            change_type=data.get("change_type"),
         )
     except (ValueError, TypeError) as error:
         raise NotAResultError(str(error)) from error

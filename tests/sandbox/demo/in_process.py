@@ -26,7 +26,7 @@ from daemon.telemetry import logs
 from daemon.telemetry.labels import LogLevel
 from tests.embedded_log import EmbeddedCluster, EmbeddedLog
 from tests.sandbox import profile
-from tests.sandbox.checker import LogRecord, judge
+from tests.sandbox.checker import DeactivationCall, LogRecord, judge
 from tests.sandbox.checker.command import print_verdict
 from tests.sandbox.checker.readers import held_course_of, task_of
 from tests.sandbox.generator import Plan, generate_records
@@ -89,7 +89,7 @@ class _Run:
         self._console = console
         self._topics = Topics()
         self._cluster = EmbeddedCluster(_now_ms)
-        for topic in (self._topics.changes, self._topics.journal):
+        for topic in (self._topics.changes, self._topics.journal, self._topics.courses):
             self._cluster.create_topic(topic, profile.PARTITIONS)
         for topic in (self._topics.results, self._topics.dead_letters):
             self._cluster.create_topic(topic, 1)
@@ -160,6 +160,7 @@ class _Run:
             changes=self._demo.changes,
             integrations=self._demo.integrations,
             courses_per_integration=self._demo.courses_per_integration,
+            retire_share=profile.RETIRE_SHARE,
             first_time_ms=_now_ms(),
         )
         began = time.monotonic()
@@ -190,8 +191,10 @@ class _Run:
             self._records(self._topics.changes),
             self._records(self._topics.results),
             [task_of(msgspec.to_builtins(readout.task_row(t, now))) for t in self._simulator.tasks.values()],
+            [DeactivationCall(**row) for row in readout.deactivation_rows(self._simulator)],
             [held_course_of(msgspec.to_builtins(row)) for row in readout.course_rows(self._simulator)],
             profile.check_limits(),
+            self._records(self._topics.courses),
         )
         print_verdict(self._console, verdict)
         write_report(report, verdict, kills=self._kills, seconds=self._seconds, log="embedded")

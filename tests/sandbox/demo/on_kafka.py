@@ -60,6 +60,7 @@ class _Run:
             changes=demo.changes,
             integrations=demo.integrations,
             courses_per_integration=demo.courses_per_integration,
+            retire_share=profile.RETIRE_SHARE,
             first_time_ms=time.time_ns() // 1_000_000,
         )
 
@@ -100,7 +101,12 @@ class _Run:
             print_results(self._console, self._latencies(view))
         print_api(self._console, self._stack.ask_simulator("stats"))
         verdict = check_run(
-            at.connection, at.topics.changes, at.topics.results, at.simulator.url, profile.check_limits()
+            at.connection,
+            at.topics.changes,
+            at.topics.results,
+            at.simulator.url,
+            profile.check_limits(),
+            at.topics.courses,
         )
         print_verdict(self._console, verdict)
         write_report(report, verdict, kills=self._kills, seconds=self._seconds, log="kafka")

@@ -62,6 +62,13 @@ _SHARE = click.FloatRange(0, 1)
     show_default=True,
     help="Share of records that are not valid changes and must be rejected.",
 )
+@click.option(
+    "--retired",
+    type=_SHARE,
+    default=_DEFAULTS.retire_share,
+    show_default=True,
+    help="Share of changes that deactivate a course that was changed just before.",
+)
 @click.option("--seed", type=int, default=_DEFAULTS.seed, show_default=True, help="Same seed, same records.")
 def generate(
     *,
@@ -75,6 +82,7 @@ def generate(
     repeats: float,
     returns: float,
     invalid: float,
+    retired: float,
     seed: int,
 ) -> None:
     """Fill the input topic with course changes, some of them invalid."""
@@ -88,6 +96,7 @@ def generate(
             repeat_share=repeats,
             return_share=returns,
             invalid_share=invalid,
+            retire_share=retired,
             first_time_ms=time.time_ns() // 1_000_000,
         )
     except ValueError as error:

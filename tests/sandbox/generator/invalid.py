@@ -50,7 +50,7 @@ class InvalidKind(StrEnum):
     DURATION_TEXT = "duration-text"
     LANGUAGE_NAME = "language-name"
     LANGUAGE_NEWLINE = "language-newline"
-    DEACTIVATED = "deactivated"
+    COURSE_ID_EMPTY = "course-id-empty"
     UNKNOWN_TYPE = "unknown-type"
     STRUCTURED_WITHOUT_DATA = "structured-without-data"
     BINARY_WITHOUT_TYPE = "binary-without-type"
@@ -157,6 +157,6 @@ _FIELDS: dict[InvalidKind, Callable[[dict[str, Any]], dict[str, Any]]] = {
     InvalidKind.DURATION_TEXT: lambda c: _course(c, duration="45 minutes"),
     InvalidKind.LANGUAGE_NAME: lambda c: _course(c, languages=["en", "English"]),
     InvalidKind.LANGUAGE_NEWLINE: lambda c: _course(c, languages=["en\n"]),
-    InvalidKind.DEACTIVATED: lambda c: {**c, "type": "course.deactivated"},
+    InvalidKind.COURSE_ID_EMPTY: lambda c: {**c, "type": "course.deactivated", "course_id": ""},
     InvalidKind.UNKNOWN_TYPE: lambda c: {**c, "type": "course.archived"},
 }

@@ -4,6 +4,9 @@ How it works. Every integration has a catalogue of courses. The generator stores
 record it decides at random
 
 * whether to send an invalid record (`invalid_share`, see `invalid.py`),
+* whether to retire a course (`retire_share`): `course.deactivated`, mostly for one that was sent a while ago, so that the LMS has
+  it. A third of them name it by its id in the LMS, which in the simulator is the origin id; the others leave it to the daemon.
+  A retired course may be changed again,
 * whether a course returns to content that it had before, A → B → A (`return_share`),
 * whether to change one of the courses that were changed last, so that changes of one course collide
   (`repeat_share`), or otherwise the next course of the catalogue,
@@ -36,6 +39,10 @@ HISTORY_PER_COURSE = 4
 """Number of earlier contents that are kept for a return."""
 
 
+RETIRED_AFTER = 1500
+"""Number of records after which a course that was sent is probably in the LMS."""
+
+
 class GeneratedRecord(NamedTuple):
     """One record for the input topic. `invalid` is its error, or None for a valid record."""
 
@@ -47,7 +54,7 @@ class GeneratedRecord(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to generate. Shares are 0 to 1. `invalid`, `return` and `repeat` are tried in this order, each on the records that
+    """What to generate. Shares are 0 to 1. `invalid`, `retire`, `return` and `repeat` are tried in this order, each on the records that
     the previous one did not select."""
 
     seed: int = 1
@@ -60,12 +67,13 @@ class Plan:
     repeat_share: float = 0.3
     return_share: float = 0.05
     invalid_share: float = 0.01
+    retire_share: float = 0.0
     first_time_ms: int = 1_767_225_600_000
     """`time` of the first record in milliseconds since the epoch. Each following record is 1 ms later. The field is
     informational."""
 
     def __post_init__(self) -> None:
-        for name in ("repeat_share", "return_share", "invalid_share"):
+        for name in ("repeat_share", "return_share", "invalid_share", "retire_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, which is not between 0 and 1")
         for name, least in (("changes", 0), ("integrations", 1), ("courses_per_integration", 1)):
@@ -96,6 +104,7 @@ def generate_records(plan: Plan) -> Iterator[GeneratedRecord]:
     rng.shuffle(ordinary)
     kinds = list(InvalidKind)
     rng.shuffle(kinds)
+    sent: dict[int, _Course] = {}  # by the number of the first record
     turn = bad = 0
     for number in range(plan.changes):
         change_id = f"chg-{plan.seed}-{number}"
@@ -106,6 +115,14 @@ def generate_records(plan: Plan) -> Iterator[GeneratedRecord]:
             kind = kinds[bad % len(kinds)]  # in turn, so that even a few invalid records cover many kinds
             bad += 1
             yield GeneratedRecord(*spoil(kind, change), invalid=kind)
+            continue
+        # Without retirements, the same plan gives the same bytes as before there were any.
+        if plan.retire_share and recent and rng.random() < plan.retire_share:
+            old = [sent_at for sent_at in sent if sent_at <= number - RETIRED_AFTER]
+            retired = sent[rng.choice(old)] if old and rng.random() < 0.75 else rng.choice(recent)
+            if retired not in recent:
+                recent.append(retired)
+            yield _wrap(rng, _deactivation(rng, change_id, time, retired))
             continue
         course = content = None
         if rng.random() < plan.return_share:
@@ -119,6 +136,8 @@ def generate_records(plan: Plan) -> Iterator[GeneratedRecord]:
         if content is None:
             content = _new_content(rng, course)
         course.history.append(content)
+        if plan.retire_share and len(course.history) == 1:
+            sent[number] = course
         if course not in recent and course not in quiet:
             recent.append(course)
         yield _wrap(rng, _change(change_id, time, course, content))
@@ -219,14 +238,26 @@ def _change(change_id: str, time: str, course: _Course, content: dict[str, Any])
     }
 
 
+def _deactivation(rng: Random, change_id: str, time: str, course: _Course) -> dict[str, Any]:
+    change: dict[str, Any] = {
+        "id": change_id,
+        "type": "course.deactivated",
+        "integration_id": course.integration_id,
+        "origin_id": course.origin_id,
+        "time": time,
+    }
+    return change | {"course_id": f"remote:{course.origin_id}"} if rng.random() < 1 / 3 else change
+
+
 def _wrap(rng: Random, change: dict[str, Any]) -> GeneratedRecord:
     """Six of ten are plain, the others are CloudEvents. Some have unknown fields."""
     dice = rng.random()
     if rng.random() < 0.1:
         change = {**change, "trace": {"publisher": "catalogue-service", "attempt": 1}}
-        change["course"] = {**change["course"], "internal_rating": 4.5}
+        if "course" in change:
+            change["course"] = {**change["course"], "internal_rating": 4.5}
     key = change["integration_id"].encode()
-    data = {k: change[k] for k in ("integration_id", "origin_id", "course")}
+    data = {k: change[k] for k in ("integration_id", "origin_id", "course", "course_id") if k in change}
     if dice < 0.6:
         return GeneratedRecord(key, msgspec.json.encode(change))
     if dice < 0.8:

@@ -96,7 +96,7 @@ class LimitLow(Rule, frozen=True, tag="limit_low"):
 
 
 class AnswerLost(Rule, frozen=True, tag="answer_lost"):
-    """The POST was accepted and its task runs, but the client gets no answer."""
+    """The POST was accepted and its task runs, or the course was deactivated, but the client gets no answer."""
 
     how: How = "cut"
     statuses: Statuses = (502, 503)
@@ -209,9 +209,19 @@ class Idempotency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     """False: only a task that is still PENDING is returned; otherwise a new one is created."""
 
 
+class Inactive(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What becomes of courses that were deactivated. The vendor does not specify it."""
+
+    again: Literal["done", "refused"] = "done"
+    """The answer to a deactivation of a course that is inactive already. `refused`: an error with a code."""
+    upsert: Literal["reactivates", "keeps"] = "reactivates"
+    """What an upsert makes of an inactive course, besides writing its content. `keeps`: it stays inactive."""
+
+
 class FaultPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     rules: tuple[AnyRule, ...] = ()
     idempotency: Idempotency = Idempotency()
+    inactive: Inactive = Inactive()
     concurrency_limit: Annotated[int, msgspec.Meta(ge=1)] = 30
     """Maximum number of action requests in flight per integration."""
 

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from tests.sandbox.simulator.state import Simulator
 from tests.sandbox.simulator.tasks import SimulatedTask
 
@@ -21,6 +23,7 @@ def course_rows(simulator: Simulator) -> Iterator[dict[str, Any]]:
             "applied_at": course.applied_at,
             "task_id": course.task_id,
             "applications": course.applications,
+            "is_active": course.is_active,
         }
 
 
@@ -64,6 +67,11 @@ def task_row(task: SimulatedTask, now: int) -> dict[str, Any]:
     }
 
 
+def deactivation_rows(simulator: Simulator) -> Iterator[dict[str, Any]]:
+    """One row for each call that deactivates a course, in order of arrival."""
+    return (msgspec.structs.asdict(each) for each in simulator.deactivations)
+
+
 def stats(simulator: Simulator, now: int) -> dict[str, Any]:
     """Counts of requests by answer, of faults that hit, of tasks by status, and of the LMS."""
     tasks = simulator.tasks.values()
@@ -74,6 +82,8 @@ def stats(simulator: Simulator, now: int) -> dict[str, Any]:
         "tasks": dict(Counter(task.status(now) for task in tasks)),
         "items": sum(len(task.items) for task in tasks),
         "polls": sum(task.polls for task in tasks),
+        "deactivations": len(simulator.deactivations),
+        "inactive": sum(not course.is_active for _, _, course in simulator.courses()),
         "courses": sum(len(courses) for courses in simulator.lms.values()),
         "applications": sum(course.applications for _, _, course in simulator.courses()),
     }

@@ -4,6 +4,8 @@
 
     GET  /_sim/lms      JSON lines, one course each: content, time, task (`readout.course_rows`)
     GET  /_sim/tasks    JSON lines, one task each, in order of creation (`readout.task_row`)
+    GET  /_sim/deactivations
+                        JSON lines, one call each, in order of arrival (`state.Deactivation`)
     GET  /_sim/stats    counts, and the fault plan in force
     POST /_sim/key      {"api_key": "…"}: the accepted key from now on
     POST /_sim/faults   a plan as JSON, or the name of a preset: `curl -d none …`
@@ -59,7 +61,9 @@ class _Endpoints:
             [
                 web.post("/v1/lms/courses/bulk", self._submit),
                 web.get("/v1/lms/courses/bulk/{task_id}", self._poll),
+                web.post("/v1/lms/courses/{course_id}/deactivate", self._deactivate),
                 web.get("/_sim/lms", self._lms),
+                web.get("/_sim/deactivations", self._deactivations),
                 web.get("/_sim/tasks", self._tasks),
                 web.get("/_sim/stats", self._stats),
                 web.post("/_sim/key", self._key),
@@ -72,12 +76,24 @@ class _Endpoints:
     # --- the API ----------------------------------------------------------------------------------
 
     async def _submit(self, request: web.Request) -> web.StreamResponse:
+        return await self._act(request, self._simulator.submit)
+
+    async def _deactivate(self, request: web.Request) -> web.StreamResponse:
+        def deactivate(now: int, authorization: str | None, integration_id: str | None, _: bytes) -> Reply:
+            course_id = request.match_info["course_id"]
+            return self._simulator.deactivate(now, authorization, integration_id, course_id)
+
+        return await self._act(request, deactivate)
+
+    async def _act(
+        self, request: web.Request, act: Callable[[int, str | None, str | None, bytes], Reply]
+    ) -> web.StreamResponse:
+        """An action request."""
         integration_id = request.headers.get("X-Integration-Id")
         self._simulator.arrive(integration_id or "")
         try:
             body = await request.read()
-            authorization = request.headers.get("Authorization")
-            reply = self._simulator.submit(_now(), authorization, integration_id, body)
+            reply = act(_now(), request.headers.get("Authorization"), integration_id, body)
             return await self._deliver(request, reply)
         finally:
             self._simulator.leave(integration_id or "")
@@ -118,6 +134,9 @@ class _Endpoints:
         self._simulator.advance(now)
         tasks = list(self._simulator.tasks.values())
         return await _json_lines(request, (readout.task_row(task, now) for task in tasks))
+
+    async def _deactivations(self, request: web.Request) -> web.StreamResponse:
+        return await _json_lines(request, list(readout.deactivation_rows(self._simulator)))
 
     async def _stats(self, _: web.Request) -> web.Response:
         now = _now()

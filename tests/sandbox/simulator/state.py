@@ -33,9 +33,9 @@ from tests.sandbox.simulator.faults import (
     TaskIdShared,
     TimesAbsurd,
 )
+from tests.sandbox.simulator.lms import ALREADY_INACTIVE, Deactivation, LmsCourse, find
 from tests.sandbox.simulator.tasks import SimulatedTask, TaskMaker, new_id, task_data
 from tests.sandbox.simulator.wire import (
-    Course,
     Delivery,
     InvalidBodyError,
     Reply,
@@ -51,17 +51,6 @@ from tests.sandbox.simulator.wire import (
 OutageKind = Literal["cut", "error"]
 
 
-class LmsCourse(msgspec.Struct, gc=False):
-    """A course as the LMS holds it."""
-
-    course_id: str
-    content: Course
-    applied_at: int
-    task_id: str
-    applications: int
-    """Number of times that a task has written it."""
-
-
 class Simulator:
     """The complete state of the API. One instance is one API with all its integrations."""
 
@@ -73,6 +62,7 @@ class Simulator:
         self.tasks: dict[str, SimulatedTask] = {}
         self.lms: dict[str, dict[str, LmsCourse]] = {}
         """By integration and origin_id."""
+        self.deactivations: list[Deactivation] = []
         self.requests: Counter[str] = Counter()
         """By endpoint and status, or by delivery if there was no status."""
         self.fault_hits: Counter[str] = Counter()
@@ -131,6 +121,20 @@ class Simulator:
         self._count("submit", reply)
         return reply
 
+    def deactivate(
+        self, now: int, authorization: str | None, integration_id: str | None, course_id: str
+    ) -> Reply:
+        """`POST /lms/courses/{course_id}/deactivate`."""
+        self.advance(now)
+        reply = self._turned_away(now, authorization, integration_id)
+        if reply is None:
+            assert integration_id
+            integration = self._integration(integration_id, now)
+            reply = self._delayed(self._deactivate(now, integration, course_id), now, integration)
+            reply = self._redated(reply, now, integration)
+        self._count("deactivate", reply)
+        return reply
+
     def poll(self, now: int, authorization: str | None, integration_id: str | None, task_id: str) -> Reply:
         """`GET /lms/courses/bulk/{task_id}`."""
         self.advance(now)
@@ -158,7 +162,8 @@ class Simulator:
             return self._error(now, 400, "PLATFORM.INPUT_INVALID", "The header X-Integration-Id is missing.")
         return None
 
-    def _submit(self, now: int, integration: Integration, body: bytes) -> Reply:
+    def _action_refused(self, now: int, integration: Integration) -> tuple[Reply | None, dict[str, str]]:
+        """The refusal of an action request that is not about its content, and the headers of any other answer."""
         limit, in_flight = self.plan.concurrency_limit, self._in_flight[integration.id]
         low = self._dice.roll(LimitLow, now, integration)
         if low is not None:
@@ -169,8 +174,12 @@ class Simulator:
         }
         if in_flight > limit:
             code = "PLATFORM.CONCURRENCY_LIMIT_EXCEEDED"
-            return self._error(now, 429, code, f"At most {limit} requests at the same time.", concurrency)
-        reply = self._refused(now, integration)
+            message = f"At most {limit} requests at the same time."
+            return self._error(now, 429, code, message, concurrency), concurrency
+        return self._refused(now, integration), concurrency
+
+    def _submit(self, now: int, integration: Integration, body: bytes) -> Reply:
+        reply, concurrency = self._action_refused(now, integration)
         if reply is not None:
             return reply
         try:
@@ -185,6 +194,31 @@ class Simulator:
             return self._spoiled(now, reply, lost)
         task.posts_answered += 1
         return reply
+
+    def _deactivate(self, now: int, integration: Integration, course_id: str) -> Reply:
+        reply, concurrency = self._action_refused(now, integration)
+        if reply is not None:
+            return reply
+        found = find(self.lms.get(integration.id, {}), course_id)
+        again = found is not None and not found[1].is_active
+        done = found is not None and not (again and self.plan.inactive.again == "refused")
+        number, origin_id = len(self.deactivations) + 1, None if found is None else found[0]
+        self.deactivations.append(Deactivation(number, integration.id, course_id, origin_id, now, done))
+        if found is None:
+            return self._error(now, 404, None, f"There is no course {course_id!r}.", concurrency)
+        origin_id, course = found
+        if not done:
+            return self._error(now, 400, ALREADY_INACTIVE, "The course is inactive already.", concurrency)
+        course.is_active = False
+        data = {
+            "id": course.course_id,
+            "remote_id": course.remote_id,
+            "origin_id": origin_id,
+            "revisions": [],
+        }
+        reply = Reply(200, success_body(data, []), self._headers(now, concurrency))
+        lost = self._dice.roll(AnswerLost, now, integration)
+        return reply if lost is None else self._spoiled(now, reply, lost)
 
     def _refused(self, now: int, integration: Integration) -> Reply | None:
         throttled = self._dice.roll(SubmitThrottled, now, integration)
@@ -311,12 +345,11 @@ class Simulator:
                 continue
             course = courses.get(item.origin_id)
             if course is None:
-                courses[item.origin_id] = LmsCourse(new_id(self._rng), item.course, at, task_id, 1)
+                courses[item.origin_id] = LmsCourse(
+                    new_id(self._rng), item.course, at, task_id, 1, remote_id=item.origin_id
+                )
             else:
-                course.content = item.course
-                course.applied_at = at
-                course.task_id = task_id
-                course.applications += 1
+                course.write(item.course, at, task_id, self.plan.inactive)
         task.applied_at = at
 
     # --- helpers ----------------------------------------------------------------------------------

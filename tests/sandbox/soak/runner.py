@@ -125,7 +125,12 @@ class _Run:
         """Run the checker and print its verdict."""
         at = self._stack.addresses
         verdict = check_run(
-            at.connection, at.topics.changes, at.topics.results, at.simulator.url, profile.check_limits()
+            at.connection,
+            at.topics.changes,
+            at.topics.results,
+            at.simulator.url,
+            profile.check_limits(),
+            at.topics.courses,
         )
         self._console.print()  # the progress bars leave the cursor at the end of their last line
         print_verdict(self._console, verdict)

@@ -1,4 +1,4 @@
-"""Deliberate bugs, one or more for each point of the contract and each of R1 to R14.
+"""Deliberate bugs, one or more for each point of the contract and each of R1 to R18.
 
 Each is a few lines that replace a function of the daemon; nothing in the daemon knows of them. A
 simulation that does not catch one of them is not sharp enough, whatever it says of the daemon.
@@ -6,9 +6,11 @@ simulation that does not catch one of them is not sharp enough, whatever it says
 
 from tests.sim.mutants import (
     contract,
+    deactivations,
     pace,
     rejections,
     rules_answers,
+    rules_known,
     rules_log,
     rules_sending,
     rules_takeover,
@@ -19,9 +21,11 @@ __all__ = [
     "MUTANTS",
     "Mutant",
     "contract",
+    "deactivations",
     "pace",
     "rejections",
     "rules_answers",
+    "rules_known",
     "rules_log",
     "rules_sending",
     "rules_takeover",

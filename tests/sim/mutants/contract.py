@@ -51,9 +51,11 @@ def rejected_without_result(patch: Patch) -> None:
 def superseded_without_result(patch: Patch) -> None:
     end = Memory.end
 
-    def quiet_end(memory: Memory, integration_id: str, item: Item, status: Status, *a: Any, **k: Any) -> None:
+    def quiet_end(
+        memory: Memory, operation: Any, integration_id: str, item: Item, status: Status, *a: Any, **k: Any
+    ) -> None:
         if status is not Status.SUPERSEDED:
-            end(memory, integration_id, item, status, *a, **k)
+            end(memory, operation, integration_id, item, status, *a, **k)
 
     patch(Memory, "end", quiet_end)
 
@@ -146,7 +148,9 @@ def older_change_wins(patch: Patch) -> None:
             memory.hold(change.integration_id, Held(change.operation, item, change.body), None)
         else:
             by = waiting.item.offset
-            memory.end(change.integration_id, item, Status.SUPERSEDED, now, superseded_by=by)
+            memory.end(
+                change.operation, change.integration_id, item, Status.SUPERSEDED, now, superseded_by=by
+            )
 
     patch(Shard, "_admit", admit)
 
@@ -189,7 +193,9 @@ def accepted_means_succeeded(patch: Patch) -> None:
         batch.task_id, batch.accepted_at = answer.task_id, now.wall
         memory.close(batch)
         for item in batch.items:
-            memory.end(batch.integration_id, item, Status.SUCCEEDED, now, attempt=attempt_of(batch))
+            memory.end(
+                batch.operation, batch.integration_id, item, Status.SUCCEEDED, now, attempt=attempt_of(batch)
+            )
 
     patch(settle, "submit_answered", answered)
 
@@ -387,7 +393,9 @@ def rejected_for_room_supersedes(patch: Patch) -> None:
         del lane.held[origin_id]
         memory.backlog.left(len(lane.held) + 1, len(lane.held), len(held.body))
         memory.draft.wait_changed(integration_id, origin_id, durable=held.durable)
-        memory.end(integration_id, held.item, Status.SUPERSEDED, now, superseded_by=rejection.offset)
+        memory.end(
+            held.operation, integration_id, held.item, Status.SUPERSEDED, now, superseded_by=rejection.offset
+        )
 
     patch(Shard, "_lacks_room", _room_without_regard_to_what_waits)
     patch(Shard, "_reject", reject_and_supersede)
@@ -474,9 +482,9 @@ def wrong_key_fails(patch: Patch) -> None:
     submit = Judge.submit
 
     def fail(
-        own: Judge, integration_id: str, answer: Any, sent_with: int, *, fate_unknown: bool
+        own: Judge, integration_id: str, operation: Any, answer: Any, sent_with: int, *, fate_unknown: bool
     ) -> SubmitRuling:
-        ruling = submit(own, integration_id, answer, sent_with, fate_unknown=fate_unknown)
+        ruling = submit(own, integration_id, operation, answer, sent_with, fate_unknown=fate_unknown)
         refused = ruling.verdict in (SubmitVerdict.HALT, SubmitVerdict.OUR_SIDE)
         return replace(ruling, verdict=SubmitVerdict.FAIL) if refused else ruling
 
@@ -515,7 +523,7 @@ def silence_fails(patch: Patch) -> None:
         attempt = attempt_of(batch, Error(None, "no answer"))
         memory.close(batch)
         for item in batch.items:
-            memory.end(batch.integration_id, item, Status.FAILED, now, attempt=attempt)
+            memory.end(batch.operation, batch.integration_id, item, Status.FAILED, now, attempt=attempt)
 
     patch(settle, "submit_answered", answered)
 
@@ -593,7 +601,9 @@ def split_loses_a_half(patch: Patch) -> None:
     def split(memory: Memory, batch: Batch, body: bytes, attempt: Any, now: Now) -> None:
         memory.close(batch)
         if len(batch.items) == 1:
-            memory.end(batch.integration_id, batch.items[0], Status.FAILED, now, attempt=attempt)
+            memory.end(
+                batch.operation, batch.integration_id, batch.items[0], Status.FAILED, now, attempt=attempt
+            )
             return
         entries = list(zip(batch.items, batch.operation.split(body), strict=True))
         seal(

@@ -34,9 +34,9 @@ def sent_is_superseded(patch: Patch) -> None:
 
     def admit_and_supersede(shard: Shard, change: Change, now: Now) -> None:
         def superseding(
-            memory: Memory, integration_id: str, item: Item, status: Status, at: Now, **_: Any
+            memory: Memory, operation: Any, integration_id: str, item: Item, status: Status, at: Now, **_: Any
         ) -> None:
-            end(memory, integration_id, item, Status.SUPERSEDED, at, superseded_by=change.offset)
+            end(memory, operation, integration_id, item, Status.SUPERSEDED, at, superseded_by=change.offset)
 
         original, Memory.end = Memory.end, superseding  # type: ignore[method-assign,assignment]
         try:
@@ -86,7 +86,7 @@ def unknown_fate_is_superseded(patch: Patch) -> None:
                 for item in batch.items:
                     by = change.offset if item in mine else None
                     status = Status.SUPERSEDED if item in mine else Status.FAILED
-                    memory.end(batch.integration_id, item, status, now, superseded_by=by)
+                    memory.end(batch.operation, batch.integration_id, item, status, now, superseded_by=by)
                 memory.free_courses()
         admit(shard, change, now)
 
@@ -109,7 +109,14 @@ def rejected_record_supersedes(patch: Patch) -> None:
             del lane.held[origin_id]
             memory.backlog.left(len(lane.held) + 1, len(lane.held), len(held.body))
             memory.draft.wait_changed(integration_id, origin_id, durable=held.durable)
-            memory.end(integration_id, held.item, Status.SUPERSEDED, now, superseded_by=rejection.offset)
+            memory.end(
+                held.operation,
+                integration_id,
+                held.item,
+                Status.SUPERSEDED,
+                now,
+                superseded_by=rejection.offset,
+            )
 
     patch(Shard, "_reject", reject_and_supersede)
 

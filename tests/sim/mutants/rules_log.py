@@ -39,7 +39,8 @@ def fence_per_member(patch: Patch) -> None:
         await asyncio.sleep(0)
         place = log._cluster.partition(log._topics.journal, number)
         producer = log._cluster.producer(f"{log._member_id}-{number}")
-        return EmbeddedShardLog(log._topics, number, place, producer, log._commit_group_offset)
+        courses = log._cluster.partition(log._topics.courses, number)
+        return EmbeddedShardLog(log._topics, number, place, courses, producer, log._commit_group_offset)
 
     patch(EmbeddedLog, "open_shard", open_shard)
 
@@ -47,7 +48,7 @@ def fence_per_member(patch: Patch) -> None:
 # --- R2 One step, one transaction -----------------------------------------------------------------
 
 
-def _in_two(patch: Patch, divide: Any) -> None:
+def in_two(patch: Patch, divide: Any) -> None:
     """Every step is committed as two, one after the other; `divide` makes them."""
     take_step = Shard.take_step
 
@@ -65,7 +66,14 @@ def _in_two(patch: Patch, divide: Any) -> None:
     patch(Shard, "take_step", take)
 
 
-_NOTHING: dict[str, Any] = {"results": [], "corrections": [], "rejections": [], "facts": [], "consumed": 0}
+NOTHING: dict[str, Any] = {
+    "results": [],
+    "corrections": [],
+    "rejections": [],
+    "courses": [],
+    "facts": [],
+    "consumed": 0,
+}
 
 
 @mutant("R2", "Results are committed before the journal, in a transaction of their own.")
@@ -75,9 +83,9 @@ def results_first(patch: Patch) -> None:
             return step, None
         unchanged = [entry for entry in step.journal if entry[0].startswith(b'["none"')]
         first = dataclasses.replace(step, journal=unchanged, facts=[], batches=[], consumed=0)
-        return first, dataclasses.replace(step, **{**_NOTHING, "facts": step.facts})
+        return first, dataclasses.replace(step, **{**NOTHING, "facts": step.facts})
 
-    _in_two(patch, divide)
+    in_two(patch, divide)
 
 
 @mutant("R2", "The journal is committed before the results, in a transaction of its own.")
@@ -88,7 +96,7 @@ def journal_first(patch: Patch) -> None:
         first = dataclasses.replace(step, results=[], corrections=[], rejections=[])
         return first, dataclasses.replace(step, journal=[step.journal[-1]], facts=[], batches=[], consumed=0)
 
-    _in_two(patch, divide)
+    in_two(patch, divide)
 
 
 @mutant("R2", "The end of a batch and the batches that follow from it are committed in two transactions.")
@@ -102,10 +110,10 @@ def successors_afterwards(patch: Patch) -> None:
         batches = [(places[journal.batch_key(batch_id)], batch_id) for _, batch_id in step.batches]
         first = dataclasses.replace(step, journal=closing, facts=[], batches=[])
         return first, dataclasses.replace(
-            step, **{**_NOTHING, "journal": opening_, "facts": step.facts, "batches": batches}
+            step, **{**NOTHING, "journal": opening_, "facts": step.facts, "batches": batches}
         )
 
-    _in_two(patch, divide)
+    in_two(patch, divide)
 
 
 @mutant("R2", "A shard begins a commit before the previous one has ended.")
@@ -164,8 +172,8 @@ def memory_survives_failure(patch: Patch) -> None:
             kept[id(partition._ports), partition.number] = partition.shard
         await drop(partition, *a)
 
-    async def keep_memory(ports: Any, number: int, shard_log: Any) -> Opened:
-        opened = await restore(ports, number, shard_log)
+    async def keep_memory(ports: Any, number: int, shard_log: Any, budget: Any) -> Opened:
+        opened = await restore(ports, number, shard_log, budget)
         shard = kept.pop((id(ports), number), None)
         return opened if shard is None else dataclasses.replace(opened, shard=shard)
 
@@ -257,8 +265,8 @@ def any_partition_count_will_do(patch: Patch) -> None:
 def expired_records_are_passed_over(patch: Patch) -> None:
     restore = opening.restore
 
-    async def skip(ports: Any, number: int, shard_log: Any) -> Opened:
-        opened = await restore(ports, number, shard_log)
+    async def skip(ports: Any, number: int, shard_log: Any, budget: Any) -> Opened:
+        opened = await restore(ports, number, shard_log, budget)
         facts = await ports.log.input_facts(number)
         opened.shard._next_read = max(opened.shard._next_read, facts.earliest)
         return opened

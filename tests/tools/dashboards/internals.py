@@ -127,6 +127,18 @@ def _changes() -> Row:
             Query(per_second(c.CHANGES_SUPERSEDED, "instance"), "{{instance}}"),
         ),
         p.graph(
+            "Known courses",
+            "Courses whose known state is in memory. Changes with the content that is known are not sent (UNCHANGED).",
+            "count:courses",
+            Query(of(c.KNOWN_COURSES), "{{instance}}"),
+        ),
+        p.graph(
+            "Partitions loading their known courses",
+            "Until they are loaded, all changes of these partitions are sent.",
+            "count:partitions",
+            Query(of(c.COURSES_LOADING), "{{instance}}"),
+        ),
+        p.graph(
             "Contract imbalance",
             "Changes that are lost or ended twice. Any value other than 0 is a bug.",
             "count:changes",

@@ -37,7 +37,7 @@ SEVERITIES = {"critical": p.RED, "warning": p.YELLOW}
 """In the order of the alphabet, by which the table sorts."""
 
 _FAILED = 'status=~"FAILED|TIMED_OUT|REJECTED"'
-_ENDED = 'status!="SUPERSEDED"'
+_ENDED = 'status!~"SUPERSEDED|UNCHANGED"'
 
 
 def overview() -> Dashboard:
@@ -54,7 +54,7 @@ def _are_customers_hurt() -> Row:
         p.number(
             "Failed changes, 15 min",
             "Share of the changes that ended as FAILED, TIMED_OUT or REJECTED in the last 15 minutes, among all that ended "
-            "and were not superseded. Nothing when none ended.",
+            "and were neither superseded nor unchanged. Nothing when none ended.",
             "percentunit",
             Query(share(c.RESULTS, _FAILED, _ENDED, "15m"), "failed"),
             steps=[(None, p.GREEN), (0.01, p.YELLOW), (0.1, p.RED)],

@@ -21,7 +21,14 @@ SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 GREEN, YELLOW, ORANGE, RED, PURPLE, BLUE = "green", "yellow", "orange", "red", "purple", "blue"
 DARK_RED, LIGHT_BLUE, DARK_BLUE, GREY = "dark-red", "light-blue", "semi-dark-blue", "#808080"
 
-STATUSES = {"SUCCEEDED": GREEN, "FAILED": RED, "TIMED_OUT": ORANGE, "REJECTED": PURPLE, "SUPERSEDED": GREY}
+STATUSES = {
+    "SUCCEEDED": GREEN,
+    "FAILED": RED,
+    "TIMED_OUT": ORANGE,
+    "REJECTED": PURPLE,
+    "SUPERSEDED": GREY,
+    "UNCHANGED": LIGHT_BLUE,
+}
 OUTCOMES = {"completed": GREEN, "failed": RED, "timed_out": ORANGE, "stale": PURPLE}
 STATES = {"starting": BLUE, "restoring": YELLOW, "running": GREEN, "draining": GREY, "halted": RED}
 INTEGRATIONS = {
