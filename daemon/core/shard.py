@@ -36,6 +36,7 @@ from daemon.core.rejection_limit import RejectionLimit
 from daemon.core.result_factory import result_of_rejection
 from daemon.core.step import Draft, Step, Trigger
 from daemon.core.unadmitted import Unadmitted
+from daemon.core.unchanged import end_unchanged
 from daemon.core.verdict import TaskVerdict
 from daemon.core.waiting import Held, Lane, WaitReason, Waits
 
@@ -323,25 +324,9 @@ class Shard:
         limits = self._memory.policy(lane.integration_id).batch
         return lane.ready_count >= limits.items_max * share or lane.ready_bytes >= limits.bytes_max * share
 
-    def _end_unchanged(self, lane: Lane, now: Now) -> None:
-        """End the ready changes whose course is known to have their content already (R16). Each change is compared once:
-        as long as it is ready, no submission of its course is open, so what is known of the course stays the same.
-        """
-        memory, unexamined = self._memory, lane.unexamined
-        while unexamined and not memory.draft.is_full:
-            origin_id = unexamined.pop()
-            held = lane.ready(origin_id)
-            known = None if held is None else memory.known.unchanged(lane.integration_id, held, now)
-            if held is None or known is None:
-                continue
-            memory.waiting.remove(lane, origin_id)
-            memory.draft.wait_changed(lane.integration_id, origin_id, durable=held.durable)
-            memory.end(lane.integration_id, held.item, Status.UNCHANGED, now, course_id=known.course_id)
-        memory.waiting.drop_if_idle(lane.integration_id)
-
     def _seal_lane(self, lane: Lane, now: Now, *, partial: bool) -> None:
         memory = self._memory
-        self._end_unchanged(lane, now)
+        end_unchanged(memory, lane, now)
         limits = memory.policy(lane.integration_id).batch
         while lane.ready_count and self._window_open(lane) and self._has_place(lane):
             if memory.draft.is_full:
