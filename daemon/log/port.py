@@ -215,6 +215,7 @@ class InputFacts:
     """The offset that the consumer group has committed, if any."""
     journal_partitions: int
     courses_partitions: int
+    """0 if there is no such topic: an earlier version did not need it."""
 
 
 class TransactionOwner(NamedTuple):

@@ -65,7 +65,7 @@ def run(command: click.Command, *arguments: str, environ: dict[str, str]) -> Res
 def test_from_nothing_to_all_right(environ: dict[str, str], topic_names: Topics) -> None:
     before = run(check, environ=environ)
     assert before.exit_code == 1
-    assert before.output.count("the topic does not exist\n        → run: coursesyncd topics create") == 4
+    assert before.output.count("the topic does not exist\n        → run: coursesyncd topics create") == 5
 
     made = run(topics_group, "create", "--partitions", "3", environ=environ)
     assert made.exit_code == 0, made.output
@@ -81,7 +81,7 @@ def test_from_nothing_to_all_right(environ: dict[str, str], topic_names: Topics)
 
     again = run(topics_group, "create", environ=environ)
     assert again.exit_code == 0, again.output
-    assert again.output.count("exists, left unchanged") == 4
+    assert again.output.count("exists, left unchanged") == 5
 
 
 def test_what_is_wrong_is_corrected_and_the_publishers_topics_are_left(

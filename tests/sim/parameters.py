@@ -404,7 +404,7 @@ def _republished(rng: random.Random, drawn: Parameters) -> Parameters:
     twice: tuple[AnyRule, ...] = (
         AnswerLost(how="cut", probability=0.4),
         TaskFails(probability=0.4, codes=("REMOTE.SERVICE_UNAVAILABLE", "LMS.COURSE_LIMIT_REACHED")),
-        TaskSlow(seconds_min=0.5, seconds_max=2.5, probability=rng.choice((0.0, 0.5))),
+        TaskSlow(seconds_min=0.5, seconds_max=2.5, probability=0.5),
     )
     late = TaskEndless(applies_after_seconds=rng.choice((None, 5.0, 9.0)), probability=0.15)
     possible: tuple[AnyRule, ...] = (
@@ -431,7 +431,7 @@ def _republished(rng: random.Random, drawn: Parameters) -> Parameters:
     )
     strikes = dataclasses.replace(
         faults.NO_STRIKES,
-        crashes=rng.choice((0, 4, 15)),
+        crashes=15 if runs_again else rng.choice((0, 4, 15)),
         rebalances=rng.randint(0, 2),
         compactions=rng.randint(0, 2),
         ambushes=rng.randint(0, 4),

@@ -25,6 +25,7 @@ from typing import Any
 
 import click
 import msgspec
+from kafka import KafkaAdminClient
 from msgspec import UNSET
 
 from daemon.commands.connections import kafka_connection
@@ -42,10 +43,10 @@ from daemon.config import Settings
 from daemon.core.journal import Floor, Fold
 from daemon.core.model import Now
 from daemon.core.stale_tasks import first_position
-from daemon.log.kafka.admin import Admin
+from daemon.log.kafka.admin import Admin, NewTopic, create_topics, partition_count
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.log import KafkaLog
-from daemon.log.kafka.topic_settings import add_partitions
+from daemon.log.kafka.topic_settings import COURSES, add_partitions
 from daemon.log.port import InputFacts, LogError, RepairLog, Topics, UnreadableError
 
 VISIBLE_WITHIN = 30.0
@@ -286,7 +287,15 @@ class _KafkaClients:
     admin: Admin
 
     def add(self, topic: str, partitions: int) -> None:
-        self.admin.ask(lambda client: add_partitions(client, topic, partitions))
+        """Also creates the courses topic, which the topics of an earlier version do not include."""
+
+        def grown(client: KafkaAdminClient) -> None:
+            if partition_count(client, topic) is None:
+                create_topics(client, [NewTopic(topic, partitions, None, COURSES)])
+            else:
+                add_partitions(client, topic, partitions)
+
+        self.admin.ask(grown)
 
     async def close(self) -> None:
         await self.log.stop()

@@ -183,11 +183,10 @@ def input_facts(client: KafkaAdminClient, topics: Topics, partition: int, group_
     the topic does not have yet is reported as empty.
 
     Raises:
-        UnknownTopicOrPartitionError: the input topic, the journal topic or the courses topic does not exist.
+        UnknownTopicOrPartitionError: the input topic or the journal topic does not exist.
     """
     _, topic_id, partitions, _ = _existing(client, topics.changes)
     _, _, journal_partitions, _ = _existing(client, topics.journal)
-    _, _, courses_partitions, _ = _existing(client, topics.courses)
     tp = TopicPartition(topics.changes, partition)
     stable = earliest = latest = 0
     if partition < partitions:
@@ -203,7 +202,7 @@ def input_facts(client: KafkaAdminClient, topics: Topics, partition: int, group_
         latest=latest,
         group_offset=group_offset,
         journal_partitions=journal_partitions,
-        courses_partitions=courses_partitions,
+        courses_partitions=partition_count(client, topics.courses) or 0,
     )
 
 
