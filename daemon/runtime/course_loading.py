@@ -38,17 +38,22 @@ class CourseLoader:
         self._number = number
         self._ports = ports
         self._task: asyncio.Task[None] | None = None
+        self._shard: Shard | None = None
 
     def start(self, shard: Shard, shard_log: ShardLog, end: int) -> None:
         """Load the records below `end`."""
         self.stop()
+        self._shard = shard
         self._task = asyncio.create_task(self._load(shard, shard_log, end), name=f"courses-{self._number}")
 
     def stop(self) -> None:
-        """Idempotent."""
+        """The shard has ended. Idempotent."""
         if self._task is not None:
             self._task.cancel()
             self._task = None
+        if self._shard is not None:
+            self._shard.known.close()
+            self._shard = None
 
     async def _load(self, shard: Shard, shard_log: ShardLog, end: int) -> None:
         clock, observer = self._ports.clock, self._ports.observer

@@ -138,9 +138,9 @@ class Partition:
         opened = await restore(ports, number, self._shard_log, self._budget)
         if self.intake.lost is not None and self.intake.lost.holds(opened.shard):
             raise BlockedError(self.intake.lost.sentence)
-        self._begin(opened)
+        self._begin(opened, self._shard_log)
 
-    def _begin(self, opened: Opened) -> None:
+    def _begin(self, opened: Opened, shard_log: ShardLog) -> None:
         """The shard is restored: its requests may be sent. Its input is read unless it was revoked meanwhile."""
         shard = opened.shard
         self._lease.end()
@@ -151,8 +151,7 @@ class Partition:
         if opened.is_new:
             shard.want_position()  # stores the start offset: `latest` must mean the same offset after a crash
         self._reports.restored(shard)
-        assert self._shard_log is not None
-        self._courses.start(shard, self._shard_log, opened.courses_end)
+        self._courses.start(shard, shard_log, opened.courses_end)
         self._on_opened(self, shard)
         self._life.restored()
         if self._life.serving:
@@ -275,7 +274,6 @@ class Partition:
         self.intake.stop()
         self._courses.stop()
         if shard is not None:
-            shard.known.close()
             self._on_dropped(shard)
         self._lease.wake()
         if shard_log is not None:
