@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from daemon.codec import decode_course
 from daemon.codec.texts import ERROR_CHARS_MAX, describe
 from daemon.core.course import CourseState, KnownCourse
-from daemon.core.known_courses import KnownCourses
+from daemon.core.known_courses import Budget, KnownCourses
 from daemon.core.shard import Shard
 from daemon.log.port import LogError, Record, ShardLog
 from daemon.runtime.ports import Ports
@@ -23,6 +23,20 @@ RETRY_DELAY_MAX = 30.0
 """Seconds between two attempts while the topic cannot be read."""
 
 
+LOADING_MAX = 2
+"""Partitions of a process whose records are read at a time: each takes a connection and a thread, and decoding them takes the
+event loop's time. What is loaded later is known later, and nothing else waits for it.
+"""
+
+
+class CourseIndexes:
+    """What the loaders of one process share."""
+
+    def __init__(self, courses_max: int) -> None:
+        self.budget = Budget(courses_max)
+        self.slots = asyncio.Semaphore(LOADING_MAX)
+
+
 class CourseLoader:
     """Of one partition. `start` and `stop` belong to one shard each time."""
 
@@ -30,6 +44,7 @@ class CourseLoader:
         self,
         number: int,
         ports: Ports,
+        indexes: CourseIndexes,
         on_loaded: Callable[[], None],
         on_failed: Callable[[Exception], None],
     ) -> None:
@@ -37,6 +52,7 @@ class CourseLoader:
         self._on_loaded, self._on_failed = on_loaded, on_failed
         self._number = number
         self._ports = ports
+        self.budget, self._slots = indexes.budget, indexes.slots
         self._task: asyncio.Task[None] | None = None
         self._shard: Shard | None = None
 
@@ -71,7 +87,8 @@ class CourseLoader:
         delay = RETRY_DELAY_MIN
         while True:
             try:
-                await load_records(shard.known, shard_log, shard.courses_since, end)
+                async with self._slots:
+                    await load_records(shard.known, shard_log, shard.courses_since, end)
                 return
             except LogError as error:
                 self._ports.observer.notify(CoursesNotLoaded(self._number, describe(error, ERROR_CHARS_MAX)))
