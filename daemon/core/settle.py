@@ -113,6 +113,8 @@ def _done(memory: Memory, batch: Batch, answer: Done, now: Now) -> None:
         memory.end(
             batch.operation, integration_id, item, Status.SUCCEEDED, now, attempt=attempt, course_id=course_id
         )
+        if answer.origin_id not in (None, item.origin_id):
+            continue  # the publisher's id is that of another course: nothing was learned about this one
         memory.known.confirmed(
             memory.draft, batch.operation.makes, integration_id, item, attempt, course_id, now
         )

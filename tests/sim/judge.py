@@ -144,8 +144,8 @@ def kept_in_memory(engine: Engine) -> Iterator[str]:
         counts = (len(memory.waiting.lanes), memory.backlog.courses, memory.backlog.bodies)
         if any(counts):
             yield f"in partition {number} {counts[0]} lanes, {counts[1]} courses, {counts[2]} bytes of bodies"
-    if known > limit or known + engine._known_courses.left != limit:
-        yield f"{known} known courses, and {engine._known_courses.left} places for more, of {limit}"
+    if known > limit or known + engine._indexes.budget.left != limit:
+        yield f"{known} known courses, and {engine._indexes.budget.left} places for more, of {limit}"
 
 
 def conclude(world: World, outcome: Outcome) -> None:

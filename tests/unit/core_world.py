@@ -170,7 +170,11 @@ class World:
             origin, content = r.choice(COURSES), r.choices(CONTENTS, [4, 4, 1])[0]
             course = {"title": content} | OTHER_FIELDS.get(origin, {})
             body = json.dumps({"origin_id": origin, "course": course}, separators=(",", ":")).encode()
-            self.input.append(self.bench.change(origin, r.choice(INTEGRATIONS), body))
+            change = self.bench.change(origin, r.choice(INTEGRATIONS), body)
+            resend = r.random() < 0.1
+            self.input.append(
+                msgspec.structs.replace(change, content=content.encode().ljust(16), resend=resend)
+            )
 
     def read(self, r: Random) -> None:
         start = self.shard.next_read
@@ -195,6 +199,17 @@ class World:
     def take_step(self, _r: Random | None) -> None:
         if self.step is None:
             self.step = self.shard.take_step()
+            if self.step is not None:
+                self.check_unchanged(self.step.results)
+
+    def check_unchanged(self, results: list[Result]) -> None:
+        """C9: the LMS holds the content now."""
+        for result in results:
+            if result.status == "UNCHANGED":
+                change = self.input[result.offset]
+                assert isinstance(change, Change)
+                course = (change.integration_id, change.origin_id)
+                assert self.lms[course] == content_of(change.body, change.origin_id)
 
     def commit(self, _r: Random | None) -> None:
         if self.step is not None:
@@ -588,6 +603,9 @@ class World:
             said = [outcome.succeeded for outcome in task.outcomes if outcome.origin_id == result.origin_id]
             assert all(said)
             assert said
+        elif result.status == "UNCHANGED":
+            assert result.offset not in self.sent.get(course, []), "R16: nothing was sent for it"
+            assert result.attempts == 0
         elif result.status == "SUPERSEDED":
             assert result.superseded_by is not None
             newer = self.input[result.superseded_by]
@@ -731,7 +749,7 @@ class World:
             if isinstance(entry, Change):
                 newest[entry.integration_id, entry.origin_id] = entry
         for course, change in newest.items():
-            succeeded = self.bench.results[change.offset].status == "SUCCEEDED"
+            succeeded = self.bench.results[change.offset].status in ("SUCCEEDED", "UNCHANGED")
             if succeeded and change.operation is DEACTIVATE:
                 assert course in self.inactive
             elif succeeded:
