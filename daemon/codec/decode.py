@@ -117,7 +117,7 @@ def decode_change(
         # Only unknown fields can be nested too deeply, and they are not in the body. If they are short, no check is needed.
         if len(value) - len(body) > NESTING_MAX and nested_too_deep(value):
             raise _RejectedError(_TOO_DEEP, Ids())
-        if isinstance(data, _Upsert):
+        if isinstance(data, _UPSERTS):
             if _NUL in value and any(
                 isinstance(text, str) and "\0" in text for text in msgspec.structs.astuple(data.course)
             ):
@@ -153,6 +153,9 @@ def decode_change(
             value=value,
             headers=tuple(headers),
         )
+    content, resend = None, False
+    if isinstance(data, _UPSERTS):
+        content, resend = content_digest(data.course), data.resend is True
     return Change(
         operation,
         offset,
@@ -164,8 +167,8 @@ def decode_change(
         key,
         value,
         tuple(headers),
-        content_digest(data.course) if isinstance(data, _Upsert) else None,
-        isinstance(data, _Upsert) and data.resend is True,
+        content,
+        resend,
     )
 
 
@@ -202,8 +205,8 @@ _PLAIN_DEACTIVATION = _Form(CourseDeactivation, examine_plain)
 _EVENT = _Form(CourseChangeEvent, examine_event)
 _DEACTIVATION_EVENT = _Form(CourseDeactivationEvent, examine_event)
 
-_Upsert = CourseChange | CourseChangeData
-_Data = _Upsert | CourseDeactivation | CourseDeactivationData
+_UPSERTS = (CourseChange, CourseChangeData)
+_Data = CourseChange | CourseChangeData | CourseDeactivation | CourseDeactivationData
 
 _Decoded = tuple[_Form, str, _Data, tuple[str | UnsetType | None, ...]]
 """Form, change id, data, and the other known members of the JSON text around the data, or their values."""
@@ -217,7 +220,7 @@ _ESCAPED_COLON = b"\\u003"
 
 def _requested(data: _Data) -> tuple[Operation, bytes]:
     """What the change asks for, and the item of its request."""
-    if isinstance(data, _Upsert):
+    if isinstance(data, _UPSERTS):
         return UPSERT, _encode(SubmissionItem(data.origin_id, data.course))
     return DEACTIVATE, deactivate.item(data.course_id or None)
 

@@ -10,6 +10,7 @@ import click
 import msgspec
 from rich.text import Text
 
+from daemon.codec.change import DEACTIVATED
 from daemon.codec.result import SyncResult
 from daemon.commands.connections import kafka_connection
 from daemon.commands.options import bootstrap_option, config_option, settings_for_topics
@@ -165,7 +166,9 @@ def _detail(result: SyncResult) -> str:
         return printable(f"{result.error.code or 'no code'}: {result.error.message}")
     if result.superseded_by is not None:
         return f"by {result.superseded_by.partition}/{result.superseded_by.offset}"
-    return printable(f"course {result.course_id}") if result.course_id is not None else ""
+    retired = "retired" if result.change_type == DEACTIVATED and result.status is Status.SUCCEEDED else ""
+    course = "" if result.course_id is None else f"course {result.course_id}"
+    return printable(" ".join(filter(None, (retired, course))))
 
 
 def _fit(text: str, width: int) -> str:

@@ -1,5 +1,6 @@
 """Frozen settings from one table: read with `load_settings`, described in ``docs/configuration.md``."""
 
+from daemon.config.courses_table import CoursesSettings, UnchangedSettings
 from daemon.config.kafka_table import KafkaSettings
 from daemon.config.load import ConfigError, load_settings
 from daemon.config.policy import Policies, Policy
@@ -7,7 +8,6 @@ from daemon.config.table import (
     AdminSettings,
     BacklogSettings,
     BatchSettings,
-    CoursesSettings,
     DrainSettings,
     FenceSettings,
     HttpSettings,
@@ -20,7 +20,6 @@ from daemon.config.table import (
     Settings,
     TaskSettings,
     Topics,
-    UnchangedSettings,
     WaitSettings,
     WatchdogSettings,
     WindowSettings,

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from daemon.config.courses_table import UnchangedSettings
 from daemon.config.table import (
     BatchSettings,
     PollSettings,
     RetrySettings,
     Settings,
     TaskSettings,
-    UnchangedSettings,
     WaitSettings,
     WindowSettings,
 )

@@ -22,15 +22,14 @@ LOADING_PAUSE = 1.0
 def addressed(
     memory: Memory, integration_id: str, taken: Sequence[Held], now: Now
 ) -> list[tuple[Item, bytes]]:
-    """The changes that can be sealed, each with the id that its call needs. A change whose id may still become known
+    """The changes that can be sealed, each with the id that its call needs. All of them have the same operation. A change whose id may still become known
     waits. One whose id is not known ends.
     """
+    address = taken[0].operation.address
+    if address is None:
+        return [(held.item, held.body) for held in taken]
     entries: list[tuple[Item, bytes]] = []
     for held in taken:
-        address = held.operation.address
-        if address is None:
-            entries.append((held.item, held.body))
-            continue
         known = memory.known.courses
         body = address(held.body, known.course_id(integration_id, held.item.origin_id))
         if body is not None:

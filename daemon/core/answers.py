@@ -61,6 +61,8 @@ class Done(msgspec.Struct, frozen=True):
 
     course_id: str | None
     """The API's id of the course, if the answer has it."""
+    origin_id: str | None = None
+    """The origin id of the course, if the answer has it."""
     warnings: tuple[str, ...] = ()
     concurrency_limit: int | None = None
     concurrency_remaining: int | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from daemon.core import journal
-from daemon.core.model import Item
+from daemon.core.model import Item, Now
 from daemon.core.operation import Operation
 
 
@@ -70,6 +70,31 @@ class Batch(msgspec.Struct, gc=False):
             self.offset,
             self.digest,
         )
+
+
+def restored_batch(
+    batch_id: str, kept: journal.RestoredBatch, refusal: journal.Refusal | None, now: Now
+) -> Batch:
+    """The batch as the journal has it. Without a task, its POST has unknown fate (R13)."""
+    sealed, task = kept.sealed, kept.task
+    assert task is not None or kept.body is not None, "unread bodies must be read before loading"
+    return Batch(
+        id=batch_id,
+        operation=journal.operation_of(sealed),
+        integration_id=sealed.integration_id,
+        items=sealed.items,
+        body=kept.body,
+        digest=kept.digest,
+        api_floor=sealed.api_floor,
+        sealed_at=sealed.sealed_at,
+        replays=sealed.replays,
+        offset=kept.offset,
+        fate_unknown=task is None or task.fate_unknown is True,
+        task_id=task.task_id if task else None,
+        accepted_at=task.accepted_at if task else None,
+        accepted_mono=now.mono_at(task.accepted_at) if task else 0.0,
+        refusal=refusal,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,13 +64,17 @@ class KnownState:
         """What is known of the course of this change, if it makes the change superfluous (R16). Its course must be free.
         A change that was ever submitted is submitted again: an earlier attempt may have been applied.
         """
-        if held.item.seal_count or held.resend or held.item.content is None:
+        makes, content = held.operation.makes, held.item.content
+        if held.item.seal_count or held.resend or (content is None and makes is CourseState.ACTIVE):
             return None
+        address = held.operation.address
+        if address is not None and address(held.body, None) is not None:
+            return None  # the publisher names the course, perhaps another one
         known = self.courses.get(integration_id, held.item.origin_id)
         if (
             known is None
-            or known.state is not held.operation.makes
-            or known.content != held.item.content
+            or known.state is not makes
+            or known.content != content
             or not self._is_trusted(integration_id, known, now)
         ):
             return None

@@ -25,7 +25,7 @@ from daemon.core.answers import (
     error_of,
 )
 from daemon.core.backlog import Backlog
-from daemon.core.batch import Batch, LateTask, Submission
+from daemon.core.batch import Batch, LateTask, Submission, restored_batch
 from daemon.core.journal import Attempt
 from daemon.core.known_courses import Budget, KnownCourses
 from daemon.core.known_state import KnownState
@@ -83,26 +83,7 @@ class Memory:
         """
         self.api_floors.load(fold.floors, now)
         for batch_id, kept in fold.batches.items():
-            sealed, task = kept.sealed, kept.task
-            assert task is not None or kept.body is not None, "unread bodies must be read before loading"
-            batch = Batch(
-                id=batch_id,
-                operation=journal.operation_of(sealed),
-                integration_id=sealed.integration_id,
-                items=sealed.items,
-                body=kept.body,
-                digest=kept.digest,
-                api_floor=sealed.api_floor,
-                sealed_at=sealed.sealed_at,
-                replays=sealed.replays,
-                offset=kept.offset,
-                fate_unknown=task is None or task.fate_unknown is True,
-                task_id=task.task_id if task else None,
-                accepted_at=task.accepted_at if task else None,
-                accepted_mono=now.mono_at(task.accepted_at) if task else 0.0,
-                refusal=fold.refusals.get(batch_id),
-            )
-            self.occupy(batch)
+            self.occupy(restored_batch(batch_id, kept, fold.refusals.get(batch_id), now))
         for parts, late in fold.late.items():
             key = journal.late_key(*parts)
             self.watch_late(LateTask(parts[-1], late, now.mono_at(late.accepted_at), key))
@@ -417,10 +398,13 @@ class Memory:
         self.draft.end(result)
 
     def saw_times(
-        self, integration_id: str, answer: Accepted | TaskPending | TaskCompleted | TaskFailed, now: Now
+        self,
+        integration_id: str,
+        answer: Accepted | Done | TaskPending | TaskCompleted | TaskFailed,
+        now: Now,
     ) -> None:
         """Record the times in an answer. If they change a floor, it is written with the next step (R14)."""
-        if isinstance(answer, Accepted):
+        if isinstance(answer, Accepted | Done):
             changed = self.api_floors.saw_date(integration_id, answer.api_time, now)
         else:
             changed = self.api_floors.saw_task(integration_id, answer, now)

@@ -15,8 +15,9 @@ from typing import NamedTuple
 from daemon.core.course import CourseState
 
 REPLAYS_MAX = 8
-"""How many equal or equivalent bodies in a row the API may answer with an earlier task. Then the changes end. A
-catalogue that is published unchanged every night needs one body more each night, until the API forgets the oldest.
+"""How many equal or equivalent bodies in a row the API may answer with an earlier task. Then the changes end. Content
+that is sent again and again, because it asks to be sent or is not known (R16), needs one body more each time, until the API
+forgets the oldest.
 """
 
 

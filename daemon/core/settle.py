@@ -24,9 +24,9 @@ from daemon.core.batch import Batch, LateTask
 from daemon.core.journal import Attempt
 from daemon.core.judge import ItemRuling, PollRuling, SubmitRuling
 from daemon.core.memory import Memory
-from daemon.core.model import Correction, Error, Item, Now, Status
+from daemon.core.model import Error, Item, Now, Status
 from daemon.core.operation import REPLAYS_MAX
-from daemon.core.result_factory import attempt_of, result_of
+from daemon.core.result_factory import attempt_of
 from daemon.core.retries import Retry
 from daemon.core.step import (
     LateWatched,
@@ -68,7 +68,7 @@ def submit_answered(
             memory.accept(batch, answer.task_id, now)
         case SubmitVerdict.DONE:
             assert isinstance(answer, Done)
-            memory.api_floors.saw_date(batch.integration_id, answer.api_time, now)
+            memory.saw_times(batch.integration_id, answer, now)
             _done(memory, batch, answer, now)
         case (
             SubmitVerdict.RETRY
@@ -113,6 +113,8 @@ def _done(memory: Memory, batch: Batch, answer: Done, now: Now) -> None:
         memory.end(
             batch.operation, integration_id, item, Status.SUCCEEDED, now, attempt=attempt, course_id=course_id
         )
+        if answer.origin_id not in (None, item.origin_id):
+            continue  # the publisher's id is that of another course: nothing was learned about this one
         memory.known.confirmed(
             memory.draft, batch.operation.makes, integration_id, item, attempt, course_id, now
         )
@@ -360,62 +362,3 @@ def _retry_all(
     _processed_nothing(memory, batch, attempt, now)
     for entry in zip(batch.items, batch.operation.split(body), strict=True):
         memory.retry(batch.operation, batch.integration_id, entry, attempt, why, now)
-
-
-# --- tasks that timed out -------------------------------------------------------------------------
-
-
-def late_answered(memory: Memory, late: LateTask, answer: PollAnswer, ruling: PollRuling, now: Now) -> None:
-    """R12: a late end is published as a correction. A watch that is over frees the courses."""
-    if isinstance(answer, TaskPending | TaskCompleted | TaskFailed):
-        memory.saw_times(late.record.integration_id, answer, now)
-    match ruling.verdict:
-        case PollVerdict.PENDING | PollVerdict.BLIND | PollVerdict.HALT | PollVerdict.REKEYED:
-            pass  # poll again
-        case PollVerdict.OVERDUE:
-            memory.forget_late(late)
-        case PollVerdict.COMPLETED:
-            assert isinstance(answer, TaskCompleted)
-            memory.forget_late(late)
-            for item, one in zip(late.record.items, ruling.items, strict=True):
-                attempt = _late_attempt(late, one.error, answer.completed_at)
-                _correct(memory, late, item, attempt, now, one.course_id)
-                if one.verdict is ItemVerdict.SUCCEEDED:
-                    memory.known.confirmed(
-                        memory.draft,
-                        journal.operation_of(late.record).makes,
-                        late.record.integration_id,
-                        item,
-                        attempt,
-                        one.course_id,
-                        now,
-                    )
-        case PollVerdict.FAILED:
-            assert isinstance(answer, TaskFailed)
-            memory.forget_late(late)
-            for item in late.record.items:
-                _correct(memory, late, item, _late_attempt(late, answer.error, answer.completed_at), now)
-        case PollVerdict.LOST | PollVerdict.REPLAYED:
-            raise AssertionError(f"{ruling.verdict} is not a ruling for a late task")
-        case _:
-            assert_never(ruling.verdict)
-
-
-def _late_attempt(late: LateTask, error: Error | None, completed_at: int | None) -> Attempt:
-    record = late.record
-    return Attempt(record.batch_id, error, late.task_id, record.accepted_at, completed_at)
-
-
-def _correct(
-    memory: Memory, late: LateTask, item: Item, attempt: Attempt, now: Now, course_id: str | None = None
-) -> None:
-    result = result_of(
-        journal.operation_of(late.record),
-        late.record.integration_id,
-        item,
-        Status.SUCCEEDED if attempt.error is None else Status.FAILED,
-        now,
-        attempt=attempt,
-        course_id=course_id,
-    )
-    memory.draft.correct(Correction(result))

@@ -25,7 +25,7 @@ import msgspec
 from msgspec import UNSET
 
 from daemon.config import Settings
-from daemon.core import journal, settle
+from daemon.core import journal, settle, settle_late
 from daemon.core.addressing import addressed
 from daemon.core.answers import PollAnswer, SubmitAnswer
 from daemon.core.backlog import rejection_of
@@ -38,6 +38,7 @@ from daemon.core.rejection_limit import RejectionLimit
 from daemon.core.result_factory import result_of_rejection
 from daemon.core.step import Draft, Step, Trigger
 from daemon.core.unadmitted import Unadmitted
+from daemon.core.unchanged import end_unchanged
 from daemon.core.verdict import TaskVerdict
 from daemon.core.waiting import Held, Lane, WaitReason, Waits
 
@@ -126,6 +127,7 @@ class Shard:
     def courses_loaded(self) -> None:
         """Everything that earlier owners have written about courses is in `known`."""
         self._memory.known.loaded(self._memory.draft)
+        self._arm(0.0)  # whatever has waited for it can be sealed
 
     @property
     def courses_since(self) -> int:
@@ -328,32 +330,9 @@ class Shard:
         limits = self._memory.policy(lane.integration_id).batch
         return lane.ready_count >= limits.items_max * share or lane.ready_bytes >= limits.bytes_max * share
 
-    def _end_unchanged(self, lane: Lane, now: Now) -> None:
-        """End the ready changes whose course is known to have their content already (R16). Each change is compared once:
-        as long as it is ready, no submission of its course is open, so what is known of the course stays the same.
-        """
-        memory, unexamined = self._memory, lane.unexamined
-        while unexamined and not memory.draft.is_full:
-            origin_id = unexamined.pop()
-            held = lane.ready(origin_id)
-            known = None if held is None else memory.known.unchanged(lane.integration_id, held, now)
-            if held is None or known is None:
-                continue
-            memory.waiting.remove(lane, origin_id)
-            memory.draft.wait_changed(lane.integration_id, origin_id, durable=held.durable)
-            memory.end(
-                held.operation,
-                lane.integration_id,
-                held.item,
-                Status.UNCHANGED,
-                now,
-                course_id=known.course_id,
-            )
-        memory.waiting.drop_if_idle(lane.integration_id)
-
     def _seal_lane(self, lane: Lane, now: Now, *, partial: bool) -> None:
         memory = self._memory
-        self._end_unchanged(lane, now)
+        end_unchanged(memory, lane, now)
         limits = memory.policy(lane.integration_id).batch
         while lane.ready_count and self._window_open(lane) and self._has_place(lane):
             if memory.draft.is_full:
@@ -439,7 +418,7 @@ class Shard:
     def late_answered(self, batch_id: str, answer: PollAnswer, ruling: PollRuling, now: Now) -> None:
         """Process the answer to the poll of a timed-out task. `late_task` shows whether it is still watched."""
         late = self._memory.late[batch_id]
-        settle.late_answered(self._memory, late, answer, ruling, now)
+        settle_late.late_answered(self._memory, late, answer, ruling, now)
         self._after_answer(late.record.integration_id, now)
 
     def _after_answer(self, integration_id: str, now: Now) -> None:

@@ -99,6 +99,7 @@ class _DoneData(msgspec.Struct):
 
     id: Any = None
     course_id: Any = None
+    origin_id: Any = None
 
 
 class _DoneBody(msgspec.Struct):
@@ -193,6 +194,7 @@ def parse_done(
         return _undocumented(status, str(error), redact)
     return Done(
         course_id=_course_id(msgspec.structs.asdict(answer.data), redact),
+        origin_id=answer.data.origin_id if isinstance(answer.data.origin_id, str) else None,
         warnings=_warnings(answer.warnings, redact),
         concurrency_limit=_whole_number(headers.get("concurrency-limit")),
         concurrency_remaining=_whole_number(headers.get("concurrency-remaining")),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from daemon.codec import decode_course
 from daemon.codec.texts import ERROR_CHARS_MAX, describe
 from daemon.core.course import CourseState, KnownCourse
-from daemon.core.known_courses import KnownCourses
+from daemon.core.known_courses import Budget, KnownCourses
 from daemon.core.shard import Shard
 from daemon.log.port import LogError, Record, ShardLog
 from daemon.runtime.ports import Ports
@@ -23,6 +23,20 @@ RETRY_DELAY_MAX = 30.0
 """Seconds between two attempts while the topic cannot be read."""
 
 
+LOADING_MAX = 2
+"""Partitions of a process whose records are read at a time: each takes a connection and a thread, and decoding them takes the
+event loop's time. What is loaded later is known later, and nothing else waits for it.
+"""
+
+
+class CourseIndexes:
+    """What the loaders of one process share."""
+
+    def __init__(self, courses_max: int) -> None:
+        self.budget = Budget(courses_max)
+        self.slots = asyncio.Semaphore(LOADING_MAX)
+
+
 class CourseLoader:
     """Of one partition. `start` and `stop` belong to one shard each time."""
 
@@ -30,6 +44,7 @@ class CourseLoader:
         self,
         number: int,
         ports: Ports,
+        indexes: CourseIndexes,
         on_loaded: Callable[[], None],
         on_failed: Callable[[Exception], None],
     ) -> None:
@@ -37,18 +52,24 @@ class CourseLoader:
         self._on_loaded, self._on_failed = on_loaded, on_failed
         self._number = number
         self._ports = ports
+        self.budget, self._slots = indexes.budget, indexes.slots
         self._task: asyncio.Task[None] | None = None
+        self._shard: Shard | None = None
 
     def start(self, shard: Shard, shard_log: ShardLog, end: int) -> None:
         """Load the records below `end`."""
         self.stop()
+        self._shard = shard
         self._task = asyncio.create_task(self._load(shard, shard_log, end), name=f"courses-{self._number}")
 
     def stop(self) -> None:
-        """Idempotent."""
+        """The shard has ended. Idempotent."""
         if self._task is not None:
             self._task.cancel()
             self._task = None
+        if self._shard is not None:
+            self._shard.known.close()
+            self._shard = None
 
     async def _load(self, shard: Shard, shard_log: ShardLog, end: int) -> None:
         clock, observer = self._ports.clock, self._ports.observer
@@ -66,7 +87,8 @@ class CourseLoader:
         delay = RETRY_DELAY_MIN
         while True:
             try:
-                await load_records(shard.known, shard_log, shard.courses_since, end)
+                async with self._slots:
+                    await load_records(shard.known, shard_log, shard.courses_since, end)
                 return
             except LogError as error:
                 self._ports.observer.notify(CoursesNotLoaded(self._number, describe(error, ERROR_CHARS_MAX)))

@@ -18,11 +18,11 @@ from typing import Any, assert_never
 from daemon.config import Policies
 from daemon.core.flow import Flow
 from daemon.core.judge import Judge
-from daemon.core.known_courses import Budget
 from daemon.core.shard import Shard
 from daemon.core.step import BatchCleared, BatchSealed, Fact, LateWatched, TaskAccepted, TaskEnded, TaskLost
 from daemon.log.port import Assigned, PositionLost, Records, Revoked, Unreadable
 from daemon.runtime.batch_ref import BatchRef
+from daemon.runtime.course_loading import CourseIndexes
 from daemon.runtime.halt import Halt
 from daemon.runtime.input_monitor import InputMonitor
 from daemon.runtime.partition import Partition
@@ -60,7 +60,7 @@ class Engine:
         self._submitter = Submitter(ports, self._flow, judge, self._halt, submissions, polls)
         self._poller = Poller(ports, self._flow, judge, self._halt, polls, submissions)
         self._partitions: dict[int, tuple[Partition, asyncio.Task[None]]] = {}
-        self._known_courses = Budget(ports.settings.courses.index_max)
+        self._indexes = CourseIndexes(ports.settings.courses.index_max)
         self._leaving: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
@@ -193,7 +193,7 @@ class Engine:
         partition = Partition(
             number,
             self._ports,
-            self._known_courses,
+            self._indexes,
             on_opened=self._opened,
             on_dropped=self._dropped,
             on_facts=self._act,

@@ -15,12 +15,11 @@ from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from daemon.core.batch import OpenTask
-from daemon.core.known_courses import Budget
 from daemon.core.shard import Shard
 from daemon.core.step import Fact, Step
 from daemon.log.port import InputFacts, LogError, Records, ShardLog, Unreadable
 from daemon.runtime import operator_messages
-from daemon.runtime.course_loading import CourseLoader
+from daemon.runtime.course_loading import CourseIndexes, CourseLoader
 from daemon.runtime.failures import Failure, InputChangedError, InputLostError, LostInput, Remedy, failure_of
 from daemon.runtime.intake import Intake
 from daemon.runtime.lease import Lease
@@ -48,7 +47,7 @@ class Partition:
         self,
         number: int,
         ports: Ports,
-        known_courses: Budget,
+        indexes: CourseIndexes,
         *,
         on_opened: Callable[[Partition, Shard], None],
         on_dropped: Callable[[Shard], None],
@@ -62,7 +61,7 @@ class Partition:
         self.topic_partitions: int | None = None
         self.intake = Intake(number, ports)
         self._ports = ports
-        self._courses, self._budget = CourseLoader(number, ports, self.wake, self.fail), known_courses
+        self._courses = CourseLoader(number, ports, indexes, self.wake, self.fail)
         self._on_opened, self._on_dropped, self._on_facts = on_opened, on_dropped, on_facts
         self._shard_log: ShardLog | None = None
         self._ledger: Ledger | None = None
@@ -135,12 +134,12 @@ class Partition:
         self._journal_end = await ports.log.journal_end(number)
         await check_before_fencing(ports, number)
         self._shard_log = await ports.log.open_shard(number)
-        opened = await restore(ports, number, self._shard_log, self._budget)
+        opened = await restore(ports, number, self._shard_log, self._courses.budget)
         if self.intake.lost is not None and self.intake.lost.holds(opened.shard):
             raise BlockedError(self.intake.lost.sentence)
-        self._begin(opened)
+        self._begin(opened, self._shard_log)
 
-    def _begin(self, opened: Opened) -> None:
+    def _begin(self, opened: Opened, shard_log: ShardLog) -> None:
         """The shard is restored: its requests may be sent. Its input is read unless it was revoked meanwhile."""
         shard = opened.shard
         self._lease.end()
@@ -151,8 +150,7 @@ class Partition:
         if opened.is_new:
             shard.want_position()  # stores the start offset: `latest` must mean the same offset after a crash
         self._reports.restored(shard)
-        assert self._shard_log is not None
-        self._courses.start(shard, self._shard_log, opened.courses_end)
+        self._courses.start(shard, shard_log, opened.courses_end)
         self._on_opened(self, shard)
         self._life.restored()
         if self._life.serving:
@@ -275,7 +273,6 @@ class Partition:
         self.intake.stop()
         self._courses.stop()
         if shard is not None:
-            shard.known.close()
             self._on_dropped(shard)
         self._lease.wake()
         if shard_log is not None:

@@ -10,6 +10,7 @@ One seed is one history, repeatable to the byte; `docs/simulation.md` says what 
     faults      what is done to the replicas, the log, the API and the clocks
     history     runs one; replaced: one in which input or journal become others
     witness     what crosses the daemon's edges, judged on the spot; manners: how it treats the log
+    evidence    what the checker is given; claims: of results, held against what really happened
     judge       the checker of the contract, and what only somebody who was there can verify
     campaign    many histories over all processors; the command line
     reducing    the least of a failing history that still fails; telling: what happened in it, in words

@@ -95,7 +95,7 @@ def draw_log(rng: random.Random, wild: float) -> LogFaults:
         unavailable=_rate(rng, wild, 0.1),
         news_late=_rate(rng, wild, 0.5),
         records_late=_rate(rng, wild, 0.5),
-        courses_slow=_rate(rng, wild, 6.0),
+        courses_late=_rate(rng, wild, 3.0),
         latency_max=rng.choice((0.005, 0.02, 0.2)),
     )
 

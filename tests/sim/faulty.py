@@ -48,8 +48,6 @@ class LogFaults:
     """What the group has to tell a member arrives late."""
     records_late: float = 0.0
     """Records lie between log and reader for a while, whatever the reader asks for meanwhile."""
-    courses_slow: float = 0.0
-    """Seconds, at most, until the records of courses come that the index is loaded from."""
     misread: float = 0.0
     """What is read back is another record or a damaged one (R9); only a restart gets out of it."""
     courses_late: float = 0.0
@@ -62,7 +60,7 @@ class LogFaults:
     def heal(self) -> None:
         self.commit_refused = self.commit_unheard = self.commit_late = 0.0
         self.records_refused = False
-        self.unavailable = self.news_late = self.records_late = self.misread = self.courses_slow = 0.0
+        self.unavailable = self.news_late = self.records_late = self.misread = 0.0
 
 
 After = Callable[[float, Callable[[], None]], None]
@@ -274,7 +272,6 @@ class FaultyShardLog:
         return await self._inner.courses_end()
 
     async def courses(self, end: int) -> AsyncIterator[Sequence[Record]]:
-        await asyncio.sleep(self._cluster.rng.uniform(0.0, self._cluster.faults.courses_slow))
         async for records in self._inner.courses(end):
             for first in range(0, len(records), COURSES_AT_ONCE):
                 await self._trip()

@@ -8,33 +8,20 @@ failure was not our own, a time-out not a clock's, a replay really stale.
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import math
-import re
 from collections.abc import Iterator
-from typing import Any
 
 import msgspec
 
 from daemon.core.flow import KNOWN_SECONDS
 from daemon.runtime.engine import Engine
 from tests.sandbox.checker import (
-    ApiTask,
-    DeactivationCall,
-    HeldCourse,
     Limits,
     LogRecord,
-    SentItem,
-    TaskStatus,
-    content_digest,
     judge,
 )
-from tests.sandbox.simulator.faults import PASSING_CODES
-from tests.sandbox.simulator.lms import ALREADY_INACTIVE
-from tests.sandbox.simulator.readout import course_rows, deactivation_rows, task_row
-from tests.sandbox.simulator.wire import canonical
-from tests.sim.journal_view import BatchRecord, JournalView
+from tests.sim.claims import Claims
+from tests.sim.evidence import deactivations, lms, records, tasks
+from tests.sim.journal_view import JournalView
 from tests.sim.outcome import Outcome
 from tests.sim.world import World
 
@@ -43,52 +30,6 @@ DELAY_MAX = 18.0
 be open already) linger, POST, task, a poll that comes late, and a commit after each. Seldom more than 7; but
 content that was published before takes one submission more, about 2 s, for each earlier task of it (R14).
 """
-
-GIVEN_UP_BY_API = "PLATFORM.TASK_TIMED_OUT"
-GIVEN_UP = "COURSESYNC.TASK_TIMED_OUT"
-STALE_REPLAY = "COURSESYNC.STALE_REPLAY"
-COURSE_UNKNOWN = "COURSESYNC.COURSE_UNKNOWN"
-INDEX_MAX = 1000
-"""`courses.index_max` from which on no history has more courses."""
-UNCONFIRMED = "COURSESYNC.DEACTIVATION_UNCONFIRMED"
-OPTIONAL_FIELDS = ("description", "thumbnail_url", "duration", "languages")
-URLS = ("course_url", "thumbnail_url")
-OUTCOME_MISSING = "COURSESYNC.OUTCOME_MISSING"
-CONTENT_REFUSED = "PLATFORM.INPUT_INVALID"
-NOT_FOUND = "PLATFORM.INTEGRATION_NOT_FOUND"
-
-MAY_PASS = frozenset((*PASSING_CODES, "PLATFORM.UNKNOWN_ERROR", OUTCOME_MISSING))
-OUR_OWN = "PLATFORM.AUTHENTICATION_INVALID"
-PARKED = frozenset(("INTEGRATION.AUTHENTICATION_INVALID", "INTEGRATION.SETUP_SYNC_PENDING", None))
-"""What waits for its customer, `wait.age_max` at most; None: the 403 without a code."""
-
-
-REPLAYS = 8
-"""Bodies of one batch that the daemon tries, where there are so many."""
-_HOST = re.compile(r"https?://([^/]*)")
-
-
-def ways_to_say(body: bytes) -> int:
-    """Bodies that mean the same and differ as JSON: items in another order, languages after the first in another order,
-    null for what is not there, host names in upper and lower case.
-    """
-    items = msgspec.json.decode(body).get("items", [])  # a mutant may seal anything
-    ways = math.factorial(len(items))
-    for item in items:
-        course = item["course"]
-        free = sum(course.get(name) is None for name in OPTIONAL_FIELDS)
-        hosts = (_HOST.match(course.get(name) or "") for name in URLS)
-        free += sum(char.isalpha() for host in hosts if host for char in host[1])
-        ways *= 2**free * len(set(itertools.permutations((course.get("languages") or ())[1:])))
-    return ways
-
-
-def records(world: World, topic: str) -> Iterator[LogRecord]:
-    for partition in range(world.cluster.partition_count(topic)):
-        start = world.cluster.partition(topic, partition).start
-        found, _ = world.cluster.read_committed(topic, partition, start, 1_000_000)
-        for r in found:
-            yield LogRecord(topic, partition, r.offset, r.key, r.value, r.headers)
 
 
 def unfinished(world: World, changes: int) -> list[str]:
@@ -203,8 +144,8 @@ def kept_in_memory(engine: Engine) -> Iterator[str]:
         counts = (len(memory.waiting.lanes), memory.backlog.courses, memory.backlog.bodies)
         if any(counts):
             yield f"in partition {number} {counts[0]} lanes, {counts[1]} courses, {counts[2]} bytes of bodies"
-    if known > limit or known + engine._known_courses.left != limit:
-        yield f"{known} known courses, and {engine._known_courses.left} places for more, of {limit}"
+    if known > limit or known + engine._indexes.budget.left != limit:
+        yield f"{known} known courses, and {engine._indexes.budget.left} places for more, of {limit}"
 
 
 def conclude(world: World, outcome: Outcome) -> None:
@@ -240,234 +181,3 @@ def judge_alone(world: World, outcome: Outcome) -> None:
     refused = requests["submit 429"] + requests["deactivate 429"]
     if refused:
         outcome.add("crowded", f"{refused} POSTs were refused for too many, and there was nobody else")
-
-
-class Claims:
-    """What a result says that no reader of results can verify."""
-
-    def __init__(self, world: World, outcome: Outcome) -> None:
-        self._world = world
-        self._outcome = outcome
-        self._witness = world.witness
-        self._tasks = world.network.simulator.tasks
-        self._newest: dict[tuple[int, str, str], int] = {}
-        self._content: dict[tuple[int, int], bytes] = {}
-        self._resolved: list[tuple[tuple[int, int], dict[str, Any]]] = []
-
-    def judge(self) -> None:
-        resolved, corrected = [], set()
-        for record in records(self._world, self._world.topics.results):
-            event = msgspec.json.decode(record.value or b"")
-            data = event["data"]
-            place = (data["change"]["partition"], data["change"]["offset"])
-            if event["type"] == "course.sync.corrected":
-                corrected.add(place)
-            else:
-                resolved.append((place, data))
-        for record in records(self._world, self._world.topics.changes):
-            self._content[record.partition, record.offset] = record.value or b""
-        self._resolved = resolved
-        for (partition, offset), data in resolved:
-            if data["status"] != "REJECTED":
-                course = (partition, data["integration_id"], data["origin_id"])
-                self._newest[course] = max(offset, self._newest.get(course, -1))
-        for place, data in resolved:
-            match data["status"]:
-                case "FAILED":
-                    complaint = self._untrue_failure(place, data)
-                case "TIMED_OUT":
-                    complaint = self._untrue_time_out(data, told=place in corrected)
-                case _:
-                    complaint = None
-            if complaint is not None:
-                kind = "corrections" if "correction" in complaint else "false_failures"
-                self._outcome.add(kind, f"change {place[0]}/{place[1]} {data['status']}, but {complaint}")
-
-    def _untrue_failure(self, place: tuple[int, int], data: dict[str, Any]) -> str | None:
-        if data["error"] is None:
-            return "it does not tell why"
-        code = data["error"]["code"]
-        if code == COURSE_UNKNOWN:
-            return self._untrue_ignorance(place, data)
-        batch = self._witness.batches.get(data["batch_id"] or "")
-        if batch is None:
-            return f"its batch {data['batch_id']} was never written"
-        if code == STALE_REPLAY:
-            task = self._tasks.get(data["task_id"] or "")
-            ways = ways_to_say(batch.record.body)
-            as_bytes = self._world.network.simulator.plan.idempotency.compare == "bytes"
-            alone = ways == 1 and not as_bytes and task is not None and self._is_skewed(task.integration_id)
-            if task is not None and task.created_at > batch.api_ms and not alone:
-                return (
-                    f"the task {task.task_id} was made after batch {batch.record.batch_id} was sealed (R14)"
-                )
-            # White space alone is worth one try: whoever ignores it once ignores it always.
-            tries = REPLAYS if as_bytes or ways > 1 else 2
-            if data["attempts"] < tries:
-                return f"there are {ways} ways to say it, and {data['attempts']} were tried (R14)"
-            if not as_bytes and ways > 1 and len(self._different_as_json(batch.record)) < 2:
-                return f"there are {ways} ways to say it, and those that were tried are equal as JSON (R14)"
-            return None
-        # A change that waits for its retry ends with its failure when a newer one comes (R10).
-        newer = self._newest[place[0], data["integration_id"], data["origin_id"]] > place[1]
-        if code == OUR_OWN and not newer:
-            return f"{code} ends no change (C7)"
-        is_deactivation = batch.record.operation == "deactivate"
-        unknown_course = is_deactivation and code is None
-        if code in PARKED and not unknown_course and not newer and not self._waited_long(place):
-            return f"{code} ends no change before {self._world.settings.wait.age_max:g} s"
-        if is_deactivation:
-            return self._untrue_refusal_to_deactivate(data, code)
-        if data["task_id"] is None:
-            return self._untrue_refusal(place, data, code)
-        early = data["attempts"] < self._world.settings.retry.attempts_max
-        if code in MAY_PASS and early and not newer:
-            return f"it was given up after {data['attempts']} attempts for {code}, which may pass"
-        return None
-
-    def _is_skewed(self, integration_id: str) -> bool:
-        """Whether some task of the integration has a time that is not the right one. Then a floor may be ahead of the
-        clock unnoticed, until an answer reports the time: of a course with one body as JSON, the first task decides.
-        """
-        return any(
-            task.stated_offset_ms for task in self._tasks.values() if task.integration_id == integration_id
-        )
-
-    def _different_as_json(self, last: BatchRecord) -> set[bytes]:
-        """The bodies of these changes, as an API sees them that compares parsed JSON."""
-        return {
-            canonical(batch.record.body)
-            for batch in self._witness.batches.values()
-            if batch.record.batch_id.split("-")[0] == last.batch_id.split("-")[0]
-            and set(batch.record.offsets) == set(last.offsets)
-        }
-
-    def _waited_long(self, place: tuple[int, int]) -> bool:
-        """As far as the clocks of hosts can tell, which are set in some histories."""
-        told = next(t.at for t in self._witness.told if (t.partition, t.offset) == place)
-        waited = told - self._world.published[place]
-        return waited > self._world.settings.wait.age_max - 1 or self._outcome.faults["clock jumps"] > 0
-
-    def _untrue_refusal(self, place: tuple[int, int], data: dict[str, Any], code: str | None) -> str | None:
-        """A change that failed without a task: the API must have refused its very content, or not know the
-        integration; and no task may have been made of the batch."""
-        batch = self._witness.batches[data["batch_id"]]
-        if code == CONTENT_REFUSED:
-            refused = self._world.network.refused_content
-            if refused is None or refused not in self._content[place]:
-                return "the API takes its content"
-        elif code not in PARKED and code != NOT_FOUND:
-            return f"{code or 'an answer without a code'} is not about the change (C7)"
-        digest = hashlib.sha256(batch.record.body).digest()
-        until = self._witness.sealed_again(batch)
-        for task in self._tasks.values():
-            mine = task.integration_id == batch.record.integration_id and task.body_sha256 == digest
-            if mine and batch.api_ms <= task.created_at < until:
-                return f"the API has made the task {task.task_id} of its batch (R13)"
-        return None
-
-    def _untrue_ignorance(self, place: tuple[int, int], data: dict[str, Any]) -> str | None:
-        """An earlier result had the id of the course, and the index has room for every course."""
-        if data["attempts"] or data["batch_id"] is not None:
-            return "it was submitted"
-        if self._world.settings.courses.index_max < INDEX_MAX:
-            return None
-        told = {(each.partition, each.offset): each.at for each in self._witness.told}
-        for other, event in self._resolved:
-            is_earlier = (
-                other[0] == place[0] and other[1] < place[1] and told.get(other, 0.0) < told.get(place, 0.0)
-            )
-            same = (event["integration_id"], event["origin_id"]) == (
-                data["integration_id"],
-                data["origin_id"],
-            )
-            if is_earlier and same and event["course_id"] is not None:
-                return f"the result of {other[0]}/{other[1]} has the id {event['course_id']} of its course"
-        return None
-
-    def _untrue_refusal_to_deactivate(self, data: dict[str, Any], code: str | None) -> str | None:
-        """The API must have refused the last call of the batch, and carried out none, unless that is left open."""
-        batch = self._witness.batches[data["batch_id"]]
-        until = self._witness.sealed_again(batch)
-        course_id = msgspec.json.decode(batch.record.body).get("course_id")
-        calls = [
-            call
-            for call in self._world.network.simulator.deactivations
-            if call.integration_id == batch.record.integration_id
-            and call.course_id == course_id
-            and batch.api_ms <= call.at < until
-        ]
-        if code == UNCONFIRMED:
-            owners = {post.ownership for post in batch.posts.values()}
-            if not batch.is_doubtful and owners <= {batch.ownership}:
-                return "each of its calls was answered"
-            return None
-        if code in PARKED - {None} or code == NOT_FOUND:
-            return None
-        if code not in (None, ALREADY_INACTIVE):
-            return f"{code} is not about the change (C7)"
-        if not calls:
-            return "the API was not asked"
-        done = [call for call in calls if call.is_done]
-        return f"the API has carried out its call {done[0].number} (R13)" if done else None
-
-    def _untrue_time_out(self, data: dict[str, Any], *, told: bool) -> str | None:
-        task_id, code = data["task_id"], data["error"]["code"]
-        if code == GIVEN_UP:
-            if task_id not in self._witness.overdue:
-                return f"no poll of the task {task_id} has told that it is pending and too old (R11)"
-            ended = self._witness.heard_end.get(task_id)
-            watched = ended is not None and ended < self._tasks[task_id].created_at + self._witness.watched_ms
-            if watched and not told:
-                return f"its task {task_id} has ended since and no correction tells (R12)"
-        elif code != GIVEN_UP_BY_API:
-            return f"{code} is no time-out"
-        return None
-
-
-def tasks(world: World) -> Iterator[ApiTask]:
-    simulator = world.network.simulator
-    now = world.api_now()
-    for task in simulator.tasks.values():
-        row = task_row(task, now)
-        yield ApiTask(
-            task_id=row["task_id"],
-            integration_id=row["integration_id"],
-            created_at=row["created_at"],
-            completed_at=row["completed_at"],
-            applied_at=row["applied_at"],
-            status=TaskStatus(row["status"]),
-            error_code=row["code"],
-            items=[
-                SentItem(
-                    item["origin_id"],
-                    content_digest(plain(item["course"])),
-                    None if not item["reported"] else item["outcome"] == "SUCCEEDED",
-                    item["applied"],
-                )
-                for item in row["items"]
-            ],
-            strangers=[
-                (item["origin_id"], content_digest(plain(item["course"]))) for item in row["strangers"]
-            ],
-        )
-
-
-def deactivations(world: World) -> Iterator[DeactivationCall]:
-    return (DeactivationCall(**row) for row in deactivation_rows(world.network.simulator))
-
-
-def lms(world: World) -> Iterator[HeldCourse]:
-    for row in course_rows(world.network.simulator):
-        yield HeldCourse(
-            row["integration_id"],
-            row["origin_id"],
-            content_digest(plain(row["course"])),
-            row["task_id"],
-            row["course_id"],
-            row["is_active"],
-        )
-
-
-def plain(course: Any) -> dict[str, Any]:
-    return dict(msgspec.to_builtins(course))

@@ -66,13 +66,13 @@ class Known:
             stated[integration_id, origin_id] = json.loads(value or b"null")
         self._judge_records(partition, stated, events)
         for course, record in stated.items():
-            active = record["state"] == "ACTIVE"
+            is_known = record["state"] != "UNKNOWN"
             offset = record["change"]["offset"]
             before = self._confirmed.get(course)
             self._stated[course] = offset
-            if active and before is not None and before.offset == offset:
+            if is_known and before is not None and before.offset == offset:
                 continue  # the same again, with the id of the course
-            self._confirmed[course] = _Confirmed(offset, self._clock()) if active else None
+            self._confirmed[course] = _Confirmed(offset, self._clock()) if is_known else None
         for event in events:
             if event.type == "course.sync.resolved" and event.data.status == "UNCHANGED":
                 self._judge_unchanged(partition, event, journal)
@@ -128,12 +128,14 @@ class Known:
         if value is None:
             return
         change = msgspec.json.decode(value)
-        if change["type"] != "course.upserted":
-            self._accuse("known", f"{named}, and it is no upsert")
-            return
-        held = self._simulator.lms.get(course[0], {}).get(course[1])
-        digest = content_digest(change["course"])
-        if held is None or content_digest(dict(msgspec.to_builtins(held.content))) != digest:
+        held, meant = self._simulator.lms.get(course[0], {}).get(course[1]), _meaning(change)
+        if meant is None and (held is None or held.is_active):
+            self._accuse("known", f"{named}, and the LMS offers the course (C9)")
+        elif meant is None and change.get("course_id") is not None:
+            self._accuse("known", f"{named}, and it names the course itself (R18)")
+        elif meant is not None and (
+            held is None or content_digest(dict(msgspec.to_builtins(held.content))) != meant
+        ):
             self._accuse("known", f"{named}, and the LMS does not hold its content (C9)")
         for batch in journal.batches.values():
             if batch.integration_id == course[0] and any(
@@ -148,7 +150,7 @@ class Known:
             self._accuse("known", f"{named}, and no record says that its course is known (R16)")
             return
         before = self._value_of(partition, confirmed.offset)
-        if before is not None and content_digest(msgspec.json.decode(before)["course"]) != digest:
+        if before is not None and _meaning(msgspec.json.decode(before)) != meant:
             self._accuse("known", f"{named}, and its course has the content of {confirmed.offset} (R16)")
         age = self._clock() - confirmed.at
         trusted = self._settings.unchanged.trust_for
@@ -156,3 +158,8 @@ class Known:
             self._accuse(
                 "known", f"{named}, and what is known of its course is {age:.1f} s old (unchanged.trust_for)"
             )
+
+
+def _meaning(change: dict[str, Any]) -> bytes | None:
+    """The digest of the content that it asks for; None: the course shall be inactive."""
+    return content_digest(change["course"]) if change["type"] == "course.upserted" else None

@@ -20,6 +20,7 @@ from daemon.config import BacklogSettings, Settings
 from daemon.core import journal
 from daemon.core.answers import (
     Accepted,
+    Done,
     ItemOutcome,
     NoAnswer,
     NoAnswerReason,
@@ -31,6 +32,7 @@ from daemon.core.answers import (
     TaskPending,
 )
 from daemon.core.batch import Batch, LateTask
+from daemon.core.deactivate import DEACTIVATE
 from daemon.core.memory import Memory
 from daemon.core.model import Change, Error, Now, Result
 from daemon.core.rejection_limit import Entry
@@ -73,6 +75,8 @@ REFUSALS: list[Refused | NoAnswer] = [
     refused(403),
     refused(404, "PLATFORM.INTEGRATION_NOT_FOUND"),
 ]
+NO_SUCH_COURSE = Refused(404, Error(None, "There is no such course."), is_documented=True)
+UNCONFIRMED = "COURSESYNC.DEACTIVATION_UNCONFIRMED"
 INVALID = refused(400, "PLATFORM.INPUT_INVALID")
 BLINDNESS: list[Refused | NoAnswer] = [
     LOST_ANSWER,
@@ -126,6 +130,10 @@ class World:
         self.compares_json = seed % 2 == 1
         """Whether the API compares bodies as parsed JSON, or as bytes."""
         self.lms: dict[tuple[str, str], str] = {}
+        self.inactive: set[tuple[str, str]] = set()
+        """Courses of the LMS that were deactivated. An upsert makes them active again."""
+        self.carried_out: set[str] = set()
+        """Batches whose course the API has deactivated for them."""
         self.sent: dict[tuple[str | None, str | None], list[int]] = {}
         """Course → offsets of its changes that were ever POSTed, oldest first."""
         self.known_batches: dict[str, bytes] = {}
@@ -154,10 +162,19 @@ class World:
             if r.random() < 0.1:
                 self.input.append(self.bench.rejection())
                 continue
+            if r.random() < 0.15:
+                origin = r.choice(COURSES)
+                own = f"own-{origin}" if r.random() < 0.5 else None
+                self.input.append(self.bench.deactivation(origin, own, r.choice(INTEGRATIONS)))
+                continue
             origin, content = r.choice(COURSES), r.choices(CONTENTS, [4, 4, 1])[0]
             course = {"title": content} | OTHER_FIELDS.get(origin, {})
             body = json.dumps({"origin_id": origin, "course": course}, separators=(",", ":")).encode()
-            self.input.append(self.bench.change(origin, r.choice(INTEGRATIONS), body))
+            change = self.bench.change(origin, r.choice(INTEGRATIONS), body)
+            resend = r.random() < 0.1
+            self.input.append(
+                msgspec.structs.replace(change, content=content.encode().ljust(16), resend=resend)
+            )
 
     def read(self, r: Random) -> None:
         start = self.shard.next_read
@@ -182,6 +199,17 @@ class World:
     def take_step(self, _r: Random | None) -> None:
         if self.step is None:
             self.step = self.shard.take_step()
+            if self.step is not None:
+                self.check_unchanged(self.step.results)
+
+    def check_unchanged(self, results: list[Result]) -> None:
+        """C9: the LMS holds the content now."""
+        for result in results:
+            if result.status == "UNCHANGED":
+                change = self.input[result.offset]
+                assert isinstance(change, Change)
+                course = (change.integration_id, change.origin_id)
+                assert self.lms[course] == content_of(change.body, change.origin_id)
 
     def commit(self, _r: Random | None) -> None:
         if self.step is not None:
@@ -286,7 +314,9 @@ class World:
         answer: SubmitAnswer
         lost: list[SubmitAnswer] = [LOST_ANSWER, refused(502)]
         assert batch.body is not None
-        if BAD in batch.body:
+        if not batch.operation.makes_task:
+            answer = self.deactivate(batch, r)
+        elif BAD in batch.body:
             answer = INVALID
             if r is not None and r.random() < 0.3:
                 answer = r.choice([LOST_ANSWER, *REFUSALS])
@@ -312,6 +342,28 @@ class World:
             made = [task.id for task in self.tasks.values() if task.made_by == batch.id]
             assert not made, "R13: what may have become a task is not given up"
         self.note_sealed()
+
+    def deactivate(self, batch: Batch, r: Random | None) -> SubmitAnswer:
+        """A call that the API carries out, if it gets that far and knows the course."""
+        (item,) = batch.items
+        course = (batch.integration_id, item.origin_id)
+        assert batch.body is not None
+        entry = self.input[item.offset]
+        assert isinstance(entry, Change)
+        own = json.loads(entry.body).get("course_id")
+        assert json.loads(batch.body) == {"course_id": own or f"k-{item.origin_id}"}, "R18"
+        if r is not None and r.random() < 0.3:
+            return r.choice([LOST_ANSWER, *REFUSALS])
+        if course not in self.lms:
+            return NO_SUCH_COURSE
+        self.inactive.add(course)
+        self.carried_out.add(batch.id)
+        if r is not None and r.random() < 0.3:
+            lost: list[SubmitAnswer] = [LOST_ANSWER, refused(502)]
+            return r.choice(lost)
+        if r is not None and r.random() < 0.3:
+            del self.lms[course]  # an API that does not find again what is inactive
+        return Done(f"k-{item.origin_id}")
 
     def nothing_else_is_said(self, batch: Batch) -> None:
         """R6: what the last position record says of POSTs stays true."""
@@ -387,6 +439,7 @@ class World:
             )
             if luck < 0.7:
                 self.lms[task.integration_id, origin_id] = content_of(task.body, origin_id)
+                self.inactive.discard((task.integration_id, origin_id))
             outcomes += [good] if luck < 0.65 else [good, bad] if luck < 0.7 else [bad] if luck < 0.9 else []
             if luck > 0.97:
                 outcomes.append(ItemOutcome("foreign", succeeded=True, course_id="k", error=None))
@@ -531,7 +584,17 @@ class World:
         entry = self.input[result.offset]
         code = None if result.error is None else result.error.code
         course = (result.integration_id, result.origin_id)
-        if result.status == "SUCCEEDED":
+        is_deactivation = isinstance(entry, Change) and entry.operation is DEACTIVATE
+        if is_deactivation and result.status == "SUCCEEDED":
+            assert result.batch_id in self.carried_out, "C3: by this very call"
+            assert result.task_id is None
+        elif is_deactivation and code == "COURSESYNC.COURSE_UNKNOWN":
+            assert isinstance(entry, Change)
+            assert b"own" not in entry.body
+            assert result.offset not in self.sent.get(course, [])
+        elif is_deactivation and result.status == "FAILED":
+            assert code == UNCONFIRMED or result.batch_id not in self.carried_out, "R13"
+        elif result.status == "SUCCEEDED":
             assert result.task_id is not None
             task = self.tasks[result.task_id]
             assert task.outcomes is not None
@@ -540,6 +603,9 @@ class World:
             said = [outcome.succeeded for outcome in task.outcomes if outcome.origin_id == result.origin_id]
             assert all(said)
             assert said
+        elif result.status == "UNCHANGED":
+            assert result.offset not in self.sent.get(course, []), "R16: nothing was sent for it"
+            assert result.attempts == 0
         elif result.status == "SUPERSEDED":
             assert result.superseded_by is not None
             newer = self.input[result.superseded_by]
@@ -683,7 +749,10 @@ class World:
             if isinstance(entry, Change):
                 newest[entry.integration_id, entry.origin_id] = entry
         for course, change in newest.items():
-            if self.bench.results[change.offset].status == "SUCCEEDED":
+            succeeded = self.bench.results[change.offset].status in ("SUCCEEDED", "UNCHANGED")
+            if succeeded and change.operation is DEACTIVATE:
+                assert course in self.inactive
+            elif succeeded:
                 assert self.lms[course] == content_of(change.body, change.origin_id)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from daemon.core import deactivate, journal
 from daemon.core.addressing import COURSE_UNKNOWN, LOADING_PAUSE
-from daemon.core.answers import Done, NoAnswer, NoAnswerReason, Refused
+from daemon.core.answers import Done, ItemOutcome, NoAnswer, NoAnswerReason, Refused
 from daemon.core.course import CourseState, KnownCourse, course_key
 from daemon.core.deactivate import DEACTIVATE
 from daemon.core.known_courses import Budget, KnownCourses
@@ -194,9 +194,35 @@ def test_the_answer_is_the_end(bench: Bench) -> None:
     assert bench.shard.open_batches == 0
     (record,) = bench.courses.values()
     assert (record.state, record.course_id, record.content) == (CourseState.INACTIVE, "kombo-a", None)
+    bench.publish("a")
+    (upsert,) = bench.linger()
+    bench.accept(upsert)
+    bench.poll_answer(upsert, bench.completed(ItemOutcome("a", succeeded=True, course_id=None, error=None)))
     bench.read(bench.deactivation("a"))
     (again,) = bench.linger()
     assert bench.body(again) == b'{"course_id":"kombo-a"}', "the answer has reported it"
+
+
+def test_the_id_of_another_course_says_nothing_about_this_one(bench: Bench) -> None:
+    assert answered(bench, sealed(bench), Done("kombo-b", "b")) == [SubmitVerdict.DONE]
+    assert bench.results[0].status is Status.SUCCEEDED
+    assert bench.courses == {}
+    bench.read(bench.deactivation("a"))
+    assert bench.linger() == []
+    assert bench.error(1).code == "COURSESYNC.COURSE_UNKNOWN"
+
+
+def test_a_retired_course_is_retired_once(bench: Bench) -> None:
+    upserted(bench, "a")
+    bench.read(bench.deactivation("a"))
+    (batch,) = bench.linger()
+    bench.submit_answer(batch, Done("kombo-a", "a"))
+    bench.read(bench.deactivation("a"))
+    assert bench.linger() == []
+    result = bench.results[2]
+    assert (result.status, result.course_id, result.attempts) == (Status.UNCHANGED, "kombo-a", 0)
+    bench.read(bench.deactivation("a", "kombo-a"))
+    assert len(bench.linger()) == 1, "the publisher names the course, perhaps another one"
 
 
 @pytest.mark.parametrize(

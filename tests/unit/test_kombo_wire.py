@@ -255,7 +255,7 @@ COURSE = {
 def test_a_call_without_a_task_is_done() -> None:
     answer = done(COURSE, concurrency_limit="30", concurrency_remaining="29", date=DATE)
     warnings = ("This is an example warning!",)
-    assert answer == Done("26vafvWSRmbhNcxJYqjCzuJg", warnings, 30, 29, DATE_MS)
+    assert answer == Done("26vafvWSRmbhNcxJYqjCzuJg", "course-123", warnings, 30, 29, DATE_MS)
     assert done({"status": "success", "data": {"course_id": "7"}}) == Done("7")
     assert done({"status": "success", "data": {"id": 7}}) == Done(None)
 

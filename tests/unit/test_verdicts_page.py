@@ -23,7 +23,7 @@ def test_every_verdict_of_every_place_is_on_the_page() -> None:
     assert set(HAPPENS["poll"]) == set(PollVerdict)
     assert set(HAPPENS["task"]) == set(TaskVerdict)
     assert set(HAPPENS["item"]) == set(ItemVerdict)
-    # `settle.late_answered` has nothing to carry out for these.
+    # `settle_late.late_answered` has nothing to carry out for these.
     assert set(HAPPENS["watch"]) == set(PollVerdict) - {PollVerdict.LOST, PollVerdict.REPLAYED}
 
 

@@ -30,7 +30,7 @@ from tests.sim.mutants.registry import Patch, mutant
 
 @mutant("R18", "A deactivation overtakes the open upsert of its course.")
 def deactivation_overtakes(patch: Patch) -> None:
-    hold, occupy, leave = Waiting.hold, Memory.occupy, Memory._leave
+    hold = Waiting.hold
 
     def hold_ready(waiting: Waiting, lane: Lane, held: Held, due: float | None) -> Held | None:
         if held.operation is not DEACTIVATE:
@@ -41,6 +41,39 @@ def deactivation_overtakes(patch: Patch) -> None:
             lane.busy[held.item.origin_id] = busy
         return old
 
+    patch(Waiting, "hold", hold_ready)
+    _share_busy_courses(patch)
+
+
+@mutant("R18", "A deactivation does not wait for a task of its course that timed out and is still watched.")
+def deactivation_ignores_the_watch(patch: Patch) -> None:
+    hold = Memory.hold
+
+    def hold_ready(memory: Memory, integration_id: str, held: Held, due: float | None) -> Held | None:
+        lane, origin_id = memory.waiting.lane(integration_id), held.item.origin_id
+        if held.operation is not DEACTIVATE or lane.busy.get(origin_id) not in memory.late:
+            return hold(memory, integration_id, held, due)
+        watched = lane.busy.pop(origin_id)
+        old = hold(memory, integration_id, held, due)
+        lane.busy[origin_id] = watched
+        return old
+
+    patch(Memory, "hold", hold_ready)
+    _share_busy_courses(patch)
+
+
+def _share_busy_courses(patch: Patch) -> None:
+    """A course may have two open submissions; the earlier one keeps it busy."""
+    occupy, close, leave = Memory.occupy, Memory.close, Memory._leave
+
+    def close_beside(memory: Memory, batch: Batch) -> None:
+        lane = memory.waiting.lane(batch.integration_id)
+        others = {item.origin_id: lane.busy.get(item.origin_id) for item in batch.items}
+        close(memory, batch)
+        lane.busy |= {
+            origin_id: id_ for origin_id, id_ in others.items() if id_ is not None and id_ != batch.id
+        }
+
     def occupy_beside(memory: Memory, batch: Batch) -> None:
         lane = memory.waiting.lane(batch.integration_id)
         busy = {item.origin_id: lane.busy.pop(item.origin_id, None) for item in batch.items}
@@ -50,9 +83,10 @@ def deactivation_overtakes(patch: Patch) -> None:
     def leave_if_there(memory: Memory, integration_id: str, items: Any) -> None:
         busy = memory.waiting.lane(integration_id).busy
         leave(memory, integration_id, [item for item in items if item.origin_id in busy])
+        memory._freed += [(integration_id, item.origin_id) for item in items]
 
-    patch(Waiting, "hold", hold_ready)
     patch(Memory, "occupy", occupy_beside)
+    patch(Memory, "close", close_beside)
     patch(Memory, "_leave", leave_if_there)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from daemon.core import journal, settle, upsert
+from daemon.core import journal, settle, settle_late, upsert
 from daemon.core import judge as judge_module
 from daemon.core import step as step_module
 from daemon.core import verdict as table
@@ -198,14 +198,14 @@ def watch_not_journalled(patch: Patch) -> None:
 
 @mutant("R12", "A timed-out task is polled only once more.")
 def watch_is_short(patch: Patch) -> None:
-    late_answered = settle.late_answered
+    late_answered = settle_late.late_answered
 
     def answered(memory: Memory, late: LateTask, answer: Any, ruling: PollRuling, now: Now) -> None:
         late_answered(memory, late, answer, ruling, now)
         if late.batch_id in memory.late:
             memory.forget_late(late)
 
-    patch(settle, "late_answered", answered)
+    patch(settle_late, "late_answered", answered)
 
 
 @mutant("R12", "Watched tasks are keyed by task id, which several batches may share.", Kind.CROWDED)

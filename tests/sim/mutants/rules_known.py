@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from daemon.codec import content, decode
 from daemon.codec.change import Course
-from daemon.core import settle
+from daemon.core import settle, settle_late
 from daemon.core.course import CourseState, KnownCourse, course_key
 from daemon.core.journal import Fold
 from daemon.core.known_courses import Budget, KnownCourses, _digest
@@ -140,7 +140,7 @@ def unknown_fate_is_not_journalled(patch: Patch) -> None:
 
 @mutant("R15", "A late success leaves the course `UNKNOWN`.", Kind.REPUBLISHED)
 def late_success_without_record(patch: Patch) -> None:
-    late_answered = settle.late_answered
+    late_answered = settle_late.late_answered
 
     class _Silent(KnownState):
         def confirmed(self, *_: Any) -> None: ...
@@ -152,7 +152,7 @@ def late_success_without_record(patch: Patch) -> None:
         finally:
             memory.known = known
 
-    patch(settle, "late_answered", do_not_record)
+    patch(settle_late, "late_answered", do_not_record)
 
 
 @mutant("R15", "The record of a success has the content of another change of the batch.", Kind.REPUBLISHED)
