@@ -208,8 +208,16 @@ class World:
             if result.status == "UNCHANGED":
                 change = self.input[result.offset]
                 assert isinstance(change, Change)
-                course = (change.integration_id, change.origin_id)
-                assert self.lms[course] == content_of(change.body, change.origin_id)
+                self.check_held(change)
+
+    def check_held(self, change: Change) -> None:
+        """The LMS is as this change says."""
+        course = (change.integration_id, change.origin_id)
+        if change.operation is DEACTIVATE:
+            assert course in self.inactive
+        else:
+            assert course not in self.inactive
+            assert self.lms[course] == content_of(change.body, change.origin_id)
 
     def commit(self, _r: Random | None) -> None:
         if self.step is not None:
@@ -748,12 +756,9 @@ class World:
         for entry in self.input:
             if isinstance(entry, Change):
                 newest[entry.integration_id, entry.origin_id] = entry
-        for course, change in newest.items():
-            succeeded = self.bench.results[change.offset].status in ("SUCCEEDED", "UNCHANGED")
-            if succeeded and change.operation is DEACTIVATE:
-                assert course in self.inactive
-            elif succeeded:
-                assert self.lms[course] == content_of(change.body, change.origin_id)
+        for change in newest.values():
+            if self.bench.results[change.offset].status in ("SUCCEEDED", "UNCHANGED"):
+                self.check_held(change)
 
 
 def batch_id_of(batch: Batch) -> str:
