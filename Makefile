@@ -33,7 +33,8 @@ lint: $(READY) ## run ruff and mypy
 # The tests of the core run apart from the others, because measuring would slow those down.
 CORE_TESTS := tests/unit/test_core_*.py tests/unit/test_journal_*.py
 
-test: lint coverage ## run lint and all tests; those on a real broker need Java 17+ and Maven, or KAFKA=host:port
+test: $(READY) ## run lint and all tests; those on a real broker need Java 17+ and Maven, or KAFKA=host:port
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint coverage
 	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(CORE_TESTS:%=--ignore-glob='%')
 
 unit: $(READY) ## run only the tests that need no broker
