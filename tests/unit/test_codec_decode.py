@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from daemon.codec import decode_change
 from daemon.codec.change import Course
+from daemon.codec.content import content_digest
 from daemon.codec.nesting import NESTING_MAX
 from daemon.codec.repeated_keys import repeated_keys
 from daemon.core.model import Change, Rejection, RejectReason
@@ -101,6 +102,7 @@ def test_every_form_gives_the_same_change(value: Any, headers: Headers) -> None:
         key=b"key",
         value=json.dumps(value).encode(),  # as it came, should it become a dead letter yet
         headers=headers,
+        content=content_digest(msgspec.convert(COURSE, Course)),
     )
 
 
