@@ -103,7 +103,9 @@ class KnownCourses:
         return None if known is None else known.course_id
 
     def put(self, integration_id: str, origin_id: str, course: KnownCourse) -> None:
-        """Record what this owner has decided about the course."""
+        """Record what this owner has decided about the course. Without an id, it says nothing about the id: the known one is
+        kept, also while the index is being loaded and `course_id` does not answer yet.
+        """
         key = _digest(course_key(integration_id, origin_id))
         if not self._set(key, course, _IS_OWN) and not self.is_loaded:
             self._left_out.add(key)
@@ -143,6 +145,9 @@ class KnownCourses:
     def _set(self, key: bytes, course: KnownCourse, own: int) -> bool:
         slot, at = self._find(key)
         if at is not None:
+            present = self._read(at)
+            if course.course_id is None and present is not None:
+                course = msgspec.structs.replace(course, course_id=present.course_id)
             self._write(at, course, own)
             return True
         if not self._budget.take():

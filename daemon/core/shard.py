@@ -127,7 +127,8 @@ class Shard:
     def courses_loaded(self) -> None:
         """Everything that earlier owners have written about courses is in `known`."""
         self._memory.known.loaded(self._memory.draft)
-        self._arm(0.0)  # whatever has waited for it can be sealed
+        if any(True for _ in self._memory.waiting.ready_lanes()):
+            self._arm(0.0)  # what has waited for it can be sealed
 
     @property
     def courses_since(self) -> int:

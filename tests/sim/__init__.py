@@ -6,7 +6,7 @@ One seed is one history, repeatable to the byte; `docs/simulation.md` says what 
     world       virtual time, replicas, what happens when; chooses who runs next
     network     calls to the simulated API: late, lost, twice
     faulty      the embedded log with commits that fail in every way, and late group news
-    parameters  what a seed stands for; the four kinds of history
+    parameters  what a seed stands for, and the kinds of history; drawing: how it is drawn
     faults      what is done to the replicas, the log, the API and the clocks
     history     runs one; replaced: one in which input or journal become others
     witness     what crosses the daemon's edges, judged on the spot; manners: how it treats the log

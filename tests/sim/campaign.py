@@ -12,9 +12,10 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from tests.sim.drawing import draw
 from tests.sim.history import run
 from tests.sim.outcome import Outcome
-from tests.sim.parameters import Kind, draw
+from tests.sim.parameters import Kind
 from tests.sim.reducing import Without, shrink
 from tests.sim.telling import quiet, report, tell
 

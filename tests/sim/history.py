@@ -18,11 +18,12 @@ from daemon.log.port import LogError, Message
 from daemon.runtime import intake
 from tests.sandbox.simulator.state import Simulator
 from tests.sim import faults, reducing
+from tests.sim.drawing import draw
 from tests.sim.faulty import FaultyCluster
 from tests.sim.judge import calls_in_flight, conclude, judge_alone, judge_history, judge_isolation, unfinished
 from tests.sim.network import Network
 from tests.sim.outcome import Outcome
-from tests.sim.parameters import TOPICS, Bounds, Kind, Parameters, draw, healed
+from tests.sim.parameters import TOPICS, Bounds, Kind, Parameters, healed
 from tests.sim.rejections import Consent, allow, interrupt, judge_rejections
 from tests.sim.replaced import judge_replaced
 from tests.sim.witness import Witness

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,10 +35,14 @@ known = st.builds(
 @given(st.lists(st.tuples(names, names, known), max_size=60))
 @settings(max_examples=60, deadline=None)
 def test_it_knows_what_was_put_last(puts: list[tuple[str, str, KnownCourse]]) -> None:
-    known_courses, expected = index(), {}
+    known_courses = index()
+    expected: dict[tuple[str, str], KnownCourse] = {}
     known_courses.finish()
     for integration_id, origin_id, each in puts:
         known_courses.put(integration_id, origin_id, each)
+        before = expected.get((integration_id, origin_id))
+        if each.course_id is None and before is not None:
+            each = msgspec.structs.replace(each, course_id=before.course_id)  # noqa: PLW2901
         expected[integration_id, origin_id] = each
     for name, each in expected.items():
         assert known_courses.get(*name) == each
@@ -65,6 +70,18 @@ def test_own_decisions_are_not_replaced_by_what_is_loaded() -> None:
     known_courses.load(course_key("i", "a"), None)
     known_courses.finish()
     assert known_courses.get("i", "a") == KnownCourse(UNKNOWN, None, "the id", 9000), "the id stays"
+
+
+def test_an_own_decision_without_an_id_keeps_the_id_while_the_index_is_loaded() -> None:
+    """A process that had just taken over lost the id of a course that it had confirmed itself (found by the simulation)."""
+    known_courses = index()
+    known_courses.put("i", "a", course(1, "own"))
+    known_courses.put("i", "a", KnownCourse(UNKNOWN, None, None, 2000))
+    known_courses.load(course_key("i", "b"), course(1, "loaded"))
+    known_courses.put("i", "b", KnownCourse(UNKNOWN, None, None, 2000))
+    known_courses.finish()
+    assert known_courses.course_id("i", "a") == "own"
+    assert known_courses.course_id("i", "b") == "loaded"
 
 
 def test_a_record_without_an_id_erases_none() -> None:

@@ -24,6 +24,7 @@ from daemon.core.verdict import SubmitVerdict
 from daemon.core.waiting import Held, Lane, Waiting
 from daemon.runtime.submitter import Submitter
 from tests.sim.mutants.registry import Patch, mutant
+from tests.sim.parameters import Kind
 
 # --- order ----------------------------------------------------------------------------------------
 
@@ -45,7 +46,11 @@ def deactivation_overtakes(patch: Patch) -> None:
     _share_busy_courses(patch)
 
 
-@mutant("R18", "A deactivation does not wait for a task of its course that timed out and is still watched.")
+@mutant(
+    "R18",
+    "A deactivation does not wait for a task of its course that timed out and is still watched.",
+    Kind.RETIRED,
+)
 def deactivation_ignores_the_watch(patch: Patch) -> None:
     hold = Memory.hold
 
@@ -275,7 +280,9 @@ def _replace_address(patch: Patch, address: Any) -> None:
     patch(shard_module, "addressed", addressed)
 
 
-@mutant("R18", "While the index is being loaded, a deactivation without an id of its own fails.")
+@mutant(
+    "R18", "While the index is being loaded, a deactivation without an id of its own fails.", Kind.RETIRED
+)
 def fails_before_the_index_is_loaded(patch: Patch) -> None:
     real = addressing.addressed
 
@@ -353,7 +360,11 @@ def given_up_when_the_api_is_down(patch: Patch) -> None:
     _ruling(patch, fail)
 
 
-@mutant("R18", "A refusal that may follow from an earlier call fails the deactivation like any other.")
+@mutant(
+    "R18",
+    "A refusal that may follow from an earlier call fails the deactivation like any other.",
+    Kind.RETIRED,
+)
 def doubt_is_not_told(patch: Patch) -> None:
     def fail(_: Any, ruling: SubmitRuling, __: bool) -> SubmitVerdict | None:
         return SubmitVerdict.FAIL if ruling.verdict is SubmitVerdict.UNCONFIRMED else None
@@ -361,7 +372,11 @@ def doubt_is_not_told(patch: Patch) -> None:
     _ruling(patch, fail)
 
 
-@mutant("R18", "After a deactivation that is unconfirmed, its course is known to be what it was before.")
+@mutant(
+    "R18",
+    "After a deactivation that is unconfirmed, its course is known to be what it was before.",
+    Kind.RETIRED,
+)
 def doubt_leaves_the_state(patch: Patch) -> None:
     patch(settle, "_uncertain", _uncertain_except_deactivations)
 
@@ -396,12 +411,12 @@ def silence_succeeds(patch: Patch) -> None:
     _successful(patch, lambda answer: isinstance(answer, NoAnswer))
 
 
-@mutant("R18", "A load balancer's error counts as a success.")
+@mutant("R18", "A load balancer's error counts as a success.", Kind.RETIRED)
 def server_error_succeeds(patch: Patch) -> None:
     _successful(patch, lambda answer: isinstance(answer, Refused) and answer.status >= 500)
 
 
-@mutant("R18", "A 404 that is not in the form of the API's errors fails a deactivation.")
+@mutant("R18", "A 404 that is not in the form of the API's errors fails a deactivation.", Kind.RETIRED)
 def any_404_is_final(patch: Patch) -> None:
     is_final = table.is_final
     patch(
