@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint unit coverage image cluster demo sandbox sim chaos soak bench pin clean
+.PHONY: help setup test endurance lint unit coverage image cluster demo sandbox sim chaos soak bench pin clean
 
 help: ## show this table
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,11 +31,15 @@ lint: $(READY) ## run ruff and mypy
 
 # Four processes, because tests of the broker wait more than they compute.
 # The tests of the core run apart from the others, because measuring would slow those down.
+IN_PARALLEL := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 CORE_TESTS := tests/unit/test_core_*.py tests/unit/test_journal_*.py
 
-test: $(READY) ## run lint and all tests; those on a real broker need Java 17+ and Maven, or KAFKA=host:port
+test: $(READY) ## run lint and the tests; those on a real broker need Java 17+ and Maven, or KAFKA=host:port
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint coverage
-	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(CORE_TESTS:%=--ignore-glob='%')
+	$(BIN)/pytest $(IN_PARALLEL) -m "not endurance" $(CORE_TESTS:%=--ignore-glob='%')
+
+endurance: $(READY) ## run the tests that disturb whole programs and brokers for long; CI runs them after `make test`
+	$(BIN)/pytest $(IN_PARALLEL) -m endurance
 
 unit: $(READY) ## run only the tests that need no broker
 	$(BIN)/pytest -m "not kafka"

@@ -30,7 +30,7 @@ from tests.integration.daemon_world import (
 )
 from tests.sandbox.stack import Stack
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.endurance, pytest.mark.kafka]
 
 FILES = 1024
 LOG_BYTES_MAX = 64 * 1024

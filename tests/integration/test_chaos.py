@@ -12,7 +12,7 @@ from tests.integration.sandbox_command import DEADLINE, running, wait_until
 
 BAD_COLUMNS = ("lost", "duplicate", "false_successes", "misordered", "unconverged", "other_violations")
 
-pytestmark = [pytest.mark.kafka, pytest.mark.usefixtures("startable_kafka")]
+pytestmark = [pytest.mark.endurance, pytest.mark.kafka, pytest.mark.usefixtures("startable_kafka")]
 
 
 def test_a_short_run_keeps_the_contract(tmp_path: Path) -> None:

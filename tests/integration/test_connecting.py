@@ -27,7 +27,7 @@ from tests.integration.secured_broker import (
 from tests.sandbox.process import Child
 from tests.tls_files import Authority
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.endurance, pytest.mark.kafka]
 
 ELSEWHERE = "kafka.invalid:9092"
 COURSESYNCD = str(Path(sys.executable).with_name("coursesyncd"))

@@ -44,7 +44,7 @@ from tests.sandbox.stack import API_KEY, Stack
 
 COURSESYNCD = str(Path(sys.executable).with_name("coursesyncd"))
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.endurance, pytest.mark.kafka]
 
 
 @pytest.fixture

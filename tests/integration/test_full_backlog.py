@@ -32,7 +32,7 @@ from tests.sandbox.local_http import get
 from tests.sandbox.profile import PARTITIONS
 from tests.sandbox.stack import Stack
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.endurance, pytest.mark.kafka]
 
 
 @contextmanager

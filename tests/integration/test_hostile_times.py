@@ -24,7 +24,7 @@ from tests.integration.daemon_world import (
 )
 from tests.sandbox.stack import Stack
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.endurance, pytest.mark.kafka]
 
 HOUR = 3600.0
 

@@ -17,7 +17,7 @@ from daemon.runtime.retries import REFUSALS_MAX
 from daemon.telemetry.health import PartitionStatus
 from tests.integration.trouble_world import PATIENCE, Site, change
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.endurance, pytest.mark.kafka]
 
 
 async def test_deleted_records_block_their_partition_and_skip_gets_it_out(site: Site) -> None:

@@ -22,7 +22,7 @@ MIB = 1024 * 1024
 PEAK_MAX = 400
 """MiB of memory, ever. The process alone takes 85; what is published here would take thousands."""
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.endurance, pytest.mark.kafka]
 
 
 @pytest.fixture

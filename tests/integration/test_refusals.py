@@ -24,7 +24,7 @@ from tests.integration.daemon_world import (
 )
 from tests.sandbox.stack import Stack
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.endurance, pytest.mark.kafka]
 
 KEY, ADDRESS = "PLATFORM.AUTHENTICATION_INVALID", "PLATFORM.IP_NOT_WHITELISTED"
 COURSESYNCD = str(Path(sys.executable).with_name("coursesyncd"))

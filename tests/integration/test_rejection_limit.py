@@ -29,7 +29,7 @@ from tests.sandbox.checker import Limits, check_run
 from tests.sandbox.profile import PARTITIONS
 from tests.sandbox.stack import Stack
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.endurance, pytest.mark.kafka]
 
 COURSESYNCD = str(Path(sys.executable).with_name("coursesyncd"))
 LIMIT = InputSettings().rejected_max

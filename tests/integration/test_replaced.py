@@ -23,7 +23,7 @@ from tests.sandbox.replica import Replica
 from tests.sandbox.results_view import ResultsView
 from tests.sandbox.stack import Stack
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.endurance, pytest.mark.kafka]
 
 LONG_SESSION = {"kafka.session_timeout": "120s"}
 """A replacement is up long before that, also on a busy machine."""

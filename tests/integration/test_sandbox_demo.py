@@ -15,7 +15,7 @@ from tests.integration.sandbox_command import DEADLINE, running, wait_until
 
 BAD_COLUMNS = ("lost", "duplicate", "false_successes", "misordered", "unconverged")
 
-pytestmark = [pytest.mark.kafka, pytest.mark.usefixtures("startable_kafka")]
+pytestmark = [pytest.mark.endurance, pytest.mark.kafka, pytest.mark.usefixtures("startable_kafka")]
 
 
 def test_a_small_demo_keeps_the_contract_over_a_kill(tmp_path: Path) -> None:

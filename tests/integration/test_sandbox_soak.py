@@ -11,7 +11,7 @@ from tests.integration.sandbox_command import DEADLINE, running
 
 BAD_COLUMNS = ("lost", "duplicate", "false_successes", "misordered", "unconverged", "other_violations")
 
-pytestmark = [pytest.mark.kafka, pytest.mark.usefixtures("startable_kafka")]
+pytestmark = [pytest.mark.endurance, pytest.mark.kafka, pytest.mark.usefixtures("startable_kafka")]
 
 
 def test_a_short_overload_fills_the_backlog_pauses_the_input_and_ends_well(tmp_path: Path) -> None:

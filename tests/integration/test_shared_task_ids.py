@@ -20,7 +20,7 @@ from tests.integration.daemon_world import (
 )
 from tests.sandbox.stack import Stack
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.endurance, pytest.mark.kafka]
 
 COUNT = 3
 SETTINGS = {

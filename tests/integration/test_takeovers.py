@@ -13,7 +13,7 @@ from daemon.log.topic_access import read_topic
 from tests.integration.daemon_world import DEADLINE, UNHURRIED, await_results, good, publish, wait_until
 from tests.sandbox.stack import Stack
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.endurance, pytest.mark.kafka]
 
 WAIT = {"http.deadline": "285s", "fence.lease": "15s"}
 """Together longer than any test waits."""

@@ -20,7 +20,7 @@ from tests.sandbox import local_http
 from tests.sandbox.ports import free_ports
 from tests.sandbox.process import Child
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.endurance, pytest.mark.kafka]
 
 COURSESYNCD = str(Path(sys.executable).with_name("coursesyncd"))
 HOURS = 3600

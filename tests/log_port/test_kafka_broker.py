@@ -32,7 +32,7 @@ from tests.sandbox.broker import Broker
 
 from .kafka_harness import KafkaHarness, eventually
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.endurance, pytest.mark.kafka]
 
 FOR_EVER_MS = 3_600_000
 TROUBLES = 3

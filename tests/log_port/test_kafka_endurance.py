@@ -23,7 +23,7 @@ from .harness import PARTITIONS
 from .kafka_harness import SESSION_TIMEOUT, KafkaHarness, eventually
 from .world import Member
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.endurance, pytest.mark.kafka]
 
 ALL = frozenset(range(PARTITIONS))
 PASSING = [

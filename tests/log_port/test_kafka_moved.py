@@ -15,7 +15,7 @@ from tests.sandbox.broker import Broker
 
 from .kafka_harness import KafkaHarness, eventually
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.endurance, pytest.mark.kafka]
 
 
 @pytest.fixture
