@@ -77,6 +77,7 @@ def result_of(offset: int, status: Status, integration_id: str = "workday:a", **
         change_id=f"chg-{offset}",
         consumed_at=1_800_000_000_000,
         resolved_at=1_800_000_001_000,
+        change_type=None if status is Status.REJECTED else "course.upserted",
         **more,  # type: ignore[arg-type]
     )
 

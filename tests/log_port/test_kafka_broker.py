@@ -245,7 +245,7 @@ async def test_records_that_expire_in_the_client_fail_their_commit(
     """The client's own commit would go through after that, and the records would be lost (defect 3)."""
     one = f"{kafka.topics.changes}-one-partition"
     await asyncio.to_thread(create_topics, kafka.admin, [NewTopic(one, 1)])
-    journal = Topics(changes=one, journal=one, results=one, dead_letters=one)
+    journal = Topics(changes=one, journal=one, results=one, dead_letters=one, courses=one)
     shard_producer = ShardProducer(Clients(KafkaConnection((kafka.bootstrap,))), journal, 0)
     await asyncio.to_thread(shard_producer.open)
     # Only what is not acknowledged is to fail after two seconds, and not the opening.

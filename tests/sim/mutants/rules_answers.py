@@ -222,7 +222,7 @@ def watched_by_task(patch: Patch) -> None:
 
 @mutant("R12", "The end of a timed-out task causes no correction.")
 def late_end_is_not_told(patch: Patch) -> None:
-    patch(settle, "_correct", lambda *a, **k: None)
+    patch(settle_late, "_correct", lambda *a, **k: None)
 
 
 # --- R13 Unknown fate -----------------------------------------------------------------------------
