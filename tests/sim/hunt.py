@@ -25,7 +25,7 @@ HISTORIES_MAX = 1500
 """A mutant that is not caught within so many histories has escaped. Most are caught within ten; but every
 change of the daemon shuffles the histories, and a rare one must not escape by that.
 """
-PLAIN_MAX = 500
+PLAIN_MAX = 60
 """For so long, at least, it is looked for in what it leaves behind."""
 FIRST_SEED = 4_000_000_000
 """Apart from those of the campaigns."""
