@@ -6,6 +6,7 @@ begins each with the history that the table names.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import functools
 import multiprocessing
@@ -119,6 +120,10 @@ def _place(mutant: Mutant) -> tuple[str, int, str]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        prog="python -m tests.sim.hunt",
+        description="Hunts all deliberate bugs, and writes the table into docs/simulation.md.",
+    ).parse_args()
     quiet()
     started, hunts = time.monotonic(), []
     for one in hunt_all(hunt_to_the_end):

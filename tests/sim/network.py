@@ -203,7 +203,7 @@ class SimulatedApi:
         started = network.witness.clock()
         future = asyncio.get_running_loop().create_future()
         path, content = operation.call(body)
-        # What goes over the wire is all that the witness is told.
+        # The witness sees only what goes over the wire.
         match path:
             case ("lms", "courses", "bulk"):
                 body, parse = content, wire.parse_submit

@@ -278,7 +278,7 @@ def retries_are_compared(patch: Patch) -> None:
     _unchanged_with(patch, lambda held: _held(held, item={"seal_count": 0}))
 
 
-@mutant("R16", "What was confirmed is trusted for ever.", Kind.REPUBLISHED)
+@mutant("R16", "What was confirmed never becomes too old.", Kind.REPUBLISHED)
 def trust_without_end(patch: Patch) -> None:
     patch(KnownState, "_is_trusted", lambda _, integration_id, known, now: True)
 
