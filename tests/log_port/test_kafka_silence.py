@@ -75,12 +75,6 @@ async def test_a_commit_that_hangs_in_the_client_ends_the_process_though_its_cal
     await opened.close()
 
 
-# Its work is cancelled while clients connect to the broker that has come back. kafka-python leaves the socket of such a
-# connection to the garbage collector.
-@pytest.mark.filterwarnings(
-    "ignore:unclosed <socket.socket:ResourceWarning",
-    "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning",
-)
 async def test_a_broker_that_is_away_for_long_does_not_end_the_process(
     kafka: KafkaHarness, own_broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
