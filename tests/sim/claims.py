@@ -116,8 +116,10 @@ class Claims:
                 return (
                     f"the task {task.task_id} was made after batch {batch.record.batch_id} was sealed (R14)"
                 )
-            # White space alone is worth one try: whoever ignores it once ignores it always.
-            tries = REPLAYS if as_bytes or ways > 1 else 2
+            # White space alone is worth one try: an API that ignored it once ignores it always. One that answers with the
+            # id of another task looks the same.
+            borrowed = task is not None and bool(task.stranger_bodies)
+            tries = REPLAYS if ways > 1 or (as_bytes and not borrowed) else 2
             if data["attempts"] < tries:
                 return f"there are {ways} ways to say it, and {data['attempts']} were tried (R14)"
             if not as_bytes and ways > 1 and len(self._different_as_json(batch.record)) < 2:
@@ -137,7 +139,7 @@ class Claims:
             return self._untrue_refusal(place, data, code)
         early = data["attempts"] < self._world.settings.retry.attempts_max
         if code in MAY_PASS and early and not newer:
-            return f"it was given up after {data['attempts']} attempts for {code}, which may pass"
+            return f"it was given up after {data['attempts']} attempts for {code}, although another attempt may succeed"
         return None
 
     def _is_skewed(self, integration_id: str) -> bool:
