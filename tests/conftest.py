@@ -68,6 +68,7 @@ def topic_names() -> Topics:
         results=f"{unique}-results",
         dead_letters=f"{unique}-dead-letters",
         courses=f"{unique}-courses",
+        control=f"{unique}-control",
     )
 
 

@@ -17,7 +17,14 @@ from daemon.commands.connections import kafka_connection
 from daemon.commands.options import config_option, settings_or_exit
 from daemon.log.kafka.admin import Admin, NewTopic, TopicFacts, create_topics, describe_topics
 from daemon.log.kafka.clients import Clients
-from daemon.log.kafka.topic_settings import COURSES, DEAD_LETTERS, JOURNAL, add_partitions, alter_topic
+from daemon.log.kafka.topic_settings import (
+    CONTROL,
+    COURSES,
+    DEAD_LETTERS,
+    JOURNAL,
+    add_partitions,
+    alter_topic,
+)
 from daemon.log.port import LogError, Topics
 
 PARTITIONS_DEFAULT = 6
@@ -95,7 +102,12 @@ def plan(
             f"{topics.changes} has {count} partitions and {topics.journal} {journal.partitions}: courses may have moved "
             f"to other partitions. `coursesyncd topics grow --partitions {count}` checks whether adding partitions is safe, and adds them"
         )
-    own = {topics.journal: JOURNAL, topics.dead_letters: DEAD_LETTERS, topics.courses: COURSES}
+    own = {
+        topics.journal: JOURNAL,
+        topics.dead_letters: DEAD_LETTERS,
+        topics.courses: COURSES,
+        topics.control: CONTROL,
+    }
     for name in topics.names:
         found = facts[name]
         wanted = dict(own.get(name, {}))
@@ -103,7 +115,8 @@ def plan(
         if replicas >= REPLICAS_SAFE:
             wanted["min.insync.replicas"] = IN_SYNC_SAFE
         if found is None:
-            yield NewTopic(name, count, replication_factor, wanted)
+            partition_count = 1 if name == topics.control else count
+            yield NewTopic(name, partition_count, replication_factor, wanted)
             continue
         configs = differing(found, wanted) if name in own else {}
         was = {key: found.configs.get(key, "unset") for key in configs}

@@ -69,11 +69,12 @@ class Topics:
         "Output: what each learning system holds of each course, as the API last confirmed it. It must have as many "
         "partitions as the input.",
     )
+    control: str = text("course-sync-control", "What operators have decided: pauses, given up changes.")
 
     @property
-    def names(self) -> tuple[str, str, str, str, str]:
+    def names(self) -> tuple[str, ...]:
         """All of them, in the order of the fields."""
-        return self.changes, self.journal, self.results, self.dead_letters, self.courses
+        return self.changes, self.journal, self.results, self.dead_letters, self.courses, self.control
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,10 @@ async def _other_work(waits: list[float]) -> None:
 async def _written(courses: int, bootstrap: str | None) -> AsyncIterator[tuple[ShardLog, int]]:
     prefix = f"bench-courses-{uuid.uuid4().hex[:8]}"
     topics = Topics(
-        *(f"{prefix}-{name}" for name in ("changes", "journal", "results", "dead-letters", "courses"))
+        *(
+            f"{prefix}-{name}"
+            for name in ("changes", "journal", "results", "dead-letters", "courses", "control")
+        )
     )
     log: EmbeddedLog | KafkaLog
     if bootstrap is None:

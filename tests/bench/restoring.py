@@ -65,7 +65,10 @@ def measure_restore(bootstrap: str, repetitions: int) -> dict[str, float]:
 def _make_topics(bootstrap: str) -> Topics:
     prefix = f"bench-restore-{uuid.uuid4().hex[:8]}"
     topics = Topics(
-        *(f"{prefix}-{name}" for name in ("changes", "journal", "results", "dead-letters", "courses"))
+        *(
+            f"{prefix}-{name}"
+            for name in ("changes", "journal", "results", "dead-letters", "courses", "control")
+        )
     )
     asker = admin.Admin(_clients(bootstrap))
     try:

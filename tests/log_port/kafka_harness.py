@@ -75,6 +75,7 @@ class KafkaHarness:
             f"{unique}-results",
             f"{unique}-dead",
             f"{unique}-courses",
+            f"{unique}-control",
         )
         self.group_id = f"{unique}-group"
         self._members: list[KafkaLog] = []

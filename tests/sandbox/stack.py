@@ -300,6 +300,7 @@ def _topics_of(group: str) -> Topics:
         results=f"{group}-results",
         dead_letters=f"{group}-dead-letters",
         courses=f"{group}-courses",
+        control=f"{group}-control",
     )
 
 

@@ -30,7 +30,7 @@ AHEAD_MS = 20_000
 WATCHED = 16.0
 """Virtual seconds for which a task is watched, its time-out included. No task applies anything later: that is a
 proviso of the contract (8)."""
-TOPICS = Topics("changes", "journal", "results", "dead-letters", "courses")
+TOPICS = Topics("changes", "journal", "results", "dead-letters", "courses", "control")
 
 
 class Kind(StrEnum):

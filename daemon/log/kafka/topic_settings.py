@@ -40,6 +40,12 @@ COURSES: Final[Mapping[str, str]] = MappingProxyType(
         "min.compaction.lag.ms": "3600000",
     }
 )
+CONTROL: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        # Decisions hold until they are replaced, however old they are.
+        "cleanup.policy": "compact",
+    }
+)
 DEAD_LETTERS: Final[Mapping[str, str]] = MappingProxyType(
     {
         # A compacted topic refuses records without a key, and with them the whole transaction.
