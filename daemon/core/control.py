@@ -9,16 +9,14 @@ that name an integration, the last one counts. A pause whose time is over does n
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
 from daemon.core.model import Error
 
 PATTERN_END = "*"
-GIVEN_UP = Error(
-    "COURSESYNC.GIVEN_UP",
-    "An operator has given up this change. Publish it again if the course must be brought up to date.",
-    "Given up by an operator",
-)
+GIVEN_UP = "COURSESYNC.GIVEN_UP"
 
 
 class Pause(msgspec.Struct, frozen=True):
@@ -34,9 +32,6 @@ class Pause(msgspec.Struct, frozen=True):
     reason: str | None
     decided_at: int
     """By the clock of the operator's host, ms."""
-
-    def holds(self, wall: int) -> bool:
-        return self.until is None or wall < self.until
 
 
 class GiveUp(msgspec.Struct, frozen=True):
@@ -60,28 +55,34 @@ Decision = Pause | GiveUp
 
 
 class Control:
-    """All decisions that count. Before they are loaded, every integration is paused."""
+    """All decisions that count at the moment. Before they are loaded, every integration is paused."""
 
     def __init__(self) -> None:
+        self.version = self.give_up_version = 0
+        """They grow with every change, and with every change of what is given up."""
+        self.clear()
+
+    def clear(self) -> None:
+        """The topic is read from its beginning."""
         self.is_loaded = False
-        self.version = 0
-        """Grows with every change."""
+        self._wall = 0
         self._pauses: dict[str, tuple[int, Pause]] = {}
         """With the offset of the decision, by integration or pattern."""
-        self._patterns: dict[str, tuple[int, Pause]] = {}
-        """Those with a pattern, by its first characters."""
+        self._exact: dict[str, tuple[int, Pause]] = {}
+        self._patterns: list[tuple[str, tuple[int, Pause]]] = []
+        """Those that have not ended by themselves. A pattern by its first characters."""
         self._given_up: dict[str, dict[str | None, GiveUp]] = {}
+        self.version += 1
+        self.give_up_version += 1
 
     def apply(self, offset: int, decision: Decision) -> None:
-        """A decision that was written at this offset of the control topic."""
+        """A decision that was written at this offset of the control topic. `advance` follows."""
         self.version += 1
-        match decision:
-            case Pause(integration=name) if name.endswith(PATTERN_END):
-                self._patterns[name.removesuffix(PATTERN_END)] = offset, decision
-            case Pause():
-                self._pauses[decision.integration] = offset, decision
-            case GiveUp():
-                self._given_up.setdefault(decision.integration_id, {})[decision.origin_id] = decision
+        if isinstance(decision, Pause):
+            self._pauses[decision.integration] = offset, decision
+        else:
+            self._given_up.setdefault(decision.integration_id, {})[decision.origin_id] = decision
+            self.give_up_version += 1
 
     def loaded(self) -> None:
         """The topic was read to its end."""
@@ -89,38 +90,40 @@ class Control:
             self.version += 1
             self.is_loaded = True
 
-    def pause(self, integration_id: str, wall: int) -> Pause | None:
-        """The decision by which this integration is paused; None if it is not."""
-        found = [each for prefix, each in self._patterns.items() if integration_id.startswith(prefix)]
-        if (exact := self._pauses.get(integration_id)) is not None:
-            found.append(exact)
-        last = max((each for each in found if each[1].holds(wall)), key=lambda each: each[0], default=None)
-        return last[1] if last is not None and last[1].paused else None
-
-    def is_paused(self, integration_id: str, wall: int) -> bool:
-        return not self.is_loaded or (
-            bool(self._pauses or self._patterns) and self.pause(integration_id, wall) is not None
-        )
-
-    def pauses(self, wall: int) -> list[Pause]:
-        """The pauses that hold, of integrations and patterns."""
-        every = [*self._pauses.values(), *self._patterns.values()]
-        return [
-            decision
-            for _, decision in sorted(every, key=lambda each: each[0])
-            if decision.paused and decision.holds(wall)
+    def advance(self, wall: int) -> None:
+        """It is this time now (ms, wall clock): some pauses may have ended by themselves."""
+        if any(_holds(each, self._wall) and not _holds(each, wall) for _, each in self._pauses.values()):
+            self.version += 1
+        self._wall = wall
+        holding = {name: each for name, each in self._pauses.items() if _holds(each[1], wall)}
+        self._exact = {name: each for name, each in holding.items() if not is_pattern(name)}
+        self._patterns = [
+            (name.removesuffix(PATTERN_END), each) for name, each in holding.items() if is_pattern(name)
         ]
 
-    def next_end(self, wall: int) -> int | None:
-        """When the next pause ends by itself (wall clock, ms); None if none does."""
-        every = [*self._pauses.values(), *self._patterns.values()]
-        ends = [each.until for _, each in every if each.until is not None and each.until > wall]
-        return min(ends, default=None)
+    def pause(self, integration_id: str) -> Pause | None:
+        """The decision by which this integration is paused; None if it is not."""
+        last = self._exact.get(integration_id)
+        for prefix, each in self._patterns:
+            if integration_id.startswith(prefix) and (last is None or each[0] > last[0]):
+                last = each
+        return last[1] if last is not None and last[1].paused else None
+
+    def is_paused(self, integration_id: str) -> bool:
+        return not self.is_loaded or self.pause(integration_id) is not None
 
     @property
-    def gives_up(self) -> frozenset[str]:
+    def pauses(self) -> list[Pause]:
+        """The pauses that hold, of integrations and patterns, in the order in which they were decided."""
+        found = sorted(
+            [*self._exact.values(), *(each for _, each in self._patterns)], key=lambda each: each[0]
+        )
+        return [decision for _, decision in found if decision.paused]
+
+    @property
+    def given_up(self) -> Collection[str]:
         """The integrations of which changes are given up."""
-        return frozenset(self._given_up)
+        return self._given_up.keys()
 
     def give_up(
         self, integration_id: str, origin_id: str, topic_id: str, partition: int, offset: int
@@ -138,3 +141,28 @@ class Control:
             if offset < each.before[partition] and (found is None or each.open_tasks):
                 found = each
         return found
+
+
+def is_pattern(name: str) -> bool:
+    return name.endswith(PATTERN_END)
+
+
+def nothing_decided() -> Control:
+    """Nobody has ever decided anything."""
+    control = Control()
+    control.loaded()
+    return control
+
+
+def _holds(pause: Pause, wall: int) -> bool:
+    return pause.until is None or wall < pause.until
+
+
+def given_up_error(decision: GiveUp) -> Error:
+    """What the results of given up changes say."""
+    why = "" if decision.reason is None else f": {decision.reason}"
+    return Error(
+        GIVEN_UP,
+        f"{decision.by} has given up this change{why}. Publish it again if the course has to be brought up to date.",
+        "Given up by an operator",
+    )

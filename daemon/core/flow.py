@@ -57,6 +57,8 @@ class Integration(Generic[Ref]):
     delayed: int = 0
     """The number of submissions that each wait for their own time."""
     in_flight: int = 0
+    paused: bool = False
+    """An operator has paused it (R19)."""
     listed: bool = False
     """It is in the round robin."""
     key_refused: bool = False
@@ -78,7 +80,14 @@ class BackOffs(NamedTuple):
 class Flow(Generic[Ref]):
     """All times are monotonic seconds. `rng` only draws jitter."""
 
-    def __init__(self, settings: Settings, rng: random.Random) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        rng: random.Random,
+        is_paused: Callable[[str], bool] = lambda _integration_id: False,
+    ) -> None:
+        """`is_paused` says of an integration whether an operator has paused it."""
+        self._is_paused = is_paused
         http = settings.http
         self._settings = settings
         self._policy = Policies(settings)
@@ -128,13 +137,13 @@ class Flow(Generic[Ref]):
         return permit
 
     def try_send(self, permit: Permit[Ref], now: float) -> bool:
-        """Whether a submission that was taken may be sent at this moment. While it waited for its lease, an answer
-        may have asked for a pause or for fewer concurrent requests. If the result is False, the caller must release
-        it.
+        """Whether a submission that was taken may be sent at this moment. While it waited for its lease, an operator may
+        have paused the integration, or an answer may have asked for a pause or for fewer concurrent requests. If the
+        result is False, the caller must release it.
         """
         state = self._integrations[permit.integration_id]
         until = state.breaker.until
-        if (until is not None and until > now) or state.in_flight > state.window.allowed:
+        if state.paused or (until is not None and until > now) or state.in_flight > state.window.allowed:
             return False
         if now - permit.taken_at > BURST_SECONDS and not self._rate.take(Call.SUBMIT, now):
             return False  # its token is outdated: other calls have used the rate since
@@ -201,6 +210,12 @@ class Flow(Generic[Ref]):
             state.queue = deque(ref for ref in state.queue if keep(ref))
             self._update_lists(integration_id, state, now)
 
+    def obey(self, now: float) -> None:
+        """What is paused may have changed (R19)."""
+        for integration_id, state in self._integrations.items():
+            state.paused = self._is_paused(integration_id)
+            self._update_lists(integration_id, state, now)
+
     # --- back-offs --------------------------------------------------------------------------------
 
     def park(self, integration_id: str, reason: str, now: float) -> None:
@@ -247,6 +262,7 @@ class Flow(Generic[Ref]):
             state = Integration(
                 Window(self._policy(integration_id).window.batches_max), Breaker(self._census)
             )
+            state.paused = self._is_paused(integration_id)
             self._integrations[integration_id] = state
         return state
 
@@ -280,7 +296,7 @@ class Flow(Generic[Ref]):
     def _list(self, integration_id: str, state: Integration[Ref]) -> None:
         """The round robin contains the integrations that may send."""
         may_send_now = state.breaker.until is None and state.in_flight < state.window.allowed
-        may_send = may_send_now and bool(state.queue)
+        may_send = may_send_now and bool(state.queue) and not state.paused
         if may_send and not state.listed:
             self._round.append(integration_id)
         elif state.listed and not may_send:

@@ -26,6 +26,7 @@ from daemon.core.answers import (
 )
 from daemon.core.backlog import Backlog
 from daemon.core.batch import Batch, LateTask, Submission, restored_batch
+from daemon.core.control import Control, GiveUp, nothing_decided
 from daemon.core.journal import Attempt
 from daemon.core.known_courses import Budget, KnownCourses
 from daemon.core.known_state import KnownState
@@ -38,7 +39,7 @@ from daemon.core.step import BatchCleared, BatchSealed, Draft, TaskAccepted, Tri
 from daemon.core.takeover import Takeover
 from daemon.core.task_ids import TaskIds
 from daemon.core.verdict import SubmitVerdict
-from daemon.core.waiting import Held, Waiting, WaitReason, Waits, combined, waits_for_customer
+from daemon.core.waiting import Held, Waiting, WaitReason, Waits, combined, reason_of_lane, waits_for_customer
 
 
 class Memory:
@@ -53,6 +54,7 @@ class Memory:
         position: journal.Position,
         rng: random.Random,
         known: KnownCourses | None = None,
+        control: Control | None = None,
     ) -> None:
         self.partition = partition
         self.settings = settings
@@ -62,7 +64,10 @@ class Memory:
         # A version writes its own format from the first commit on, so that an older version detects it (R8).
         self.position = msgspec.structs.replace(position, format=journal.FORMAT)
         self.backlog = Backlog(settings.backlog)
-        self.waiting = Waiting(self.backlog)
+        self.control = nothing_decided() if control is None else control
+        self.waiting = Waiting(self.backlog, self.control.is_paused)
+        self.given_up: list[tuple[str, str]] = []
+        """Courses whose waiting change is to end, because it is given up."""
         self.batches: dict[str, Batch] = {}
         self.late: dict[str, LateTask] = {}
         """By batch."""
@@ -186,9 +191,9 @@ class Memory:
         found, lanes = self.waiting.by_reason(), self.waiting.lanes
         for batch in self.batches.values():
             if batch.accepted_at is None:
-                parked = lanes[batch.integration_id].parked
-                if parked or batch.refusal is not None:
-                    reason = WaitReason.PARKED if parked else WaitReason.REFUSED
+                lane = lanes[batch.integration_id]
+                if lane.paused or lane.parked or batch.refusal is not None:
+                    reason = reason_of_lane(lane) or WaitReason.REFUSED
                     found[reason] = combined(found[reason], Waits(len(batch.items), batch.consumed_at))
         return found
 
@@ -343,7 +348,14 @@ class Memory:
         lane = self.waiting.lane(integration_id)
         old = self.waiting.hold(lane, held, due)
         self.draft.wait_changed(integration_id, held.item.origin_id, durable=old is not None and old.durable)
+        if self.control.given_up and self.decision(integration_id, held.item) is not None:
+            self.given_up.append((integration_id, held.item.origin_id))
         return old
+
+    def decision(self, integration_id: str, item: Item) -> GiveUp | None:
+        """The decision by which this change is given up; None if it is not."""
+        topic_id = self.position.topic_id
+        return self.control.give_up(integration_id, item.origin_id, topic_id, self.partition, item.offset)
 
     def retry(
         self,

@@ -182,7 +182,7 @@ def poll_answered(
         case PollVerdict.PENDING | PollVerdict.BLIND | PollVerdict.HALT | PollVerdict.REKEYED:
             pass  # poll again
         case PollVerdict.OVERDUE:
-            _time_out(memory, batch, now)
+            time_out(memory, batch, TASK_TIMED_OUT, now)
         case PollVerdict.REPLAYED:
             _replayed(memory, batch, completed_at, body, now)
         case PollVerdict.COMPLETED:
@@ -265,12 +265,12 @@ def _equivalent(
     return None if reencoded is None else [(batch.items[place], item) for place, item in reencoded]
 
 
-def _time_out(memory: Memory, batch: Batch, now: Now) -> None:
+def time_out(memory: Memory, batch: Batch, error: Error, now: Now) -> None:
     """R12: the changes end, but the courses stay busy, because the task may still apply its content."""
     assert batch.task_id is not None
     assert batch.accepted_at is not None
     created_at = batch.created_at or batch.accepted_at
-    _end_all(memory, batch, TaskOutcome.TIMED_OUT, attempt_of(batch, TASK_TIMED_OUT), now)
+    _end_all(memory, batch, TaskOutcome.TIMED_OUT, attempt_of(batch, error), now)
     record = journal.Late(
         batch.id,
         batch.integration_id,

@@ -19,17 +19,18 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 import msgspec
 from msgspec import UNSET
 
 from daemon.config import Settings
-from daemon.core import journal, settle, settle_late
+from daemon.core import give_up, journal, settle, settle_late
 from daemon.core.addressing import addressed
 from daemon.core.answers import PollAnswer, SubmitAnswer
 from daemon.core.backlog import rejection_of
 from daemon.core.batch import LateTask, OpenTask, Submission
+from daemon.core.control import Control
 from daemon.core.judge import PollRuling, SubmitRuling
 from daemon.core.known_courses import KnownCourses
 from daemon.core.memory import Memory
@@ -53,10 +54,12 @@ class Shard:
         position: journal.Position,
         rng: random.Random,
         known: KnownCourses | None = None,
+        control: Control | None = None,
     ) -> None:
+        """`control` is that of the process; None: nobody has decided anything."""
         self.partition = partition
         self._settings = settings
-        self._memory = Memory(partition, settings, position, rng, known)
+        self._memory = Memory(partition, settings, position, rng, known, control)
         self._unadmitted = Unadmitted(self._memory.policy)
         self._full = False
         self._next_read = position.next_offset
@@ -65,6 +68,7 @@ class Shard:
         self._flush_at: float | None = None
         self._window_was_full = False
         """A lane had to wait for a place in the shard's window since the window was last filled."""
+        self._given_up_version = -1
         self._nothing_to_seal = False
         """No waiting change could be sealed, and no course has been admitted since."""
 
@@ -78,13 +82,15 @@ class Shard:
         now: Now,
         fenced_ago: float = 0.0,
         known: KnownCourses | None = None,
+        control: Control | None = None,
     ) -> Shard:
         """The shard, restored from its journal. All earlier owners were fenced `fenced_ago` seconds ago. `known` is empty;
         whoever reads the courses topic loads it.
         """
         assert fold.position is not None
-        shard = cls(partition, settings, fold.position, rng, known)
+        shard = cls(partition, settings, fold.position, rng, known, control)
         shard._memory.load(fold, now, now.mono - fenced_ago)
+        shard.obey((), now)
         shard._arm(now.mono)
         return shard
 
@@ -135,6 +141,19 @@ class Shard:
         """As in `journal.Position`."""
         since = self._memory.position.courses_since
         return 0 if since is UNSET else since
+
+    # --- operators --------------------------------------------------------------------------------
+
+    def obey(self, in_flight: Container[str], now: Now) -> None:
+        """Operators have decided something (R19). `in_flight`: the batches whose POST may still reach the API."""
+        memory = self._memory
+        memory.waiting.obey()
+        if self._given_up_version != memory.control.give_up_version:
+            self._given_up_version = memory.control.give_up_version
+            give_up.find_given_up(memory)
+            give_up.end_batches(memory, in_flight, now)
+        if memory.given_up or any(True for _ in memory.waiting.ready_lanes()):
+            self._arm(now.mono)
 
     # --- counts -----------------------------------------------------------------------------------
 
@@ -223,6 +242,7 @@ class Shard:
         lingered = self._flush_at is not None and now.mono >= self._flush_at
         if lingered or self._full:
             self._admit_intake(now)
+            give_up.end_waiting(self._memory, now)
             self._seal(now, lingered=lingered)
 
     def _arm(self, at: float) -> None:
@@ -260,6 +280,7 @@ class Shard:
         why = waiting.backlog.lacks_room(len(lane.held) if lane else 0, len(change.body))
         if why is not None and not self._nothing_to_seal:
             before = waiting.backlog.courses
+            give_up.end_waiting(self._memory, now)
             for each in list(waiting.ready_lanes()):
                 self._seal_lane(each, now, partial=True)
             self._nothing_to_seal = waiting.backlog.courses == before
@@ -308,6 +329,7 @@ class Shard:
                 has_place = self._has_place(lane)
                 left = left or has_place
                 self._window_was_full = self._window_was_full or not has_place
+        left = left or bool(self._memory.given_up)
         if left and self._memory.draft.is_full:
             self._arm(now.mono)
             return
@@ -395,6 +417,8 @@ class Shard:
         """The answer to the POST of this batch. `submission` shows whether to POST again, not before `again` (monotonic)."""
         batch = self._memory.batches[batch_id]
         settle.submit_answered(self._memory, batch, answer, ruling, now)
+        if batch_id in self._memory.batches and batch.task_id is None:
+            give_up.end_refused(self._memory, batch, now)
         self._memory.submission_judged(batch, answer, ruling.verdict, again, now)
         self._after_answer(batch.integration_id, now)
 
@@ -428,7 +452,7 @@ class Shard:
         if self._window_was_full:
             self._arm(now.mono + self._settings.batch.linger)
         lane = self._memory.waiting.lanes.get(integration_id)
-        if lane is None or not lane.ready_count or not self._window_open(lane):
+        if lane is None or not lane.ready_count or lane.paused or not self._window_open(lane):
             return
         if not self._has_place(lane):
             self._window_was_full = True  # the answer that frees a place may concern another integration

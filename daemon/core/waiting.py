@@ -7,7 +7,8 @@ here, and a newer one replaces it. A waiting change is in exactly one of three c
     back-off  it was submitted, failed for a transient reason, and its back-off is not over
     ready     it may be sealed; in the queue of its lane, first come, first served
 
-In a lane whose integration is parked, all changes wait for the customer, whatever else holds them.
+In a lane whose integration is parked, all changes wait for the customer, whatever else holds them. In one that is paused, all
+wait for the operator.
 
 The ages of waiting changes are tracked by reason, so that the oldest is known without a search. A change counts if it
 is journalled as waiting, or in back-off. Most changes are sealed in the step that admits them and never count.
@@ -16,7 +17,7 @@ is journalled as waiting, or in back-off. Most changes are sealed in the step th
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -45,6 +46,7 @@ class WaitReason(StrEnum):
     BACKOFF = "backoff"  # it waits for its next attempt
     REFUSED = "refused"  # its submission was refused or not answered, and is sent again later
     PARKED = "parked"  # its integration waits for its customer, whatever else holds the change
+    PAUSED = "paused"  # an operator has paused its integration, whatever else holds the change
 
 
 class Waits(NamedTuple):
@@ -102,6 +104,8 @@ class Lane:
         self.open_batches = 0
         self.parked = False
         """The integration waits for its customer, according to the last answer about that."""
+        self.paused = False
+        """An operator has paused it (R19)."""
         self.ready_count = 0
         self.ready_bytes = 0
         self.unexamined: list[str] = []
@@ -144,10 +148,12 @@ class Lane:
         return None if held is None or not held.ready else held
 
     def remove(self, origin_id: str) -> Held:
-        """Remove and return the ready change of this course."""
+        """Remove and return the waiting change of this course."""
         held = self.held.pop(origin_id)
-        assert held.ready
         held.count_in(None)
+        if not held.ready:
+            return held
+        held.ready = False
         self.ready_count -= 1
         self.ready_bytes -= held.size()
         if len(self._queue) > 2 * self.ready_count + QUEUE_SLACK:
@@ -192,7 +198,9 @@ class Lane:
 class Waiting:
     """All lanes of a shard, their back-offs, and the reasons of waiting."""
 
-    def __init__(self, backlog: Backlog) -> None:
+    def __init__(self, backlog: Backlog, is_paused: Callable[[str], bool]) -> None:
+        """`is_paused` says of an integration whether an operator has paused it."""
+        self._is_paused = is_paused
         self.lanes: dict[str, Lane] = {}
         self.backoff: Schedule[tuple[str, str]] = Schedule()
         self.ages = {reason: Ages() for reason in WaitReason}
@@ -202,6 +210,7 @@ class Waiting:
         lane = self.lanes.get(integration_id)
         if lane is None:
             lane = self.lanes[integration_id] = Lane(integration_id)
+            lane.paused = self._is_paused(integration_id)
         return lane
 
     def hold(self, lane: Lane, held: Held, due: float | None) -> Held | None:
@@ -246,14 +255,25 @@ class Waiting:
         """
         if lane.parked != parked:
             lane.parked = parked
-            for held in lane.held.values():
-                if held.ages is not None:
-                    self._count(lane, held)
+            self._recount(lane)
+
+    def obey(self) -> None:
+        """What is paused may have changed. It costs one step for each waiting change of an integration of which it has."""
+        for lane in self.lanes.values():
+            paused = self._is_paused(lane.integration_id)
+            if lane.paused != paused:
+                lane.paused = paused
+                self._recount(lane)
+
+    def _recount(self, lane: Lane) -> None:
+        for held in lane.held.values():
+            if held.ages is not None:
+                self._count(lane, held)
 
     def _count(self, lane: Lane, held: Held) -> None:
         """Count its age under its current reason of waiting."""
-        if lane.parked:
-            reason = WaitReason.PARKED
+        if (of_lane := reason_of_lane(lane)) is not None:
+            reason = of_lane
         elif held.ready:
             reason = WaitReason.WINDOW
         elif held.item.origin_id in lane.busy:
@@ -283,9 +303,11 @@ class Waiting:
         return taken
 
     def remove(self, lane: Lane, origin_id: str) -> Held:
-        """Remove and return the ready change of this course."""
+        """Remove and return the waiting change of this course."""
         before = len(lane.held)
         held = lane.remove(origin_id)
+        if held.not_before is not None:
+            self.backoff.discard((lane.integration_id, origin_id))
         self.backlog.left(before, len(lane.held), len(held.body))
         return held
 
@@ -300,11 +322,19 @@ class Waiting:
             del self.lanes[integration_id]
 
     def ready_lanes(self) -> Iterator[Lane]:
-        return (lane for lane in self.lanes.values() if lane.ready_count)
+        """Those with changes that may be sealed."""
+        return (lane for lane in self.lanes.values() if lane.ready_count and not lane.paused)
 
     def by_reason(self) -> dict[WaitReason, Waits]:
         """Between steps, every waiting change has exactly one reason."""
         return {reason: Waits(len(ages), ages.oldest) for reason, ages in self.ages.items()}
+
+
+def reason_of_lane(lane: Lane) -> WaitReason | None:
+    """Why all changes of the lane wait; None if each has its own reason."""
+    if lane.paused:
+        return WaitReason.PAUSED
+    return WaitReason.PARKED if lane.parked else None
 
 
 NOTHING_WAITS = Waits(0, None)

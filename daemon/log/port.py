@@ -138,6 +138,18 @@ class Transaction:
     """The next input offset, for the lag of the consumer group only. The journal is authoritative."""
 
 
+class ControlRead(NamedTuple):
+    """What one read of the control topic has found."""
+
+    records: Sequence[Record]
+    next_offset: int
+    """Where to continue."""
+    is_first: bool
+    """The topic was read from its beginning."""
+    at_end: bool
+    """There was nothing more when it was read."""
+
+
 # --- events, in order -------------------------------------------------------
 
 
@@ -336,6 +348,15 @@ class EventLog(Protocol):
 
         Raises:
             LogError: the log does not answer.
+        """
+        ...
+
+    async def read_control(self, offset: int | None) -> ControlRead:
+        """The next records of the control topic from `offset` on; None: from its beginning. If there are none, it waits for
+        them for about a second. If the topic no longer has this offset, it is read from its beginning. One call at a time.
+
+        Raises:
+            LogError: the topic cannot be read at the moment.
         """
         ...
 

@@ -16,12 +16,14 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, assert_never
 
 from daemon.config import Policies
+from daemon.core.control import Control
 from daemon.core.flow import Flow
 from daemon.core.judge import Judge
 from daemon.core.shard import Shard
 from daemon.core.step import BatchCleared, BatchSealed, Fact, LateWatched, TaskAccepted, TaskEnded, TaskLost
 from daemon.log.port import Assigned, PositionLost, Records, Revoked, Unreadable
 from daemon.runtime.batch_ref import BatchRef
+from daemon.runtime.control_following import ControlFollower
 from daemon.runtime.course_loading import CourseIndexes
 from daemon.runtime.halt import Halt
 from daemon.runtime.input_monitor import InputMonitor
@@ -53,7 +55,8 @@ class Engine:
 
     def __init__(self, ports: Ports, key_changed: Callable[[], bool]) -> None:
         self._ports = ports
-        self._flow: Flow[BatchRef] = Flow(ports.settings, ports.rng)
+        control = Control()
+        self._flow: Flow[BatchRef] = Flow(ports.settings, ports.rng, control.is_paused)
         judge = Judge(Policies(ports.settings))
         self._halt = Halt(ports, self._flow, judge, key_changed, self._resumed, self._key_suspected)
         submissions, polls = Waker(), Waker()
@@ -67,7 +70,8 @@ class Engine:
         self._input_monitor = InputMonitor(
             ports, lambda: [partition for partition, _ in self._partitions.values()]
         )
-        self._view = View(ports, self._flow, self._poller, self._submitter)
+        self._control = ControlFollower(ports, control, self._obey)
+        self._view = View(ports, self._flow, self._poller, self._submitter, self._control)
 
     def snapshot(self) -> Snapshot:
         """The current contents of the runtime, for metrics and the state page."""
@@ -85,6 +89,7 @@ class Engine:
             self._spawn(self._submitter.run(), "submitter"),
             self._spawn(self._poller.run(), "poller"),
         ]
+        self._spawn(self._control.run(), "control")
         self._spawn(self._halt.run(), "halt")
         self._spawn(self._follow_log(), "events")
         self._spawn(self._input_monitor.run(), "inspection")
@@ -194,6 +199,7 @@ class Engine:
             number,
             self._ports,
             self._indexes,
+            self._control.control,
             on_opened=self._opened,
             on_dropped=self._dropped,
             on_facts=self._act,
@@ -230,6 +236,13 @@ class Engine:
                     pass  # the poller has removed it already
                 case _:
                     assert_never(fact)
+
+    def _obey(self) -> None:
+        """Operators have decided something (R19)."""
+        self._flow.obey(self._ports.clock.now().mono)
+        for partition, _ in self._partitions.values():
+            partition.obey()
+        self._submitter.wake()
 
     def _key_suspected(self) -> None:
         self._poller.probe_key()

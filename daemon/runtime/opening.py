@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import UNSET
 
+from daemon.core.control import Control
 from daemon.core.journal import Fold, JournalError, Position, payload
 from daemon.core.known_courses import Budget, KnownCourses
 from daemon.core.shard import Shard
@@ -64,8 +65,10 @@ async def check_before_fencing(ports: Ports, partition: int) -> None:
         raise BlockedError(sentence)
 
 
-async def restore(ports: Ports, partition: int, shard_log: ShardLog, budget: Budget) -> Opened:
-    """Restore the shard from its journal. Call it as soon as all earlier owners are fenced. `budget` is that of the process.
+async def restore(
+    ports: Ports, partition: int, shard_log: ShardLog, budget: Budget, control: Control
+) -> Opened:
+    """Restore the shard from its journal. Call it as soon as all earlier owners are fenced. `budget` and `control` are those of the process.
 
     Raises:
         BlockedError: the journal does not match the input, or this version cannot read one of its records, or a record
@@ -73,14 +76,16 @@ async def restore(ports: Ports, partition: int, shard_log: ShardLog, budget: Bud
         LogError: the log does not answer at the moment.
     """
     try:
-        return await _restored(ports, partition, shard_log, budget)
+        return await _restored(ports, partition, shard_log, budget, control)
     except (JournalError, CorruptJournalError) as error:
         raise BlockedError(
             operator_messages.unreadable_journal(partition, error, ports.settings.topics)
         ) from error
 
 
-async def _restored(ports: Ports, partition: int, shard_log: ShardLog, budget: Budget) -> Opened:
+async def _restored(
+    ports: Ports, partition: int, shard_log: ShardLog, budget: Budget, control: Control
+) -> Opened:
     started, fenced = ports.clock.now().mono, ports.clock.boot()
     courses_end = await shard_log.courses_end()  # before the first commit of this owner
     fold = await _fold(ports, shard_log)
@@ -96,7 +101,9 @@ async def _restored(ports: Ports, partition: int, shard_log: ShardLog, budget: B
     ports.observer.notify(RestoreFinished(now.mono - started))
     ledger = Ledger(fold)
     fenced_ago = ports.clock.boot() - fenced
-    shard = Shard.restore(partition, ports.settings, fold, ports.rng, now, fenced_ago, KnownCourses(budget))
+    shard = Shard.restore(
+        partition, ports.settings, fold, ports.rng, now, fenced_ago, KnownCourses(budget), control
+    )
     return Opened(shard, is_new, facts, ledger, courses_end)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from daemon.core.batch import OpenTask
+from daemon.core.control import Control
 from daemon.core.shard import Shard
 from daemon.core.step import Fact, Step
 from daemon.log.port import InputFacts, LogError, Records, ShardLog, Unreadable
@@ -48,6 +49,7 @@ class Partition:
         number: int,
         ports: Ports,
         indexes: CourseIndexes,
+        control: Control,
         *,
         on_opened: Callable[[Partition, Shard], None],
         on_dropped: Callable[[Shard], None],
@@ -61,6 +63,7 @@ class Partition:
         self.topic_partitions: int | None = None
         self.intake = Intake(number, ports)
         self._ports = ports
+        self._control = control
         self._courses = CourseLoader(number, ports, indexes, self.wake, self.fail)
         self._on_opened, self._on_dropped, self._on_facts = on_opened, on_dropped, on_facts
         self._shard_log: ShardLog | None = None
@@ -134,7 +137,7 @@ class Partition:
         self._journal_end = await ports.log.journal_end(number)
         await check_before_fencing(ports, number)
         self._shard_log = await ports.log.open_shard(number)
-        opened = await restore(ports, number, self._shard_log, self._courses.budget)
+        opened = await restore(ports, number, self._shard_log, self._courses.budget, self._control)
         if self.intake.lost is not None and self.intake.lost.holds(opened.shard):
             raise BlockedError(self.intake.lost.sentence)
         self._begin(opened, self._shard_log)
@@ -282,6 +285,18 @@ class Partition:
 
     def wake(self) -> None:
         self._waker.wake()
+
+    def obey(self) -> None:
+        """Operators have decided something (R19)."""
+        if self.shard is None:
+            return
+        now = self._ports.clock.now()
+        try:
+            self.shard.obey(self.posts.in_flight(now.mono), now)
+        except Exception as error:
+            self._reports.defect(error)
+            self.fail(StepFailedError("a decision of an operator cannot be applied", error))
+        self.wake()
 
     def suspend(self) -> None:
         """The partition was revoked, and may be assigned again at once. No new request is sent meanwhile."""

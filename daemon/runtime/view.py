@@ -8,6 +8,7 @@ from daemon.core.flow import Flow
 from daemon.core.model import Now
 from daemon.core.waiting import WaitReason, Waits, combined
 from daemon.runtime.batch_ref import BatchRef
+from daemon.runtime.control_following import ControlFollower
 from daemon.runtime.partition import Partition
 from daemon.runtime.poller import Poller
 from daemon.runtime.ports import Ports
@@ -18,8 +19,16 @@ from daemon.telemetry.snapshot import BackOff, Lag, Snapshot
 
 
 class View:
-    def __init__(self, ports: Ports, flow: Flow[BatchRef], poller: Poller, submitter: Submitter) -> None:
+    def __init__(
+        self,
+        ports: Ports,
+        flow: Flow[BatchRef],
+        poller: Poller,
+        submitter: Submitter,
+        control: ControlFollower,
+    ) -> None:
         self._ports = ports
+        self._control = control
         self._flow = flow
         self._poller = poller
         self._submitter = submitter
@@ -57,6 +66,8 @@ class View:
             restore_remaining=sum(p.restore_remaining for p in partitions),
             known_courses=sum(len(p.shard.known) for p in partitions if p.shard is not None),
             courses_loading=sum(p.shard is not None and not p.shard.known.is_loaded for p in partitions),
+            pauses=len(self._control.control.pauses),
+            control_read_ms=self._control.read_ms,
             imbalance={p.number: p.imbalance for p in partitions if p.shard is not None},
             topic_partitions=next((p.topic_partitions for p in partitions if p.topic_partitions), None),
             lag={

@@ -116,6 +116,18 @@ COURSES_LOADING = gauge(
     "Partitions held here whose known courses are still being loaded. Until then their changes are always sent, except deactivations without a `course_id`, which wait.",
     read=lambda r: one(r.snapshot.courses_loading),
 )
+PAUSES = gauge(
+    "operator_pauses",
+    "Pauses by operators that hold, each of an integration or a pattern (`coursesyncd pause`). Every replica reports all of "
+    "them.",
+    read=lambda r: one(r.snapshot.pauses),
+)
+CONTROL_READ = gauge(
+    "control_read_timestamp_seconds",
+    "When the control topic was last read to its end, about once a second; before that, when the process started. While it "
+    "cannot be read, the decisions of operators that were known last hold.",
+    read=lambda r: one(seconds(r.snapshot.control_read_ms)),
+)
 CONTRACT_IMBALANCE = gauge(
     "contract_imbalance",
     "Changes that are lost or ended twice: consumed + restored - resolved - held, each counted in a different place. "
@@ -354,6 +366,8 @@ SECTIONS = (
             WAITING_OLDEST,
             KNOWN_COURSES,
             COURSES_LOADING,
+            PAUSES,
+            CONTROL_READ,
             CONTRACT_IMBALANCE,
         ),
     ),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from daemon.core.answers import PollAnswer, SubmitAnswer
+from daemon.core.control import Pause
 from daemon.core.judge import KeyEvidence
 from daemon.core.model import Now
 from daemon.core.placement import Misplaced
@@ -64,6 +65,35 @@ class DefectFound:
     error: Exception
     batch: str | None = None
     task: str | None = None
+
+
+# --- operators ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ControlChanged:
+    """Operators have decided something, or the pauses were loaded, or a pause has ended by itself (R19)."""
+
+    pauses: Sequence[Pause]
+    given_up: int
+    """Number of integrations of which changes are given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlUnreadable:
+    """The control topic cannot be read at the moment. What was known last holds."""
+
+    error: str
+    read_ms: int
+    """When it was last read to its end, or the start; wall clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlRecordInvalid:
+    """A record of the control topic is ignored."""
+
+    offset: int
+    error: str
 
 
 # --- partitions -----------------------------------------------------------------------------------
@@ -286,6 +316,9 @@ Event = (
     | PartitionRestoring
     | RestoreProgressed
     | RestoreFinished
+    | ControlChanged
+    | ControlUnreadable
+    | ControlRecordInvalid
     | CoursesLoaded
     | CoursesNotLoaded
     | PartitionRestored

@@ -71,6 +71,10 @@ class Snapshot:
     """Number of courses whose known state is in memory."""
     courses_loading: int
     """Number of partitions whose known courses are being loaded."""
+    pauses: int
+    """Number of pauses by operators that hold, each of an integration or a pattern."""
+    control_read_ms: int | None
+    """When the control topic was last read to its end; None if it was not."""
     imbalance: Mapping[int, int]
     """By input partition, of those that run: number of lost changes; negative if changes ended more than once."""
     topic_partitions: int | None
@@ -107,6 +111,8 @@ def nothing_yet() -> Snapshot:
         restore_remaining=0,
         known_courses=0,
         courses_loading=0,
+        pauses=0,
+        control_read_ms=None,
         imbalance={},
         topic_partitions=None,
         lag={},

@@ -6,6 +6,7 @@ from typing import Any
 
 import structlog
 
+from daemon.codec.times import iso_ms
 from daemon.core.answers import Accepted, Done, NoAnswer, PollAnswer, Refused
 from daemon.core.step import Step, TaskAccepted
 from daemon.telemetry import events as e
@@ -111,6 +112,16 @@ class LogSubscriber:
                     seconds=round(event.seconds, 1),
                     reason="created_at of an earlier task is ahead of the API's clock (Date)",
                 )
+            case e.ControlChanged():
+                log.info(
+                    "control.changed",
+                    paused=[pause.integration for pause in event.pauses],
+                    given_up=event.given_up,
+                )
+            case e.ControlUnreadable():
+                log.warning("control.unreadable", error=event.error, last_read=iso_ms(event.read_ms))
+            case e.ControlRecordInvalid():
+                log.warning("control.record_invalid", offset=event.offset, error=event.error)
             case e.DrainStarted():
                 log.info("drain.started", timeout_s=event.timeout)
             case e.DrainTimedOut():

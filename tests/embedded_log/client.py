@@ -14,6 +14,7 @@ from daemon.log.port import (
     Assigned,
     CommitFailedError,
     Committed,
+    ControlRead,
     CorruptJournalError,
     Event,
     FatalLogError,
@@ -40,6 +41,8 @@ from tests.embedded_log.storage import OffsetOutOfRangeError, Partition, Unreada
 RECORDS_MAX = 500
 """Records in one `Records` event or in one batch of a restore: `max_poll_records` of the daemon's Kafka client."""
 
+CONTROL_WAIT = 0.5
+"""Seconds between two looks at the control topic."""
 UNREADABLE = "it was made unreadable"
 
 
@@ -142,6 +145,16 @@ class EmbeddedLog:
             if records or following == offset:
                 return records[0].offset if records else None
             offset = following
+
+    async def read_control(self, offset: int | None) -> ControlRead:
+        await asyncio.sleep(0)
+        log = self._cluster.partition(self._topics.control, 0)
+        is_first = offset is None or not log.start <= offset <= log.end
+        position = log.start if offset is None or is_first else offset
+        if not is_first and position == log.stable:
+            await asyncio.sleep(CONTROL_WAIT)
+        records, following = log.read(position, RECORDS_MAX)
+        return ControlRead(records, following, is_first, at_end=following == log.stable)
 
     def begin(self, partition: int, offset: int, token: int) -> None:
         if partition in self._held:

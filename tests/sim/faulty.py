@@ -12,6 +12,7 @@ from daemon.config import Topics
 from daemon.log.port import (
     CommitFailedError,
     Committed,
+    ControlRead,
     Event,
     InputFacts,
     LogError,
@@ -146,6 +147,10 @@ class FaultyLog:
     async def journal_end(self, partition: int) -> int | None:
         await self._trip()
         return await self._inner.journal_end(partition)
+
+    async def read_control(self, offset: int | None) -> ControlRead:
+        await self._trip()
+        return await self._inner.read_control(offset)
 
     def begin(self, partition: int, offset: int, token: int) -> None:
         self._manners.begins(partition)

@@ -129,7 +129,7 @@ def build(rng: random.Random, parameters: Parameters) -> World:
     cluster.is_paused = world.is_paused
     for topic in (TOPICS.changes, TOPICS.journal, TOPICS.courses):
         cluster.create_topic(topic, parameters.partitions)
-    for topic in (TOPICS.results, TOPICS.dead_letters):
+    for topic in (TOPICS.results, TOPICS.dead_letters, TOPICS.control):
         cluster.create_topic(topic, 1)
 
     def api_now() -> int:

@@ -134,6 +134,14 @@ OWN = {
         "publish again with `course_id`: that of a result of this course, or `remote:` and its id in the learning system",
         NOTHING,
     ),
+    "COURSESYNC.GIVEN_UP": Own(
+        "FAILED, TIMED_OUT",
+        "an operator has given up the change (`coursesyncd give-up`); the message says who and why. TIMED_OUT: its task was still "
+        "open, and a correction reports its end",
+        "not retried",
+        "publish again when the operator says so",
+        "tell the publisher; `coursesyncd integrations` shows what is paused",
+    ),
     "COURSESYNC.DEACTIVATION_UNCONFIRMED": Own(
         "FAILED",
         "a `course.deactivated` may have been carried out, but the answer was lost, and the API refuses to repeat it. "

@@ -82,7 +82,7 @@ class LogWorld:
         self.cluster = EmbeddedCluster(now_ms)
         for topic in (self.topics.changes, self.topics.journal, self.topics.courses):
             self.cluster.create_topic(topic, partitions)
-        for topic in (self.topics.results, self.topics.dead_letters):
+        for topic in (self.topics.results, self.topics.dead_letters, self.topics.control):
             self.cluster.create_topic(topic, 1)
         self.api = Api(
             Simulator(rng=random.Random(1), now=now_ms(), api_key=KEY, plan=NONE, task_seconds=task_seconds)

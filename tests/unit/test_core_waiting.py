@@ -21,7 +21,7 @@ class WaitingMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.waiting = Waiting(Backlog(Settings().backlog))
+        self.waiting = Waiting(Backlog(Settings().backlog), lambda _integration_id: False)
         self.offset = 0
         self.now = 0.0
         self.held: dict[tuple[str, str], Held] = {}

@@ -40,6 +40,7 @@ def new_cluster(kind: type[EmbeddedCluster] = EmbeddedCluster) -> EmbeddedCluste
     cluster.create_topic(TOPICS.results, 3)
     cluster.create_topic(TOPICS.dead_letters, 1)
     cluster.create_topic(TOPICS.courses, PARTITIONS)
+    cluster.create_topic(TOPICS.control, 1)
     return cluster
 
 

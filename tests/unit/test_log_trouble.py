@@ -105,7 +105,7 @@ async def test_a_topic_that_was_created_again_blocks_and_skip_wants_to_be_told_w
         if not while_running:
             await world.start()
         sentence = await world.blocked(0)
-        assert "was deleted and created again (its id was course-changes.1, is course-changes.6)" in sentence
+        assert "was deleted and created again (its id was course-changes.1, is course-changes.7)" in sentence
         assert "coursesyncd skip --partition 0 --to earliest" in sentence
         with pytest.raises(RepairError, match="--to earliest, --to latest or --to OFFSET"):
             await skip(world, 0)

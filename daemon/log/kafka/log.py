@@ -14,11 +14,21 @@ from daemon.log.kafka import admin, hanging
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.kafka.connection_errors import described
 from daemon.log.kafka.consumer import InputConsumer
+from daemon.log.kafka.control_reader import ControlReader
 from daemon.log.kafka.handover import Handover
 from daemon.log.kafka.partition_reader import PartitionReader
 from daemon.log.kafka.shard import READ_TIMEOUT, KafkaShardLog
 from daemon.log.kafka.worker import Worker, WorkerProgress
-from daemon.log.port import Event, InputFacts, LogError, Record, ShardLog, Topics, TransactionOwner
+from daemon.log.port import (
+    ControlRead,
+    Event,
+    InputFacts,
+    LogError,
+    Record,
+    ShardLog,
+    Topics,
+    TransactionOwner,
+)
 
 _T = TypeVar("_T")
 
@@ -53,6 +63,7 @@ class KafkaLog:
         self._consumer: InputConsumer | None = None
         self._starting: InputConsumer | None = None
         self._admin: tuple[admin.Admin, Worker] | None = None
+        self._control: tuple[ControlReader, Worker] | None = None
         self._progress = WorkerProgress()
 
     async def start(self) -> None:
@@ -99,6 +110,21 @@ class KafkaLog:
         """See `EventLog`."""
         journal = self._topics.journal
         return await self._ask(lambda client: admin.journal_end(client, journal, partition))
+
+    async def read_control(self, offset: int | None) -> ControlRead:
+        """See `EventLog`."""
+        if self._control is None:
+            self._control = (
+                ControlReader(self._clients, self._topics.control),
+                Worker("kafka-control", self._progress),
+            )
+        reader, worker = self._control
+        try:
+            return await worker.call(lambda: reader.read(offset), READ_TIMEOUT)
+        except TimeoutError:
+            self._control = None
+            _retire(worker, reader.close)
+            raise LogError(f"reading {self._topics.control} hangs") from None
 
     def begin(self, partition: int, offset: int, token: int) -> None:
         """See `EventLog`."""
@@ -183,8 +209,11 @@ class KafkaLog:
         if self._admin is not None:
             asker, worker = self._admin
             self._admin = None
-            worker.post(asker.close)
-            worker.retire()
+            _retire(worker, asker.close)
+        if self._control is not None:
+            reader, worker = self._control
+            self._control = None
+            _retire(worker, reader.close)
 
     def _shard(self, partition: int) -> KafkaShardLog:
         consumer = self._consumer
@@ -241,7 +270,12 @@ class KafkaLog:
         except TimeoutError:
             if self._admin is not None and self._admin[1] is worker:
                 self._admin = None
-            with suppress(RuntimeError):
-                worker.post(asker.close)
-                worker.retire()
+            _retire(worker, asker.close)
             raise LogError(f"Kafka did not answer within {ASK_TIMEOUT:.0f} s") from None
+
+
+def _retire(worker: Worker, close: Callable[[], None]) -> None:
+    """End the thread after it has closed its client. It may hang, or have ended."""
+    with suppress(RuntimeError):
+        worker.post(close)
+        worker.retire()

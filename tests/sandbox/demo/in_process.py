@@ -91,7 +91,7 @@ class _Run:
         self._cluster = EmbeddedCluster(_now_ms)
         for topic in (self._topics.changes, self._topics.journal, self._topics.courses):
             self._cluster.create_topic(topic, profile.PARTITIONS)
-        for topic in (self._topics.results, self._topics.dead_letters):
+        for topic in (self._topics.results, self._topics.dead_letters, self._topics.control):
             self._cluster.create_topic(topic, 1)
         self._engine: Engine | None = None
         self._daemon: asyncio.Task[None] | None = None

@@ -172,8 +172,8 @@ def memory_survives_failure(patch: Patch) -> None:
             kept[id(partition._ports), partition.number] = partition.shard
         await drop(partition, *a)
 
-    async def keep_memory(ports: Any, number: int, shard_log: Any, budget: Any) -> Opened:
-        opened = await restore(ports, number, shard_log, budget)
+    async def keep_memory(ports: Any, number: int, *opening_of: Any) -> Opened:
+        opened = await restore(ports, number, *opening_of)
         shard = kept.pop((id(ports), number), None)
         return opened if shard is None else dataclasses.replace(opened, shard=shard)
 
@@ -265,8 +265,8 @@ def any_partition_count_will_do(patch: Patch) -> None:
 def expired_records_are_passed_over(patch: Patch) -> None:
     restore = opening.restore
 
-    async def skip(ports: Any, number: int, shard_log: Any, budget: Any) -> Opened:
-        opened = await restore(ports, number, shard_log, budget)
+    async def skip(ports: Any, number: int, *opening_of: Any) -> Opened:
+        opened = await restore(ports, number, *opening_of)
         facts = await ports.log.input_facts(number)
         opened.shard._next_read = max(opened.shard._next_read, facts.earliest)
         return opened
