@@ -1,8 +1,8 @@
 """Ends what operators have given up (R19).
 
 What waits ends as `FAILED`, in as many steps as it takes. A submission without a task ends the same way once no POST of it can
-have been carried out: before its first POST, or after a refusal. An open task ends only if that was asked for, as
-`TIMED_OUT`, and stays watched (R12). A batch ends only if all of its changes are given up.
+have been carried out: before its first POST, or after a refusal. An open task ends only if that was asked for and once it was
+polled, as `TIMED_OUT`, and stays watched (R12). A batch ends only if all of its changes are given up.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from daemon.core.journal import Attempt
 from daemon.core.memory import Memory
 from daemon.core.model import Now, Status
 from daemon.core.result_factory import attempt_of
+from daemon.core.stale_tasks import is_stale
 
 
 def find_given_up(memory: Memory) -> None:
@@ -66,9 +67,20 @@ def end_batches(memory: Memory, in_flight: Container[str], now: Now) -> None:
             if batch.task_id is None:
                 if batch_id not in in_flight:
                     end_refused(memory, batch, now)
-            elif (decision := _decision(memory, batch)) is not None and decision.open_tasks:
-                settle.time_out(memory, batch, given_up_error(decision), now)
+            else:
+                end_task(memory, batch, now)
         memory.free_courses()
+
+
+def end_task(memory: Memory, batch: Batch, now: Now) -> None:
+    """End this batch if it is given up together with its task, and a poll has shown that the task is its own (R14): the end of
+    an earlier task would be published as a correction.
+    """
+    if batch.created_at is None or is_stale(batch.api_floor, batch.created_at):
+        return
+    decision = _decision(memory, batch)
+    if decision is not None and decision.open_tasks:
+        settle.time_out(memory, batch, given_up_error(decision), now)
 
 
 def end_refused(memory: Memory, batch: Batch, now: Now) -> None:

@@ -436,6 +436,8 @@ class Shard:
         """
         batch = self._memory.batches[batch_id]
         settle.poll_answered(self._memory, batch, answer, ruling, body, polls, now)
+        if batch_id in self._memory.batches and batch.task_id is not None:
+            give_up.end_task(self._memory, batch, now)
         if ruling.task is TaskVerdict.PARK:
             self._memory.park(batch.integration_id)
         self._after_answer(batch.integration_id, now)

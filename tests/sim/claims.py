@@ -15,12 +15,14 @@ from tests.sandbox.simulator.lms import ALREADY_INACTIVE
 from tests.sandbox.simulator.wire import canonical
 from tests.sim.evidence import records
 from tests.sim.journal_view import BatchRecord
+from tests.sim.obedience import Known
 from tests.sim.outcome import Outcome
 from tests.sim.world import World
 
 GIVEN_UP_BY_API = "PLATFORM.TASK_TIMED_OUT"
 GIVEN_UP = "COURSESYNC.TASK_TIMED_OUT"
 STALE_REPLAY = "COURSESYNC.STALE_REPLAY"
+BY_OPERATOR = "COURSESYNC.GIVEN_UP"
 COURSE_UNKNOWN = "COURSESYNC.COURSE_UNKNOWN"
 INDEX_MAX = 1000
 """`courses.index_max` from which on no history has more courses."""
@@ -91,7 +93,7 @@ class Claims:
                 case "FAILED":
                     complaint = self._untrue_failure(place, data)
                 case "TIMED_OUT":
-                    complaint = self._untrue_time_out(data, told=place in corrected)
+                    complaint = self._untrue_time_out(place, data, told=place in corrected)
                 case _:
                     complaint = None
             if complaint is not None:
@@ -104,6 +106,8 @@ class Claims:
         code = data["error"]["code"]
         if code == COURSE_UNKNOWN:
             return self._untrue_ignorance(place, data)
+        if code == BY_OPERATOR:
+            return self._untrue_order(place, data)
         batch = self._witness.batches.get(data["batch_id"] or "")
         if batch is None:
             return f"its batch {data['batch_id']} was never written"
@@ -141,6 +145,29 @@ class Claims:
         if code in MAY_PASS and early and not newer:
             return f"it was given up after {data['attempts']} attempts for {code}, although another attempt may succeed"
         return None
+
+    def _orders(self, place: tuple[int, int], data: dict[str, Any]) -> list[Known]:
+        """The decisions by which this change is given up."""
+        return [
+            order
+            for order in self._world.orders
+            if order.covers(data["integration_id"], data["origin_id"], *place)
+        ]
+
+    def _untrue_order(self, place: tuple[int, int], data: dict[str, Any]) -> str | None:
+        """A change that operators have given up: its last batch, if it has no task, must have been carried out by nobody."""
+        if not self._orders(place, data):
+            return "no operator has given it up (R19)"
+        batch = self._witness.batches.get(data["batch_id"] or "")
+        if batch is None or data["task_id"] is not None:
+            return None
+        digest, again = hashlib.sha256(batch.record.body).digest(), self._witness.sealed_again(batch)
+        made = [
+            task.task_id
+            for task in self._tasks.values()
+            if task.body_sha256 == digest and batch.api_ms <= task.created_at < again
+        ]
+        return f"its batch {batch.record.batch_id} was carried out as task {made[0]} (R19)" if made else None
 
     def _is_skewed(self, integration_id: str) -> bool:
         """Whether some task of the integration has a time that is not the right one. Then a floor may be ahead of the
@@ -228,7 +255,7 @@ class Claims:
         done = [call for call in calls if call.is_done]
         return f"the API has carried out its call {done[0].number} (R13)" if done else None
 
-    def _untrue_time_out(self, data: dict[str, Any], *, told: bool) -> str | None:
+    def _untrue_time_out(self, place: tuple[int, int], data: dict[str, Any], *, told: bool) -> str | None:
         task_id, code = data["task_id"], data["error"]["code"]
         if code == GIVEN_UP:
             if task_id not in self._witness.overdue:
@@ -237,6 +264,9 @@ class Claims:
             watched = ended is not None and ended < self._tasks[task_id].created_at + self._witness.watched_ms
             if watched and not told:
                 return f"its task {task_id} has ended since and no correction tells (R12)"
+        elif code == BY_OPERATOR:
+            if not any(order.value["open_tasks"] for order in self._orders(place, data)):
+                return "no operator has given it up together with its task (R19)"
         elif code != GIVEN_UP_BY_API:
             return f"{code} is no time-out"
         return None

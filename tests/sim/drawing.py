@@ -94,7 +94,7 @@ def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
     )
     match kind:
         case Kind.WILD:
-            return _deployed(rng, _longer(rng, parameters))
+            return _decided(rng, _deployed(rng, _longer(rng, parameters)))
         case Kind.ISOLATION:
             return _isolation(rng, parameters)
         case Kind.CROWDED:
@@ -105,6 +105,8 @@ def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
             return _republished(rng, parameters)
         case Kind.RESTARTS:
             return _restarts(rng, parameters)
+        case Kind.OPERATED:
+            return _operated(rng, parameters)
         case Kind.RETIRED:
             return _retired(rng, parameters)
         case Kind.MISREAD:
@@ -142,6 +144,46 @@ def _deployed(rng: random.Random, drawn: Parameters) -> Parameters:
         deploy=Deploy(
             start, start + rng.uniform(1, drawn.duration), rng.choice((0.6, 1.0)), rng.choice((0, 3, 6))
         ),
+    )
+
+
+def _decided(rng: random.Random, drawn: Parameters) -> Parameters:
+    """In some, operators interfere."""
+    return dataclasses.replace(drawn, decisions=rng.choice((0, 0, 0, 3, 8)))
+
+
+def _operated(rng: random.Random, drawn: Parameters) -> Parameters:
+    """Not much else goes wrong: tasks end late or not at all, integrations refuse, and replicas end."""
+    rules: tuple[AnyRule, ...] = (
+        TaskSlow(seconds_min=0.5, seconds_max=5.0, probability=0.5),
+        TaskEndless(applies_after_seconds=rng.choice((None, 5.0, 9.0)), probability=0.2),
+        TaskFails(probability=0.3),
+        SubmitRefused(probability=0.3),
+        SubmitRefused(statuses=(403,), code="INTEGRATION.AUTHENTICATION_INVALID", probability=0.3),
+        AnswerLost(how=rng.choice(("cut", "hang")), probability=0.2),
+    )
+    strikes = dataclasses.replace(
+        faults.NO_STRIKES,
+        crashes=rng.choice((0, 2, 6)),
+        pauses=rng.randint(0, 1),
+        rebalances=rng.randint(0, 3),
+        drains=rng.randint(0, 2),
+        compactions=rng.randint(0, 2),
+    )
+    return dataclasses.replace(
+        drawn,
+        changes=rng.randint(20, 60),
+        duration=30.0,
+        strikes=strikes,
+        log_faults=LogFaults(
+            unavailable=rng.choice((0.0, 0.0, 0.1)), latency_max=rng.choice((0.02, 0.02, 0.5))
+        ),
+        network_faults=NetworkFaults(service_max=rng.choice((0.1, 1.0))),
+        plan=msgspec.structs.replace(
+            drawn.plan, rules=tuple(rule for rule in rules if rng.random() < 0.4), concurrency_limit=30
+        ),
+        decisions=rng.randint(3, 18),
+        huge=0.0,
     )
 
 

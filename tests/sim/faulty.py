@@ -149,8 +149,12 @@ class FaultyLog:
         return await self._inner.journal_end(partition)
 
     async def read_control(self, offset: int | None) -> ControlRead:
+        obedience = self._cluster.witness.obedience
+        obedience.reading(self._who)
         await self._trip()
-        return await self._inner.read_control(offset)
+        read = await self._inner.read_control(offset)
+        obedience.has_read(self._who, read)
+        return read
 
     def begin(self, partition: int, offset: int, token: int) -> None:
         self._manners.begins(partition)
@@ -224,7 +228,7 @@ class FaultyShardLog:
 
     async def commit(self, transaction: Transaction) -> Committed:
         news = self._manners.news(self._partition)
-        self._cluster.witness.commit_begins(self._who, self._partition)
+        self._cluster.witness.commit_begins(self._who, self._partition, transaction)
         try:
             committed = await self._commit(transaction)
         except CommitFailedError:

@@ -17,7 +17,7 @@ from daemon.kombo import wire
 from daemon.log.port import LogError, Message
 from daemon.runtime import intake
 from tests.sandbox.simulator.state import Simulator
-from tests.sim import faults, reducing
+from tests.sim import faults, operators, reducing
 from tests.sim.drawing import draw
 from tests.sim.faulty import FaultyCluster
 from tests.sim.judge import calls_in_flight, conclude, judge_alone, judge_history, judge_isolation, unfinished
@@ -94,6 +94,7 @@ def _play(world: World, rng: random.Random, outcome: Outcome, parameters: Parame
         for _ in range(deploy.interruptions):
             partition = rng.randrange(parameters.partitions)
             world.after(rng.uniform(deploy.start, deploy.end), partial(interrupt, world, partition))
+    operators.give_orders(world, parameters)
     faults.unleash(world, parameters.strikes, parameters.duration, outcome.faults)
     for replica in world.replicas:
         world.after(rng.uniform(0, 1.0), partial(world.start, replica))
@@ -158,6 +159,8 @@ def build(rng: random.Random, parameters: Parameters) -> World:
     world.witness = cluster.witness = Witness(
         parameters.settings, lambda: world.time, api_now, simulator, inputs, value_of
     )
+    if not parameters.strikes.clock_jumps:
+        world.witness.obedience.wall_of = lambda _name: world.wall_ms()
     world.witness.known.clocks_are_set = bool(parameters.strikes.clock_jumps)
     strikes, takeovers = parameters.strikes, world.witness.takeovers
     takeovers.broker_ms = None if strikes.broker_jumps else world.broker_ms
@@ -315,6 +318,7 @@ def heal(world: World, parameters: Parameters) -> None:
     simulator.set_plan(world.api_now(), healed(parameters.plan))
     simulator.set_outage(world.api_now(), 0.0, "error")
     simulator.api_key = world.key_file
+    operators.pause(world, "*", paused=False)
     for replica in world.replicas:
         replica.paused = False
         replica.clock_offset_ms = 0

@@ -52,6 +52,8 @@ class Kind(StrEnum):
     RESTARTS = "restarts"
     """Replicas end, in order or not, and come back, one after the other, and nothing else fails: what was POSTed waits for
     its earlier owners once (R6)."""
+    OPERATED = "operated"
+    """Operators pause integrations, resume them and give changes up all the time, while replicas end and come back (R19)."""
     RETIRED = "retired"
     """Few courses are created, retired and created again, while tasks time out and apply late, answers of deactivations are
     lost, and replicas end (R18)."""
@@ -83,7 +85,7 @@ BREAKAGES: tuple[AnyRule, ...] = (
 """How the one integration is broken in a history of kind `isolation`."""
 
 WEIGHTS = {
-    Kind.WILD: 0.58,
+    Kind.WILD: 0.52,
     Kind.RETIRED: 0.06,
     Kind.CROWDED: 0.06,
     Kind.ISOLATION: 0.06,
@@ -91,6 +93,7 @@ WEIGHTS = {
     Kind.MISREAD: 0.04,
     Kind.RESTARTS: 0.06,
     Kind.REPUBLISHED: 0.08,
+    Kind.OPERATED: 0.06,
 }
 
 
@@ -161,6 +164,8 @@ class Parameters:
     long: float
     """How likely a course's text is long, so that few of them fill a batch."""
     bounds: Bounds
+    decisions: int = 0
+    """How many decisions of operators there are."""
     deploy: Deploy | None = None
     upheaval: Upheaval | None = None
     skipped: int = 0

@@ -47,6 +47,8 @@ def switches(parameters: Parameters) -> Iterator[str]:
     yield from (f"rule:{index}" for index in range(len(parameters.plan.rules)))
     if parameters.deploy is not None:
         yield "deploy"
+    if parameters.decisions:
+        yield "decisions"
     if parameters.replicas > 1:
         yield "replicas"
     if parameters.partitions > 1:
@@ -63,6 +65,7 @@ def reduce(parameters: Parameters, without: Without) -> Parameters:
         network_faults=_off(parameters.network_faults, names),
         plan=msgspec.structs.replace(parameters.plan, rules=rules),
         deploy=None if "deploy" in names else parameters.deploy,
+        decisions=0 if "decisions" in names else parameters.decisions,
         replicas=1 if "replicas" in names else parameters.replicas,
         partitions=1 if "partitions" in names else parameters.partitions,
         changes=parameters.changes if without.changes is None else min(without.changes, parameters.changes),

@@ -44,6 +44,7 @@ from tests.sandbox.simulator.tasks import SimulatedTask
 from tests.sim.bounds import Bounds
 from tests.sim.journal_view import JournalView, batch_record, courses_of
 from tests.sim.known import Known
+from tests.sim.obedience import Obedience
 from tests.sim.pace import Pace
 from tests.sim.seen import Sealed, SeenEvent, Who, decode_event
 from tests.sim.takeovers import EPSILON, Takeovers
@@ -106,6 +107,7 @@ class Witness:
     bounds: Bounds = field(init=False)
     takeovers: Takeovers = field(init=False)
     known: Known = field(init=False)
+    obedience: Obedience = field(init=False)
     _by_body: defaultdict[tuple[str, bytes], list[Sealed]] = field(default_factory=lambda: defaultdict(list))
     _paces: dict[Who, Pace] = field(default_factory=dict)
     _held_off: dict[tuple[Who, str], float] = field(default_factory=dict)
@@ -114,6 +116,11 @@ class Witness:
     def __post_init__(self) -> None:
         self.bounds = Bounds(self.settings, self.accuse)
         self.takeovers = Takeovers(self.settings, self.clock, self.accuse)
+        self.obedience = Obedience(
+            self.clock,
+            lambda batch_id: self.batches[batch_id].record.offsets if batch_id in self.batches else (),
+            self.accuse,
+        )
         self.known = Known(self.settings, self.simulator, self.clock, self.value_of, self.accuse)
 
     def accuse(self, kind: str, sentence: str) -> None:
@@ -172,7 +179,8 @@ class Witness:
         self._digest_of(partition, transaction)
         self._tell_commit(partition, transaction, events, opened, closed)
 
-    def commit_begins(self, who: Who, partition: int) -> None:
+    def commit_begins(self, who: Who, partition: int, transaction: Transaction) -> None:
+        self.obedience.commit_begins(who, partition, transaction)
         self.bounds.commit_begins(who, partition)
 
     def commit_returns(self, who: Who, partition: int) -> None:
@@ -305,6 +313,7 @@ class Witness:
 
     def _judge_post(self, who: Who, integration_id: str, body: bytes) -> None:
         now = self.clock()
+        self.obedience.posted(who, integration_id)
         self.digest.update(f"{now} {who} {integration_id}".encode() + body)
         known = self._by_body.get((integration_id, body), [])
         sealed = next((s for s in reversed(known) if s.is_open), None)

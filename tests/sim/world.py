@@ -20,6 +20,7 @@ from daemon.telemetry.subscribers import LogSubscriber
 from tests.sim.faulty import FaultyCluster, FaultyLog
 from tests.sim.loop import SteppedLoop
 from tests.sim.network import Network, SimulatedApi
+from tests.sim.obedience import Known
 from tests.sim.seen import Who
 from tests.sim.witness import Witness
 
@@ -92,6 +93,8 @@ class World:
     replicas: list[Replica] = field(default_factory=list)
     key_file: str = "key-0"
     trace: list[tuple[float, str]] = field(default_factory=list)
+    orders: list[Known] = field(default_factory=list)
+    """What operators have decided so far."""
     deaths: list[str] = field(default_factory=list)
     """Processes that ended by an error which no fault explains."""
     steps: int = 0
@@ -217,6 +220,7 @@ class World:
         def resume() -> None:
             if replica.loop is loop:
                 self.note(f"{replica.name} goes on")
+                self.witness.obedience.reading((replica.name, replica.lives))
                 replica.paused = False
 
         if duration > self.session_timeout:

@@ -17,7 +17,7 @@ from itertools import groupby
 from tests.sandbox.checker.evidence import AcceptableChange, Course, Evidence
 from tests.sandbox.checker.history import DEACTIVATED, ApiTask, TaskStatus
 from tests.sandbox.checker.verdict import Kind, Verdict
-from tests.sandbox.checker.wire import BACKLOG_FULL, COURSE_UNKNOWN, STALE_REPLAY, ResultEvent
+from tests.sandbox.checker.wire import BACKLOG_FULL, COURSE_UNKNOWN, GIVEN_UP, STALE_REPLAY, ResultEvent
 
 API_TIMED_OUT = "PLATFORM.TASK_TIMED_OUT"
 
@@ -188,6 +188,8 @@ class _Line:
             return missing
         if task.status is TaskStatus.FAILED and task.error_code == API_TIMED_OUT:
             return None
+        if result.error_code == GIVEN_UP:
+            return None  # by an operator
         if self._task_timeout_ms is None or task.completed_at is None:
             return None
         age = task.completed_at - task.created_at

@@ -32,6 +32,8 @@ STALE_REPLAY = "COURSESYNC.STALE_REPLAY"
 UNCONFIRMED = "COURSESYNC.DEACTIVATION_UNCONFIRMED"
 """Error code: an earlier call may have been carried out, and the API refuses to repeat it."""
 
+GIVEN_UP = "COURSESYNC.GIVEN_UP"
+"""An operator has given the change up (R19)."""
 COURSE_UNKNOWN = "COURSESYNC.COURSE_UNKNOWN"
 """Error code: a deactivation has no id of its course, and none is known."""
 

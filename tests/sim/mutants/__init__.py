@@ -1,4 +1,4 @@
-"""Deliberate bugs, one or more for each point of the contract and each of R1 to R18.
+"""Deliberate bugs, one or more for each point of the contract and each of R1 to R19.
 
 Each is a few lines that replace a function of the daemon; nothing in the daemon knows of them. A
 simulation that does not catch one of them is not sharp enough, whatever it says of the daemon.
@@ -7,6 +7,7 @@ simulation that does not catch one of them is not sharp enough, whatever it says
 from tests.sim.mutants import (
     contract,
     deactivations,
+    operators,
     pace,
     rejections,
     rules_answers,
@@ -22,6 +23,7 @@ __all__ = [
     "Mutant",
     "contract",
     "deactivations",
+    "operators",
     "pace",
     "rejections",
     "rules_answers",

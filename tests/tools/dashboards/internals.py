@@ -139,6 +139,18 @@ def _changes() -> Row:
             Query(of(c.COURSES_LOADING), "{{instance}}"),
         ),
         p.graph(
+            "Pauses by operators",
+            "Pauses that hold, each of an integration or a pattern. Every replica should report the same number.",
+            "count:pauses",
+            Query(of(c.PAUSES), "{{instance}}"),
+        ),
+        p.graph(
+            "Control topic read",
+            "Seconds since each replica last read the decisions of operators to their end.",
+            "s",
+            Query(since(c.CONTROL_READ), "{{instance}}"),
+        ),
+        p.graph(
             "Contract imbalance",
             "Changes that are lost or ended twice. Any value other than 0 is a bug.",
             "count:changes",
