@@ -451,6 +451,8 @@ class Shard:
     def _after_answer(self, integration_id: str, now: Now) -> None:
         """An answer may have freed courses and a place in the window: changes that waited for them may be sealed."""
         self._memory.free_courses()
+        if self._memory.given_up:
+            self._arm(now.mono)
         if self._window_was_full:
             self._arm(now.mono + self._settings.batch.linger)
         lane = self._memory.waiting.lanes.get(integration_id)

@@ -29,6 +29,7 @@ from daemon.core.answers import (
     TaskPending,
 )
 from daemon.core.batch import Batch, LateTask
+from daemon.core.control import Decision, nothing_decided
 from daemon.core.course import CourseRecord, course_key
 from daemon.core.deactivate import DEACTIVATE
 from daemon.core.judge import Judge, PollRuling
@@ -41,6 +42,7 @@ from daemon.core.upsert import UPSERT
 from daemon.core.verdict import PollVerdict, SubmitVerdict, TaskVerdict
 from daemon.core.waiting import Held, WaitReason
 
+TOPIC_ID = "topic-id"
 START = Now(wall=1_795_428_000_000, mono=5_000.0)
 JournalRecord = tuple[int, bytes, bytes | None]
 """Offset, key and value."""
@@ -90,7 +92,10 @@ class Bench:
         self.tasks = 0
         self.broker_ahead_ms: int | None = 7
         """None: the broker does not tell its time."""
-        self.shard = Shard(3, self.settings, first_position(0, "topic-id", 6, self.now), self.rng)
+        self.control = nothing_decided()
+        self.decisions = 0
+        position = first_position(0, TOPIC_ID, 6, self.now)
+        self.shard = Shard(3, self.settings, position, self.rng, control=self.control)
         self.shard.known.finish()
         self.shard.want_position()
         self.commit()
@@ -173,6 +178,18 @@ class Bench:
         self.publish(*origin_ids, integration_id=integration_id)
         (batch,) = self.linger()
         return batch
+
+    # --- operators --------------------------------------------------------------------------------
+
+    def decide(self, *decisions: Decision, in_flight: Sequence[str] = ()) -> None:
+        """Operators have decided this, and the shard obeys."""
+        for decision in decisions:
+            self.control.apply(self.decisions, decision)
+            self.decisions += 1
+        self.control.advance(self.now.wall)
+        self.shard.obey(in_flight, self.now)
+        self.shard.tick(self.now)
+        self.commit()
 
     # --- commits ----------------------------------------------------------------------------------
 
@@ -296,7 +313,7 @@ class Bench:
     def restored(self, records: Sequence[JournalRecord] | None = None) -> Shard:
         """Another shard, made from what is committed, or from these records of it."""
         fold = self.fold(self.records if records is None else records)
-        shard = Shard.restore(3, self.settings, fold, self.rng, self.now)
+        shard = Shard.restore(3, self.settings, fold, self.rng, self.now, control=self.control)
         self.load_courses(shard)
         return shard
 

@@ -909,3 +909,47 @@ MACHINE_SETTINGS = hypothesis_settings(
 FlowMachine.TestCase.settings = LimitedFlowMachine.TestCase.settings = MACHINE_SETTINGS
 TestFlowAgainstModel = FlowMachine.TestCase
 TestLimitedFlowAgainstModel = LimitedFlowMachine.TestCase
+
+
+# --- pauses (R19) ---------------------------------------------------------------------------------
+
+
+def test_a_paused_integration_keeps_its_queue_and_the_others_go_on() -> None:
+    paused: set[str] = {"b"}
+    flow: Flow[str] = Flow(settings_with(), random.Random(7), paused.__contains__)
+    for integration_id in "abc":
+        flow.offer(integration_id, integration_id + "1")
+    assert [next_of(flow).ref, next_of(flow).ref] == ["a1", "c1"]
+    assert flow.next_submission(0.0) is None
+    paused.clear()
+    flow.obey(0.0)
+    assert next_of(flow).ref == "b1"
+
+
+def test_a_submission_that_was_taken_is_not_sent_once_its_integration_is_paused() -> None:
+    paused: set[str] = set()
+    flow: Flow[str] = Flow(settings_with(), random.Random(7), paused.__contains__)
+    flow.offer("a", "a1")
+    permit = next_of(flow)
+    paused.add("a")
+    flow.obey(0.0)
+    assert not flow.try_send(permit, 0.0)
+    flow.released(permit, 0.0)
+    flow.offer("a", permit.ref)
+    assert flow.next_submission(0.0) is None
+
+
+def test_a_paused_integration_is_not_probed_when_its_back_off_is_over() -> None:
+    paused: set[str] = set()
+    flow: Flow[str] = Flow(settings_with(), random.Random(7), paused.__contains__)
+    flow.offer("a", "a1")
+    permit = next_of(flow)
+    assert flow.try_send(permit, 0.0)
+    flow.submission_done(permit, DENIED, SubmitVerdict.PARK, 0.0)
+    flow.offer("a", "a1")
+    paused.add("a")
+    flow.obey(0.0)
+    assert flow.next_submission(1e6) is None
+    paused.clear()
+    flow.obey(1e6)
+    assert next_of(flow, 1e6).ref == "a1"
