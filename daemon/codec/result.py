@@ -22,6 +22,7 @@ from daemon.core.model import (
     LOG_URL_CHARS_MAX,
     Correction,
     Error,
+    FailureScope,
     Result,
     Status,
 )
@@ -101,6 +102,17 @@ class SyncResult(msgspec.Struct, frozen=True, gc=False):
             Meta(
                 description="The `type` of the change; absent if it was rejected.",
                 extra_json_schema={"enum": [operation.event_type for operation in OPERATIONS.values()]},
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    failure_scope: (
+        Annotated[
+            FailureScope,
+            Meta(
+                description="Present if the API reported that the change FAILED. own: the failure is that of this change. "
+                "batch: all changes of its submission failed together, so that any of them may be the cause; sent alone, "
+                "it may succeed."
             ),
         ]
         | UnsetType
@@ -207,6 +219,7 @@ def _data(result: Result, partition: int, changes_topic: str) -> SyncResult:
         completed_at=None if result.completed_at is None else iso_ms(result.completed_at),
         resolved_at=iso_ms(result.resolved_at),
         change_type=UNSET if result.change_type is None else result.change_type,
+        failure_scope=UNSET if result.failure_scope is None else result.failure_scope,
     )
 
 

@@ -28,6 +28,8 @@ class Batch(msgspec.Struct, gc=False):
     """Offset of its record in the journal; None until the record is committed."""
     replays: int = 0
     """As in `journal.SealedBatch`."""
+    splits: int = 0
+    """As in `journal.SealedBatch`."""
     fate_unknown: bool = False
     """A POST of this batch may have created a task whose id is not known (R13)."""
     task_id: str | None = None
@@ -69,6 +71,7 @@ class Batch(msgspec.Struct, gc=False):
             self.accepted_mono,
             self.offset,
             self.digest,
+            self.splits,
         )
 
 
@@ -88,6 +91,7 @@ def restored_batch(
         api_floor=sealed.api_floor,
         sealed_at=sealed.sealed_at,
         replays=sealed.replays,
+        splits=sealed.splits,
         offset=kept.offset,
         fate_unknown=task is None or task.fate_unknown is True,
         task_id=task.task_id if task else None,
@@ -125,6 +129,8 @@ class OpenTask:
     offset: int | None
     digest: bytes
     """The position of the payload in the journal, and the digest that verifies it (R9)."""
+    splits: int
+    """As in `journal.SealedBatch`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,8 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
     task_id: str | None = None
     submitted_at: int | None = None
     completed_at: int | None = None
+    is_shared: bool | UnsetType = UNSET
+    """Whether it failed together with all other changes of its batch; absent if it is false."""
 
 
 class Rejections(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -118,6 +120,8 @@ class SealedBatch(msgspec.Struct, frozen=True, omit_defaults=True):
     """
     operation: str = DEFAULT_OPERATION
     """Absent for the default."""
+    splits: int = 0
+    """How often a batch with these changes was halved because all of its items had failed together."""
 
 
 class Task(msgspec.Struct, frozen=True):

@@ -19,8 +19,8 @@ The whole process has one judge, because it has one key. A ruling is a frozen va
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
@@ -44,6 +44,10 @@ from daemon.core.operation import Operation
 from daemon.core.stale_tasks import has_outlived, is_stale
 from daemon.core.verdict import ItemVerdict, PollVerdict, SubmitVerdict, TaskVerdict
 
+SHARED_SPLITS_MAX = 3
+"""How often a batch is halved whose items have failed together. That costs at most 14 submissions, and a bad item fails no more
+than an eighth of its batch.
+"""
 OUTCOME_MISSING = Error(
     "COURSESYNC.OUTCOME_MISSING",
     "The task completed, but its result does not contain this course.",
@@ -100,7 +104,7 @@ class PollRuling:
                 return True
             case PollVerdict.COMPLETED:
                 return any(
-                    item.verdict in (ItemVerdict.RESUBMIT, ItemVerdict.OUR_SIDE) for item in self.items
+                    item.verdict not in (ItemVerdict.SUCCEEDED, ItemVerdict.FAIL) for item in self.items
                 )
             case PollVerdict.FAILED:
                 return self.task not in (TaskVerdict.FAIL, TaskVerdict.TIMED_OUT)
@@ -249,6 +253,8 @@ class Judge:
                 return PollRuling(PollVerdict.REPLAYED, key)
             case TaskCompleted():
                 items = tuple(_item_rulings(task.items, answer.outcomes))
+                if task.splits < SHARED_SPLITS_MAX and failed_together(items):
+                    items = tuple(_split_instead_of_fail(items))
                 return PollRuling(PollVerdict.COMPLETED, key, items=items)
             case TaskFailed():
                 # Even an error that names our key says nothing against the key in use, with which the API has just
@@ -309,6 +315,19 @@ def _refused(operation: Operation, answer: Refused, *, fate_unknown: bool) -> tu
     # No earlier call can still be carried out: the same bytes are sent again only after the deadline of the one before. But
     # one may have been, and this refusal be its consequence: the course is inactive already.
     return SubmitVerdict.UNCONFIRMED if fate_unknown else SubmitVerdict.FAIL, fate_unknown
+
+
+def failed_together(items: Sequence[ItemRuling]) -> bool:
+    """Whether all items, and more than one, have failed with the same error: the connected tool may report one outcome for
+    all items of a batch.
+    """
+    errors = {None if item.error is None else (item.error.code, item.error.message) for item in items}
+    return len(items) > 1 and len(errors) == 1 and None not in errors
+
+
+def _split_instead_of_fail(items: tuple[ItemRuling, ...]) -> Iterator[ItemRuling]:
+    for item in items:
+        yield replace(item, verdict=ItemVerdict.SPLIT) if item.verdict is ItemVerdict.FAIL else item
 
 
 def _item_rulings(items: tuple[Item, ...], outcomes: tuple[ItemOutcome, ...]) -> Iterator[ItemRuling]:

@@ -231,6 +231,7 @@ class Memory:
         now: Now,
         *,
         replays: int = 0,
+        splits: int = 0,
     ) -> None:
         """Seal these changes into a batch. From here on its body is frozen (R13)."""
         items = tuple(
@@ -249,6 +250,7 @@ class Memory:
             api_floor=self.api_floors.floor(integration_id),
             sealed_at=now.wall,
             replays=replays,
+            splits=splits,
         )
         assert batch.id not in self.batches
         self.occupy(batch)
@@ -260,6 +262,7 @@ class Memory:
             msgspec.Raw(body),
             replays,
             operation.name,
+            splits,
         )
         sealed = BatchSealed(batch.id, integration_id, len(items), len(body), trigger, self.delay(batch, now))
         self.draft.seal(batch.id, record, sealed)

@@ -35,6 +35,13 @@ class Status(StrEnum):
     UNCHANGED = "UNCHANGED"
 
 
+class FailureScope(StrEnum):
+    """Whose failure it was, as published."""
+
+    OWN = "own"  # of this change
+    BATCH = "batch"  # of all changes of its batch together: any of them may have caused it
+
+
 class RejectReason(StrEnum):
     """Why a record was rejected. A metric label, so the list is short and closed."""
 
@@ -149,6 +156,8 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     """When the task completed, by the API's clock; for a call without a task, when the API answered it."""
     change_type: str | None = None
     """The type of the input record; None if it was rejected."""
+    failure_scope: FailureScope | None = None
+    """None if the change did not fail, or not by an answer of the API."""
 
 
 class Correction(msgspec.Struct, frozen=True, gc=False):

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from msgspec import UNSET
+
 from daemon.core.batch import Batch
 from daemon.core.journal import Attempt
-from daemon.core.model import Error, Item, Now, Rejection, Result, Status
+from daemon.core.model import Error, FailureScope, Item, Now, Rejection, Result, Status
 from daemon.core.operation import Operation
 
+OWN_CODES = "COURSESYNC."
+"""How the codes of the daemon's own errors begin."""
 _NO_ATTEMPT = Attempt("")
 
 
-def attempt_of(batch: Batch, error: Error | None = None, completed_at: int | None = None) -> Attempt:
-    return Attempt(batch.id, error, batch.task_id, batch.accepted_at, completed_at)
+def attempt_of(
+    batch: Batch,
+    error: Error | None = None,
+    completed_at: int | None = None,
+    *,
+    is_shared: bool | None = None,
+) -> Attempt:
+    """`is_shared`: whether the items failed together. None: the whole batch ended in one way."""
+    shared = (len(batch.items) > 1 if is_shared is None else is_shared) and error is not None
+    return Attempt(batch.id, error, batch.task_id, batch.accepted_at, completed_at, shared or UNSET)
 
 
 def result_of(
@@ -43,7 +55,16 @@ def result_of(
         submitted_at=deciding.submitted_at,
         completed_at=deciding.completed_at,
         change_type=operation.event_type,
+        failure_scope=_scope(deciding) if status is Status.FAILED else None,
     )
+
+
+def _scope(attempt: Attempt) -> FailureScope | None:
+    """Only the API's own errors have one."""
+    code = None if attempt.error is None else attempt.error.code
+    if not attempt.batch_id or (code is not None and code.startswith(OWN_CODES)):
+        return None
+    return FailureScope.BATCH if attempt.is_shared is True else FailureScope.OWN
 
 
 def result_of_rejection(rejection: Rejection, now: Now) -> Result:

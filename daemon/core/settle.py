@@ -7,6 +7,7 @@ already decided what the answer means.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from daemon.core import journal
@@ -22,7 +23,7 @@ from daemon.core.answers import (
 )
 from daemon.core.batch import Batch, LateTask
 from daemon.core.journal import Attempt
-from daemon.core.judge import ItemRuling, PollRuling, SubmitRuling
+from daemon.core.judge import ItemRuling, PollRuling, SubmitRuling, failed_together
 from daemon.core.memory import Memory
 from daemon.core.model import Error, Item, Now, Status
 from daemon.core.operation import REPLAYS_MAX
@@ -153,9 +154,15 @@ def _split(memory: Memory, batch: Batch, body: bytes, attempt: Attempt, now: Now
         memory.end(batch.operation, batch.integration_id, batch.items[0], Status.FAILED, now, attempt=attempt)
         return
     entries = list(zip(batch.items, batch.operation.split(body), strict=True))
+    _seal_halves(memory, batch, entries, batch.splits, now)
+
+
+def _seal_halves(
+    memory: Memory, batch: Batch, entries: Sequence[tuple[Item, bytes]], splits: int, now: Now
+) -> None:
     middle = len(entries) // 2
     for half in (entries[:middle], entries[middle:]):
-        memory.seal(batch.operation, batch.integration_id, half, Trigger.ITEMS, now)
+        memory.seal(batch.operation, batch.integration_id, half, Trigger.ITEMS, now, splits=splits)
 
 
 # --- tasks ----------------------------------------------------------------------------------------
@@ -251,7 +258,15 @@ def _replayed(memory: Memory, batch: Batch, completed_at: int | None, body: byte
     _end_task(memory, batch, TaskOutcome.STALE, completed_at, now)
     # A task that looks stale may be the batch's own, made while the API's clock was wrong.
     _uncertain(memory, batch, attempt_of(batch, STALE_REPLAY, completed_at), now)
-    memory.seal(batch.operation, batch.integration_id, entries, Trigger.ITEMS, now, replays=replays)
+    memory.seal(
+        batch.operation,
+        batch.integration_id,
+        entries,
+        Trigger.ITEMS,
+        now,
+        replays=replays,
+        splits=batch.splits,
+    )
 
 
 def _equivalent(
@@ -295,9 +310,15 @@ def _completed(
 ) -> None:
     bodies = batch.operation.split(body) if body is not None else []
     _end_task(memory, batch, TaskOutcome.COMPLETED, completed_at, now)
-    integration_id = batch.integration_id
+    integration_id, together = batch.integration_id, failed_together(items)
+    if items and all(ruling.verdict is ItemVerdict.SPLIT for ruling in items):
+        for item, ruling in zip(batch.items, items, strict=True):
+            attempt = attempt_of(batch, ruling.error, completed_at)
+            memory.known.uncertain(memory.draft, integration_id, item, attempt, now)
+        _seal_halves(memory, batch, list(zip(batch.items, bodies, strict=True)), batch.splits + 1, now)
+        return
     for index, (item, ruling) in enumerate(zip(batch.items, items, strict=True)):
-        attempt = attempt_of(batch, ruling.error, completed_at)
+        attempt = attempt_of(batch, ruling.error, completed_at, is_shared=together)
         match ruling.verdict:
             case ItemVerdict.SUCCEEDED:
                 course_id = ruling.course_id
@@ -324,6 +345,8 @@ def _completed(
                 )
             case ItemVerdict.FAIL:
                 memory.end(batch.operation, integration_id, item, Status.FAILED, now, attempt=attempt)
+            case ItemVerdict.SPLIT:
+                raise AssertionError("either all items of a batch are split, or none is")
             case _:
                 assert_never(ruling.verdict)
         # Where several items share one outcome, one that failed may have been applied all the same.

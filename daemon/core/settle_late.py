@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from msgspec import UNSET
+
 from daemon.core import journal
 from daemon.core.answers import PollAnswer, TaskCompleted, TaskFailed, TaskPending
 from daemon.core.batch import LateTask
 from daemon.core.journal import Attempt
-from daemon.core.judge import PollRuling
+from daemon.core.judge import PollRuling, failed_together
 from daemon.core.memory import Memory
 from daemon.core.model import Correction, Error, Item, Now, Status
 from daemon.core.result_factory import result_of
@@ -27,8 +29,9 @@ def late_answered(memory: Memory, late: LateTask, answer: PollAnswer, ruling: Po
         case PollVerdict.COMPLETED:
             assert isinstance(answer, TaskCompleted)
             memory.forget_late(late)
+            together = failed_together(ruling.items)
             for item, one in zip(late.record.items, ruling.items, strict=True):
-                attempt = _late_attempt(late, one.error, answer.completed_at)
+                attempt = _late_attempt(late, one.error, answer.completed_at, is_shared=together)
                 _correct(memory, late, item, attempt, now, one.course_id)
                 if one.verdict is ItemVerdict.SUCCEEDED:
                     memory.known.confirmed(
@@ -43,17 +46,22 @@ def late_answered(memory: Memory, late: LateTask, answer: PollAnswer, ruling: Po
         case PollVerdict.FAILED:
             assert isinstance(answer, TaskFailed)
             memory.forget_late(late)
+            is_shared = len(late.record.items) > 1
+            attempt = _late_attempt(late, answer.error, answer.completed_at, is_shared=is_shared)
             for item in late.record.items:
-                _correct(memory, late, item, _late_attempt(late, answer.error, answer.completed_at), now)
+                _correct(memory, late, item, attempt, now)
         case PollVerdict.LOST | PollVerdict.REPLAYED:
             raise AssertionError(f"{ruling.verdict} is not a ruling for a late task")
         case _:
             assert_never(ruling.verdict)
 
 
-def _late_attempt(late: LateTask, error: Error | None, completed_at: int | None) -> Attempt:
+def _late_attempt(
+    late: LateTask, error: Error | None, completed_at: int | None, *, is_shared: bool
+) -> Attempt:
     record = late.record
-    return Attempt(record.batch_id, error, late.task_id, record.accepted_at, completed_at)
+    shared = is_shared or UNSET
+    return Attempt(record.batch_id, error, late.task_id, record.accepted_at, completed_at, shared)
 
 
 def _correct(

@@ -48,6 +48,9 @@ class ItemVerdict(StrEnum):
     SUCCEEDED = "succeeded"
     RESUBMIT = "resubmit"  # the item again, in a fresh body, a limited number of times
     FAIL = "fail"  # the change ends
+    SPLIT = (
+        "split"  # all items failed together: halve the batch, because one of them may have failed the others
+    )
     OUR_SIDE = "our_side"  # our own key or address was refused: the item again, however often (C7)
 
 

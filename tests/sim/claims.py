@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from tests.sandbox.simulator.faults import PASSING_CODES
+from tests.sandbox.simulator.faults import PASSING_CODES, PERMANENT_CODES
 from tests.sandbox.simulator.lms import ALREADY_INACTIVE
 from tests.sandbox.simulator.wire import canonical
 from tests.sim.evidence import records
@@ -22,6 +22,7 @@ from tests.sim.world import World
 GIVEN_UP_BY_API = "PLATFORM.TASK_TIMED_OUT"
 GIVEN_UP = "COURSESYNC.TASK_TIMED_OUT"
 STALE_REPLAY = "COURSESYNC.STALE_REPLAY"
+SHARED_SPLITS = 3
 BY_OPERATOR = "COURSESYNC.GIVEN_UP"
 COURSE_UNKNOWN = "COURSESYNC.COURSE_UNKNOWN"
 INDEX_MAX = 1000
@@ -139,12 +140,41 @@ class Claims:
             return f"{code} ends no change before {self._world.settings.wait.age_max:g} s"
         if is_deactivation:
             return self._untrue_refusal_to_deactivate(data, code)
+        if (complaint := self._untrue_scope(data)) is not None:
+            return complaint
         if data["task_id"] is None:
             return self._untrue_refusal(place, data, code)
         early = data["attempts"] < self._world.settings.retry.attempts_max
         if code in MAY_PASS and early and not newer:
             return f"it was given up after {data['attempts']} attempts for {code}, although another attempt may succeed"
         return None
+
+    def _untrue_scope(self, data: dict[str, Any]) -> str | None:
+        """Whose failure it was, and whether the batch was halved before."""
+        task = self._tasks.get(data["task_id"] or "")
+        batch = self._witness.batches[data["batch_id"]]
+        several = len(batch.record.offsets) > 1
+        told = data.get("failure_scope")
+        if (data["error"]["code"] or "").startswith("COURSESYNC."):
+            return None if told is None else f"its failure_scope is {told}, and the API did not report it"
+        if (
+            task is None
+            or task.fate.error is not None
+            or hashlib.sha256(batch.record.body).digest() != task.body_sha256
+        ):
+            expected = "batch" if several else "own"
+        else:
+            together = [
+                task.fate.item_errors.get(n) for n in range(len(task.items)) if n != task.fate.missing
+            ]
+            same = len({None if each is None else (each.code, each.message) for each in together}) == 1
+            shared = several and same and None not in together and task.fate.missing is None
+            expected = "batch" if shared else "own"
+            if self._world.network.is_wordy and told == "own":
+                return None  # the messages of the items may have been different
+            if shared and data["attempts"] <= SHARED_SPLITS and data["error"]["code"] in PERMANENT_CODES:
+                return f"its batch of {len(batch.record.offsets)} failed together, and was not halved {SHARED_SPLITS} times"
+        return None if told == expected else f"its failure_scope is {told}, not {expected}"
 
     def _orders(self, place: tuple[int, int], data: dict[str, Any]) -> list[Known]:
         """The decisions by which this change is given up."""

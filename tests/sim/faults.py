@@ -20,6 +20,7 @@ from tests.sandbox.simulator.faults import (
     EntryDuplicated,
     EntryForeign,
     EntryMissing,
+    FateShared,
     FaultPlan,
     Idempotency,
     ItemFails,
@@ -177,6 +178,9 @@ def draw_plan(rng: random.Random, wild: float) -> FaultPlan:
     maybe(lambda p: ItemFails(probability=p, codes=PASSING_CODES), 0.3)
     maybe(lambda p: ItemFails(probability=p, codes=PERMANENT_CODES), 0.2)
     maybe(lambda p: ItemFails(probability=p, codes=("PLATFORM.AUTHENTICATION_INVALID",)), 0.3)
+    if rng.random() < wild * 0.4:
+        rules.append(FateShared(probability=rng.uniform(0.3, 1.0)))
+        rules.append(ItemFails(probability=0.2, codes=PERMANENT_CODES))
     maybe(lambda p: EntryMissing(probability=p), 0.2)
     maybe(lambda p: EntryDuplicated(probability=p), 0.2)
     maybe(lambda p: EntryForeign(probability=p), 0.2)

@@ -75,6 +75,8 @@ class Network:
     ) -> None:
         self.simulator = simulator
         self.faults = faults
+        self.is_wordy = faults.wordy
+        """Whether errors of the items of a task may have different messages in this history."""
         self.rng = rng
         self.api_now = api_now
         self.after = after

@@ -217,6 +217,7 @@ _TASK = {
 _ITEM = {
     ItemVerdict.RESUBMIT: "retried, `retry.attempts_max` times",
     ItemVerdict.FAIL: "final",
+    ItemVerdict.SPLIT: "sent again in halves, because one item may have failed the others",
     ItemVerdict.OUR_SIDE: "retried without end",
 }
 

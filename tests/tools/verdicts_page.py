@@ -29,7 +29,7 @@ from daemon.core.answers import (
 )
 from daemon.core.batch import LateTask, OpenTask
 from daemon.core.deactivate import DEACTIVATE
-from daemon.core.judge import Judge, PollRuling
+from daemon.core.judge import SHARED_SPLITS_MAX, Judge, PollRuling
 from daemon.core.model import Error, Item, Now
 from daemon.core.operation import REPLAYS_MAX
 from daemon.core.upsert import UPSERT
@@ -146,6 +146,8 @@ HAPPENS: dict[str, dict[Verdict, str]] = {
         ItemVerdict.SUCCEEDED: "The change ends `SUCCEEDED`.",
         ItemVerdict.RESUBMIT: f"The change is {_COUNTED}",
         ItemVerdict.FAIL: "The change ends `FAILED` with this error.",
+        ItemVerdict.SPLIT: f"The batch is halved, at most {SHARED_SPLITS_MAX} times: one item may have failed the others. After that, "
+        "the changes end `FAILED` with this error and `failure_scope` `batch`.",
         ItemVerdict.OUR_SIDE: "The change is sent again, however often it takes (C7), after a wait that grows from "
         "`park.probe_min` to `park.probe_max`.",
     },
@@ -229,6 +231,7 @@ REPLACED = "such an answer about our key to a call with a key that was replaced 
 NOW = Now(wall=1_790_000_000_000, mono=10_000_000.0)
 DAY = 86_400_000
 ITEM = Item("course", 0, "change", NOW.wall, 1, 0)
+TWO = (ITEM, Item("other", 1, "change", NOW.wall, 1, 0))
 
 
 class Case(NamedTuple):
@@ -266,9 +269,17 @@ def _deactivate(
     return (judge or _judge()).submit("own", DEACTIVATE, answer, 0, fate_unknown=fate_unknown).verdict
 
 
-def _ruling(answer: PollAnswer, judge: Judge | None = None, *, floor: int = 0, age: int = 0) -> PollRuling:
+def _ruling(
+    answer: PollAnswer,
+    judge: Judge | None = None,
+    *,
+    floor: int = 0,
+    age: int = 0,
+    items: tuple[Item, ...] = (ITEM,),
+    splits: int = 0,
+) -> PollRuling:
     """`age`: of the task, in ms. Above `floor`, in API time, it is the batch's own."""
-    task = OpenTask("batch", "task", "own", (ITEM,), floor, NOW.wall, NOW.mono - age / 1000, 0, b"")
+    task = OpenTask("batch", "task", "own", items, floor, NOW.wall, NOW.mono - age / 1000, 0, b"", splits)
     return (judge or _judge()).poll(task, answer, 0, NOW)
 
 
@@ -402,6 +413,19 @@ def _item_cases() -> Iterator[Case]:
         [rule(succeeded, failed(None)), rule(failed(TASK_TIMED_OUT), succeeded)],
     )
     yield Case("no code, or an entry that is not as documented", [rule(failed(None))])
+    together = TaskCompleted(
+        NOW.wall,
+        NOW.wall,
+        tuple(msgspec.structs.replace(failed("LMS.NO"), origin_id=item.origin_id) for item in TWO),
+    )
+    yield Case(
+        "any of the codes that fail, for all items of a batch of several, with the same message",
+        [item.verdict for item in _ruling(together, items=TWO).items],
+    )
+    yield Case(
+        f"the same, after the batch was halved {SHARED_SPLITS_MAX} times",
+        [item.verdict for item in _ruling(together, items=TWO, splits=SHARED_SPLITS_MAX).items],
+    )
     unknown = (*FAMILIES[UNKNOWN], TASK_TIMED_OUT)
     for name, codes in {**FAMILIES, UNKNOWN: unknown}.items():
         yield Case(name, [rule(failed(code)) for code in codes])

@@ -355,6 +355,7 @@ class Bench:
                 body,
                 batch.replays,
                 batch.operation.name,
+                batch.splits,
             )
             if batch.refusal is not None:
                 records[journal.refusal_key(batch.id)] = batch.refusal

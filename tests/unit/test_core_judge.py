@@ -14,7 +14,7 @@ from daemon.core.verdict import HALTING, PollVerdict, SubmitVerdict, TaskVerdict
 from daemon.kombo import wire
 
 NOW = Now(wall=1_800_000_000_000, mono=100.0)
-TASK = OpenTask("0-0-1", "task-1", "tool:1", (), 0, NOW.wall, NOW.mono, None, b"")
+TASK = OpenTask("0-0-1", "task-1", "tool:1", (), 0, NOW.wall, NOW.mono, None, b"", 0)
 DENIED = Refused(403, Error(None, "denied"))
 
 

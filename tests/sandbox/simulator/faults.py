@@ -162,6 +162,10 @@ class ItemFails(Rule, frozen=True, tag="item_fails"):
     codes: Codes = (*PASSING_CODES, *PERMANENT_CODES)
 
 
+class FateShared(Rule, frozen=True, tag="fate_shared"):
+    """The items of a COMPLETED task share one outcome: if one ends FAILED, all end FAILED with its error, and none is applied."""
+
+
 class EntryMissing(Rule, frozen=True, tag="entry_missing"):
     """A COMPLETED task does not mention one of its items, whatever its outcome is."""
 
@@ -192,6 +196,7 @@ AnyRule = (
     | TaskSlow
     | TaskEndless
     | ItemFails
+    | FateShared
     | EntryMissing
     | EntryDuplicated
     | EntryForeign
@@ -246,6 +251,7 @@ DEMO = FaultPlan(
         TaskEndless(probability=0.015),
         ItemFails(probability=0.02, codes=PASSING_CODES),
         ItemFails(probability=0.01, codes=PERMANENT_CODES),
+        FateShared(probability=0.03),
         EntryMissing(probability=0.05),
         EntryDuplicated(probability=0.05),
         EntryForeign(probability=0.05),

@@ -17,6 +17,7 @@ from tests.sandbox.simulator.faults import (
     EntryDuplicated,
     EntryForeign,
     EntryMissing,
+    FateShared,
     Integration,
     ItemFails,
     TaskEndless,
@@ -128,10 +129,13 @@ class TaskMaker:
         def victim(kind: type[EntryMissing | EntryDuplicated]) -> int | None:
             return rng.randrange(count) if count and dice.roll(kind, now, integration) else None
 
+        item_errors = self._item_errors(dice.active(ItemFails, now, integration), count, interaction)
+        if item_errors and dice.roll(FateShared, now, integration) is not None:
+            item_errors = dict.fromkeys(range(count), next(iter(item_errors.values())))
         return Fate(
             ends_at=ends_at,
             applies_at=applies_at,
-            item_errors=self._item_errors(dice.active(ItemFails, now, integration), count, interaction),
+            item_errors=item_errors,
             missing=victim(EntryMissing),
             duplicated=victim(EntryDuplicated),
             foreign=f"foreign-{new_id(rng)}" if dice.roll(EntryForeign, now, integration) else None,

@@ -15,6 +15,7 @@ from tests.sim.mutants import (
     rules_log,
     rules_sending,
     rules_takeover,
+    scopes,
 )
 from tests.sim.mutants.registry import MUTANTS, Mutant
 
@@ -31,4 +32,5 @@ __all__ = [
     "rules_log",
     "rules_sending",
     "rules_takeover",
+    "scopes",
 ]
