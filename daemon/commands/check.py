@@ -21,7 +21,7 @@ from daemon.commands.input_sample import read_sample
 from daemon.commands.open_files import OpenFiles, raise_limit
 from daemon.commands.options import config_option, settings_or_exit
 from daemon.commands.tables import printable
-from daemon.commands.topics import IN_SYNC_SAFE, REPLICAS_SAFE, Facts, differing
+from daemon.commands.topics import ANOTHER_CONTROL, IN_SYNC_SAFE, REPLICAS_SAFE, Facts, differing
 from daemon.config import Settings
 from daemon.kombo.api_key import ApiKeyError, ApiKeyFile
 from daemon.kombo.client import KomboSetupError, wall_clock
@@ -29,7 +29,7 @@ from daemon.kombo.probe import KeyCheck, KeyState, check_key
 from daemon.log.kafka.accepted_times import BrokerClock, broker_clock
 from daemon.log.kafka.admin import Admin, TopicFacts, describe_topics
 from daemon.log.kafka.clients import Clients
-from daemon.log.kafka.topic_settings import COURSES, DEAD_LETTERS, JOURNAL
+from daemon.log.kafka.topic_settings import CONTROL, COURSES, DEAD_LETTERS, JOURNAL
 from daemon.log.port import LogError, Topics
 
 CREATE = "run: coursesyncd topics create"
@@ -181,6 +181,8 @@ def topic_findings(topics: Topics, facts: Facts) -> Iterator[Finding]:
             )
         elif name == topics.courses:
             special = _of_courses(topic, changes)
+        elif name == topics.control:
+            special = _of_control(topic)
         else:
             special = _of_dead_letters(topic)
         troubles = list(special)
@@ -247,6 +249,25 @@ def _of_courses(topic: TopicFacts, changes: TopicFacts | None) -> Iterator[Findi
             Level.WRONG if fatal else Level.ADVICE,
             topic.name,
             f"{name} is {found}, expected {wanted}: {why}",
+            CREATE,
+        )
+
+
+def _of_control(topic: TopicFacts) -> Iterator[Finding]:
+    if topic.partitions != 1:
+        yield Finding(
+            Level.WRONG,
+            topic.name,
+            f"has {_count(topic.partitions, 'partition')}, expected exactly 1: the last decision counts, and there is no order "
+            "between partitions",
+            f"{ANOTHER_CONTROL[0].lower()}{ANOTHER_CONTROL[1:]}",
+        )
+    if "cleanup.policy" in differing(topic, CONTROL):
+        yield Finding(
+            Level.WRONG,
+            topic.name,
+            f"cleanup.policy is {topic.configs.get('cleanup.policy')}, expected compact: what operators have decided would be "
+            "deleted",
             CREATE,
         )
 
