@@ -17,6 +17,7 @@ import click
 
 from daemon.codec import DEAD_LETTER_BYTES_MAX
 from daemon.commands.connections import kafka_connection, kombo_client
+from daemon.commands.decisions import read_decisions, wall_ms
 from daemon.commands.input_sample import read_sample
 from daemon.commands.open_files import OpenFiles, raise_limit
 from daemon.commands.options import config_option, settings_or_exit
@@ -37,6 +38,7 @@ RESULT_BYTES_MAX = 64 * 1024
 """More than the largest result, with all texts at their limits."""
 CLOCK_TOLERANCE = 5.0
 """Seconds. ``Date`` has whole seconds, and is as old as the response took."""
+SHOWN_MAX = 5
 
 
 class Level(StrEnum):
@@ -100,9 +102,39 @@ def _kafka(settings: Settings, files: OpenFiles) -> Iterator[Finding]:
         yield open_files_finding(files, changes.partitions)
     if changes is not None and changes.partitions > 1:
         yield from _placement(settings, changes)
+    control = facts[topics.control]
+    if control is not None and control.partitions == 1:
+        yield _decisions(settings)
     letters = facts[topics.dead_letters]
     if letters is not None and (clock := broker_clock(clients, letters)) is not None:
         yield clock_finding(clock)
+
+
+def _decisions(settings: Settings) -> Finding:
+    """Nothing is submitted until they are read."""
+    topic = settings.topics.control
+    try:
+        decisions = read_decisions(kafka_connection(settings.kafka), topic)
+    except LogError as error:
+        return Finding(
+            Level.WRONG,
+            topic,
+            f"the decisions of operators cannot be read, and nothing is submitted before they are: {error}",
+            "if a permission is missing, allow this user to read the topic (docs/permissions.md)",
+        )
+    if decisions.not_decisions:
+        offsets = ", ".join(str(record.offset) for record in decisions.not_decisions[:SHOWN_MAX])
+        return Finding(
+            Level.ADVICE,
+            topic,
+            f"{_count(len(decisions.not_decisions), 'record')} of it cannot be read as a decision and counts for nothing, at "
+            f"offset {offsets}{' …' if len(decisions.not_decisions) > SHOWN_MAX else ''}",
+            "find out who wrote them: only coursesyncd pause, resume and give-up write to this topic",
+        )
+    pauses = decisions.control.pauses(wall_ms())
+    shown = ", ".join(pause.integration for pause in pauses[:SHOWN_MAX])
+    more = " …" if len(pauses) > SHOWN_MAX else ""
+    return Finding(Level.OK, topic, f"paused: {shown}{more}" if pauses else "nothing is paused")
 
 
 def _placement(settings: Settings, changes: TopicFacts) -> Iterator[Finding]:

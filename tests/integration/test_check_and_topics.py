@@ -12,11 +12,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from daemon.commands.check import check
+from daemon.commands.pause import pause
 from daemon.commands.repair.grow import grow_command
 from daemon.commands.topics import topics_group
 from daemon.log.kafka.admin import Admin, NewTopic, create_topics, describe_topics
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.port import Topics
+from daemon.log.topic_access import Publisher
 from tests.sandbox.ports import free_ports
 
 pytestmark = pytest.mark.kafka
@@ -83,6 +85,24 @@ def test_from_nothing_to_all_right(environ: dict[str, str], topic_names: Topics)
     again = run(topics_group, "create", environ=environ)
     assert again.exit_code == 0, again.output
     assert again.output.count("exists, left unchanged") == 6
+
+
+def test_what_operators_have_decided_is_looked_at(
+    environ: dict[str, str], topic_names: Topics, kafka_bootstrap: str
+) -> None:
+    run(topics_group, "create", "--partitions", "1", environ=environ)
+    assert f"ok      {topic_names.control}: nothing is paused" in run(check, environ=environ).output
+    for name in ("tool:1", "other:*"):
+        assert run(pause, name, environ=environ).exit_code == 0
+    assert f"ok      {topic_names.control}: paused: tool:1, other:*" in run(check, environ=environ).output
+    with Publisher(KafkaConnection((kafka_bootstrap,)), topic_names.control) as publisher:
+        publisher.send(b"?", b"?")
+    strange = run(check, environ=environ)
+    assert strange.exit_code == 0
+    assert (
+        f"advice  {topic_names.control}: 1 record of it cannot be read as a decision and counts for nothing, at offset 2"
+        in strange.output
+    )
 
 
 def test_what_is_wrong_is_corrected_and_the_publishers_topics_are_left(
