@@ -114,7 +114,7 @@ def _decisions(settings: Settings) -> Finding:
     """Nothing is submitted until they are read."""
     topic = settings.topics.control
     try:
-        decisions = read_decisions(kafka_connection(settings.kafka), topic)
+        decisions = read_decisions(kafka_connection(settings.kafka), topic, wall_ms())
     except LogError as error:
         return Finding(
             Level.WRONG,
@@ -131,7 +131,7 @@ def _decisions(settings: Settings) -> Finding:
             f"offset {offsets}{' …' if len(decisions.not_decisions) > SHOWN_MAX else ''}",
             "find out who wrote them: only coursesyncd pause, resume and give-up write to this topic",
         )
-    pauses = decisions.control.pauses(wall_ms())
+    pauses = decisions.control.pauses
     shown = ", ".join(pause.integration for pause in pauses[:SHOWN_MAX])
     more = " …" if len(pauses) > SHOWN_MAX else ""
     return Finding(Level.OK, topic, f"paused: {shown}{more}" if pauses else "nothing is paused")

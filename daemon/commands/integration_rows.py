@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
+from datetime import datetime
 from enum import StrEnum
 
 import msgspec
 
 from daemon.codec.times import iso_ms
 from daemon.commands.repair.journal_repair import InspectedPartition, inspect_partitions, unjoined_log
+from daemon.commands.tables import age
 from daemon.config import Settings
 from daemon.core.control import Control, GiveUp, Pause, covers
 from daemon.core.journal import Fold, Refusal, RestoredBatch, Wait
@@ -215,19 +217,27 @@ def _row(name: str, work: Work, pause: Pause | None, control: Control, wall: int
     )
 
 
-def why(row: IntegrationRow) -> Iterator[str]:
-    """What holds the integration up, for people."""
+def why(row: IntegrationRow, now: float) -> Iterator[str]:
+    """What holds the integration up, for people. `now`: wall clock, seconds."""
     if (pause := row.paused) is not None:
         with_pattern = "" if pause.integration == row.integration else f" with {pause.integration}"
-        until = "" if pause.until is None else f" until {pause.until}"
-        yield f"paused{with_pattern} by {pause.by} at {pause.decided_at}{until}{_reason(pause.reason)}"
+        until = "" if pause.until is None else f" until {_to_the_second(pause.until)}"
+        yield f"paused{with_pattern} by {pause.by} {_ago(pause.decided_at, now)}{until}{_reason(pause.reason)}"
     for each in row.given_up:
         what = "changes" if each.origin_id is None else f"course {each.origin_id}"
-        yield f"{what} given up by {each.by} at {each.decided_at}{_reason(each.reason)}"
+        yield f"{what} given up by {each.by} {_ago(each.decided_at, now)}{_reason(each.reason)}"
     if (error := row.last_error) is not None:
         yield f"{error.code or 'no code'}: {error.message}"
     if row.next_probe is not None and row.state is not State.PAUSED:
-        yield f"sent again at {row.next_probe}"
+        yield f"sent again at {_to_the_second(row.next_probe)}"
+
+
+def _ago(at: str, now: float) -> str:
+    return f"{age(now - datetime.fromisoformat(at).timestamp())} ago"
+
+
+def _to_the_second(at: str) -> str:
+    return f"{at.partition('.')[0]}Z"
 
 
 def _reason(reason: str | None) -> str:

@@ -86,7 +86,7 @@ def _cells(row: IntegrationRow, now: float) -> tuple[str | None, ...]:
         row.state,
         _count(f"{waiting:,}", row.waiting_since, now) if waiting else None,
         _count(_pending(row), row.open_since, now) if row.open_tasks else None,
-        ". ".join(why(row)) or None,
+        ". ".join(sentence.rstrip(".") for sentence in why(row, now)) or None,
     )
 
 

@@ -103,26 +103,27 @@ def resume(*, names: tuple[str, ...], by: str, reason: str | None, config_file: 
 def already_paused(control: Control, name: str, wall: int) -> Iterator[str]:
     """What someone who pauses an id or a pattern must know of earlier pauses."""
     for each in control.pauses_within(name):
-        told = f"paused already {described(each, wall)}"
+        told = described(each, wall)
         if each.integration == name:
-            yield f"It was {told}. The new decision replaces that one."
+            yield f"It was paused already {told}. The new decision replaces that one."
         elif covers(each.integration, name):
-            yield f"It was {told}, with {each.integration}. The new decision counts for {name}."
+            yield f"It was paused already with {each.integration} {told}. The new decision counts for {name}."
         else:
-            yield f"{each.integration} was {told}. The new decision counts for it as well."
+            yield f"{each.integration} was paused already {told}. The new decision counts for it as well."
 
 
 def matches(name: str, work: WorkByIntegration) -> Iterator[str]:
     """What an id or a pattern concerns at present."""
     found = {key: each for key, each in sorted(work.found.items()) if covers(name, key) and each.is_open}
-    count = len(found)
+    count, indent = len(found), ""
     if is_pattern(name):
+        indent = "  "
         noun = "integration has" if count == 1 else "integrations have"
         yield f"{name}: {count:,} {noun} waiting or open changes{':' if found else '.'}"
     elif not found:
         yield f"{name}: has no waiting or open changes. Is this its id?"
     for key, each in list(found.items())[:SHOWN_MAX]:
-        yield f"  {key}: {each.waiting + each.sealed_changes:,} waiting, {each.task_changes:,} in open tasks"
+        yield f"{indent}{key}: {each.waiting + each.sealed_changes:,} waiting, {each.task_changes:,} in open tasks"
     if count > SHOWN_MAX:
         yield f"  and {count - SHOWN_MAX:,} more: coursesyncd integrations"
 
