@@ -39,10 +39,28 @@ def _end_transaction() -> click.Command:
     return end_transaction
 
 
+def _give_up() -> click.Command:
+    from daemon.commands.give_up import give_up
+
+    return give_up
+
+
 def _inspect() -> click.Command:
     from daemon.commands.inspect import inspect
 
     return inspect
+
+
+def _integrations() -> click.Command:
+    from daemon.commands.integrations import integrations
+
+    return integrations
+
+
+def _pause() -> click.Command:
+    from daemon.commands.pause import pause
+
+    return pause
 
 
 def _publish() -> click.Command:
@@ -61,6 +79,12 @@ def _results() -> click.Command:
     from daemon.commands.results import results
 
     return results
+
+
+def _resume() -> click.Command:
+    from daemon.commands.pause import resume
+
+    return resume
 
 
 def _run() -> click.Command:
@@ -89,10 +113,14 @@ _COMMANDS = {
     "end-transaction": _Lazy(
         _end_transaction, "End a hanging transaction in the journal with the outcome that was decided."
     ),
+    "give-up": _Lazy(_give_up, "Give up changes of an integration."),
     "inspect": _Lazy(_inspect, "Show open changes from the journals."),
+    "integrations": _Lazy(_integrations, "Show the work and the pauses of each integration."),
+    "pause": _Lazy(_pause, "Pause integrations: none of their changes is submitted."),
     "publish": _Lazy(_publish, "Publish course changes, one JSON object per line, from FILES or stdin."),
     "reject": _Lazy(_reject, "Let a partition reject records although too many were rejected."),
     "results": _Lazy(_results, "Show the results of changes, as a read_committed consumer sees them."),
+    "resume": _Lazy(_resume, "Resume paused integrations."),
     "run": _Lazy(_run, "Run the daemon until SIGTERM or SIGINT."),
     "skip": _Lazy(_skip, "Make a blocked partition continue at another offset."),
     "topics": _Lazy(_topics, "The Kafka topics."),

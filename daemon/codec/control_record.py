@@ -86,7 +86,10 @@ def decode_control(value: bytes) -> Decision:
     Raises:
         ValueError: it is not a record of this format.
     """
-    record = _decode(value)
+    try:
+        record = _decode(value)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
     at = _ms(record.decided_at)
     if isinstance(record, PauseRecord):
         until = None if record.until is None else _ms(record.until)
@@ -104,4 +107,7 @@ def decode_control(value: bytes) -> Decision:
 
 
 def _ms(time: str) -> int:
-    return round(datetime.fromisoformat(time).timestamp() * 1000)
+    parsed = datetime.fromisoformat(time)
+    if parsed.tzinfo is None:  # it would be another time on each host
+        raise ValueError(f"the time {time!r} has no time zone")
+    return round(parsed.timestamp() * 1000)

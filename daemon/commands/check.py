@@ -17,11 +17,12 @@ import click
 
 from daemon.codec import DEAD_LETTER_BYTES_MAX
 from daemon.commands.connections import kafka_connection, kombo_client
+from daemon.commands.decisions import read_decisions, wall_ms
 from daemon.commands.input_sample import read_sample
 from daemon.commands.open_files import OpenFiles, raise_limit
 from daemon.commands.options import config_option, settings_or_exit
 from daemon.commands.tables import printable
-from daemon.commands.topics import IN_SYNC_SAFE, REPLICAS_SAFE, Facts, differing
+from daemon.commands.topics import ANOTHER_CONTROL, IN_SYNC_SAFE, REPLICAS_SAFE, Facts, differing
 from daemon.config import Settings
 from daemon.kombo.api_key import ApiKeyError, ApiKeyFile
 from daemon.kombo.client import KomboSetupError, wall_clock
@@ -29,7 +30,7 @@ from daemon.kombo.probe import KeyCheck, KeyState, check_key
 from daemon.log.kafka.accepted_times import BrokerClock, broker_clock
 from daemon.log.kafka.admin import Admin, TopicFacts, describe_topics
 from daemon.log.kafka.clients import Clients
-from daemon.log.kafka.topic_settings import COURSES, DEAD_LETTERS, JOURNAL
+from daemon.log.kafka.topic_settings import CONTROL, COURSES, DEAD_LETTERS, JOURNAL
 from daemon.log.port import LogError, Topics
 
 CREATE = "run: coursesyncd topics create"
@@ -37,6 +38,7 @@ RESULT_BYTES_MAX = 64 * 1024
 """More than the largest result, with all texts at their limits."""
 CLOCK_TOLERANCE = 5.0
 """Seconds. ``Date`` has whole seconds, and is as old as the response took."""
+SHOWN_MAX = 5
 
 
 class Level(StrEnum):
@@ -100,9 +102,39 @@ def _kafka(settings: Settings, files: OpenFiles) -> Iterator[Finding]:
         yield open_files_finding(files, changes.partitions)
     if changes is not None and changes.partitions > 1:
         yield from _placement(settings, changes)
+    control = facts[topics.control]
+    if control is not None and control.partitions == 1:
+        yield _decisions(settings)
     letters = facts[topics.dead_letters]
     if letters is not None and (clock := broker_clock(clients, letters)) is not None:
         yield clock_finding(clock)
+
+
+def _decisions(settings: Settings) -> Finding:
+    """Nothing is submitted until they are read."""
+    topic = settings.topics.control
+    try:
+        decisions = read_decisions(kafka_connection(settings.kafka), topic, wall_ms())
+    except LogError as error:
+        return Finding(
+            Level.WRONG,
+            topic,
+            f"the decisions of operators cannot be read, and nothing is submitted before they are: {error}",
+            "if a permission is missing, allow this user to read the topic (docs/permissions.md)",
+        )
+    if decisions.not_decisions:
+        offsets = ", ".join(str(record.offset) for record in decisions.not_decisions[:SHOWN_MAX])
+        return Finding(
+            Level.ADVICE,
+            topic,
+            f"{_count(len(decisions.not_decisions), 'record')} of it cannot be read as a decision and counts for nothing, at "
+            f"offset {offsets}{' …' if len(decisions.not_decisions) > SHOWN_MAX else ''}",
+            "find out who wrote them: only coursesyncd pause, resume and give-up write to this topic",
+        )
+    pauses = decisions.control.pauses
+    shown = ", ".join(pause.integration for pause in pauses[:SHOWN_MAX])
+    more = " …" if len(pauses) > SHOWN_MAX else ""
+    return Finding(Level.OK, topic, f"paused: {shown}{more}" if pauses else "nothing is paused")
 
 
 def _placement(settings: Settings, changes: TopicFacts) -> Iterator[Finding]:
@@ -181,6 +213,8 @@ def topic_findings(topics: Topics, facts: Facts) -> Iterator[Finding]:
             )
         elif name == topics.courses:
             special = _of_courses(topic, changes)
+        elif name == topics.control:
+            special = _of_control(topic)
         else:
             special = _of_dead_letters(topic)
         troubles = list(special)
@@ -247,6 +281,25 @@ def _of_courses(topic: TopicFacts, changes: TopicFacts | None) -> Iterator[Findi
             Level.WRONG if fatal else Level.ADVICE,
             topic.name,
             f"{name} is {found}, expected {wanted}: {why}",
+            CREATE,
+        )
+
+
+def _of_control(topic: TopicFacts) -> Iterator[Finding]:
+    if topic.partitions != 1:
+        yield Finding(
+            Level.WRONG,
+            topic.name,
+            f"has {_count(topic.partitions, 'partition')}, expected exactly 1: the last decision counts, and there is no order "
+            "between partitions",
+            f"{ANOTHER_CONTROL[0].lower()}{ANOTHER_CONTROL[1:]}",
+        )
+    if "cleanup.policy" in differing(topic, CONTROL):
+        yield Finding(
+            Level.WRONG,
+            topic.name,
+            f"cleanup.policy is {topic.configs.get('cleanup.policy')}, expected compact: what operators have decided would be "
+            "deleted",
             CREATE,
         )
 

@@ -21,14 +21,12 @@ from daemon.commands.courses import history_of
 from daemon.commands.options import config_option, settings_or_exit
 from daemon.commands.repair.journal_repair import (
     InspectedPartition,
-    RepairError,
-    inspect_partition,
+    inspect_partitions,
     unjoined_log,
 )
 from daemon.commands.tables import age, print_table, printable_json
 from daemon.config import Settings
 from daemon.core.model import Error
-from daemon.log.kafka.log import KafkaLog
 from daemon.log.port import LogError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -313,21 +311,10 @@ async def _read(
 ) -> list[_Row]:
     log = await unjoined_log(asked.settings)
     try:
-        return await rows_of(_inspected(log, asked, unreadable))
+        inspected = inspect_partitions(log, asked.settings.topics, unreadable, asked.partitions)
+        return await rows_of(inspected)
     finally:
         await log.stop()
-
-
-async def _inspected(
-    log: KafkaLog, asked: _Asked, unreadable: list[str]
-) -> AsyncIterator[InspectedPartition]:
-    """Read one partition after the other, because a journal may need much memory."""
-    partitions: Sequence[int] = asked.partitions or range((await log.input_facts(0)).partitions)
-    for partition in partitions:
-        try:
-            yield await inspect_partition(log, partition, asked.settings.topics)
-        except RepairError as error:
-            unreadable.append(str(error))
 
 
 def _ago(at: str | None, now: float) -> str | None:

@@ -31,6 +31,10 @@ PARTITIONS_DEFAULT = 6
 REPLICAS_SAFE = 3
 IN_SYNC_SAFE = "2"
 """With three replicas, an acknowledged record survives the loss of any one broker."""
+ANOTHER_CONTROL = (
+    "Delete it (the decisions in it are lost, so note them before: coursesyncd integrations), or name another topic in "
+    "topics.control; then run: coursesyncd topics create"
+)
 
 Facts = Mapping[str, TopicFacts | None]
 """The existing topics by name; None for one that does not exist."""
@@ -102,6 +106,12 @@ def plan(
             f"{topics.changes} has {count} partitions and {topics.journal} {journal.partitions}: courses may have moved "
             f"to other partitions. `coursesyncd topics grow --partitions {count}` checks whether adding partitions is safe, and adds them"
         )
+    control = facts[topics.control]
+    if control is not None and control.partitions != 1:
+        raise TopicsError(
+            f"{topics.control} has {control.partitions} partitions: the last decision counts, so there must be exactly one. "
+            f"{ANOTHER_CONTROL}"
+        )
     own = {
         topics.journal: JOURNAL,
         topics.dead_letters: DEAD_LETTERS,
@@ -145,8 +155,8 @@ def topics_group() -> None:
 def create(*, config_file: Path | None, partitions: int | None, replication_factor: int | None) -> None:
     """Create missing topics and correct their settings.
 
-    Corrects the settings of journal, dead letters and courses. Existing input and results topics are left unchanged. Running it
-    again is safe.
+    Corrects the settings of journal, dead letters, courses and control. Existing input and results topics are left unchanged.
+    Running it again is safe.
     """
     settings = settings_or_exit(config_file, unneeded=frozenset({"kombo"}))
     topics = settings.topics

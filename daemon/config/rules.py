@@ -207,7 +207,7 @@ def _distinct_topics(settings: Settings) -> Iterator[str]:
     first_use: dict[str, str] = {}
     for attribute, topic in names.items():
         if topic in first_use:
-            yield f"topics.{attribute}: has the same name as topics.{first_use[topic]}; the five topics need different names"
+            yield f"topics.{attribute}: has the same name as topics.{first_use[topic]}; all topics need different names"
         first_use.setdefault(topic, attribute)
 
 
@@ -312,7 +312,7 @@ RULES = (
         "names of topics have 1 to 249 letters, digits, dots, underscores and hyphens",
         _valid_topic_names,
     ),
-    Rule("the five topics have different names", _distinct_topics),
+    Rule("all topics have different names", _distinct_topics),
     Rule(
         "`kombo.base_url` is an https URL without user name and query; http is allowed for 127.0.0.1 only",
         _base_url,

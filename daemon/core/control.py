@@ -114,16 +114,32 @@ class Control:
 
     @property
     def pauses(self) -> list[Pause]:
-        """The pauses that hold, of integrations and patterns, in the order in which they were decided."""
-        found = sorted(
+        """The pauses that hold, of integrations and patterns, in the order in which they were decided. A pause is left out if
+        a later decision names all of its integrations.
+        """
+        return self.pauses_within(PATTERN_END)
+
+    def pauses_within(self, name: str) -> list[Pause]:
+        """Those of `pauses` that count for any of the integrations that this pattern, or id, names."""
+        holding = sorted(
             [*self._exact.values(), *(each for _, each in self._patterns)], key=lambda each: each[0]
         )
-        return [decision for _, decision in found if decision.paused]
+        return [
+            decision
+            for number, (_, decision) in enumerate(holding)
+            if decision.paused
+            and (common := _common(decision.integration, name)) is not None
+            and not any(covers(later.integration, common) for _, later in holding[number + 1 :])
+        ]
 
     @property
     def given_up(self) -> Collection[str]:
         """The integrations of which changes are given up."""
         return self._given_up.keys()
+
+    def given_up_of(self, integration_id: str) -> list[GiveUp]:
+        """The decisions by which changes of this integration are given up."""
+        return list(self._given_up.get(integration_id, {}).values())
 
     def give_up(
         self, integration_id: str, origin_id: str, topic_id: str, partition: int, offset: int
@@ -145,6 +161,20 @@ class Control:
 
 def is_pattern(name: str) -> bool:
     return name.endswith(PATTERN_END)
+
+
+def covers(name: str, other: str) -> bool:
+    """Whether a pattern, or an id, names every integration that another one names."""
+    if is_pattern(name):
+        return other.removesuffix(PATTERN_END).startswith(name.removesuffix(PATTERN_END))
+    return name == other
+
+
+def _common(one: str, other: str) -> str | None:
+    """What names the integrations that both of two patterns, or ids, name; None if there can be none."""
+    if covers(one, other):
+        return other
+    return one if covers(other, one) else None
 
 
 def nothing_decided() -> Control:

@@ -32,7 +32,14 @@ NUMERIC: dict[str, Any] = {
     "extraEnv": [{"name": "X", "value": "1000000"}],
     "config": {
         "kafka": {"bootstrap_servers": "10:9093", "group_id": "2026"},
-        "topics": {"changes": "1", "journal": "2", "results": "0x3", "dead_letters": "1e6", "courses": "0b5"},
+        "topics": {
+            "changes": "1",
+            "journal": "2",
+            "results": "0x3",
+            "dead_letters": "1e6",
+            "courses": "0b5",
+            "control": "6_0",
+        },
         "kombo": {"api_key_file": {"secret": "4711", "key": "0123"}},
     },
 }

@@ -12,11 +12,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from daemon.commands.check import check
+from daemon.commands.pause import pause
 from daemon.commands.repair.grow import grow_command
 from daemon.commands.topics import topics_group
 from daemon.log.kafka.admin import Admin, NewTopic, create_topics, describe_topics
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.port import Topics
+from daemon.log.topic_access import Publisher
 from tests.sandbox.ports import free_ports
 
 pytestmark = pytest.mark.kafka
@@ -55,6 +57,7 @@ def environ(kafka_bootstrap: str, topic_names: Topics, api_url: str, tmp_path: P
         "COURSESYNC_TOPICS_RESULTS": topic_names.results,
         "COURSESYNC_TOPICS_DEAD_LETTERS": topic_names.dead_letters,
         "COURSESYNC_TOPICS_COURSES": topic_names.courses,
+        "COURSESYNC_TOPICS_CONTROL": topic_names.control,
     }
 
 
@@ -65,7 +68,7 @@ def run(command: click.Command, *arguments: str, environ: dict[str, str]) -> Res
 def test_from_nothing_to_all_right(environ: dict[str, str], topic_names: Topics) -> None:
     before = run(check, environ=environ)
     assert before.exit_code == 1
-    assert before.output.count("the topic does not exist\n        → run: coursesyncd topics create") == 5
+    assert before.output.count("the topic does not exist\n        → run: coursesyncd topics create") == 6
 
     made = run(topics_group, "create", "--partitions", "3", environ=environ)
     assert made.exit_code == 0, made.output
@@ -81,7 +84,25 @@ def test_from_nothing_to_all_right(environ: dict[str, str], topic_names: Topics)
 
     again = run(topics_group, "create", environ=environ)
     assert again.exit_code == 0, again.output
-    assert again.output.count("exists, left unchanged") == 5
+    assert again.output.count("exists, left unchanged") == 6
+
+
+def test_what_operators_have_decided_is_looked_at(
+    environ: dict[str, str], topic_names: Topics, kafka_bootstrap: str
+) -> None:
+    run(topics_group, "create", "--partitions", "1", environ=environ)
+    assert f"ok      {topic_names.control}: nothing is paused" in run(check, environ=environ).output
+    for name in ("tool:1", "other:*"):
+        assert run(pause, name, environ=environ).exit_code == 0
+    assert f"ok      {topic_names.control}: paused: tool:1, other:*" in run(check, environ=environ).output
+    with Publisher(KafkaConnection((kafka_bootstrap,)), topic_names.control) as publisher:
+        publisher.send(b"?", b"?")
+    strange = run(check, environ=environ)
+    assert strange.exit_code == 0
+    assert (
+        f"advice  {topic_names.control}: 1 record of it cannot be read as a decision and counts for nothing, at offset 2"
+        in strange.output
+    )
 
 
 def test_what_is_wrong_is_corrected_and_the_publishers_topics_are_left(
@@ -118,7 +139,9 @@ def test_what_is_wrong_is_corrected_and_the_publishers_topics_are_left(
     names = topic_names.names
     facts = admin.ask(lambda client: describe_topics(client, names))
     found = [facts[name] for name in names]
-    changes, journal, results, dead_letters, courses = (topic for topic in found if topic is not None)
+    changes, journal, results, dead_letters, courses, control = (
+        topic for topic in found if topic is not None
+    )
     assert changes.configs.items() >= odd.items()
     assert (journal.partitions, journal.configs["cleanup.policy"]) == (4, "compact")
     assert journal.configs["max.message.bytes"] == str(2 * 1024 * 1024)
@@ -126,6 +149,7 @@ def test_what_is_wrong_is_corrected_and_the_publishers_topics_are_left(
     assert results.partitions == 4
     assert (dead_letters.partitions, dead_letters.configs["cleanup.policy"]) == (1, "delete")
     assert (courses.partitions, courses.configs["cleanup.policy"]) == (4, "compact")
+    assert (control.partitions, control.configs["cleanup.policy"]) == (1, "compact")
 
 
 def test_what_needs_a_decision_is_left_to_the_operator(

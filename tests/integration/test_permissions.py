@@ -38,6 +38,7 @@ CHANGES, JOURNAL, RESULTS, DEAD_LETTERS = (
     "course-sync-dead-letters",
 )
 COURSES = "course-sync-courses"
+CONTROL = "course-sync-control"
 INTEGRATION = b"tool:1"
 
 
@@ -182,8 +183,12 @@ def test_each_program_works_with_its_rights_alone(world: World) -> None:
     assert "READ UP TO" in world.does("inspect", "partitions")
     assert "Nothing is known" in world.does("inspect", "course", "tool:1", "unknown")
     assert '"state":"ACTIVE"' in world.does("courses export")
+    assert "tool:1: paused until it is resumed." in world.does("pause", "tool:1")
+    assert "paused by" in world.does("integrations")
+    assert "tool:1: resumed." in world.does("resume", "tool:1")
 
     world.does("publish", given=json.dumps(change(2)))
+    assert "Given up." in world.does("give-up", "tool:1", "--yes")
     skipped = world.does("skip", "--partition", str(here), "--to", "latest", "--yes")
     assert "never get a result" in skipped
     assert "have 3 partitions" in world.does("topics grow", "--partitions", "3", "--yes")
@@ -249,6 +254,9 @@ def test_what_may_not_be_looked_at_is_not_taken_for_hanging(world: World) -> Non
         ("topics grow", ("--partitions", "9", "--yes"), Right("Alter", "topic", JOURNAL)),
         ("skip", ("--partition", "0"), Right("Describe", "group", "course-sync-daemon")),
         ("results", (), Right("Read", "topic", RESULTS)),
+        ("integrations", (), Right("Read", "topic", CONTROL)),
+        ("pause", ("tool:1",), Right("Write", "topic", CONTROL)),
+        ("give-up", ("tool:1", "--yes"), Right("Describe", "group", "course-sync-daemon")),
     ],
     ids=str,
 )
@@ -263,6 +271,21 @@ def test_a_command_names_the_right_that_is_missing(
         world.rights.grant(user, [missing])
     operation = "Describe" if missing.operation == "Read" else missing.operation  # it begins with looking
     assert f"does not allow this user the operation {operation} on {missing.kind} {missing.name}" in said
+
+
+@pytest.mark.kafka
+def test_a_pause_counts_although_its_user_may_not_read_the_journal(world: World) -> None:
+    """What it concerns is not shown then."""
+    user, read = user_of("pause"), Right("Read", "topic", JOURNAL)
+    world.rights.revoke(user, read)
+    try:
+        said = world.does("pause", "tool:unused", "--reason", "rehearsal")
+    finally:
+        world.rights.grant(user, [read])
+    assert "What it concerns at present is unknown" in said
+    assert f"does not allow this user the operation Describe on topic {JOURNAL}" in said
+    assert "rehearsal" in world.does("integrations", "tool:unused")
+    world.does("resume", "tool:unused")
 
 
 @pytest.mark.kafka
@@ -281,6 +304,22 @@ def test_check_says_what_it_may_not_read(world: World) -> None:
     assert "the keys of its records were not checked" in said
     assert f"does not allow this user the operation Read on topic {CHANGES}" in said
     assert "were not checked" not in world.does("check")
+
+
+@pytest.mark.kafka
+def test_check_needs_the_decisions_of_operators(world: World) -> None:
+    """The daemon submits nothing before it has read them."""
+    user, read = user_of("check"), Right("Read", "topic", CONTROL)
+    describe = read._replace(operation="Describe")
+    world.rights.revoke(user, read)
+    world.rights.grant(user, [describe])
+    try:
+        said = world.refuses("check")
+    finally:
+        world.rights.grant(user, [read])
+        world.rights.revoke(user, describe)
+    assert f"WRONG   {CONTROL}: the decisions of operators cannot be read" in said
+    assert f"does not allow this user the operation Read on topic {CONTROL}" in said
 
 
 def _forget(manager: Any, tell: Callable[[TopicPartition], None], partition: TopicPartition) -> None:

@@ -136,6 +136,7 @@ class Site:
             "COURSESYNC_TOPICS_RESULTS": names.results,
             "COURSESYNC_TOPICS_DEAD_LETTERS": names.dead_letters,
             "COURSESYNC_TOPICS_COURSES": names.courses,
+            "COURSESYNC_TOPICS_CONTROL": names.control,
         }
         self.settings = load_settings(self.environ, None)
         self.admin = KafkaAdminClient(bootstrap_servers=bootstrap)

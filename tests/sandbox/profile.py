@@ -90,6 +90,7 @@ def environment(
         "topics.results": topics.results,
         "topics.dead_letters": topics.dead_letters,
         "topics.courses": topics.courses,
+        "topics.control": topics.control,
         "kombo.base_url": base_url,
         "kombo.api_key_file": str(api_key_file.absolute()),
         "admin.host": "127.0.0.1",

@@ -19,6 +19,7 @@ from daemon.codec.change import (
     CourseDeactivation,
     CourseDeactivationEvent,
 )
+from daemon.codec.control_record import GiveUpRecord, PauseRecord
 from daemon.codec.course_record import KnownCourseRecord
 from daemon.codec.dead_letter import HEADERS, HEADERS_ALWAYS
 from daemon.codec.result import SyncCorrectionEvent, SyncResultEvent
@@ -34,6 +35,8 @@ STRUCTS: dict[str, type] = {
     "sync-result": SyncResultEvent,
     "sync-correction": SyncCorrectionEvent,
     "known-course": KnownCourseRecord,
+    "control-pause": PauseRecord,
+    "control-give-up": GiveUpRecord,
 }
 
 

@@ -9,12 +9,15 @@ import pytest
 
 from daemon.codec import (
     decode_change,
+    decode_control,
     decode_course,
+    encode_control,
     encode_correction,
     encode_course,
     encode_dead_letter,
     encode_result,
 )
+from daemon.core.control import Decision, GiveUp, Pause
 from daemon.core.course import CourseRecord, CourseState, course_key
 from daemon.core.model import Change, Correction, Error, Rejection, RejectReason, Result, Status
 from tests.tools.schema_files import schemas
@@ -154,6 +157,36 @@ def test_course(name: str) -> None:
     assert_golden(f"course-{name}.record", render_record(key, value))
     assert key == course_key(record.integration_id, record.origin_id)
     assert decode_course(value) == record.known()
+
+
+INTEGRATION = "workday:HWUTwvyx2wLoSUHphiWVrp28"
+DECISIONS: dict[str, Decision] = {
+    "pause": Pause(
+        "workday:*", True, CONSUMED + 7_200_000, "ann@ops-1", "Workday maintenance, ticket 4711", CONSUMED
+    ),
+    "resume": Pause(INTEGRATION, False, None, "ann@ops-1", None, CONSUMED + 60_000),
+    "give-up": GiveUp(
+        INTEGRATION, None, True, "Kq3uHbyFTVuFWX8VGqxKOw", (1042, 0, 7), "ann@ops-1", "tool gone", CONSUMED
+    ),
+    "give-up-course": GiveUp(
+        INTEGRATION,
+        "cybersecurity-101",
+        False,
+        "Kq3uHbyFTVuFWX8VGqxKOw",
+        (1042, 0, 7),
+        "ann@ops-1",
+        None,
+        CONSUMED,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DECISIONS)
+def test_decision(name: str) -> None:
+    key, value = encode_control(DECISIONS[name])
+    validate("control-pause" if isinstance(DECISIONS[name], Pause) else "control-give-up", json.loads(value))
+    assert_golden(f"control-{name}.record", render_record(key, value))
+    assert decode_control(value) == DECISIONS[name]
 
 
 def test_correction() -> None:

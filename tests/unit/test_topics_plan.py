@@ -1,12 +1,14 @@
 """What `topics create` would do, and what `check` says, about topics as they are."""
 
+import dataclasses
+
 import pytest
 
 from daemon.commands.check import Level, api_findings, topic_findings
 from daemon.commands.topics import Facts, TopicsError, TopicStep, plan
 from daemon.kombo.probe import KeyCheck, KeyState
 from daemon.log.kafka.admin import NewTopic, TopicFacts
-from daemon.log.kafka.topic_settings import COURSES, DEAD_LETTERS, JOURNAL
+from daemon.log.kafka.topic_settings import CONTROL, COURSES, DEAD_LETTERS, JOURNAL
 from daemon.log.port import Topics
 
 NAMES = Topics()
@@ -15,18 +17,21 @@ DEFAULTS = {"cleanup.policy": "delete", "max.message.bytes": "1048588", "segment
 
 
 def topic(name: str, partitions: int = 6, replicas: int = 3, **configs: str) -> TopicFacts:
-    wanted = {NAMES.journal: JOURNAL, NAMES.dead_letters: DEAD_LETTERS, NAMES.courses: COURSES}.get(name, {})
+    wanted = {
+        NAMES.journal: JOURNAL,
+        NAMES.dead_letters: DEAD_LETTERS,
+        NAMES.courses: COURSES,
+        NAMES.control: CONTROL,
+    }.get(name, {})
     changed = {key.replace("_", "."): value for key, value in configs.items()}
     return TopicFacts(name, "id", partitions, replicas, DEFAULTS | SAFE | dict(wanted) | changed)
 
 
 def facts(**other: TopicFacts | None) -> Facts:
     """All as it should be, but for what is given, by the attribute's name in `Topics`."""
-    names = {
-        attribute: getattr(NAMES, attribute)
-        for attribute in ("changes", "journal", "results", "dead_letters", "courses")
-    }
-    return {name: other.get(attribute, topic(name)) for attribute, name in names.items()}
+    names = {field.name: getattr(NAMES, field.name) for field in dataclasses.fields(NAMES)}
+    fitting = {name: topic(name, partitions=1 if name == NAMES.control else 6) for name in names.values()}
+    return {name: other.get(attribute, fitting[name]) for attribute, name in names.items()}
 
 
 def planned(
@@ -48,11 +53,14 @@ NOTHING = dict.fromkeys(NAMES.names)
 def test_on_an_empty_cluster_all_are_made() -> None:
     steps = planned(NOTHING, partitions=12, replication_factor=3)
     made = [step for step in steps.values() if isinstance(step, NewTopic)]
-    assert len(made) == len(steps) == 5
-    assert {step.partitions for step in made} == {12}
+    assert len(made) == len(steps) == len(NAMES.names)
+    assert {step.name: step.partitions for step in made} == dict.fromkeys(NAMES.names, 12) | {
+        NAMES.control: 1
+    }
     assert {step.replication_factor for step in made} == {3}
     assert {step.configs["min.insync.replicas"] for step in made} == {"2"}
     assert steps[NAMES.journal].configs.items() >= JOURNAL.items()
+    assert steps[NAMES.control].configs["cleanup.policy"] == "compact"
     assert steps[NAMES.changes].configs.keys() == {"min.insync.replicas"}
 
 
@@ -81,6 +89,18 @@ def test_the_journal_is_corrected() -> None:
     assert step.was == {"cleanup.policy": "delete", "segment.bytes": "1073741824"}
     step = planned(facts(journal=topic(NAMES.journal, message_timestamp_type="CreateTime")))[NAMES.journal]
     assert step.configs == {"message.timestamp.type": "LogAppendTime"}
+
+
+def test_a_control_topic_that_would_forget_decisions_is_corrected() -> None:
+    step = planned(facts(control=topic(NAMES.control, partitions=1, cleanup_policy="delete")))[NAMES.control]
+    assert step == TopicStep(NAMES.control, {"cleanup.policy": "compact"}, {"cleanup.policy": "delete"})
+
+
+def test_a_control_topic_with_several_partitions_needs_the_operator() -> None:
+    with pytest.raises(
+        TopicsError, match=r"course-sync-control has 2 partitions: .* exactly one\. Delete it"
+    ):
+        planned(facts(control=topic(NAMES.control, partitions=2)))
 
 
 def test_larger_limits_and_stricter_compaction_are_left_alone() -> None:
@@ -147,6 +167,16 @@ def test_partitions_of_an_existing_input_are_not_changed() -> None:
             facts(results=topic(NAMES.results, max_message_bytes="1000")),
             NAMES.results,
             "expected at least 65536",
+        ),
+        (
+            facts(control=topic(NAMES.control, partitions=6)),
+            NAMES.control,
+            "has 6 partitions, expected exactly 1",
+        ),
+        (
+            facts(control=topic(NAMES.control, partitions=1, cleanup_policy="delete")),
+            NAMES.control,
+            "cleanup.policy is delete, expected compact",
         ),
     ],
 )

@@ -99,6 +99,22 @@ async def inspect_partition(log: RepairLog, partition: int, topics: Topics) -> I
     return InspectedPartition(partition, await _folded(log.read_journal(partition), partition, topics), facts)
 
 
+async def inspect_partitions(
+    log: RepairLog, topics: Topics, unreadable: list[str], partitions: Sequence[int] = ()
+) -> AsyncIterator[InspectedPartition]:
+    """These partitions, or all, one after the other, because a journal may need much memory. `unreadable` gets a sentence for
+    each that cannot be read.
+
+    Raises:
+        LogError: Kafka did not answer.
+    """
+    for partition in partitions or range((await log.input_facts(0)).partitions):
+        try:
+            yield await inspect_partition(log, partition, topics)
+        except RepairError as error:
+            unreadable.append(str(error))
+
+
 async def renew(
     log: RepairLog,
     seen: InspectedPartition,

@@ -5,7 +5,7 @@ The library's errors name the resource at best and never the operation. The call
 
 from __future__ import annotations
 
-from kafka.errors import AuthorizationError
+from kafka.errors import AuthorizationError, ClusterAuthorizationFailedError
 
 from daemon.log.kafka.connection_errors import described
 
@@ -22,6 +22,9 @@ def explained(error: BaseException, operation: str, resource: str) -> str:
     """Describes an error of this operation: the missing right for an authorization error, else its name and message."""
     if isinstance(error, AuthorizationError):
         return denied(operation, _topics(error) or resource)
+    if operation == "Write" and ClusterAuthorizationFailedError.__name__ in str(error):
+        # A user that may write to no topic at all gets no producer id. The library has the broker's error as text only.
+        return denied(operation, resource)
     return described(error)
 
 

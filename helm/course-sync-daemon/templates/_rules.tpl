@@ -105,13 +105,13 @@ No line quotes a text: it may be a secret that was given for the wrong setting.
 {{- end -}}
 
 {{- $uses := dict -}}
-{{- range list "changes" "journal" "results" "dead_letters" "courses" -}}
+{{- range list "changes" "journal" "results" "dead_letters" "courses" "control" -}}
 {{- $topic := include "course-sync-daemon.setting" (list $ (printf "topics.%s" .)) -}}
 {{- if or (not (regexMatch `^[A-Za-z0-9._-]{1,249}$` $topic)) (has $topic (list "." "..")) -}}
 {{ printf "config.topics.%s: the value is not a valid topic name; use 1 to 249 letters, digits, dots, underscores and hyphens\n" . }}
 {{- end -}}
 {{- if hasKey $uses $topic -}}
-{{ printf "config.topics.%s: has the same name as config.topics.%s; the five topics need different names\n" . (get $uses $topic) }}
+{{ printf "config.topics.%s: has the same name as config.topics.%s; all topics need different names\n" . (get $uses $topic) }}
 {{- else -}}
 {{- $_ := set $uses $topic . -}}
 {{- end -}}
