@@ -29,7 +29,7 @@ from tests.sandbox import profile
 from tests.sandbox.checker import DeactivationCall, LogRecord, judge
 from tests.sandbox.checker.command import print_verdict
 from tests.sandbox.checker.readers import held_course_of, task_of
-from tests.sandbox.generator import Plan, generate_records
+from tests.sandbox.generator import generate_records
 from tests.sandbox.profile import Demo
 from tests.sandbox.report import print_api, print_results, write_report
 from tests.sandbox.simulator import readout
@@ -155,16 +155,8 @@ class _Run:
         )
 
     async def _publish(self) -> None:
-        plan = Plan(
-            seed=self._demo.seed,
-            changes=self._demo.changes,
-            integrations=self._demo.integrations,
-            courses_per_integration=self._demo.courses_per_integration,
-            retire_share=profile.RETIRE_SHARE,
-            first_time_ms=_now_ms(),
-        )
         began = time.monotonic()
-        for record in generate_records(plan):
+        for record in generate_records(self._demo.plan(_now_ms())):
             ahead = began + self._published / self._demo.rate - time.monotonic()
             if ahead > 0:
                 await asyncio.sleep(ahead)

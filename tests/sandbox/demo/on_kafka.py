@@ -13,7 +13,6 @@ from daemon.log.topic_access import read_topic
 from tests.sandbox import profile
 from tests.sandbox.checker.command import print_verdict
 from tests.sandbox.checker.readers import check_run
-from tests.sandbox.generator import Plan
 from tests.sandbox.profile import Demo
 from tests.sandbox.publishing import Publishing
 from tests.sandbox.report import print_api, print_results, write_report
@@ -55,14 +54,7 @@ class _Run:
         self._console = console
         self._kills = 0
         self._seconds = 0.0
-        self._plan = Plan(
-            seed=demo.seed,
-            changes=demo.changes,
-            integrations=demo.integrations,
-            courses_per_integration=demo.courses_per_integration,
-            retire_share=profile.RETIRE_SHARE,
-            first_time_ms=time.time_ns() // 1_000_000,
-        )
+        self._plan = demo.plan(time.time_ns() // 1_000_000)
 
     def watch(self) -> None:
         """Publish, follow the results, and kill the daemon in the middle. Ends when every change has its result, or at the
