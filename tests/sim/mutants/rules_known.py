@@ -322,6 +322,11 @@ def index_before_it_is_loaded(patch: Patch) -> None:
     patch(KnownCourses, "get", get)
 
 
+@mutant("R17", "What waits for the index waits on when it is loaded.", Kind.REPUBLISHED)
+def index_is_awaited_without_end(patch: Patch) -> None:
+    patch(Shard, "_awaits_index", lambda shard, now: shard._index_due is not None)
+
+
 @mutant("R17", "The newest records of earlier owners are not loaded.", Kind.REPUBLISHED)
 def index_ends_too_early(patch: Patch) -> None:
     courses_end = EmbeddedShardLog.courses_end
