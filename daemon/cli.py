@@ -87,7 +87,7 @@ _COMMANDS = {
     "check": _Lazy(_check, "Check configuration, Kafka, topics and API, and say what to do."),
     "courses": _Lazy(_courses, "What each learning system holds, as the API last confirmed it."),
     "end-transaction": _Lazy(
-        _end_transaction, "End a hanging transaction in the journal with the outcome that was decided."
+        _end_transaction, "End a hanging transaction in the journal or the courses topic."
     ),
     "inspect": _Lazy(_inspect, "Show open changes from the journals."),
     "publish": _Lazy(_publish, "Publish course changes, one JSON object per line, from FILES or stdin."),
