@@ -28,7 +28,7 @@ from tests.embedded_log import EmbeddedCluster, EmbeddedLog
 from tests.sandbox import profile
 from tests.sandbox.checker import DeactivationCall, LogRecord, judge
 from tests.sandbox.checker.command import print_verdict
-from tests.sandbox.checker.readers import held_course_of, task_of
+from tests.sandbox.checker.rows import held_course_of, task_of
 from tests.sandbox.generator import generate_records
 from tests.sandbox.profile import Demo
 from tests.sandbox.report import print_api, print_results, write_report
