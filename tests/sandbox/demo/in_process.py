@@ -98,13 +98,14 @@ class _Run:
         self._published = 0
         self._results_read = 0
         self._statuses: Counter[str] = Counter()
+        self._may_republish = asyncio.Event()
         self._kills = 0
         self._seconds = 0.0
 
     # --- running ----------------------------------------------------------------------------------
 
     async def watch(self) -> None:
-        """Publish, follow the results, and abandon the daemon in the middle."""
+        """Publish, follow the results, abandon the daemon in the middle, and publish the catalogue again."""
         demo, began = self._demo, time.monotonic()
         self._start()
         publishing = asyncio.create_task(self._publish())
@@ -119,6 +120,8 @@ class _Run:
                 await asyncio.sleep(LOOK_EVERY)
                 self._read_results()
                 watching.update(self._published, self._statuses)
+                if demo.may_republish(self._statuses.total()):
+                    self._may_republish.set()
                 if not self._kills and self._statuses.total() >= demo.kill_at * demo.changes:
                     await self._abandon()
         self._seconds = time.monotonic() - began
@@ -157,6 +160,8 @@ class _Run:
     async def _publish(self) -> None:
         began = time.monotonic()
         for record in generate_records(self._demo.plan(_now_ms())):
+            if self._published == self._demo.changes - self._demo.republished:
+                await self._may_republish.wait()
             ahead = began + self._published / self._demo.rate - time.monotonic()
             if ahead > 0:
                 await asyncio.sleep(ahead)
