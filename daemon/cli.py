@@ -111,7 +111,7 @@ _COMMANDS = {
     "check": _Lazy(_check, "Check configuration, Kafka, topics and API, and say what to do."),
     "courses": _Lazy(_courses, "What each learning system holds, as the API last confirmed it."),
     "end-transaction": _Lazy(
-        _end_transaction, "End a hanging transaction in the journal with the outcome that was decided."
+        _end_transaction, "End a hanging transaction in the journal or the courses topic."
     ),
     "give-up": _Lazy(_give_up, "Give up changes of an integration."),
     "inspect": _Lazy(_inspect, "Show open changes from the journals."),

@@ -6,6 +6,7 @@ How it works::
                                (`backlog_is_full` and `intake` show the caller when to pause)
     tick(now), linger over,  → the intake is admitted in offset order: a newer change replaces the waiting
       or a lane is full        change of its course; lanes are sealed into batches; the rest waits
+    courses_loaded()         → until then, and for at most `INDEX_PATIENCE`, the intake is not admitted
     take_step()              → everything since the last step, to be committed as one transaction (R2)
     committed(step, offsets) → now its facts may be acted on (R3)
     submit_answered(…)       → a task, or a verdict on the refusal
@@ -43,6 +44,12 @@ from daemon.core.unchanged import end_unchanged
 from daemon.core.verdict import TaskVerdict
 from daemon.core.waiting import Held, Lane, WaitReason, Waits
 
+INDEX_PATIENCE = 10.0
+"""Seconds for which changes that were read wait for the index of the known courses, so that a restart does not send a catalogue
+that is being published again. A million courses are loaded in about this time. Whatever delays the index more must not
+delay the changes.
+"""
+
 
 class Shard:
     """The state machine. `rng` only draws jitter."""
@@ -66,6 +73,8 @@ class Shard:
         self.rejection_limit = RejectionLimit(settings.input, position.rejections)
         """Its `stop` says why no further records are read."""
         self._flush_at: float | None = None
+        self._index_due: float | None = None
+        """Until when the intake waits for the index; None: it holds no change that had to wait."""
         self._window_was_full = False
         """A lane had to wait for a place in the shard's window since the window was last filled."""
         self._given_up_version = -1
@@ -133,7 +142,7 @@ class Shard:
     def courses_loaded(self) -> None:
         """Everything that earlier owners have written about courses is in `known`."""
         self._memory.known.loaded(self._memory.draft)
-        if any(True for _ in self._memory.waiting.ready_lanes()):
+        if self._unadmitted or any(True for _ in self._memory.waiting.ready_lanes()):
             self._arm(0.0)  # what has waited for it can be sealed
 
     @property
@@ -220,11 +229,23 @@ class Shard:
         """
         assert next_offset >= self._next_read
         entries = self.rejection_limit.readable(entries)
-        if self._unadmitted.add(entries):
-            self._full = True
+        is_full = self._unadmitted.add(entries)
         stop = self.rejection_limit.stop
         self._next_read = next_offset if stop is None else stop.offset
+        if self._index_due is None and not self.known.is_loaded and any(map(self._needs_index, entries)):
+            self._index_due = now.mono + INDEX_PATIENCE
+        self._full = self._full or (is_full and not self._awaits_index(now))
         self._arm(now.mono + (self._settings.batch.linger if stop is None else 0.0))
+
+    def _needs_index(self, entry: Change | Rejection) -> bool:
+        """Whether it depends on the index if this change has to be sent."""
+        if not isinstance(entry, Change) or entry.resend:
+            return False
+        return self._memory.policy(entry.integration_id).unchanged.trust_for > 0
+
+    def _awaits_index(self, now: Now) -> bool:
+        """Whether the intake waits for the index. Everything in it waits, because it is admitted in offset order."""
+        return self._index_due is not None and not self.known.is_loaded and now.mono < self._index_due
 
     def due(self) -> float | None:
         """When `tick` is due next, in monotonic seconds (the past: immediately); None if nothing is due by time."""
@@ -241,9 +262,14 @@ class Shard:
             self._arm(now.mono + self._settings.batch.linger)
         lingered = self._flush_at is not None and now.mono >= self._flush_at
         if lingered or self._full:
-            self._admit_intake(now)
+            self._full = False
+            awaits_index = self._awaits_index(now)
+            if not awaits_index:
+                self._admit_intake(now)
             give_up.end_waiting(self._memory, now)
             self._seal(now, lingered=lingered)
+            if awaits_index and self._index_due is not None:
+                self._arm(self._index_due)
 
     def _arm(self, at: float) -> None:
         if self._flush_at is None or at < self._flush_at:
@@ -267,7 +293,6 @@ class Shard:
             memory.position = position
             types = (entry.operation.event_type for entry in entries if isinstance(entry, Change))
             memory.draft.position_moved(len(entries), Counter(types))
-        self._full = False
 
     def _lacks_room(self, change: Change, now: Now) -> str | None:
         """Why this change cannot be held; None if it can. Changes that may be sealed leave the backlog first, so no

@@ -14,7 +14,8 @@ from daemon.codec.texts import ERROR_CHARS_MAX, describe
 from daemon.core.course import CourseState, KnownCourse
 from daemon.core.known_courses import Budget, KnownCourses
 from daemon.core.shard import Shard
-from daemon.log.port import LogError, Record, ShardLog
+from daemon.log.port import HeldBackError, LogError, Record, ShardLog
+from daemon.runtime.operator_messages import held_back_courses
 from daemon.runtime.ports import Ports
 from daemon.telemetry.events import CoursesLoaded, CoursesNotLoaded
 
@@ -90,10 +91,13 @@ class CourseLoader:
                 async with self._slots:
                     await load_records(shard.known, shard_log, shard.courses_since, end)
                 return
+            except HeldBackError as error:
+                why = held_back_courses(error)
             except LogError as error:
-                self._ports.observer.notify(CoursesNotLoaded(self._number, describe(error, ERROR_CHARS_MAX)))
-                await asyncio.sleep(delay)
-                delay = min(2 * delay, RETRY_DELAY_MAX)
+                why = describe(error, ERROR_CHARS_MAX)
+            self._ports.observer.notify(CoursesNotLoaded(self._number, why))
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, RETRY_DELAY_MAX)
 
 
 async def load_records(known: KnownCourses, shard_log: ShardLog, since: int, end: int) -> None:

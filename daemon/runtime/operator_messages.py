@@ -165,6 +165,14 @@ def held_back_journal(error: HeldBackError) -> str:
     )
 
 
+def held_back_courses(error: HeldBackError) -> str:
+    """An open transaction in the courses topic keeps the known courses from being loaded."""
+    return (
+        f"an open transaction holds {error.topic} back at offset {error.offset}. `coursesyncd end-transaction --partition "
+        f"{error.partition}` ends it if it is a hanging one of coursesyncd. See {RUNBOOK}#stuck-transaction"
+    )
+
+
 def _how_it_ends(topic: str, partition: int, offset: int) -> str:
     return (
         "The broker aborts it when its producer's transaction.timeout.ms has passed. If that producer is gone for good, "

@@ -113,7 +113,7 @@ KNOWN_COURSES = gauge(
 )
 COURSES_LOADING = gauge(
     "known_courses_loading_partitions",
-    "Partitions held here whose known courses are still being loaded. Until then their changes are always sent, except deactivations without a `course_id`, which wait.",
+    "Partitions held here whose known courses are still being loaded. Until then new changes wait, for at most 10 s in each. Afterwards they are sent, except deactivations without a `course_id`, which wait on.",
     read=lambda r: one(r.snapshot.courses_loading),
 )
 PAUSES = gauge(

@@ -106,6 +106,7 @@ def in_flight(courses: int) -> dict[str, float]:
     )
     now = Now(1_790_000_000_000, 0.0)
     shard = Shard(3, settings, first_position(0, "topic", 6, now), random.Random(1))
+    shard.known.finish()
     schedule: Schedule[Pending] = Schedule()
     policy = PollIntervals(15.0, 1.6, 300.0)
     spent = 0.0

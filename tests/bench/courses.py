@@ -7,6 +7,7 @@ of JSON. `load` reads from the embedded log, or from the Kafka at `HOST:PORT`, i
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 import time
@@ -14,6 +15,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 
 from daemon.codec import decode_course, encode_course
+from daemon.commands.run import GARBAGE_THRESHOLD
 from daemon.core.course import CourseRecord, CourseState
 from daemon.core.known_courses import Budget, KnownCourses
 from daemon.log.kafka import admin
@@ -130,6 +132,8 @@ async def _written(courses: int, bootstrap: str | None) -> AsyncIterator[tuple[S
 
 
 def main(figure: str, courses: str, bootstrap: str | None = None) -> None:
+    gc.freeze()  # as `coursesyncd run` does; otherwise the longest wait is a run of the collector
+    gc.set_threshold(GARBAGE_THRESHOLD, *gc.get_threshold()[1:])
     found = memory(int(courses)) if figure == "memory" else asyncio.run(load(int(courses), bootstrap))
     print(json.dumps({"figure": figure, "courses": int(courses), **found}))
 

@@ -49,7 +49,7 @@ class EndToEnd:
     """CPUs that other processes kept busy meanwhile: how much the figures are disturbed."""
 
 
-class _Look(NamedTuple):
+class Look(NamedTuple):
     at: float
     """Seconds since the epoch."""
     end: int
@@ -82,7 +82,7 @@ def measure_end_to_end(setting: Setting, stack: Stack, changes: int) -> EndToEnd
     pids: dict[Part, int] = {"daemon": stack.daemon_pid, "simulator": stack.addresses.simulator.pid}
     if setting.broker_pid is not None:
         pids["broker"] = setting.broker_pid
-    looks = _watch(stack, pids, changes)
+    looks = watch(stack, pids, changes)
     first_consumed = _first_consumed(stack.addresses, changes)
     last = next(look for look in looks if look.end == looks[-1].end)
     first = next((b for b, a in itertools.pairwise(looks) if a.at >= first_consumed), looks[0])
@@ -95,7 +95,7 @@ def measure_end_to_end(setting: Setting, stack: Stack, changes: int) -> EndToEnd
     )
 
 
-def _watch(stack: Stack, pids: Mapping[Part, int], changes: int) -> list[_Look]:
+def watch(stack: Stack, pids: Mapping[Part, int], changes: int) -> list[Look]:
     """Look until the results stand still and can be complete."""
     at = stack.addresses
     reader = Clients(at.connection).reader()
@@ -116,10 +116,10 @@ def _watch(stack: Stack, pids: Mapping[Part, int], changes: int) -> list[_Look]:
         reader.close()
 
 
-def _look(reader: KafkaConsumer, partitions: list[TopicPartition], pids: Mapping[Part, int]) -> _Look:
+def _look(reader: KafkaConsumer, partitions: list[TopicPartition], pids: Mapping[Part, int]) -> Look:
     ends: dict[Any, int] = reader.end_offsets(partitions)
     cpu: dict[Part, float] = {part: process_seconds(pid) for part, pid in pids.items()}
-    return _Look(time.time(), sum(ends.values()), cpu, machine_seconds(), process_seconds(os.getpid()))
+    return Look(time.time(), sum(ends.values()), cpu, machine_seconds(), process_seconds(os.getpid()))
 
 
 def _first_consumed(at: Addresses, changes: int) -> float:

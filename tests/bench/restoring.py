@@ -127,6 +127,7 @@ async def write(bootstrap: str, journal: str) -> dict[str, float]:
     log = await shard_log(bootstrap, journal)
     before = resident_bytes()
     shard = Shard(0, settings(), first_position(0, "topic", 1, _NOW), random.Random(1))
+    shard.known.finish()
     for first in range(0, COURSES, 5000):
         changes = [change(number) for number in range(first, first + 5000)]
         shard.read(changes, first + 5000, _NOW)

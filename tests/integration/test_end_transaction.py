@@ -1,23 +1,28 @@
-"""A step of a shard that hangs in the journal, on a real broker: told, looked into, and ended as it was decided."""
+"""A step of a shard that hangs in the journal or the courses topic, on a real broker: told, looked into, and ended."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import closing
 
 import msgspec
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
+from structlog.testing import capture_logs
 
+from daemon.codec import encode_course
 from daemon.codec.decode import decode_change
 from daemon.codec.result import encode_result
+from daemon.commands.connections import kafka_connection
 from daemon.commands.repair.journal_repair import inspect_partition, unjoined_log
 from daemon.core import journal
+from daemon.core.course import CourseRecord, CourseState
 from daemon.core.model import Change, Item, Result, Status
 from daemon.log.kafka import partition_reader
+from daemon.log.topic_access import read_topic
 from tests.integration.trouble_world import PATIENCE, Site, change
 
 pytestmark = pytest.mark.kafka
@@ -57,14 +62,26 @@ class Step:
         commit: bool,
         results_hang: bool = False,
     ) -> None:
-        await asyncio.to_thread(self._write, entries, results, commit, results_hang)
+        names = self._site.names
+        hangs = {self._journal} | (
+            {TopicPartition(names.results, number) for number in range(100)} if results_hang else set()
+        )
+        await asyncio.to_thread(self._write, entries, results, (), commit, hangs)
+
+    async def write_courses(
+        self, position: tuple[bytes, bytes], courses: Sequence[tuple[bytes, bytes]], *, commit: bool
+    ) -> None:
+        """It hangs in the courses topic only."""
+        hangs = {TopicPartition(self._site.names.courses, 0)}
+        await asyncio.to_thread(self._write, [position], (), courses, commit, hangs)
 
     def _write(
         self,
         entries: Sequence[tuple[bytes, bytes | None]],
         results: Sequence[Result],
+        courses: Sequence[tuple[bytes, bytes]],
         commit: bool,
-        results_hang: bool,
+        hangs: Collection[TopicPartition],
     ) -> None:
         names = self._site.names
         producer = KafkaProducer(
@@ -72,11 +89,10 @@ class Step:
         )
         with closing(producer):
             producer.init_transactions()
-            self._forget(
-                producer, lambda tp: tp == self._journal or (results_hang and tp.topic == names.results)
-            )
+            self._forget(producer, hangs)
             producer.begin_transaction()
             sent = [producer.send(names.journal, value, key, partition=0) for key, value in entries]
+            sent += [producer.send(names.courses, value, key, partition=0) for key, value in courses]
             for result in results:
                 key, value, headers = encode_result(
                     result, 0, changes_topic=names.changes, journal_topic=names.journal
@@ -89,13 +105,13 @@ class Step:
             else:
                 producer.abort_transaction()
 
-    def _forget(self, producer: KafkaProducer, forgotten: Callable[[TopicPartition], bool]) -> None:
+    def _forget(self, producer: KafkaProducer, forgotten: Collection[TopicPartition]) -> None:
         """Of these partitions the coordinator hears nothing; of another one instead, so that it has one to end."""
         manager, elsewhere = producer._transaction_manager, TopicPartition(self._site.names.dead_letters, 0)
         tell = manager.maybe_add_partition_to_transaction
 
         def add(partition: TopicPartition) -> None:
-            if forgotten(partition):
+            if partition in forgotten:
                 tell(elsewhere)
                 manager._partitions_in_transaction.add(partition)
             else:
@@ -203,3 +219,60 @@ async def test_what_a_step_without_results_has_taken_in_is_kept(site: Site) -> N
     assert "end       commit" in done.output
     async with site.daemon() as daemon:
         assert await daemon.results(2) == [(0, 0), (0, 1)]
+
+
+def known(course: str) -> tuple[bytes, bytes]:
+    now = time.time_ns() // 1_000_000
+    record = CourseRecord(
+        "i", course, CourseState.ACTIVE, f"kombo-{course}", bytes(16), 0, f"chg-{course}", "task", now, now
+    )
+    return encode_course(record, 0, changes_topic="course-changes")
+
+
+@pytest.mark.usefixtures("_forgetful")
+@pytest.mark.parametrize("commit", [True, False], ids=["was committed", "was aborted"])
+async def test_a_step_that_hangs_in_the_courses_only_is_kept(
+    site: Site, monkeypatch: pytest.MonkeyPatch, commit: bool
+) -> None:
+    monkeypatch.setattr(partition_reader, "PATIENCE", 1.0)
+    async with site.daemon() as daemon:
+        await site.publish(0, "a")
+        await daemon.results(1)
+    position = await position_after(site, 1)
+    await Step(site).write_courses(position, [known("b"), known("c")], commit=commit)
+
+    with capture_logs() as logs:
+        async with site.daemon() as daemon:
+            await daemon.until(lambda: any(line["event"] == "courses.not_loaded" for line in logs), "message")
+    said = next(line["error"] for line in logs if line["event"] == "courses.not_loaded")
+    assert "`coursesyncd end-transaction --partition 0`" in said
+    async with site.daemon() as daemon:
+        dry = await site.run("end-transaction", "--partition", "0", "--dry-run")
+        assert dry.exit_code == 0, dry.output
+        assert f"hangs     {site.names.courses} partition 0 from offset" in dry.output
+        assert ": 2 records of producer" in dry.output
+        assert "end       commit" in dry.output
+        done = await site.run("end-transaction", "--partition", "0", "--yes")
+        assert done.exit_code == 0, done.output
+        await daemon.until(
+            lambda: b"coursesync_known_courses_loading_partitions 0.0" in daemon.metrics.exposition(), "index"
+        )
+    courses = await asyncio.to_thread(
+        lambda: list(read_topic(kafka_connection(site.settings.kafka), site.names.courses))
+    )
+    assert [known_course.key for known_course in courses][-2:] == [known("b")[0], known("c")[0]]
+    again = await site.run("end-transaction", "--partition", "0", "--yes")
+    assert "Nothing to do" in again.output
+
+
+@pytest.mark.usefixtures("_forgetful")
+async def test_a_transaction_of_somebody_else_in_the_courses_is_left_alone(site: Site) -> None:
+    async with site.daemon() as daemon:
+        await site.publish(0, "a")
+        await daemon.results(1)
+    position = await position_after(site, 1)
+    await Step(site).write_courses(position, [(b"key", b"something else")], commit=True)
+    refused = await site.run("end-transaction", "--partition", "0", "--yes")
+    assert refused.exit_code == 1, refused.output
+    assert "is not coursesyncd's" in refused.output
+    assert f"abort --topic {site.names.courses} --partition 0" in refused.output

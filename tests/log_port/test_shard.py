@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 
 import pytest
 
@@ -116,6 +117,28 @@ async def test_courses_are_written_with_the_journal_and_read_back_up_to_an_end(
     assert [(each.key, each.value) for each in found][:3] == [(b"a", b"1"), (b"b", b"1"), (b"c", b"2")]
     other = await world.open_shard(member, 2)
     assert await courses(other, await other.courses_end()) == [], "each shard has a partition of its own"
+
+
+async def test_courses_of_many_reads_are_complete_and_in_order(world: World) -> None:
+    member = await world.join_alone()
+    shard = await world.open_shard(member, 1)
+    entries: list[tuple[bytes, bytes]] = [(b"%d" % number, b"1") for number in range(1200)]
+    await shard.commit(Transaction([(b"position", b"1")], courses=entries))
+    assert await courses(shard, await shard.courses_end()) == entries
+
+
+async def test_reading_courses_can_end_early(world: World) -> None:
+    member = await world.join_alone()
+    shard = await world.open_shard(member, 1)
+    entries: list[tuple[bytes, bytes]] = [(b"%d" % number, b"1") for number in range(1200)]
+    await shard.commit(Transaction([(b"position", b"1")], courses=entries))
+    others = asyncio.all_tasks()
+    reading = shard.courses(await shard.courses_end())
+    assert isinstance(reading, AsyncGenerator)
+    assert await anext(reading)
+    await reading.aclose()
+    assert asyncio.all_tasks() <= others, "no read goes on"
+    assert await courses(shard, await shard.courses_end()) == entries
 
 
 async def test_courses_of_a_fenced_owner_are_not_written(world: World, harness: Harness) -> None:

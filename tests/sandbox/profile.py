@@ -15,6 +15,7 @@ from types import MappingProxyType
 from daemon.config.units import parse_duration
 from daemon.log.port import Topics
 from tests.sandbox.checker.judging import Limits
+from tests.sandbox.generator import Plan
 
 TIMES: Mapping[str, str] = {
     "batch.linger": "300ms",
@@ -50,11 +51,37 @@ class Demo:
     courses_per_integration: int = 50
     rate: float = 400.0
     """Changes published per second."""
+    republish_share: float = 0.15
+    """Share of the changes, the last ones, that publish the catalogue again."""
+    republish_at: float = 0.8
+    """They are published when this share of the changes before them has its result. Earlier, most of them would replace changes
+    that were not sent yet."""
     seed: int = 1
     kill_at: float = 0.4
     """The daemon is killed when this share of the changes has its result."""
     deadline: float = 110.0
     """Seconds from the first change to the last result. A change without a result by then counts as lost."""
+
+    @property
+    def republished(self) -> int:
+        """Number of changes that publish the catalogue again."""
+        return int(self.republish_share * self.changes)
+
+    def may_republish(self, results: int) -> bool:
+        """Whether so many results are enough to publish the catalogue again."""
+        return results >= self.republish_at * (self.changes - self.republished)
+
+    def plan(self, first_time_ms: int) -> Plan:
+        """What is published. `first_time_ms` as in `Plan`."""
+        return Plan(
+            seed=self.seed,
+            changes=self.changes,
+            integrations=self.integrations,
+            courses_per_integration=self.courses_per_integration,
+            retire_share=RETIRE_SHARE,
+            republished=self.republished,
+            first_time_ms=first_time_ms,
+        )
 
 
 def check_limits() -> Limits:

@@ -90,11 +90,16 @@ class Bounds:
     ) -> None:
         """C6, at a full backlog: who is rejected, and who is taken in. In which order things happened
         within a step nobody can see from here; what waited at any moment of it is all that it leaves, in wait
-        records and in batches.
+        records, in batches and in results of changes that were not sent.
         """
         limits, waits = self._settings.backlog, journal.waits
         sealed = {(each.record.integration_id, course) for each in opened for course in each.record.courses}
-        ever = _by_integration([*waits, *(sealed - waits.keys())])
+        unsent = {
+            (event.data.integration_id or "", event.data.origin_id or "")
+            for event in events
+            if event.data.batch_id is None and event.data.status not in ("REJECTED", "SUPERSEDED")
+        }
+        ever = _by_integration([*waits, *((sealed | unsent) - waits.keys())])
         for event in events:
             data = event.data
             if data.error is None or data.error.code != BACKLOG_FULL:

@@ -34,7 +34,7 @@ OUTCOME_MISSING = "COURSESYNC.OUTCOME_MISSING"
 CONTENT_REFUSED = "PLATFORM.INPUT_INVALID"
 NOT_FOUND = "PLATFORM.INTEGRATION_NOT_FOUND"
 
-MAY_PASS = frozenset((*PASSING_CODES, "PLATFORM.UNKNOWN_ERROR", OUTCOME_MISSING))
+RETRYABLE = frozenset((*PASSING_CODES, "PLATFORM.UNKNOWN_ERROR", OUTCOME_MISSING))
 OUR_OWN = "PLATFORM.AUTHENTICATION_INVALID"
 PARKED = frozenset(("INTEGRATION.AUTHENTICATION_INVALID", "INTEGRATION.SETUP_SYNC_PENDING", None))
 """What waits for its customer, `wait.age_max` at most; None: the 403 without a code."""
@@ -145,8 +145,8 @@ class Claims:
         if data["task_id"] is None:
             return self._untrue_refusal(place, data, code)
         early = data["attempts"] < self._world.settings.retry.attempts_max
-        if code in MAY_PASS and early and not newer:
-            return f"it was given up after {data['attempts']} attempts for {code}, although another attempt may succeed"
+        if code in RETRYABLE and early and not newer:
+            return f"it was given up after {data['attempts']} attempts for {code}, which is retryable"
         return None
 
     def _untrue_scope(self, data: dict[str, Any]) -> str | None:

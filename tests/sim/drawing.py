@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -92,26 +93,16 @@ def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
             rng.choice((1, 3000, 2**24, 2**24)),
         ),
     )
-    match kind:
-        case Kind.WILD:
-            return _decided(rng, _deployed(rng, _longer(rng, parameters)))
-        case Kind.ISOLATION:
-            return _isolation(rng, parameters)
-        case Kind.CROWDED:
-            return _crowded(rng, parameters)
-        case Kind.REPLACED:
-            return _replaced(rng, parameters)
-        case Kind.REPUBLISHED:
-            return _republished(rng, parameters)
-        case Kind.RESTARTS:
-            return _restarts(rng, parameters)
-        case Kind.OPERATED:
-            return _operated(rng, parameters)
-        case Kind.RETIRED:
-            return _retired(rng, parameters)
-        case Kind.MISREAD:
-            parameters.log_faults.misread = rng.uniform(0.1, 0.5)
-            return parameters
+    return _OF_KIND[kind](rng, parameters)
+
+
+def _wild(rng: random.Random, drawn: Parameters) -> Parameters:
+    return _decided(rng, _deployed(rng, _longer(rng, drawn)))
+
+
+def _misread(rng: random.Random, drawn: Parameters) -> Parameters:
+    drawn.log_faults.misread = rng.uniform(0.1, 0.5)
+    return drawn
 
 
 def _longer(rng: random.Random, drawn: Parameters) -> Parameters:
@@ -458,3 +449,16 @@ def _retired(rng: random.Random, drawn: Parameters) -> Parameters:
         plan=msgspec.structs.replace(drawn.plan, rules=tuple(rules), concurrency_limit=30),
         huge=0.0,
     )
+
+
+_OF_KIND: Mapping[Kind, Callable[[random.Random, Parameters], Parameters]] = {
+    Kind.WILD: _wild,
+    Kind.ISOLATION: _isolation,
+    Kind.REPLACED: _replaced,
+    Kind.CROWDED: _crowded,
+    Kind.MISREAD: _misread,
+    Kind.OPERATED: _operated,
+    Kind.REPUBLISHED: _republished,
+    Kind.RESTARTS: _restarts,
+    Kind.RETIRED: _retired,
+}

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import msgspec
 
-from tests.sandbox.checker import (
-    ApiTask,
-    DeactivationCall,
-    HeldCourse,
-    LogRecord,
-    SentItem,
-    TaskStatus,
-    content_digest,
-)
+from tests.sandbox.checker import ApiTask, DeactivationCall, HeldCourse, LogRecord
+from tests.sandbox.checker.rows import held_course_of, task_of
 from tests.sandbox.simulator.readout import course_rows, deactivation_rows, task_row
 from tests.sim.world import World
 
@@ -29,31 +21,9 @@ def records(world: World, topic: str) -> Iterator[LogRecord]:
 
 
 def tasks(world: World) -> Iterator[ApiTask]:
-    simulator = world.network.simulator
     now = world.api_now()
-    for task in simulator.tasks.values():
-        row = task_row(task, now)
-        yield ApiTask(
-            task_id=row["task_id"],
-            integration_id=row["integration_id"],
-            created_at=row["created_at"],
-            completed_at=row["completed_at"],
-            applied_at=row["applied_at"],
-            status=TaskStatus(row["status"]),
-            error_code=row["code"],
-            items=[
-                SentItem(
-                    item["origin_id"],
-                    content_digest(plain(item["course"])),
-                    None if not item["reported"] else item["outcome"] == "SUCCEEDED",
-                    item["applied"],
-                )
-                for item in row["items"]
-            ],
-            strangers=[
-                (item["origin_id"], content_digest(plain(item["course"]))) for item in row["strangers"]
-            ],
-        )
+    for task in world.network.simulator.tasks.values():
+        yield task_of(msgspec.to_builtins(task_row(task, now)))
 
 
 def deactivations(world: World) -> Iterator[DeactivationCall]:
@@ -62,15 +32,4 @@ def deactivations(world: World) -> Iterator[DeactivationCall]:
 
 def lms(world: World) -> Iterator[HeldCourse]:
     for row in course_rows(world.network.simulator):
-        yield HeldCourse(
-            row["integration_id"],
-            row["origin_id"],
-            content_digest(plain(row["course"])),
-            row["task_id"],
-            row["course_id"],
-            row["is_active"],
-        )
-
-
-def plain(course: Any) -> dict[str, Any]:
-    return dict(msgspec.to_builtins(course))
+        yield held_course_of(msgspec.to_builtins(row))

@@ -78,13 +78,6 @@ def test_a_restart_knows_what_the_topic_says(bench: Bench) -> None:
     assert bench.results[1].status is Status.UNCHANGED
 
 
-def test_nothing_is_unchanged_before_the_index_is_loaded(bench: Bench) -> None:
-    confirm(bench)
-    bench.crash()
-    bench.shard.known.is_loaded = False
-    assert len(publish(bench, A)) == 1
-
-
 def test_a_request_to_send_is_followed_and_passes_to_the_next_change(bench: Bench) -> None:
     confirm(bench)
     bench.read(change(bench, A, resend=True))

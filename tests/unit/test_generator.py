@@ -91,6 +91,27 @@ def test_courses_are_retired_with_and_without_an_id_and_come_back() -> None:
     assert returned > 50
 
 
+def test_the_catalogue_is_published_again_in_other_bytes_with_the_same_meaning() -> None:
+    plan = Plan(changes=5000, republished=800, retire_share=0.04)
+    records = list(generate_records(plan))
+    assert records[:4200] == list(generate_records(Plan(changes=4200, retire_share=0.04)))
+    last: dict[tuple[str, str], Change | None] = {}
+    for record in records[:4200]:
+        change = decoded(record)
+        if isinstance(change, Change):
+            retired = change.operation is DEACTIVATE
+            last[change.integration_id, change.origin_id] = None if retired else change
+    other = 0
+    for record in records[4200:]:
+        change = decoded(record)
+        assert isinstance(change, Change)
+        before = last[change.integration_id, change.origin_id]
+        assert before is not None, "a retired course"
+        assert change.content == before.content
+        other += change.body != before.body
+    assert other > 400, "the daemon's own bodies differ, too"
+
+
 def test_bad_records_of_every_kind_are_refused_by_daemon_and_checker() -> None:
     count = len(InvalidKind)
     records = list(generate_records(Plan(changes=count, invalid_share=1)))

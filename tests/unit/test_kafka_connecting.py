@@ -124,7 +124,7 @@ def test_one_bad_server_of_two_does_not_end_the_attempts(authority: Authority, p
     assert f"Kafka at {closed} refuses connections" in told
 
 
-# --- what may pass ----------------------------------------------------------------------------------
+# --- transient errors ----------------------------------------------------------------------------------
 
 
 def test_a_closed_port_is_told_by_the_commands_and_by_the_daemon(impatient: None) -> None:

@@ -3,6 +3,10 @@
 It hangs in the journal, so the partition cannot be restored. `kafka-transactions.sh` can only abort it, which is wrong if
 its results were committed: the journal would not contain them. This command finds out how the transaction was decided
 (`daemon.commands.repair.evidence`) and writes the missing end markers.
+
+If it was ended in the journal and hangs in the courses topic, the known courses cannot be loaded. Its records are then kept, however
+it was decided. Each of them says what the API had confirmed when it was written, or withdraws that. If the step was aborted,
+the new verdict writes its record behind them.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import click
 import msgspec
 from kafka import TopicPartition
 
+from daemon.codec import decode_course
 from daemon.commands.connections import kafka_connection
 from daemon.commands.options import config_option, settings_or_exit
 from daemon.commands.repair.evidence import Evidence, TransactionEnd, UndecidedError, decided, unresolved
@@ -40,9 +45,9 @@ _RECORDS_MAX = 500
 @dataclass(frozen=True, slots=True)
 class HangingTransaction:
     parts: tuple[OpenTransaction, ...]
-    """The journal's part is last: while it hangs, an interrupted command can be repeated."""
+    """The journal's part, if it hangs, is last: as long as it hangs, an interrupted command can be repeated."""
     records: int
-    """The number of journal records in the transaction."""
+    """The number of records in the last part."""
     outcome: TransactionEnd
     why: str
 
@@ -75,9 +80,9 @@ class ClusterClient:
         wanted = [TopicPartition(topic, partition) for partition in partitions]
         return self._admin.ask(lambda client: hanging.open_transactions(client, wanted))
 
-    def coordinated(self, part: OpenTransaction) -> str | None:
-        """As `hanging.coordinated`, for an open transaction of a journal."""
-        own_id = transactional_id(part.topic, part.partition)
+    def coordinated(self, part: OpenTransaction, journal: str) -> str | None:
+        """As `hanging.coordinated`, for an open transaction of the shard with this partition of the journal."""
+        own_id = transactional_id(journal, part.partition)
         return self._admin.ask(lambda client: hanging.coordinated(client, part.producer_id, own_id))
 
     def end(self, part: OpenTransaction, outcome: TransactionEnd) -> None:
@@ -116,7 +121,8 @@ class ClusterClient:
 
 
 def examine(cluster: ClusterClient, topics: Topics, partition: int) -> HangingTransaction | None:
-    """The hanging transaction of a journal partition and how it must end; None if no transaction is open.
+    """The transaction that hangs in a partition of the journal, or only in that of the courses topic, and how it must end. None if
+    no transaction is open there.
 
     Raises:
         RepairError: it does not hang, is not coursesyncd's, or the evidence is not sufficient.
@@ -126,9 +132,9 @@ def examine(cluster: ClusterClient, topics: Topics, partition: int) -> HangingTr
         raise RepairError(f"{topics.journal} has no partition {partition}")
     opened = cluster.open_transactions(topics.journal, range(partition, partition + 1))
     if not opened:
-        return None
+        return _in_courses(cluster, topics, partition)
     part = opened[0]
-    _refuse_what_is_at_work(cluster, opened)
+    _refuse_what_is_at_work(cluster, opened, topics.journal)
     before, after, tail = _folds(cluster, part)
     results = _parts(cluster, part, topics.results)
     try:
@@ -143,14 +149,36 @@ def examine(cluster: ClusterClient, topics: Topics, partition: int) -> HangingTr
     return HangingTransaction(parts, len(tail), outcome, why)
 
 
-def _refuse_what_is_at_work(cluster: ClusterClient, opened: list[OpenTransaction]) -> None:
+def _in_courses(cluster: ClusterClient, topics: Topics, partition: int) -> HangingTransaction | None:
+    """The transaction that hangs in a partition of the courses topic, and has ended in the journal."""
+    if partition not in cluster.partitions(topics.courses):
+        return None
+    opened = cluster.open_transactions(topics.courses, range(partition, partition + 1))
+    if not opened:
+        return None
+    part = opened[0]
+    _refuse_what_is_at_work(cluster, opened, topics.journal)
+    _, end = cluster.offsets(part.topic, part.partition)
+    tail = list(cluster.records(part.topic, part.partition, part.start_offset, end, undecided=True))
+    for record in tail:
+        try:
+            decode_course(record.value)
+        except ValueError as error:
+            raise _not_ours(
+                part, f"the record at offset {record.offset} is not about a course ({error})"
+            ) from error
+    why = "it has ended in the journal, and what it says of courses was confirmed by the API: it is kept"
+    return HangingTransaction((part,), len(tail), TransactionEnd.COMMIT, why)
+
+
+def _refuse_what_is_at_work(cluster: ClusterClient, opened: list[OpenTransaction], journal: str) -> None:
     first = opened[0]
     if len({part.producer_id for part in opened}) > 1:
         raise RepairError(
             f"{first.topic} partition {first.partition} has open transactions of {len(opened)} producers, so something besides "
             f"coursesyncd writes to it. Revoke its right to write there and end its transactions first: {_RUNBOOK}"
         )
-    at_work = cluster.coordinated(first)
+    at_work = cluster.coordinated(first, journal)
     if at_work is not None:
         raise RepairError(
             f"the transaction in {first} does not hang: its coordinator will end it (transactional id {at_work}), "
@@ -172,11 +200,15 @@ def _folds(cluster: ClusterClient, part: OpenTransaction) -> tuple[Fold, Fold, l
         before.finish()
         after.finish()
     except JournalError as error:
-        raise RepairError(
-            f"the transaction in {part} is not coursesyncd's: {error}. `kafka-transactions.sh --bootstrap-server … abort "
-            f"--topic {part.topic} --partition {part.partition} --start-offset {part.start_offset}` ends it; {_RUNBOOK}"
-        ) from error
+        raise _not_ours(part, str(error)) from error
     return before, after, tail
+
+
+def _not_ours(part: OpenTransaction, why: str) -> RepairError:
+    return RepairError(
+        f"the transaction in {part} is not coursesyncd's: {why}. `kafka-transactions.sh --bootstrap-server … abort "
+        f"--topic {part.topic} --partition {part.partition} --start-offset {part.start_offset}` ends it; {_RUNBOOK}"
+    )
 
 
 def _parts(cluster: ClusterClient, part: OpenTransaction, topic: str) -> list[OpenTransaction]:
@@ -259,14 +291,16 @@ def _resolved_by(records: Iterator[Record], partition: int) -> set[int]:
 
 @click.command(name="end-transaction")
 @config_option
-@click.option("--partition", type=click.IntRange(0), required=True, help="Partition of the journal.")
+@click.option(
+    "--partition", type=click.IntRange(0), required=True, help="Of the journal and the courses topic."
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
 def end_transaction(*, config_file: Path | None, partition: int, dry_run: bool, yes: bool) -> None:
-    """End a hanging transaction in the journal with the outcome that was decided.
+    """End a hanging transaction in the journal or the courses topic.
 
-    The transaction must be coursesyncd's own, and one that no broker will end any more. Its results show whether it
-    was committed. Requires the right to ClusterAction.
+    The transaction must be coursesyncd's own, and one that no broker will end any more. In the journal, it ends as
+    it was decided: its results show whether it was committed. Requires the right to ClusterAction.
     """
     settings = settings_or_exit(config_file, unneeded=frozenset({"kombo"}))
     try:
@@ -274,7 +308,8 @@ def end_transaction(*, config_file: Path | None, partition: int, dry_run: bool, 
             found = examine(cluster, settings.topics, partition)
             if found is None:
                 click.echo(
-                    f"Nothing to do: no transaction is open in {settings.topics.journal} partition {partition}."
+                    f"Nothing to do: no transaction is open in partition {partition} of {settings.topics.journal} or "
+                    f"{settings.topics.courses}."
                 )
                 return
             for line in told(found):
@@ -282,7 +317,7 @@ def end_transaction(*, config_file: Path | None, partition: int, dry_run: bool, 
             if confirmed("End it this way?", yes=yes, dry_run=dry_run):
                 for part in found.parts:
                     cluster.end(part, found.outcome)
-                click.echo(f"Done. Partition {partition} will be restored within a minute.")
+                click.echo(f"Done. The replica that holds partition {partition} continues within a minute.")
     except (LogError, RepairError) as error:
         raise click.ClickException(str(error)) from None
 

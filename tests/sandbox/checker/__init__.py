@@ -4,6 +4,7 @@ How it works::
 
     command    the `check` command: a table or JSON, and an exit code
     readers    input and results from Kafka (read_committed), tasks and LMS from the simulator
+    rows       turns the rows of the simulator into evidence
     judging    `judge`, pure: evidence → `Verdict`
     evidence   organises the evidence; finds lost, duplicate and malformed results
     endings    is each result true?

@@ -9,16 +9,9 @@ from typing import Any
 
 from daemon.log.kafka.clients import KafkaConnection
 from daemon.log.topic_access import read_topic
-from tests.sandbox.checker.history import (
-    ApiTask,
-    DeactivationCall,
-    HeldCourse,
-    LogRecord,
-    SentItem,
-    TaskStatus,
-    content_digest,
-)
+from tests.sandbox.checker.history import ApiTask, DeactivationCall, HeldCourse, LogRecord
 from tests.sandbox.checker.judging import Limits, judge
+from tests.sandbox.checker.rows import held_course_of, task_of
 from tests.sandbox.checker.verdict import Verdict
 
 _TIMEOUT = 60.0
@@ -75,41 +68,6 @@ def read_deactivations(simulator_url: str) -> Iterator[DeactivationCall]:
 def read_lms(simulator_url: str) -> Iterator[HeldCourse]:
     """All courses of the simulated LMS. Raises EvidenceError."""
     return (held_course_of(row) for row in _rows(f"{simulator_url}/_sim/lms"))
-
-
-def task_of(row: dict[str, Any]) -> ApiTask:
-    """The task in a row of /_sim/tasks."""
-    return ApiTask(
-        task_id=row["task_id"],
-        integration_id=row["integration_id"],
-        created_at=row["created_at"],
-        completed_at=row["completed_at"],
-        applied_at=row["applied_at"],
-        status=TaskStatus(row["status"]),
-        error_code=row["code"],
-        items=[
-            SentItem(
-                origin_id=item["origin_id"],
-                digest=content_digest(item["course"]),
-                succeeded=item["outcome"] == "SUCCEEDED" if item["reported"] else None,
-                applied=item["applied"],
-            )
-            for item in row["items"]
-        ],
-        strangers=[(item["origin_id"], content_digest(item["course"])) for item in row["strangers"]],
-    )
-
-
-def held_course_of(row: dict[str, Any]) -> HeldCourse:
-    """The course in a row of /_sim/lms."""
-    return HeldCourse(
-        row["integration_id"],
-        row["origin_id"],
-        content_digest(row["course"]),
-        row["task_id"],
-        row["course_id"],
-        row["is_active"],
-    )
 
 
 # The environment may configure a proxy, but the simulator is on this machine.

@@ -28,8 +28,8 @@ from tests.embedded_log import EmbeddedCluster, EmbeddedLog
 from tests.sandbox import profile
 from tests.sandbox.checker import DeactivationCall, LogRecord, judge
 from tests.sandbox.checker.command import print_verdict
-from tests.sandbox.checker.readers import held_course_of, task_of
-from tests.sandbox.generator import Plan, generate_records
+from tests.sandbox.checker.rows import held_course_of, task_of
+from tests.sandbox.generator import generate_records
 from tests.sandbox.profile import Demo
 from tests.sandbox.report import print_api, print_results, write_report
 from tests.sandbox.simulator import readout
@@ -98,13 +98,14 @@ class _Run:
         self._published = 0
         self._results_read = 0
         self._statuses: Counter[str] = Counter()
+        self._may_republish = asyncio.Event()
         self._kills = 0
         self._seconds = 0.0
 
     # --- running ----------------------------------------------------------------------------------
 
     async def watch(self) -> None:
-        """Publish, follow the results, and abandon the daemon in the middle."""
+        """Publish, follow the results, abandon the daemon in the middle, and publish the catalogue again."""
         demo, began = self._demo, time.monotonic()
         self._start()
         publishing = asyncio.create_task(self._publish())
@@ -119,6 +120,8 @@ class _Run:
                 await asyncio.sleep(LOOK_EVERY)
                 self._read_results()
                 watching.update(self._published, self._statuses)
+                if demo.may_republish(self._statuses.total()):
+                    self._may_republish.set()
                 if not self._kills and self._statuses.total() >= demo.kill_at * demo.changes:
                     await self._abandon()
         self._seconds = time.monotonic() - began
@@ -155,16 +158,10 @@ class _Run:
         )
 
     async def _publish(self) -> None:
-        plan = Plan(
-            seed=self._demo.seed,
-            changes=self._demo.changes,
-            integrations=self._demo.integrations,
-            courses_per_integration=self._demo.courses_per_integration,
-            retire_share=profile.RETIRE_SHARE,
-            first_time_ms=_now_ms(),
-        )
         began = time.monotonic()
-        for record in generate_records(plan):
+        for record in generate_records(self._demo.plan(_now_ms())):
+            if self._published == self._demo.changes - self._demo.republished:
+                await self._may_republish.wait()
             ahead = began + self._published / self._demo.rate - time.monotonic()
             if ahead > 0:
                 await asyncio.sleep(ahead)

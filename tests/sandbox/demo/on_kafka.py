@@ -13,7 +13,6 @@ from daemon.log.topic_access import read_topic
 from tests.sandbox import profile
 from tests.sandbox.checker.command import print_verdict
 from tests.sandbox.checker.readers import check_run
-from tests.sandbox.generator import Plan
 from tests.sandbox.profile import Demo
 from tests.sandbox.publishing import Publishing
 from tests.sandbox.report import print_api, print_results, write_report
@@ -55,24 +54,23 @@ class _Run:
         self._console = console
         self._kills = 0
         self._seconds = 0.0
-        self._plan = Plan(
-            seed=demo.seed,
-            changes=demo.changes,
-            integrations=demo.integrations,
-            courses_per_integration=demo.courses_per_integration,
-            retire_share=profile.RETIRE_SHARE,
-            first_time_ms=time.time_ns() // 1_000_000,
-        )
+        self._plan = demo.plan(time.time_ns() // 1_000_000)
 
     def watch(self) -> None:
-        """Publish, follow the results, and kill the daemon in the middle. Ends when every change has its result, or at the
-        deadline."""
+        """Publish, follow the results, kill the daemon in the middle, and publish the catalogue again. Ends when every change
+        has its result, or at the deadline."""
         at, demo = self._stack.addresses, self._demo
         began = time.monotonic()
         with (
             ResultsView(at.connection, at.topics.results) as view,
             Watching(self._console, demo.changes) as watching,
-            Publishing(at.connection, at.topics.changes, self._plan, demo.rate) as publishing,
+            Publishing(
+                at.connection,
+                at.topics.changes,
+                self._plan,
+                demo.rate,
+                hold_at=demo.changes - demo.republished,
+            ) as publishing,
         ):
             while not publishing.done or len(view.resolved) < demo.changes:
                 if time.monotonic() - began > demo.deadline:
@@ -80,6 +78,8 @@ class _Run:
                     break
                 view.poll(_LOOK_EVERY)
                 watching.update(publishing.published, view.statuses)
+                if demo.may_republish(len(view.resolved)):
+                    publishing.release()
                 if not self._kills and len(view.resolved) >= demo.kill_at * demo.changes:
                     self._kill()
                 self._stack.assert_running()

@@ -13,6 +13,9 @@ record it decides at random
 
 and encodes it in one of the three forms that the input topic accepts. Nothing here reads a clock.
 
+The last `republished` records are different: they publish the catalogue again, as a publisher does every night. Each of them has
+the last content of its course in other bytes: another order of the fields, and of the languages after the first; null instead of nothing, or the reverse.
+
 A return to earlier content is a problem for the daemon only if a complete request repeats byte for byte, and a request with
 many items hardly ever does. So the first `quiet_integrations` integrations have a single course each, which alternates
 between two contents: their batches are single items, and repeat.
@@ -68,6 +71,8 @@ class Plan:
     return_share: float = 0.05
     invalid_share: float = 0.01
     retire_share: float = 0.0
+    republished: int = 0
+    """Number of records, the last ones of `changes`, that publish the catalogue again. They are all valid."""
     first_time_ms: int = 1_767_225_600_000
     """`time` of the first record in milliseconds since the epoch. Each following record is 1 ms later. The field is
     informational."""
@@ -76,6 +81,8 @@ class Plan:
         for name in ("repeat_share", "return_share", "invalid_share", "retire_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, which is not between 0 and 1")
+        if not 0 <= self.republished <= self.changes:
+            raise ValueError(f"republished is {self.republished}, which is not between 0 and `changes`")
         for name, least in (("changes", 0), ("integrations", 1), ("courses_per_integration", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}, which is less than {least}")
@@ -94,6 +101,9 @@ class _Course:
     history: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=HISTORY_PER_COURSE))
     """Contents that were sent, newest last."""
     revision: int = 0
+    published: int = 0
+    """Number of the record that published its last content."""
+    is_retired: bool = False
 
 
 def generate_records(plan: Plan) -> Iterator[GeneratedRecord]:
@@ -106,9 +116,8 @@ def generate_records(plan: Plan) -> Iterator[GeneratedRecord]:
     rng.shuffle(kinds)
     sent: dict[int, _Course] = {}  # by the number of the first record
     turn = bad = 0
-    for number in range(plan.changes):
-        change_id = f"chg-{plan.seed}-{number}"
-        time = _rfc3339(plan.first_time_ms + number)
+    for number in range(plan.changes - plan.republished):
+        change_id, time = _change_id(plan, number), _rfc3339(plan.first_time_ms + number)
         if rng.random() < plan.invalid_share:
             victim = rng.choice(ordinary)
             change = _change(change_id, time, victim, _new_content(rng, victim))
@@ -122,6 +131,7 @@ def generate_records(plan: Plan) -> Iterator[GeneratedRecord]:
             retired = sent[rng.choice(old)] if old and rng.random() < 0.75 else rng.choice(recent)
             if retired not in recent:
                 recent.append(retired)
+            retired.is_retired = True
             yield _wrap(rng, _deactivation(rng, change_id, time, retired))
             continue
         course = content = None
@@ -136,11 +146,44 @@ def generate_records(plan: Plan) -> Iterator[GeneratedRecord]:
         if content is None:
             content = _new_content(rng, course)
         course.history.append(content)
+        course.published, course.is_retired = number, False
         if plan.retire_share and len(course.history) == 1:
             sent[number] = course
         if course not in recent and course not in quiet:
             recent.append(course)
         yield _wrap(rng, _change(change_id, time, course, content))
+    yield from _published_again(rng, plan, ordinary)
+
+
+def _change_id(plan: Plan, number: int) -> str:
+    return f"chg-{plan.seed}-{number}"
+
+
+def _published_again(rng: Random, plan: Plan, courses: list[_Course]) -> Iterator[GeneratedRecord]:
+    """The catalogue, without retired courses. Those that have not changed for the longest time come first, because the LMS has
+    them. If there are fewer courses than records, the catalogue is repeated.
+    """
+    if not plan.republished:
+        return
+    catalogue = [course for course in courses if course.history and not course.is_retired]
+    if not catalogue:
+        raise ValueError("no course was published before the catalogue is to be published again")
+    catalogue.sort(key=lambda course: course.published)
+    for turn, number in enumerate(range(plan.changes - plan.republished, plan.changes)):
+        course = catalogue[turn % len(catalogue)]
+        content = _in_other_bytes(rng, course.history[-1])
+        time = _rfc3339(plan.first_time_ms + number)
+        yield _wrap(rng, _change(_change_id(plan, number), time, course, content))
+
+
+def _in_other_bytes(rng: Random, content: dict[str, Any]) -> dict[str, Any]:
+    """The same content: null means the same as nothing, and neither the fields nor the languages after the first have an order."""
+    absent = [name for name in _OPTIONAL if content.get(name) is None and rng.random() < 0.5]
+    fields = {name: value for name, value in content.items() if value is not None} | dict.fromkeys(absent)
+    if fields.get("languages"):
+        first, *others = fields["languages"]
+        fields["languages"] = [first, *rng.sample(others, k=len(others))]
+    return dict(rng.sample(sorted(fields.items()), k=len(fields)))
 
 
 def _going_back(
@@ -182,6 +225,7 @@ _SENTENCES = (
     "Übungen und Beispiele inbegriffen.",
     "Updated for this year.\nPrevious participants need not repeat it.",
 )
+_OPTIONAL = ("description", "thumbnail_url", "duration", "languages")
 _LANGUAGES = ("en", "en-US", "de", "de-CH", "fr-FR", "pl-PL", "ja", "fil")
 
 

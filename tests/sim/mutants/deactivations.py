@@ -116,7 +116,7 @@ def deactivation_is_no_barrier(patch: Patch) -> None:
 
 
 def _admit(shard: Shard, change: Any, now: Now, *, keeps: Any) -> None:
-    """As `Shard._admit`, except that the waiting change stays if `keeps` says so."""
+    """As `Shard._admit`, except that the waiting change stays if `keeps` returns true."""
     memory, integration_id = shard._memory, change.integration_id
     item = Item(change.origin_id, change.offset, change.change_id, change.consumed_at, 0, 0, change.content)
     lane = memory.waiting.lanes.get(integration_id)

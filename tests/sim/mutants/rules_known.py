@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -155,11 +156,11 @@ def late_success_without_record(patch: Patch) -> None:
     patch(settle_late, "late_answered", do_not_record)
 
 
-@mutant("R15", "The record of a success has the content of another change of the batch.", Kind.REPUBLISHED)
-def content_of_another_change(patch: Patch) -> None:
-    confirmed, last = KnownState.confirmed, [b"\0" * 16]
+def _confirmed_with(patch: Patch, change: Callable[[Item, str | None], tuple[Item, str | None]]) -> None:
+    """A success is recorded with the item and the id of the course that `change` makes of the real ones."""
+    confirmed = KnownState.confirmed
 
-    def mix_up(
+    def record(
         known: KnownState,
         draft: Any,
         state: CourseState,
@@ -169,31 +170,33 @@ def content_of_another_change(patch: Patch) -> None:
         course_id: str | None,
         now: Now,
     ) -> None:
+        item, course_id = change(item, course_id)
+        confirmed(known, draft, state, integration_id, item, attempt, course_id, now)
+
+    patch(KnownState, "confirmed", record)
+
+
+@mutant("R15", "The record of a success has the content of another change of the batch.", Kind.REPUBLISHED)
+def content_of_another_change(patch: Patch) -> None:
+    last = [b"\0" * 16]
+
+    def mix_up(item: Item, course_id: str | None) -> tuple[Item, str | None]:
         other = msgspec.structs.replace(item, content=last[0])
         last[0] = item.content or last[0]
-        confirmed(known, draft, state, integration_id, other, attempt, course_id, now)
+        return other, course_id
 
-    patch(KnownState, "confirmed", mix_up)
+    _confirmed_with(patch, mix_up)
 
 
 @mutant("R15", "The record of a success has the id of another course.", Kind.REPUBLISHED)
 def id_of_another_course(patch: Patch) -> None:
-    confirmed, last = KnownState.confirmed, ["none"]
+    last = ["none"]
 
-    def mix_up(
-        known: KnownState,
-        draft: Any,
-        state: CourseState,
-        integration_id: str,
-        item: Item,
-        attempt: Any,
-        course_id: str | None,
-        now: Now,
-    ) -> None:
+    def mix_up(item: Item, course_id: str | None) -> tuple[Item, str | None]:
         other, last[0] = last[0], course_id or last[0]
-        confirmed(known, draft, state, integration_id, item, attempt, other, now)
+        return item, other
 
-    patch(KnownState, "confirmed", mix_up)
+    _confirmed_with(patch, mix_up)
 
 
 # --- R16 UNCHANGED --------------------------------------------------------------------------------
@@ -320,6 +323,11 @@ def index_before_it_is_loaded(patch: Patch) -> None:
 
     real = KnownCourses.get
     patch(KnownCourses, "get", get)
+
+
+@mutant("R17", "What waits for the index waits on when it is loaded.", Kind.REPUBLISHED)
+def index_is_awaited_without_end(patch: Patch) -> None:
+    patch(Shard, "_awaits_index", lambda shard, now: shard._index_due is not None)
 
 
 @mutant("R17", "The newest records of earlier owners are not loaded.", Kind.REPUBLISHED)

@@ -237,7 +237,7 @@ def rejoin_renews_lease(patch: Patch) -> None:
 
 
 def _agreeing(patch: Patch, facts_as: Any) -> None:
-    """Compare with facts that agree with the position where `facts_as` says so."""
+    """Compare the position with facts in which the fields that `facts_as` returns are replaced."""
     of_position = operator_messages.of_position
 
     def compare_less(partition: int, position: Position, facts: Any, topics: Any) -> str | None:
