@@ -28,6 +28,8 @@ class Batch(msgspec.Struct, gc=False):
     """Offset of its record in the journal; None until the record is committed."""
     replays: int = 0
     """As in `journal.SealedBatch`."""
+    bulk: bool = False
+    """As in `journal.SealedBatch`."""
     fate_unknown: bool = False
     """A POST of this batch may have created a task whose id is not known (R13)."""
     task_id: str | None = None
@@ -51,7 +53,13 @@ class Batch(msgspec.Struct, gc=False):
             return None
         assert self.body is not None
         return Submission(
-            self.id, self.operation, self.integration_id, self.body, len(self.items), self.fate_unknown
+            self.id,
+            self.operation,
+            self.integration_id,
+            self.body,
+            len(self.items),
+            self.fate_unknown,
+            self.bulk,
         )
 
     def task(self) -> OpenTask | None:
@@ -88,6 +96,7 @@ def restored_batch(
         api_floor=sealed.api_floor,
         sealed_at=sealed.sealed_at,
         replays=sealed.replays,
+        bulk=sealed.bulk,
         offset=kept.offset,
         fate_unknown=task is None or task.fate_unknown is True,
         task_id=task.task_id if task else None,
@@ -107,6 +116,7 @@ class Submission:
     body: bytes
     items: int
     fate_unknown: bool
+    bulk: bool
     """As in `Batch`."""
 
 

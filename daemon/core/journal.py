@@ -104,6 +104,8 @@ class Wait(msgspec.Struct, frozen=True):
     """Absent for `DEFAULT_OPERATION`, as in all records of earlier versions."""
     resend: bool | UnsetType = UNSET
     """As in `Change`; absent if it is false."""
+    bulk: bool | UnsetType = UNSET
+    """As in `Held` (R21); absent if it is false. A version that does not know it treats all changes alike."""
 
 
 class SealedBatch(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -118,6 +120,8 @@ class SealedBatch(msgspec.Struct, frozen=True, omit_defaults=True):
     """
     operation: str = DEFAULT_OPERATION
     """Absent for the default."""
+    bulk: bool = False
+    """As in `Wait`: of all its changes."""
 
 
 class Task(msgspec.Struct, frozen=True):

@@ -142,7 +142,9 @@ def _give_up_the_old(memory: Memory, batch: Batch, attempt: Attempt, now: Now) -
     assert batch.body is not None
     memory.close(batch)
     for entry in zip(batch.items, batch.operation.split(batch.body), strict=True):
-        memory.retry(batch.operation, batch.integration_id, entry, attempt, Retry.PARKED, now)
+        memory.retry(
+            batch.operation, batch.integration_id, entry, attempt, Retry.PARKED, now, bulk=batch.bulk
+        )
 
 
 def _split(memory: Memory, batch: Batch, body: bytes, attempt: Attempt, now: Now) -> None:
@@ -155,7 +157,7 @@ def _split(memory: Memory, batch: Batch, body: bytes, attempt: Attempt, now: Now
     entries = list(zip(batch.items, batch.operation.split(body), strict=True))
     middle = len(entries) // 2
     for half in (entries[:middle], entries[middle:]):
-        memory.seal(batch.operation, batch.integration_id, half, Trigger.ITEMS, now)
+        memory.seal(batch.operation, batch.integration_id, half, Trigger.ITEMS, now, bulk=batch.bulk)
 
 
 # --- tasks ----------------------------------------------------------------------------------------
@@ -197,7 +199,7 @@ def poll_answered(
             # and the three traps").
             batch.fate_unknown = True
             memory.lose_task(batch, body)
-            memory.draft.report(TaskLost(batch.id, batch.integration_id))
+            memory.draft.report(TaskLost(batch.id, batch.integration_id, batch.bulk))
         case _:
             assert_never(ruling.verdict)
 
@@ -251,7 +253,9 @@ def _replayed(memory: Memory, batch: Batch, completed_at: int | None, body: byte
     _end_task(memory, batch, TaskOutcome.STALE, completed_at, now)
     # A task that looks stale may be the batch's own, made while the API's clock was wrong.
     _uncertain(memory, batch, attempt_of(batch, STALE_REPLAY, completed_at), now)
-    memory.seal(batch.operation, batch.integration_id, entries, Trigger.ITEMS, now, replays=replays)
+    memory.seal(
+        batch.operation, batch.integration_id, entries, Trigger.ITEMS, now, bulk=batch.bulk, replays=replays
+    )
 
 
 def _equivalent(
@@ -296,6 +300,10 @@ def _completed(
     bodies = batch.operation.split(body) if body is not None else []
     _end_task(memory, batch, TaskOutcome.COMPLETED, completed_at, now)
     integration_id = batch.integration_id
+
+    def retry(item: Item, body: bytes, attempt: Attempt, why: Retry) -> None:
+        memory.retry(batch.operation, integration_id, (item, body), attempt, why, now, bulk=batch.bulk)
+
     for index, (item, ruling) in enumerate(zip(batch.items, items, strict=True)):
         attempt = attempt_of(batch, ruling.error, completed_at)
         match ruling.verdict:
@@ -315,13 +323,9 @@ def _completed(
                 )
                 continue
             case ItemVerdict.RESUBMIT:
-                memory.retry(
-                    batch.operation, integration_id, (item, bodies[index]), attempt, Retry.COUNTED, now
-                )
+                retry(item, bodies[index], attempt, Retry.COUNTED)
             case ItemVerdict.OUR_SIDE:
-                memory.retry(
-                    batch.operation, integration_id, (item, bodies[index]), attempt, Retry.OUR_SIDE, now
-                )
+                retry(item, bodies[index], attempt, Retry.OUR_SIDE)
             case ItemVerdict.FAIL:
                 memory.end(batch.operation, integration_id, item, Status.FAILED, now, attempt=attempt)
             case _:
@@ -361,4 +365,4 @@ def _retry_all(
     _end_task(memory, batch, TaskOutcome.FAILED, attempt.completed_at, now)
     _processed_nothing(memory, batch, attempt, now)
     for entry in zip(batch.items, batch.operation.split(body), strict=True):
-        memory.retry(batch.operation, batch.integration_id, entry, attempt, why, now)
+        memory.retry(batch.operation, batch.integration_id, entry, attempt, why, now, bulk=batch.bulk)

@@ -34,13 +34,14 @@ from daemon.core.judge import PollRuling, SubmitRuling
 from daemon.core.known_courses import KnownCourses
 from daemon.core.memory import Memory
 from daemon.core.model import Change, Item, Now, Rejection, Status
+from daemon.core.priority import bulk_places
 from daemon.core.rejection_limit import RejectionLimit
 from daemon.core.result_factory import result_of_rejection
 from daemon.core.step import Draft, Step, Trigger
 from daemon.core.unadmitted import Unadmitted
 from daemon.core.unchanged import end_unchanged
 from daemon.core.verdict import TaskVerdict
-from daemon.core.waiting import Held, Lane, WaitReason, Waits
+from daemon.core.waiting import Held, Lane, ReadyQueue, WaitReason, Waits
 
 
 class Shard:
@@ -277,6 +278,10 @@ class Shard:
             change.origin_id, change.offset, change.change_id, change.consumed_at, 0, 0, change.content
         )
         held = Held(change.operation, item, change.body, resend=change.resend)
+        lane = memory.waiting.lanes.get(integration_id)
+        replaced = None if lane is None else lane.held.get(change.origin_id)
+        # The course keeps the stronger priority: whoever waits for the older change now waits for this one (R21).
+        held.bulk = change.bulk and (replaced is None or replaced.bulk)
         old = memory.hold(integration_id, held, None)
         if old is None:
             return
@@ -302,12 +307,13 @@ class Shard:
         left = False
         self._window_was_full = self._nothing_to_seal = False
         for lane in list(self._memory.waiting.ready_lanes()):
-            self._seal_lane(lane, now, partial=lingered or self._is_full(lane, 0.5))
+            self._seal_lane(lane, now, partial=lingered)
             left = left or bool(lane.unexamined)
-            if lane.ready_count and self._window_open(lane):
-                has_place = self._has_place(lane)
-                left = left or has_place
-                self._window_was_full = self._window_was_full or not has_place
+            for queue in (lane.normal, lane.bulk):
+                if queue.count and self._window_open(lane, queue):
+                    has_place = self._has_place(lane, queue)
+                    left = left or has_place
+                    self._window_was_full = self._window_was_full or not has_place
         if left and self._memory.draft.is_full:
             self._arm(now.mono)
             return
@@ -316,42 +322,59 @@ class Shard:
         if left:
             self._arm(now.mono + self._settings.batch.linger)
 
-    def _window_open(self, lane: Lane) -> bool:
-        return lane.open_batches < self._memory.policy(lane.integration_id).window.batches_max
+    def _window_open(self, lane: Lane, queue: ReadyQueue) -> bool:
+        """Whether the integration's window has a place for a batch of this queue. Bulk leaves some of them free (R21)."""
+        places = self._memory.policy(lane.integration_id).window.batches_max
+        return lane.open_batches < places and not (queue.bulk and lane.open_bulk >= bulk_places(places))
 
-    def _has_place(self, lane: Lane) -> bool:
-        """Whether the shard's window has a place for a batch of this lane. The second half of the places is reserved
-        for lanes without an open batch: however many lanes are slow, the others continue with one batch each.
+    def _has_place(self, lane: Lane, queue: ReadyQueue) -> bool:
+        """Whether the shard's window has a place for a batch of this queue. The second half of the places is reserved
+        for lanes without an open batch: however many lanes are slow, the others continue with one batch each. A lane
+        whose open batches are all bulk continues with one that is not.
         """
         taken, places = self._memory.open_batches, self._settings.window.batches_max_per_partition
-        return 2 * taken < places or (taken < places and lane.open_batches == 0)
+        in_the_way = lane.open_batches if queue.bulk else lane.open_batches - lane.open_bulk
+        return 2 * taken < places or (taken < places and in_the_way == 0)
 
-    def _is_full(self, lane: Lane, share: float = 1.0) -> bool:
-        """Whether the ready changes fill a batch, or this share of one."""
+    def _is_full(self, lane: Lane, queue: ReadyQueue, share: float = 1.0) -> bool:
+        """Whether the changes of this queue fill a batch, or this share of one."""
         limits = self._memory.policy(lane.integration_id).batch
-        return lane.ready_count >= limits.items_max * share or lane.ready_bytes >= limits.bytes_max * share
+        return queue.count >= limits.items_max * share or queue.bytes >= limits.bytes_max * share
 
     def _seal_lane(self, lane: Lane, now: Now, *, partial: bool) -> None:
         memory = self._memory
         end_unchanged(memory, lane, now)
         limits = memory.policy(lane.integration_id).batch
-        while lane.ready_count and self._window_open(lane) and self._has_place(lane):
+        ripe = [queue for queue in (lane.normal, lane.bulk) if partial or self._is_full(lane, queue, 0.5)]
+        while (queue := self._next_queue(lane, ripe)) is not None:
             if memory.draft.is_full:
                 return
-            full = self._is_full(lane)
-            if not (full or partial):
-                return
-            taken = memory.waiting.take(lane, limits.items_max, limits.bytes_max)
+            full = self._is_full(lane, queue)
+            taken = memory.waiting.take(lane, queue, limits.items_max, limits.bytes_max)
             operation = taken[0].operation
             at_limit = len(taken) in (limits.items_max, operation.items_max)
             trigger = Trigger.ITEMS if at_limit else Trigger.BYTES if full else Trigger.LINGER
             for held in taken:
                 memory.draft.wait_changed(lane.integration_id, held.item.origin_id, durable=held.durable)
             if entries := addressed(memory, lane.integration_id, taken, now):
-                memory.seal(operation, lane.integration_id, entries, trigger, now)
+                memory.seal(operation, lane.integration_id, entries, trigger, now, bulk=queue.bulk)
                 memory.waiting.move_to_end(lane)
             else:
                 memory.waiting.drop_if_idle(lane.integration_id)
+
+    def _next_queue(self, lane: Lane, ripe: Sequence[ReadyQueue]) -> ReadyQueue | None:
+        """The queue of which the next batch of the lane is sealed; None if no batch is. `ripe`: those that are sealed now if
+        it is their turn. Before a batch of bulk changes, the others are sealed, however few they are. Where both wait, each
+        has a place if bulk has one.
+        """
+        normal, bulk = (
+            queue.count > 0 and self._window_open(lane, queue) and self._has_place(lane, queue)
+            for queue in (lane.normal, lane.bulk)
+        )
+        is_due = (normal and lane.normal in ripe) or (bulk and lane.bulk in ripe)
+        if not is_due:
+            return None
+        return lane.bulk if lane.turns.bulk_is_next(normal_waits=normal, bulk_waits=bulk) else lane.normal
 
     # --- steps ------------------------------------------------------------------------------------
 
@@ -428,12 +451,13 @@ class Shard:
         if self._window_was_full:
             self._arm(now.mono + self._settings.batch.linger)
         lane = self._memory.waiting.lanes.get(integration_id)
-        if lane is None or not lane.ready_count or not self._window_open(lane):
-            return
-        if not self._has_place(lane):
-            self._window_was_full = True  # the answer that frees a place may concern another integration
-            return
-        if self._is_full(lane):
-            self._full = True
-        else:
-            self._arm(now.mono + self._settings.batch.linger)
+        for queue in () if lane is None else (lane.normal, lane.bulk):
+            assert lane is not None
+            if not queue.count or not self._window_open(lane, queue):
+                continue
+            if not self._has_place(lane, queue):
+                self._window_was_full = True  # the answer that frees a place may concern another integration
+            elif self._is_full(lane, queue):
+                self._full = True
+            else:
+                self._arm(now.mono + self._settings.batch.linger)
