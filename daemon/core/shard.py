@@ -358,6 +358,7 @@ class Shard:
                 memory.draft.wait_changed(lane.integration_id, held.item.origin_id, durable=held.durable)
             if entries := addressed(memory, lane.integration_id, taken, now):
                 memory.seal(operation, lane.integration_id, entries, trigger, now, bulk=queue.bulk)
+                lane.turns.took(bulk=queue.bulk, bulk_waits=lane.bulk.count > 0)
                 memory.waiting.move_to_end(lane)
             else:
                 memory.waiting.drop_if_idle(lane.integration_id)

@@ -330,7 +330,6 @@ class Waiting:
     def take(self, lane: Lane, queue: ReadyQueue, items_max: int, bytes_max: int) -> list[Held]:
         """Remove and return the next batch of this queue of the lane (`ReadyQueue.next_batch`)."""
         before = len(lane.held)
-        lane.turns.took(bulk=queue.bulk, bulk_waits=lane.bulk.count > 0)
         taken = lane.take(queue, items_max, bytes_max)
         self.backlog.left(before, len(lane.held), sum([len(held.body) for held in taken]))
         return taken

@@ -43,7 +43,7 @@ def deactivation_overtakes(patch: Patch) -> None:
         return old
 
     patch(Waiting, "hold", hold_ready)
-    _share_busy_courses(patch)
+    share_busy_courses(patch)
 
 
 @mutant(
@@ -64,10 +64,10 @@ def deactivation_ignores_the_watch(patch: Patch) -> None:
         return old
 
     patch(Memory, "hold", hold_ready)
-    _share_busy_courses(patch)
+    share_busy_courses(patch)
 
 
-def _share_busy_courses(patch: Patch) -> None:
+def share_busy_courses(patch: Patch) -> None:
     """A course may have two open submissions; the earlier one keeps it busy."""
     occupy, close, leave = Memory.occupy, Memory.close, Memory._leave
 
