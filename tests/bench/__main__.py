@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from pathlib import Path
-
 import click
 from rich.console import Console
 
@@ -17,11 +13,9 @@ from tests.bench.latency import measure_latency
 from tests.bench.load import distinct_changes, preload
 from tests.bench.report import Report, print_table
 from tests.bench.restoring import measure_restore
-from tests.bench.setting import Setting
-from tests.sandbox.broker import Broker, external_kafka
+from tests.bench.setting import DIRECTORY, Setting, kafka
 from tests.sandbox.process import SandboxError
 
-DIRECTORY = Path(".sandbox/bench")
 SETTINGS_OF_RATES: dict[str, str] = {}
 """The sandbox's times, and the production defaults of everything that is no time."""
 
@@ -36,7 +30,7 @@ def bench(*, changes: int, repetitions: int, samples: int) -> None:
     """How fast it is. Progress and a table go to stderr, one line of JSON to stdout."""
     console = Console(stderr=True, highlight=False)
     try:
-        with _kafka(console) as (bootstrap, broker_pid):
+        with kafka(console) as (bootstrap, broker_pid):
             setting = Setting(DIRECTORY, bootstrap, broker_pid)
             pairs = []
             for number in range(1, repetitions + 1):
@@ -61,19 +55,6 @@ def _rates(setting: Setting, changes: int, seed: int) -> tuple[EndToEnd, Copied]
         end_to_end = measure_end_to_end(setting, stack, changes)
         stack.drain_daemon()
         return end_to_end, measure_copy(stack)
-
-
-@contextlib.contextmanager
-def _kafka(console: Console) -> Iterator[tuple[str, int | None]]:
-    """``host:port`` and, if it is ours, the process of the broker; one for all measurements, since a
-    broker that has just started is slower."""
-    if external := external_kafka():
-        console.print(f"Using the Kafka at {external}.")
-        yield external, None
-        return
-    console.print("Starting Kafka (on the first start, Maven fetches 44 MB) …")
-    with Broker(brief=False) as broker:
-        yield broker.bootstrap, broker.pid
 
 
 if __name__ == "__main__":

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
+
+from tests.sandbox.broker import Broker, external_kafka
 from tests.sandbox.stack import Stack
+
+DIRECTORY = Path(".sandbox/bench")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +34,16 @@ class Setting:
             task_seconds=task_seconds,
             settings=settings,
         )
+
+
+@contextlib.contextmanager
+def kafka(console: Console) -> Iterator[tuple[str, int | None]]:
+    """``host:port`` and, if it is ours, the process of the broker; one for all measurements, since a
+    broker that has just started is slower."""
+    if external := external_kafka():
+        console.print(f"Using the Kafka at {external}.")
+        yield external, None
+        return
+    console.print("Starting Kafka (on the first start, Maven fetches 44 MB) …")
+    with Broker(brief=False) as broker:
+        yield broker.bootstrap, broker.pid

@@ -198,7 +198,7 @@ def test_the_examples_of_the_formats_are_valid() -> None:
 
 def test_the_examples_of_the_publishers_guide_are_valid() -> None:
     examples = fenced((ROOT / "docs/publishing.md").read_text(), "json")
-    assert len(examples) == 2
+    assert len(examples) == 3
     for value in examples:
         change = decode_change(0, None, value.encode(), (), consumed_at=0, item_bytes_max=100_000)
         assert isinstance(change, Change), change

@@ -68,12 +68,14 @@ class Plan:
     return_share: float = 0.05
     invalid_share: float = 0.01
     retire_share: float = 0.0
+    bulk_share: float = 0.0
+    """Of the valid changes."""
     first_time_ms: int = 1_767_225_600_000
     """`time` of the first record in milliseconds since the epoch. Each following record is 1 ms later. The field is
     informational."""
 
     def __post_init__(self) -> None:
-        for name in ("repeat_share", "return_share", "invalid_share", "retire_share"):
+        for name in ("repeat_share", "return_share", "invalid_share", "retire_share", "bulk_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, which is not between 0 and 1")
         for name, least in (("changes", 0), ("integrations", 1), ("courses_per_integration", 1)):
@@ -122,7 +124,7 @@ def generate_records(plan: Plan) -> Iterator[GeneratedRecord]:
             retired = sent[rng.choice(old)] if old and rng.random() < 0.75 else rng.choice(recent)
             if retired not in recent:
                 recent.append(retired)
-            yield _wrap(rng, _deactivation(rng, change_id, time, retired))
+            yield _wrap(rng, _with_priority(rng, plan, _deactivation(rng, change_id, time, retired)))
             continue
         course = content = None
         if rng.random() < plan.return_share:
@@ -140,7 +142,7 @@ def generate_records(plan: Plan) -> Iterator[GeneratedRecord]:
             sent[number] = course
         if course not in recent and course not in quiet:
             recent.append(course)
-        yield _wrap(rng, _change(change_id, time, course, content))
+        yield _wrap(rng, _with_priority(rng, plan, _change(change_id, time, course, content)))
 
 
 def _going_back(
@@ -249,6 +251,13 @@ def _deactivation(rng: Random, change_id: str, time: str, course: _Course) -> di
     return change | {"course_id": f"remote:{course.origin_id}"} if rng.random() < 1 / 3 else change
 
 
+def _with_priority(rng: Random, plan: Plan, change: dict[str, Any]) -> dict[str, Any]:
+    """Without bulk changes, the same plan gives the same bytes as before there were any."""
+    if plan.bulk_share and rng.random() < plan.bulk_share:
+        change["priority"] = "bulk"
+    return change
+
+
 def _wrap(rng: Random, change: dict[str, Any]) -> GeneratedRecord:
     """Six of ten are plain, the others are CloudEvents. Some have unknown fields."""
     dice = rng.random()
@@ -257,7 +266,8 @@ def _wrap(rng: Random, change: dict[str, Any]) -> GeneratedRecord:
         if "course" in change:
             change["course"] = {**change["course"], "internal_rating": 4.5}
     key = change["integration_id"].encode()
-    data = {k: change[k] for k in ("integration_id", "origin_id", "course", "course_id") if k in change}
+    names = ("integration_id", "origin_id", "course", "course_id", "priority")
+    data = {k: change[k] for k in names if k in change}
     if dice < 0.6:
         return GeneratedRecord(key, msgspec.json.encode(change))
     if dice < 0.8:
