@@ -277,11 +277,7 @@ class Shard:
         item = Item(
             change.origin_id, change.offset, change.change_id, change.consumed_at, 0, 0, change.content
         )
-        held = Held(change.operation, item, change.body, resend=change.resend)
-        lane = memory.waiting.lanes.get(integration_id)
-        replaced = None if lane is None else lane.held.get(change.origin_id)
-        # The course keeps the stronger priority: whoever waits for the older change now waits for this one (R21).
-        held.bulk = change.bulk and (replaced is None or replaced.bulk)
+        held = Held(change.operation, item, change.body, resend=change.resend, bulk=change.bulk)
         old = memory.hold(integration_id, held, None)
         if old is None:
             return

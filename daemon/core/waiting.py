@@ -210,6 +210,8 @@ class Lane:
         self.held[origin_id] = held
         if old is not None:
             old.count_in(None)
+            # The course keeps the stronger priority: whoever waits for the older change now waits for this one (R21).
+            held.bulk = held.bulk and old.bulk
             if old.ready and old.bulk is held.bulk:
                 self._queue_of(held).replace(old, held)
                 self.unexamined.append(origin_id)

@@ -44,10 +44,11 @@ class WaitingMachine(RuleBasedStateMachine):
         self.offset += 1
         item = Item(course, self.offset, "chg", 0, 0, 0)
         before = self.held.get(key)
-        held = Held(UPSERT, item, b"x" * size, bulk=bulk and (before is None or before.bulk))
+        held = Held(UPSERT, item, b"x" * size, bulk=bulk)
         due = None if delay is None else self.now + delay
         old = self.waiting.hold(self.waiting.lane(integration), held, due)
         assert old is self.held.get(key), "the one that is replaced is told, so that it can be ended"
+        assert held.bulk is (bulk and (before is None or before.bulk))
         self.held[key] = held
         self.due.pop(key, None)
         if due is not None:
