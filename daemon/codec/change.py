@@ -30,6 +30,9 @@ COURSE_ID_MAX = 512
 UPSERTED = UPSERT.event_type
 DEACTIVATED = DEACTIVATE.event_type
 
+BULK = "bulk"
+"""The `Priority` that has an effect."""
+
 _INT64_MAX = 2**63 - 1
 _NO_CONTROLS = r"^[^\u0000-\u001f\u007f-\u009f]*$(?!\n)"
 _NO_NUL = {"pattern": r"^[^\u0000]*$"}
@@ -109,6 +112,15 @@ Resend = Annotated[
         description="Send the course even if it is known to have this content already, which otherwise ends the change as "
         "`UNCHANGED`.",
         extra={"expected": "true or false"},
+    ),
+]
+Priority = Annotated[
+    Literal["normal", "bulk"],
+    Meta(
+        description="`bulk` for what nobody waits for, such as a first load or a nightly run: changes of the same "
+        "integration that are not bulk are sent before it. The order of the changes of a course stays the same. The default "
+        "is `normal`.",
+        extra={"expected": '"normal" or "bulk"'},
     ),
 ]
 CourseType = Annotated[
@@ -197,6 +209,7 @@ class CourseChange(msgspec.Struct, frozen=True, gc=False):
     course: Course
     time: EventTime | UnsetType | None = UNSET
     resend: Resend | UnsetType | None = UNSET
+    priority: Priority | UnsetType | None = UNSET
 
 
 class CourseChangeData(msgspec.Struct, frozen=True, gc=False):
@@ -206,6 +219,7 @@ class CourseChangeData(msgspec.Struct, frozen=True, gc=False):
     origin_id: OriginId
     course: Course
     resend: Resend | UnsetType | None = UNSET
+    priority: Priority | UnsetType | None = UNSET
 
 
 class CourseDeactivation(msgspec.Struct, frozen=True, gc=False):
@@ -219,6 +233,7 @@ class CourseDeactivation(msgspec.Struct, frozen=True, gc=False):
     origin_id: OriginId
     course_id: CourseId | UnsetType | None = UNSET
     time: EventTime | UnsetType | None = UNSET
+    priority: Priority | UnsetType | None = UNSET
 
 
 class CourseDeactivationData(msgspec.Struct, frozen=True, gc=False):
@@ -227,6 +242,7 @@ class CourseDeactivationData(msgspec.Struct, frozen=True, gc=False):
     integration_id: IntegrationId
     origin_id: OriginId
     course_id: CourseId | UnsetType | None = UNSET
+    priority: Priority | UnsetType | None = UNSET
 
 
 class EventAttributes(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -24,6 +24,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from daemon.codec.change import (
+    BULK,
     CourseChange,
     CourseChangeData,
     CourseChangeEvent,
@@ -123,7 +124,8 @@ def decode_change(
             ):
                 raise _RejectedError(*form.examine(value, None))
             # A repeated key adds a colon to those of the fields that were decoded. Other reasons for more colons are harmless.
-            colons = body.count(b":") + _colons(data.integration_id, *attributes) + (data.resend is not UNSET)
+            colons = body.count(b":") + _colons(data.integration_id, data.priority, *attributes)
+            colons += data.resend is not UNSET
             may_repeat = value.count(b":") != colons or _ESCAPED_COLON in value
         else:
             may_repeat = True
@@ -169,6 +171,7 @@ def decode_change(
         tuple(headers),
         content,
         resend,
+        data.priority == BULK,
     )
 
 

@@ -127,7 +127,11 @@ class WindowSettings:
     """How many submissions may be open, that is, sealed and without a known outcome."""
 
     batches_max: int = integer(
-        8, 1, 1000, "Maximum number of open submissions per integration and partition."
+        8,
+        1,
+        1000,
+        "Maximum number of open submissions per integration and partition. Bulk changes leave a quarter of them, and at least "
+        "one, to others. They take the only one if there is only one.",
     )
     batches_max_per_partition: int = integer(
         10_000,

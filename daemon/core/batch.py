@@ -30,6 +30,8 @@ class Batch(msgspec.Struct, gc=False):
     """As in `journal.SealedBatch`."""
     splits: int = 0
     """As in `journal.SealedBatch`."""
+    bulk: bool = False
+    """As in `journal.SealedBatch`."""
     fate_unknown: bool = False
     """A POST of this batch may have created a task whose id is not known (R13)."""
     task_id: str | None = None
@@ -53,7 +55,13 @@ class Batch(msgspec.Struct, gc=False):
             return None
         assert self.body is not None
         return Submission(
-            self.id, self.operation, self.integration_id, self.body, len(self.items), self.fate_unknown
+            self.id,
+            self.operation,
+            self.integration_id,
+            self.body,
+            len(self.items),
+            self.fate_unknown,
+            self.bulk,
         )
 
     def task(self) -> OpenTask | None:
@@ -92,6 +100,7 @@ def restored_batch(
         sealed_at=sealed.sealed_at,
         replays=sealed.replays,
         splits=sealed.splits,
+        bulk=sealed.bulk,
         offset=kept.offset,
         fate_unknown=task is None or task.fate_unknown is True,
         task_id=task.task_id if task else None,
@@ -111,6 +120,7 @@ class Submission:
     body: bytes
     items: int
     fate_unknown: bool
+    bulk: bool
     """As in `Batch`."""
 
 

@@ -1,7 +1,7 @@
 """Decides which request goes out next: one instance per process, over all shards.
 
 Submissions queue per integration and are served round robin, so that a slow, throttled or parked integration does not
-delay another one. The answers of the API determine how many submissions of an integration may be in flight
+delay another one. In the queue of an integration, what is bulk comes after what is not (R21). The answers of the API determine how many submissions of an integration may be in flight
 (`concurrency`). An integration that is refused, or that does not answer, backs off (`breaker`). Submissions and polls
 each have a share of all requests in flight, and of the rate if one is set (`rate`). Each kind may use the idle share
 of the other until that kind needs it. So a flood of submissions does not make finished tasks wait, and a flood of
@@ -24,6 +24,7 @@ from daemon.core.answers import Accepted, Done, NoAnswer, Refused, SubmitAnswer
 from daemon.core.breaker import BackOff, Breaker, Census, IntegrationState
 from daemon.core.concurrency import Window
 from daemon.core.model import Error
+from daemon.core.priority import TurnQueue
 from daemon.core.rate import BURST_SECONDS, Call, Rate
 from daemon.core.schedule import Schedule
 from daemon.core.verdict import OVERLOAD, SubmitVerdict, is_throttle
@@ -53,7 +54,7 @@ class Integration(Generic[Ref]):
 
     window: Window
     breaker: Breaker
-    queue: deque[Ref] = field(default_factory=deque)
+    queue: TurnQueue[Ref] = field(default_factory=TurnQueue)
     delayed: int = 0
     """The number of submissions that each wait for their own time."""
     in_flight: int = 0
@@ -63,6 +64,16 @@ class Integration(Generic[Ref]):
     """It is in the round robin."""
     key_refused: bool = False
     """It backs off for no other reason than that our own key or address was refused."""
+
+
+class _Delayed(NamedTuple, Generic[Ref]):
+    """A submission that waits for its own time. No two have the same `number`, so nothing behind it is compared."""
+
+    until: float
+    number: int
+    integration_id: str
+    ref: Ref
+    bulk: bool
 
 
 class BackOffs(NamedTuple):
@@ -102,7 +113,7 @@ class Flow(Generic[Ref]):
         """Integrations with nothing to send and no back-off, and since when; the longest idle one is first."""
         self._round: deque[str] = deque()
         self._blocked: Schedule[str] = Schedule()
-        self._delayed: list[tuple[float, int, str, Ref]] = []
+        self._delayed: list[_Delayed[Ref]] = []
         self._sequence = 0
         self._submissions = 0
         self._polls = 0
@@ -111,15 +122,19 @@ class Flow(Generic[Ref]):
 
     # --- submissions ------------------------------------------------------------------------------
 
-    def offer(self, integration_id: str, ref: Ref, not_before: float | None = None) -> None:
-        """Queue a submission. `not_before` delays only this one."""
+    def offer(
+        self, integration_id: str, ref: Ref, not_before: float | None = None, *, bulk: bool = False
+    ) -> None:
+        """Queue a submission. `not_before` delays only this one. If it is `bulk`, the others of its integration come first
+        (R21).
+        """
         state = self._known(integration_id)
         if not_before is not None:
             self._sequence += 1
             state.delayed += 1
-            heapq.heappush(self._delayed, (not_before, self._sequence, integration_id, ref))
+            heapq.heappush(self._delayed, _Delayed(not_before, self._sequence, integration_id, ref, bulk))
             return
-        state.queue.append(ref)
+        state.queue.append(ref, bulk=bulk)
         self._list(integration_id, state)
 
     def next_submission(self, now: float) -> Permit[Ref] | None:
@@ -200,14 +215,14 @@ class Flow(Generic[Ref]):
         """Drop the queued submissions for which `keep` is false."""
         kept = []
         for entry in self._delayed:
-            if keep(entry[3]):
+            if keep(entry.ref):
                 kept.append(entry)
             else:
-                self._integrations[entry[2]].delayed -= 1
+                self._integrations[entry.integration_id].delayed -= 1
         heapq.heapify(kept)
         self._delayed = kept
         for integration_id, state in self._integrations.items():
-            state.queue = deque(ref for ref in state.queue if keep(ref))
+            state.queue.keep(keep)
             self._update_lists(integration_id, state, now)
 
     def obey(self, now: float) -> None:
@@ -272,10 +287,10 @@ class Flow(Generic[Ref]):
             state = self._integrations[popped[1]]
             state.breaker.back_off_ended()
             self._update_lists(popped[1], state, now)
-        while self._delayed and self._delayed[0][0] <= now:
-            _, _, integration_id, ref = heapq.heappop(self._delayed)
-            self._integrations[integration_id].delayed -= 1
-            self.offer(integration_id, ref)
+        while self._delayed and self._delayed[0].until <= now:
+            over = heapq.heappop(self._delayed)
+            self._integrations[over.integration_id].delayed -= 1
+            self.offer(over.integration_id, over.ref, bulk=over.bulk)
         self._forget(now)
 
     def _forget(self, now: float) -> None:
@@ -362,7 +377,7 @@ class Flow(Generic[Ref]):
 
     def due(self, now: float) -> float | None:
         """The next time at which a submission may start. Call it after `next_submission`."""
-        times = [self._blocked.due(), self._delayed[0][0] if self._delayed else None, self.probe_due(now)]
+        times = [self._blocked.due(), self._delayed[0].until if self._delayed else None, self.probe_due(now)]
         if self._round and self._submissions_have_room:
             times.append(self._rate.due(Call.SUBMIT, now))
         return min((time for time in times if time is not None), default=None)

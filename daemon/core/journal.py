@@ -106,6 +106,8 @@ class Wait(msgspec.Struct, frozen=True):
     """Absent for `DEFAULT_OPERATION`, as in all records of earlier versions."""
     resend: bool | UnsetType = UNSET
     """As in `Change`; absent if it is false."""
+    bulk: bool | UnsetType = UNSET
+    """As in `Held` (R21); absent if it is false. A version that does not know it treats all changes alike."""
 
 
 class SealedBatch(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -122,6 +124,8 @@ class SealedBatch(msgspec.Struct, frozen=True, omit_defaults=True):
     """Absent for the default."""
     splits: int = 0
     """How often a batch with these changes was halved because all of its items had failed together."""
+    bulk: bool = False
+    """As in `Wait`: of all its changes."""
 
 
 class Task(msgspec.Struct, frozen=True):

@@ -100,6 +100,7 @@ class Memory:
                 wait.not_before,
                 wait.last,
                 wait.resend is True,
+                wait.bulk is True,
             )
             lane = self.waiting.lane(integration_id)
             self.waiting.hold(lane, held, self.retries.left(integration_id, wait.not_before, now))
@@ -216,6 +217,7 @@ class Memory:
             assert item.origin_id not in lane.busy, "one open submission per course"
             lane.busy[item.origin_id] = batch.id
         lane.open_batches += 1
+        lane.open_bulk += batch.bulk
         batch.consumed_at = min([item.consumed_at for item in batch.items])
         self.batches[batch.id] = batch
         if batch.task_id is not None:
@@ -230,10 +232,11 @@ class Memory:
         trigger: Trigger,
         now: Now,
         *,
+        bulk: bool,
         replays: int = 0,
         splits: int = 0,
     ) -> None:
-        """Seal these changes into a batch. From here on its body is frozen (R13)."""
+        """Seal these changes into a batch. From here on its body is frozen (R13). `bulk`: all of them are (R21)."""
         items = tuple(
             Item(i.origin_id, i.offset, i.change_id, i.consumed_at, i.seal_count + 1, i.failures, i.content)
             for i, _ in entries
@@ -251,6 +254,7 @@ class Memory:
             sealed_at=now.wall,
             replays=replays,
             splits=splits,
+            bulk=bulk,
         )
         assert batch.id not in self.batches
         self.occupy(batch)
@@ -263,8 +267,10 @@ class Memory:
             replays,
             operation.name,
             splits,
+            bulk,
         )
-        sealed = BatchSealed(batch.id, integration_id, len(items), len(body), trigger, self.delay(batch, now))
+        delay = self.delay(batch, now)
+        sealed = BatchSealed(batch.id, integration_id, len(items), len(body), trigger, bulk, delay)
         self.draft.seal(batch.id, record, sealed)
 
     def delay(self, batch: Batch, now: Now) -> float:
@@ -278,7 +284,9 @@ class Memory:
         del self.batches[batch.id]
         self._forget_refusal(batch)
         self.backlog.body_dropped(batch.body)
-        self.waiting.lane(batch.integration_id).open_batches -= 1
+        lane = self.waiting.lane(batch.integration_id)
+        lane.open_batches -= 1
+        lane.open_bulk -= batch.bulk
         self._leave(batch.integration_id, batch.items)
         self.draft.erase(journal.batch_key(batch.id))
         if batch.task_id is not None:
@@ -368,6 +376,8 @@ class Memory:
         attempt: Attempt,
         why: Retry,
         now: Now,
+        *,
+        bulk: bool,
     ) -> None:
         """Hold a change that was submitted and failed for a transient reason. If a newer change of its course is
         waiting (R10), or if its attempts or its time are used up, it ends with this failure instead. It is
@@ -376,16 +386,26 @@ class Memory:
         item, body = entry
         counted = why is Retry.COUNTED
         failures = item.failures + counted
-        newer = item.origin_id in self.waiting.lane(integration_id).held
-        if newer or self.retries.is_over(integration_id, item, failures, why, now):
+        newer = self.waiting.lane(integration_id).held.get(item.origin_id)
+        if newer is not None and newer.bulk and not bulk:
+            self._promote(integration_id, newer)
+        if newer is not None or self.retries.is_over(integration_id, item, failures, why, now):
             self.end(operation, integration_id, item, Status.FAILED, now, attempt=attempt)
             return
         delay = self.retries.delay(integration_id, item, failures, why)
         kept = msgspec.structs.replace(item, failures=failures)
         body = operation.reencode_item(body, self.rng)
-        held = Held(operation, kept, body, now.wall + int(delay * 1000), attempt)
+        held = Held(operation, kept, body, now.wall + int(delay * 1000), attempt, bulk=bulk)
         self.hold(integration_id, held, now.mono + delay)
         self.draft.retry_held(len(body))
+
+    def _promote(self, integration_id: str, held: Held) -> None:
+        """Such a bulk change takes the place of one that was not bulk, and that would have been sent again (R21)."""
+        assert not held.ready, "its course is busy"
+        held.bulk = False
+        held.count_in(None)  # until the journal has it
+        self.draft.wait_changed(integration_id, held.item.origin_id, durable=held.durable)
+        held.durable = False
 
     def end(
         self,

@@ -88,6 +88,8 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     """
     resend: bool = False
     """Send it even if the course is known to have this content already (R16)."""
+    bulk: bool = False
+    """Nobody waits for it: it does not delay others (R21)."""
 
 
 HEADER_OVERHEAD = 150

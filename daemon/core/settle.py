@@ -143,7 +143,9 @@ def _give_up_the_old(memory: Memory, batch: Batch, attempt: Attempt, now: Now) -
     assert batch.body is not None
     memory.close(batch)
     for entry in zip(batch.items, batch.operation.split(batch.body), strict=True):
-        memory.retry(batch.operation, batch.integration_id, entry, attempt, Retry.PARKED, now)
+        memory.retry(
+            batch.operation, batch.integration_id, entry, attempt, Retry.PARKED, now, bulk=batch.bulk
+        )
 
 
 def _split(memory: Memory, batch: Batch, body: bytes, attempt: Attempt, now: Now) -> None:
@@ -162,7 +164,9 @@ def _seal_halves(
 ) -> None:
     middle = len(entries) // 2
     for half in (entries[:middle], entries[middle:]):
-        memory.seal(batch.operation, batch.integration_id, half, Trigger.ITEMS, now, splits=splits)
+        memory.seal(
+            batch.operation, batch.integration_id, half, Trigger.ITEMS, now, bulk=batch.bulk, splits=splits
+        )
 
 
 # --- tasks ----------------------------------------------------------------------------------------
@@ -204,7 +208,7 @@ def poll_answered(
             # and the three traps").
             batch.fate_unknown = True
             memory.lose_task(batch, body)
-            memory.draft.report(TaskLost(batch.id, batch.integration_id))
+            memory.draft.report(TaskLost(batch.id, batch.integration_id, batch.bulk))
         case _:
             assert_never(ruling.verdict)
 
@@ -264,6 +268,7 @@ def _replayed(memory: Memory, batch: Batch, completed_at: int | None, body: byte
         entries,
         Trigger.ITEMS,
         now,
+        bulk=batch.bulk,
         replays=replays,
         splits=batch.splits,
     )
@@ -317,6 +322,10 @@ def _completed(
             memory.known.uncertain(memory.draft, integration_id, item, attempt, now)
         _seal_halves(memory, batch, list(zip(batch.items, bodies, strict=True)), batch.splits + 1, now)
         return
+
+    def retry(item: Item, body: bytes, attempt: Attempt, why: Retry) -> None:
+        memory.retry(batch.operation, integration_id, (item, body), attempt, why, now, bulk=batch.bulk)
+
     for index, (item, ruling) in enumerate(zip(batch.items, items, strict=True)):
         attempt = attempt_of(batch, ruling.error, completed_at, is_shared=together)
         match ruling.verdict:
@@ -336,13 +345,9 @@ def _completed(
                 )
                 continue
             case ItemVerdict.RESUBMIT:
-                memory.retry(
-                    batch.operation, integration_id, (item, bodies[index]), attempt, Retry.COUNTED, now
-                )
+                retry(item, bodies[index], attempt, Retry.COUNTED)
             case ItemVerdict.OUR_SIDE:
-                memory.retry(
-                    batch.operation, integration_id, (item, bodies[index]), attempt, Retry.OUR_SIDE, now
-                )
+                retry(item, bodies[index], attempt, Retry.OUR_SIDE)
             case ItemVerdict.FAIL:
                 memory.end(batch.operation, integration_id, item, Status.FAILED, now, attempt=attempt)
             case ItemVerdict.SPLIT:
@@ -384,4 +389,4 @@ def _retry_all(
     _end_task(memory, batch, TaskOutcome.FAILED, attempt.completed_at, now)
     _processed_nothing(memory, batch, attempt, now)
     for entry in zip(batch.items, batch.operation.split(body), strict=True):
-        memory.retry(batch.operation, batch.integration_id, entry, attempt, why, now)
+        memory.retry(batch.operation, batch.integration_id, entry, attempt, why, now, bulk=batch.bulk)

@@ -6,7 +6,8 @@ How it works::
                                (`backlog_is_full` and `intake` show the caller when to pause)
     tick(now), linger over,  → the intake is admitted in offset order: a newer change replaces the waiting
       or a lane is full        change of its course; lanes are sealed into batches; the rest waits
-    courses_loaded()         → until then, and for at most `INDEX_PATIENCE`, the intake is not admitted
+    courses_loaded()         → until then, and for at most `INDEX_PATIENCE`, bulk changes are not sealed, and an intake of
+                               nothing else is not admitted
     take_step()              → everything since the last step, to be committed as one transaction (R2)
     committed(step, offsets) → now its facts may be acted on (R3)
     submit_answered(…)       → a task, or a verdict on the refusal
@@ -36,18 +37,18 @@ from daemon.core.judge import PollRuling, SubmitRuling
 from daemon.core.known_courses import KnownCourses
 from daemon.core.memory import Memory
 from daemon.core.model import Change, Item, Now, Rejection, Status
+from daemon.core.priority import bulk_places
 from daemon.core.rejection_limit import RejectionLimit
 from daemon.core.result_factory import result_of_rejection
 from daemon.core.step import Draft, Step, Trigger
 from daemon.core.unadmitted import Unadmitted
 from daemon.core.unchanged import end_unchanged
 from daemon.core.verdict import TaskVerdict
-from daemon.core.waiting import Held, Lane, WaitReason, Waits
+from daemon.core.waiting import Held, Lane, ReadyQueue, WaitReason, Waits
 
 INDEX_PATIENCE = 10.0
-"""Seconds for which changes that were read wait for the index of the known courses, so that a restart does not send a catalogue
-that is being published again. A million courses are loaded in about this time. Whatever delays the index more must not
-delay the changes.
+"""Seconds for which bulk changes wait for the index of the known courses, so that a restart does not send a catalogue that is being
+published again. A million courses are loaded in about this time. Whatever delays the index more must not delay the changes.
 """
 
 
@@ -74,7 +75,11 @@ class Shard:
         """Its `stop` says why no further records are read."""
         self._flush_at: float | None = None
         self._index_due: float | None = None
-        """Until when the intake waits for the index; None: it holds no change that had to wait."""
+        """Until when bulk changes wait for the index; None: no change had to wait yet."""
+        self._bulk_waits = False
+        """Bulk changes wait for the index, as of the last tick."""
+        self._edits = 0
+        """The number of changes in the intake that are not bulk."""
         self._window_was_full = False
         """A lane had to wait for a place in the shard's window since the window was last filled."""
         self._given_up_version = -1
@@ -234,17 +239,18 @@ class Shard:
         self._next_read = next_offset if stop is None else stop.offset
         if self._index_due is None and not self.known.is_loaded and any(map(self._needs_index, entries)):
             self._index_due = now.mono + INDEX_PATIENCE
-        self._full = self._full or (is_full and not self._awaits_index(now))
+        self._edits += sum([isinstance(entry, Change) and not entry.bulk for entry in entries])
+        self._full = self._full or (is_full and not (self._awaits_index(now) and not self._edits))
         self._arm(now.mono + (self._settings.batch.linger if stop is None else 0.0))
 
     def _needs_index(self, entry: Change | Rejection) -> bool:
-        """Whether it depends on the index if this change has to be sent."""
-        if not isinstance(entry, Change) or entry.resend:
+        """Whether it depends on the index if this bulk change has to be sent."""
+        if not isinstance(entry, Change) or not entry.bulk or entry.resend:
             return False
         return self._memory.policy(entry.integration_id).unchanged.trust_for > 0
 
     def _awaits_index(self, now: Now) -> bool:
-        """Whether the intake waits for the index. Everything in it waits, because it is admitted in offset order."""
+        """Whether bulk changes wait for the index."""
         return self._index_due is not None and not self.known.is_loaded and now.mono < self._index_due
 
     def due(self) -> float | None:
@@ -263,12 +269,12 @@ class Shard:
         lingered = self._flush_at is not None and now.mono >= self._flush_at
         if lingered or self._full:
             self._full = False
-            awaits_index = self._awaits_index(now)
-            if not awaits_index:
+            self._bulk_waits = self._awaits_index(now)
+            if self._edits or not self._bulk_waits:  # an intake is admitted as a whole, in offset order
                 self._admit_intake(now)
             give_up.end_waiting(self._memory, now)
             self._seal(now, lingered=lingered)
-            if awaits_index and self._index_due is not None:
+            if self._bulk_waits and self._index_due is not None:
                 self._arm(self._index_due)
 
     def _arm(self, at: float) -> None:
@@ -277,7 +283,7 @@ class Shard:
 
     def _admit_intake(self, now: Now) -> None:
         memory, rejects = self._memory, self._memory.backlog.rejects
-        entries = self._unadmitted.take()
+        entries, self._edits = self._unadmitted.take(), 0
         for entry in entries:
             if isinstance(entry, Change):
                 if rejects and (why := self._lacks_room(entry, now)) is not None:
@@ -322,7 +328,7 @@ class Shard:
         item = Item(
             change.origin_id, change.offset, change.change_id, change.consumed_at, 0, 0, change.content
         )
-        held = Held(change.operation, item, change.body, resend=change.resend)
+        held = Held(change.operation, item, change.body, resend=change.resend, bulk=change.bulk)
         old = memory.hold(integration_id, held, None)
         if old is None:
             return
@@ -348,12 +354,13 @@ class Shard:
         left = False
         self._window_was_full = self._nothing_to_seal = False
         for lane in list(self._memory.waiting.ready_lanes()):
-            self._seal_lane(lane, now, partial=lingered or self._is_full(lane, 0.5))
-            left = left or bool(lane.unexamined)
-            if lane.ready_count and self._window_open(lane):
-                has_place = self._has_place(lane)
-                left = left or has_place
-                self._window_was_full = self._window_was_full or not has_place
+            self._seal_lane(lane, now, partial=lingered)
+            left = left or (bool(lane.unexamined) and not self._bulk_waits)
+            for queue in (lane.normal, lane.bulk):
+                if queue.count and self._window_open(lane, queue):
+                    has_place = self._has_place(lane, queue)
+                    left = left or has_place
+                    self._window_was_full = self._window_was_full or not has_place
         left = left or bool(self._memory.given_up)
         if left and self._memory.draft.is_full:
             self._arm(now.mono)
@@ -363,42 +370,65 @@ class Shard:
         if left:
             self._arm(now.mono + self._settings.batch.linger)
 
-    def _window_open(self, lane: Lane) -> bool:
-        return lane.open_batches < self._memory.policy(lane.integration_id).window.batches_max
+    def _window_open(self, lane: Lane, queue: ReadyQueue) -> bool:
+        """Whether the integration's window has a place for a batch of this queue. Bulk leaves some of them free (R21), and has
+        none while it waits for the index (R17).
+        """
+        if queue.bulk and self._bulk_waits:
+            return False
+        places = self._memory.policy(lane.integration_id).window.batches_max
+        return lane.open_batches < places and not (queue.bulk and lane.open_bulk >= bulk_places(places))
 
-    def _has_place(self, lane: Lane) -> bool:
-        """Whether the shard's window has a place for a batch of this lane. The second half of the places is reserved
-        for lanes without an open batch: however many lanes are slow, the others continue with one batch each.
+    def _has_place(self, lane: Lane, queue: ReadyQueue) -> bool:
+        """Whether the shard's window has a place for a batch of this queue. The second half of the places is reserved
+        for lanes without an open batch: however many lanes are slow, the others continue with one batch each. A lane
+        whose open batches are all bulk continues with one that is not.
         """
         taken, places = self._memory.open_batches, self._settings.window.batches_max_per_partition
-        return 2 * taken < places or (taken < places and lane.open_batches == 0)
+        in_the_way = lane.open_batches if queue.bulk else lane.open_batches - lane.open_bulk
+        return 2 * taken < places or (taken < places and in_the_way == 0)
 
-    def _is_full(self, lane: Lane, share: float = 1.0) -> bool:
-        """Whether the ready changes fill a batch, or this share of one."""
+    def _is_full(self, lane: Lane, queue: ReadyQueue, share: float = 1.0) -> bool:
+        """Whether the changes of this queue fill a batch, or this share of one."""
         limits = self._memory.policy(lane.integration_id).batch
-        return lane.ready_count >= limits.items_max * share or lane.ready_bytes >= limits.bytes_max * share
+        return queue.count >= limits.items_max * share or queue.bytes >= limits.bytes_max * share
 
     def _seal_lane(self, lane: Lane, now: Now, *, partial: bool) -> None:
         memory = self._memory
-        end_unchanged(memory, lane, now)
+        if not self._bulk_waits:  # each change is compared once
+            end_unchanged(memory, lane, now)
         limits = memory.policy(lane.integration_id).batch
-        while lane.ready_count and self._window_open(lane) and self._has_place(lane):
+        ripe = [queue for queue in (lane.normal, lane.bulk) if partial or self._is_full(lane, queue, 0.5)]
+        while (queue := self._next_queue(lane, ripe)) is not None:
             if memory.draft.is_full:
                 return
-            full = self._is_full(lane)
-            if not (full or partial):
-                return
-            taken = memory.waiting.take(lane, limits.items_max, limits.bytes_max)
+            full = self._is_full(lane, queue)
+            taken = memory.waiting.take(lane, queue, limits.items_max, limits.bytes_max)
             operation = taken[0].operation
             at_limit = len(taken) in (limits.items_max, operation.items_max)
             trigger = Trigger.ITEMS if at_limit else Trigger.BYTES if full else Trigger.LINGER
             for held in taken:
                 memory.draft.wait_changed(lane.integration_id, held.item.origin_id, durable=held.durable)
             if entries := addressed(memory, lane.integration_id, taken, now):
-                memory.seal(operation, lane.integration_id, entries, trigger, now)
+                memory.seal(operation, lane.integration_id, entries, trigger, now, bulk=queue.bulk)
+                lane.turns.took(bulk=queue.bulk, bulk_waits=lane.bulk.count > 0)
                 memory.waiting.move_to_end(lane)
             else:
                 memory.waiting.drop_if_idle(lane.integration_id)
+
+    def _next_queue(self, lane: Lane, ripe: Sequence[ReadyQueue]) -> ReadyQueue | None:
+        """The queue of which the next batch of the lane is sealed; None if no batch is. `ripe`: those that are sealed now if
+        it is their turn. Before a batch of bulk changes, the others are sealed, however few they are. Where both wait, each
+        has a place if bulk has one.
+        """
+        normal, bulk = (
+            queue.count > 0 and self._window_open(lane, queue) and self._has_place(lane, queue)
+            for queue in (lane.normal, lane.bulk)
+        )
+        is_due = (normal and lane.normal in ripe) or (bulk and lane.bulk in ripe)
+        if not is_due:
+            return None
+        return lane.bulk if lane.turns.bulk_is_next(normal_waits=normal, bulk_waits=bulk) else lane.normal
 
     # --- steps ------------------------------------------------------------------------------------
 
@@ -481,12 +511,13 @@ class Shard:
         if self._window_was_full:
             self._arm(now.mono + self._settings.batch.linger)
         lane = self._memory.waiting.lanes.get(integration_id)
-        if lane is None or not lane.ready_count or lane.paused or not self._window_open(lane):
-            return
-        if not self._has_place(lane):
-            self._window_was_full = True  # the answer that frees a place may concern another integration
-            return
-        if self._is_full(lane):
-            self._full = True
-        else:
-            self._arm(now.mono + self._settings.batch.linger)
+        for queue in () if lane is None or lane.paused else (lane.normal, lane.bulk):
+            assert lane is not None
+            if not queue.count or not self._window_open(lane, queue):
+                continue
+            if not self._has_place(lane, queue):
+                self._window_was_full = True  # the answer that frees a place may concern another integration
+            elif self._is_full(lane, queue):
+                self._full = True
+            else:
+                self._arm(now.mono + self._settings.batch.linger)

@@ -54,6 +54,8 @@ class BatchSealed:
     items: int
     body_bytes: int
     trigger: Trigger
+    bulk: bool = False
+    """As in `journal.SealedBatch`."""
     delay: float = 0.0
     """Seconds from sealing until it may be submitted, because its floor is ahead of the API's clock (R14)."""
 
@@ -87,6 +89,8 @@ class TaskLost:
 
     batch_id: str
     integration_id: str
+    bulk: bool
+    """As in `BatchSealed`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +268,7 @@ class Draft:
                     held.last,
                     journal.operation_name(held.operation),
                     held.resend or UNSET,
+                    held.bulk or UNSET,
                 )
                 self._values[key] = journal.encode_value(record)
                 waiting.journalled(lane, held)

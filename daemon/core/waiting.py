@@ -1,5 +1,7 @@
 """The waiting changes of a shard: at most one per course, in lanes of one integration each.
 
+Ready changes that are bulk have a queue of their own in each lane, and come after the others (R21).
+
 A course is *busy* while a submission of it is open. Until the submission ends, the newest change of the course waits
 here, and a newer one replaces it. A waiting change is in exactly one of three conditions:
 
@@ -17,7 +19,7 @@ is journalled as waiting, or in back-off. Most changes are sealed in the step th
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -28,6 +30,7 @@ from daemon.core.backlog import Backlog
 from daemon.core.journal import Attempt, Wait
 from daemon.core.model import Item
 from daemon.core.operation import Operation
+from daemon.core.priority import Turns
 from daemon.core.schedule import Schedule
 from daemon.core.verdict import TaskVerdict, of_task
 
@@ -74,6 +77,8 @@ class Held(msgspec.Struct, gc=False):
     last: Attempt | None = None
     resend: bool = False
     """As in `Change`."""
+    bulk: bool = False
+    """It is bulk, and took the place of no change that was not (R21)."""
     durable: bool = False
     """Whether the journal holds it, as of the last commit or the commit in flight."""
     ready: bool = False
@@ -93,6 +98,73 @@ class Held(msgspec.Struct, gc=False):
         return len(self.body) + len(self.item.origin_id) + len(self.item.change_id) + ITEM_OVERHEAD
 
 
+class ReadyQueue:
+    """The changes of one lane that may be sealed and are bulk, or those that are not: first come, first served."""
+
+    def __init__(self, held: Mapping[str, Held], *, bulk: bool) -> None:
+        """`held`: all waiting changes of the lane, by course."""
+        self.bulk = bulk
+        self.count = 0
+        self.bytes = 0
+        """What they take in a batch record."""
+        self._held = held
+        self._courses: deque[str] = deque()
+        """May contain courses that are not in this queue any more."""
+
+    def get(self, origin_id: str) -> Held | None:
+        """The change of this course, if it is in this queue."""
+        held = self._held.get(origin_id)
+        return held if held is not None and held.ready and held.bulk is self.bulk else None
+
+    def append(self, held: Held) -> None:
+        held.ready = True
+        self.count += 1
+        self.bytes += held.size()
+        self._courses.append(held.item.origin_id)
+
+    def replace(self, old: Held, new: Held) -> None:
+        """The new change of the course takes over the place of the old one."""
+        new.ready = True
+        self.bytes += new.size() - old.size()
+
+    def leave(self, held: Held) -> None:
+        """The change is not among the waiting changes of the lane any more."""
+        self.count -= 1
+        self.bytes -= held.size()
+        if len(self._courses) > 2 * self.count + QUEUE_SLACK:
+            self._courses = deque(name for name in dict.fromkeys(self._courses) if self.get(name))
+
+    def next_batch(self, items_max: int, bytes_max: int) -> list[Held]:
+        """The next batch: at least one change, if there is any. The caller removes them from the lane. All of them have the
+        same operation. Changes with another operation keep their place; up to `items_max` of them are skipped, so that a few
+        do not make many small batches.
+        """
+        taken: list[Held] = []
+        skipped: list[str] = []
+        total = 0
+        while self._courses and len(taken) < items_max and len(skipped) <= items_max:
+            held = self.get(self._courses[0])
+            if held is None:
+                self._courses.popleft()
+                continue
+            size = held.size()
+            if taken and held.operation is not taken[0].operation:
+                skipped.append(self._courses.popleft())
+                continue
+            if taken and total + size > bytes_max:
+                break
+            if held.operation.items_max is not None:
+                items_max = min(items_max, held.operation.items_max)
+            self._courses.popleft()
+            held.ready = False  # the course may be in the queue twice
+            total += size
+            taken.append(held)
+        self._courses.extendleft(reversed(skipped))
+        self.count -= len(taken)
+        self.bytes -= total
+        return taken
+
+
 class Lane:
     """One integration in one shard."""
 
@@ -102,44 +174,53 @@ class Lane:
         """Course → what occupies it: a batch id or the id of a watched task."""
         self.held: dict[str, Held] = {}
         self.open_batches = 0
+        self.open_bulk = 0
+        """How many of them are bulk."""
         self.parked = False
         """The integration waits for its customer, according to the last answer about that."""
         self.paused = False
         """An operator has paused it (R19)."""
-        self.ready_count = 0
-        self.ready_bytes = 0
+        self.normal = ReadyQueue(self.held, bulk=False)
+        self.bulk = ReadyQueue(self.held, bulk=True)
+        self.turns = Turns()
+        """Of the two queues."""
         self.unexamined: list[str] = []
         """Courses whose change has become ready and has not been compared with what is known of the course (R16)."""
-        self._queue: deque[str] = deque()
-        """May contain courses that are not ready any more."""
 
     @property
     def idle(self) -> bool:
         return not (self.held or self.busy or self.open_batches)
+
+    @property
+    def ready_count(self) -> int:
+        return self.normal.count + self.bulk.count
+
+    def _queue_of(self, held: Held) -> ReadyQueue:
+        return self.bulk if held.bulk else self.normal
 
     def queue(self, origin_id: str) -> None:
         """The waiting change of this course may be sealed from now on."""
         held = self.held[origin_id]
         assert not held.ready
         assert origin_id not in self.busy
-        held.ready = True
-        self.ready_count += 1
-        self.ready_bytes += held.size()
-        self._queue.append(origin_id)
+        self._queue_of(held).append(held)
         self.unexamined.append(origin_id)
 
     def put(self, origin_id: str, held: Held) -> Held | None:
-        """Hold this change, which takes over the place of the replaced change in the queue. Returns the replaced
-        change.
+        """Hold this change, which takes over the place of the replaced change in its queue. If it belongs into the other
+        queue, the caller queues it. Returns the replaced change.
         """
         old = self.held.get(origin_id)
+        self.held[origin_id] = held
         if old is not None:
             old.count_in(None)
-            if old.ready:
-                held.ready = True
-                self.ready_bytes += held.size() - old.size()
+            # The course keeps the stronger priority: whoever waits for the older change now waits for this one (R21).
+            held.bulk = held.bulk and old.bulk
+            if old.ready and old.bulk is held.bulk:
+                self._queue_of(held).replace(old, held)
                 self.unexamined.append(origin_id)
-        self.held[origin_id] = held
+            elif old.ready:
+                self._queue_of(old).leave(old)
         return old
 
     def ready(self, origin_id: str) -> Held | None:
@@ -151,47 +232,17 @@ class Lane:
         """Remove and return the waiting change of this course."""
         held = self.held.pop(origin_id)
         held.count_in(None)
-        if not held.ready:
-            return held
-        held.ready = False
-        self.ready_count -= 1
-        self.ready_bytes -= held.size()
-        if len(self._queue) > 2 * self.ready_count + QUEUE_SLACK:
-            self._queue = deque(name for name in dict.fromkeys(self._queue) if self.ready(name))
+        if held.ready:
+            self._queue_of(held).leave(held)
         return held
 
-    def take(self, items_max: int, bytes_max: int) -> list[Held]:
-        """Remove and return the next batch of ready changes: at least one, if any is ready. All of them have the same
-        operation. Changes with another operation keep their place; up to `items_max` of them are skipped, so that a few
-        do not make many small batches.
-        """
-        taken: list[Held] = []
-        skipped: list[str] = []
-        total = 0
-        while self._queue and len(taken) < items_max and len(skipped) <= items_max:
-            origin_id = self._queue[0]
-            held = self.ready(origin_id)
-            if held is None:
-                self._queue.popleft()
-                continue
-            size = held.size()
-            if taken and held.operation is not taken[0].operation:
-                skipped.append(self._queue.popleft())
-                continue
-            if taken and total + size > bytes_max:
-                break
-            if held.operation.items_max is not None:
-                items_max = min(items_max, held.operation.items_max)
-            self._queue.popleft()
-            held.ready = False
-            del self.held[origin_id]
+    def take(self, queue: ReadyQueue, items_max: int, bytes_max: int) -> list[Held]:
+        """Remove and return the next batch of this queue."""
+        taken = queue.next_batch(items_max, bytes_max)
+        for held in taken:
+            del self.held[held.item.origin_id]
             if held.ages is not None:
                 held.count_in(None)
-            total += size
-            taken.append(held)
-        self._queue.extendleft(reversed(skipped))
-        self.ready_count -= len(taken)
-        self.ready_bytes -= total
         return taken
 
 
@@ -296,9 +347,10 @@ class Waiting:
             self._count(lane, held)
         return found
 
-    def take(self, lane: Lane, items_max: int, bytes_max: int) -> list[Held]:
+    def take(self, lane: Lane, queue: ReadyQueue, items_max: int, bytes_max: int) -> list[Held]:
+        """Remove and return the next batch of this queue of the lane (`ReadyQueue.next_batch`)."""
         before = len(lane.held)
-        taken = lane.take(items_max, bytes_max)
+        taken = lane.take(queue, items_max, bytes_max)
         self.backlog.left(before, len(lane.held), sum([len(held.body) for held in taken]))
         return taken
 

@@ -228,8 +228,8 @@ class Engine:
                     self._submitter.cleared(partition, shard, batch_id)
                 case TaskAccepted(batch_id=batch_id):
                     self._poller.accepted(partition, shard, batch_id)
-                case TaskLost(batch_id=batch_id, integration_id=integration_id):
-                    self._submitter.offer(partition, shard, integration_id, batch_id)
+                case TaskLost(batch_id=batch_id, integration_id=integration_id, bulk=bulk):
+                    self._submitter.offer(partition, shard, integration_id, batch_id, bulk=bulk)
                 case LateWatched(batch_id=batch_id):
                     self._poller.late(partition, shard, batch_id)
                 case TaskEnded():

@@ -44,16 +44,18 @@ class Submitter:
         integration_id: str,
         batch_id: str,
         not_before: float | None = None,
+        *,
+        bulk: bool,
     ) -> None:
         """Queue a batch whose record is committed."""
-        self._flow.offer(integration_id, BatchRef(partition, shard, batch_id), not_before)
+        self._flow.offer(integration_id, BatchRef(partition, shard, batch_id), not_before, bulk=bulk)
         self._waker.wake()
 
     def sealed(self, partition: Partition, shard: Shard, sealed: BatchSealed) -> None:
         """Queue a new batch."""
         now = self._ports.clock.now().mono
         not_before = self._behind_the_floor(sealed.integration_id, sealed.batch_id, sealed.delay, now)
-        self.offer(partition, shard, sealed.integration_id, sealed.batch_id, not_before)
+        self.offer(partition, shard, sealed.integration_id, sealed.batch_id, not_before, bulk=sealed.bulk)
 
     def _behind_the_floor(self, integration_id: str, batch_id: str, delay: float, now: float) -> float | None:
         """When the API's clock will have passed the batch's floor. None if it already has (R14)."""
@@ -77,7 +79,7 @@ class Submitter:
         now = self._ports.clock.now()
         delay = shard.delay(batch.batch_id, now)
         not_before = self._behind_the_floor(batch.integration_id, batch.batch_id, delay, now.mono)
-        self.offer(partition, shard, batch.integration_id, batch.batch_id, not_before)
+        self.offer(partition, shard, batch.integration_id, batch.batch_id, not_before, bulk=batch.bulk)
 
     def dropped(self) -> None:
         """Remove the batches of shards that have ended."""
@@ -112,7 +114,7 @@ class Submitter:
             self._flow.released(permit, started.mono)
         elif not self._flow.try_send(permit, started.mono):
             self._flow.released(permit, started.mono)
-            self._flow.offer(permit.integration_id, ref)
+            self._flow.offer(permit.integration_id, ref, bulk=batch.bulk)
         else:
             await self._send(permit, batch, started)
             self._polls.wake()
@@ -160,7 +162,7 @@ class Submitter:
         if is_open:
             # The back-off of the integration holds it back, and ends early if the API accepts our key again.
             by_key = ruling.verdict is SubmitVerdict.OUR_SIDE
-            self._flow.offer(permit.integration_id, ref, None if by_key else again)
+            self._flow.offer(permit.integration_id, ref, None if by_key else again, bulk=batch.bulk)
         ref.partition.wake()
 
     def _apply(

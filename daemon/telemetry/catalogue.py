@@ -113,7 +113,7 @@ KNOWN_COURSES = gauge(
 )
 COURSES_LOADING = gauge(
     "known_courses_loading_partitions",
-    "Partitions held here whose known courses are still being loaded. Until then new changes wait, for at most 10 s in each. Afterwards they are sent, except deactivations without a `course_id`, which wait on.",
+    "Partitions held here whose known courses are still being loaded. Until then bulk changes wait, for at most 10 s in each, and so do deactivations without a `course_id`, without a limit. Others are sent.",
     read=lambda r: one(r.snapshot.courses_loading),
 )
 PAUSES = gauge(

@@ -86,6 +86,7 @@ def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
         api_offset_ms=rng.choice((0, 0, -30_000, 45_000)),
         huge=0.02 if rng.random() < 0.1 else 0.0,
         resend=0.15,
+        bulk=0.0,
         long=0.8 if small else 0.0,
         bounds=Bounds(
             rng.choice((2, 10_000, 10_000)),
@@ -97,12 +98,17 @@ def draw(rng: random.Random, kind: Kind | None = None) -> Parameters:
 
 
 def _wild(rng: random.Random, drawn: Parameters) -> Parameters:
-    return _decided(rng, _deployed(rng, _longer(rng, drawn)))
+    return _decided(rng, _deployed(rng, _longer(rng, _with_bulk(drawn))))
 
 
 def _misread(rng: random.Random, drawn: Parameters) -> Parameters:
     drawn.log_faults.misread = rng.uniform(0.1, 0.5)
     return drawn
+
+
+def _with_bulk(drawn: Parameters) -> Parameters:
+    """Drawn apart from everything else, so that the other histories stay what they are."""
+    return dataclasses.replace(drawn, bulk=random.Random(drawn.duration).choice((0.0, 0.0, 0.3, 0.7)))
 
 
 def _longer(rng: random.Random, drawn: Parameters) -> Parameters:
@@ -451,12 +457,56 @@ def _retired(rng: random.Random, drawn: Parameters) -> Parameters:
     )
 
 
+def _loaded(rng: random.Random, drawn: Parameters) -> Parameters:
+    """Most changes wait: for a place in the window, or for their turn to be sent. Nothing delays single batches."""
+    slow = TaskSlow(seconds_min=0.5, seconds_max=3.0, probability=0.5)
+    fails = TaskFails(probability=0.1)
+    settings = dataclasses.replace(
+        drawn.settings,
+        batch=config.BatchSettings(linger=rng.choice((0.0, 0.1)), items_max=rng.choice((1, 1, 2, 5))),
+        window=config.WindowSettings(batches_max=rng.choice((1, 2, 4, 8, 8))),
+        http=config.HttpSettings(in_flight_max=64, deadline=2.0),
+        poll=config.PollSettings(first_after=0.1, factor=1.6, interval_max=0.5),
+        retry=config.RetrySettings(backoff_min=0.1, backoff_max=0.5),
+        backlog=config.BacklogSettings(),
+    )
+    strikes = dataclasses.replace(
+        faults.NO_STRIKES,
+        crashes=rng.choice((0, 0, 3, 8)),
+        drains=rng.choice((0, 2)),
+        rebalances=rng.randint(0, 2),
+        ambushes=rng.choice((0, 4)),
+    )
+    return dataclasses.replace(
+        drawn,
+        names=CROWD,
+        settings=settings,
+        partitions=1,
+        integrations=rng.randint(1, 2),
+        courses=rng.choice((6, 24, 24)),
+        changes=rng.randint(60, 120),
+        bulk=rng.choice((0.2, 0.5, 0.8)),
+        duration=25.0,
+        strikes=strikes,
+        log_faults=LogFaults(latency_max=0.02),
+        network_faults=NetworkFaults(service_max=rng.choice((0.0, 0.5, 1.5))),
+        plan=msgspec.structs.replace(
+            drawn.plan,
+            rules=tuple(rule for rule in (slow, fails) if rng.random() < 0.7),
+            concurrency_limit=rng.choice((1, 2, 30)),
+        ),
+        bounds=Bounds(),
+        huge=0.0,
+    )
+
+
 _OF_KIND: Mapping[Kind, Callable[[random.Random, Parameters], Parameters]] = {
     Kind.WILD: _wild,
     Kind.ISOLATION: _isolation,
     Kind.REPLACED: _replaced,
     Kind.CROWDED: _crowded,
     Kind.MISREAD: _misread,
+    Kind.LOADED: _loaded,
     Kind.OPERATED: _operated,
     Kind.REPUBLISHED: _republished,
     Kind.RESTARTS: _restarts,

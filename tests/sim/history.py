@@ -165,6 +165,7 @@ def build(rng: random.Random, parameters: Parameters) -> World:
     strikes, takeovers = parameters.strikes, world.witness.takeovers
     takeovers.broker_ms = None if strikes.broker_jumps else world.broker_ms
     calm_clocks = not (strikes.clock_jumps or strikes.broker_jumps)
+    world.witness.urgency.judges_sending = parameters.kind is Kind.LOADED
     takeovers.is_prompt = parameters.kind is Kind.RESTARTS and calm_clocks
     world.network = Network(
         simulator,
@@ -183,7 +184,7 @@ def build(rng: random.Random, parameters: Parameters) -> World:
 def publish_all(world: World, parameters: Parameters) -> Callable[[], int]:
     """Schedule the changes; returns a function that counts those which readers see so far."""
     rng = random.Random(world.rng.random())
-    names = parameters.names
+    names, bulk = parameters.names, random.Random(parameters.duration)
     for number in range(parameters.changes):
         at = rng.uniform(0, parameters.duration * 0.9)
         integration = names.integrations[rng.randrange(parameters.integrations)]
@@ -192,6 +193,8 @@ def publish_all(world: World, parameters: Parameters) -> Callable[[], int]:
         deploy = parameters.deploy
         if deploy is not None and deploy.start <= at < deploy.end and rng.random() < deploy.share:
             value = OTHER_FORMAT
+        if value is not None and value.startswith(b'{"id"') and bulk.random() < parameters.bulk:
+            value = value[:-1] + b',"priority":"bulk"}'
         how = rng.choices(list(Publishing), (0.85, 0.1, 0.05))[0]
         open_for = rng.choice((0.0, 3.0)) * rng.random()
         partition = rng.randrange(parameters.partitions) if value is None else None

@@ -29,6 +29,7 @@ class _Batch(msgspec.Struct):
 class _Wait(msgspec.Struct):
     item: list[Any]
     body: msgspec.Raw
+    not_before: int | None = None
 
 
 class WaitRecord(NamedTuple):
@@ -38,6 +39,8 @@ class WaitRecord(NamedTuple):
     """Submissions that it was part of; 0: it was never sent."""
     size: int
     """Of its body."""
+    backs_off: bool
+    """It waits for a time, or has waited for one."""
 
 
 class Statement(msgspec.Struct, frozen=True):
@@ -141,7 +144,9 @@ class JournalView:
                     self.waits.pop(course, None)
                 else:
                     wait = _decode_wait(value)
-                    self.waits[course] = WaitRecord(wait.item[1], wait.item[4], len(bytes(wait.body)))
+                    self.waits[course] = WaitRecord(
+                        wait.item[1], wait.item[4], len(bytes(wait.body)), wait.not_before is not None
+                    )
             case "batch":
                 if value is None:
                     self.batches.pop(rest[0], None)

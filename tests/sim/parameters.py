@@ -57,6 +57,8 @@ class Kind(StrEnum):
     RETIRED = "retired"
     """Few courses are created, retired and created again, while tasks time out and apply late, answers of deactivations are
     lost, and replicas end (R18)."""
+    LOADED = "loaded"
+    """Bulk changes and edits of few integrations, more than the API takes: the edits go first, and nobody starves (R21)."""
 
 
 BREAKAGES: tuple[AnyRule, ...] = (
@@ -85,7 +87,8 @@ BREAKAGES: tuple[AnyRule, ...] = (
 """How the one integration is broken in a history of kind `isolation`."""
 
 WEIGHTS = {
-    Kind.WILD: 0.52,
+    Kind.WILD: 0.48,
+    Kind.LOADED: 0.04,
     Kind.RETIRED: 0.06,
     Kind.CROWDED: 0.06,
     Kind.ISOLATION: 0.06,
@@ -161,6 +164,8 @@ class Parameters:
     """How likely a record is megabytes of nonsense (R7)."""
     resend: float
     """How likely a change asks to be sent in any case."""
+    bulk: float
+    """Share of the changes that are bulk."""
     long: float
     """How likely a course's text is long, so that few of them fill a batch."""
     bounds: Bounds

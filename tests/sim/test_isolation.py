@@ -67,6 +67,7 @@ def world_with(plan: FaultPlan) -> World:
             strikes=faults.NO_STRIKES,
             api_offset_ms=0,
             resend=0.0,
+            bulk=0.0,
             huge=0.0,
             long=0.0,
             bounds=Bounds(),

@@ -10,6 +10,7 @@ violation even where chance, or another rule, kept the contract this time::
     manners     R4, R5 who may open a shard, and who may begin to read (`manners`)
     API side    C2 one open submission per course · R3 nothing before its record · R6 who may POST,
                 and when · Retry-After is kept
+    urgency     R21 what is bulk is sealed and sent after what is not, and is not starved (`urgency`)
     known       R15, R16 what is said of courses, when it is said (`known`)
     pace        how many POSTs of an integration at a time, how many calls a second (`pace`)
 """
@@ -46,8 +47,9 @@ from tests.sim.journal_view import JournalView, batch_record, courses_of
 from tests.sim.known import Known
 from tests.sim.obedience import Obedience
 from tests.sim.pace import Pace
-from tests.sim.seen import Sealed, SeenEvent, Who, decode_event
+from tests.sim.seen import Course, Sealed, SeenEvent, Who, decode_event
 from tests.sim.takeovers import EPSILON, Takeovers
+from tests.sim.urgency import Urgency
 
 ABSURD = 86_400.0
 """A longer `Retry-After` is ignored, and of a shorter one `park.probe_max` is kept."""
@@ -108,6 +110,7 @@ class Witness:
     takeovers: Takeovers = field(init=False)
     known: Known = field(init=False)
     obedience: Obedience = field(init=False)
+    urgency: Urgency = field(init=False)
     _by_body: defaultdict[tuple[str, bytes], list[Sealed]] = field(default_factory=lambda: defaultdict(list))
     _paces: dict[Who, Pace] = field(default_factory=dict)
     _held_off: dict[tuple[Who, str], float] = field(default_factory=dict)
@@ -122,6 +125,7 @@ class Witness:
             self.accuse,
         )
         self.known = Known(self.settings, self.simulator, self.clock, self.value_of, self.accuse)
+        self.urgency = Urgency(self.settings, self.clock, self.value_of, self.accuse)
 
     def accuse(self, kind: str, sentence: str) -> None:
         self.violations.append((kind, f"{self.clock():.3f} s: {sentence}"))
@@ -142,6 +146,7 @@ class Witness:
         """This process has become the owner of the partition: every earlier one is fenced."""
         self.bounds.fenced(who, partition)
         self.takeovers.fenced(who, partition, self._journals[partition])
+        self.urgency.fenced(partition)
         self.digest.update(f"{self.clock()} {who} owns {partition}".encode())
 
     def committed(self, partition: int, transaction: Transaction, offsets: Sequence[int]) -> None:
@@ -150,6 +155,7 @@ class Witness:
         events = [decode_event(message.value or b"") for message in transaction.results]
         results = {e.data.change.offset for e in events if e.type == "course.sync.resolved"}
         before, waited = journal.next_offset, dict(journal.waits)
+        was_open, was_busy = list(journal.batches), self._busy(journal)
         opened, closed = self._journalled(partition, journal, transaction, offsets)
         self.takeovers.committed(partition, journal)
         self.takeovers.tasks_made(partition, journal.tasks)
@@ -163,6 +169,17 @@ class Witness:
         self.bounds.judge_room(partition, waited, journal, opened, closed, events)
         self.bounds.judge_dead_letters(transaction.dead_letters, events)
         self.known.committed(partition, transaction, events, journal)
+        free = waited.keys() - was_busy - self._busy(journal)
+        still = {course: waited[course] for course in free if journal.waits.get(course) == waited[course]}
+        self.urgency.committed(
+            partition,
+            still,
+            [self.batches[batch_id] for batch_id in was_open],
+            opened,
+            closed,
+            journal,
+            events,
+        )
         now = self.clock()
         self.told += [
             Told(partition, e.data.change.offset, e.data.batch_id, now)
@@ -187,6 +204,7 @@ class Witness:
         """This process knows now that its commit was written."""
         owns = self.takeovers.owner(partition).who == who
         self.takeovers.commit_returns(who, partition)
+        self.urgency.commit_returns(partition)
         self.bounds.commit_returns(who, partition, self._journals[partition].waits, owns=owns)
 
     def ended_in_order(self, who: Who, held: frozenset[int]) -> None:
@@ -222,6 +240,12 @@ class Witness:
                 closed.append(self.batches[rest[0]])
             journal.apply(key, value, offset)
         return opened, closed
+
+    def _busy(self, journal: JournalView) -> set[Course]:
+        """The courses with an open submission, or with a task that is watched."""
+        ids = [*journal.batches, *(parts[0] for parts in journal.late)]
+        records = [self.batches[batch_id].record for batch_id in ids]
+        return {(record.integration_id, course) for record in records for course in record.courses}
 
     def _judge_verdicts(
         self, partition: int, closed: list[Sealed], accounted: set[int], events: list[SeenEvent]
@@ -328,6 +352,7 @@ class Witness:
             return
         self._tell(f"{who[0]} POSTs batch {sealed.record.batch_id}")
         self._moment(Moment.POSTED, who)
+        self.urgency.posted(sealed)
         sealed.posts[who] = self.takeovers.posted(who, sealed, self._journals[sealed.partition])
         if now < sealed.answered_by.get(who, 0.0) - EPSILON:
             self.accuse(

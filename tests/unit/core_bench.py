@@ -341,9 +341,14 @@ class Bench:
             for origin_id, held in lane.held.items():
                 body = msgspec.Raw(held.body)
                 key = journal.wait_key(integration_id, origin_id)
-                operation, resend = journal.operation_name(held.operation), held.resend or UNSET
                 records[key] = journal.Wait(
-                    held.item, body, held.not_before, held.last, operation, resend=resend
+                    held.item,
+                    body,
+                    held.not_before,
+                    held.last,
+                    journal.operation_name(held.operation),
+                    resend=held.resend or UNSET,
+                    bulk=held.bulk or UNSET,
                 )
         for batch in memory.batches.values():
             body = msgspec.Raw(batch.body or self.body(batch))
@@ -356,6 +361,7 @@ class Bench:
                 batch.replays,
                 batch.operation.name,
                 batch.splits,
+                batch.bulk,
             )
             if batch.refusal is not None:
                 records[journal.refusal_key(batch.id)] = batch.refusal

@@ -171,9 +171,9 @@ class World:
             course = {"title": content} | OTHER_FIELDS.get(origin, {})
             body = json.dumps({"origin_id": origin, "course": course}, separators=(",", ":")).encode()
             change = self.bench.change(origin, r.choice(INTEGRATIONS), body)
-            resend = r.random() < 0.1
+            resend, bulk = r.random() < 0.1, r.random() < 0.4
             self.input.append(
-                msgspec.structs.replace(change, content=content.encode().ljust(16), resend=resend)
+                msgspec.structs.replace(change, content=content.encode().ljust(16), resend=resend, bulk=bulk)
             )
 
     def read(self, r: Random) -> None:
@@ -549,10 +549,12 @@ class World:
             assert lane.open_batches == sum(
                 each.integration_id == name for each in self.memory.batches.values()
             )
-            assert (lane.ready_count, lane.ready_bytes) == (
-                len(ready),
-                sum(lane.held[course].size() for course in ready),
+            assert lane.open_bulk == sum(
+                each.integration_id == name and each.bulk for each in self.memory.batches.values()
             )
+            for queue in (lane.normal, lane.bulk):
+                queued = [lane.held[course] for course in ready if lane.held[course].bulk is queue.bulk]
+                assert (queue.count, queue.bytes) == (len(queued), sum(each.size() for each in queued))
             assert not lane.idle, "lanes that hold nothing are forgotten"
             for course in lane.held:
                 reasons = [course in lane.busy, (name, course) in waiting.backoff, course in ready]
@@ -668,7 +670,7 @@ class World:
             sorted(live._memory.batches.values(), key=batch_id_of),
             strict=True,
         ):
-            for kept in ("body", "digest", "api_floor", "replays"):
+            for kept in ("body", "digest", "api_floor", "replays", "bulk"):
                 assert getattr(one, kept) == getattr(other, kept)
 
     def lanes_of(self, shard: Shard) -> dict[str, tuple[object, ...]]:
@@ -677,13 +679,13 @@ class World:
         return {
             name: (
                 lane.busy,
-                lane.open_batches,
+                (lane.open_batches, lane.open_bulk),
                 {
                     course: (
                         held.item,
                         held.body,
                         held.last,
-                        held.durable,
+                        (held.durable, held.bulk),
                         None if self.set_back or self.is_close(held) else held.ready,
                     )
                     for course, held in lane.held.items()

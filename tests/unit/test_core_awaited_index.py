@@ -1,4 +1,4 @@
-"""R17: what was read waits for the index of the known courses, but not for long."""
+"""R17: bulk changes wait for the index of the known courses, but not for long, and nothing else does."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def position(bench: Bench) -> Position:
     return found
 
 
-def test_a_change_is_not_sent_before_the_index_is_loaded(bench: Bench) -> None:
-    bench.read(change(bench, A))
+def test_a_bulk_change_is_not_sent_before_the_index_is_loaded(bench: Bench) -> None:
+    bench.read(change(bench, A, bulk=True))
     before = position(bench)
     assert bench.linger() == []
     assert bench.linger() == []
@@ -53,7 +53,7 @@ def test_a_change_is_not_sent_before_the_index_is_loaded(bench: Bench) -> None:
 
 def test_nothing_is_due_while_it_waits_even_if_a_batch_is_full(bench: Bench) -> None:
     batch = bench.settings.batch.items_max
-    bench.read(*(change(bench, A, f"c{number}") for number in range(batch)))
+    bench.read(*(change(bench, A, f"c{number}", bulk=True) for number in range(batch)))
     until = bench.now.mono + INDEX_PATIENCE
     assert bench.linger() == []
     assert bench.shard.due() == pytest.approx(until)
@@ -64,11 +64,11 @@ def test_nothing_is_due_while_it_waits_even_if_a_batch_is_full(bench: Bench) -> 
 
 
 def test_after_some_time_it_is_sent_without_the_index(bench: Bench) -> None:
-    bench.read(change(bench, A))
+    bench.read(change(bench, A, bulk=True))
     assert bench.linger() == []
     bench.pass_time(INDEX_PATIENCE)
     assert len(bench.linger()) == 1
-    bench.read(change(bench, A, "d"))
+    bench.read(change(bench, A, "d", bulk=True))
     assert len(bench.linger()) == 1, "the patience is over for this shard"
 
 
@@ -78,7 +78,7 @@ def test_after_some_time_it_is_sent_without_the_index(bench: Bench) -> None:
 def test_what_is_sent_in_any_case_does_not_wait(trust_for: float, resend: bool) -> None:
     bench = Bench(Settings(batch=BatchSettings(linger=0.1), unchanged=UnchangedSettings(trust_for=trust_for)))
     restart(bench)
-    bench.read(change(bench, A, resend=resend))
+    bench.read(change(bench, A, resend=resend, bulk=True))
     assert len(bench.linger()) == 1
 
 
@@ -90,9 +90,32 @@ def test_answers_and_retries_do_not_wait(bench: Bench) -> None:
     bench.read(change(bench, A, "d"))
     assert bench.linger() == [], "its course is busy"
     restart(bench)
-    bench.read(change(bench, A, "e"))
+    bench.read(change(bench, A, "e", bulk=True))
     batch = bench.only()
     bench.poll_answer(batch, bench.completed(succeeded("d")))
     assert bench.results[1].status is Status.SUCCEEDED
     (sealed,) = bench.linger()
     assert [item.origin_id for item in sealed.items] == ["d"], "`e` waits, `d` was admitted before"
+
+
+def test_an_edit_does_not_wait_and_does_not_send_what_is_bulk(bench: Bench) -> None:
+    bench.read(change(bench, A, bulk=True), change(bench, A, "d", bulk=True))
+    assert bench.linger() == []
+    bench.read(change(bench, A, "d"), change(bench, A, "e"))
+    (sealed,) = bench.linger()
+    assert [item.origin_id for item in sealed.items] == ["d", "e"]
+    assert bench.linger() == []
+    assert bench.shard.waiting == 1, "what is bulk is admitted with it, and waits"
+    load(bench)
+    bench.shard.tick(bench.now)
+    assert bench.commit() == []
+    assert bench.results[1].status is Status.UNCHANGED
+
+
+def test_bulk_that_was_admitted_is_sent_when_the_patience_is_over(bench: Bench) -> None:
+    bench.read(change(bench, A, "d", bulk=True), change(bench, A, "e"))
+    assert len(bench.linger()) == 1
+    assert bench.shard.due() is not None
+    bench.pass_time(INDEX_PATIENCE)
+    (sealed,) = bench.linger()
+    assert [item.origin_id for item in sealed.items] == ["d"]

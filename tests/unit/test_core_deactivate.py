@@ -11,7 +11,6 @@ from daemon.core.deactivate import DEACTIVATE
 from daemon.core.known_courses import Budget, KnownCourses
 from daemon.core.model import Error, Status
 from daemon.core.operation import Call
-from daemon.core.shard import INDEX_PATIENCE
 from daemon.core.verdict import SubmitVerdict
 from tests.unit.core_bench import Bench, refused, settings_with, succeeded
 
@@ -95,7 +94,6 @@ def loading(bench: Bench) -> KnownCourses:
 def test_it_waits_while_the_ids_are_loaded_and_nothing_else_does(bench: Bench) -> None:
     known = loading(bench)
     bench.read(bench.deactivation("a"), bench.change("b"), bench.deactivation("c", OWN))
-    bench.pass_time(INDEX_PATIENCE)
     assert [[item.origin_id for item in batch.items] for batch in bench.linger()] == [["b"], ["c"]]
     assert bench.journal_now()[journal.wait_key("hr:1", "a")]
     assert bench.due() == bench.now.mono + LOADING_PAUSE
@@ -114,14 +112,12 @@ def test_it_waits_while_the_ids_are_loaded_and_nothing_else_does(bench: Bench) -
 def test_one_that_waits_for_ids_survives_a_crash_and_is_superseded(bench: Bench) -> None:
     loading(bench)
     bench.read(bench.deactivation("a"))
-    bench.pass_time(INDEX_PATIENCE)
     bench.linger()
     bench.crash()
     assert bench.is_held("a")
     assert bench.held("a").operation is DEACTIVATE
     loading(bench)
     bench.publish("a")
-    bench.pass_time(INDEX_PATIENCE)
     (batch,) = bench.linger()
     assert batch.items[0].offset == 1
     assert bench.statuses() == {0: ("SUPERSEDED", None)}

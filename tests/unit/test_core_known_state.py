@@ -23,7 +23,9 @@ UNANSWERED = NoAnswer(NoAnswerReason.TIMEOUT, "no answer")
 CONTENT_REFUSED = Refused(400, Error("PLATFORM.INPUT_INVALID", "not this title"), None, None)
 
 
-def change(bench: Bench, content: bytes, origin_id: str = "c", *, resend: bool = False) -> Change:
+def change(
+    bench: Bench, content: bytes, origin_id: str = "c", *, resend: bool = False, bulk: bool = False
+) -> Change:
     plain = bench.change(origin_id)
     return Change(
         plain.operation,
@@ -35,6 +37,7 @@ def change(bench: Bench, content: bytes, origin_id: str = "c", *, resend: bool =
         plain.consumed_at,
         content=content,
         resend=resend,
+        bulk=bulk,
     )
 
 

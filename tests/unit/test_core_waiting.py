@@ -26,6 +26,7 @@ class WaitingMachine(RuleBasedStateMachine):
         self.now = 0.0
         self.held: dict[tuple[str, str], Held] = {}
         self.ready: dict[str, list[str]] = {"i": [], "j": []}
+        """Those that are bulk and those that are not, in one list."""
         self.due: dict[tuple[str, str], float] = {}
         self.busy: set[tuple[str, str]] = set()
 
@@ -34,23 +35,29 @@ class WaitingMachine(RuleBasedStateMachine):
         course=COURSES,
         size=st.integers(1, 300),
         delay=st.none() | st.integers(0, 9),
+        bulk=st.booleans(),
     )
-    def hold(self, integration: str, course: str, size: int, delay: float | None) -> None:
+    def hold(self, integration: str, course: str, size: int, delay: float | None, *, bulk: bool) -> None:
         key = (integration, course)
         if key in self.held or key in self.busy:
             delay = None  # only what has just failed backs off, and then nothing newer waits
         self.offset += 1
         item = Item(course, self.offset, "chg", 0, 0, 0)
-        held = Held(UPSERT, item, b"x" * size)
+        before = self.held.get(key)
+        held = Held(UPSERT, item, b"x" * size, bulk=bulk)
         due = None if delay is None else self.now + delay
         old = self.waiting.hold(self.waiting.lane(integration), held, due)
         assert old is self.held.get(key), "the one that is replaced is told, so that it can be ended"
+        assert held.bulk is (bulk and (before is None or before.bulk))
         self.held[key] = held
         self.due.pop(key, None)
         if due is not None:
             self.due[key] = due
-        elif key not in self.busy and course not in self.ready[integration]:
-            self.ready[integration].append(course)
+        elif key not in self.busy:
+            if before is not None and before.bulk and not held.bulk and course in self.ready[integration]:
+                self.ready[integration].remove(course)  # it joins the other queue at its end
+            if course not in self.ready[integration]:
+                self.ready[integration].append(course)
 
     @rule(seconds=st.integers(0, 5))
     def pass_time(self, seconds: float) -> None:
@@ -64,10 +71,16 @@ class WaitingMachine(RuleBasedStateMachine):
             self.ready[key[0]].append(key[1])
 
     @precondition(lambda self: any(self.ready.values()))
-    @rule(integration=INTEGRATIONS, items_max=st.integers(1, 4), bytes_max=st.integers(1, 1500))
-    def take(self, integration: str, items_max: int, bytes_max: int) -> None:
-        queue = self.ready[integration]
-        taken = self.waiting.take(self.waiting.lane(integration), items_max, bytes_max)
+    @rule(
+        integration=INTEGRATIONS,
+        items_max=st.integers(1, 4),
+        bytes_max=st.integers(1, 1500),
+        bulk=st.booleans(),
+    )
+    def take(self, integration: str, items_max: int, bytes_max: int, *, bulk: bool) -> None:
+        queue = [each for each in self.ready[integration] if self.held[integration, each].bulk is bulk]
+        lane = self.waiting.lane(integration)
+        taken = self.waiting.take(lane, lane.bulk if bulk else lane.normal, items_max, bytes_max)
         expected = queue[: len(taken)]
         assert [held.item.origin_id for held in taken] == expected
         assert taken == [self.held[integration, course] for course in expected]
@@ -79,7 +92,7 @@ class WaitingMachine(RuleBasedStateMachine):
             assert total + sizes[len(taken)] > bytes_max
             assert taken
         for course in expected:
-            queue.remove(course)
+            self.ready[integration].remove(course)
             del self.held[integration, course]
             self.busy.add((integration, course))
             self.waiting.lane(integration).busy[course] = "batch"
@@ -110,7 +123,9 @@ class WaitingMachine(RuleBasedStateMachine):
                 assert not any(key[0] == name for key in [*self.held, *self.busy])
                 continue
             assert lane.ready_count == len(queue)
-            assert lane.ready_bytes == sum(lane.held[course].size() for course in queue)
+            for ready in (lane.normal, lane.bulk):
+                of_it = [lane.held[course] for course in queue if lane.held[course].bulk is ready.bulk]
+                assert (ready.count, ready.bytes) == (len(of_it), sum(held.size() for held in of_it))
             assert lane.held == {course: held for (other, course), held in self.held.items() if other == name}
             assert {course for course, held in lane.held.items() if held.ready} == set(queue)
 

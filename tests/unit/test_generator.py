@@ -161,6 +161,20 @@ def test_courses_change_with_every_change_and_quiet_ones_flip() -> None:
             assert len(set(sequence)) == 2
 
 
+def test_bulk_changes_come_in_every_form() -> None:
+    plan = Plan(changes=600, invalid_share=0, retire_share=0.1, bulk_share=0.5)
+    bulk, forms = 0, set()
+    for record in generate_records(plan):
+        change = decoded(record)
+        assert isinstance(change, Change)
+        assert checked(record) is not None
+        if change.bulk:
+            bulk += 1
+            forms.add((form(record), change.operation.name))
+    assert 200 < bulk < 400
+    assert len(forms) == 6
+
+
 def test_ids_are_unique() -> None:
     ids = [
         change.change_id

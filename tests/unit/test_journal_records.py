@@ -75,6 +75,14 @@ RECORDS: dict[str, tuple[bytes, journal.Value | None]] = {
         journal.wait_key(INTEGRATION, "cybersecurity-101"),
         Wait(ITEM, msgspec.Raw(COURSE), resend=True),
     ),
+    "wait-bulk": (
+        journal.wait_key(INTEGRATION, "cybersecurity-101"),
+        Wait(ITEM, msgspec.Raw(COURSE), bulk=True),
+    ),
+    "batch-bulk": (
+        journal.batch_key("3-1042-1"),
+        SealedBatch(INTEGRATION, AT + 1_000, AT - 300_000, (ITEM, OTHER), msgspec.Raw(BODY), bulk=True),
+    ),
     "wait-retry": (
         journal.wait_key(INTEGRATION, "cybersecurity-101"),
         Wait(AGAIN, msgspec.Raw(COURSE), not_before=AT + 75_000, last=LAST),

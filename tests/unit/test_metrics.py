@@ -222,7 +222,7 @@ def test_ten_thousand_ids_leave_no_trace_and_make_no_series() -> None:
         facts = [
             sealed(id_),
             TaskAccepted(id_, id_, id_, is_shared=True),
-            TaskLost(id_, id_),
+            TaskLost(id_, id_, bulk=False),
             LateWatched(id_),
             ended(TaskOutcome.FAILED),
         ]
@@ -351,7 +351,7 @@ def test_results_that_are_known_without_the_api_have_no_latency() -> None:
 
 def test_a_lost_task_is_a_submission_again() -> None:
     metrics = make()
-    projection.count(metrics, step(facts=[TaskLost("b", "b")]), NOW)
+    projection.count(metrics, step(facts=[TaskLost("b", "b", bulk=False)]), NOW)
     assert series(metrics)['coursesync_http_retries_total{reason="lost"}'] == 1
 
 

@@ -16,6 +16,7 @@ from daemon.config.load import CONFIG_FILE_VARIABLE
 from daemon.config.table import all_settings, groups
 from daemon.core.deactivate import DEACTIVATE
 from daemon.core.model import Change, Status
+from daemon.core.upsert import UPSERT
 from daemon.telemetry.catalogue import CATALOGUE
 from daemon.telemetry.metric import PREFIX
 from tests.sandbox.cli import sandbox
@@ -198,11 +199,12 @@ def test_the_examples_of_the_formats_are_valid() -> None:
 
 def test_the_examples_of_the_publishers_guide_are_valid() -> None:
     examples = fenced((ROOT / "docs/publishing.md").read_text(), "json")
-    assert len(examples) == 2
+    found = []
     for value in examples:
         change = decode_change(0, None, value.encode(), (), consumed_at=0, item_bytes_max=100_000)
         assert isinstance(change, Change), change
-        assert change.operation is DEACTIVATE
+        found.append((change.operation, change.bulk))
+    assert found == [(DEACTIVATE, False), (DEACTIVATE, False), (UPSERT, True)]
 
 
 def validate(value: str, schema: str) -> None:

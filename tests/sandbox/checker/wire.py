@@ -111,6 +111,8 @@ def read_change(record: LogRecord, item_bytes_max: int) -> ChangeContent:
     if not _PRINTABLE_ASCII.fullmatch(integration_id):
         raise NotAcceptableError("integration_id has a character that is not allowed in an HTTP header")
     origin_id = _text("origin_id", data.get("origin_id"), 512)
+    if data.get("priority") is not None:
+        _one_of("priority", data["priority"], ("normal", "bulk"))
     if envelope.get("type") == DEACTIVATION:
         course_id = data.get("course_id")
         if course_id is not None and _text("course_id", course_id, 512) in (".", ".."):

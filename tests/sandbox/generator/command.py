@@ -69,6 +69,13 @@ _SHARE = click.FloatRange(0, 1)
     show_default=True,
     help="Share of changes that deactivate a course that was changed just before.",
 )
+@click.option(
+    "--bulk",
+    type=_SHARE,
+    default=_DEFAULTS.bulk_share,
+    show_default=True,
+    help='Share of valid changes with "priority": "bulk".',
+)
 @click.option("--seed", type=int, default=_DEFAULTS.seed, show_default=True, help="Same seed, same records.")
 def generate(
     *,
@@ -83,6 +90,7 @@ def generate(
     returns: float,
     invalid: float,
     retired: float,
+    bulk: float,
     seed: int,
 ) -> None:
     """Fill the input topic with course changes, some of them invalid."""
@@ -97,6 +105,7 @@ def generate(
             return_share=returns,
             invalid_share=invalid,
             retire_share=retired,
+            bulk_share=bulk,
             first_time_ms=time.time_ns() // 1_000_000,
         )
     except ValueError as error:

@@ -73,12 +73,14 @@ class Plan:
     retire_share: float = 0.0
     republished: int = 0
     """Number of records, the last ones of `changes`, that publish the catalogue again. They are all valid."""
+    bulk_share: float = 0.0
+    """Of the valid changes."""
     first_time_ms: int = 1_767_225_600_000
     """`time` of the first record in milliseconds since the epoch. Each following record is 1 ms later. The field is
     informational."""
 
     def __post_init__(self) -> None:
-        for name in ("repeat_share", "return_share", "invalid_share", "retire_share"):
+        for name in ("repeat_share", "return_share", "invalid_share", "retire_share", "bulk_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, which is not between 0 and 1")
         if not 0 <= self.republished <= self.changes:
@@ -132,7 +134,7 @@ def generate_records(plan: Plan) -> Iterator[GeneratedRecord]:
             if retired not in recent:
                 recent.append(retired)
             retired.is_retired = True
-            yield _wrap(rng, _deactivation(rng, change_id, time, retired))
+            yield _wrap(rng, _with_priority(rng, plan, _deactivation(rng, change_id, time, retired)))
             continue
         course = content = None
         if rng.random() < plan.return_share:
@@ -151,7 +153,7 @@ def generate_records(plan: Plan) -> Iterator[GeneratedRecord]:
             sent[number] = course
         if course not in recent and course not in quiet:
             recent.append(course)
-        yield _wrap(rng, _change(change_id, time, course, content))
+        yield _wrap(rng, _with_priority(rng, plan, _change(change_id, time, course, content)))
     yield from _published_again(rng, plan, ordinary)
 
 
@@ -160,7 +162,7 @@ def _change_id(plan: Plan, number: int) -> str:
 
 
 def _published_again(rng: Random, plan: Plan, courses: list[_Course]) -> Iterator[GeneratedRecord]:
-    """The catalogue, without retired courses. Those that have not changed for the longest time come first, because the LMS has
+    """The catalogue as bulk, without retired courses. Those that have not changed for the longest time come first, because the LMS has
     them. If there are fewer courses than records, the catalogue is repeated.
     """
     if not plan.republished:
@@ -173,7 +175,8 @@ def _published_again(rng: Random, plan: Plan, courses: list[_Course]) -> Iterato
         course = catalogue[turn % len(catalogue)]
         content = _in_other_bytes(rng, course.history[-1])
         time = _rfc3339(plan.first_time_ms + number)
-        yield _wrap(rng, _change(_change_id(plan, number), time, course, content))
+        change = _change(_change_id(plan, number), time, course, content)
+        yield _wrap(rng, change | {"priority": "bulk"})
 
 
 def _in_other_bytes(rng: Random, content: dict[str, Any]) -> dict[str, Any]:
@@ -293,6 +296,13 @@ def _deactivation(rng: Random, change_id: str, time: str, course: _Course) -> di
     return change | {"course_id": f"remote:{course.origin_id}"} if rng.random() < 1 / 3 else change
 
 
+def _with_priority(rng: Random, plan: Plan, change: dict[str, Any]) -> dict[str, Any]:
+    """Without bulk changes, the same plan gives the same bytes as before there were any."""
+    if plan.bulk_share and rng.random() < plan.bulk_share:
+        change["priority"] = "bulk"
+    return change
+
+
 def _wrap(rng: Random, change: dict[str, Any]) -> GeneratedRecord:
     """Six of ten are plain, the others are CloudEvents. Some have unknown fields."""
     dice = rng.random()
@@ -301,7 +311,8 @@ def _wrap(rng: Random, change: dict[str, Any]) -> GeneratedRecord:
         if "course" in change:
             change["course"] = {**change["course"], "internal_rating": 4.5}
     key = change["integration_id"].encode()
-    data = {k: change[k] for k in ("integration_id", "origin_id", "course", "course_id") if k in change}
+    names = ("integration_id", "origin_id", "course", "course_id", "priority")
+    data = {k: change[k] for k in names if k in change}
     if dice < 0.6:
         return GeneratedRecord(key, msgspec.json.encode(change))
     if dice < 0.8:

@@ -1,4 +1,4 @@
-"""Deliberate bugs, one or more for each point of the contract and each of R1 to R19.
+"""Deliberate bugs, one or more for each point of the contract and each rule.
 
 Each is a few lines that replace a function of the daemon; nothing in the daemon knows of them. A
 simulation that does not catch one of them is not sharp enough, whatever it says of the daemon.
@@ -9,6 +9,7 @@ from tests.sim.mutants import (
     deactivations,
     operators,
     pace,
+    priorities,
     rejections,
     rules_answers,
     rules_known,
@@ -26,6 +27,7 @@ __all__ = [
     "deactivations",
     "operators",
     "pace",
+    "priorities",
     "rejections",
     "rules_answers",
     "rules_known",

@@ -123,6 +123,7 @@ def waiting_changes_forgotten(patch: Patch) -> None:
 def courses_are_never_busy(patch: Patch) -> None:
     def occupy(memory: Memory, batch: Batch) -> None:
         memory.waiting.lane(batch.integration_id).open_batches += 1
+        memory.waiting.lane(batch.integration_id).open_bulk += batch.bulk
         memory.batches[batch.id] = batch
 
     def watch_late(memory: Memory, late: LateTask) -> None:
@@ -305,7 +306,7 @@ def failed_task_halts(patch: Patch) -> None:
 
 @mutant("C6", "Batches are sealed without regard to the integration's window.")
 def no_window(patch: Patch) -> None:
-    patch(Shard, "_window_open", lambda shard, lane: True)
+    patch(Shard, "_window_open", lambda shard, lane, queue: True)
 
 
 @mutant("C6", "A full backlog does not pause the input.")
@@ -426,7 +427,7 @@ def dead_letter_of_the_body(patch: Patch) -> None:
 
 @mutant("C6", "Batches are sealed without regard to the shard's limit of open batches.")
 def no_places(patch: Patch) -> None:
-    patch(Shard, "_has_place", lambda shard, lane: True)
+    patch(Shard, "_has_place", lambda shard, lane, queue: True)
 
 
 @mutant("C6", "A place that becomes free wakes none of those that wait for one.")
@@ -613,6 +614,7 @@ def split_loses_a_half(patch: Patch) -> None:
             entries[: len(entries) // 2],
             Trigger.ITEMS,
             now,
+            bulk=batch.bulk,
         )
 
     patch(settle, "_split", split)

@@ -21,7 +21,7 @@ from daemon.core.model import Item, Now, Status
 from daemon.core.shard import Shard
 from daemon.core.step import Draft
 from daemon.core.verdict import SubmitVerdict
-from daemon.core.waiting import Held, Lane, Waiting
+from daemon.core.waiting import Held, Lane, ReadyQueue, Waiting
 from daemon.runtime.submitter import Submitter
 from tests.sim.mutants.registry import Patch, mutant
 from tests.sim.parameters import Kind
@@ -43,7 +43,7 @@ def deactivation_overtakes(patch: Patch) -> None:
         return old
 
     patch(Waiting, "hold", hold_ready)
-    _share_busy_courses(patch)
+    share_busy_courses(patch)
 
 
 @mutant(
@@ -64,10 +64,10 @@ def deactivation_ignores_the_watch(patch: Patch) -> None:
         return old
 
     patch(Memory, "hold", hold_ready)
-    _share_busy_courses(patch)
+    share_busy_courses(patch)
 
 
-def _share_busy_courses(patch: Patch) -> None:
+def share_busy_courses(patch: Patch) -> None:
     """A course may have two open submissions; the earlier one keeps it busy."""
     occupy, close, leave = Memory.occupy, Memory.close, Memory._leave
 
@@ -170,15 +170,15 @@ def superseded_across_operations_is_lost(patch: Patch) -> None:
 
 @mutant("R18", "Deactivations and upserts are sealed into one batch.")
 def one_batch_for_all(patch: Patch) -> None:
-    def take(lane: Lane, items_max: int, bytes_max: int) -> list[Held]:
-        taken = real_take(lane, items_max, bytes_max)
+    def take(lane: Lane, queue: ReadyQueue, items_max: int, bytes_max: int) -> list[Held]:
+        taken = real_take(lane, queue, items_max, bytes_max)
         if taken and taken[0].operation is not DEACTIVATE:
             for held in lane.held.values():
-                if held.ready and held.operation is DEACTIVATE:
+                if queue.get(held.item.origin_id) is held and held.operation is DEACTIVATE:
                     taken.append(held)
-                    lane._queue.remove(held.item.origin_id)
-                    lane.ready_count -= 1
-                    lane.ready_bytes -= held.size()
+                    queue._courses.remove(held.item.origin_id)
+                    queue.count -= 1
+                    queue.bytes -= held.size()
                     held.ready = False
                     if held.ages is not None:
                         held.count_in(None)

@@ -239,7 +239,7 @@ def new_body_after_silence(patch: Patch) -> None:
         entries = list(zip(batch.items, batch.operation.split(batch.body), strict=True))
         spaced = [(item, b" " + body) for item, body in reversed(entries)]
         memory.close(batch)
-        memory.seal(batch.operation, batch.integration_id, spaced, Trigger.ITEMS, now)
+        memory.seal(batch.operation, batch.integration_id, spaced, Trigger.ITEMS, now, bulk=batch.bulk)
 
     patch(settle, "submit_answered", answered)
 

@@ -218,6 +218,7 @@ def _held(held: Held, **changes: Any) -> Held:
         msgspec.structs.replace(held.item, **changes.get("item", {})),
         held.body,
         resend=changes.get("resend", held.resend),
+        bulk=held.bulk,
     )
 
 

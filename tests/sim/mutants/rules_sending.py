@@ -96,7 +96,7 @@ def only_bodies_count(patch: Patch) -> None:
 @mutant("R7", "The size of a batch is not limited.")
 def batch_of_any_size(patch: Patch) -> None:
     take = Lane.take
-    patch(Lane, "take", lambda lane, items_max, bytes_max: take(lane, items_max, 1 << 40))
+    patch(Lane, "take", lambda lane, queue, items_max, bytes_max: take(lane, queue, items_max, 1 << 40))
 
 
 # --- The heap -------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ def restored_at_once(patch: Patch) -> None:
     def restored(submitter: Submitter, partition: Partition, shard: Any) -> None:
         for batch in shard._memory.batches.values():
             if batch.task_id is None:
-                submitter.offer(partition, shard, batch.integration_id, batch.id)
+                submitter.offer(partition, shard, batch.integration_id, batch.id, bulk=batch.bulk)
 
     patch(Submitter, "restored", restored)
 
