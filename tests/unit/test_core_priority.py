@@ -14,6 +14,7 @@ from daemon.core.flow import Flow
 from daemon.core.model import Change
 from daemon.core.priority import NORMAL_IN_A_ROW_MAX, TurnQueue, bulk_places
 from daemon.core.verdict import SubmitVerdict
+from daemon.core.waiting import QUEUE_SLACK
 from tests.unit.core_bench import Bench, failed, settings_with, succeeded
 
 
@@ -138,6 +139,22 @@ def test_an_edit_that_supersedes_a_waiting_bulk_change_does_not_stand_in_its_que
     assert courses(bench.linger()) == [["l9"]]
     assert bench.results[9].status == "SUPERSEDED"
     assert not bench.shard._memory.waiting.lanes["hr:1"].bulk.get("l9")
+
+
+def test_the_queue_does_not_grow_with_courses_that_have_left_it() -> None:
+    """C6: edits take all courses of each load out of its queue."""
+    bench = Bench(settings_with(batch={"items_max": 1000}, window={"batches_max": 1}))
+    bench.seal("first")
+    lane = bench.shard._memory.waiting.lanes["hr:1"]
+    for turn in range(4):
+        names = [f"{turn}-{number}" for number in range(700)]  # those of the turn before are busy
+        load(bench, *names)
+        bench.publish(*names)
+        assert bench.linger() == [], "the window is full"
+        complete(bench, next(iter(bench.shard._memory.batches.values())))
+        (batch,) = bench.linger()
+        assert len(batch.items) == len(names)
+        assert len(lane.bulk._courses) <= QUEUE_SLACK
 
 
 def test_a_bulk_change_that_supersedes_an_edit_keeps_its_place(bench: Bench) -> None:
