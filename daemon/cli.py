@@ -45,6 +45,12 @@ def _inspect() -> click.Command:
     return inspect
 
 
+def _integrations() -> click.Command:
+    from daemon.commands.integrations import integrations_group
+
+    return integrations_group
+
+
 def _publish() -> click.Command:
     from daemon.commands.publish import publish
 
@@ -90,6 +96,7 @@ _COMMANDS = {
         _end_transaction, "End a hanging transaction in the journal with the outcome that was decided."
     ),
     "inspect": _Lazy(_inspect, "Show open changes from the journals."),
+    "integrations": _Lazy(_integrations, "What the configuration says of single integrations."),
     "publish": _Lazy(_publish, "Publish course changes, one JSON object per line, from FILES or stdin."),
     "reject": _Lazy(_reject, "Let a partition reject records although too many were rejected."),
     "results": _Lazy(_results, "Show the results of changes, as a read_committed consumer sees them."),

@@ -50,13 +50,14 @@ class Memory:
         self,
         partition: int,
         settings: Settings,
+        policy: Policies,
         position: journal.Position,
         rng: random.Random,
         known: KnownCourses | None = None,
     ) -> None:
         self.partition = partition
         self.settings = settings
-        self.policy = Policies(settings)
+        self.policy = policy
         self.rng = rng
         self.retries = Retries(settings, self.policy, rng)
         # A version writes its own format from the first commit on, so that an older version detects it (R8).

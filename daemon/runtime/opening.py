@@ -96,7 +96,9 @@ async def _restored(ports: Ports, partition: int, shard_log: ShardLog, budget: B
     ports.observer.notify(RestoreFinished(now.mono - started))
     ledger = Ledger(fold)
     fenced_ago = ports.clock.boot() - fenced
-    shard = Shard.restore(partition, ports.settings, fold, ports.rng, now, fenced_ago, KnownCourses(budget))
+    shard = Shard.restore(
+        partition, ports.settings, ports.policies, fold, ports.rng, now, fenced_ago, KnownCourses(budget)
+    )
     return Opened(shard, is_new, facts, ledger, courses_end)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from daemon.config import Settings, Topics
+from daemon.config import Policies, Settings, Topics
 from daemon.core.model import Now
 from daemon.log.port import FatalLogError, LogError
 from daemon.runtime.engine import Engine
@@ -157,7 +157,15 @@ class World:
         api = SimulatedApi(self.network, who, lambda: replica.key, self.settings.http.deadline)
         rng = random.Random(self.rng.random())
         bystander = Bystander(self.witness, who)
-        ports = Ports(self.settings, log, api, clock, rng, Observers(bystander, LogSubscriber()))
+        ports = Ports(
+            self.settings,
+            Policies(self.settings),
+            log,
+            api,
+            clock,
+            rng,
+            Observers(bystander, LogSubscriber()),
+        )
         replica.engine = Engine(ports, lambda: self._key_changed(replica))
         await replica.engine.run()
 

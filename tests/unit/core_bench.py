@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from daemon.config import Policies, Settings
+from daemon.config import Policies, PolicyTable, Settings
 from daemon.core import deactivate, journal
 from daemon.core.answers import (
     Accepted,
@@ -74,10 +74,13 @@ class Bench:
     created_at: int
     """When the API created the newest task (ms). Not set before the first."""
 
-    def __init__(self, settings: Settings | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, settings: Settings | None = None, seed: int = 0, tables: Sequence[PolicyTable] = ()
+    ) -> None:
         self.settings = settings or Settings()
         self.rng = random.Random(seed)
-        self.judge = Judge(Policies(self.settings))
+        self.policies = Policies(self.settings, tables)
+        self.judge = Judge(self.policies)
         self.now = START
         self.records: list[JournalRecord] = []
         self.results: dict[int, Result] = {}
@@ -90,7 +93,9 @@ class Bench:
         self.tasks = 0
         self.broker_ahead_ms: int | None = 7
         """None: the broker does not tell its time."""
-        self.shard = Shard(3, self.settings, first_position(0, "topic-id", 6, self.now), self.rng)
+        self.shard = Shard(
+            3, self.settings, self.policies, first_position(0, "topic-id", 6, self.now), self.rng
+        )
         self.shard.known.finish()
         self.shard.want_position()
         self.commit()
@@ -296,7 +301,7 @@ class Bench:
     def restored(self, records: Sequence[JournalRecord] | None = None) -> Shard:
         """Another shard, made from what is committed, or from these records of it."""
         fold = self.fold(self.records if records is None else records)
-        shard = Shard.restore(3, self.settings, fold, self.rng, self.now)
+        shard = Shard.restore(3, self.settings, self.policies, fold, self.rng, self.now)
         self.load_courses(shard)
         return shard
 

@@ -44,7 +44,8 @@ def too_many(limit: int, remaining: int = 0, **more: Any) -> Refused:
 
 
 def flow_with(seed: int = 7, **groups: Mapping[str, Any]) -> Flow[Any]:
-    return Flow(settings_with(**groups), random.Random(seed))
+    settings = settings_with(**groups)
+    return Flow(settings, Policies(settings), random.Random(seed))
 
 
 def next_of(flow: Flow[Ref], now: float = 0.0) -> Permit[Ref]:

@@ -12,7 +12,7 @@ import pytest
 from daemon.cli import main as coursesyncd
 from daemon.codec import decode_change
 from daemon.config import load_settings
-from daemon.config.load import CONFIG_FILE_VARIABLE
+from daemon.config.load import CONFIG_FILE_VARIABLE, INTEGRATIONS_FILE_VARIABLE
 from daemon.config.table import all_settings, groups
 from daemon.core.deactivate import DEACTIVATE
 from daemon.core.model import Change, Status
@@ -123,7 +123,10 @@ def test_settings_exist() -> None:
 
 
 def test_environment_variables_exist() -> None:
-    variables = {setting.variable for setting in all_settings()} | {CONFIG_FILE_VARIABLE}
+    variables = {setting.variable for setting in all_settings()} | {
+        CONFIG_FILE_VARIABLE,
+        INTEGRATIONS_FILE_VARIABLE,
+    }
     assert matches(r"\b(COURSESYNC_[A-Z_]*[A-Z])\b") <= variables
 
 
