@@ -299,6 +299,7 @@ class Flow(Generic[Ref]):
         self._forget(now)
 
     def _forget(self, now: float) -> None:
+        self._own_rates.forget(now)
         while self._idle:
             integration_id, since = next(iter(self._idle.items()))
             if since + KNOWN_SECONDS > now:

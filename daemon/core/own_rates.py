@@ -24,7 +24,7 @@ class OwnRates:
 
     def of(self, integration_id: str, now: float) -> Rate | None:
         """None if the integration has no limit of its own. A limit that has changed begins with full buckets."""
-        self._forget(now)
+        self.forget(now)
         per_second = self._policy(integration_id).requests_per_second_max
         if per_second is None:
             return None
@@ -37,7 +37,8 @@ class OwnRates:
     def __len__(self) -> int:
         return len(self._rates)
 
-    def _forget(self, now: float) -> None:
+    def forget(self, now: float) -> None:
+        """Forget the rates that were not asked for for `UNUSED_SECONDS`."""
         while self._rates:
             integration_id, (_, used_at) = next(iter(self._rates.items()))
             if used_at + UNUSED_SECONDS > now:

@@ -24,6 +24,7 @@ from tests.sandbox.simulator.faults import (
 from tests.sim import faults
 from tests.sim.faulty import LogFaults
 from tests.sim.network import NetworkFaults
+from tests.sim.policies import NO_PLAN, Plan
 from tests.sim.rejections import Deploy
 
 AHEAD_MS = 20_000
@@ -55,6 +56,8 @@ class Kind(StrEnum):
     RETIRED = "retired"
     """Few courses are created, retired and created again, while tasks time out and apply late, answers of deactivations are
     lost, and replicas end (R18)."""
+    POLICIES = "policies"
+    """Tables of integrations set sizes, windows, time-outs, rates and waits, and change in the middle."""
 
 
 BREAKAGES: tuple[AnyRule, ...] = (
@@ -83,8 +86,9 @@ BREAKAGES: tuple[AnyRule, ...] = (
 """How the one integration is broken in a history of kind `isolation`."""
 
 WEIGHTS = {
-    Kind.WILD: 0.58,
+    Kind.WILD: 0.52,
     Kind.RETIRED: 0.06,
+    Kind.POLICIES: 0.06,
     Kind.CROWDED: 0.06,
     Kind.ISOLATION: 0.06,
     Kind.REPLACED: 0.06,
@@ -167,6 +171,7 @@ class Parameters:
     """So many of the changes, the first ones drawn, are not published."""
     broken: str | None = None
     """The integration that is broken until the healing."""
+    policies: Plan = NO_PLAN
     alone: bool = False
     """The only process has the concurrency limit for itself, and it stays what it is."""
 

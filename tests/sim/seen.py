@@ -30,6 +30,7 @@ class SeenData(msgspec.Struct):
     change: SeenChange
     batch_id: str | None
     error: SeenError | None
+    task_id: str | None = None
 
 
 class SeenEvent(msgspec.Struct):
