@@ -16,6 +16,10 @@ LOOK_INTERVAL = 5.0
 """Seconds between two looks at the files. Their contents are compared: Kubernetes swaps a symbolic link, and the time of a
 file says nothing then.
 """
+SETTLE_INTERVAL = 1.0
+"""Seconds for which a changed file must stay as it is before it is read: half of a file that is being written may have no
+mistakes, and even an empty one has none.
+"""
 
 
 class ConfigFiles:
@@ -52,6 +56,7 @@ class PolicyWatch:
         observer: Observer,
         use: Callable[[Sequence[PolicyTable]], None],
         interval: float = LOOK_INTERVAL,
+        settle: float = SETTLE_INTERVAL,
     ) -> None:
         self._files = files
         self._settings = settings
@@ -59,6 +64,7 @@ class PolicyWatch:
         self._observer = observer
         self._use = use
         self._interval = interval
+        self._settle = settle
         self._asked = asyncio.Event()
 
     def ask(self) -> None:
@@ -72,8 +78,16 @@ class PolicyWatch:
                 await asyncio.wait_for(self._asked.wait(), self._interval)
             asked = self._asked.is_set()
             self._asked.clear()
-            if await asyncio.to_thread(self._files.changed) or asked:
+            changed = await self._changed()
+            if changed and not asked:
+                await asyncio.sleep(self._settle)
+                while await self._changed():
+                    await asyncio.sleep(self._settle)
+            if changed or asked:
                 await self._read()
+
+    async def _changed(self) -> bool:
+        return await asyncio.to_thread(self._files.changed)
 
     async def _read(self) -> None:
         try:

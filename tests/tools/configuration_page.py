@@ -79,8 +79,8 @@ SETTINGS
 
 The relations below must hold for each table together with the tables and settings that apply beside it.
 
-**Changes without a restart.** The daemon looks at its files every 5 seconds and reads them again when their content has changed,
-and at once on SIGHUP. Only the tables of integrations are used. What else has changed is named in the log
+**Changes without a restart.** The daemon looks at its files every 5 seconds. It reads them again when their content has changed
+and then stayed the same for a second, and at once on SIGHUP. Only the tables of integrations are used. What else has changed is named in the log
 (`settings.changed`) and needs a restart. If there is any mistake, the earlier tables stay in use: the log line
 `policies.rejected` lists all mistakes, and `coursesync_policies_last_read_successful` is 0. The line `policies.read` confirms
 that new tables are used.

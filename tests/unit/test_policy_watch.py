@@ -30,7 +30,9 @@ class Watched:
         files = ConfigFiles(self.environ, self.file)
         configuration = files.read()
         self.policies = Policies(configuration.settings, configuration.tables)
-        self.watch = PolicyWatch(files, configuration.settings, self.policies, self, self.use, interval)
+        self.watch = PolicyWatch(
+            files, configuration.settings, self.policies, self, self.use, interval, settle=0.005
+        )
 
     def notify(self, event: Event) -> None:
         self.events.append(event)
@@ -134,3 +136,24 @@ async def test_who_asks_gets_an_answer_at_once_also_if_nothing_has_changed(tmp_p
         world.watch.ask()
         assert await world.next_events(1) == [PoliciesUsed(("a",), is_news=True)]
         assert (world.items_max, world.uses) == (3, 1)
+
+
+async def test_a_file_that_is_still_being_written_is_not_read(tmp_path: Path) -> None:
+    """An empty file has no mistakes: it would take all tables back for a moment."""
+    (tmp_path / "coursesync.toml").write_text(FIRST)
+    world = Watched(tmp_path, interval=0.005)
+    contents = ["", "[integrations.a]\n", "[integrations.a]\nbatch.items_max = 9\n"]
+    changed = world.watch._files.changed
+
+    def write_and_look() -> bool:
+        if contents:
+            world.file.write_text(contents.pop(0))
+        return changed()
+
+    world.watch._files.changed = write_and_look  # type: ignore[method-assign]
+    running = asyncio.create_task(world.watch.run())
+    try:
+        assert await world.next_events(1) == [PoliciesUsed(("a",), is_news=True)]
+    finally:
+        running.cancel()
+    assert (world.items_max, world.uses) == (9, 1)
