@@ -73,21 +73,18 @@ class PolicyWatch:
 
     async def run(self) -> None:
         """Run until cancelled."""
+        is_settling = False
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._asked.wait(), self._interval)
+                await asyncio.wait_for(self._asked.wait(), self._settle if is_settling else self._interval)
             asked = self._asked.is_set()
             self._asked.clear()
-            changed = await self._changed()
-            if changed and not asked:
-                await asyncio.sleep(self._settle)
-                while await self._changed():
-                    await asyncio.sleep(self._settle)
-            if changed or asked:
+            changed = await asyncio.to_thread(self._files.changed)
+            if asked or (is_settling and not changed):
+                is_settling = False
                 await self._read()
-
-    async def _changed(self) -> bool:
-        return await asyncio.to_thread(self._files.changed)
+            elif changed:
+                is_settling = True
 
     async def _read(self) -> None:
         try:
