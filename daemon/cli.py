@@ -115,7 +115,7 @@ _COMMANDS = {
     ),
     "give-up": _Lazy(_give_up, "Give up changes of an integration."),
     "inspect": _Lazy(_inspect, "Show open changes from the journals."),
-    "integrations": _Lazy(_integrations, "Show the work and the pauses of each integration."),
+    "integrations": _Lazy(_integrations, "Show the work, the pauses and the settings of integrations."),
     "pause": _Lazy(_pause, "Pause integrations: none of their changes is submitted."),
     "publish": _Lazy(_publish, "Publish course changes, one JSON object per line, from FILES or stdin."),
     "reject": _Lazy(_reject, "Let a partition reject records although too many were rejected."),

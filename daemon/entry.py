@@ -11,7 +11,7 @@ import signal
 import sys
 from types import FrameType
 
-from daemon.stop_signals import STOPS
+from daemon.stop_signals import READ_AGAIN, STOPS
 
 
 def main() -> None:
@@ -20,6 +20,7 @@ def main() -> None:
     if sys.argv[1:2] == ["run"]:
         for number in STOPS:
             signal.signal(number, _end)
+        signal.signal(READ_AGAIN, signal.SIG_IGN)  # the configuration is still to be read
     # The parent process may have blocked these signals, so that none is lost before this line. The image does.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     from daemon.cli import main as command_line  # noqa: PLC0415 - takes half a second

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from daemon import __version__
 from daemon.commands.connections import kombo_client
-from daemon.config import Settings
+from daemon.config import Policies, Settings
 from daemon.kombo.api_key import ApiKeyFile
 from daemon.kombo.client import KomboClient
 from daemon.kombo.port import KomboApi
@@ -17,6 +17,7 @@ from daemon.runtime.clock import SystemClock
 from daemon.runtime.engine import Engine
 from daemon.runtime.liveness import LOOPS
 from daemon.runtime.ports import Ports
+from daemon.telemetry.events import Observer
 from daemon.telemetry.health import Health
 from daemon.telemetry.metrics import Metrics
 from daemon.telemetry.subscribers import subscribed
@@ -28,6 +29,7 @@ class Instruments(NamedTuple):
     clock: SystemClock
     health: Health
     metrics: Metrics
+    observer: Observer
 
 
 def make_instruments(settings: Settings) -> Instruments:
@@ -39,7 +41,7 @@ def make_instruments(settings: Settings) -> Instruments:
         input_topic=settings.topics.changes,
         task_timeout_s=settings.task.timeout,
     )
-    return Instruments(clock, health, metrics)
+    return Instruments(clock, health, metrics, subscribed(health, metrics))
 
 
 def make_api(settings: Settings, api_key: ApiKeyFile, metrics: Metrics) -> KomboClient:
@@ -49,14 +51,16 @@ def make_api(settings: Settings, api_key: ApiKeyFile, metrics: Metrics) -> Kombo
 
 def make_engine(
     settings: Settings,
+    policies: Policies,
     event_log: EventLog,
     api: KomboApi,
     instruments: Instruments,
     key_changed: Callable[[], bool],
 ) -> Engine:
     """The log must have started before the engine runs. `key_changed` is passed on to `Engine`."""
-    clock, health, metrics = instruments
-    ports = Ports(settings, event_log, api, clock, random.Random(), subscribed(health, metrics))
+    ports = Ports(
+        settings, policies, event_log, api, instruments.clock, random.Random(), instruments.observer
+    )
     engine = Engine(ports, key_changed)
-    metrics.observe(engine.snapshot)
+    instruments.metrics.observe(engine.snapshot)
     return engine

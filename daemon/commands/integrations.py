@@ -17,6 +17,7 @@ from daemon.commands.connections import kafka_connection
 from daemon.commands.decision_options import IntegrationParam
 from daemon.commands.decisions import read_decisions, wall_ms
 from daemon.commands.integration_rows import IntegrationRow, integration_rows, read_work, why
+from daemon.commands.integration_settings import show
 from daemon.commands.options import config_option, settings_or_exit
 from daemon.commands.tables import age, print_table, printable_json
 from daemon.log.port import LogError
@@ -35,10 +36,13 @@ class _ListByDefault(click.Group):
 
 @click.group(cls=_ListByDefault)
 def integrations() -> None:
-    """Show the work and the pauses of each integration.
+    """Show the work, the pauses and the settings of integrations.
 
     Without a command: list, with its arguments and options. A PATTERN is an id, or the first characters of ids and a *.
     """
+
+
+integrations.add_command(show)
 
 
 @integrations.command("list")

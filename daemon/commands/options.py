@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from daemon.config import ConfigError, Settings, load_settings
+from daemon.config import ConfigError, Configuration, Settings, load_configuration
 from daemon.config.rules import brokers_mistakes
 
 EXIT_CONFIGURATION = 2
@@ -32,12 +32,19 @@ def config_option(command: _F) -> _F:
 
 
 def settings_or_exit(config_file: Path | None, *, unneeded: frozenset[str] = frozenset()) -> Settings:
-    """Load the settings, or print all mistakes to stderr and exit with code 2.
+    """The common settings alone; see `configuration_or_exit`."""
+    return configuration_or_exit(config_file, unneeded=unneeded).settings
+
+
+def configuration_or_exit(
+    config_file: Path | None, *, unneeded: frozenset[str] = frozenset()
+) -> Configuration:
+    """Load the configuration, or print all mistakes to stderr and exit with code 2.
 
     ``unneeded`` names groups whose required settings this command does not need.
     """
     try:
-        return load_settings(os.environ, config_file, unneeded=unneeded)
+        return load_configuration(os.environ, config_file, unneeded=unneeded)
     except ConfigError as error:
         click.echo(str(error), err=True)
         sys.exit(EXIT_CONFIGURATION)

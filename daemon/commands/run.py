@@ -19,8 +19,9 @@ from daemon.commands.assembly import Instruments, make_api, make_engine, make_in
 from daemon.commands.certificates import CertificateError, not_after
 from daemon.commands.connections import kafka_connection
 from daemon.commands.open_files import OpenFiles, raise_limit, watch_open_files
-from daemon.commands.options import EXIT_CONFIGURATION, config_option, settings_or_exit
-from daemon.config import Settings
+from daemon.commands.options import EXIT_CONFIGURATION, config_option, configuration_or_exit
+from daemon.commands.policy_watch import ConfigFiles, PolicyWatch
+from daemon.config import Configuration, Policies
 from daemon.kombo.api_key import ApiKeyError, ApiKeyFile
 from daemon.kombo.client import KomboSetupError
 from daemon.log.kafka.log import KafkaLog
@@ -28,7 +29,7 @@ from daemon.log.port import EventLog, FatalLogError, LogError
 from daemon.runtime.engine import Engine
 from daemon.runtime.liveness import report_liveness
 from daemon.runtime.watchdog import Watchdog
-from daemon.stop_signals import STOPS
+from daemon.stop_signals import READ_AGAIN, STOPS
 from daemon.telemetry import logs
 from daemon.telemetry.labels import CertificateUsage, LogLevel
 from daemon.telemetry.metrics import Metrics
@@ -53,10 +54,15 @@ reference cycles: a quiet process needed twenty minutes and ten megabytes of the
 def run(*, config_file: Path | None) -> None:
     """Run the daemon until SIGTERM or SIGINT.
 
+    The tables [integrations."…"] of the configuration are read again when their file changes, and on SIGHUP. Everything else
+    needs a restart.
+
     Exit codes: 0 stopped by a signal, 1 a part of the daemon failed, 2 the configuration has mistakes, 3 a thread or loop
     hung (see the stacks in the log).
     """
-    settings = settings_or_exit(config_file)
+    config_files = ConfigFiles(os.environ, config_file)
+    configuration = configuration_or_exit(config_file)
+    settings = configuration.settings
     try:
         api_key = ApiKeyFile(settings.kombo.api_key_file)
     except ApiKeyError as error:
@@ -69,7 +75,7 @@ def run(*, config_file: Path | None) -> None:
     keep_heap_compact()
     gc.freeze()  # imported modules stay for the life of the process
     gc.set_threshold(GARBAGE_THRESHOLD, *gc.get_threshold()[1:])
-    sys.exit(asyncio.run(_Process(settings, api_key, files).run()))
+    sys.exit(asyncio.run(_Process(configuration, config_files, api_key, files).run()))
 
 
 async def collect_garbage() -> None:
@@ -88,8 +94,12 @@ async def _cancelled(*tasks: asyncio.Task[Any] | None) -> None:
 
 
 class _Process:
-    def __init__(self, settings: Settings, api_key: ApiKeyFile, files: OpenFiles) -> None:
-        self._settings = settings
+    def __init__(
+        self, configuration: Configuration, config_files: ConfigFiles, api_key: ApiKeyFile, files: OpenFiles
+    ) -> None:
+        self._settings = configuration.settings
+        self._policies = Policies(configuration.settings, configuration.tables)
+        self._config_files = config_files
         self._api_key = api_key
         self._files = files
         self._told_to_stop = asyncio.Event()
@@ -146,7 +156,10 @@ class _Process:
             if not await self._connect(event_log):
                 return 0
             log.info("daemon.started", version=__version__, admin_port=admin_port)
-            self._engine = make_engine(settings, event_log, api, instruments, self._key_changed)
+            self._engine = make_engine(
+                settings, self._policies, event_log, api, instruments, self._key_changed
+            )
+            background.append(self._watch_policies(self._engine, instruments))
             if self._told_to_stop.is_set():
                 self._engine.stop()
             await self._engine.run()
@@ -163,6 +176,13 @@ class _Process:
             await api.close()
             await _cancelled(*background)
             watchdog.stop()
+
+    def _watch_policies(self, engine: Engine, instruments: Instruments) -> asyncio.Task[None]:
+        watch = PolicyWatch(
+            self._config_files, self._settings, self._policies, instruments.observer, engine.use_policies
+        )
+        asyncio.get_running_loop().add_signal_handler(READ_AGAIN, watch.ask)
+        return asyncio.create_task(watch.run())
 
     def _tell_certificate(self, metrics: Metrics) -> None:
         """Report when the client certificate for Kafka expires. The process keeps the certificate that it loaded at the start."""

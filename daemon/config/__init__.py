@@ -2,8 +2,9 @@
 
 from daemon.config.courses_table import CoursesSettings, UnchangedSettings
 from daemon.config.kafka_table import KafkaSettings
-from daemon.config.load import ConfigError, load_settings
+from daemon.config.load import ConfigError, Configuration, load_configuration, load_settings
 from daemon.config.policy import Policies, Policy
+from daemon.config.policy_tables import PolicyTable
 from daemon.config.table import (
     AdminSettings,
     BacklogSettings,
@@ -30,6 +31,7 @@ __all__ = [
     "BacklogSettings",
     "BatchSettings",
     "ConfigError",
+    "Configuration",
     "CoursesSettings",
     "DrainSettings",
     "FenceSettings",
@@ -41,6 +43,7 @@ __all__ = [
     "ParkSettings",
     "Policies",
     "Policy",
+    "PolicyTable",
     "PollSettings",
     "RetrySettings",
     "Settings",
@@ -50,5 +53,6 @@ __all__ = [
     "WaitSettings",
     "WatchdogSettings",
     "WindowSettings",
+    "load_configuration",
     "load_settings",
 ]

@@ -1,40 +1,26 @@
-"""Loads the settings from the environment and an optional TOML file; the environment takes precedence.
+"""Loads the settings from the environment and TOML files; the environment takes precedence.
 
 The whole configuration is checked before anything is reported: one `ConfigError` lists every mistake.
 """
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Container, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daemon.config.column import ValueKind
+from daemon.config.policy_tables import GROUP, PolicyTable, read_tables, table_mistakes
 from daemon.config.rules import broken_rules
-from daemon.config.secret_file import read_secret
 from daemon.config.table import Setting, Settings, all_settings, groups
-from daemon.config.units import (
-    format_duration,
-    format_size,
-    parse_duration,
-    parse_float,
-    parse_int,
-    parse_size,
-    shown_path,
-)
+from daemon.config.units import shown_path
+from daemon.config.values import SECRETS, parse, unknown
 
 PREFIX = "COURSESYNC_"
 CONFIG_FILE_VARIABLE = "COURSESYNC_CONFIG"
-
-_SECRETS = {
-    "kombo.api_key": "kombo.api_key_file",
-    "kafka.sasl_password": "kafka.sasl_password_file",
-    "kombo.proxy_password": "kombo.proxy_password_file",
-    "kafka.sasl_oauth_client_secret": "kafka.sasl_oauth_client_secret_file",
-}
-"""Names that users try when they expect to pass the secret itself."""
+INTEGRATIONS_FILE_VARIABLE = "COURSESYNC_INTEGRATIONS"
+"""A second file, with tables of integrations only. Where the first one cannot change without a restart, this one can."""
 
 
 class ConfigError(Exception):
@@ -49,13 +35,33 @@ class ConfigError(Exception):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    settings: Settings
+    """The common ones."""
+    tables: tuple[PolicyTable, ...]
+    """Of integrations. No two have the same name."""
+    origins: Mapping[str, str]
+    """For each common setting that is not a default: the environment variable or the file that it comes from."""
+
+
 def load_settings(
     environ: Mapping[str, str],
     config_file: Path | None = None,
     *,
     unneeded: Container[str] = (),
 ) -> Settings:
-    """Read, check and return the settings.
+    """The common settings alone; see `load_configuration`."""
+    return load_configuration(environ, config_file, unneeded=unneeded).settings
+
+
+def load_configuration(
+    environ: Mapping[str, str],
+    config_file: Path | None = None,
+    *,
+    unneeded: Container[str] = (),
+) -> Configuration:
+    """Read, check and return the configuration.
 
     `config_file` defaults to the file that `COURSESYNC_CONFIG` names. An empty variable counts as not set. `unneeded`
     lists groups whose required settings may be missing, because not every command calls the API.
@@ -63,140 +69,113 @@ def load_settings(
     Raises:
         ConfigError: with every mistake found.
     """
-    table = {setting.name: setting for setting in all_settings()}
+    rows = {setting.name: setting for setting in all_settings()}
     mistakes: list[str] = []
-    if config_file is None and environ.get(CONFIG_FILE_VARIABLE):
-        config_file = Path(environ[CONFIG_FILE_VARIABLE])
     given: dict[str, tuple[Any, str]] = {}
-    if config_file is not None:
-        given |= _from_file(config_file, table, mistakes)
-    given |= _from_environment(environ, table, mistakes)
+    tables: list[PolicyTable] = []
+    config, integrations = files_of(environ, config_file)
+    if config is not None:
+        document = _document(config, mistakes)
+        tables += read_tables(document.pop(GROUP, {}), str(config), mistakes)
+        given |= _from_document(document, str(config), rows, mistakes)
+    if integrations is not None:
+        document = _document(integrations, mistakes)
+        tables += read_tables(document.pop(GROUP, {}), str(integrations), mistakes)
+        mistakes += [
+            f"{name} ({integrations}): this file may only have tables of integrations, such as "
+            f'[{GROUP}."workday:*"]; set the others in the file of {CONFIG_FILE_VARIABLE}'
+            for name in document
+        ]
+    given |= _from_environment(environ, rows, mistakes)
 
     values: dict[str, dict[str, Any]] = {group: {} for group in groups()}
     for name, (raw, origin) in given.items():
-        setting = table[name]
+        setting = rows[name]
         try:
-            values[setting.group][setting.attribute] = _parse(setting, raw)
+            values[setting.group][setting.attribute] = parse(setting, raw)
         except ValueError as error:
             mistakes.append(f"{name} ({origin}): {error}")
     mistakes += [
         f"{setting.name}: must be set ({setting.variable}); {setting.column.meaning}"
-        for setting in table.values()
+        for setting in rows.values()
         if setting.column.required and setting.name not in given and setting.group not in unneeded
     ]
 
     settings = Settings(**{group: cls(**values[group]) for group, cls in groups().items()})
     # A value that could not be parsed was replaced by its default, so a broken relation may not be the user's
     # mistake. Relations that name such a setting are checked in the next run.
-    unread = tuple(name for name in given if any(m.startswith(f"{name} (") for m in mistakes))
-    mistakes += [rule for rule in broken_rules(settings) if not any(name in rule for name in unread)]
+    unread = tuple(name for name in rows if any(f"{name} (" in mistake for mistake in mistakes))
+    broken = [*broken_rules(settings), *_names_given_twice(tables), *table_mistakes(settings, tables)]
+    mistakes += [rule for rule in broken if not any(name in rule for name in unread)]
     if mistakes:
         raise ConfigError(mistakes)
-    return settings
+    return Configuration(settings, tuple(tables), {name: origin for name, (_, origin) in given.items()})
 
 
-def _from_file(path: Path, table: Mapping[str, Setting], mistakes: list[str]) -> dict[str, tuple[Any, str]]:
+def files_of(environ: Mapping[str, str], config_file: Path | None) -> tuple[Path | None, Path | None]:
+    """The file with all kinds of settings, and the one with tables of integrations only."""
+    config = config_file or _path(environ, CONFIG_FILE_VARIABLE)
+    return config, _path(environ, INTEGRATIONS_FILE_VARIABLE)
+
+
+def _path(environ: Mapping[str, str], variable: str) -> Path | None:
+    text = environ.get(variable)
+    return Path(text) if text else None
+
+
+def _names_given_twice(tables: list[PolicyTable]) -> list[str]:
+    files = {table.name: table.file for table in tables}
+    return [
+        f"{table.heading}: is in {table.file} and in {files[table.name]}; leave it in one of them"
+        for table in tables
+        if files[table.name] != table.file
+    ]
+
+
+def _document(path: Path, mistakes: list[str]) -> dict[str, Any]:
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         mistakes.append(f"The configuration file{shown_path(str(path))} cannot be read: {error.strerror}")
-        return {}
     except UnicodeDecodeError:
         mistakes.append(f"The configuration file {path} is not UTF-8; save it as UTF-8 (not as UTF-16)")
-        return {}
     except ValueError as error:  # also a path with the character NUL
         mistakes.append(f"The configuration file{shown_path(str(path))} is not TOML: {error}")
-        return {}
+    return {}
+
+
+def _from_document(
+    document: Mapping[str, Any], file: str, rows: Mapping[str, Setting], mistakes: list[str]
+) -> dict[str, tuple[Any, str]]:
     given: dict[str, tuple[Any, str]] = {}
     for group, content in document.items():
         if group not in groups() or not isinstance(content, dict):
             if isinstance(content, dict) and len(content) > 0:
-                unknown = [f"{group}.{attribute}" for attribute in content]
+                names = [f"{group}.{attribute}" for attribute in content]
             else:
-                unknown = [group]
-            mistakes += [f"{name} ({path}): {_unknown(name, list(table))}" for name in unknown]
+                names = [group]
+            mistakes += [f"{name} ({file}): {unknown(name, rows)}" for name in names]
             continue
         for attribute, raw in content.items():
             name = f"{group}.{attribute}"
-            if name in table:
-                given[name] = (raw, str(path))
+            if name in rows:
+                given[name] = (raw, file)
             else:
-                mistakes.append(f"{name} ({path}): {_unknown(name, list(table))}")
+                mistakes.append(f"{name} ({file}): {unknown(name, rows)}")
     return given
 
 
 def _from_environment(
-    environ: Mapping[str, str], table: Mapping[str, Setting], mistakes: list[str]
+    environ: Mapping[str, str], rows: Mapping[str, Setting], mistakes: list[str]
 ) -> dict[str, tuple[Any, str]]:
-    variables = {setting.variable: setting for setting in table.values()}
+    variables = {setting.variable: setting for setting in rows.values()}
     given: dict[str, tuple[Any, str]] = {}
     for variable, raw in sorted(environ.items()):
-        if not variable.startswith(PREFIX) or variable == CONFIG_FILE_VARIABLE:
+        if not variable.startswith(PREFIX) or variable in (CONFIG_FILE_VARIABLE, INTEGRATIONS_FILE_VARIABLE):
             continue
         if variable not in variables:
-            secret = {name.replace(".", "_").upper(): name for name in _SECRETS}.get(variable[len(PREFIX) :])
-            mistakes.append(f"{variable}: {_unknown(secret or variable, list(variables))}")
+            secret = {name.replace(".", "_").upper(): name for name in SECRETS}.get(variable[len(PREFIX) :])
+            mistakes.append(f"{variable}: {unknown(secret or variable, variables)}")
         elif raw.strip():
             given[variables[variable].name] = (raw, variable)
     return given
-
-
-def _unknown(name: str, known: list[str]) -> str:
-    """The message never quotes the value, which may be a misplaced secret."""
-    if name in _SECRETS:
-        return f"is not a setting: secrets are read from files only; set {_SECRETS[name]} to the file's path"
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return "is not a setting" + (f"; did you mean {nearest[0]}?" if nearest else "")
-
-
-def _parse(setting: Setting, raw: Any) -> Any:
-    """Parse what the user wrote for a setting; raises ValueError."""
-    kind = setting.column.kind
-    if kind is ValueKind.DURATION:
-        return _bounded(setting, parse_duration(raw), format_duration)
-    if kind is ValueKind.SIZE:
-        return _bounded(setting, parse_size(raw), lambda size: format_size(int(size)))
-    if kind is ValueKind.INTEGER:
-        return _bounded(setting, parse_int(raw), lambda number: f"{number:.0f}")
-    if kind is ValueKind.NUMBER:
-        return _bounded(setting, parse_float(raw), lambda number: f"{number:g}")
-    if not isinstance(raw, str) or not raw.strip():
-        raise ValueError("the value is not text; write text in quotes that is not empty")
-    text = raw.strip()
-    if kind is ValueKind.FILE:
-        if setting.column.secret:
-            read_secret(Path(text))
-            return Path(text)
-        return _readable_file(text)
-    if kind is ValueKind.CHOICE:
-        return _chosen(setting, text)
-    return text.rstrip("/") if setting.name == "kombo.base_url" else text
-
-
-def _bounded(setting: Setting, value: Any, spell: Any) -> Any:
-    low, high = setting.column.low, setting.column.high
-    if (low is not None and value < low) or (high is not None and value > high):
-        raise ValueError(
-            f"{spell(value)} is out of range: it must be at least {spell(low)} and at most {spell(high)}"
-        )
-    return value
-
-
-def _chosen(setting: Setting, text: str) -> str:
-    for choice in setting.column.choices:
-        if text.casefold() == choice.casefold():
-            return choice
-    raise ValueError(f"the value is not one of {', '.join(setting.column.choices)}")
-
-
-def _readable_file(text: str) -> Path:
-    path = Path(text)
-    try:
-        with path.open("rb") as file:
-            if not file.read(1):
-                raise ValueError(f"the file{shown_path(text)} is empty")
-    except OSError as error:
-        raise ValueError(
-            f"the file{shown_path(text)} cannot be read: {error.strerror}; set the path of a file, not its content"
-        ) from None
-    return path

@@ -3,7 +3,7 @@
 Submissions queue per integration and are served round robin, so that a slow, throttled or parked integration does not
 delay another one. In the queue of an integration, what is bulk comes after what is not (R21). The answers of the API determine how many submissions of an integration may be in flight
 (`concurrency`). An integration that is refused, or that does not answer, backs off (`breaker`). Submissions and polls
-each have a share of all requests in flight, and of the rate if one is set (`rate`). Each kind may use the idle share
+each have a share of all requests in flight, and of the rate if one is set (`rate`), also of one integration (`own_rates`). Each kind may use the idle share
 of the other until that kind needs it. So a flood of submissions does not make finished tasks wait, and a flood of
 polls does not delay submissions.
 
@@ -24,6 +24,7 @@ from daemon.core.answers import Accepted, Done, NoAnswer, Refused, SubmitAnswer
 from daemon.core.breaker import BackOff, Breaker, Census, IntegrationState
 from daemon.core.concurrency import Window
 from daemon.core.model import Error
+from daemon.core.own_rates import OwnRates
 from daemon.core.priority import TurnQueue
 from daemon.core.rate import BURST_SECONDS, Call, Rate
 from daemon.core.schedule import Schedule
@@ -62,6 +63,8 @@ class Integration(Generic[Ref]):
     """An operator has paused it (R19)."""
     listed: bool = False
     """It is in the round robin."""
+    paced: bool = False
+    """Its own rate allows no submission at the moment."""
     key_refused: bool = False
     """It backs off for no other reason than that our own key or address was refused."""
 
@@ -94,6 +97,7 @@ class Flow(Generic[Ref]):
     def __init__(
         self,
         settings: Settings,
+        policy: Policies,
         rng: random.Random,
         is_paused: Callable[[str], bool] = lambda _integration_id: False,
     ) -> None:
@@ -101,9 +105,10 @@ class Flow(Generic[Ref]):
         self._is_paused = is_paused
         http = settings.http
         self._settings = settings
-        self._policy = Policies(settings)
+        self._policy = policy
         self._back_off = BackOff(settings, rng)
         self._rate = Rate(http.requests_per_second_max, http.poll_share)
+        self._own_rates = OwnRates(policy, http.poll_share)
         self._in_flight_max = http.in_flight_max
         self._submissions_max = max(1, int(http.in_flight_max * (1 - http.poll_share)))
         self._polls_min = http.in_flight_max - self._submissions_max
@@ -113,6 +118,7 @@ class Flow(Generic[Ref]):
         """Integrations with nothing to send and no back-off, and since when; the longest idle one is first."""
         self._round: deque[str] = deque()
         self._blocked: Schedule[str] = Schedule()
+        self._paced: Schedule[str] = Schedule()
         self._delayed: list[_Delayed[Ref]] = []
         self._sequence = 0
         self._submissions = 0
@@ -140,11 +146,14 @@ class Flow(Generic[Ref]):
     def next_submission(self, now: float) -> Permit[Ref] | None:
         """Take the next submission that may go out now. It counts as in flight until `submission_done` or `released`."""
         self._wake(now)
+        self._set_paced_aside(now)
         if not self._round or not self._submissions_have_room or not self._may_start(Call.SUBMIT, now):
             return None
         integration_id = self._round.popleft()
         state = self._integrations[integration_id]
         state.listed = False
+        if (own := self._own_rates.of(integration_id, now)) is not None:
+            own.take(Call.SUBMIT, now)
         permit = Permit(integration_id, state.queue.popleft(), now)
         state.in_flight += 1
         self._submissions += 1
@@ -160,8 +169,11 @@ class Flow(Generic[Ref]):
         until = state.breaker.until
         if state.paused or (until is not None and until > now) or state.in_flight > state.window.allowed:
             return False
-        if now - permit.taken_at > BURST_SECONDS and not self._rate.take(Call.SUBMIT, now):
-            return False  # its token is outdated: other calls have used the rate since
+        if now - permit.taken_at > BURST_SECONDS:
+            # Its tokens are outdated: other calls have used the rates since.
+            own = self._own_rates.of(permit.integration_id, now)
+            if not self._rate.take(Call.SUBMIT, now) or (own and not own.take(Call.SUBMIT, now)):
+                return False
         permit.number = state.window.sent()
         return True
 
@@ -231,6 +243,27 @@ class Flow(Generic[Ref]):
             state.paused = self._is_paused(integration_id)
             self._update_lists(integration_id, state, now)
 
+    def policies_changed(self, now: float) -> None:
+        """The policies answer something else from now on."""
+        for integration_id, state in self._integrations.items():
+            state.window.most = self._policy(integration_id).window.batches_max
+            self._list(integration_id, state)
+        for integration_id in list(self._paced):
+            self._paced.push(now, integration_id)
+
+    def _set_paced_aside(self, now: float) -> None:
+        """Take integrations from the head of the round robin whose own rate allows no submission now."""
+        while self._round:
+            integration_id = self._round[0]
+            own = self._own_rates.of(integration_id, now)
+            due = None if own is None else own.due(Call.SUBMIT, now)
+            if due is None:
+                return
+            state = self._integrations[integration_id]
+            state.paced = True
+            self._paced.push(due, integration_id)
+            self._list(integration_id, state)
+
     # --- back-offs --------------------------------------------------------------------------------
 
     def park(self, integration_id: str, reason: str, now: float) -> None:
@@ -287,6 +320,10 @@ class Flow(Generic[Ref]):
             state = self._integrations[popped[1]]
             state.breaker.back_off_ended()
             self._update_lists(popped[1], state, now)
+        while (popped := self._paced.pop_due(now)) is not None:
+            state = self._integrations[popped[1]]
+            state.paced = False
+            self._list(popped[1], state)
         while self._delayed and self._delayed[0].until <= now:
             over = heapq.heappop(self._delayed)
             self._integrations[over.integration_id].delayed -= 1
@@ -294,11 +331,13 @@ class Flow(Generic[Ref]):
         self._forget(now)
 
     def _forget(self, now: float) -> None:
+        self._own_rates.forget(now)
         while self._idle:
             integration_id, since = next(iter(self._idle.items()))
             if since + KNOWN_SECONDS > now:
                 return
             del self._idle[integration_id]
+            self._paced.discard(integration_id)
             self._integrations.pop(integration_id).breaker.leave_census()
 
     def _update_lists(self, integration_id: str, state: Integration[Ref], now: float) -> None:
@@ -310,8 +349,8 @@ class Flow(Generic[Ref]):
 
     def _list(self, integration_id: str, state: Integration[Ref]) -> None:
         """The round robin contains the integrations that may send."""
-        may_send_now = state.breaker.until is None and state.in_flight < state.window.allowed
-        may_send = may_send_now and bool(state.queue) and not state.paused
+        held_back = state.paused or state.paced or state.breaker.until is not None
+        may_send = bool(state.queue) and not held_back and state.in_flight < state.window.allowed
         if may_send and not state.listed:
             self._round.append(integration_id)
         elif state.listed and not may_send:
@@ -320,12 +359,21 @@ class Flow(Generic[Ref]):
 
     # --- polls ------------------------------------------------------------------------------------
 
-    def may_poll(self, now: float) -> bool:
-        """Whether a poll may start. If so it counts as in flight until `poll_done`."""
+    def may_poll(self, now: float, integration_id: str | None = None) -> bool:
+        """Whether a poll may start. If so it counts as in flight until `poll_done`. For a poll of an integration, ask
+        `own_poll_due` first.
+        """
         if not self._polls_have_room or not self._may_start(Call.POLL, now):
             return False
+        if integration_id is not None and (own := self._own_rates.of(integration_id, now)) is not None:
+            own.take(Call.POLL, now)
         self._polls += 1
         return True
+
+    def own_poll_due(self, integration_id: str, now: float) -> float | None:
+        """When the own rate of this integration allows the next poll. None if it does now."""
+        own = self._own_rates.of(integration_id, now)
+        return None if own is None else own.due(Call.POLL, now)
 
     def poll_done(self) -> None:
         """A poll has ended. A submission may have waited for its place."""
@@ -377,7 +425,8 @@ class Flow(Generic[Ref]):
 
     def due(self, now: float) -> float | None:
         """The next time at which a submission may start. Call it after `next_submission`."""
-        times = [self._blocked.due(), self._delayed[0].until if self._delayed else None, self.probe_due(now)]
+        times = [self._blocked.due(), self._paced.due(), self.probe_due(now)]
+        times.append(self._delayed[0].until if self._delayed else None)
         if self._round and self._submissions_have_room:
             times.append(self._rate.due(Call.SUBMIT, now))
         return min((time for time in times if time is not None), default=None)

@@ -51,6 +51,7 @@ class Memory:
         self,
         partition: int,
         settings: Settings,
+        policy: Policies,
         position: journal.Position,
         rng: random.Random,
         known: KnownCourses | None = None,
@@ -58,7 +59,7 @@ class Memory:
     ) -> None:
         self.partition = partition
         self.settings = settings
-        self.policy = Policies(settings)
+        self.policy = policy
         self.rng = rng
         self.retries = Retries(settings, self.policy, rng)
         # A version writes its own format from the first commit on, so that an older version detects it (R8).

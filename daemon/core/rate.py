@@ -52,6 +52,7 @@ class Rate:
     """Times are monotonic seconds. Without a limit (None) every call may be sent."""
 
     def __init__(self, per_second: float | None, poll_share: float) -> None:
+        self.per_second = per_second
         self._buckets: dict[Call, _Bucket] | None = None
         self._filled_at: float | None = None
         if per_second is not None:

@@ -64,6 +64,10 @@ class Schedule(Generic[Key]):
             heapq.heappop(heap)
         return heap[0][0] if heap else None
 
+    def first(self) -> Key | None:
+        """The key that is due first."""
+        return None if self.due() is None else self._heap[0][2]
+
     def pop_due(self, now: float) -> tuple[float, Key] | None:
         """Remove and return the earliest key that is due by now, with its due time."""
         due = self.due()

@@ -26,7 +26,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 import msgspec
 from msgspec import UNSET
 
-from daemon.config import Settings
+from daemon.config import Policies, Settings
 from daemon.core import give_up, journal, settle, settle_late
 from daemon.core.addressing import addressed
 from daemon.core.answers import PollAnswer, SubmitAnswer
@@ -59,6 +59,7 @@ class Shard:
         self,
         partition: int,
         settings: Settings,
+        policy: Policies,
         position: journal.Position,
         rng: random.Random,
         known: KnownCourses | None = None,
@@ -67,8 +68,8 @@ class Shard:
         """`control` is that of the process; None: nobody has decided anything."""
         self.partition = partition
         self._settings = settings
-        self._memory = Memory(partition, settings, position, rng, known, control)
-        self._unadmitted = Unadmitted(self._memory.policy)
+        self._memory = Memory(partition, settings, policy, position, rng, known, control)
+        self._unadmitted = Unadmitted(policy)
         self._full = False
         self._next_read = position.next_offset
         self.rejection_limit = RejectionLimit(settings.input, position.rejections)
@@ -91,6 +92,7 @@ class Shard:
         cls,
         partition: int,
         settings: Settings,
+        policy: Policies,
         fold: journal.Fold,
         rng: random.Random,
         now: Now,
@@ -102,7 +104,7 @@ class Shard:
         whoever reads the courses topic loads it.
         """
         assert fold.position is not None
-        shard = cls(partition, settings, fold.position, rng, known, control)
+        shard = cls(partition, settings, policy, fold.position, rng, known, control)
         shard._memory.load(fold, now, now.mono - fenced_ago)
         shard.obey((), now)
         shard._arm(now.mono)
@@ -175,6 +177,19 @@ class Shard:
     def open_batches(self) -> int:
         """The number of open batches, with or without a task."""
         return len(self._memory.batches)
+
+    def timeout_ratio(self, now_ms: int) -> float:
+        """The age of an open task, divided by the time-out of its integration: the largest of all tasks; 0 without any. The
+        ages are those of `created`.
+        """
+        oldest: dict[str, int] = {}
+        for batch in self._memory.batches.values():
+            if batch.accepted_at is not None:
+                created_at = batch.created_at or batch.accepted_at
+                oldest[batch.integration_id] = min(created_at, oldest.get(batch.integration_id, created_at))
+        policy = self._memory.policy
+        ratios = [(now_ms - at) / 1000 / policy(id_).task.timeout for id_, at in oldest.items()]
+        return max([0.0, *ratios])
 
     def created(self) -> Iterator[int]:
         """When each open task was created (ms, API time), or accepted if no poll has been answered yet."""
@@ -252,6 +267,10 @@ class Shard:
     def _awaits_index(self, now: Now) -> bool:
         """Whether bulk changes wait for the index."""
         return self._index_due is not None and not self.known.is_loaded and now.mono < self._index_due
+
+    def policies_changed(self, now: Now) -> None:
+        """Changes that wait for a full batch or a place in a window may be sealed by other limits now."""
+        self._arm(now.mono + self._settings.batch.linger)
 
     def due(self) -> float | None:
         """When `tick` is due next, in monotonic seconds (the past: immediately); None if nothing is due by time."""

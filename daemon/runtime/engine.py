@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, assert_never
 
-from daemon.config import Policies
+from daemon.config import PolicyTable
 from daemon.core.control import Control
 from daemon.core.flow import Flow
 from daemon.core.judge import Judge
@@ -56,8 +56,8 @@ class Engine:
     def __init__(self, ports: Ports, key_changed: Callable[[], bool]) -> None:
         self._ports = ports
         control = Control()
-        self._flow: Flow[BatchRef] = Flow(ports.settings, ports.rng, control.is_paused)
-        judge = Judge(Policies(ports.settings))
+        self._flow: Flow[BatchRef] = Flow(ports.settings, ports.policies, ports.rng, control.is_paused)
+        judge = Judge(ports.policies)
         self._halt = Halt(ports, self._flow, judge, key_changed, self._resumed, self._key_suspected)
         submissions, polls = Waker(), Waker()
         self._submitter = Submitter(ports, self._flow, judge, self._halt, submissions, polls)
@@ -76,6 +76,20 @@ class Engine:
     def snapshot(self) -> Snapshot:
         """The current contents of the runtime, for metrics and the state page."""
         return self._view.snapshot([partition for partition, _ in self._partitions.values()])
+
+    def use_policies(self, tables: Sequence[PolicyTable]) -> None:
+        """From now on these tables count, also for what is under way: the next poll of a task is judged by its new
+        time-out. A sealed batch stays as it is, and so do waits that have begun.
+        """
+        self._ports.policies.use(tables)
+        now = self._ports.clock.now()
+        self._flow.policies_changed(now.mono)
+        for partition, _ in self._partitions.values():
+            if partition.shard is not None:
+                partition.shard.policies_changed(now)
+                partition.wake()
+        self._submitter.wake()
+        self._poller.policies_changed()
 
     # --- life -------------------------------------------------------------------------------------
 

@@ -102,7 +102,15 @@ async def _restored(
     ledger = Ledger(fold)
     fenced_ago = ports.clock.boot() - fenced
     shard = Shard.restore(
-        partition, ports.settings, fold, ports.rng, now, fenced_ago, KnownCourses(budget), control
+        partition,
+        ports.settings,
+        ports.policies,
+        fold,
+        ports.rng,
+        now,
+        fenced_ago,
+        KnownCourses(budget),
+        control,
     )
     return Opened(shard, is_new, facts, ledger, courses_end)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple
+from collections import deque
+from typing import NamedTuple, assert_never
 
-from daemon.config import Policies
 from daemon.core.answers import PollAnswer, Refused, TaskFailed
 from daemon.core.batch import LateTask, OpenTask
 from daemon.core.flow import Flow
@@ -38,6 +38,12 @@ class KeyProbe(NamedTuple):
 KEY_PROBE = KeyProbe()
 
 
+class Paced(NamedTuple):
+    """The next time at which the own rate of an integration allows one of its polls that are due."""
+
+    integration_id: str
+
+
 class Pending(NamedTuple):
     """A scheduled poll, of the task of a batch or of a task that timed out and is still watched."""
 
@@ -60,13 +66,15 @@ class Poller:
     ) -> None:
         """`waker` wakes this poller, `submissions` wakes the submitter."""
         self._ports = ports
-        self._policy = Policies(ports.settings)
+        self._policy = ports.policies
         self._flow = flow
         self._judge = judge
         self._halt = halt
         self._waker = waker
         self._submissions = submissions
-        self._schedule: Schedule[Pending | KeyProbe] = Schedule()
+        self._schedule: Schedule[Pending | KeyProbe | Paced] = Schedule()
+        self._paced: dict[str, deque[Pending]] = {}
+        """Polls that are due and wait for the own rate of their integration, which has a `Paced` in the schedule."""
         self._key_probed_at = 0.0
         self._probing_key = False
         self._polls: dict[Pending, int] = {}
@@ -115,6 +123,13 @@ class Poller:
     def wake(self) -> None:
         self._waker.wake()
 
+    def policies_changed(self) -> None:
+        """Look again at the polls that wait for the own rate of their integration."""
+        now = self._ports.clock.now().mono
+        for integration_id in self._paced:
+            self._schedule.push(now, Paced(integration_id))
+        self._waker.wake()
+
     def stop(self) -> None:
         """Start no more polls. Polls in flight finish."""
         self._stopping = True
@@ -147,15 +162,53 @@ class Poller:
         async with asyncio.TaskGroup() as calls:
             while not self._stopping:
                 now = self._ports.clock.now().mono
-                due = self._schedule.due()
-                if due is None or due > now:
+                due, first = self._schedule.due(), self._schedule.first()
+                if due is None or first is None or due > now:
                     await self._waker.wait(due)
-                elif not self._flow.may_poll(now):
+                elif self._must_pace(first, now):
+                    self._pace(first, now)
+                elif not self._flow.may_poll(now, _integration_of(first)):
                     await self._waker.wait(self._flow.poll_due(now))
                 else:
-                    popped = self._schedule.pop_due(now)
-                    assert popped is not None
-                    calls.create_task(self._poll(popped[1], now - popped[0]))
+                    self._schedule.pop_due(now)
+                    poll = self._next_paced(first, now) if isinstance(first, Paced) else first
+                    calls.create_task(self._poll(poll, now - due))
+
+    def _must_pace(self, first: Pending | KeyProbe | Paced, now: float) -> bool:
+        """Whether the first entry of the schedule must wait for the own rate of its integration."""
+        integration_id = _integration_of(first)
+        if integration_id is None:
+            return False
+        if isinstance(first, Paced):
+            waiting = self._paced[integration_id]
+            while waiting and waiting[0].task() is None:
+                self._forget(waiting.popleft())
+            if not waiting:
+                return True
+        elif integration_id in self._paced:
+            return True  # it is not its turn
+        return self._flow.own_poll_due(integration_id, now) is not None
+
+    def _pace(self, first: Pending | KeyProbe | Paced, now: float) -> None:
+        integration_id = _integration_of(first)
+        assert integration_id is not None
+        self._schedule.discard(first)
+        waiting = self._paced.setdefault(integration_id, deque())
+        if isinstance(first, Pending):
+            waiting.append(first)
+        self._schedule_paced(integration_id, now)
+
+    def _next_paced(self, paced: Paced, now: float) -> Pending:
+        pending = self._paced[paced.integration_id].popleft()
+        self._schedule_paced(paced.integration_id, now)
+        return pending
+
+    def _schedule_paced(self, integration_id: str, now: float) -> None:
+        if not self._paced[integration_id]:
+            del self._paced[integration_id]
+            return
+        if Paced(integration_id) not in self._schedule:
+            self._schedule.push(self._flow.own_poll_due(integration_id, now) or now, Paced(integration_id))
 
     async def _poll(self, pending: Pending | KeyProbe, delay: float) -> None:
         try:
@@ -277,7 +330,7 @@ class Poller:
     # --- figures ----------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return len(self._schedule)
+        return len(self._schedule) + sum(len(waiting) for waiting in self._paced.values())
 
 
 def _timing(task: OpenTask | LateTask) -> tuple[int, int, int]:
@@ -286,6 +339,20 @@ def _timing(task: OpenTask | LateTask) -> tuple[int, int, int]:
         return task.accepted_at, len(task.items), poll_seed(task.batch_id)
     record = task.record
     return record.accepted_at, len(record.items), poll_seed(record.batch_id)
+
+
+def _integration_of(entry: Pending | KeyProbe | Paced) -> str | None:
+    """None for the probe of the key, and for a task that has ended."""
+    match entry:
+        case Paced(integration_id):
+            return integration_id
+        case Pending():
+            task = entry.task()
+            return None if task is None else _integration(task)
+        case KeyProbe():
+            return None
+        case _:
+            assert_never(entry)
 
 
 def _integration(task: OpenTask | LateTask) -> str:

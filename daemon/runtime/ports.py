@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from daemon.config import Settings
+from daemon.config import Policies, Settings
 from daemon.kombo.port import KomboApi
 from daemon.log.port import EventLog
 from daemon.runtime.clock import Clock
@@ -15,6 +15,7 @@ from daemon.telemetry.events import Observer
 @dataclass(frozen=True, slots=True)
 class Ports:
     settings: Settings
+    policies: Policies
     log: EventLog
     api: KomboApi
     clock: Clock

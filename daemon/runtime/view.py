@@ -41,6 +41,7 @@ class View:
             pending_created_ms=_created(partitions),
             pending_tasks_max=self._ports.settings.window.batches_max_per_partition
             * sum(p.shard is not None for p in partitions),
+            pending_timeout_ratio=_timeout_ratio(partitions, now.wall),
             pending_items=_items(partitions),
             waiting=_waiting(partitions),
             blind_tasks=len(self._poller.blind),
@@ -90,6 +91,11 @@ def _created(partitions: Sequence[Partition]) -> Iterator[int]:
     for partition in partitions:
         if partition.shard is not None:
             yield from partition.shard.created()
+
+
+def _timeout_ratio(partitions: Sequence[Partition], now_ms: int) -> float:
+    ratios = [p.shard.timeout_ratio(now_ms) for p in partitions if p.shard is not None]
+    return max(ratios, default=0.0)
 
 
 def _items(partitions: Sequence[Partition]) -> int:

@@ -69,6 +69,12 @@ CERTIFICATE_NOT_AFTER = gauge(
     Label.of("usage", labels.CertificateUsage),
 )
 
+POLICIES_READ = gauge(
+    "policies_last_read_successful",
+    "1 if the tables of integrations count as they were last read; 0 if the configuration had mistakes then, and earlier "
+    "tables count.",
+)
+
 # --- changes --------------------------------------------------------------------------------------
 
 CHANGES_CONSUMED = counter(
@@ -170,9 +176,15 @@ PENDING_AGE = Metric(
     "Ages of the tasks that are pending now. The buckets are gauges: query them without rate().",
     buckets=(10, 60, 300, 900, 3600, 10800, 21600, 43200, 86400),
 )
+PENDING_TIMEOUT_RATIO = gauge(
+    "pending_timeout_ratio",
+    "The age of a pending task divided by the `task.timeout` of its integration: the largest of all pending tasks; 0 when none "
+    "is pending.",
+    read=lambda r: one(r.snapshot.pending_timeout_ratio),
+)
 TASK_TIMEOUT = gauge(
     "task_timeout_seconds",
-    "The configured age at which a pending task times out.",
+    "The common `task.timeout`, without those of single integrations.",
     read=lambda r: one(r.task_timeout_s),
 )
 TASKS_CREATED = counter(
@@ -353,7 +365,15 @@ REBALANCES = counter(
 SECTIONS = (
     Section(
         "Process",
-        (BUILD_INFO, PROCESS_START, LIFECYCLE_STATE, LOOP_LAST_TICK, LOG_MESSAGES, CERTIFICATE_NOT_AFTER),
+        (
+            BUILD_INFO,
+            PROCESS_START,
+            LIFECYCLE_STATE,
+            LOOP_LAST_TICK,
+            LOG_MESSAGES,
+            CERTIFICATE_NOT_AFTER,
+            POLICIES_READ,
+        ),
     ),
     Section(
         "Changes",
@@ -382,6 +402,7 @@ SECTIONS = (
             PENDING_ITEMS,
             PENDING_OLDEST_CREATED,
             PENDING_AGE,
+            PENDING_TIMEOUT_RATIO,
             TASK_TIMEOUT,
             TASKS_CREATED,
             TASK_IDS_SHARED,

@@ -58,6 +58,31 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True)
+class PoliciesUsed:
+    """The tables of integrations were read again and have no mistakes."""
+
+    tables: Sequence[str]
+    """Their names."""
+    is_news: bool
+    """Whether they differ from the earlier ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoliciesRejected:
+    """The configuration was read again and has mistakes. The earlier tables of integrations still count."""
+
+    mistakes: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class RestartNeeded:
+    """Settings have changed in a file that do not change while the process runs."""
+
+    settings: Sequence[str]
+    """Their names."""
+
+
+@dataclass(frozen=True, slots=True)
 class DefectFound:
     """Code failed that should never fail. It affects one partition."""
 
@@ -310,6 +335,9 @@ Event = (
     | DrainFinished
     | Halted
     | Resumed
+    | PoliciesUsed
+    | PoliciesRejected
+    | RestartNeeded
     | DefectFound
     | PartitionsRevoked
     | PartitionsAssigned

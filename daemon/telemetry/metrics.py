@@ -63,6 +63,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._log_messages = self._counters(c.LOG_MESSAGES)
         self._certificates = self._gauges(c.CERTIFICATE_NOT_AFTER)
+        self._policies_read = Gauge(c.POLICIES_READ.name, c.POLICIES_READ.help, registry=self.registry)
+        self.policies_read(successful=True)  # a process with mistakes in its configuration does not start
         self._consumed = self._counters(c.CHANGES_CONSUMED)
         self._rejected = self._counters(c.CHANGES_REJECTED)
         self._superseded = self._counter(c.CHANGES_SUPERSEDED)
@@ -181,6 +183,10 @@ class Metrics:
     def log_message(self, level: LogLevel) -> None:
         """Called from any thread."""
         self._log_messages[level].inc()
+
+    def policies_read(self, *, successful: bool) -> None:
+        """The tables of integrations were read."""
+        self._policies_read.set(successful)
 
     def certificate(self, usage: CertificateUsage, not_after_s: float) -> None:
         """The certificate for this usage expires at this time (seconds since the epoch)."""

@@ -44,6 +44,8 @@ class Snapshot:
     pending_created_ms: Iterable[int]
     """For each task that is accepted and not known to have ended, in any order: when the API created it or, until a poll has
     returned that time, when it was accepted. It is read only once, so a generator is sufficient."""
+    pending_timeout_ratio: float
+    """The age of such a task divided by its own time-out: the largest of all."""
     pending_tasks_max: int
     """The sum over all partitions that run here."""
     pending_items: int
@@ -97,6 +99,7 @@ def nothing_yet() -> Snapshot:
     return Snapshot(
         now_ms=0,
         pending_created_ms=(),
+        pending_timeout_ratio=0.0,
         pending_tasks_max=0,
         pending_items=0,
         waiting={},

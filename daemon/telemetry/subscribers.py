@@ -81,6 +81,10 @@ class MetricsSubscriber:
                 metrics.shard_dropped(event.reason)
             case e.PartitionRestored():
                 metrics.task_created(TaskSource.RESTORE, event.tasks)
+            case e.PoliciesUsed():
+                metrics.policies_read(successful=True)
+            case e.PoliciesRejected():
+                metrics.policies_read(successful=False)
             case e.RecordsMisplaced():
                 metrics.misplaced(event.first.reason, event.count)
             case e.RestoreProgressed():
@@ -132,6 +136,20 @@ class LogSubscriber:
                 log.error("api.halted", reason=event.reason, action=_REMEDIES.get(event.code, _OTHER_KEY))
             case e.Resumed():
                 log.warning("api.resumed", reason=event.reason)
+            case e.PoliciesUsed():
+                log.info("policies.read", tables=list(event.tables), changed=event.is_news)
+            case e.PoliciesRejected():
+                log.error(
+                    "policies.rejected",
+                    mistakes=list(event.mistakes),
+                    action="correct the configuration; until then the earlier tables of integrations count",
+                )
+            case e.RestartNeeded():
+                log.warning(
+                    "settings.changed",
+                    settings=list(event.settings),
+                    action="restart this process to use them; only the tables of integrations change without a restart",
+                )
             case e.DefectFound(batch=str(batch)):
                 log.error("batch.defect", partition=event.partition, batch=batch, exc_info=event.error)
             case e.DefectFound(task=str(task)):

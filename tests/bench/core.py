@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from daemon.config import BatchSettings, HttpSettings, Settings, WindowSettings
+from daemon.config import BatchSettings, HttpSettings, Policies, Settings, WindowSettings
 from daemon.core.answers import Accepted
 from daemon.core.flow import Flow
 from daemon.core.judge import SubmitRuling
@@ -81,7 +81,7 @@ def flow(submissions: int) -> dict[str, float]:
     figures = {}
     for name, rate in (("flow_us_per_submission", None), ("flow_us_per_submission_with_rate", 10_000)):
         settings = Settings(http=HttpSettings(requests_per_second_max=rate))
-        pace: Flow[int] = Flow(settings, random.Random(1))
+        pace: Flow[int] = Flow(settings, Policies(settings), random.Random(1))
         answer = Accepted("task", concurrency_limit=30, concurrency_remaining=29)
         integrations = [f"tool:{number}" for number in range(20)]
         started = time.perf_counter()
@@ -105,7 +105,7 @@ def in_flight(courses: int) -> dict[str, float]:
         window=WindowSettings(batches_max=1000, batches_max_per_partition=20_000),
     )
     now = Now(1_790_000_000_000, 0.0)
-    shard = Shard(3, settings, first_position(0, "topic", 6, now), random.Random(1))
+    shard = Shard(3, settings, Policies(settings), first_position(0, "topic", 6, now), random.Random(1))
     shard.known.finish()
     schedule: Schedule[Pending] = Schedule()
     policy = PollIntervals(15.0, 1.6, 300.0)

@@ -16,7 +16,7 @@ import uuid
 
 from kafka import TopicPartition
 
-from daemon.config import BatchSettings, Settings, WindowSettings
+from daemon.config import BatchSettings, Policies, Settings, WindowSettings
 from daemon.core.answers import Accepted
 from daemon.core.journal import Fold
 from daemon.core.judge import SubmitRuling
@@ -126,7 +126,7 @@ async def write(bootstrap: str, journal: str) -> dict[str, float]:
     """Fill the journal as a running shard would; the memory that it then holds."""
     log = await shard_log(bootstrap, journal)
     before = resident_bytes()
-    shard = Shard(0, settings(), first_position(0, "topic", 1, _NOW), random.Random(1))
+    shard = Shard(0, settings(), Policies(settings()), first_position(0, "topic", 1, _NOW), random.Random(1))
     shard.known.finish()
     for first in range(0, COURSES, 5000):
         changes = [change(number) for number in range(first, first + 5000)]
@@ -159,7 +159,7 @@ async def restore(bootstrap: str, journal: str) -> dict[str, float]:
             fold.apply(record.offset, record.key, record.value)
         count += len(records)
     fold.finish()
-    shard = Shard.restore(0, settings(), fold, random.Random(1), _NOW)
+    shard = Shard.restore(0, settings(), Policies(settings()), fold, random.Random(1), _NOW)
     seconds = time.perf_counter() - started
     assert shard.pending_items == COURSES
     del fold, records

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon.config.column import ValueKind
+from daemon.config.policy_tables import GROUP, MAY_DIFFER
 from daemon.config.rules import LOGIN_MAY_HAVE, LOGIN_NEEDS, RULES
 from daemon.config.table import Setting, all_settings
 from daemon.config.units import format_duration, format_size
@@ -37,7 +38,23 @@ def config_schema() -> dict[str, Any]:
         for group, settings in groupby(all_settings(), key=lambda setting: setting.group)
     }
     about = "Settings of the daemon, see docs/configuration.md. Made from its table: python -m tests.chart.config_schema"
-    return {"description": about, **_closed(groups)}
+    return {"description": about, **_closed(groups | {GROUP: _integrations()})}
+
+
+def _integrations() -> dict[str, Any]:
+    about = (
+        "Settings of single integrations, by id or by the beginning of ids followed by *. The most specific table wins, for "
+        "each setting by itself. A change restarts no pod."
+    )
+    rows = [setting for setting in all_settings() if setting.name in MAY_DIFFER]
+    groups = {
+        group: _closed(
+            {setting.attribute: _setting(setting) for setting in settings}, type=["object", "null"]
+        )
+        for group, settings in groupby(rows, key=lambda setting: setting.group)
+    }
+    table = _closed(groups, type=["object", "null"])
+    return {"description": about, "type": ["object", "null"], "additionalProperties": table}
 
 
 def document() -> str:
@@ -57,7 +74,7 @@ def table() -> str:
         setting.name: {"kind": setting.column.kind.value, **_numbers(setting)} for setting in all_settings()
     }
     orders = [asdict(rule.order) for rule in RULES if rule.order is not None]
-    whole = {"settings": settings, "orders": orders, "logins": _logins()}
+    whole = {"settings": settings, "orders": orders, "logins": _logins(), "may_differ": list(MAY_DIFFER)}
     return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
 
 

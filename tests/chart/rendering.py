@@ -56,6 +56,10 @@ class Rendered:
         (manifest,) = self.all(kind)
         return manifest
 
+    def named(self, kind: str, name: str) -> Manifest:
+        (manifest,) = (each for each in self.all(kind) if each["metadata"]["name"] == name)
+        return manifest
+
     @property
     def kinds(self) -> set[str]:
         return {manifest["kind"] for manifest in self.manifests}
@@ -102,7 +106,7 @@ class Rendered:
 
     @property
     def mounted_files(self) -> dict[str, tuple[str, str, str]]:
-        """By path in the container: kind and name of what it comes from, and the key in it."""
+        """By path in the container: kind and name of what it comes from, and the key in it. Without what the chart makes."""
         (mount,) = (found for found in self.container["volumeMounts"] if found["name"] == "settings")
         return {
             f"{mount['mountPath']}/{item['path']}": (kind, origin["name"], item["key"])
@@ -110,7 +114,22 @@ class Rendered:
             for kind, origin in source.items()
             if kind != "downwardAPI"
             for item in origin["items"]
+            if item["path"] != "integrations.toml"
         }
+
+    @property
+    def integrations_file(self) -> str:
+        """The TOML text with the settings of single integrations: a ConfigMap, mounted beside the other file."""
+        (origin,) = (
+            source["configMap"]
+            for source in self._mounted_sources
+            if any(
+                item["path"] == "integrations.toml" for item in source.get("configMap", {}).get("items", ())
+            )
+        )
+        (item,) = origin["items"]
+        text: str = self.named("ConfigMap", origin["name"])["data"][item["key"]]
+        return text
 
     @property
     def _mounted_sources(self) -> list[dict[str, Any]]:
@@ -180,5 +199,7 @@ def objects_of(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str,
         yield path, schema
         for name, inner in schema["properties"].items():
             yield from objects_of(inner, f"{path}.{name}" if path else name)
+    if isinstance(schema.get("additionalProperties"), Mapping):
+        yield from objects_of(schema["additionalProperties"], f"{path}.*")
     for alternative in schema.get("anyOf", ()):
         yield from objects_of(alternative, path)

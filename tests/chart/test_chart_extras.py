@@ -33,6 +33,7 @@ def test_by_default_there_is_nothing_that_needs_anything_else(helm: Helm) -> Non
         "Service",
         "ServiceAccount",
         "PodDisruptionBudget",
+        "ConfigMap",
         "Pod",
     }
 

@@ -167,8 +167,9 @@ def test_labels_that_the_chart_has_as_well_are_merged(helm: Helm) -> None:
     assert (
         rendered.template["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"] == "sidecar"
     )
-    for kind in ("PodMonitor", "PrometheusRule", "ConfigMap"):
-        assert own.items() <= rendered.one(kind)["metadata"]["labels"].items()
+    dashboards = rendered.named("ConfigMap", "sync-course-sync-daemon-dashboards")
+    for labelled in (rendered.one("PodMonitor"), rendered.one("PrometheusRule"), dashboards):
+        assert own.items() <= labelled["metadata"]["labels"].items()
 
 
 @pytest.mark.parametrize("name", ["Upper", "under_score", "-first", "last-", "a.b"])

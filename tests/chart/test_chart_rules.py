@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from daemon.config import ConfigError, load_settings
+from daemon.config import ConfigError, load_configuration, load_settings
 from daemon.config.column import ValueKind
 from daemon.config.rules import RULES, Rule
 from daemon.config.table import Setting, all_settings
@@ -338,3 +338,74 @@ def test_rules_are_checked_before_anything_else_can_fail(helm: Helm) -> None:
     ):
         ((group, (name,)),) = config.items()
         assert f"config.{group}.{name}: " in helm.refusal(everything, {"config": config})
+
+
+# --- single integrations --------------------------------------------------------------------------
+
+NEAR = {
+    "poll.first_after": ("10s", "4m", "6m"),
+    "poll.interval_max": ("12s", "5m", "20m", "2h"),
+    "task.timeout": ("20s", "15m", "24h"),
+    "retry.backoff_min": ("1s", "2m"),
+    "retry.backoff_max": ("500ms", "5m"),
+    "wait.age_max": ("10m", "1h"),
+    "window.batches_max": (1, 20),
+    "batch.bytes_max": ("4KiB", "2MiB", "5000.5B"),
+    "http.requests_per_second_max": (0.5, 3),
+}
+NAMES = ("a", "a*", "a:*", "a:1", "a:1*", "b", 'b"(', "b*")
+BAD_NAMES = ("*", "a*b", "**", "")
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_helm_and_the_daemon_refuse_the_same_tables_of_integrations(
+    helm: Helm, tmp_path: Path, seed: int
+) -> None:
+    draw = random.Random(seed)
+    names = draw.sample(NAMES, draw.randint(1, 4)) + draw.sample(BAD_NAMES, draw.choice((0, 0, 0, 1)))
+    tables: dict[str, dict[str, dict[str, Any]]] = {}
+    for name in names:
+        tables[name] = {}
+        for setting in draw.sample(list(NEAR), draw.randint(1, 4)):
+            group, _, attribute = setting.partition(".")
+            tables[name].setdefault(group, {})[attribute] = draw.choice(NEAR[setting])
+    common = {"window": {"batches_max_per_partition": draw.choice((10, 10_000))}}
+
+    try:
+        helm.render(MINIMAL, {"config": {**common, "integrations": tables}})
+        by_helm: list[str] = []
+    except HelmError as error:
+        by_helm = re.findall(r"^  - (config[.].*)$", str(error), re.MULTILINE)
+
+    file = tmp_path / "integrations.toml"
+    lines = []
+    for name, groups in tables.items():
+        lines.append(f"[integrations.{json.dumps(name)}]")
+        lines += [f"{g}.{a} = {json.dumps(v)}" for g, given in groups.items() for a, v in given.items()]
+    file.write_text("\n".join(lines))
+    environ = {
+        "COURSESYNC_INTEGRATIONS": str(file),
+        "COURSESYNC_WINDOW_BATCHES_MAX_PER_PARTITION": str(common["window"]["batches_max_per_partition"]),
+    }
+    try:
+        load_configuration(environ, None, unneeded={"kafka", "kombo"})
+        by_daemon: list[str] = []
+    except ConfigError as error:
+        by_daemon = [mistake.replace(f" ({file})", "") for mistake in error.mistakes]
+
+    def places(mistakes: list[str]) -> set[tuple[str, ...]]:
+        """The table, and the settings that the sentence is about."""
+        found = set()
+        for mistake in mistakes:
+            table = re.search(r'integrations[.]("(?:[^"\\]|\\.)*")', mistake)
+            assert table is not None, mistake
+            rest = mistake[table.end() :]
+            found.add((json.loads(table[1]), *re.findall("|".join(map(re.escape, NEAR)), rest)[:2]))
+        return found
+
+    parsed = [m for m in by_daemon if "must be" not in m or "out of range" in m]
+    if parsed:  # the daemon checks relations that name such a setting in its next run
+        assert places(parsed) <= places(by_helm)
+    else:
+        assert places(by_helm) == places(by_daemon)
+    assert bool(by_helm) == bool(by_daemon)

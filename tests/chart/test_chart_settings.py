@@ -11,8 +11,9 @@ import jsonschema
 import pytest
 import yaml
 
-from daemon.config import Settings, load_settings
+from daemon.config import Configuration, Policies, Settings, load_configuration
 from daemon.config.column import ValueKind
+from daemon.config.policy_tables import MAY_DIFFER
 from daemon.config.table import Setting, all_settings
 from daemon.config.units import format_duration, format_size
 
@@ -85,6 +86,11 @@ def all_other_values(login: str) -> dict[str, dict[str, Any]]:
 
 
 def loaded(rendered: Rendered, folder: Path) -> Settings:
+    """The common settings of it."""
+    return configured(rendered, folder).settings
+
+
+def configured(rendered: Rendered, folder: Path) -> Configuration:
     """What the daemon makes of it in the pod: the file and the environment, and the mounted files."""
     for path in rendered.mounted_files:
         (folder / Path(path).name).write_text("content")
@@ -98,7 +104,10 @@ def loaded(rendered: Rendered, folder: Path) -> Settings:
         if isinstance(value, str)
     }
     assert variables["COURSESYNC_CONFIG"].endswith("/coursesync.toml")
-    return load_settings(variables, folder / "coursesync.toml")
+    assert variables["COURSESYNC_INTEGRATIONS"] == "/etc/course-sync-daemon/integrations.toml"
+    (folder / "integrations.toml").write_text(rendered.integrations_file)
+    variables["COURSESYNC_INTEGRATIONS"] = str(folder / "integrations.toml")
+    return load_configuration(variables, folder / "coursesync.toml")
 
 
 @pytest.mark.parametrize("login", LOGINS)
@@ -321,3 +330,56 @@ def test_large_numbers_arrive_as_they_were_written(helm: Helm, tmp_path: Path) -
     for group, values in config.items():
         for attribute, value in values.items():
             assert getattr(getattr(settings, group), attribute) == value
+
+
+# --- single integrations --------------------------------------------------------------------------
+
+
+def test_every_setting_of_an_integration_arrives_in_the_daemon(helm: Helm, tmp_path: Path) -> None:
+    own: dict[str, dict[str, Any]] = {}
+    for name in MAY_DIFFER:
+        setting = SETTINGS[name]
+        own.setdefault(setting.group, {})[setting.attribute] = other_value(setting)
+    values = {"config": {"integrations": {'a"<:*': own, "a": {"batch": {"items_max": 7}, "poll": None}}}}
+
+    configuration = configured(helm.render(MINIMAL, values), tmp_path)
+
+    tables = {table.name: table.values for table in configuration.tables}
+    assert tables["a"] == {"batch.items_max": 7}
+    assert set(tables['a"<:*']) == set(MAY_DIFFER)
+    for name in MAY_DIFFER:
+        assert tables['a"<:*'][name] != SETTINGS[name].default
+    policy = Policies(configuration.settings, configuration.tables)('a"<:1')
+    assert policy.task.timeout == SETTINGS["task.timeout"].default + 1
+    assert policy.requests_per_second_max == 10_000
+
+
+def test_a_setting_of_an_integration_restarts_no_pod_and_is_in_no_revision(helm: Helm) -> None:
+    first, second = (
+        helm.render(MINIMAL, {"config": {"integrations": {"a": {"batch": {"items_max": number}}}}})
+        for number in (1, 2)
+    )
+    assert first.integrations_file != second.integrations_file
+    assert first.template == second.template == helm.render(MINIMAL).template
+
+
+def test_a_setting_of_an_integration_can_be_taken_back(helm: Helm, tmp_path: Path) -> None:
+    for integrations in (None, {"a": None}, {"a": {"batch": None}}, {"a": {"batch": {"items_max": None}}}):
+        rendered = helm.render(MINIMAL, {"config": {"integrations": integrations}})
+        assert all(not table.values for table in configured(rendered, tmp_path).tables)
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ({"batch": {"linger": "1s"}}, "linger"),
+        ({"kafka": {"group_id": "g"}}, "kafka"),
+        ({"batch": {"items_max": 0}}, "items_max"),
+        ({"batch": 3}, "batch"),
+        (3, "a"),
+    ],
+)
+def test_the_schema_refuses_what_cannot_be_in_a_table(helm: Helm, table: Any, told: str) -> None:
+    said = helm.refusal({"config": {"integrations": {"a": table}}})
+    assert "meet the specifications of the schema" in said
+    assert told in said.partition("/config/integrations")[2]

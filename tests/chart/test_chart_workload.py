@@ -44,7 +44,7 @@ def test_a_deployment_has_no_static_membership_and_no_surge(helm: Helm) -> None:
     }
     assert "COURSESYNC_KAFKA_GROUP_INSTANCE_ID" not in rendered.environment
     assert "group_instance_id" not in rendered.settings_file
-    assert rendered.kinds == {"Deployment", "PodDisruptionBudget", "ServiceAccount", "Pod"}
+    assert rendered.kinds == {"Deployment", "PodDisruptionBudget", "ServiceAccount", "ConfigMap", "Pod"}
 
 
 @pytest.mark.parametrize("values", [{}, DEPLOYMENT, SCALED], ids=["StatefulSet", "Deployment", "scaled"])
@@ -308,7 +308,9 @@ def test_helm_test_checks_with_what_the_daemon_has(helm: Helm, kind: str) -> Non
     for same in ("image", "securityContext", "volumeMounts", "resources"):
         assert container[same] == rendered.container[same]
     environment = {entry["name"]: entry["value"] for entry in container["env"]}
-    assert environment == {name: rendered.environment[name] for name in ("COURSESYNC_CONFIG", "X")}
+    assert environment == {
+        name: rendered.environment[name] for name in ("COURSESYNC_CONFIG", "COURSESYNC_INTEGRATIONS", "X")
+    }
     annotation = "course-sync-daemon/coursesync.toml"
     assert pod["metadata"]["annotations"][annotation] == rendered.settings_file
     # No Service, budget or workload takes it for one of the daemon's pods.

@@ -20,7 +20,7 @@ from kafka.errors import TopicAlreadyExistsError
 
 from daemon.cli import main
 from daemon.commands.connections import kafka_connection
-from daemon.config import Settings, load_settings
+from daemon.config import Policies, Settings, load_settings
 from daemon.kombo.api_key import ApiKeyFile
 from daemon.kombo.client import KomboClient
 from daemon.log.kafka import KafkaLog
@@ -205,7 +205,9 @@ class Site:
         )
         await log.start()
         api = KomboClient(settings.kombo.base_url, ApiKeyFile(settings.kombo.api_key_file), 2.0, 8)
-        ports = Ports(settings, log, api, clock, random.Random(1), subscribed(health, metrics))
+        ports = Ports(
+            settings, Policies(settings), log, api, clock, random.Random(1), subscribed(health, metrics)
+        )
         engine = Engine(ports, lambda: False)
         metrics.observe(engine.snapshot)
         running = asyncio.create_task(engine.run())

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from daemon.config import Settings
 from daemon.log.port import Message
 from tests.sim.journal_view import JournalView, WaitRecord
+from tests.sim.policies import InForce
 from tests.sim.seen import Course, Sealed, SeenEvent, Who
 
 BACKLOG_FULL = "COURSESYNC.BACKLOG_FULL"
@@ -21,8 +22,9 @@ BATCH_OVERHEAD_MAX = 300
 class Bounds:
     """`accuse` is called with the kind of the violation and a sentence."""
 
-    def __init__(self, settings: Settings, accuse: Callable[[str, str], None]) -> None:
+    def __init__(self, settings: Settings, in_force: InForce, accuse: Callable[[str, str], None]) -> None:
         self._settings = settings
+        self._in_force = in_force
         self._accuse = accuse
         self._full: set[tuple[Who, int]] = set()
         """Partitions whose backlog is full, as the process that owns them has been told by its last commit."""
@@ -53,12 +55,14 @@ class Bounds:
             self._accuse("unbounded", f"{who[0]} reads on in partition {partition}, whose backlog is full")
 
     def judge_window(
-        self, partition: int, journal: JournalView, opened: list[Sealed], closed: list[Sealed]
+        self, who: Who, partition: int, journal: JournalView, opened: list[Sealed], closed: list[Sealed]
     ) -> None:
-        """C6. Splitting a batch may exceed the window, and so is not judged."""
-        most = self._settings.window.batches_max
+        """C6. Splitting a batch may exceed the window, and so is not judged. What is sealed again in another body may be as large
+        as it ever was allowed to be.
+        """
         split = {sealed.record.integration_id for sealed in closed}
         for integration_id in {s.record.integration_id for s in opened} - split:
+            most = max(self._in_force.values(who, integration_id, "window.batches_max"))
             count = sum(batch.integration_id == integration_id for batch in journal.batches.values())
             if count > most:
                 self._accuse(
@@ -71,13 +75,22 @@ class Bounds:
             self._accuse("unbounded", f"{taken} of {places} places are taken in partition {partition}")
         for sealed in opened:
             record = sealed.record
-            if len(record.offsets) > self._settings.batch.items_max:
+            items_max, bytes_max = (
+                max(self._allowed(who, record.integration_id, setting, again=record.integration_id in split))
+                for setting in ("batch.items_max", "batch.bytes_max")
+            )
+            if len(record.offsets) > items_max:
                 self._accuse("unbounded", f"batch {record.batch_id} has {len(record.offsets)} items")
-            limit = self._settings.batch.bytes_max + BATCH_OVERHEAD_MAX
+            limit = bytes_max + BATCH_OVERHEAD_MAX
             if len(record.offsets) > 1 and record.size > limit:
                 self._accuse(
                     "unbounded", f"the record of batch {record.batch_id} has {record.size} bytes (R7)"
                 )
+
+    def _allowed(self, who: Who, integration_id: str, setting: str, *, again: bool) -> list[int]:
+        if again:
+            return [value for (value,) in self._in_force.ever(integration_id, setting)]
+        return self._in_force.values(who, integration_id, setting)
 
     def judge_room(
         self,

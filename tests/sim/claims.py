@@ -136,15 +136,20 @@ class Claims:
             return f"{code} ends no change (C7)"
         is_deactivation = batch.record.operation == "deactivate"
         unknown_course = is_deactivation and code is None
-        if code in PARKED and not unknown_course and not newer and not self._waited_long(place):
-            return f"{code} ends no change before {self._world.settings.wait.age_max:g} s"
+        if (
+            code in PARKED
+            and not unknown_course
+            and not newer
+            and not self._waited_long(place, data["integration_id"])
+        ):
+            return f"{code} ends no change before `wait.age_max`"
         if is_deactivation:
             return self._untrue_refusal_to_deactivate(data, code)
         if (complaint := self._untrue_scope(data)) is not None:
             return complaint
         if data["task_id"] is None:
             return self._untrue_refusal(place, data, code)
-        early = data["attempts"] < self._world.settings.retry.attempts_max
+        early = data["attempts"] < self._least(data["integration_id"], "retry.attempts_max")
         if code in RETRYABLE and early and not newer:
             return f"it was given up after {data['attempts']} attempts for {code}, which is retryable"
         return None
@@ -216,11 +221,18 @@ class Claims:
             and set(batch.record.offsets) == set(last.offsets)
         }
 
-    def _waited_long(self, place: tuple[int, int]) -> bool:
+    def _least(self, integration_id: str, setting: str) -> float:
+        """Which of the values of this setting it was does not matter."""
+        return float(min(value for (value,) in self._witness.in_force.ever(integration_id, setting)))
+
+    def _waited_long(self, place: tuple[int, int], integration_id: str) -> bool:
         """As far as the clocks of hosts can tell, which are set in some histories."""
         told = next(t.at for t in self._witness.told if (t.partition, t.offset) == place)
         waited = told - self._world.published[place]
-        return waited > self._world.settings.wait.age_max - 1 or self._outcome.faults["clock jumps"] > 0
+        return (
+            waited > self._least(integration_id, "wait.age_max") - 1
+            or self._outcome.faults["clock jumps"] > 0
+        )
 
     def _untrue_refusal(self, place: tuple[int, int], data: dict[str, Any], code: str | None) -> str | None:
         """A change that failed without a task: the API must have refused its very content, or not know the
@@ -291,7 +303,9 @@ class Claims:
             if task_id not in self._witness.overdue:
                 return f"no poll of the task {task_id} has told that it is pending and too old (R11)"
             ended = self._witness.heard_end.get(task_id)
-            watched = ended is not None and ended < self._tasks[task_id].created_at + self._witness.watched_ms
+            task = self._tasks[task_id]
+            watched_ms = self._witness.watched_ms(task.integration_id)
+            watched = ended is not None and ended < task.created_at + watched_ms
             if watched and not told:
                 return f"its task {task_id} has ended since and no correction tells (R12)"
         elif code == BY_OPERATOR:

@@ -39,6 +39,7 @@ from tests.sim.parameters import (
     Parameters,
     Upheaval,
 )
+from tests.sim.policies import draw_plan
 from tests.sim.rejections import Deploy
 
 
@@ -500,6 +501,55 @@ def _loaded(rng: random.Random, drawn: Parameters) -> Parameters:
     )
 
 
+def _policies(rng: random.Random, drawn: Parameters) -> Parameters:
+    """Little else goes wrong, and everything is prompt, so that what is seen follows from the tables in force."""
+    possible: tuple[AnyRule, ...] = (
+        TaskEndless(applies_after_seconds=rng.choice((None, 5.0, 9.0)), probability=0.3),
+        TaskSlow(seconds_min=3.0, seconds_max=14.0, probability=0.3),
+        TaskFails(probability=0.3, codes=("REMOTE.SERVICE_UNAVAILABLE",)),
+        ItemFails(probability=0.3),
+        SubmitRefused(probability=0.2),
+        SubmitRefused(statuses=(403,), code="INTEGRATION.AUTHENTICATION_INVALID", probability=0.5),
+    )
+    settings = dataclasses.replace(
+        drawn.settings,
+        batch=config.BatchSettings(linger=rng.choice((0.0, 0.1, 0.5)), items_max=rng.choice((1, 3, 100))),
+        window=config.WindowSettings(batches_max=rng.choice((1, 3, 8))),
+        http=config.HttpSettings(
+            in_flight_max=64, deadline=2.0, requests_per_second_max=rng.choice((None, None, 12.0))
+        ),
+        retry=config.RetrySettings(backoff_min=0.1, backoff_max=2.0, attempts_max=rng.choice((2, 3))),
+        wait=config.WaitSettings(age_max=rng.choice((5.0, 604_800.0))),
+        backlog=config.BacklogSettings(),
+        courses=config.CoursesSettings(),
+        unchanged=config.UnchangedSettings(trust_for=rng.choice((3.0, 604_800.0))),
+    )
+    duration = 30.0
+    return dataclasses.replace(
+        drawn,
+        settings=settings,
+        integrations=3,
+        courses=6,
+        changes=rng.randint(40, 90),
+        duration=duration,
+        contents=3,
+        strikes=dataclasses.replace(
+            faults.NO_STRIKES,
+            crashes=rng.choice((0, 0, 2)),
+            drains=rng.choice((0, 0, 2)),
+            rebalances=rng.choice((0, 0, 2)),
+        ),
+        log_faults=LogFaults(latency_max=0.02),
+        network_faults=NetworkFaults(service_max=rng.choice((0.0, 0.3)), latency_max=0.02),
+        plan=msgspec.structs.replace(
+            drawn.plan, rules=tuple(rule for rule in possible if rng.random() < 0.4), concurrency_limit=30
+        ),
+        policies=draw_plan(rng, drawn.names.integrations, duration, WATCHED),
+        bounds=Bounds(),
+        huge=0.0,
+    )
+
+
 _OF_KIND: Mapping[Kind, Callable[[random.Random, Parameters], Parameters]] = {
     Kind.WILD: _wild,
     Kind.ISOLATION: _isolation,
@@ -507,6 +557,7 @@ _OF_KIND: Mapping[Kind, Callable[[random.Random, Parameters], Parameters]] = {
     Kind.CROWDED: _crowded,
     Kind.MISREAD: _misread,
     Kind.LOADED: _loaded,
+    Kind.POLICIES: _policies,
     Kind.OPERATED: _operated,
     Kind.REPUBLISHED: _republished,
     Kind.RESTARTS: _restarts,

@@ -96,6 +96,9 @@ def _play(world: World, rng: random.Random, outcome: Outcome, parameters: Parame
             world.after(rng.uniform(deploy.start, deploy.end), partial(interrupt, world, partition))
     operators.give_orders(world, parameters)
     faults.unleash(world, parameters.strikes, parameters.duration, outcome.faults)
+    world.tables = parameters.policies.tables
+    if parameters.policies.changed is not None:
+        world.after(parameters.policies.at, partial(world.change_tables, parameters.policies.changed))
     for replica in world.replicas:
         world.after(rng.uniform(0, 1.0), partial(world.start, replica))
     world.run(parameters.duration)

@@ -56,11 +56,15 @@ def calls_in_flight(world: World) -> int:
 
 def judge_history(world: World, outcome: Outcome) -> None:
     """Once everything has healed and has had its time."""
-    settings = world.settings
-    limits = Limits(
+    settings, witness = world.settings, world.witness
+    integrations = {task.integration_id for task in world.network.simulator.tasks.values()}
+    timeouts = [t for i in integrations for (t,) in witness.in_force.ever(i, "task.timeout")]
+    timeout_ms = round(min(timeouts, default=settings.task.timeout) * 1000)
+    watched_ms = min((witness.watched_ms(i) for i in integrations), default=timeout_ms)
+    limits = Limits(  # the shortest of all integrations: the witness knows those of each
         item_bytes_max=settings.batch.bytes_max,
-        task_timeout_ms=round(settings.task.timeout * 1000),
-        watch_ms=round(settings.task.watch_after_timeout * 1000),
+        task_timeout_ms=timeout_ms,
+        watch_ms=round(watched_ms) - timeout_ms,
         backlog_rejects=settings.backlog.on_full == "reject",
     )
     verdict = judge(
@@ -135,6 +139,8 @@ def kept_in_memory(engine: Engine) -> Iterator[str]:
         flow.next_submission(later)
     if flow._integrations:
         yield f"{len(flow._integrations)} integrations to which nothing was sent for long"
+    if len(flow._own_rates):
+        yield f"the own rates of {len(flow._own_rates)} integrations"
     known, limit = 0, engine._ports.settings.courses.index_max
     for number, (partition, _) in engine._partitions.items():
         if partition.shard is None:

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from daemon.config import Settings
 from daemon.log.port import Transaction
 from tests.sandbox.checker import content_digest
 from tests.sandbox.simulator.state import Simulator
 from tests.sim.journal_view import JournalView
-from tests.sim.seen import Course, SeenEvent
+from tests.sim.policies import InForce
+from tests.sim.seen import Course, SeenEvent, Who
 
 EPSILON = 0.1
 """Seconds. Between a decision and its commit."""
@@ -36,14 +36,14 @@ class Known:
 
     def __init__(
         self,
-        settings: Settings,
+        in_force: InForce,
         simulator: Simulator,
         clock: Callable[[], float],
         value_of: Callable[[int, int], bytes | None],
         accuse: Callable[[str, str], None],
     ) -> None:
         """`value_of` returns the value of an input record by partition and offset; None if it is gone."""
-        self._settings = settings
+        self._in_force = in_force
         self._simulator = simulator
         self._clock = clock
         self._value_of = value_of
@@ -56,7 +56,12 @@ class Known:
         """Whether clocks of hosts jump in this history, so that ages cannot be judged exactly."""
 
     def committed(
-        self, partition: int, transaction: Transaction, events: Sequence[SeenEvent], journal: JournalView
+        self,
+        who: Who,
+        partition: int,
+        transaction: Transaction,
+        events: Sequence[SeenEvent],
+        journal: JournalView,
     ) -> None:
         stated = {}
         for key, value in transaction.courses:
@@ -75,7 +80,7 @@ class Known:
             self._confirmed[course] = _Confirmed(offset, self._clock()) if is_known else None
         for event in events:
             if event.type == "course.sync.resolved" and event.data.status == "UNCHANGED":
-                self._judge_unchanged(partition, event, journal)
+                self._judge_unchanged(who, partition, event, journal)
 
     def _judge_records(
         self, partition: int, stated: dict[Course, dict[str, Any]], events: Sequence[SeenEvent]
@@ -118,7 +123,7 @@ class Known:
                     "transaction (R15)",
                 )
 
-    def _judge_unchanged(self, partition: int, event: SeenEvent, journal: JournalView) -> None:
+    def _judge_unchanged(self, who: Who, partition: int, event: SeenEvent, journal: JournalView) -> None:
         data = event.data
         assert data.integration_id is not None
         assert data.origin_id is not None
@@ -153,7 +158,7 @@ class Known:
         if before is not None and _meaning(msgspec.json.decode(before)) != meant:
             self._accuse("known", f"{named}, and its course has the content of {confirmed.offset} (R16)")
         age = self._clock() - confirmed.at
-        trusted = self._settings.unchanged.trust_for
+        trusted = max(self._in_force.values(who, course[0], "unchanged.trust_for"))
         if trusted == 0 or (age > trusted + EPSILON and not self.clocks_are_set):
             self._accuse(
                 "known", f"{named}, and what is known of its course is {age:.1f} s old (unchanged.trust_for)"

@@ -229,7 +229,7 @@ class SimulatedApi:
 
     async def poll(self, integration_id: str, task_id: str, items: int) -> PollAnswer:
         network = self._network
-        network.witness.polls(self._who)
+        network.witness.polls(self._who, integration_id, task_id)
         future = asyncio.get_running_loop().create_future()
         network.poll(self._key(), integration_id, task_id, self._deadline, _resolver(future))
         reply = await self._reply(future)

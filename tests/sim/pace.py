@@ -21,6 +21,8 @@ from daemon.config import Settings
 from daemon.core.answers import Accepted, Done, NoAnswer, Refused, SubmitAnswer
 from daemon.core.flow import KNOWN_SECONDS
 from daemon.core.rate import BURST_SECONDS
+from tests.sim.policies import InForce
+from tests.sim.seen import Who
 
 TOO_MANY = "PLATFORM.CONCURRENCY_LIMIT_EXCEEDED"
 PAUSE_MIN = 0.75
@@ -46,42 +48,64 @@ class Sent:
     """POSTs up to this number are reason for no further halving."""
 
 
+@dataclass
+class Calls:
+    """Under one rate."""
+
+    left: float | None = None
+    at: float = 0.0
+
+    def exceed(self, now: float, rate: float, burst: float) -> bool:
+        """Another call leaves now. Whether it is one too many."""
+        left = burst if self.left is None else self.left
+        self.left = min(burst, left + (now - self.at) * rate) - 1
+        self.at = now
+        return self.left < -EPSILON
+
+
 class Pace:
     """Of one process. `accuse` is called with the kind of the violation and a sentence."""
 
-    def __init__(self, name: str, settings: Settings, accuse: Callable[[str, str], None]) -> None:
-        self._name = name
+    def __init__(
+        self, who: Who, settings: Settings, in_force: InForce, accuse: Callable[[str, str], None]
+    ) -> None:
+        self._who = who
+        self._name = who[0]
         self._settings = settings
+        self._in_force = in_force
         self._accuse = accuse
         self._sent: defaultdict[str, Sent] = defaultdict(Sent)
-        self._calls_left = self._burst
-        self._called_at = 0.0
+        self._calls = Calls()
+        self._own_calls: defaultdict[str, Calls] = defaultdict(Calls)
 
     # --- calls a second ---------------------------------------------------------------------------
 
-    @property
-    def _burst(self) -> float:
+    def _burst(self, rate: float) -> float:
         """What may go at once: two full buckets, and what had its turn just before and waited for a lease."""
-        http = self._settings.http
-        rate = http.requests_per_second_max or 0.0
-        buckets = [max(1.0, rate * part * BURST_SECONDS) for part in (http.poll_share, 1 - http.poll_share)]
+        share = self._settings.http.poll_share
+        buckets = [max(1.0, rate * part * BURST_SECONDS) for part in (share, 1 - share)]
         return sum(buckets) + rate * BURST_SECONDS
 
-    def called(self, now: float) -> None:
-        """A POST or a GET leaves."""
+    def called(self, now: float, integration_id: str | None) -> None:
+        """A POST or a GET leaves. None: it is made for no integration."""
         rate = self._settings.http.requests_per_second_max
-        if rate is None:
-            return
-        self._calls_left = min(self._burst, self._calls_left + (now - self._called_at) * rate) - 1
-        self._called_at = now
-        if self._calls_left < -EPSILON:
+        if rate is not None and self._calls.exceed(now, rate, self._burst(rate)):
             self._accuse("hurry", f"{self._name} makes more calls than {rate:g} a second")
+        if integration_id is None:
+            return
+        rates = self._in_force.values(self._who, integration_id, "http.requests_per_second_max")
+        if None in rates or len(set(rates)) > 1:
+            self._own_calls.pop(integration_id, None)  # a limit that has changed begins with full buckets
+        elif self._own_calls[integration_id].exceed(now, rates[0], self._burst(rates[0])):
+            self._accuse(
+                "hurry", f"{self._name} makes more calls for {integration_id} than {rates[0]:g} a second"
+            )
 
     # --- how many at a time -----------------------------------------------------------------------
 
     def posted(self, now: float, integration_id: str) -> int:
         """Returns the number of this POST, for when it comes back."""
-        self.called(now)
+        self.called(now, integration_id)
         sent = self._sent[integration_id]
         idle_since = None if sent.in_flight else sent.heard_at
         if idle_since is not None and now - idle_since > KNOWN_SECONDS - 1:
@@ -89,7 +113,7 @@ class Pace:
         number = len(sent.counts)
         sent.in_flight.add(number)
         sent.counts.append(len(sent.in_flight))
-        most, why = self._most(sent)
+        most, why = self._most(integration_id, sent)
         if len(sent.in_flight) > most:
             self._accuse(
                 "crowded", f"{self._name} has {sent.counts[-1]} POSTs for {integration_id} in flight: {why}"
@@ -102,8 +126,8 @@ class Pace:
             )
         return number
 
-    def _most(self, sent: Sent) -> tuple[int, str]:
-        window = self._settings.window.batches_max
+    def _most(self, integration_id: str, sent: Sent) -> tuple[int, str]:
+        window = max(self._in_force.values(self._who, integration_id, "window.batches_max"))
         if sent.heard_at is None:
             return 1, "nothing was heard yet"
         limits = [(window, f"the window is {window}")]
@@ -129,7 +153,8 @@ class Pace:
             sent.halved = None if sent.halved is None else sent.halved + 1
         elif isinstance(answer, Refused) and answer.error.code == TOO_MANY:
             self._too_many(sent, number, peak)
-            sent.resumes_at = now + PAUSE_MIN * self._settings.retry.backoff_min
+            pauses = self._in_force.values(self._who, integration_id, "retry.backoff_min")
+            sent.resumes_at = now + PAUSE_MIN * min(pauses)
         else:
             self.unwell(integration_id)
 

@@ -24,6 +24,7 @@ from tests.sandbox.simulator.faults import (
 from tests.sim import faults
 from tests.sim.faulty import LogFaults
 from tests.sim.network import NetworkFaults
+from tests.sim.policies import NO_PLAN, Plan
 from tests.sim.rejections import Deploy
 
 AHEAD_MS = 20_000
@@ -59,6 +60,8 @@ class Kind(StrEnum):
     lost, and replicas end (R18)."""
     LOADED = "loaded"
     """Bulk changes and edits of few integrations, more than the API takes: the edits go first, and nobody starves (R21)."""
+    POLICIES = "policies"
+    """Tables of integrations set sizes, windows, time-outs, rates and waits, and change in the middle."""
 
 
 BREAKAGES: tuple[AnyRule, ...] = (
@@ -87,9 +90,10 @@ BREAKAGES: tuple[AnyRule, ...] = (
 """How the one integration is broken in a history of kind `isolation`."""
 
 WEIGHTS = {
-    Kind.WILD: 0.48,
+    Kind.WILD: 0.44,
     Kind.LOADED: 0.04,
     Kind.RETIRED: 0.06,
+    Kind.POLICIES: 0.06,
     Kind.CROWDED: 0.06,
     Kind.ISOLATION: 0.06,
     Kind.REPLACED: 0.06,
@@ -177,6 +181,7 @@ class Parameters:
     """So many of the changes, the first ones drawn, are not published."""
     broken: str | None = None
     """The integration that is broken until the healing."""
+    policies: Plan = NO_PLAN
     alone: bool = False
     """The only process has the concurrency limit for itself, and it stays what it is."""
 

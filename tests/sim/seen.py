@@ -31,6 +31,7 @@ class SeenData(msgspec.Struct):
     batch_id: str | None
     error: SeenError | None
     superseded_by: SeenChange | None = None
+    task_id: str | None = None
 
 
 class SeenEvent(msgspec.Struct):

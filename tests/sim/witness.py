@@ -39,6 +39,7 @@ from daemon.core.answers import (
     TaskFailed,
     TaskPending,
 )
+from daemon.kombo import probe
 from daemon.log.port import Transaction
 from tests.sandbox.simulator.state import Simulator
 from tests.sandbox.simulator.tasks import SimulatedTask
@@ -47,6 +48,7 @@ from tests.sim.journal_view import JournalView, batch_record, courses_of
 from tests.sim.known import Known
 from tests.sim.obedience import Obedience
 from tests.sim.pace import Pace
+from tests.sim.policies import LAG_MAX, InForce
 from tests.sim.seen import Course, Sealed, SeenEvent, Who, decode_event
 from tests.sim.takeovers import EPSILON, Takeovers
 from tests.sim.urgency import Urgency
@@ -67,6 +69,21 @@ class Moment(StrEnum):
     """A change that was sent before waits for its next attempt."""
     WATCHED = "watched"
     """A task has timed out and is watched."""
+
+
+@dataclass
+class _Accepted:
+    """Of a task, when it was first heard of."""
+
+    who: Who
+    """Which process has heard of it."""
+    at: float
+    first_after: float
+    is_polled: bool = False
+    is_repeated: bool = False
+    """The API has named it again."""
+    overdue_since: dict[Who, float] = field(default_factory=dict)
+    """When each process was first told that it is too old."""
 
 
 class Told(NamedTuple):
@@ -106,6 +123,7 @@ class Witness:
     digest: hashlib.blake2b = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
     """Of everything that crossed the edges: two runs of a seed must end with the same."""
     _journals: defaultdict[int, JournalView] = field(default_factory=lambda: defaultdict(JournalView))
+    in_force: InForce = field(init=False)
     bounds: Bounds = field(init=False)
     takeovers: Takeovers = field(init=False)
     known: Known = field(init=False)
@@ -113,18 +131,23 @@ class Witness:
     urgency: Urgency = field(init=False)
     _by_body: defaultdict[tuple[str, bytes], list[Sealed]] = field(default_factory=lambda: defaultdict(list))
     _paces: dict[Who, Pace] = field(default_factory=dict)
+    _accepted: dict[str, _Accepted] = field(default_factory=dict)
+    """By task."""
+    _timed_out: set[str] = field(default_factory=set)
+    """Tasks with which a change ended `TIMED_OUT`."""
     _held_off: dict[tuple[Who, str], float] = field(default_factory=dict)
     """Until when a process may not POST for an integration, since the API has asked for it."""
 
     def __post_init__(self) -> None:
-        self.bounds = Bounds(self.settings, self.accuse)
+        self.in_force = InForce(self.settings, self.clock)
+        self.bounds = Bounds(self.settings, self.in_force, self.accuse)
         self.takeovers = Takeovers(self.settings, self.clock, self.accuse)
         self.obedience = Obedience(
             self.clock,
             lambda batch_id: self.batches[batch_id].record.offsets if batch_id in self.batches else (),
             self.accuse,
         )
-        self.known = Known(self.settings, self.simulator, self.clock, self.value_of, self.accuse)
+        self.known = Known(self.in_force, self.simulator, self.clock, self.value_of, self.accuse)
         self.urgency = Urgency(self.settings, self.clock, self.value_of, self.accuse)
 
     def accuse(self, kind: str, sentence: str) -> None:
@@ -165,10 +188,11 @@ class Witness:
             accounted.update(batch.offsets)
         self._judge_verdicts(partition, closed, accounted, events)
         self._judge_position(partition, before, journal.next_offset, accounted)
-        self.bounds.judge_window(partition, journal, opened, closed)
+        who = self.takeovers.owner(partition).who
+        self.bounds.judge_window(who, partition, journal, opened, closed)
         self.bounds.judge_room(partition, waited, journal, opened, closed, events)
         self.bounds.judge_dead_letters(transaction.dead_letters, events)
-        self.known.committed(partition, transaction, events, journal)
+        self.known.committed(who, partition, transaction, events, journal)
         free = waited.keys() - was_busy - self._busy(journal)
         still = {course: waited[course] for course in free if journal.waits.get(course) == waited[course]}
         self.urgency.committed(
@@ -186,7 +210,7 @@ class Witness:
             for e in events
             if e.type == "course.sync.resolved"
         ]
-        who = self.takeovers.owner(partition).who
+        self._timed_out.update(e.data.task_id or "" for e in events if e.data.status == "TIMED_OUT")
         if any(event.data.status == "TIMED_OUT" for event in events):
             self._moment(Moment.WATCHED, who)
         if any(offset in waits for sealed in closed for offset in sealed.record.offsets):
@@ -323,7 +347,7 @@ class Witness:
 
     def _pace(self, who: Who) -> Pace:
         if who not in self._paces:
-            self._paces[who] = Pace(who[0], self.settings, self.accuse)
+            self._paces[who] = Pace(who, self.settings, self.in_force, self.accuse)
         return self._paces[who]
 
     def posted(self, who: Who, integration_id: str, body: bytes) -> int:
@@ -331,9 +355,23 @@ class Witness:
         self._judge_post(who, integration_id, body)
         return self._pace(who).posted(self.clock(), integration_id)
 
-    def polls(self, who: Who) -> None:
+    def polls(self, who: Who, integration_id: str, task_id: str) -> None:
         """A GET leaves now."""
-        self._pace(who).called(self.clock())
+        is_probe = integration_id == probe.INTEGRATION_ID
+        self._pace(who).called(self.clock(), None if is_probe else integration_id)
+        accepted = self._accepted.get(task_id)
+        if accepted is None or accepted.is_polled:
+            return
+        accepted.is_polled = True
+        if accepted.who == who:
+            waited = self.clock() - accepted.at
+            later = self.in_force.values(who, integration_id, "poll.first_after")
+            due = 0.9 * min(accepted.first_after, *later)
+            if waited < due - EPSILON:
+                self.accuse(
+                    "hurry",
+                    f"{who[0]} polls the task {task_id} after {waited:.3f} s, and not after {due:g} s",
+                )
 
     def _judge_post(self, who: Who, integration_id: str, body: bytes) -> None:
         now = self.clock()
@@ -399,13 +437,14 @@ class Witness:
                     f"of {' '.join(sorted(courses))} is open, for all that anybody was told (C2)",
                 )
 
-    @property
-    def watched_ms(self) -> float:
-        """The age at which a task that has not ended is not watched any more."""
-        return (self.settings.task.timeout + self.settings.task.watch_after_timeout) * 1000
+    def watched_ms(self, integration_id: str) -> float:
+        """The age at which a task that has not ended is not watched any more, at the earliest."""
+        settings = ("task.timeout", "task.watch_after_timeout")
+        return float(min(sum(pair) for pair in self.in_force.ever(integration_id, *settings))) * 1000
 
     def _is_settled(self, task: SimulatedTask) -> bool:
-        return task.task_id in self.heard_end or self.api_now() - task.created_at >= self.watched_ms
+        age = self.api_now() - task.created_at
+        return task.task_id in self.heard_end or age >= self.watched_ms(task.integration_id)
 
     def post_answered(
         self, who: Who, number: int, integration_id: str, body: bytes, started: float, answer: SubmitAnswer
@@ -415,6 +454,12 @@ class Witness:
         self._pace(who).heard(now, integration_id, number, answer)
         self.digest.update(f"{now} {who} {answer!r}".encode())
         self._tell(f"{who[0]} hears: {_describe(answer)}")
+        if isinstance(answer, Accepted):
+            if (earlier := self._accepted.get(answer.task_id)) is not None:
+                earlier.is_repeated = True
+            else:
+                first = min(self.in_force.values(who, integration_id, "poll.first_after"))
+                self._accepted[answer.task_id] = _Accepted(who, now, first)
         if isinstance(answer, Accepted | Done):
             self._moment(Moment.ANSWERED, who)
         understood = isinstance(answer, Accepted | Done) or (
@@ -448,10 +493,29 @@ class Witness:
                 self._moment(Moment.ENDED, who)
                 self._tell(f"{who[0]} hears: task {task_id} {type(answer).__name__}")
             case TaskPending(created_at=created_at, api_time=api_time):
-                timeout = self.settings.task.timeout * 1000
+                timeouts = self.in_force.values(who, integration_id, "task.timeout")
                 age = self.api_now() - self.simulator.tasks[task_id].created_at
-                if api_time is not None and api_time - created_at > timeout and age > timeout:
-                    self.overdue.add(task_id)
+                if api_time is not None:
+                    told_age = min(api_time - created_at, age)
+                    if told_age > min(timeouts) * 1000:
+                        self.overdue.add(task_id)
+                    self._judge_stay(who, task_id, told_age / 1000 - max(timeouts), max(timeouts))
+
+    def _judge_stay(self, who: Who, task_id: str, over: float, timeout: float) -> None:
+        """A process that hears for some time that a task is pending and too old times it out (R11). `over`: by how many seconds,
+        by the API's clock. A task that the API named twice may count as an earlier one, for which other rules hold.
+        """
+        accepted = self._accepted.get(task_id)
+        if accepted is None or accepted.is_repeated or task_id in self._timed_out:
+            return
+        over = min(over, self.clock() - accepted.at - timeout)
+        if over <= 0:
+            return
+        since = accepted.overdue_since.setdefault(who, self.clock())
+        if self.clock() - since > LAG_MAX:
+            self.accuse(
+                "overstayed", f"{who[0]} hears for long that the task {task_id} is too old by {over:.1f} s"
+            )
 
     def halted(self, who: Who, reason: str) -> None:
         self.halts.append(f"{who[0]} halted at {self.clock():.3f} s: {reason}")

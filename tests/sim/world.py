@@ -7,9 +7,10 @@ import heapq
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from daemon.config import Settings, Topics
+from daemon.config import Policies, Settings, Topics
 from daemon.core.model import Now
 from daemon.log.port import FatalLogError, LogError
 from daemon.runtime.engine import Engine
@@ -21,6 +22,7 @@ from tests.sim.faulty import FaultyCluster, FaultyLog
 from tests.sim.loop import SteppedLoop
 from tests.sim.network import Network, SimulatedApi
 from tests.sim.obedience import Known
+from tests.sim.policies import NOTICED_MAX, Tables
 from tests.sim.seen import Who
 from tests.sim.witness import Witness
 
@@ -87,6 +89,8 @@ class World:
     settings: Settings
     topics: Topics
     session_timeout: float
+    tables: Tables = ()
+    """Of integrations, in the file."""
     time: float = 0.0
     broker_offset_ms: int = 0
     """By how much the clock of the broker is off."""
@@ -160,7 +164,17 @@ class World:
         api = SimulatedApi(self.network, who, lambda: replica.key, self.settings.http.deadline)
         rng = random.Random(self.rng.random())
         bystander = Bystander(self.witness, who)
-        ports = Ports(self.settings, log, api, clock, rng, Observers(bystander, LogSubscriber()))
+        policies = Policies(self.settings, self.tables)
+        self.witness.in_force.used(who, self.tables)
+        ports = Ports(
+            self.settings,
+            policies,
+            log,
+            api,
+            clock,
+            rng,
+            Observers(bystander, LogSubscriber()),
+        )
         replica.engine = Engine(ports, lambda: self._key_changed(replica))
         await replica.engine.run()
 
@@ -187,6 +201,24 @@ class World:
         if self.deaths:
             return
         self.after(self.rng.uniform(0.1, 2.0), lambda: self.start(replica))
+
+    def change_tables(self, tables: Tables) -> None:
+        """The file changes, and each process reads it a little later."""
+        self.tables = tables
+        self.note("the tables of integrations change")
+        for replica in self.replicas:
+            if replica.loop is not None:
+                loop, life = replica.loop, replica.lives
+                self.after(self.rng.uniform(0.0, NOTICED_MAX), partial(self._reads, replica, loop, life))
+
+    def _reads(self, replica: Replica, loop: SteppedLoop, life: int) -> None:
+        def use() -> None:
+            if replica.engine is not None and replica.lives == life:
+                self.witness.in_force.used((replica.name, life), self.tables)
+                replica.engine.use_policies(self.tables)
+
+        if replica.loop is loop:
+            loop.call_soon(use)
 
     def kill(self, replica: Replica) -> None:
         """As kill -9; the group notices after the session time-out, unless it is back before."""

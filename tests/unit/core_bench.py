@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from daemon.config import Policies, Settings
+from daemon.config import Policies, PolicyTable, Settings
 from daemon.core import deactivate, journal
 from daemon.core.answers import (
     Accepted,
@@ -76,10 +76,13 @@ class Bench:
     created_at: int
     """When the API created the newest task (ms). Not set before the first."""
 
-    def __init__(self, settings: Settings | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, settings: Settings | None = None, seed: int = 0, tables: Sequence[PolicyTable] = ()
+    ) -> None:
         self.settings = settings or Settings()
         self.rng = random.Random(seed)
-        self.judge = Judge(Policies(self.settings))
+        self.policies = Policies(self.settings, tables)
+        self.judge = Judge(self.policies)
         self.now = START
         self.records: list[JournalRecord] = []
         self.results: dict[int, Result] = {}
@@ -95,7 +98,7 @@ class Bench:
         self.control = nothing_decided()
         self.decisions = 0
         position = first_position(0, TOPIC_ID, 6, self.now)
-        self.shard = Shard(3, self.settings, position, self.rng, control=self.control)
+        self.shard = Shard(3, self.settings, self.policies, position, self.rng, control=self.control)
         self.shard.known.finish()
         self.shard.want_position()
         self.commit()
@@ -313,7 +316,7 @@ class Bench:
     def restored(self, records: Sequence[JournalRecord] | None = None) -> Shard:
         """Another shard, made from what is committed, or from these records of it."""
         fold = self.fold(self.records if records is None else records)
-        shard = Shard.restore(3, self.settings, fold, self.rng, self.now, control=self.control)
+        shard = Shard.restore(3, self.settings, self.policies, fold, self.rng, self.now, control=self.control)
         self.load_courses(shard)
         return shard
 

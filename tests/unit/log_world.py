@@ -14,7 +14,7 @@ import msgspec
 from daemon import config
 from daemon.commands.repair.journal_repair import inspect_partition, renew
 from daemon.commands.repair.skip import plan_skip, told
-from daemon.config import Settings, Topics
+from daemon.config import Policies, Settings, Topics
 from daemon.core.answers import PollAnswer, SubmitAnswer
 from daemon.core.journal import Fold, Position
 from daemon.core.model import Now
@@ -99,7 +99,13 @@ class LogWorld:
         log = EmbeddedLog(self.cluster, self.topics, self.member)
         await log.start()
         ports = Ports(
-            self.settings, log, self.api, clock, random.Random(2), subscribed(self.health, self.metrics)
+            self.settings,
+            Policies(self.settings),
+            log,
+            self.api,
+            clock,
+            random.Random(2),
+            subscribed(self.health, self.metrics),
         )
         engine = Engine(ports, lambda: False)
         self.metrics.observe(engine.snapshot)

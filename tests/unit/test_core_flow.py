@@ -44,7 +44,8 @@ def too_many(limit: int, remaining: int = 0, **more: Any) -> Refused:
 
 
 def flow_with(seed: int = 7, **groups: Mapping[str, Any]) -> Flow[Any]:
-    return Flow(settings_with(**groups), random.Random(seed))
+    settings = settings_with(**groups)
+    return Flow(settings, Policies(settings), random.Random(seed))
 
 
 def next_of(flow: Flow[Ref], now: float = 0.0) -> Permit[Ref]:
@@ -916,7 +917,7 @@ TestLimitedFlowAgainstModel = LimitedFlowMachine.TestCase
 
 def test_a_paused_integration_keeps_its_queue_and_the_others_go_on() -> None:
     paused: set[str] = {"b"}
-    flow: Flow[str] = Flow(settings_with(), random.Random(7), paused.__contains__)
+    flow: Flow[str] = Flow(settings_with(), Policies(settings_with()), random.Random(7), paused.__contains__)
     for integration_id in "abc":
         flow.offer(integration_id, integration_id + "1")
     assert [next_of(flow).ref, next_of(flow).ref] == ["a1", "c1"]
@@ -928,7 +929,7 @@ def test_a_paused_integration_keeps_its_queue_and_the_others_go_on() -> None:
 
 def test_a_submission_that_was_taken_is_not_sent_once_its_integration_is_paused() -> None:
     paused: set[str] = set()
-    flow: Flow[str] = Flow(settings_with(), random.Random(7), paused.__contains__)
+    flow: Flow[str] = Flow(settings_with(), Policies(settings_with()), random.Random(7), paused.__contains__)
     flow.offer("a", "a1")
     permit = next_of(flow)
     paused.add("a")
@@ -941,7 +942,7 @@ def test_a_submission_that_was_taken_is_not_sent_once_its_integration_is_paused(
 
 def test_a_paused_integration_is_not_probed_when_its_back_off_is_over() -> None:
     paused: set[str] = set()
-    flow: Flow[str] = Flow(settings_with(), random.Random(7), paused.__contains__)
+    flow: Flow[str] = Flow(settings_with(), Policies(settings_with()), random.Random(7), paused.__contains__)
     flow.offer("a", "a1")
     permit = next_of(flow)
     assert flow.try_send(permit, 0.0)

@@ -97,7 +97,13 @@ def test_before_the_decisions_are_loaded_nothing_is_sealed() -> None:
     bench = Bench(settings)
     bench.control = control
     bench.shard = Shard(
-        3, settings, first_position(0, TOPIC_ID, 6, bench.now), bench.rng, bench.shard.known, control
+        3,
+        settings,
+        bench.policies,
+        first_position(0, TOPIC_ID, 6, bench.now),
+        bench.rng,
+        bench.shard.known,
+        control,
     )
     bench.publish("a")
     assert bench.linger() == []

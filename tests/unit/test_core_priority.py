@@ -7,7 +7,7 @@ import random
 import msgspec
 import pytest
 
-from daemon.config import Settings
+from daemon.config import Policies, Settings
 from daemon.core.answers import Accepted, TaskCompleted
 from daemon.core.batch import Batch
 from daemon.core.flow import Flow
@@ -250,7 +250,7 @@ def test_the_halves_of_a_bulk_batch_are_bulk(bench: Bench) -> None:
 
 
 def test_what_is_bulk_is_sent_after_what_is_not() -> None:
-    flow: Flow[str] = Flow(Settings(), random.Random(0))
+    flow: Flow[str] = Flow(Settings(), Policies(Settings()), random.Random(0))
     for number in range(3):
         flow.offer("i", f"bulk {number}", bulk=True)
     flow.offer("i", "edit")

@@ -88,7 +88,9 @@ def test_a_batch_that_may_have_been_posted_waits_for_lease_and_deadline(bench: B
 def test_the_time_of_the_restore_counts(bench: Bench) -> None:
     bench.seal("a")
     fold = bench.fold(bench.records)
-    bench.shard = Shard.restore(3, bench.settings, fold, bench.rng, bench.now, fenced_ago=40.0)
+    bench.shard = Shard.restore(
+        3, bench.settings, bench.policies, fold, bench.rng, bench.now, fenced_ago=40.0
+    )
     assert bench.shard._memory.takeover.due() == pytest.approx(bench.now.mono + 5.0)
 
 

@@ -344,21 +344,16 @@ def test_prometheus_answers_each_query(shown: Shown, promtool: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize(("chosen", "share"), [(".*", 0.9), ("short", 0.5), ("long", 0.9), ("none", None)])
-def test_the_age_of_a_task_is_a_share_of_the_timeout_of_its_own_release(
+def test_the_age_of_a_task_is_a_share_of_its_own_timeout(
     promtool: str, tmp_path: Path, chosen: str, share: float | None
 ) -> None:
-    """Two releases in one namespace, one with a time-out of 100 s and a task of 50 s, the other with 1000 s and 900 s."""
+    """Two releases in one namespace."""
     (expression,) = (text for where, text in expressions() if where.startswith("overview, Oldest task"))
     query = filled_in(re.sub(r"\$release\b", chosen, expression))
     labels = 'job="course-sync-daemon", namespace="prod", instance="{0}", release="{0}"'
-    ages, timeouts = {"short": 50, "long": 900}, {"short": 100, "long": 1000}
     series = [
-        {"series": f"{name}{{{labels.format(release)}}}", "values": f"{value}x60"}
-        for release in ages
-        for name, value in {
-            "coursesync_pending_oldest_created_timestamp_seconds": 1800 - ages[release],
-            "coursesync_task_timeout_seconds": timeouts[release],
-        }.items()
+        {"series": f"coursesync_pending_timeout_ratio{{{labels.format(release)}}}", "values": f"{value}x60"}
+        for release, value in {"short": 0.5, "long": 0.9}.items()
     ]
     samples = [] if share is None else [{"labels": "{}", "value": share}]
     expected = {"eval_time": "30m", "expr": query, "exp_samples": samples}
@@ -372,6 +367,40 @@ def test_the_age_of_a_task_is_a_share_of_the_timeout_of_its_own_release(
         [promtool, "test", "rules", path], capture_output=True, text=True, timeout=120, check=False
     )
 
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_open_change_is_compared_with_the_timeout_of_where_it_is(promtool: str, tmp_path: Path) -> None:
+    """A change that waits for 90 s of 100 s, and a task that has reached half of its own time-out; then the other way round."""
+    (expression,) = [
+        text for where, text in expressions() if "Oldest open change" in where and "ratio" in text
+    ]
+    labels = 'job="course-sync-daemon", namespace="prod", instance="a", release="r"'
+    series = {
+        f'coursesync_waiting_oldest_consumed_timestamp_seconds{{{labels}, reason="window"}}': "510x20 1750x20",
+        f"coursesync_task_timeout_seconds{{{labels}}}": "100x60",
+        f"coursesync_pending_timeout_ratio{{{labels}}}": "0.5x10 0.8x30",
+    }
+    checks = [(10, 0.9), (30, 0.8)]
+    tests = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {
+                "eval_time": f"{minute}m",
+                "expr": filled_in(expression),
+                "exp_samples": [{"labels": "{}", "value": value}],
+            }
+            for minute, value in checks
+        ],
+    }
+    path = tmp_path / "share.yaml"
+    path.write_text(
+        json.dumps({"rule_files": [], "evaluation_interval": "1m", "tests": [tests]}), encoding="utf-8"
+    )
+    done = subprocess.run(
+        [promtool, "test", "rules", path], capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -40,11 +40,11 @@ class World:
         self.resumed = self.suspicions = 0
         self.health = Health((), self.now)
         settings = Settings()
-        self.flow: Flow[Any] = Flow(settings, random.Random(1))
+        self.flow: Flow[Any] = Flow(settings, Policies(settings), random.Random(1))
         clock: Any = self
         no_part: Any = None
         observer = Observers(HealthSubscriber(self.health), LogSubscriber())
-        ports = Ports(settings, no_part, no_part, clock, random.Random(1), observer)
+        ports = Ports(settings, Policies(settings), no_part, no_part, clock, random.Random(1), observer)
         self.judge_of_answers = Judge(Policies(settings))
         self.halt = Halt(
             ports, self.flow, self.judge_of_answers, self.key_changed, self.on_resume, self.on_suspicion

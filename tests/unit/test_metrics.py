@@ -429,10 +429,15 @@ def test_before_there_is_a_runtime_nothing_is_pending() -> None:
 def test_pending_tasks_are_told_by_age() -> None:
     ages_s = [5, 10, 11, 7200, 90_000]
     found = series(
-        with_snapshot(pending_created_ms=(NOW.wall - age * 1000 for age in ages_s), pending_items=321)
+        with_snapshot(
+            pending_created_ms=(NOW.wall - age * 1000 for age in ages_s),
+            pending_items=321,
+            pending_timeout_ratio=0.75,
+        )
     )
     assert found["coursesync_pending_tasks"] == 5
     assert found["coursesync_pending_items"] == 321
+    assert found["coursesync_pending_timeout_ratio"] == 0.75
     assert found["coursesync_pending_oldest_created_timestamp_seconds"] == NOW.wall / 1000 - 90_000
     assert found['coursesync_pending_age_seconds_bucket{le="10.0"}'] == 2
     assert found['coursesync_pending_age_seconds_bucket{le="60.0"}'] == 3

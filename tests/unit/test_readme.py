@@ -11,8 +11,8 @@ import pytest
 
 from daemon.cli import main as coursesyncd
 from daemon.codec import decode_change
-from daemon.config import load_settings
-from daemon.config.load import CONFIG_FILE_VARIABLE
+from daemon.config import Policies, load_configuration, load_settings
+from daemon.config.load import CONFIG_FILE_VARIABLE, INTEGRATIONS_FILE_VARIABLE
 from daemon.config.table import all_settings, groups
 from daemon.core.deactivate import DEACTIVATE
 from daemon.core.model import Change, Status
@@ -124,7 +124,10 @@ def test_settings_exist() -> None:
 
 
 def test_environment_variables_exist() -> None:
-    variables = {setting.variable for setting in all_settings()} | {CONFIG_FILE_VARIABLE}
+    variables = {setting.variable for setting in all_settings()} | {
+        CONFIG_FILE_VARIABLE,
+        INTEGRATIONS_FILE_VARIABLE,
+    }
     assert matches(r"\b(COURSESYNC_[A-Z_]*[A-Z])\b") <= variables
 
 
@@ -175,13 +178,17 @@ def test_every_rule_of_the_code_is_told_once() -> None:
 
 
 def test_the_configuration_file_is_accepted(tmp_path: Path) -> None:
-    (block,) = fenced(README, "toml")
+    block, tables = fenced(README, "toml")
     secret = tmp_path / "secret"
     secret.write_text("secret")
     file = tmp_path / "coursesync.toml"
     file.write_text(re.sub(r'"/run/secrets/[^"]*"', f'"{secret}"', block))
     settings = load_settings({}, file)
     assert settings.kafka.bootstrap_servers == tomllib.loads(block)["kafka"]["bootstrap_servers"]
+    file.write_text(tables)
+    read = load_configuration({}, file, unneeded={"kafka", "kombo"})
+    policy = Policies(read.settings, read.tables)("workday:HWUTwvyx2wLoSUHphiWVrp28")
+    assert (policy.task.timeout, policy.batch.items_max) == (72 * 3600, 20)
 
 
 def test_the_examples_of_the_formats_are_valid() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from daemon.config import Policies
 from daemon.core.flow import Flow
 from daemon.log.port import FatalLogError
 from daemon.runtime.halt import Halt
@@ -53,8 +54,16 @@ async def test_a_watch_that_ends_with_a_task_that_is_not_found_leaves_no_blind_t
     health = Health((), partition.now)
     metrics = Metrics(health, version="0", input_topic="t", task_timeout_s=1.0)
     settings, no_part = bench.settings, None
-    ports = Ports(settings, no_part, partition, partition, random.Random(1), subscribed(health, metrics))  # type: ignore[arg-type]
-    flow: Flow[Any] = Flow(settings, random.Random(1))
+    ports = Ports(
+        settings,
+        Policies(settings),
+        no_part,  # type: ignore[arg-type]
+        partition,
+        partition,
+        random.Random(1),
+        subscribed(health, metrics),
+    )
+    flow: Flow[Any] = Flow(settings, Policies(settings), random.Random(1))
     halt = Halt(ports, flow, bench.judge, lambda: False, lambda: None, lambda: None)
     poller = Poller(ports, flow, bench.judge, halt, Waker(), Waker())
 

@@ -34,13 +34,42 @@ kafka.group_instance_id is left out: it contains the pod's name and is set by th
 {{- define "course-sync-daemon.toml" -}}
 {{- $folder := include "course-sync-daemon.folder" . -}}
 {{- $lines := list -}}
-{{- range $group, $settings := .Values.config -}}
+{{- range $group, $settings := omit .Values.config "integrations" -}}
 {{- $lines = append $lines (printf "[%s]" $group) -}}
 {{- range $attribute, $value := omit ($settings | default dict) "group_instance_id" -}}
 {{- if kindIs "map" $value -}}
 {{- $lines = append $lines (printf "%s = %s" $attribute (printf "%s/%s.%s" $folder $group $attribute | toJson)) -}}
 {{- else if not (kindIs "invalid" $value) -}}
 {{- $lines = append $lines (printf "%s = %s" $attribute (toJson $value)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- join "\n" $lines }}
+{{ end }}
+
+{{/*
+The ConfigMap with the settings of single integrations, and the name of its only file in the folder.
+*/}}
+{{- define "course-sync-daemon.integrationsName" -}}
+{{- include "course-sync-daemon.fullname" . }}-integrations
+{{- end }}
+
+{{- define "course-sync-daemon.integrationsFile" -}}
+integrations.toml
+{{- end }}
+
+{{/*
+The tables of integrations as the daemon's second TOML file.
+*/}}
+{{- define "course-sync-daemon.integrations" -}}
+{{- $lines := list -}}
+{{- range $name, $groups := .Values.config.integrations -}}
+{{- $lines = append $lines (printf "[integrations.%s]" (toJson $name)) -}}
+{{- range $group, $settings := $groups -}}
+{{- range $attribute, $value := $settings -}}
+{{- if not (kindIs "invalid" $value) -}}
+{{- $lines = append $lines (printf "%s.%s = %s" $group $attribute (toJson $value)) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -68,7 +97,7 @@ The key of a Secret or ConfigMap that holds a file, if none is given: (list NAME
 Sources of the projected volume: each file that a setting takes from a Secret or a ConfigMap.
 */}}
 {{- define "course-sync-daemon.fileSources" -}}
-{{- range $group, $settings := .Values.config }}
+{{- range $group, $settings := omit .Values.config "integrations" }}
 {{- range $attribute, $value := $settings }}
 {{- if kindIs "map" $value -}}
 {{- $name := printf "%s.%s" $group $attribute }}
@@ -126,7 +155,7 @@ without it, the hash of a weak password could be found by trying.
 */}}
 {{- define "course-sync-daemon.fileVersions" -}}
 {{- $readAgain := list "kombo.api_key_file" -}}
-{{- range $group, $settings := .Values.config }}
+{{- range $group, $settings := omit .Values.config "integrations" }}
 {{- range $attribute, $value := $settings }}
 {{- $name := printf "%s.%s" $group $attribute }}
 {{- if and (kindIs "map" $value) (not (has $name $readAgain)) }}

@@ -27,6 +27,8 @@ spec:
       env:
         - name: COURSESYNC_CONFIG
           value: {{ include "course-sync-daemon.folder" . }}/coursesync.toml
+        - name: COURSESYNC_INTEGRATIONS
+          value: {{ include "course-sync-daemon.folder" . }}/{{ include "course-sync-daemon.integrationsFile" . }}
         {{- if eq .Values.kind "StatefulSet" }}
         - name: POD_NAME
           valueFrom:
@@ -113,6 +115,11 @@ volumes:
               - path: coursesync.toml
                 fieldRef:
                   fieldPath: metadata.annotations['{{ include "course-sync-daemon.annotation" . }}']
+        - configMap:
+            name: {{ include "course-sync-daemon.integrationsName" . | quote }}
+            items:
+              - key: {{ include "course-sync-daemon.integrationsFile" . }}
+                path: {{ include "course-sync-daemon.integrationsFile" . }}
         {{- include "course-sync-daemon.fileSources" . | trim | nindent 8 }}
   {{- with .Values.extraVolumes }}
   {{- toYaml . | nindent 2 }}

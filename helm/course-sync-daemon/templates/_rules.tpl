@@ -44,6 +44,8 @@ No line quotes a text: it may be a secret that was given for the wrong setting.
 {{- end -}}
 {{- end -}}
 
+{{- include "course-sync-daemon.brokenTables" . -}}
+
 {{- $calls := include "course-sync-daemon.setting" (list . "http.in_flight_max") | float64 -}}
 {{- $share := include "course-sync-daemon.setting" (list . "http.poll_share") -}}
 {{- $reserved := mulf $calls ($share | float64) | floor -}}
@@ -144,5 +146,88 @@ No line quotes a text: it may be a secret that was given for the wrong setting.
 {{- end -}}
 {{- if and (get (.Values.config.kombo | default dict) "proxy_password_file") (not (and $isUrl (regexFind "^[^:]*" $login))) -}}
 {{ print "config.kombo.proxy_password_file: is set, but config.kombo.proxy names no user; write it as http://user@host:port\n" }}
+{{- end -}}
+{{- end }}
+
+{{/*
+The rules of the tables of integrations (daemon/config/policy_tables.py). The tables for the ids of which a table is the most
+specific one are that table and the patterns that match its own name; so each table stands for one combination of settings. An
+order that a table breaks by no setting of its own is broken by the next table already.
+*/}}
+{{- define "course-sync-daemon.brokenTables" -}}
+{{- $table := include "course-sync-daemon.table" . | fromJson -}}
+{{- $patterns := dict -}}
+{{- range $name, $_ := .Values.config.integrations -}}
+{{- if hasSuffix "*" $name -}}
+{{- $_ := set $patterns (trimSuffix "*" $name) $name -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $groups := .Values.config.integrations -}}
+{{- $stem := trimSuffix "*" $name -}}
+{{- $where := printf "config.integrations.%s" (toJson $name) -}}
+{{- if eq $name "*" -}}
+{{ printf "%s: would be for all integrations; use the common settings\n" $where }}
+{{- else if or (not $name) (contains "*" $stem) -}}
+{{ printf "%s: is neither an id nor the beginning of ids followed by *, such as workday:*\n" $where }}
+{{- else -}}
+{{- $outside := list -}}
+{{- $chain := list -}}
+{{- range $prefix := keys $patterns | sortAlpha -}}
+{{- if and (hasPrefix $prefix $stem) (ne (get $patterns $prefix) $name) -}}
+{{- $chain = append $chain (get $patterns $prefix) -}}
+{{- end -}}
+{{- end -}}
+{{- $effective := dict -}}
+{{- range $each := append $chain $name -}}
+{{- range $setting := $table.may_differ -}}
+{{- $path := splitList "." $setting -}}
+{{- $given := get (get $.Values.config.integrations $each | default dict) (first $path) | default dict -}}
+{{- $value := get $given (last $path) -}}
+{{- if and (hasKey $given (last $path)) (not (kindIs "invalid" $value)) -}}
+{{- $_ := set $effective $setting (ternary (toJson $value) (toString $value | trim) (kindIs "float64" $value)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $own := dict -}}
+{{- range $setting := $table.may_differ -}}
+{{- $path := splitList "." $setting -}}
+{{- $given := get ($groups | default dict) (first $path) | default dict -}}
+{{- $row := get $table.settings $setting -}}
+{{- if and (hasKey $given (last $path)) (not (kindIs "invalid" (get $given (last $path)))) -}}
+{{- $text := get $effective $setting -}}
+{{- $_ := set $own $setting true -}}
+{{- if and (eq $row.kind "duration") (not (regexMatch `^[0-9]{1,15}(\.[0-9]{1,6})?(ms|s|m|h|d)$` $text)) -}}
+{{- $outside = append $outside $setting -}}
+{{ printf "%s.%s: the value is not a duration; for example, write 500ms, 15s, 5m, 24h or 7d\n" $where $setting }}
+{{- else if and (eq $row.kind "size") (not (regexMatch `^[0-9]{1,15}(\.[0-9]{1,6})?(B|KiB|MiB|GiB)?$` $text)) -}}
+{{- $outside = append $outside $setting -}}
+{{ printf "%s.%s: the value is not a size; for example, write 512KiB, 1MiB or a number of bytes\n" $where $setting }}
+{{- else -}}
+{{- $number := include "course-sync-daemon.number" $text | float64 -}}
+{{- $low := include "course-sync-daemon.number" $row.low | float64 -}}
+{{- $high := include "course-sync-daemon.number" $row.high | float64 -}}
+{{- if or (lt $number $low) (gt $number $high) -}}
+{{- $outside = append $outside $setting -}}
+{{ printf "%s.%s: %s is out of range: it must be at least %s and at most %s\n" $where $setting $text $row.low $row.high }}
+{{- else if and (eq $row.kind "size") (ne $number (floor $number)) -}}
+{{ printf "%s.%s: %s is not a whole number of bytes\n" $where $setting $text }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if not $outside -}}
+{{- range $table.orders -}}
+{{- if or (hasKey $own .smaller) (hasKey $own .larger) -}}
+{{- $small := get $effective .smaller | default (include "course-sync-daemon.setting" (list $ .smaller)) -}}
+{{- $large := get $effective .larger | default (include "course-sync-daemon.setting" (list $ .larger)) -}}
+{{- $low := include "course-sync-daemon.number" $small | float64 -}}
+{{- $high := include "course-sync-daemon.number" $large | float64 -}}
+{{- if or (gt $low $high) (and .strict (eq $low $high)) -}}
+{{ printf "%s: %s: %s must be %s %s, which is %s: %s\n" $where .smaller $small (ternary "less than" "at most" .strict) .larger $large .reason }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end }}

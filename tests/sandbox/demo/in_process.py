@@ -18,7 +18,7 @@ import msgspec
 from rich.console import Console
 
 from daemon.commands.assembly import make_api, make_engine, make_instruments
-from daemon.config import Settings, load_settings
+from daemon.config import Policies, Settings, load_settings
 from daemon.kombo.api_key import ApiKeyFile
 from daemon.log.port import Message, Topics
 from daemon.runtime.engine import Engine
@@ -142,7 +142,7 @@ class _Run:
         api = make_api(settings, key, instruments.metrics)
         try:
             await event_log.start()
-            self._engine = make_engine(settings, event_log, api, instruments, key.changed)
+            self._engine = make_engine(settings, Policies(settings), event_log, api, instruments, key.changed)
             await self._engine.run()
         finally:
             await api.close()

@@ -65,7 +65,7 @@ def _process() -> Row:
             Query(of(c.BUILD_INFO), ""),
             {"instance": "instance", "version": "version"},
             nothing="No replica answers.",
-            width=8,
+            width=6,
             height=6,
         ),
         p.number(
@@ -74,7 +74,7 @@ def _process() -> Row:
             "s",
             Query(since(c.PROCESS_START), "{{instance}}"),
             steps=[(None, p.YELLOW), (600, p.GREEN)],
-            width=8,
+            width=6,
             height=6,
         ),
         p.number(
@@ -87,7 +87,18 @@ def _process() -> Row:
             ),
             steps=[(None, p.RED), (14 * 86400, p.YELLOW), (30 * 86400, p.GREEN)],
             nothing=("no certificate", p.GREY),
-            width=8,
+            width=6,
+            height=6,
+        ),
+        p.number(
+            "Settings of integrations",
+            "Whether each replica uses the tables of integrations as it last read them. Rejected: they had mistakes, which its log "
+            "names, and the earlier tables count.",
+            "none",
+            Query(of(c.POLICIES_READ), "{{instance}}"),
+            steps=[(None, p.RED), (1, p.GREEN)],
+            named={"0": ("rejected", p.RED), "1": ("in use", p.GREEN)},
+            width=6,
             height=6,
         ),
     ]

@@ -79,7 +79,7 @@ def _are_customers_hurt() -> Row:
         p.number(
             "Oldest open change",
             "Age of the oldest change without a result, wherever it is: not read, held back, or in a task. The other figure is "
-            "its share of task.timeout. 0 when every change has its result.",
+            "its share of task.timeout; for tasks, the largest share of their own. 0 when every change has its result.",
             "percentunit",
             Query(OPEN_SHARE, "of task.timeout"),
             Query(f"max({OPEN_AGES})", "age"),
@@ -142,7 +142,7 @@ def _are_customers_hurt() -> Row:
         ),
         p.dial(
             "Oldest task",
-            "Age of the oldest pending task as a share of task.timeout. At 100 % its changes end as TIMED_OUT. 0 when none is "
+            "Largest age of a pending task as a share of its own task.timeout. At 100 % its changes end as TIMED_OUT. 0 when none is "
             "pending.",
             Query(PENDING_SHARE, "age"),
             steps=[(None, p.GREEN), (0.5, p.YELLOW), (0.8, p.RED)],

@@ -90,8 +90,12 @@ OPEN_AGES = f"{since_or_zero(c.WAITING_OLDEST)} or {since_or_zero(c.PENDING_OLDE
 """Ages of the oldest changes without a result, wherever they are: held back, in a task, or not read yet."""
 
 _TIMEOUTS = f"max {RELEASE} ({of(c.TASK_TIMEOUT)})"
-OPEN_SHARE = f"max(max {RELEASE} ({OPEN_AGES}) / {_TIMEOUTS})"
-PENDING_SHARE = f"max(max {RELEASE} ({since_or_zero(c.PENDING_OLDEST_CREATED)}) / {_TIMEOUTS})"
+OPEN_SHARE = (
+    f"max(max {RELEASE} ({since_or_zero(c.WAITING_OLDEST)} or {_BEHIND}) / {_TIMEOUTS} "
+    f"or {of(c.PENDING_TIMEOUT_RATIO)})"
+)
+"""What is not in a task yet is compared with the common time-out."""
+PENDING_SHARE = f"max({of(c.PENDING_TIMEOUT_RATIO)})"
 
 _SUCCEEDED_RESULTS = of(c.RESULTS, 'status="SUCCEEDED"')
 _SUCCEEDED = total(f"rate({_SUCCEEDED_RESULTS}[{NOW}])")
