@@ -161,6 +161,7 @@ def build(rng: random.Random, parameters: Parameters) -> World:
     world.witness = cluster.witness = Witness(
         parameters.settings, lambda: world.time, api_now, simulator, inputs, value_of
     )
+    world.witness.is_prompt = parameters.kind is Kind.POLICIES
     world.witness.known.clocks_are_set = bool(parameters.strikes.clock_jumps)
     strikes, takeovers = parameters.strikes, world.witness.takeovers
     takeovers.broker_ms = None if strikes.broker_jumps else world.broker_ms
