@@ -139,6 +139,8 @@ def _document(path: Path, mistakes: list[str]) -> dict[str, Any]:
         mistakes.append(f"The configuration file{shown_path(str(path))} cannot be read: {error.strerror}")
     except UnicodeDecodeError:
         mistakes.append(f"The configuration file {path} is not UTF-8; save it as UTF-8 (not as UTF-16)")
+    except RecursionError:
+        mistakes.append(f"The configuration file {path} is nested too deeply")
     except ValueError as error:  # also a path with the character NUL
         mistakes.append(f"The configuration file{shown_path(str(path))} is not TOML: {error}")
     return {}

@@ -162,7 +162,8 @@ class HttpSettings:
         0.1,
         10_000,
         "Maximum number of calls per second and process: submissions and polls of all integrations. Polls get the share "
-        "`http.poll_share` of it while submissions are waiting too. Not set: no limit.",
+        "`http.poll_share` of it while submissions are waiting too. Not set: no limit. In the table of an integration: of each "
+        "such integration, beside this limit.",
     )
 
 

@@ -164,6 +164,7 @@ def build(rng: random.Random, parameters: Parameters) -> World:
     )
     if not parameters.strikes.clock_jumps:
         world.witness.obedience.wall_of = lambda _name: world.wall_ms()
+    world.witness.is_prompt = parameters.kind is Kind.POLICIES
     world.witness.known.clocks_are_set = bool(parameters.strikes.clock_jumps)
     strikes, takeovers = parameters.strikes, world.witness.takeovers
     takeovers.broker_ms = None if strikes.broker_jumps else world.broker_ms

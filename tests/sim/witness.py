@@ -114,6 +114,8 @@ class Witness:
     overdue: set[str] = field(default_factory=set)
     """Tasks that answered `PENDING` when they were older than `task.timeout`, by what the answer says and in truth
     (R11)."""
+    is_prompt: bool = False
+    """No clock jumps and the log answers, so it can be said when a task must be polled and time out."""
     halts: list[str] = field(default_factory=list)
     """Each time that a process halted, in a sentence."""
     on_moment: Callable[[Moment, Who], None] | None = None
@@ -360,7 +362,7 @@ class Witness:
         is_probe = integration_id == probe.INTEGRATION_ID
         self._pace(who).called(self.clock(), None if is_probe else integration_id)
         accepted = self._accepted.get(task_id)
-        if accepted is None or accepted.is_polled:
+        if accepted is None or accepted.is_polled or not self.is_prompt:
             return
         accepted.is_polled = True
         if accepted.who == who:
@@ -506,7 +508,7 @@ class Witness:
         by the API's clock. A task that the API named twice may count as an earlier one, for which other rules hold.
         """
         accepted = self._accepted.get(task_id)
-        if accepted is None or accepted.is_repeated or task_id in self._timed_out:
+        if accepted is None or accepted.is_repeated or task_id in self._timed_out or not self.is_prompt:
             return
         over = min(over, self.clock() - accepted.at - timeout)
         if over <= 0:

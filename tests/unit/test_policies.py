@@ -210,6 +210,12 @@ def test_mistakes_name_table_and_setting(tmp_path: Path, text: str, expected: st
     assert mistakes(tmp_path, text) == [expected]
 
 
+def test_a_file_that_is_nested_too_deeply_is_a_mistake_like_any_other(tmp_path: Path) -> None:
+    """The daemon reads its files again while it runs, and must not die of one."""
+    (mistake,) = mistakes(tmp_path, "a = " + "[" * 100_000)
+    assert mistake.endswith("is nested too deeply")
+
+
 def test_the_relations_hold_in_each_combination(tmp_path: Path) -> None:
     text = """
         [task]
