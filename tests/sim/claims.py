@@ -116,15 +116,15 @@ class Claims:
             task = self._tasks.get(data["task_id"] or "")
             ways = ways_to_say(batch.record.body)
             as_bytes = self._world.network.simulator.plan.idempotency.compare == "bytes"
-            alone = ways == 1 and not as_bytes and task is not None and self._is_skewed(task.integration_id)
+            alone = ways == 1 and task is not None and self._is_skewed(task.integration_id)
             if task is not None and task.created_at > batch.api_ms and not alone:
                 return (
                     f"the task {task.task_id} was made after batch {batch.record.batch_id} was sealed (R14)"
                 )
             # White space alone is worth one try: an API that ignored it once ignores it always. One that answers with the
-            # id of another task looks the same.
-            borrowed = task is not None and bool(task.stranger_bodies)
-            tries = REPLAYS if ways > 1 or (as_bytes and not borrowed) else 2
+            # id of another task, or with times that are not right, looks the same.
+            looks_so = alone or (task is not None and bool(task.stranger_bodies))
+            tries = REPLAYS if ways > 1 or (as_bytes and not looks_so) else 2
             if data["attempts"] < tries:
                 return f"there are {ways} ways to say it, and {data['attempts']} were tried (R14)"
             if not as_bytes and ways > 1 and len(self._different_as_json(batch.record)) < 2:
