@@ -14,6 +14,7 @@ import msgspec
 
 from daemon.core.flow import KNOWN_SECONDS
 from daemon.runtime.engine import Engine
+from daemon.runtime.poller import KEY_PROBE
 from tests.sandbox.checker import (
     Limits,
     LogRecord,
@@ -128,8 +129,9 @@ def _holds(letter: LogRecord, record: LogRecord) -> bool:
 def kept_in_memory(engine: Engine) -> Iterator[str]:
     """What an engine holds of changes, of which each has had its result."""
     poller, flow = engine._poller, engine._flow
-    if poller.blind or len(poller):
-        yield f"{len(poller)} tasks to be polled, {len(poller.blind)} of which nothing is heard"
+    polls = [each for each in poller._schedule if each is not KEY_PROBE]
+    if poller.blind or polls:
+        yield f"{len(polls)} tasks to be polled, {len(poller.blind)} of which nothing is heard"
     queued = len(flow._delayed) + sum(len(state.queue) for state in flow._integrations.values())
     if queued or flow.in_flight:
         yield f"{queued} submissions, and {flow.in_flight} calls in flight"

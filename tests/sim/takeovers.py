@@ -16,6 +16,8 @@ from tests.sim.journal_view import JournalView, Statement
 from tests.sim.seen import Post, Sealed, Who
 
 EPSILON = 0.001
+COMMIT_MAX = 0.1
+"""Virtual seconds from what a process decides to the end of its commit."""
 """Seconds of rounding."""
 SLACK = 1.5
 """Seconds within which an owner POSTs what it may, where nothing but restarts is going on: a restore, two commits."""
@@ -118,11 +120,12 @@ class Takeovers:
         if owner.who == who and owner.ready is None:
             owner.ready = self._clock()
 
-    def _on_its_way(self, batch_id: str, but_of: int = 0) -> Post | None:
-        """A POST that may still reach the API, of another ownership than this one."""
+    def _on_its_way(self, batch_id: str, but_of: int = 0, ago: float = 0.0) -> Post | None:
+        """A POST that may still reach the API, or could so many seconds ago, of another ownership than this one."""
+        now = self._clock() - ago
         for post in self._posts[batch_id]:
             until = post.started + self._settings.http.deadline - EPSILON
-            if post.ownership != but_of and not post.is_over and self._clock() < until:
+            if post.ownership != but_of and not post.is_over and now < until:
                 return post
         return None
 
@@ -191,7 +194,7 @@ class Takeovers:
             said = set() if journal.released is None else journal.batches.keys() - journal.released
             for batch_id in journal.batches.keys() - journal.tasks - said:
                 waits = owner.may_post.get(batch_id, 0.0) > self._clock()
-                if not waits and self._on_its_way(batch_id) is None:
+                if not waits and self._on_its_way(batch_id, ago=COMMIT_MAX) is None:
                     self._accuse(
                         "held_back",
                         f"{who[0]} has ended, no POST of batch {batch_id} is on its way, and it does not say so (R6)",
