@@ -16,9 +16,9 @@ from tests.sim.journal_view import JournalView, Statement
 from tests.sim.seen import Post, Sealed, Who
 
 EPSILON = 0.001
+"""Seconds of rounding."""
 COMMIT_MAX = 0.1
 """Virtual seconds from what a process decides to the end of its commit."""
-"""Seconds of rounding."""
 SLACK = 1.5
 """Seconds within which an owner POSTs what it may, where nothing but restarts is going on: a restore, two commits."""
 
