@@ -114,7 +114,7 @@ def table(hunts: Sequence[Hunt]) -> str:
 
 
 def _place(mutant: Mutant) -> tuple[str, int, str]:
-    """C1 to C9, R1 to R21, then what has no number."""
+    """C1 to C10, R1 to R21, then what has no number."""
     letter, number = mutant.rule[:1], mutant.rule[1:]
     return (letter, int(number), mutant.name) if number.isdigit() else ("z", 0, mutant.name)
 

@@ -21,7 +21,7 @@ class Mutant:
 
     name: str
     rule: str
-    """What it breaks: a point of the contract (`C1` to `C9`), or a rule (`R1` to `R21`)."""
+    """What it breaks: a point of the contract (`C1` to `C10`), or a rule (`R1` to `R21`)."""
     breaks: str
     """In a sentence."""
     kind: Kind | None
