@@ -163,7 +163,7 @@ def common_window(patch: Patch) -> None:
     patch(
         Shard,
         "_window_open",
-        lambda shard, lane: lane.open_batches < shard._settings.window.batches_max,
+        lambda shard, lane, queue: lane.open_batches < shard._settings.window.batches_max,
     )
 
 

@@ -14,7 +14,7 @@ from daemon.core.answers import NoAnswer, TaskPending
 from daemon.core.batch import Batch, LateTask, OpenTask
 from daemon.core.judge import Judge, PollRuling, SubmitRuling
 from daemon.core.memory import Memory
-from daemon.core.model import Change, Item, Now, Rejection, Status
+from daemon.core.model import Change, Error, Item, Now, Rejection, Status
 from daemon.core.result_factory import attempt_of
 from daemon.core.shard import Shard
 from daemon.core.stale_tasks import API_FLOOR_TOLERANCE_MS, ApiFloors, has_outlived
@@ -178,11 +178,11 @@ def blindness_times_out(patch: Patch) -> None:
 
 @mutant("R12", "A time-out frees the course.")
 def time_out_frees_the_course(patch: Patch) -> None:
-    def time_out(memory: Memory, batch: Batch, now: Now) -> None:
-        attempt = attempt_of(batch, settle.TASK_TIMED_OUT)
+    def time_out(memory: Memory, batch: Batch, error: Error, now: Now) -> None:
+        attempt = attempt_of(batch, error)
         settle._end_all(memory, batch, TaskOutcome.TIMED_OUT, attempt, now)
 
-    patch(settle, "_time_out", time_out)
+    patch(settle, "time_out", time_out)
 
 
 @mutant("R12", "The watch over a timed-out task is not journalled, so its courses are free after a restart.")
