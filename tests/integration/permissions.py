@@ -21,6 +21,7 @@ from kafka.admin import (
     ResourceType,
 )
 
+from tests.integration.daemon_world import wait_until
 from tests.sandbox.broker import Broker
 from tests.sandbox.ports import free_ports
 
@@ -148,6 +149,8 @@ class Rights:
         )
         ((_, gone, _),) = self._admin.delete_acls([one])
         assert len(gone) == 1, right
+        # The controller has removed it; the broker follows.
+        wait_until(lambda: not self._admin.describe_acls(one)[0], f"the end of the right {right}")
 
 
 def _acl(user: str, right: Right) -> ACL:
