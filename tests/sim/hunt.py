@@ -1,7 +1,7 @@
 """Hunts the mutants: how many histories does it take until the checker catches each?
 
 ``python -m tests.sim.hunt`` hunts all of them and writes the table into `docs/simulation.md`. The test hunts them too, and
-begins each with the history that the table names.
+begins each with the history that the table names. ``--stale`` hunts only those that this history does not catch any more.
 """
 
 from __future__ import annotations
@@ -88,15 +88,33 @@ def hunt_by_the_page(number: int) -> Hunt:
     return hunt_again(mutant, hints().get(mutant.name, 1))
 
 
+def hunt_stale(number: int) -> Hunt:
+    """As the page says, if the history that it names still catches the mutant."""
+    mutant = MUTANTS[number]
+    told = page_rows().get(mutant.name)
+    if told is not None:
+        again = hunt_again(mutant, told.histories)
+        if again.histories == told.histories:
+            return dataclasses.replace(again, plain=told.plain)
+    return hunt(mutant, to_the_end=True)
+
+
+@functools.cache
+def page_rows() -> dict[str, Hunt]:
+    """What the table on the page says."""
+    found = re.findall(
+        r"^\|[^|]+\| `([\w-]+)` \|.*\| (\d+) \| ([^|]*) \| *(\d*) *\|$", PAGE.read_text(), re.MULTILINE
+    )
+    return {
+        name: Hunt(name, int(number), tuple(kinds.split(", ")), int(plain) if plain else None)
+        for name, number, kinds, plain in found
+    }
+
+
 @functools.cache
 def hints() -> dict[str, int]:
     """The number of the history that caught each mutant, by the table on the page."""
-    return {
-        name: int(number)
-        for name, number in re.findall(
-            r"^\|[^|]+\| `([\w-]+)` \|.*\| (\d+) \|[^|]+\|[^|]*\|$", PAGE.read_text(), re.MULTILINE
-        )
-    }
+    return {name: told.histories for name, told in page_rows().items()}
 
 
 def table(hunts: Sequence[Hunt]) -> str:
@@ -120,13 +138,17 @@ def _place(mutant: Mutant) -> tuple[str, int, str]:
 
 
 def main() -> None:
-    argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m tests.sim.hunt",
         description="Hunts all deliberate bugs, and writes the table into docs/simulation.md.",
-    ).parse_args()
+    )
+    parser.add_argument(
+        "--stale", action="store_true", help="only those that the history on the page does not catch any more"
+    )
+    stale = parser.parse_args().stale
     quiet()
     started, hunts = time.monotonic(), []
-    for one in hunt_all(hunt_to_the_end):
+    for one in hunt_all(hunt_stale if stale else hunt_to_the_end):
         hunts.append(one)
         if sys.stderr.isatty():
             print(f"\r\033[K{len(hunts)} of {len(MUTANTS)}: {one.mutant}", end="", file=sys.stderr)
