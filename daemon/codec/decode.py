@@ -49,6 +49,7 @@ from daemon.codec.diagnose import (
 )
 from daemon.codec.nesting import NESTING_MAX, nested_too_deep
 from daemon.codec.rejection_codes import CODE_OF_REASON
+from daemon.codec.trace_context import trace_of
 from daemon.core import deactivate
 from daemon.core.deactivate import DEACTIVATE
 from daemon.core.model import Change, Error, Rejection, RejectReason
@@ -154,6 +155,7 @@ def decode_change(
             key=key,
             value=value,
             headers=tuple(headers),
+            trace=trace_of(headers, None if diagnosis.reason is RejectReason.OVERSIZED else value),
         )
     content, resend = None, False
     if isinstance(data, _UPSERTS):
@@ -172,6 +174,7 @@ def decode_change(
         content,
         resend,
         data.priority == BULK,
+        trace_of(headers, value),
     )
 
 
