@@ -174,7 +174,7 @@ def decode_change(
         content,
         resend,
         data.priority == BULK,
-        trace_of(headers, value),
+        trace_of(headers, value) if headers or form in _EVENTS else None,
     )
 
 
@@ -211,6 +211,7 @@ _PLAIN_DEACTIVATION = _Form(CourseDeactivation, examine_plain)
 _EVENT = _Form(CourseChangeEvent, examine_event)
 _DEACTIVATION_EVENT = _Form(CourseDeactivationEvent, examine_event)
 
+_EVENTS = (_EVENT, _DEACTIVATION_EVENT)
 _UPSERTS = (CourseChange, CourseChangeData)
 _Data = CourseChange | CourseChangeData | CourseDeactivation | CourseDeactivationData
 
@@ -286,11 +287,16 @@ def _decode_marked(value: bytes, headers: Headers) -> _Decoded:
             _EVENT,
             event.id,
             event.data,
-            (event.specversion, event.id, event.type, event.source, event.time, ""),
+            (event.specversion, event.id, event.type, event.source, event.time, "", *_trace_members(event)),
         )
     if "specversion" in attributes:
         return _decode_binary(value, attributes, repeated_attributes)
     return _decode_unmarked(value)
+
+
+def _trace_members(event: CourseChangeEvent) -> list[str | UnsetType]:
+    """Those that are there; anything but a text is worth the search for repeated keys."""
+    return [each for each in (event.traceparent, event.tracestate) if isinstance(each, str)]
 
 
 def _names_spec_version(value: bytes) -> bool:

@@ -26,7 +26,9 @@ _TRACEPARENT = re.compile(
     rb"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})"
 )
 _TRACEPARENT_BYTES = 55
-_STATE_NAME = {"traceparent": "tracestate", "ce_traceparent": "ce_tracestate"}
+_HEADERS = (("traceparent", "tracestate"), ("ce_traceparent", "ce_tracestate"))
+"""In order of precedence."""
+
 _MEMBER = b'"traceparent"'
 
 
@@ -43,12 +45,15 @@ _decode_traced = msgspec.json.Decoder(_Traced).decode
 
 def trace_of(headers: Headers, value: bytes | None) -> Trace | None:
     """The trace context of an input record; None if it has none that is valid. Never raises."""
-    if headers and (trace := next(_in_headers(headers), None)) is not None:
-        return trace
+    if headers:
+        found = dict(headers)  # the last one of a name counts, as in the instrumentation of Kafka
+        for parent, state in _HEADERS:
+            if parent in found and (trace := _parse(found[parent], found.get(state))) is not None:
+                return trace
+        if "ce_specversion" in found:
+            return None  # in binary mode the value is the data alone
     if value is None or _MEMBER not in value:
         return None
-    if any(name.lower() == "ce_specversion" for name, _ in headers):
-        return None  # in binary mode the value is the data alone
     try:
         event = _decode_traced(value)
     except DECODE_ERRORS:
@@ -66,19 +71,6 @@ def trace_headers(trace: Trace, span_id: int | None) -> Iterator[tuple[str, byte
     yield "traceparent", parent.encode()
     if trace.state:
         yield "tracestate", trace.state.encode()
-
-
-def _in_headers(headers: Headers) -> Iterator[Trace]:
-    """The valid contexts, in order of precedence."""
-    found: dict[str, bytes | None] = {}
-    for name, content in headers:
-        folded = name.lower()
-        if folded.endswith(("traceparent", "tracestate")):
-            found[folded] = content  # of several with one name, the last one counts, as everywhere in Kafka
-    for parent, state in _STATE_NAME.items():
-        trace = _parse(found.get(parent), found.get(state))
-        if trace is not None:
-            yield trace
 
 
 def _parse(parent: bytes | None, state: bytes | None) -> Trace | None:
