@@ -248,6 +248,7 @@ def test_a_batch_is_linked_to_so_many_changes_at_most() -> None:
 
 def test_ids_of_spans_are_derived_and_differ() -> None:
     """These are published: another version must derive the same ones, or a rollout in the middle tears traces apart."""
+    assert (trace(0).trace_id, trace(0).span_id) == (1, 1)
     assert change_span("topic-id", 3, 7, trace(0)) == (1, 7094513681448543297)
     assert batch_span("topic-id", "3-7-1") == (60630768804136588434367023459579521531, 4446655337384751104)
     spans = {
