@@ -11,9 +11,10 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=igno
 WORKDIR /src
 
 # The dependencies are a layer of their own, rebuilt only when a pin changes. The environment has no pip.
-# aws.txt has what the login AWS_MSK_IAM needs as well: docker build --build-arg REQUIREMENTS=aws.txt …
-ARG REQUIREMENTS=runtime.txt
-COPY requirements/runtime.txt requirements/aws.txt requirements/build.txt requirements/
+# otel.txt can export traces (12 MB); runtime.txt has only what the daemon always needs; aws.txt adds to otel.txt what the login
+# AWS_MSK_IAM needs: docker build --build-arg REQUIREMENTS=aws.txt …
+ARG REQUIREMENTS=otel.txt
+COPY requirements/runtime.txt requirements/otel.txt requirements/aws.txt requirements/build.txt requirements/
 RUN python -m venv --without-pip /opt/course-sync-daemon \
  && pip --python /opt/course-sync-daemon/bin/python install --require-hashes --only-binary :all: -r requirements/${REQUIREMENTS} \
  && pip install --require-hashes --only-binary :all: -r requirements/build.txt

@@ -84,8 +84,9 @@ UV_COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.11
 pin: ## pin the newest allowed packages with hashes (needs uv)
 	@command -v uv >/dev/null || { echo "make pin needs uv: $(PYTHON) -m pip install uv" >&2; exit 1; }
 	$(UV_COMPILE) pyproject.toml --output-file requirements/runtime.txt
-	$(UV_COMPILE) pyproject.toml --extra aws --constraint requirements/runtime.txt --output-file requirements/aws.txt
-	$(UV_COMPILE) pyproject.toml --extra aws --group dev --output-file requirements/dev.txt
+	$(UV_COMPILE) pyproject.toml --extra otel --constraint requirements/runtime.txt --output-file requirements/otel.txt
+	$(UV_COMPILE) pyproject.toml --extra aws --extra otel --constraint requirements/otel.txt --output-file requirements/aws.txt
+	$(UV_COMPILE) pyproject.toml --extra aws --extra otel --group dev --output-file requirements/dev.txt
 	$(UV_COMPILE) --group build --constraint requirements/dev.txt --output-file requirements/build.txt
 
 clean: ## remove everything that the other targets created, except the cache of Kafka's jars

@@ -13,7 +13,7 @@ of JSON Schema do not support ``\Z``.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -121,6 +121,14 @@ Priority = Annotated[
         "integration that are not bulk are sent before it. The order of the changes of a course stays the same. The default "
         "is `normal`.",
         extra={"expected": '"normal" or "bulk"'},
+    ),
+]
+TraceMember = Annotated[
+    Any,
+    Meta(
+        description="The trace context of the change, as in W3C Trace Context (the CloudEvents extension Distributed Tracing). "
+        "The result has it in its headers. What is not valid is ignored.",
+        extra={"expected": "anything"},
     ),
 ]
 CourseType = Annotated[
@@ -253,6 +261,8 @@ class EventAttributes(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     type: AnyType
     source: Annotated[str, Meta(extra={"expected": "text"})] | UnsetType = UNSET
     time: EventTime | UnsetType | None = UNSET
+    traceparent: TraceMember = UNSET
+    tracestate: TraceMember = UNSET
 
 
 class CourseChangeEvent(EventAttributes, frozen=True, gc=False, kw_only=True):

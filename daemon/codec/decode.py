@@ -49,6 +49,7 @@ from daemon.codec.diagnose import (
 )
 from daemon.codec.nesting import NESTING_MAX, nested_too_deep
 from daemon.codec.rejection_codes import CODE_OF_REASON
+from daemon.codec.trace_context import trace_of
 from daemon.core import deactivate
 from daemon.core.deactivate import DEACTIVATE
 from daemon.core.model import Change, Error, Rejection, RejectReason
@@ -154,6 +155,7 @@ def decode_change(
             key=key,
             value=value,
             headers=tuple(headers),
+            trace=trace_of(headers, None if diagnosis.reason is RejectReason.OVERSIZED else value),
         )
     content, resend = None, False
     if isinstance(data, _UPSERTS):
@@ -172,6 +174,7 @@ def decode_change(
         content,
         resend,
         data.priority == BULK,
+        trace_of(headers, value) if headers or form in _EVENTS else None,
     )
 
 
@@ -208,6 +211,7 @@ _PLAIN_DEACTIVATION = _Form(CourseDeactivation, examine_plain)
 _EVENT = _Form(CourseChangeEvent, examine_event)
 _DEACTIVATION_EVENT = _Form(CourseDeactivationEvent, examine_event)
 
+_EVENTS = (_EVENT, _DEACTIVATION_EVENT)
 _UPSERTS = (CourseChange, CourseChangeData)
 _Data = CourseChange | CourseChangeData | CourseDeactivation | CourseDeactivationData
 
@@ -283,11 +287,16 @@ def _decode_marked(value: bytes, headers: Headers) -> _Decoded:
             _EVENT,
             event.id,
             event.data,
-            (event.specversion, event.id, event.type, event.source, event.time, ""),
+            (event.specversion, event.id, event.type, event.source, event.time, "", *_trace_members(event)),
         )
     if "specversion" in attributes:
         return _decode_binary(value, attributes, repeated_attributes)
     return _decode_unmarked(value)
+
+
+def _trace_members(event: CourseChangeEvent) -> list[str | UnsetType]:
+    """Those that are there; anything but a text is worth the search for repeated keys."""
+    return [each for each in (event.traceparent, event.tracestate) if isinstance(each, str)]
 
 
 def _names_spec_version(value: bytes) -> bool:

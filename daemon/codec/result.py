@@ -16,6 +16,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from daemon.codec.texts import truncated
 from daemon.codec.times import iso_ms
+from daemon.codec.trace_context import trace_headers
 from daemon.core.model import (
     API_ID_CHARS_MAX,
     ERROR_CODE_CHARS_MAX,
@@ -165,8 +166,12 @@ class SyncCorrectionEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     data: SyncResult
 
 
-def encode_result(result: Result, partition: int, *, changes_topic: str, journal_topic: str) -> Encoded:
-    """The record for the results topic. Key: ``[integration_id, origin_id]``, null where not known."""
+def encode_result(
+    result: Result, partition: int, *, changes_topic: str, journal_topic: str, span_id: int | None = None
+) -> Encoded:
+    """The record for the results topic. Key: ``[integration_id, origin_id]``, null where not known. `span_id`: as in
+    `trace_headers`.
+    """
     data = _data(result, partition, changes_topic)
     event = SyncResultEvent(
         specversion="1.0",
@@ -178,13 +183,18 @@ def encode_result(result: Result, partition: int, *, changes_topic: str, journal
         datacontenttype="application/json",
         data=data,
     )
-    return _encode((result.integration_id, result.origin_id)), _encode(event), _HEADERS
+    return _encode((result.integration_id, result.origin_id)), _encode(event), _headers(result, span_id)
 
 
 def encode_correction(
-    correction: Correction, partition: int, *, changes_topic: str, journal_topic: str
+    correction: Correction,
+    partition: int,
+    *,
+    changes_topic: str,
+    journal_topic: str,
+    span_id: int | None = None,
 ) -> Encoded:
-    """The record for the results topic. Key: ``[integration_id, origin_id, "correction"]``."""
+    """The record for the results topic. Key: ``[integration_id, origin_id, "correction"]``. `span_id`: that of its result."""
     result = correction.result
     data = _data(result, partition, changes_topic)
     event = SyncCorrectionEvent(
@@ -197,7 +207,12 @@ def encode_correction(
         datacontenttype="application/json",
         data=data,
     )
-    return _encode((result.integration_id, result.origin_id, "correction")), _encode(event), _HEADERS
+    key = _encode((result.integration_id, result.origin_id, "correction"))
+    return key, _encode(event), _headers(result, span_id)
+
+
+def _headers(result: Result, span_id: int | None) -> tuple[tuple[str, bytes | None], ...]:
+    return _HEADERS if result.trace is None else (*_HEADERS, *trace_headers(result.trace, span_id))
 
 
 def _data(result: Result, partition: int, changes_topic: str) -> SyncResult:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from daemon import __version__
@@ -21,6 +21,7 @@ from daemon.telemetry.events import Observer
 from daemon.telemetry.health import Health
 from daemon.telemetry.metrics import Metrics
 from daemon.telemetry.subscribers import subscribed
+from daemon.telemetry.tracing import Tracing, from_environment
 
 
 class Instruments(NamedTuple):
@@ -30,9 +31,11 @@ class Instruments(NamedTuple):
     health: Health
     metrics: Metrics
     observer: Observer
+    tracing: Tracing
 
 
-def make_instruments(settings: Settings) -> Instruments:
+def make_instruments(settings: Settings, environment: Mapping[str, str]) -> Instruments:
+    """`environment` has the settings of OpenTelemetry."""
     clock = SystemClock()
     health = Health(LOOPS, clock.now)
     metrics = Metrics(
@@ -41,7 +44,11 @@ def make_instruments(settings: Settings) -> Instruments:
         input_topic=settings.topics.changes,
         task_timeout_s=settings.task.timeout,
     )
-    return Instruments(clock, health, metrics, subscribed(health, metrics))
+    tracing = from_environment(
+        environment, version=__version__, topic=settings.topics.changes, group=settings.kafka.group_id
+    )
+    exporters = [] if tracing.exporter is None else [tracing.exporter]
+    return Instruments(clock, health, metrics, subscribed(health, metrics, *exporters), tracing)
 
 
 def make_api(settings: Settings, api_key: ApiKeyFile, metrics: Metrics) -> KomboClient:
@@ -59,7 +66,14 @@ def make_engine(
 ) -> Engine:
     """The log must have started before the engine runs. `key_changed` is passed on to `Engine`."""
     ports = Ports(
-        settings, policies, event_log, api, instruments.clock, random.Random(), instruments.observer
+        settings,
+        policies,
+        event_log,
+        api,
+        instruments.clock,
+        random.Random(),
+        instruments.observer,
+        exports_spans=instruments.tracing.exporter is not None,
     )
     engine = Engine(ports, key_changed)
     instruments.metrics.observe(engine.snapshot)

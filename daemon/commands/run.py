@@ -111,9 +111,10 @@ class _Process:
         for number in STOPS:  # from here on there are parts to be stopped in order
             loop.add_signal_handler(number, self._stop)
         settings = self._settings
-        instruments = make_instruments(settings)
+        instruments = make_instruments(settings, os.environ)
         metrics, health = instruments.metrics, instruments.health
         logs.configure(logs.Style(settings.log.format), LogLevel(settings.log.level), metrics.log_message)
+        instruments.tracing.report()
         names = (settings.admin.host_names or "").replace(" ", "").split(",")
         admin = AdminServer(
             settings.admin.host, settings.admin.port, metrics=metrics, health=health, host_names=names
@@ -175,6 +176,7 @@ class _Process:
             await event_log.stop()
             await api.close()
             await _cancelled(*background)
+            await instruments.tracing.close()
             watchdog.stop()
 
     def _watch_policies(self, engine: Engine, instruments: Instruments) -> asyncio.Task[None]:

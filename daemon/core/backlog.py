@@ -125,4 +125,5 @@ def rejection_of(change: Change, why: str) -> Rejection:
         key=change.key,
         value=change.value,
         headers=change.headers,
+        trace=change.trace,
     )

@@ -25,10 +25,11 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from daemon.core.model import Error, Item
+from daemon.core.model import Error, Item, Trace
 from daemon.core.operation import Operation
 from daemon.core.operations import OPERATIONS
 from daemon.core.takeover import Fencing, Released
+from daemon.core.trace import Stored
 from daemon.core.upsert import UPSERT
 
 FORMAT = 3
@@ -108,6 +109,8 @@ class Wait(msgspec.Struct, frozen=True):
     """As in `Change`; absent if it is false."""
     bulk: bool | UnsetType = UNSET
     """As in `Held` (R21); absent if it is false. A version that does not know it treats all changes alike."""
+    trace: Trace | UnsetType = UNSET
+    """Absent if the publisher sent none. A version that does not know it drops it."""
 
 
 class SealedBatch(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -126,6 +129,8 @@ class SealedBatch(msgspec.Struct, frozen=True, omit_defaults=True):
     """How often a batch with these changes was halved because all of its items had failed together."""
     bulk: bool = False
     """As in `Wait`: of all its changes."""
+    traces: Stored | UnsetType = UNSET
+    """As in `Wait`, by offset."""
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -154,6 +159,8 @@ class Late(msgspec.Struct, frozen=True):
     accepted_at: int
     operation: str | UnsetType = UNSET
     """As in `Wait`."""
+    traces: Stored | UnsetType = UNSET
+    """As in `SealedBatch`."""
 
 
 class Floor(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -35,9 +35,10 @@ from daemon.core.operation import Operation
 from daemon.core.result_factory import result_of
 from daemon.core.retries import Retries, Retry
 from daemon.core.stale_tasks import ApiFloors
-from daemon.core.step import BatchCleared, BatchSealed, Draft, TaskAccepted, Trigger
+from daemon.core.step import BatchCleared, BatchSealed, Draft, TaskAccepted, TracedBatch, Trigger
 from daemon.core.takeover import Takeover
 from daemon.core.task_ids import TaskIds
+from daemon.core.trace import LINKS_MAX, Traces
 from daemon.core.verdict import SubmitVerdict
 from daemon.core.waiting import Held, Waiting, WaitReason, Waits, combined, reason_of_lane, waits_for_customer
 
@@ -78,6 +79,7 @@ class Memory:
         if known is None:
             known = KnownCourses(Budget(settings.courses.index_max))
         self.known = KnownState(self.policy, known)
+        self.traces = Traces()
         self.draft = Draft()
         self._freed: list[tuple[str, str]] = []
 
@@ -89,6 +91,7 @@ class Memory:
         """
         self.api_floors.load(fold.floors, now)
         for batch_id, kept in fold.batches.items():
+            self.traces.load(kept.sealed.traces)
             self.occupy(restored_batch(batch_id, kept, fold.refusals.get(batch_id), now))
         for parts, late in fold.late.items():
             key = journal.late_key(*parts)
@@ -103,6 +106,8 @@ class Memory:
                 wait.resend is True,
                 wait.bulk is True,
             )
+            self.traces.keep(wait.item.offset, None if wait.trace is UNSET else wait.trace)
+            held.trace_size = self.traces.size(wait.item.offset)
             lane = self.waiting.lane(integration_id)
             self.waiting.hold(lane, held, self.retries.left(integration_id, wait.not_before, now))
             self.waiting.journalled(lane, held)
@@ -269,6 +274,7 @@ class Memory:
             operation.name,
             splits,
             bulk,
+            self.traces.of(items),
         )
         delay = self.delay(batch, now)
         sealed = BatchSealed(batch.id, integration_id, len(items), len(body), trigger, bulk, delay)
@@ -284,6 +290,7 @@ class Memory:
         """
         del self.batches[batch.id]
         self._forget_refusal(batch)
+        self._report_trace(batch)
         self.backlog.body_dropped(batch.body)
         lane = self.waiting.lane(batch.integration_id)
         lane.open_batches -= 1
@@ -293,6 +300,24 @@ class Memory:
         if batch.task_id is not None:
             self.task_ids.remove(batch.task_id)
             self.draft.erase(journal.task_key(batch.id))
+
+    def _report_trace(self, batch: Batch) -> None:
+        traces = self.traces.of(batch.items)
+        sampled = () if traces is UNSET else [each for each in traces.items() if each[1].is_sampled]
+        if sampled:
+            traced = TracedBatch(
+                batch.id,
+                batch.integration_id,
+                batch.operation.name,
+                len(batch.items),
+                batch.sealed_at,
+                batch.accepted_at,
+                batch.task_id,
+                batch.polls,
+                tuple(sampled[:LINKS_MAX]),
+                len(sampled),
+            )
+            self.draft.report(traced)
 
     def accept(self, batch: Batch, task_id: str, now: Now) -> None:
         """The API has created a task for the batch. The payload is dropped; it is in the journal (R9)."""
@@ -358,6 +383,7 @@ class Memory:
     def hold(self, integration_id: str, held: Held, due: float | None) -> Held | None:
         """Hold a change. Returns the change that it replaces, which the caller has to end."""
         lane = self.waiting.lane(integration_id)
+        held.trace_size = self.traces.size(held.item.offset)
         old = self.waiting.hold(lane, held, due)
         self.draft.wait_changed(integration_id, held.item.origin_id, durable=old is not None and old.durable)
         if self.control.given_up and self.decision(integration_id, held.item) is not None:
@@ -430,6 +456,7 @@ class Memory:
             attempt=attempt,
             course_id=course_id,
             superseded_by=superseded_by,
+            trace=self.traces.end(item.offset),
         )
         self.draft.end(result)
 

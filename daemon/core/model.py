@@ -67,6 +67,34 @@ class Error(msgspec.Struct, frozen=True, gc=False):
     log_url: str | None = None
 
 
+TRACESTATE_CHARS_MAX = 512
+"""Longest `tracestate` that is carried, the length that W3C Trace Context asks for. It is in the journal with each change, so
+it must be bounded (R7)."""
+
+
+class Trace(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """The trace context of a change (W3C Trace Context), as its publisher sent it. Journalled as an array."""
+
+    parent: str
+    """`traceparent`, version 00: valid, 55 characters."""
+    state: str = ""
+    """`tracestate`, at most `TRACESTATE_CHARS_MAX`."""
+
+    @property
+    def trace_id(self) -> int:
+        return int(self.parent[3:35], 16)
+
+    @property
+    def span_id(self) -> int:
+        """Of the publisher's span."""
+        return int(self.parent[36:52], 16)
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether the publisher records this trace."""
+        return int(self.parent[53:55], 16) & 1 == 1
+
+
 class Change(msgspec.Struct, frozen=True, gc=False):
     """A validated input record: the intended state of one course in one integration."""
 
@@ -90,6 +118,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     """Send it even if the course is known to have this content already (R16)."""
     bulk: bool = False
     """Nobody waits for it: it does not delay others (R21)."""
+    trace: Trace | None = None
 
 
 HEADER_OVERHEAD = 150
@@ -114,6 +143,7 @@ class Rejection(msgspec.Struct, frozen=True, gc=False):
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
+    trace: Trace | None = None
 
 
 class Item(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -160,6 +190,8 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     """The type of the input record; None if it was rejected."""
     failure_scope: FailureScope | None = None
     """None if the change did not fail, or not by an answer of the API."""
+    trace: Trace | None = None
+    """The publisher's."""
 
 
 class Correction(msgspec.Struct, frozen=True, gc=False):

@@ -6,7 +6,7 @@ from msgspec import UNSET
 
 from daemon.core.batch import Batch
 from daemon.core.journal import Attempt
-from daemon.core.model import Error, FailureScope, Item, Now, Rejection, Result, Status
+from daemon.core.model import Error, FailureScope, Item, Now, Rejection, Result, Status, Trace
 from daemon.core.operation import Operation
 
 OWN_CODES = "COURSESYNC."
@@ -36,6 +36,7 @@ def result_of(
     attempt: Attempt | None = None,
     course_id: str | None = None,
     superseded_by: int | None = None,
+    trace: Trace | None = None,
 ) -> Result:
     deciding = attempt or _NO_ATTEMPT
     return Result(
@@ -56,6 +57,7 @@ def result_of(
         completed_at=deciding.completed_at,
         change_type=operation.event_type,
         failure_scope=_scope(deciding) if status is Status.FAILED else None,
+        trace=trace,
     )
 
 
@@ -77,4 +79,5 @@ def result_of_rejection(rejection: Rejection, now: Now) -> Result:
         consumed_at=rejection.consumed_at,
         resolved_at=now.wall,
         error=rejection.error,
+        trace=rejection.trace,
     )

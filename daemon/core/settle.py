@@ -221,7 +221,7 @@ def _end_task(memory: Memory, batch: Batch, outcome: TaskOutcome, completed_at: 
 def _ended(batch: Batch, outcome: TaskOutcome, completed_at: int | None, now: Now) -> TaskEnded:
     assert batch.accepted_at is not None
     begun_at = batch.created_at or batch.accepted_at  # the best known start
-    return TaskEnded(outcome, begun_at, completed_at, batch.accepted_at, now.wall, batch.polls)
+    return TaskEnded(outcome, begun_at, completed_at, batch.accepted_at, now.wall, batch.polls, batch.id)
 
 
 def _processed_nothing(memory: Memory, batch: Batch, attempt: Attempt, now: Now) -> None:
@@ -289,7 +289,7 @@ def time_out(memory: Memory, batch: Batch, error: Error, now: Now) -> None:
     """R12: the changes end, but the courses stay busy, because the task may still apply its content."""
     assert batch.task_id is not None
     assert batch.accepted_at is not None
-    created_at = batch.created_at or batch.accepted_at
+    created_at, traces = batch.created_at or batch.accepted_at, memory.traces.of(batch.items)
     _end_all(memory, batch, TaskOutcome.TIMED_OUT, attempt_of(batch, error), now)
     record = journal.Late(
         batch.id,
@@ -298,6 +298,7 @@ def time_out(memory: Memory, batch: Batch, error: Error, now: Now) -> None:
         created_at,
         batch.accepted_at,
         journal.operation_name(batch.operation),
+        traces,
     )
     key = journal.late_key(batch.id, batch.task_id)
     memory.watch_late(LateTask(batch.task_id, record, batch.accepted_mono, key))

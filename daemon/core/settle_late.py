@@ -75,5 +75,6 @@ def _correct(
         now,
         attempt=attempt,
         course_id=course_id,
+        trace=None if late.record.traces is UNSET else late.record.traces.get(item.offset),
     )
     memory.draft.correct(Correction(result))

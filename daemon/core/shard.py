@@ -348,6 +348,7 @@ class Shard:
             change.origin_id, change.offset, change.change_id, change.consumed_at, 0, 0, change.content
         )
         held = Held(change.operation, item, change.body, resend=change.resend, bulk=change.bulk)
+        memory.traces.keep(change.offset, change.trace)
         old = memory.hold(integration_id, held, None)
         if old is None:
             return
@@ -463,7 +464,7 @@ class Shard:
         if not memory.draft.is_wanted:
             return None
         draft, memory.draft = memory.draft, Draft()
-        return draft.close(memory.waiting, memory.current_position())
+        return draft.close(memory.waiting, memory.current_position(), memory.traces)
 
     def committed(self, step: Step, offsets: Sequence[int], appended_at: int | None, now: Now) -> None:
         """The step is committed. `offsets` are the offsets of its journal records, and `appended_at` is when they were

@@ -17,7 +17,8 @@ from msgspec import UNSET
 
 from daemon.core import journal
 from daemon.core.course import CourseRecord
-from daemon.core.model import Correction, Rejection, Result
+from daemon.core.model import Correction, Rejection, Result, Trace
+from daemon.core.trace import Traces
 from daemon.core.waiting import Waiting
 
 STEP_BYTES_MAX = 16 * 1024 * 1024
@@ -81,6 +82,7 @@ class TaskEnded:
     seen_at: int
     """When the poll that ended it was answered, ms."""
     polls: int
+    batch_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,27 @@ class BatchCleared:
     integration_id: str
 
 
-Fact = BatchSealed | TaskAccepted | TaskEnded | TaskLost | LateWatched | BatchCleared
+@dataclass(frozen=True, slots=True)
+class TracedBatch:
+    """A batch has its verdict, and publishers record the traces of changes in it."""
+
+    batch_id: str
+    integration_id: str
+    operation: str
+    items: int
+    sealed_at: int
+    accepted_at: int | None
+    """None if the API has accepted no task."""
+    task_id: str | None
+    polls: int
+    """Those of this process."""
+    sampled: tuple[tuple[int, Trace], ...]
+    """Changes whose traces are recorded, by offset: at most `LINKS_MAX`."""
+    sampled_count: int
+    """All of them."""
+
+
+Fact = BatchSealed | TaskAccepted | TaskEnded | TaskLost | LateWatched | BatchCleared | TracedBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +141,8 @@ class Step:
     """At most one for each course (R15)."""
     facts: list[Fact]
     next_offset: int
+    topic_id: str
+    """Of the input topic."""
     consumed: int
     """The number of input records that this step's position moves past."""
     changes: Mapping[str, int]
@@ -229,11 +253,11 @@ class Draft:
         self._waits[course] = durable or self._waits.get(course, False)
         self._is_wanted = True
 
-    def close(self, waiting: Waiting, position: journal.Position) -> Step:
+    def close(self, waiting: Waiting, position: journal.Position, traces: Traces) -> Step:
         """Build the step. From here on its waiting changes count as durable: if its commit fails, the whole memory is
         discarded (R4).
         """
-        self._write_waits(waiting)
+        self._write_waits(waiting, traces)
         entries: list[tuple[bytes, bytes | None]] = [*self._values.items()]
         places = [
             (index, self._batches[key]) for index, (key, _) in enumerate(entries) if key in self._batches
@@ -247,12 +271,13 @@ class Draft:
             courses=[*self._courses.values()],
             facts=self._facts,
             next_offset=position.next_offset,
+            topic_id=position.topic_id,
             consumed=self._consumed,
             changes=self._changes,
             batches=places,
         )
 
-    def _write_waits(self, waiting: Waiting) -> None:
+    def _write_waits(self, waiting: Waiting, traces: Traces) -> None:
         for (integration_id, origin_id), durable in self._waits.items():
             lane = waiting.lanes.get(integration_id)
             held = None if lane is None else lane.held.get(origin_id)
@@ -269,6 +294,7 @@ class Draft:
                     journal.operation_name(held.operation),
                     held.resend or UNSET,
                     held.bulk or UNSET,
+                    traces.get(held.item.offset) or UNSET,
                 )
                 self._values[key] = journal.encode_value(record)
                 waiting.journalled(lane, held)

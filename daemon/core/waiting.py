@@ -79,6 +79,8 @@ class Held(msgspec.Struct, gc=False):
     """As in `Change`."""
     bulk: bool = False
     """It is bulk, and took the place of no change that was not (R21)."""
+    trace_size: int = 0
+    """Bytes that its trace context takes in a batch record (R7)."""
     durable: bool = False
     """Whether the journal holds it, as of the last commit or the commit in flight."""
     ready: bool = False
@@ -94,8 +96,9 @@ class Held(msgspec.Struct, gc=False):
         self.ages = ages
 
     def size(self) -> int:
-        """Bytes that it takes in a batch record (R7: its source counts as well)."""
-        return len(self.body) + len(self.item.origin_id) + len(self.item.change_id) + ITEM_OVERHEAD
+        """Bytes that it takes in a batch record (R7: its source and its trace context count as well)."""
+        ids = len(self.item.origin_id) + len(self.item.change_id)
+        return len(self.body) + ids + self.trace_size + ITEM_OVERHEAD
 
 
 class ReadyQueue:

@@ -20,7 +20,16 @@ from daemon.core.control import Control
 from daemon.core.flow import Flow
 from daemon.core.judge import Judge
 from daemon.core.shard import Shard
-from daemon.core.step import BatchCleared, BatchSealed, Fact, LateWatched, TaskAccepted, TaskEnded, TaskLost
+from daemon.core.step import (
+    BatchCleared,
+    BatchSealed,
+    Fact,
+    LateWatched,
+    TaskAccepted,
+    TaskEnded,
+    TaskLost,
+    TracedBatch,
+)
 from daemon.log.port import Assigned, PositionLost, Records, Revoked, Unreadable
 from daemon.runtime.batch_ref import BatchRef
 from daemon.runtime.control_following import ControlFollower
@@ -248,6 +257,8 @@ class Engine:
                     self._poller.late(partition, shard, batch_id)
                 case TaskEnded():
                     pass  # the poller has removed it already
+                case TracedBatch():
+                    pass  # only telemetry needs it
                 case _:
                     assert_never(fact)
 

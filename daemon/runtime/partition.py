@@ -223,7 +223,8 @@ class Partition:
         began, began_at = clock.boot(), clock.now()
         self.commit_since_ms = self.commit_since_ms or began_at.wall
         assert self._ledger is not None
-        written = transaction(step, self.number, self._ports.settings.topics)
+        ports = self._ports
+        written = transaction(step, self.number, ports.settings.topics, exports_spans=ports.exports_spans)
         self._ledger.commit_begins(step, written)
         committed = await shard_log.commit(written)
         self._ledger.committed()

@@ -21,3 +21,5 @@ class Ports:
     clock: Clock
     rng: random.Random
     observer: Observer
+    exports_spans: bool = False
+    """One of the observers exports the spans of changes, and their results name them."""

@@ -47,7 +47,7 @@ class Reports:
         self._notify(PartitionRunning(self._partition))
 
     def committed(self, step: Step, now: Now, seconds: float) -> None:
-        self._notify(StepCommitted(step, now, seconds))
+        self._notify(StepCommitted(self._partition, step, now, seconds))
 
     def dropped(self, failure: Failure) -> None:
         self._warning = failure.warning or self._warning

@@ -9,7 +9,9 @@ from daemon.codec import encode_correction, encode_course, encode_dead_letter, e
 from daemon.codec.result import Encoded
 from daemon.codec.texts import ERROR_CHARS_MAX, describe
 from daemon.config import Topics
+from daemon.core.model import Result
 from daemon.core.step import Step
+from daemon.core.trace import change_span
 from daemon.log.port import Message, Transaction
 
 Record = TypeVar("Record")
@@ -28,21 +30,31 @@ class StepFailedError(Exception):
         """The message without the text of the cause, which may contain anything."""
 
 
-def transaction(step: Step, partition: int, topics: Topics) -> Transaction:
-    """The transaction with all records of this step.
+def transaction(step: Step, partition: int, topics: Topics, *, exports_spans: bool = False) -> Transaction:
+    """The transaction with all records of this step. `exports_spans`: results name the daemon's own spans of their changes.
 
     Raises:
         StepFailedError: a record cannot be encoded.
     """
     changes, journal = topics.changes, topics.journal
+
+    def span_id(result: Result) -> int | None:
+        if not exports_spans or result.trace is None or not result.trace.is_sampled:
+            return None
+        return change_span(step.topic_id, partition, result.offset, result.trace).span
+
     results = _messages(
         step.results,
-        lambda result: encode_result(result, partition, changes_topic=changes, journal_topic=journal),
+        lambda result: encode_result(
+            result, partition, changes_topic=changes, journal_topic=journal, span_id=span_id(result)
+        ),
         lambda result: f"the result of offset {result.offset}",
     )
     results += _messages(
         step.corrections,
-        lambda each: encode_correction(each, partition, changes_topic=changes, journal_topic=journal),
+        lambda each: encode_correction(
+            each, partition, changes_topic=changes, journal_topic=journal, span_id=span_id(each.result)
+        ),
         lambda each: f"the correction of offset {each.result.offset}",
     )
     dead_letters = _messages(

@@ -276,6 +276,7 @@ class JournalUnreadable:
 class StepCommitted:
     """A transaction is committed to the log; its success is confirmed."""
 
+    partition: int
     step: Step
     now: Now
     seconds: float

@@ -10,7 +10,16 @@ from collections import Counter
 from typing import assert_never
 
 from daemon.core.model import Now, RejectReason, Status
-from daemon.core.step import BatchCleared, BatchSealed, LateWatched, Step, TaskAccepted, TaskEnded, TaskLost
+from daemon.core.step import (
+    BatchCleared,
+    BatchSealed,
+    LateWatched,
+    Step,
+    TaskAccepted,
+    TaskEnded,
+    TaskLost,
+    TracedBatch,
+)
 from daemon.core.verdict import SubmitVerdict
 from daemon.telemetry.labels import DURATION_OUTCOMES, ChangeType, Resend, TaskSource
 from daemon.telemetry.metrics import Metrics
@@ -44,6 +53,8 @@ def count(metrics: Metrics, step: Step, now: Now) -> None:
                 pass  # its end is counted as a timeout
             case BatchCleared():
                 pass  # its submission is counted
+            case TracedBatch():
+                pass  # it is exported, not counted
             case _:
                 assert_never(fact)
 

@@ -22,9 +22,9 @@ _REMEDIES = {"PLATFORM.IP_NOT_WHITELISTED": "add our IP address to the allowed a
 """What ends a halt, by the API's code."""
 
 
-def subscribed(health: Health, metrics: Metrics) -> e.Observers:
+def subscribed(health: Health, metrics: Metrics, *others: e.Observer) -> e.Observers:
     """All subscribers of a replica."""
-    return e.Observers(HealthSubscriber(health), MetricsSubscriber(metrics), LogSubscriber())
+    return e.Observers(HealthSubscriber(health), MetricsSubscriber(metrics), LogSubscriber(), *others)
 
 
 class HealthSubscriber:

@@ -15,11 +15,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from daemon.config import BatchSettings, HttpSettings, Policies, Settings, WindowSettings
 from daemon.core.answers import Accepted
 from daemon.core.flow import Flow
 from daemon.core.judge import SubmitRuling
-from daemon.core.model import Change, Now
+from daemon.core.model import Change, Now, Trace
 from daemon.core.schedule import PollIntervals, Schedule, poll_seed
 from daemon.core.shard import Shard
 from daemon.core.stale_tasks import first_position
@@ -96,7 +98,12 @@ def flow(submissions: int) -> dict[str, float]:
     return figures
 
 
-def in_flight(courses: int) -> dict[str, float]:
+def in_flight_traced(courses: int) -> dict[str, float]:
+    """As `in_flight`, where each change has a trace context."""
+    return in_flight(courses, traced=True)
+
+
+def in_flight(courses: int, *, traced: bool = False) -> dict[str, float]:
     """Resident megabytes of a process with this many courses in accepted tasks of 100, scheduled for polling,
     and the microseconds a change takes through the core until it is accepted.
     """
@@ -113,6 +120,8 @@ def in_flight(courses: int) -> dict[str, float]:
     chunk = 5000
     for first in range(0, courses, chunk):
         changes = [change(number) for number in range(first, min(first + chunk, courses))]
+        if traced:
+            changes = [msgspec.structs.replace(each, trace=trace(each.offset)) for each in changes]
         started = time.perf_counter()
         now = Now(now.wall + 1000, now.mono + 1.0)
         shard.read(changes, first + len(changes), now)
@@ -159,7 +168,16 @@ def change(number: int) -> Change:
     )
 
 
-FIGURES: dict[str, Callable[[int], dict[str, float]]] = {"heap": heap, "flow": flow, "in_flight": in_flight}
+def trace(number: int) -> Trace:
+    return Trace(f"00-{number + 1:032x}-{number + 1:016x}-01")
+
+
+FIGURES: dict[str, Callable[[int], dict[str, float]]] = {
+    "heap": heap,
+    "flow": flow,
+    "in_flight": in_flight,
+    "in_flight_traced": in_flight_traced,
+}
 
 
 def measure(figure: str, size: int) -> dict[str, float]:

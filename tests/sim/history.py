@@ -26,6 +26,7 @@ from tests.sim.outcome import Outcome
 from tests.sim.parameters import TOPICS, Bounds, Kind, Parameters, healed
 from tests.sim.rejections import Consent, allow, interrupt, judge_rejections
 from tests.sim.replaced import judge_replaced
+from tests.sim.traces import headers_of
 from tests.sim.witness import Witness
 from tests.sim.world import Replica, World
 
@@ -204,7 +205,8 @@ def publish_all(world: World, parameters: Parameters) -> Callable[[], int]:
         partition = rng.randrange(parameters.partitions) if value is None else None
         key = None if value is None else integration.encode()
         publisher = Publisher(f"publisher-{number}", how, open_for)
-        message = Message(key, value, (("n", b"%d" % number), ("n", b"")) if number % 3 else ())
+        headers = (("n", b"%d" % number), ("n", b""), *headers_of(number)) if number % 3 else ()
+        message = Message(key, value, headers)
         if number >= parameters.skipped:
             world.after(at, partial(publisher.publish, world, message, partition))
 

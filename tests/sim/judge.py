@@ -24,6 +24,7 @@ from tests.sim.claims import Claims
 from tests.sim.evidence import deactivations, lms, records, tasks
 from tests.sim.journal_view import JournalView
 from tests.sim.outcome import Outcome
+from tests.sim.traces import judge_traces
 from tests.sim.world import World
 
 DELAY_MAX = 18.0
@@ -86,6 +87,7 @@ def judge_history(world: World, outcome: Outcome) -> None:
         outcome.add("unconverged", line)
     Claims(world, outcome).judge()
     judge_dead_letters(world, outcome)
+    judge_traces(world, outcome)
     for replica in world.replicas:
         if replica.engine is not None:
             for line in kept_in_memory(replica.engine):
@@ -152,6 +154,8 @@ def kept_in_memory(engine: Engine) -> Iterator[str]:
         counts = (len(memory.waiting.lanes), memory.backlog.courses, memory.backlog.bodies)
         if any(counts):
             yield f"in partition {number} {counts[0]} lanes, {counts[1]} courses, {counts[2]} bytes of bodies"
+        if memory.traces._by_offset:
+            yield f"in partition {number} traces of changes {sorted(memory.traces._by_offset)}"
     if known > limit or known + engine._indexes.budget.left != limit:
         yield f"{known} known courses, and {engine._indexes.budget.left} places for more, of {limit}"
 

@@ -352,6 +352,7 @@ class Bench:
                     journal.operation_name(held.operation),
                     resend=held.resend or UNSET,
                     bulk=held.bulk or UNSET,
+                    trace=memory.traces.get(held.item.offset) or UNSET,
                 )
         for batch in memory.batches.values():
             body = msgspec.Raw(batch.body or self.body(batch))
@@ -365,6 +366,7 @@ class Bench:
                 batch.operation.name,
                 batch.splits,
                 batch.bulk,
+                memory.traces.of(batch.items),
             )
             if batch.refusal is not None:
                 records[journal.refusal_key(batch.id)] = batch.refusal

@@ -18,7 +18,7 @@ from daemon.codec.result import Encoded
 from daemon.core.model import Error, Rejection, RejectReason, Result, Status
 
 MIB = 1024 * 1024
-TOPICS = {"changes_topic": "course-changes", "journal_topic": "course-sync-journal"}
+TOPICS: dict[str, Any] = {"changes_topic": "course-changes", "journal_topic": "course-sync-journal"}
 
 
 def rejection(

@@ -24,7 +24,7 @@ from tests.tools.schema_files import schemas
 from tests.unit.golden_files import assert_golden, read_record, render_record
 
 SCHEMAS = Path(__file__).parent.parent.parent / "schemas"
-TOPICS = {"changes_topic": "course-changes", "journal_topic": "course-sync-journal"}
+TOPICS: dict[str, Any] = {"changes_topic": "course-changes", "journal_topic": "course-sync-journal"}
 CONSUMED = 1_795_427_999_875  # 2026-11-23T09:59:59.875Z
 ANSWERED = Result(
     offset=1042,

@@ -16,7 +16,7 @@ from daemon.core.journal import (
     Task,
     Wait,
 )
-from daemon.core.model import Error, Item
+from daemon.core.model import Error, Item, Trace
 from daemon.core.takeover import Fencing, Released
 from tests.unit.golden_files import assert_golden, read_record, render_record
 
@@ -24,6 +24,7 @@ AT = 1_795_427_999_875  # 2026-11-23T09:59:59.875Z
 INTEGRATION = "workday:HWUTwvyx2wLoSUHphiWVrp28"
 TASK_ID = "7FPJba3qRNBYaJgTvDKZi7mi"
 CONTENT = bytes(range(16))
+TRACE = Trace("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "vendor=a")
 RETIRED = Item("cybersecurity-101", 1042, "chg-1", AT, seal_count=1, failures=0)
 ITEM = Item("cybersecurity-101", 1042, "chg-1", AT, seal_count=1, failures=0, content=CONTENT)
 AGAIN = Item("cybersecurity-101", 1042, "chg-1", AT, seal_count=2, failures=1, content=CONTENT)
@@ -105,6 +106,20 @@ RECORDS: dict[str, tuple[bytes, journal.Value | None]] = {
             msgspec.Raw(deactivate.item("26vafvWSRmbhNcxJYqjCzuJg")),
             operation="deactivate",
         ),
+    ),
+    "wait-trace": (
+        journal.wait_key(INTEGRATION, "cybersecurity-101"),
+        Wait(ITEM, msgspec.Raw(COURSE), trace=TRACE),
+    ),
+    "batch-trace": (
+        journal.batch_key("3-1042-1"),
+        SealedBatch(
+            INTEGRATION, AT + 1_000, AT - 300_000, (ITEM, OTHER), msgspec.Raw(BODY), traces={1042: TRACE}
+        ),
+    ),
+    "late-trace": (
+        journal.late_key("3-1042-1", TASK_ID),
+        msgspec.structs.replace(LATE, traces={1042: TRACE, 1043: Trace(TRACE.parent)}),
     ),
     "task": (journal.task_key("3-1042-1"), Task(TASK_ID, accepted_at=AT + 1_100)),
     "task-fate-unknown": (journal.task_key("3-1042-1"), Task(TASK_ID, AT + 1_100, fate_unknown=True)),

@@ -44,7 +44,7 @@ LIBRARIES = {
     "codec": {"msgspec"},
     "log": {"aws_msk_iam_sasl_signer", "cramjam", "httpx", "kafka", "lz4", "structlog", "zstandard"},
     "kombo": {"aiohttp", "httpx", "httpx_aiohttp", "msgspec", "structlog"},
-    "telemetry": {"prometheus_client", "structlog"},
+    "telemetry": {"opentelemetry", "prometheus_client", "structlog"},
     "runtime": {"msgspec", "structlog"},
     "admin": {"aiohttp", "msgspec", "structlog"},
 }

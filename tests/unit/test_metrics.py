@@ -78,7 +78,7 @@ def ended(
         return NOW.wall - ago * 1000
 
     completed_at = None if completed is None else at(completed)
-    return TaskEnded(outcome, at(begun), completed_at, at(accepted), at(seen), polls)
+    return TaskEnded(outcome, at(begun), completed_at, at(accepted), at(seen), polls, "b")
 
 
 # --- the catalogue --------------------------------------------------------------------------------
@@ -166,6 +166,7 @@ def step(**contents: Any) -> Step:
         courses=[],
         facts=[],
         next_offset=1,
+        topic_id="topic-id",
         consumed=0,
         changes={},
         batches=[],

@@ -177,7 +177,7 @@ def test_the_log_and_a_metric_tell_it() -> None:
     bench.shard.want_position()
     memory = bench.shard._memory
     memory.accept(batch, ID, bench.now)
-    event = StepCommitted(bench.step(), bench.now, 0.1)
+    event = StepCommitted(3, bench.step(), bench.now, 0.1)
     with capture_logs() as lines:
         for subscriber in (MetricsSubscriber(metrics), LogSubscriber()):
             subscriber.notify(event)

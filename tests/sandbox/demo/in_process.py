@@ -136,7 +136,7 @@ class _Run:
 
     async def _live(self) -> None:
         settings = self._settings
-        instruments = make_instruments(settings)
+        instruments = make_instruments(settings, {})
         event_log = EmbeddedLog(self._cluster, self._topics, "coursesyncd-0")
         key = ApiKeyFile(settings.kombo.api_key_file)
         api = make_api(settings, key, instruments.metrics)

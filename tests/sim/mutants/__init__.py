@@ -18,6 +18,7 @@ from tests.sim.mutants import (
     rules_sending,
     rules_takeover,
     scopes,
+    traces,
 )
 from tests.sim.mutants.registry import MUTANTS, Mutant
 
@@ -37,4 +38,5 @@ __all__ = [
     "rules_sending",
     "rules_takeover",
     "scopes",
+    "traces",
 ]

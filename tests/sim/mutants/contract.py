@@ -99,7 +99,7 @@ def old_records_are_taken(patch: Patch) -> None:
 
 @mutant("C1", "The outcome of a timed-out task is published as a second result.")
 def correction_is_a_result(patch: Patch) -> None:
-    def encode(correction: Any, partition: int, **names: str) -> Any:
+    def encode(correction: Any, partition: int, **names: Any) -> Any:
         return encode_result(correction.result, partition, **names)
 
     patch(step_transaction, "encode_correction", encode)
@@ -145,6 +145,7 @@ def older_change_wins(patch: Patch) -> None:
         memory = shard._memory
         item = Item(change.origin_id, change.offset, change.change_id, change.consumed_at, 0, 0)
         waiting = memory.waiting.lane(change.integration_id).held.get(change.origin_id)
+        memory.traces.keep(change.offset, change.trace)
         if waiting is None:
             memory.hold(change.integration_id, Held(change.operation, item, change.body), None)
         else:

@@ -122,6 +122,7 @@ def _admit(shard: Shard, change: Any, now: Now, *, keeps: Any) -> None:
     lane = memory.waiting.lanes.get(integration_id)
     waiting = None if lane is None else lane.held.get(change.origin_id)
     if waiting is not None and keeps(waiting, change):
+        memory.traces.keep(change.offset, change.trace)
         memory.end(
             change.operation, integration_id, item, Status.SUPERSEDED, now, superseded_by=waiting.item.offset
         )

@@ -237,6 +237,7 @@ def unchanged_while_open(patch: Patch) -> None:
         if known is None or (lane is not None and change.origin_id in lane.held):
             admit(shard, change, now)
         else:
+            memory.traces.keep(change.offset, change.trace)
             memory.end(
                 change.operation,
                 change.integration_id,

@@ -294,8 +294,8 @@ def any_format_will_do(patch: Patch) -> None:
 def position_as_delta(patch: Patch) -> None:
     close, apply = Draft.close, Fold.apply
 
-    def write_delta(draft: Draft, waiting: Any, position: Position) -> Step:
-        step = close(draft, waiting, position)
+    def write_delta(draft: Draft, waiting: Any, position: Position, traces: Any) -> Step:
+        step = close(draft, waiting, position, traces)
         before = waiting.__dict__.get("_position_written")
         waiting.__dict__["_position_written"] = position.next_offset
         if before is None:
