@@ -67,6 +67,15 @@ class Error(msgspec.Struct, frozen=True, gc=False):
     log_url: str | None = None
 
 
+class Repeats(NamedTuple):
+    """What a change says that repeats an older change of the same partition (R20)."""
+
+    offset: int
+    """Of the repeated change."""
+    checked: int
+    """Before this offset, no change of the course is newer than the repeated one. The offset of the repeating change at most."""
+
+
 class Change(msgspec.Struct, frozen=True, gc=False):
     """A validated input record: the intended state of one course in one integration."""
 
@@ -90,6 +99,8 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     """Send it even if the course is known to have this content already (R16)."""
     bulk: bool = False
     """Nobody waits for it: it does not delay others (R21)."""
+    repeats: Repeats | None = None
+    """It was published before (R20)."""
 
 
 HEADER_OVERHEAD = 150

@@ -142,6 +142,14 @@ OWN = {
         "publish again when the operator says so",
         "tell the publisher; `coursesyncd integrations` shows what is paused",
     ),
+    "COURSESYNC.REPEAT_OUTDATED": Own(
+        "FAILED",
+        "an operator has sent the change again (`coursesyncd republish`), and it is not known whether a newer one was accepted "
+        "meanwhile: the replica has restarted, or more than 32,768 changes came in between. Nothing was sent",
+        "not retried",
+        "nothing, or publish the current state of the course",
+        "run `coursesyncd republish` again, as before",
+    ),
     "COURSESYNC.DEACTIVATION_UNCONFIRMED": Own(
         "FAILED",
         "a `course.deactivated` may have been carried out, but the answer was lost, and the API refuses to repeat it. "
