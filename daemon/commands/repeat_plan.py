@@ -45,18 +45,21 @@ class Picked:
     changes: defaultdict[int, dict[int, Ids]] = field(default_factory=lambda: defaultdict(dict))
     not_accepted: defaultdict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     """Offsets of changes that were refused when they were admitted, picked or not: these may be repeats."""
+    _corrected: set[tuple[int, int]] = field(default_factory=set)
+    """Partition and offset of changes that have succeeded late."""
 
     def result(self, result: SyncResult, *, is_picked: bool, is_correction: bool) -> None:
         """The next result of the topic. `is_picked`: it is one of those that the operator has named."""
         partition, offset = result.change.partition, result.change.offset
         if is_correction:
-            if result.status is Status.SUCCEEDED:
+            if result.status is Status.SUCCEEDED:  # it may be read before the result, which has another key
+                self._corrected.add((partition, offset))
                 self.changes[partition].pop(offset, None)
             return
         is_outdated = result.error is not None and result.error.code == REPEAT_OUTDATED
         if is_outdated or result.status is Status.REJECTED:
             self.not_accepted[partition].add(offset)
-        if is_picked:
+        if is_picked and (partition, offset) not in self._corrected:
             self.changes[partition][offset] = Ids(result.integration_id, result.origin_id, result.change_id)
 
     @property

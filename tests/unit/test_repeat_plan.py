@@ -137,8 +137,10 @@ def test_what_cannot_be_sent_is_named_with_the_reason() -> None:
 def test_what_is_picked_from_the_results() -> None:
     picked = Picked()
     chosen = Choice(statuses=(Status.FAILED, Status.TIMED_OUT))
+    picked.result(result(8, status=Status.SUCCEEDED), is_picked=False, is_correction=True)
     for each in (
         result(1),
+        result(8, status=Status.TIMED_OUT),
         result(2, status=Status.SUCCEEDED),
         result(3, status=Status.TIMED_OUT),
         result(4, status=Status.REJECTED, code="COURSESYNC.BACKLOG_FULL"),
