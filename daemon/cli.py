@@ -33,6 +33,12 @@ def _courses() -> click.Command:
     return courses
 
 
+def _dead_letters() -> click.Command:
+    from daemon.commands.dead_letters import dead_letters
+
+    return dead_letters
+
+
 def _end_transaction() -> click.Command:
     from daemon.commands.repair.end_transaction import end_transaction
 
@@ -75,6 +81,12 @@ def _reject() -> click.Command:
     return reject
 
 
+def _republish() -> click.Command:
+    from daemon.commands.republish import republish
+
+    return republish
+
+
 def _results() -> click.Command:
     from daemon.commands.results import results
 
@@ -110,6 +122,7 @@ def _topics() -> click.Command:
 _COMMANDS = {
     "check": _Lazy(_check, "Check configuration, Kafka, topics and API, and say what to do."),
     "courses": _Lazy(_courses, "What each learning system holds, as the API last confirmed it."),
+    "dead-letters": _Lazy(_dead_letters, "The records that were rejected."),
     "end-transaction": _Lazy(
         _end_transaction, "End a hanging transaction in the journal or the courses topic."
     ),
@@ -119,6 +132,7 @@ _COMMANDS = {
     "pause": _Lazy(_pause, "Pause integrations: none of their changes is submitted."),
     "publish": _Lazy(_publish, "Publish course changes, one JSON object per line, from FILES or stdin."),
     "reject": _Lazy(_reject, "Let a partition reject records although too many were rejected."),
+    "republish": _Lazy(_republish, "Send changes again that have failed."),
     "results": _Lazy(_results, "Show the results of changes, as a read_committed consumer sees them."),
     "resume": _Lazy(_resume, "Resume paused integrations."),
     "run": _Lazy(_run, "Run the daemon until SIGTERM or SIGINT."),

@@ -94,9 +94,10 @@ def _fitting(
     """The publisher's headers in order, as many as fit, and the number of those that do not fit.
 
     A dead letter that was published again by hand still has the daemon's headers of the first time. They are removed,
-    because otherwise both the old and the new reason would be present.
+    because otherwise both the old and the new reason would be present. Those of a repeat (R20) stay: a change that is published again
+    from here by hand remains guarded.
     """
-    own = [header for header in headers if not header[0].startswith(PREFIX)]
+    own = [header for header in headers if header[0] not in HEADERS]
     size = 0
     for count, header in enumerate(own):
         size += _size((header,))

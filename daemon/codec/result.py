@@ -69,7 +69,8 @@ class SyncResult(msgspec.Struct, frozen=True, gc=False):
         Meta(
             description="SUCCEEDED: the API reported the course as written. FAILED: the course was not "
             "accepted. TIMED_OUT: the task was still pending at its time-out; a correction may "
-            "follow. SUPERSEDED: never sent, because a newer change of the course replaced it. "
+            "follow. SUPERSEDED: never sent, because a newer change of the course replaced it, or was accepted before an older "
+            "one was sent again. "
             "REJECTED: the record was not an acceptable change; its bytes are in the dead "
             "letters. UNCHANGED: not sent, because the API has confirmed the course with this content before."
         ),
@@ -84,7 +85,13 @@ class SyncResult(msgspec.Struct, frozen=True, gc=False):
         str | None, Meta(description="Kombo's id of the course, if the change succeeded or was not needed.")
     ]
     error: SyncError | None
-    superseded_by: Annotated[Source | None, Meta(description="The input record of the newer change.")]
+    superseded_by: Annotated[
+        Source | None,
+        Meta(
+            description="The input record of the newer change. If the change was an older one, sent again (`coursesyncd "
+            "republish`), this record may come before it."
+        ),
+    ]
     batch_id: str | None
     task_id: Annotated[str | None, Meta(description="The id of the API's task.")]
     attempts: Annotated[int, Meta(ge=0, description="Number of submissions that this change was part of.")]

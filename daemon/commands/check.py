@@ -7,6 +7,7 @@ the conditions of its guarantees. Exit code 0: nothing is wrong; 1: something is
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
@@ -395,7 +396,8 @@ _COLOURS = {Level.OK: "green", Level.ADVICE: "yellow", Level.WRONG: "red"}
 
 
 def _print(finding: Finding) -> None:
-    level = click.style(f"{finding.level:<7}", fg=_COLOURS[finding.level], bold=finding.level is Level.WRONG)
+    colour = None if os.environ.get("NO_COLOR") else _COLOURS[finding.level]
+    level = click.style(f"{finding.level:<7}", fg=colour, bold=finding.level is Level.WRONG)
     click.echo(f"{level} {finding.subject}: {printable(finding.found)}")
     if finding.to_do is not None:
         click.echo(f"        → {printable(finding.to_do)}")

@@ -20,7 +20,7 @@ import msgspec
 from daemon.codec.course_record import KnownCourseRecord
 from daemon.commands.connections import kafka_connection
 from daemon.commands.options import bootstrap_option, config_option, settings_for_topics
-from daemon.commands.tables import printable_json
+from daemon.commands.tables import printable_json, until_the_reader_leaves
 from daemon.core.course import CourseState, course_key
 from daemon.log.kafka.clients import KafkaConnection
 from daemon.log.port import LogError
@@ -148,17 +148,20 @@ def export(
     settings = settings_for_topics(config_file, bootstrap_servers)
     wanted = Wanted(frozenset(integrations), frozenset(states))
     written = 0
-    if form == "csv":
-        click.echo(_csv_line(COLUMNS), nl=False)
-    try:
-        for value in _exported(kafka_connection(settings.kafka), topic or settings.topics.courses, wanted):
-            written += 1
-            if form == "csv":
-                click.echo(_csv_line(csv_row(value)), nl=False)
-            else:
-                click.echo(printable_json(value).encode())
-    except LogError as error:
-        raise click.ClickException(str(error)) from error
+    with until_the_reader_leaves():
+        if form == "csv":
+            click.echo(_csv_line(COLUMNS), nl=False)
+        try:
+            for value in _exported(
+                kafka_connection(settings.kafka), topic or settings.topics.courses, wanted
+            ):
+                if form == "csv":
+                    click.echo(_csv_line(csv_row(value)), nl=False)
+                else:
+                    click.echo(printable_json(value).encode())
+                written += 1
+        except LogError as error:
+            raise click.ClickException(str(error)) from error
     click.echo(f"{written:,} {'course' if written == 1 else 'courses'}.", err=True)
 
 

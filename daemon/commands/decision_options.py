@@ -6,7 +6,6 @@ import getpass
 import os
 import socket
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any, TypeVar
 
 import click
@@ -14,7 +13,7 @@ import msgspec
 
 from daemon.codec.change import INTEGRATION_ID_MAX, ORIGIN_ID_MAX, IntegrationId, OriginId
 from daemon.commands.decisions import wall_ms
-from daemon.config.units import parse_duration
+from daemon.commands.times import duration_ms, time_ms
 from daemon.core.control import PATTERN_END
 
 TEXT_MAX = 500
@@ -76,24 +75,16 @@ class UntilParam(click.ParamType[int]):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         text, now = str(value).strip(), wall_ms()
-        try:
-            until = now + round(parse_duration(text) * 1000)
-        except ValueError:
-            until = self._time(text, param, ctx)
+        if (ahead := duration_ms(text)) is not None:
+            until = now + ahead
+        else:
+            try:
+                until = time_ms(text)
+            except ValueError as error:
+                self.fail(str(error), param, ctx)
         if until <= now:
             self.fail(f"{text!r} is over: name a duration from now, or a time in the future", param, ctx)
         return until
-
-    def _time(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            time = datetime.fromisoformat(text)
-        except ValueError:
-            self.fail(
-                f"{text!r} is neither a duration (30m, 2h, 7d) nor a time (2026-11-29T18:00:00Z)", param, ctx
-            )
-        if time.tzinfo is None:
-            self.fail(f"{text!r} has no time zone: add Z for UTC, or for example +01:00", param, ctx)
-        return round(time.timestamp() * 1000)
 
 
 class TextParam(click.ParamType[str]):

@@ -24,7 +24,7 @@ from daemon.commands.repair.journal_repair import (
     inspect_partitions,
     unjoined_log,
 )
-from daemon.commands.tables import age, print_table, printable_json
+from daemon.commands.tables import age, print_json, print_table
 from daemon.config import Settings
 from daemon.core.model import Error
 from daemon.log.port import LogError
@@ -246,7 +246,7 @@ def _show_known(asked: _Asked, integration_id: str, origin_id: str) -> None:
     rows = [inspect_rows.known_row(record) for record in found]
     if asked.as_json:
         for row in rows:
-            click.echo(printable_json(msgspec.json.encode(row)).encode())
+            print_json([msgspec.json.encode(row)])
         return
     if rows:
         now = time.time()
@@ -291,8 +291,7 @@ def _show(
     except LogError as error:
         raise click.ClickException(str(error)) from None
     if asked.as_json:
-        for row in rows:
-            click.echo(printable_json(msgspec.json.encode(row)).encode())
+        print_json(map(msgspec.json.encode, rows))
     elif rows:
         now = time.time()
         print_table(headings, [cells(row, now) for row in rows])

@@ -19,7 +19,7 @@ from daemon.commands.decisions import read_decisions, wall_ms
 from daemon.commands.integration_rows import IntegrationRow, integration_rows, read_work, why
 from daemon.commands.integration_settings import show
 from daemon.commands.options import config_option, settings_or_exit
-from daemon.commands.tables import age, print_table, printable_json
+from daemon.commands.tables import age, print_json, print_table
 from daemon.log.port import LogError
 
 
@@ -67,8 +67,7 @@ def list_command(*, patterns: tuple[str, ...], as_json: bool, config_file: Path 
         raise click.ClickException(str(error)) from None
     rows = integration_rows(work, decisions.control, wall, patterns)
     if as_json:
-        for row in rows:
-            click.echo(printable_json(msgspec.json.encode(row)).encode())
+        print_json(map(msgspec.json.encode, rows))
     elif rows:
         now = time.time()
         print_table(("INTEGRATION", "STATE", "WAITING", "PENDING", "WHY"), [_cells(row, now) for row in rows])

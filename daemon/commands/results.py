@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
-import msgspec
-from rich.text import Text
 
 from daemon.codec.change import DEACTIVATED
+from daemon.codec.diagnose import DECODE_ERRORS
 from daemon.codec.result import SyncResult
 from daemon.commands.connections import kafka_connection
 from daemon.commands.options import bootstrap_option, config_option, settings_for_topics
-from daemon.commands.tables import open_console, printable, printable_json
+from daemon.commands.result_choice import Choice, ResultEvent, choice_options, decode_event
+from daemon.commands.tables import NONE, RowPrinter, printable_json, until_the_reader_leaves
+from daemon.config import Settings
 from daemon.core.model import Status
 from daemon.log.port import LogError
-from daemon.log.topic_access import read_topic
-
-CORRECTED = "course.sync.corrected"
+from daemon.log.topic_access import Since, Start, read_topic
 
 _STYLES = {
     Status.SUCCEEDED: "green",
@@ -30,13 +29,16 @@ _STYLES = {
     Status.UNCHANGED: "dim green",
 }
 
-_WIDTHS = {"RESOLVED": 12, "STATUS": 11, "CHANGE": 14, "INTEGRATION": 34, "COURSE": 30}
-"""Characters of all columns but the last. Fixed, because rows are printed as they arrive."""
-
-
-class _Event(msgspec.Struct):
-    type: str
-    data: SyncResult
+_WIDTHS = {
+    "RESOLVED (UTC)": 19,
+    "STATUS": 11,
+    "CHANGE": 10,
+    "CHANGE ID": 16,
+    "INTEGRATION": 34,
+    "COURSE": 24,
+    "DETAIL": 6,
+}
+"""Columns, at least."""
 
 
 @click.command()
@@ -47,18 +49,9 @@ class _Event(msgspec.Struct):
     type=click.Choice(("beginning", "end")),
     default="beginning",
     show_default=True,
-    help="Where in the topic to start.",
+    help="Where in the topic to start, without --since.",
 )
-@click.option(
-    "--status",
-    "statuses",
-    multiple=True,
-    type=click.Choice(list(Status), case_sensitive=False),
-    help="Only these (may be repeated).",
-)
-@click.option(
-    "--integration", "integrations", multiple=True, metavar="ID", help="Only these (may be repeated)."
-)
+@choice_options(tuple(Status))
 @click.option(
     "--json", "as_json", is_flag=True, help="The events as they are, one a line, instead of a table."
 )
@@ -69,66 +62,72 @@ def results(
     *,
     follow: bool,
     start: Literal["beginning", "end"],
-    statuses: tuple[Status, ...],
-    integrations: tuple[str, ...],
     as_json: bool,
     topic: str | None,
     bootstrap_servers: str | None,
     config_file: Path | None,
+    **choice: Any,
 ) -> None:
     """Show the results of changes, as a read_committed consumer sees them.
 
     Ends at the end of the topic, unless --follow is given. Partitions are read in parallel, so results are in order
-    only within each partition.
+    only within each partition. Where the JSON has null, the table has -.
     """
     if start == "end" and not follow:
         raise click.UsageError("--from end without --follow has nothing to show.")
     settings = settings_for_topics(config_file, bootstrap_servers)
-    topic = topic or settings.topics.results
     table = None if as_json else _Table()
-    decoder = msgspec.json.Decoder(_Event)
-    try:
-        for record in read_topic(kafka_connection(settings.kafka), topic, start=start, follow=follow):
-            try:
-                event = decoder.decode(record.value or b"")
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                click.echo(f"{topic}/{record.partition}/{record.offset} is not a result", err=True)
-                continue
-            if statuses and event.data.status not in statuses:
-                continue
-            if integrations and event.data.integration_id not in integrations:
-                continue
-            if table is None:
-                click.echo(printable_json(record.value or b"").encode())
-            else:
-                table.show(event)
-    except LogError as error:
-        raise click.ClickException(str(error)) from error
-    except KeyboardInterrupt:
-        if not follow:
-            raise
-    if table is not None:
-        table.end()
+    with until_the_reader_leaves():
+        try:
+            _show(settings, topic or settings.topics.results, start, Choice(**choice), table, follow=follow)
+        except LogError as error:
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            if not follow:
+                raise
+        if table is not None:
+            table.end()
+
+
+def _show(
+    settings: Settings,
+    topic: str,
+    start: Start,
+    choice: Choice,
+    table: _Table | None,
+    *,
+    follow: bool,
+) -> None:
+    if choice.since is not None:
+        start = Since(choice.since)
+    for record in read_topic(kafka_connection(settings.kafka), topic, start=start, follow=follow):
+        try:
+            event = decode_event(record.value or b"")
+        except DECODE_ERRORS:
+            click.echo(f"{topic}/{record.partition}/{record.offset} is not a result", err=True)
+            continue
+        if not choice.includes(event.data):
+            continue
+        if table is None:
+            click.echo(printable_json(record.value or b"").encode())
+        else:
+            table.show(event)
 
 
 class _Table:
     """Prints rows as they arrive, and a line with the counts at the end."""
 
     def __init__(self) -> None:
-        self._console = open_console()
+        self._rows = RowPrinter(_WIDTHS)
         self._counts: Counter[str] = Counter()
         self._corrections = 0
 
-    def show(self, event: _Event) -> None:
-        if not self._counts and not self._corrections:
-            headings = "".join(_fit(name, width) for name, width in _WIDTHS.items())
-            self._print(Text(headings, "bold"))
-        result = event.data
-        if event.type == CORRECTED:
+    def show(self, event: ResultEvent) -> None:
+        if event.is_correction:
             self._corrections += 1
         else:
-            self._counts[result.status] += 1
-        self._print(_row(result, corrected=event.type == CORRECTED))
+            self._counts[event.data.status] += 1
+        self._rows.print(_cells(event), {"STATUS": _STYLES[event.data.status]})
 
     def end(self) -> None:
         counts = ", ".join(f"{self._counts[status]:,} {status}" for status in Status if self._counts[status])
@@ -136,43 +135,28 @@ class _Table:
         line = f"{total:,} {'result' if total == 1 else 'results'}" + (f": {counts}" if counts else "")
         if self._corrections:
             line += f"; {self._corrections:,} corrected later"
-        self._console.print(f"{line}.", soft_wrap=True)
-
-    def _print(self, row: Text) -> None:
-        # A terminal cuts long rows; a file gets the whole row.
-        if self._console.is_terminal:
-            self._console.print(row, no_wrap=True, overflow="ellipsis")
-        else:
-            self._console.print(row, soft_wrap=True)
+        self._rows.console.print(f"{line}.", soft_wrap=True)
 
 
-def _row(result: SyncResult, *, corrected: bool) -> Text:
-    row = Text()
-    cells = (
-        result.resolved_at[11:23],
-        ("→ " if corrected else "") + result.status,
+def _cells(event: ResultEvent) -> list[str]:
+    result = event.data
+    return [
+        result.resolved_at[:19].replace("T", " "),
+        ("→ " if event.is_correction else "") + result.status,
         f"{result.change.partition}/{result.change.offset}",
-        result.integration_id or "-",
-        result.origin_id or "-",
-    )
-    for (name, width), cell in zip(_WIDTHS.items(), cells, strict=True):
-        row.append(_fit(cell, width), _STYLES[result.status] if name == "STATUS" else "")
-    return row.append(_detail(result))
+        result.change_id or NONE,
+        result.integration_id or NONE,
+        result.origin_id or NONE,
+        _detail(result),
+    ]
 
 
 def _detail(result: SyncResult) -> str:
     """The last column: the error, the superseding change or the course."""
     if result.error is not None:
-        return printable(f"{result.error.code or 'no code'}: {result.error.message}")
+        return f"{result.error.code or 'no code'}: {result.error.message}"
     if result.superseded_by is not None:
         return f"by {result.superseded_by.partition}/{result.superseded_by.offset}"
     retired = "retired" if result.change_type == DEACTIVATED and result.status is Status.SUCCEEDED else ""
     course = "" if result.course_id is None else f"course {result.course_id}"
-    return printable(" ".join(filter(None, (retired, course))))
-
-
-def _fit(text: str, width: int) -> str:
-    """Exactly `width` columns and a space."""
-    cell = Text(printable(text))
-    cell.truncate(width, overflow="ellipsis", pad=True)
-    return f"{cell.plain} "
+    return " ".join(filter(None, (retired, course))) or NONE

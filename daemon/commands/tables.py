@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import errno
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
+import click
+from rich.cells import cell_len
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -13,6 +20,12 @@ _FILE_WIDTH = 1000
 
 _TERMINAL_WIDTH_MIN = 40
 """Characters. A narrower terminal breaks the lines itself; in two columns a table would show nothing."""
+
+NONE = "-"
+"""In tables, for what is null in the JSON, and for an empty cell."""
+
+_LAST_INDENT = 4
+"""Characters before a last cell that is below its row."""
 
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 
@@ -39,11 +52,71 @@ def _json_escape(character: str) -> str:
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """`until_the_reader_leaves` decides; the library would exit with 1."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+def print_json(documents: Iterable[bytes]) -> None:
+    """Print JSON documents, one a line."""
+    with until_the_reader_leaves():
+        for document in documents:
+            click.echo(printable_json(document).encode())
+
+
 def open_console() -> Console:
     """For stdout."""
-    console = Console(highlight=False)
+    console = _Console(highlight=False)
     console.width = max(console.width, _TERMINAL_WIDTH_MIN) if console.is_terminal else _FILE_WIDTH
     return console
+
+
+@contextmanager
+def until_the_reader_leaves() -> Iterator[None]:
+    """End the output when nobody reads it any more (``… | head``). That is no failure of a command that only shows."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python tries to write the rest once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class RowPrinter:
+    """Prints rows as they arrive, in columns of at least these widths. A longer cell moves the rest of its row. On a terminal, a
+    row that does not fit has its last cell below it; nothing is cut. In a file, each row is one line.
+    """
+
+    def __init__(self, widths: Mapping[str, int]) -> None:
+        """`widths`: in characters, by the heading of the column."""
+        self.console = open_console()
+        self._widths = widths
+        self._has_heading = False
+
+    def print(self, cells: Sequence[str], styles: Mapping[str, str] | None = None) -> None:
+        """`styles`: by the heading of the column."""
+        if not self._has_heading:
+            self._has_heading = True
+            heading = self._row(list(self._widths), dict.fromkeys(self._widths, "bold"))
+            heading.rstrip()
+            self.console.print(heading, soft_wrap=True)
+        last = printable(cells[-1])
+        row = self._row(cells[:-1], styles or {})
+        if not self.console.is_terminal or row.cell_len + cell_len(last) <= self.console.width:
+            self.console.print(row.append(last), soft_wrap=True)
+            return
+        row.rstrip()
+        self.console.print(row, soft_wrap=True)
+        if last != NONE:
+            self.console.print(Padding(Text(last, overflow="fold"), (0, 0, 0, _LAST_INDENT)))
+
+    def _row(self, cells: Sequence[str], styles: Mapping[str, str]) -> Text:
+        row = Text()
+        for (heading, width), cell in zip(self._widths.items(), cells, strict=False):
+            text = printable(cell)
+            row.append(text, styles.get(heading, "")).append(" " * (width - cell_len(text)) + " ")
+        return row
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str | int | None]]) -> None:
@@ -55,12 +128,13 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str | int | Non
         table.add_column(heading, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
-    open_console().print(table)
+    with until_the_reader_leaves():
+        open_console().print(table)
 
 
 def _cell(value: str | int | None) -> Text:
     if value is None:
-        return Text("-")
+        return Text(NONE)
     return Text(f"{value:,}" if isinstance(value, int) else printable(value))
 
 

@@ -95,6 +95,15 @@ class Trace(msgspec.Struct, frozen=True, gc=False, array_like=True):
         return int(self.parent[53:55], 16) & 1 == 1
 
 
+class Repeats(NamedTuple):
+    """What a change says that repeats an older change of the same partition (R20)."""
+
+    offset: int
+    """Of the repeated change."""
+    checked: int
+    """Before this offset, no change of the course is newer than the repeated one. The offset of the repeating change at most."""
+
+
 class Change(msgspec.Struct, frozen=True, gc=False):
     """A validated input record: the intended state of one course in one integration."""
 
@@ -119,6 +128,8 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     bulk: bool = False
     """Nobody waits for it: it does not delay others (R21)."""
     trace: Trace | None = None
+    repeats: Repeats | None = None
+    """It was published before (R20)."""
 
 
 HEADER_OVERHEAD = 150

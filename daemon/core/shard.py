@@ -39,6 +39,7 @@ from daemon.core.memory import Memory
 from daemon.core.model import Change, Item, Now, Rejection, Status
 from daemon.core.priority import bulk_places
 from daemon.core.rejection_limit import RejectionLimit
+from daemon.core.repeats import Accepted, end_repeat
 from daemon.core.result_factory import result_of_rejection
 from daemon.core.step import Draft, Step, Trigger
 from daemon.core.unadmitted import Unadmitted
@@ -70,6 +71,7 @@ class Shard:
         self._settings = settings
         self._memory = Memory(partition, settings, policy, position, rng, known, control)
         self._unadmitted = Unadmitted(policy)
+        self._accepted = Accepted(position.next_offset)
         self._full = False
         self._next_read = position.next_offset
         self.rejection_limit = RejectionLimit(settings.input, position.rejections)
@@ -305,6 +307,9 @@ class Shard:
         entries, self._edits = self._unadmitted.take(), 0
         for entry in entries:
             if isinstance(entry, Change):
+                repeats = entry.repeats
+                if repeats is not None and end_repeat(memory, self._accepted, entry, repeats, now):
+                    continue
                 if rejects and (why := self._lacks_room(entry, now)) is not None:
                     self._reject(rejection_of(entry, why), now)
                 else:
@@ -344,6 +349,7 @@ class Shard:
         otherwise as `FAILED` with the error of its last attempt.
         """
         memory, integration_id = self._memory, change.integration_id
+        self._accepted.add(integration_id, change.origin_id, change.offset)
         item = Item(
             change.origin_id, change.offset, change.change_id, change.consumed_at, 0, 0, change.content
         )

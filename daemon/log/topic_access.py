@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
@@ -60,6 +60,16 @@ class TopicRecord(NamedTuple):
     headers: tuple[tuple[str, bytes | None], ...]
 
 
+class Since(NamedTuple):
+    """From the first record of each partition on that the log has stamped with this time, or a later one."""
+
+    ms: int
+
+
+Start = Literal["beginning", "end"] | int | Since
+"""Where to begin in each partition. A number: so many offsets before its end."""
+
+
 class Publisher:
     """Sends records to one topic. The in-sync replicas acknowledge all of them, each once and in the order of `send`
     within a partition (idempotent producer). For one thread."""
@@ -83,15 +93,22 @@ class Publisher:
             raise LogError(clients.explained(error, None)) from error
 
     def send(
-        self, key: bytes | None, value: bytes | None, headers: tuple[tuple[str, bytes | None], ...] = ()
+        self,
+        key: bytes | None,
+        value: bytes | None,
+        headers: tuple[tuple[str, bytes | None], ...] = (),
+        partition: int | None = None,
     ) -> None:
-        """Queue a record. Its headers must have values. Waits if too many are unconfirmed.
+        """Queue a record. Its headers must have values. Without a partition, its key determines it. Waits if too many are
+        unconfirmed.
 
         Raises:
             LogError: this record or one before it was refused.
         """
         try:
-            future = self._producer.send(self.topic, value=value, key=key, headers=list(headers))
+            future = self._producer.send(
+                self.topic, value=value, key=key, headers=list(headers), partition=partition
+            )
         except KafkaError as error:
             raise self._refused(error) from error
         size = len(key or b"") + len(value or b"")
@@ -145,12 +162,11 @@ def read_topic(
     connection: KafkaConnection,
     topic: str,
     *,
-    start: Literal["beginning", "end"] | int = "beginning",
+    start: Start = "beginning",
     follow: bool = False,
     partition: int | None = None,
 ) -> Generator[TopicRecord, None, None]:
-    """The committed records of all partitions, or of one, in offset order within each. `start` as a number: so many offsets before
-    the end of each partition.
+    """The committed records of all partitions, or of one, in offset order within each.
 
     Ends at the last stable offsets of the topic at the time of the call; with `follow`, never.
 
@@ -172,9 +188,14 @@ def read_topic(
         consumer.assign(partitions)
         ends: dict[TopicPartition, int] = consumer.end_offsets(partitions)
         begins: dict[TopicPartition, int] = consumer.beginning_offsets(partitions)
-        back = {"beginning": sys.maxsize, "end": 0}[start] if isinstance(start, str) else start
-        for tp in partitions:
-            consumer.seek(tp, max(begins[tp], ends[tp] - back))
+        if isinstance(start, Since):
+            found = consumer.offsets_for_times(dict.fromkeys(partitions, start.ms))
+            for tp in partitions:
+                consumer.seek(tp, ends[tp] if found[tp] is None else found[tp].offset)
+        else:
+            back = {"beginning": sys.maxsize, "end": 0}[start] if isinstance(start, str) else start
+            for tp in partitions:
+                consumer.seek(tp, max(begins[tp], ends[tp] - back))
         while follow or any(consumer.position(p) < ends[p] for p in partitions):
             for tp, records in consumer.poll(timeout_ms=500).items():
                 for r in records:
@@ -182,16 +203,86 @@ def read_topic(
                         yield TopicRecord(
                             topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers)
                         )
-    except UnreadableBatchError as error:
-        raise UnreadableError(
-            topic, error.tp.partition, error.offset, error.next_offset, error.reason
-        ) from error
-    except KafkaError as error:
-        raise LogError(
-            f"The topic {topic} could not be read: {explained(error, 'Read', f'topic {topic}')}"
-        ) from error
+    except (UnreadableBatchError, KafkaError) as error:
+        raise _unreadable(topic, error) from error
     finally:
         consumer.close()
+
+
+class PartitionReader:
+    """The committed records of the partitions of one topic, one at a time and from any offset, again and again. For one
+    thread.
+    """
+
+    def __init__(self, connection: KafkaConnection, topic: str) -> None:
+        """Connects.
+
+        Raises:
+            LogError: no broker answered, or the topic does not exist.
+        """
+        self._topic = topic
+        clients = Clients(connection)
+        try:
+            _find(clients, topic)
+            self._consumer = clients.reader()
+        except KafkaError as error:
+            raise LogError(clients.explained(error, None)) from error
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        """The first offset that the topic still has, and the end: the first offset after the committed records.
+
+        Raises:
+            LogError: no broker answered.
+        """
+        tp = TopicPartition(self._topic, partition)
+        try:
+            return self._consumer.beginning_offsets([tp])[tp], self._consumer.end_offsets([tp])[tp]
+        except KafkaError as error:
+            raise _unreadable(self._topic, error) from error
+
+    def read(self, partition: int, start: int, end: int) -> Iterator[TopicRecord]:
+        """The records from `start` on and before `end`, which are `bounds`, or between them.
+
+        Raises:
+            UnreadableError: a record is damaged or too large to be read.
+            LogError: no broker answered, or the topic has deleted `start` in the meantime.
+        """
+        tp = TopicPartition(self._topic, partition)
+        try:
+            if self._consumer.assignment() != {tp}:
+                self._consumer.assign([tp])
+            self._consumer.seek(tp, start)
+            while start < end:
+                for records in self._consumer.poll(timeout_ms=500).values():
+                    for r in records:
+                        if r.offset < end:
+                            yield TopicRecord(
+                                self._topic,
+                                partition,
+                                r.offset,
+                                r.timestamp,
+                                r.key,
+                                r.value,
+                                tuple(r.headers),
+                            )
+                start = self._consumer.position(tp)
+        except (UnreadableBatchError, KafkaError) as error:
+            raise _unreadable(self._topic, error) from error
+
+    def close(self) -> None:
+        self._consumer.close(autocommit=False, timeout_ms=1000)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _unreadable(topic: str, error: UnreadableBatchError | KafkaError) -> LogError:
+    if isinstance(error, UnreadableBatchError):
+        return UnreadableError(topic, error.tp.partition, error.offset, error.next_offset, error.reason)
+    return LogError(f"The topic {topic} could not be read: {explained(error, 'Read', f'topic {topic}')}")
 
 
 def partitions_of(connection: KafkaConnection, topic: str) -> int:

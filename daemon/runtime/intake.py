@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from daemon.codec import decode_change
+from daemon.codec.repeats import with_repeats
 from daemon.core.model import Change, Rejection
 from daemon.core.placement import Misplacement, misplaced
 from daemon.core.rejection_limit import Stop
@@ -92,14 +93,19 @@ class Intake:
     def _decode(self, shard: Shard, records: Sequence[Record]) -> None:
         now = self._ports.clock.now()
         bytes_max = self._ports.settings.batch.bytes_max
+        topic = self._ports.settings.topics.changes
         entries = [
-            decode_change(
-                record.offset,
-                record.key,
-                record.value,
-                record.headers,
-                consumed_at=now.wall,
-                item_bytes_max=bytes_max,
+            with_repeats(
+                decode_change(
+                    record.offset,
+                    record.key,
+                    record.value,
+                    record.headers,
+                    consumed_at=now.wall,
+                    item_bytes_max=bytes_max,
+                ),
+                topic,
+                self._number,
             )
             for record in records
         ]

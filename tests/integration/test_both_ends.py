@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 import httpx
+import msgspec
 import pytest
 from click.testing import CliRunner
 from click.testing import Result as Run
@@ -23,7 +24,7 @@ from daemon.core.model import Error, Result, Status
 from daemon.log.kafka.admin import NewTopic, create_topics
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.port import LogError, Topics
-from daemon.log.topic_access import Publisher, read_topic
+from daemon.log.topic_access import Publisher, Since, read_topic
 from tests.integration.daemon_world import DEADLINE, wait_until
 from tests.sandbox.checker import EvidenceError, TaskStatus, content_digest
 from tests.sandbox.checker.command import check
@@ -75,8 +76,8 @@ def result_of(offset: int, status: Status, integration_id: str = "workday:a", **
         integration_id=integration_id,
         origin_id=f"c{offset}",
         change_id=f"chg-{offset}",
-        consumed_at=1_800_000_000_000,
-        resolved_at=1_800_000_001_000,
+        consumed_at=1_700_000_000_000,
+        resolved_at=1_700_000_001_000,
         change_type=None if status is Status.REJECTED else "course.upserted",
         **more,  # type: ignore[arg-type]
     )
@@ -149,12 +150,14 @@ def test_results_as_a_table(some_results: Topics, kafka_bootstrap: str) -> None:
     done = run(results, "--bootstrap-servers", kafka_bootstrap, "--topic", some_results.results)
     assert done.exit_code == 0, done.output
     heading, *rows, summary = done.stdout.splitlines()
-    assert heading.split() == ["RESOLVED", "STATUS", "CHANGE", "INTEGRATION", "COURSE"]
+    assert heading.split() == [
+        *("RESOLVED", "(UTC)", "STATUS", "CHANGE", "CHANGE", "ID", "INTEGRATION", "COURSE", "DETAIL")
+    ]
     assert len(rows) == 3
-    assert [row.split()[1:5] for row in sorted(rows, key=lambda row: row.split()[2])] == [
-        ["SUCCEEDED", "0/0", "workday:a", "c0"],
-        ["FAILED", "0/1", "workday:b", "c1"],
-        ["SUPERSEDED", "0/2", "workday:a", "c2"],
+    assert [row.split()[:7] for row in sorted(rows, key=lambda row: row.split()[3])] == [
+        ["2023-11-14", "22:13:21", "SUCCEEDED", "0/0", "chg-0", "workday:a", "c0"],
+        ["2023-11-14", "22:13:21", "FAILED", "0/1", "chg-1", "workday:b", "c1"],
+        ["2023-11-14", "22:13:21", "SUPERSEDED", "0/2", "chg-2", "workday:a", "c2"],
     ]
     assert "LMS.NO: two lines" in done.stdout
     assert "by 0/3" in done.stdout
@@ -173,6 +176,45 @@ def test_results_as_json_and_filtered(some_results: Topics, kafka_bootstrap: str
     assert shown("--status", "failed", "--status", "SUPERSEDED") == {1, 2}
     assert shown("--integration", "workday:a") == {0, 2}
     assert shown("--integration", "workday:a", "--status", "FAILED") == set()
+    assert shown("--integration", "workday:*", "--code", "LMS.*") == {1}
+    assert shown("--course", "c2", "--course", "c0") == {0, 2}
+    assert shown("--change-id", "chg-1") == {1}
+    assert shown("--since", "2023-11-14T22:13:21Z") == {0, 1, 2}
+    assert shown("--since", "2023-11-14T23:13:21+01:00", "--status", "failed") == {1}
+    assert shown("--since", "2023-11-14T22:13:21.001Z") == set()
+
+
+def test_since_begins_at_the_first_record_of_that_time(
+    connection: KafkaConnection, some_results: Topics, kafka_bootstrap: str
+) -> None:
+    """What was stamped before is not even read."""
+    last = max(read_topic(connection, some_results.results), key=lambda record: record.timestamp)
+    read = list(read_topic(connection, some_results.results, start=Since(last.timestamp)))
+    assert last in read
+    assert all(record.timestamp >= last.timestamp for record in read)
+    assert list(read_topic(connection, some_results.results, start=Since(last.timestamp + 3_600_000))) == []
+    for wrong, why in (("yesterday", "neither a duration"), ("2027-01-15T08:00", "no time zone")):
+        done = run(results, "--bootstrap-servers", kafka_bootstrap, "--since", wrong)
+        assert done.exit_code == 2
+        assert why in done.stderr
+
+
+def test_what_is_null_is_a_dash(connection: KafkaConnection, topics: Topics, kafka_bootstrap: str) -> None:
+    write_results(
+        connection,
+        topics,
+        msgspec.structs.replace(
+            result_of(5, Status.REJECTED, error=Error(None, "no JSON")),
+            integration_id=None,
+            origin_id=None,
+            change_id=None,
+        ),
+        result_of(6, Status.UNCHANGED),
+    )
+    done = run(results, "--bootstrap-servers", kafka_bootstrap, "--topic", topics.results)
+    rejected, unchanged = sorted(row.split() for row in done.stdout.splitlines()[1:-1])
+    assert rejected[3:] == ["0/5", "-", "-", "-", "no", "code:", "no", "JSON"]
+    assert unchanged[-1] == "-"
 
 
 def test_results_are_read_committed(

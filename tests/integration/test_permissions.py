@@ -16,8 +16,9 @@ from click.testing import CliRunner
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from daemon.cli import main
+from daemon.codec.result import encode_result
 from daemon.core.journal import POSITION_KEY, encode_value
-from daemon.core.model import Now
+from daemon.core.model import Error, Now, Result, Status
 from daemon.core.placement import place
 from daemon.core.stale_tasks import first_position
 from daemon.log.kafka.admin import topic_id
@@ -180,6 +181,10 @@ def test_each_program_works_with_its_rights_alone(world: World) -> None:
         wait_until(lambda: world.results() == 4, "a result for each change")
     assert len(list(read_topic(world.open, DEAD_LETTERS))) == 1
     assert "4 results" in world.does("results")
+    (letter,) = world.does("dead-letters list", "--json").splitlines()
+    assert "COURSESYNC.RECORD_INVALID" in world.does("dead-letters show", json.loads(letter)["source"])
+    _publish_a_failure(world)
+    assert "1 change sent again." in world.does("republish", "--yes")
     assert "READ UP TO" in world.does("inspect", "partitions")
     assert "Nothing is known" in world.does("inspect", "course", "tool:1", "unknown")
     assert '"state":"ACTIVE"' in world.does("courses export")
@@ -330,6 +335,16 @@ def _forget(manager: Any, tell: Callable[[TopicPartition], None], partition: Top
 
 def _await_two_more(world: World, known: int) -> None:
     wait_until(lambda: world.results() == known + 2, "results of both changes")
+
+
+def _publish_a_failure(world: World) -> None:
+    """A change of the input has failed, as its result says."""
+    here = read_topic(world.open, CHANGES, partition=place(INTEGRATION, 2))
+    record = next(each for each in here if b"chg-3" in (each.value or b""))
+    failed = Result(record.offset, Status.FAILED, "tool:1", "course-3", "chg-3", 1, 1, error=Error("X", "no"))
+    key, value, _ = encode_result(failed, record.partition, changes_topic=CHANGES, journal_topic=JOURNAL)
+    with Publisher(world.open, RESULTS) as publisher:
+        publisher.send(key, value)
 
 
 def _publish_in_a_transaction(world: World, partition: int) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import subprocess
 
 import pytest
@@ -76,4 +79,34 @@ def test_a_reader_of_results_that_has_enough(shown: World, option: str) -> None:
                     publisher.send(record.key, record.value)
         assert process.stderr is not None
         assert process.stderr.read() == b""
-        assert process.wait(DEADLINE) == 1
+        assert process.wait(DEADLINE) == 0
+
+
+def test_an_error_is_wrapped_and_never_cut(shown: World) -> None:
+    message = " ".join(f"word-{number}" for number in range(60))
+    with Publisher(shown.connection, shown.topic) as publisher:
+        result = Result(7, Status.FAILED, "workday:a", "c", "long", 1, 1, error=Error("LMS.NO", message))
+        key, value, _ = encode_result(result, 0, changes_topic="c", journal_topic="j")
+        publisher.send(key, value)
+    for columns in (80, 300):
+        text = on_terminal([*shown.arguments, "--change-id", "long"], shown.environment, columns)
+        assert " ".join(text.split()).count(message) == 1
+        lines = text.splitlines()
+        assert all(len(line) <= columns for line in lines if "word-" in line)
+        assert any(line.startswith("1970-01-01 00:00:00 FAILED") for line in lines)
+    assert "\x1b[" not in text
+
+
+def on_terminal(arguments: list[str], environment: dict[str, str], columns: int) -> str:
+    """What a command prints on a terminal without colours."""
+    ours, terminal = pty.openpty()
+    environment = environment | {"COLUMNS": str(columns), "NO_COLOR": "1", "TERM": "dumb"}
+    with subprocess.Popen(arguments, env=environment, stdout=terminal, stderr=terminal) as process:
+        os.close(terminal)
+        text = b""
+        with contextlib.suppress(OSError):  # Linux ends a terminal with an error
+            while part := os.read(ours, 65536):
+                text += part
+        assert process.wait(DEADLINE) == 0
+    os.close(ours)
+    return text.decode()

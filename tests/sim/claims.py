@@ -24,6 +24,7 @@ GIVEN_UP = "COURSESYNC.TASK_TIMED_OUT"
 STALE_REPLAY = "COURSESYNC.STALE_REPLAY"
 SHARED_SPLITS = 3
 BY_OPERATOR = "COURSESYNC.GIVEN_UP"
+REPEAT_OUTDATED = "COURSESYNC.REPEAT_OUTDATED"
 COURSE_UNKNOWN = "COURSESYNC.COURSE_UNKNOWN"
 INDEX_MAX = 1000
 """`courses.index_max` from which on no history has more courses."""
@@ -70,6 +71,7 @@ class Claims:
         self._tasks = world.network.simulator.tasks
         self._newest: dict[tuple[int, str, str], int] = {}
         self._content: dict[tuple[int, int], bytes] = {}
+        self._repeats: set[tuple[int, int]] = set()
         self._resolved: list[tuple[tuple[int, int], dict[str, Any]]] = []
 
     def judge(self) -> None:
@@ -84,6 +86,8 @@ class Claims:
                 resolved.append((place, data))
         for record in records(self._world, self._world.topics.changes):
             self._content[record.partition, record.offset] = record.value or b""
+            if any(name == "coursesync-repeats" for name, _ in record.headers):
+                self._repeats.add((record.partition, record.offset))
         self._resolved = resolved
         for (partition, offset), data in resolved:
             if data["status"] != "REJECTED":
@@ -109,6 +113,8 @@ class Claims:
             return self._untrue_ignorance(place, data)
         if code == BY_OPERATOR:
             return self._untrue_order(place, data)
+        if code == REPEAT_OUTDATED:
+            return "it repeats no change" if place not in self._repeats else self._unsent(data)
         batch = self._witness.batches.get(data["batch_id"] or "")
         if batch is None:
             return f"its batch {data['batch_id']} was never written"
@@ -252,10 +258,14 @@ class Claims:
                 return f"the API has made the task {task.task_id} of its batch (R13)"
         return None
 
+    @staticmethod
+    def _unsent(data: dict[str, Any]) -> str | None:
+        return "it was submitted" if data["attempts"] or data["batch_id"] is not None else None
+
     def _untrue_ignorance(self, place: tuple[int, int], data: dict[str, Any]) -> str | None:
         """An earlier result had the id of the course, and the index has room for every course."""
-        if data["attempts"] or data["batch_id"] is not None:
-            return "it was submitted"
+        if (complaint := self._unsent(data)) is not None:
+            return complaint
         if self._world.settings.courses.index_max < INDEX_MAX:
             return None
         told = {(each.partition, each.offset): each.at for each in self._witness.told}

@@ -11,6 +11,7 @@ import msgspec
 from daemon import config
 from daemon.config import Settings
 from tests.sandbox.simulator.faults import (
+    PERMANENT_CODES,
     AnswerLost,
     AnyRule,
     EntryMissing,
@@ -550,6 +551,51 @@ def _policies(rng: random.Random, drawn: Parameters) -> Parameters:
     )
 
 
+def _sent_again(rng: random.Random, drawn: Parameters) -> Parameters:
+    """Most changes fail soon, and newer ones of the same course come all the time."""
+    possible: tuple[AnyRule, ...] = (
+        ItemFails(probability=0.5, codes=PERMANENT_CODES),
+        TaskFails(probability=0.4, codes=PERMANENT_CODES),
+        TaskEndless(applies_after_seconds=rng.choice((None, 5.0, 9.0)), probability=0.1),
+        SubmitRefused(probability=0.2),
+        AnswerLost(how="cut", probability=0.1),
+    )
+    settings = dataclasses.replace(
+        drawn.settings,
+        batch=config.BatchSettings(linger=rng.choice((0.0, 0.1, 0.5)), items_max=rng.choice((1, 2, 100))),
+        window=config.WindowSettings(),
+        poll=config.PollSettings(first_after=0.1, factor=1.6, interval_max=0.5),
+        retry=config.RetrySettings(backoff_min=0.1, backoff_max=0.5, attempts_max=2),
+    )
+    strikes = dataclasses.replace(
+        faults.NO_STRIKES,
+        crashes=rng.choice((0, 2, 6, 12)),
+        pauses=rng.randint(0, 2),
+        rebalances=rng.randint(0, 3),
+        drains=rng.randint(0, 2),
+        ambushes=rng.randint(0, 3),
+    )
+    return dataclasses.replace(
+        drawn,
+        settings=settings,
+        partitions=rng.randint(1, 2),
+        integrations=rng.randint(1, 2),
+        courses=rng.randint(1, 3),
+        changes=rng.randint(30, 60),
+        duration=40.0,
+        strikes=strikes,
+        log_faults=LogFaults(latency_max=rng.choice((0.02, 0.3))),
+        network_faults=NetworkFaults(service_max=rng.choice((0.0, 0.1))),
+        plan=msgspec.structs.replace(
+            drawn.plan, rules=tuple(rule for rule in possible if rng.random() < 0.7), concurrency_limit=30
+        ),
+        repetitions=rng.randint(6, 20),
+        decisions=rng.choice((0, 0, 4)),
+        bounds=dataclasses.replace(drawn.bounds, reach=rng.choice((1, 3, 32_768))),
+        huge=0.0,
+    )
+
+
 _OF_KIND: Mapping[Kind, Callable[[random.Random, Parameters], Parameters]] = {
     Kind.WILD: _wild,
     Kind.ISOLATION: _isolation,
@@ -562,4 +608,5 @@ _OF_KIND: Mapping[Kind, Callable[[random.Random, Parameters], Parameters]] = {
     Kind.REPUBLISHED: _republished,
     Kind.RESTARTS: _restarts,
     Kind.RETIRED: _retired,
+    Kind.SENT_AGAIN: _sent_again,
 }

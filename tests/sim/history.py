@@ -12,12 +12,12 @@ from unittest.mock import patch
 
 import msgspec
 
-from daemon.core import step
+from daemon.core import repeats, step
 from daemon.kombo import wire
 from daemon.log.port import LogError, Message
 from daemon.runtime import intake
 from tests.sandbox.simulator.state import Simulator
-from tests.sim import faults, operators, reducing
+from tests.sim import faults, operators, reducing, sending_again
 from tests.sim.drawing import draw
 from tests.sim.faulty import FaultyCluster
 from tests.sim.judge import calls_in_flight, conclude, judge_alone, judge_history, judge_isolation, unfinished
@@ -76,6 +76,7 @@ def bounded(bounds: Bounds) -> Iterator[None]:
         patch.object(intake, "INTAKE_BYTES_MAX", bounds.intake_bytes),
         patch.object(step, "STEP_BYTES_MAX", bounds.step_bytes),
         patch.object(wire, "AHEAD_MAX_MS", bounds.ahead_ms),
+        patch.object(repeats, "REACH", bounds.reach),
     ):
         yield
 
@@ -96,6 +97,7 @@ def _play(world: World, rng: random.Random, outcome: Outcome, parameters: Parame
             partition = rng.randrange(parameters.partitions)
             world.after(rng.uniform(deploy.start, deploy.end), partial(interrupt, world, partition))
     operators.give_orders(world, parameters)
+    sending_again.plan_repetitions(world, parameters)
     faults.unleash(world, parameters.strikes, parameters.duration, outcome.faults)
     world.tables = parameters.policies.tables
     if parameters.policies.changed is not None:
@@ -159,10 +161,15 @@ def build(rng: random.Random, parameters: Parameters) -> World:
             return None  # the topic was replaced
         return records[0].value if records and records[0].offset == offset else None
 
+    def headers_of(partition: int, offset: int) -> tuple[tuple[str, bytes | None], ...]:
+        records, _ = cluster.read_committed(TOPICS.changes, partition, offset, 1)
+        return records[0].headers
+
     world.api_now = api_now
     world.witness = cluster.witness = Witness(
-        parameters.settings, lambda: world.time, api_now, simulator, inputs, value_of
+        parameters.settings, lambda: world.time, api_now, simulator, inputs, value_of, headers_of
     )
+    world.witness.repeats.reach = parameters.bounds.reach
     if not parameters.strikes.clock_jumps:
         world.witness.obedience.wall_of = lambda _name: world.wall_ms()
     world.witness.is_prompt = parameters.kind is Kind.POLICIES

@@ -121,7 +121,12 @@ def judge_dead_letters(world: World, outcome: Outcome) -> None:
 
 def _holds(letter: LogRecord, record: LogRecord) -> bool:
     """R7: what is too large is cut."""
-    own = tuple(header for header in letter.headers if not header[0].startswith("coursesync-"))
+    publishers = ("coursesync-repeats", "coursesync-checked")
+    own = tuple(
+        (name, value)
+        for name, value in letter.headers
+        if name in publishers or not name.startswith("coursesync-")
+    )
     value, whole = letter.value, record.value
     is_cut = any(name == "coursesync-value-size" for name, _ in letter.headers)
     same = (whole or b"").startswith(value or b"") if is_cut else (value or b"") == (whole or b"")

@@ -60,6 +60,9 @@ class Kind(StrEnum):
     lost, and replicas end (R18)."""
     LOADED = "loaded"
     """Bulk changes and edits of few integrations, more than the API takes: the edits go first, and nobody starves (R21)."""
+    SENT_AGAIN = "sent again"
+    """Many changes fail, and operators publish them again, while newer ones come and replicas end: older content must not go over
+    newer content (R20)."""
     POLICIES = "policies"
     """Tables of integrations set sizes, windows, time-outs, rates and waits, and change in the middle."""
 
@@ -90,7 +93,8 @@ BREAKAGES: tuple[AnyRule, ...] = (
 """How the one integration is broken in a history of kind `isolation`."""
 
 WEIGHTS = {
-    Kind.WILD: 0.44,
+    Kind.WILD: 0.40,
+    Kind.SENT_AGAIN: 0.04,
     Kind.LOADED: 0.04,
     Kind.RETIRED: 0.06,
     Kind.POLICIES: 0.06,
@@ -140,6 +144,8 @@ class Bounds:
     step_bytes: int = 2**24
     ahead_ms: int = AHEAD_MS
     """`kombo.wire.AHEAD_MAX_MS`: small, so that a history sees both sides of it."""
+    reach: int = 32_768
+    """`core.repeats.REACH`."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +181,8 @@ class Parameters:
     bounds: Bounds
     decisions: int = 0
     """How many decisions of operators there are."""
+    repetitions: int = 0
+    """How often operators publish again what has failed."""
     deploy: Deploy | None = None
     upheaval: Upheaval | None = None
     skipped: int = 0

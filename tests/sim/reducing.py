@@ -49,6 +49,8 @@ def switches(parameters: Parameters) -> Iterator[str]:
         yield "deploy"
     if parameters.decisions:
         yield "decisions"
+    if parameters.repetitions:
+        yield "repetitions"
     if parameters.replicas > 1:
         yield "replicas"
     if parameters.partitions > 1:
@@ -66,6 +68,7 @@ def reduce(parameters: Parameters, without: Without) -> Parameters:
         plan=msgspec.structs.replace(parameters.plan, rules=rules),
         deploy=None if "deploy" in names else parameters.deploy,
         decisions=0 if "decisions" in names else parameters.decisions,
+        repetitions=0 if "repetitions" in names else parameters.repetitions,
         replicas=1 if "replicas" in names else parameters.replicas,
         partitions=1 if "partitions" in names else parameters.partitions,
         changes=parameters.changes if without.changes is None else min(without.changes, parameters.changes),

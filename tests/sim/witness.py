@@ -12,6 +12,7 @@ violation even where chance, or another rule, kept the contract this time::
                 and when · Retry-After is kept
     urgency     R21 what is bulk is sealed and sent after what is not, and is not starved (`urgency`)
     known       R15, R16 what is said of courses, when it is said (`known`)
+    repeats     R20 older content is not sent over newer content (`repeats`)
     pace        how many POSTs of an integration at a time, how many calls a second (`pace`)
 """
 
@@ -49,6 +50,7 @@ from tests.sim.known import Known
 from tests.sim.obedience import Obedience
 from tests.sim.pace import Pace
 from tests.sim.policies import LAG_MAX, InForce
+from tests.sim.repeats import Headers, RepeatsJudge
 from tests.sim.seen import Course, Sealed, SeenEvent, Who, decode_event
 from tests.sim.takeovers import EPSILON, Takeovers
 from tests.sim.urgency import Urgency
@@ -105,6 +107,7 @@ class Witness:
     """Partition, first offset, last offset (exclusive) → where a `read_committed` reader finds records."""
     value_of: Callable[[int, int], bytes | None]
     """Partition, offset → the value of the input record there; None if it is gone."""
+    headers_of: Callable[[int, int], Headers]
     violations: list[tuple[str, str]] = field(default_factory=list)
     """Kind and sentence."""
     told: list[Told] = field(default_factory=list)
@@ -131,6 +134,7 @@ class Witness:
     known: Known = field(init=False)
     obedience: Obedience = field(init=False)
     urgency: Urgency = field(init=False)
+    repeats: RepeatsJudge = field(init=False)
     _by_body: defaultdict[tuple[str, bytes], list[Sealed]] = field(default_factory=lambda: defaultdict(list))
     _paces: dict[Who, Pace] = field(default_factory=dict)
     _accepted: dict[str, _Accepted] = field(default_factory=dict)
@@ -151,6 +155,7 @@ class Witness:
         )
         self.known = Known(self.in_force, self.simulator, self.clock, self.value_of, self.accuse)
         self.urgency = Urgency(self.settings, self.clock, self.value_of, self.accuse)
+        self.repeats = RepeatsJudge(self.value_of, self.headers_of, self.accuse)
 
     def accuse(self, kind: str, sentence: str) -> None:
         self.violations.append((kind, f"{self.clock():.3f} s: {sentence}"))
@@ -172,6 +177,7 @@ class Witness:
         self.bounds.fenced(who, partition)
         self.takeovers.fenced(who, partition, self._journals[partition])
         self.urgency.fenced(partition)
+        self.repeats.fenced(partition, self._journals[partition].next_offset)
         self.digest.update(f"{self.clock()} {who} owns {partition}".encode())
 
     def committed(self, partition: int, transaction: Transaction, offsets: Sequence[int]) -> None:
@@ -190,6 +196,8 @@ class Witness:
             accounted.update(batch.offsets)
         self._judge_verdicts(partition, closed, accounted, events)
         self._judge_position(partition, before, journal.next_offset, accounted)
+        if before is not None and journal.next_offset is not None:
+            self.repeats.committed(partition, self.inputs(partition, before, journal.next_offset), events)
         who = self.takeovers.owner(partition).who
         self.bounds.judge_window(who, partition, journal, opened, closed)
         self.bounds.judge_room(partition, waited, journal, opened, closed, events)

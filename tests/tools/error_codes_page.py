@@ -104,7 +104,8 @@ OWN = {
         "too many changes wait, and `backlog.on_full` is `reject`",
         "not retried",
         "publish again later, more slowly",
-        "see [CourseSyncConsumerBehind](runbook.md#coursesyncconsumerbehind)",
+        "see [CourseSyncConsumerBehind](runbook.md#coursesyncconsumerbehind). Afterwards, `coursesyncd republish --status rejected` "
+        "sends the changes again ([how](operating.md#send-again))",
     ),
     "COURSESYNC.OUTCOME_MISSING": Own(
         "FAILED",
@@ -141,6 +142,14 @@ OWN = {
         "not retried",
         "publish again when the operator says so",
         "tell the publisher; `coursesyncd integrations` shows what is paused",
+    ),
+    "COURSESYNC.REPEAT_OUTDATED": Own(
+        "FAILED",
+        "an operator has sent the change again (`coursesyncd republish`), and it is not known whether a newer one was accepted "
+        "meanwhile: the replica has restarted, or more than 32,768 changes came in between. Nothing was sent",
+        "not retried",
+        "nothing, or publish the current state of the course",
+        "run `coursesyncd republish` again, as before",
     ),
     "COURSESYNC.DEACTIVATION_UNCONFIRMED": Own(
         "FAILED",
@@ -186,7 +195,8 @@ PEOPLE = {
     "`*.INPUT_INVALID`": People("correct the course as `error.message` says, and publish again", NOTHING),
     "`INTEGRATION.*`, all others": People(
         "after the customer has repaired the connection, publish again",
-        "ask the customer to repair the connection in Kombo",
+        "ask the customer to repair the connection in Kombo. Afterwards, `coursesyncd republish` sends the changes again "
+        "([how](operating.md#send-again))",
     ),
     "`PLATFORM.INTEGRATION_NOT_FOUND`": People("correct `integration_id`, and publish again", NOTHING),
     "`LMS.*`": People(

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from daemon.codec import repeats
 from daemon.codec.change import (
     CourseChange,
     CourseChangeEvent,
@@ -44,6 +45,7 @@ def schemas() -> dict[str, bytes]:
     """Maps the file name of every schema to its content."""
     documents = {name: msgspec.json.schema(struct) for name, struct in STRUCTS.items()}
     documents["dead-letter-headers"] = _dead_letter_headers()
+    documents["repeat-headers"] = _repeat_headers()
     return {f"{name}.schema.json": _rendered(name, document) for name, document in documents.items()}
 
 
@@ -68,6 +70,24 @@ def _dead_letter_headers() -> dict[str, Any]:
         "type": "object",
         "properties": properties,
         "required": list(HEADERS_ALWAYS),
+    }
+
+
+def _repeat_headers() -> dict[str, Any]:
+    patterns = {repeats.REPEATS: "^.+/[0-9]+/[0-9]+$", repeats.CHECKED: "^[0-9]+$"}
+    return {
+        "title": "RepeatHeaders",
+        "description": (
+            "The headers of a change that repeats an older one, as one object of names and texts. `coursesyncd republish` writes "
+            "them. If a newer change of the course was accepted since, the repeat ends SUPERSEDED and is not sent. Key, value and "
+            "other headers are those of the repeated record."
+        ),
+        "type": "object",
+        "properties": {
+            name: {"description": meaning, "type": "string", "pattern": patterns[name]}
+            for name, meaning in repeats.HEADERS.items()
+        },
+        "required": list(repeats.HEADERS),
     }
 
 

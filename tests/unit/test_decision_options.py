@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from daemon.cli import main
-from daemon.commands import decision_options
+from daemon.commands import decision_options, times
 from daemon.commands.decision_options import (
     TEXT_MAX,
     CourseParam,
@@ -20,13 +20,15 @@ from daemon.commands.decision_options import (
     UntilParam,
     user_at_host,
 )
+from daemon.commands.times import SinceParam
 
 NOW = 1_795_946_400_000  # 2026-11-29T10:00:00Z
 
 
 @pytest.fixture(autouse=True)
 def _now(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decision_options, "wall_ms", lambda: NOW)
+    for module in (decision_options, times):
+        monkeypatch.setattr(module, "wall_ms", lambda: NOW)
 
 
 def refused(kind: click.ParamType[Any], text: str) -> str:
@@ -47,6 +49,26 @@ def refused(kind: click.ParamType[Any], text: str) -> str:
 )
 def test_a_pause_ends_after_a_duration_or_at_a_time(text: str, expected: int) -> None:
     assert UntilParam().convert(text, None, None) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2h", NOW - 7_200_000),
+        ("100000d", 0),
+        ("2026-11-29", NOW - 10 * 3_600_000),
+        ("2026-11-29T10:00:00.000Z", NOW),
+        ("1900-01-01", 0),
+    ],
+)
+def test_since_is_a_duration_a_time_or_a_date(text: str, expected: int) -> None:
+    assert SinceParam().convert(text, None, None) == expected
+
+
+def test_a_beginning_that_is_unclear_or_ahead_is_refused() -> None:
+    assert "is in the future" in refused(SinceParam(), "2026-11-30")
+    assert "has no time zone" in refused(SinceParam(), "2026-11-29T08:00")
+    assert "neither a duration" in refused(SinceParam(), "yesterday")
 
 
 @pytest.mark.parametrize(
@@ -140,7 +162,7 @@ def test_a_mistake_is_answered_before_anything_is_asked(arguments: list[str], ex
     ("words", "expected"),
     [
         ("coursesyncd pa", {"pause"}),
-        ("coursesyncd re", {"reject", "results", "resume"}),
+        ("coursesyncd re", {"reject", "republish", "results", "resume"}),
         ("coursesyncd integrations l", {"list"}),
         ("coursesyncd integrations list --j", {"--json"}),
         ("coursesyncd give-up tool:1 --o", {"--open-tasks"}),

@@ -17,9 +17,10 @@ from daemon.codec import (
     encode_dead_letter,
     encode_result,
 )
+from daemon.codec.repeats import encode_repeats, repeats_of
 from daemon.core.control import Decision, GiveUp, Pause
 from daemon.core.course import CourseRecord, CourseState, course_key
-from daemon.core.model import Change, Correction, Error, Rejection, RejectReason, Result, Status
+from daemon.core.model import Change, Correction, Error, Rejection, RejectReason, Repeats, Result, Status
 from tests.tools.schema_files import schemas
 from tests.unit.golden_files import assert_golden, read_record, render_record
 
@@ -71,6 +72,9 @@ RESULTS = {
         Status.TIMED_OUT, error=Error("COURSESYNC.TASK_TIMED_OUT", "still pending"), completed_at=None
     ),
     "superseded": ended(Status.SUPERSEDED, superseded_by=1050, **UNSENT),
+    "repeat-outdated": ended(
+        Status.FAILED, error=Error("COURSESYNC.REPEAT_OUTDATED", "run it again"), **UNSENT
+    ),
     "unchanged": ended(Status.UNCHANGED, course_id="26vafvWSRmbhNcxJYqjCzuJg", **UNSENT),
     "rejected": ended(
         Status.REJECTED,
@@ -229,6 +233,15 @@ def test_change(name: str, schema: str | None) -> None:
     assert isinstance(change, Change)
     told = f"{change.change_id}\n{change.integration_id}\n{change.origin_id}\n".encode()
     assert_golden(f"change-{name}.item", told + change.body + b"\n")
+
+
+def test_repeat() -> None:
+    key, value, _ = read_record("change-plain.record")
+    headers = encode_repeats("course-changes", 3, Repeats(1042, 2001))
+    validate("repeat-headers", {name: content.decode() for name, content in headers})
+    assert_golden("change-repeated.record", render_record(key, value, headers))
+    read = read_record("change-repeated.record")[2]
+    assert repeats_of(read, "course-changes", 3, 2001) == Repeats(1042, 2001)
 
 
 def test_published_schemas_are_those_of_the_code() -> None:

@@ -205,7 +205,8 @@ class _Line:
             return f"{newer}, which it names, is not an acceptable change"
         if self._evidence.changes[newer].course != change.course:
             return f"{newer}, which it names, is of another course"
-        if newer.partition != change.source.partition or newer.offset <= change.source.offset:
+        older = change.source.offset if change.repeats is None else change.repeats
+        if newer.partition != change.source.partition or not older < newer.offset != change.source.offset:
             return f"{newer}, which it names, is not newer"
         if self._evidence.was_rejected(newer):
             return f"{newer}, which it names, was itself REJECTED"

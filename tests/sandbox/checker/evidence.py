@@ -45,6 +45,8 @@ class AcceptableChange(NamedTuple):
     digest: Digest
     course_id: str | None = None
     """The id that a deactivation gives the course."""
+    repeats: int | None = None
+    """Offset of the earlier change, in the same partition, that its publisher has sent again (R20)."""
 
 
 class Submission(NamedTuple):
@@ -151,7 +153,9 @@ def _take_input(evidence: Evidence, record: LogRecord, item_bytes_max: int) -> N
         evidence.refusals[source] = str(error)
         return
     key = (content.integration_id, content.origin_id)
-    change = AcceptableChange(source, content.change_id, key, content.digest, content.course_id)
+    change = AcceptableChange(
+        source, content.change_id, key, content.digest, content.course_id, content.repeats
+    )
     evidence.changes[source] = change
     evidence.course(key).changes.append(change)
 

@@ -63,6 +63,8 @@ class ChangeContent(NamedTuple):
     digest: Digest
     course_id: str | None = None
     """The id that a deactivation gives the course."""
+    repeats: int | None = None
+    """Offset of the earlier change, in the same partition, that it repeats."""
 
 
 class ResultEvent(NamedTuple):
@@ -117,7 +119,7 @@ def read_change(record: LogRecord, item_bytes_max: int) -> ChangeContent:
         course_id = data.get("course_id")
         if course_id is not None and _text("course_id", course_id, 512) in (".", ".."):
             raise NotAcceptableError("course_id is no id")
-        return ChangeContent(change_id, integration_id, origin_id, DEACTIVATED, course_id)
+        return ChangeContent(change_id, integration_id, origin_id, DEACTIVATED, course_id, _repeats(record))
     course = data.get("course")
     if not isinstance(course, dict):
         raise NotAcceptableError("course is not an object")
@@ -125,7 +127,25 @@ def read_change(record: LogRecord, item_bytes_max: int) -> ChangeContent:
     size = _item_size(origin_id, course)
     if size > item_bytes_max:
         raise NotAcceptableError(f"larger than a request may be: {size} bytes")
-    return ChangeContent(change_id, integration_id, origin_id, content_digest(course))
+    return ChangeContent(
+        change_id, integration_id, origin_id, content_digest(course), repeats=_repeats(record)
+    )
+
+
+def _repeats(record: LogRecord) -> int | None:
+    """The offset of the change that this record repeats, by its headers (`schemas/repeat-headers.schema.json`)."""
+    named = [value or b"" for name, value in record.headers if name == "coursesync-repeats"]
+    checked = [value or b"" for name, value in record.headers if name == "coursesync-checked"]
+    if not named and not checked:
+        return None
+    if len(named) != 1 or len(checked) != 1 or not checked[0].isdigit():
+        raise NotAcceptableError("its headers do not say which change it repeats")
+    place, _, offset = named[0].rpartition(b"/")
+    if place != f"{record.topic}/{record.partition}".encode() or not offset.isdigit():
+        raise NotAcceptableError("it repeats no change of its partition")
+    if not int(offset) < int(checked[0]) <= record.offset:
+        raise NotAcceptableError("it repeats a change that is not older")
+    return int(offset)
 
 
 def _envelope_and_data(record: LogRecord, body: dict[str, Any]) -> tuple[Mapping[str, Any], Any]:
