@@ -30,6 +30,8 @@ EPOCH_MS = 1_790_000_000_000
 """Virtual time 0, in ms since the epoch."""
 
 
+CLOCK_READS_MAX = 100_000
+"""In one step of an event loop, which takes no virtual time."""
 BUSY_MAX = 20_000
 """Steps at one moment of virtual time; a whole history takes a few thousand."""
 
@@ -55,6 +57,9 @@ class ReplicaClock:
         self._replica = replica
 
     def now(self) -> Now:
+        self._world.clock_reads += 1
+        if self._world.clock_reads > CLOCK_READS_MAX:
+            raise RuntimeError("a busy loop: the clock is read without end in one step")
         return Now(self._world.wall_ms() + self._replica.clock_offset_ms, self._world.time)
 
     def boot(self) -> float:
@@ -99,6 +104,8 @@ class World:
     trace: list[tuple[float, str]] = field(default_factory=list)
     orders: list[Known] = field(default_factory=list)
     """What operators have decided so far."""
+    clock_reads: int = 0
+    """In the present step."""
     deaths: list[str] = field(default_factory=list)
     """Processes that ended by an error which no fault explains."""
     steps: int = 0
@@ -278,6 +285,7 @@ class World:
                 replica = runnable[0] if len(runnable) == 1 else self.rng.choice(runnable)
                 assert replica.loop is not None
                 self.stepping = replica
+                self.clock_reads = 0
                 replica.loop.step()
                 self.stepping = None
                 self.steps += 1
