@@ -27,6 +27,12 @@ def _check() -> click.Command:
     return check
 
 
+def _console() -> click.Command:
+    from daemon.console.command import console
+
+    return console
+
+
 def _courses() -> click.Command:
     from daemon.commands.courses import courses
 
@@ -109,6 +115,7 @@ def _topics() -> click.Command:
 
 _COMMANDS = {
     "check": _Lazy(_check, "Check configuration, Kafka, topics and API, and say what to do."),
+    "console": _Lazy(_console, "Serve pages about integrations, courses and partitions."),
     "courses": _Lazy(_courses, "What each learning system holds, as the API last confirmed it."),
     "end-transaction": _Lazy(
         _end_transaction, "End a hanging transaction in the journal or the courses topic."
