@@ -83,7 +83,7 @@ class Pages:
         return self._page(request, "overview.html", view=views.overview(self._model, wall_ms()))
 
     async def integrations(self, request: web.Request) -> web.Response:
-        query = _parameter(request, "q")
+        query = _parameter(request, "q").strip()
         chosen = _parameter(request, "state")
         state = State(chosen) if chosen in set(State) else None
         sort = _parameter(request, "sort") or "state"
@@ -123,14 +123,16 @@ class Pages:
         return self._page(request, "partitions.html", partitions=views.partitions(self._model))
 
     async def search(self, request: web.Request) -> web.Response:
-        integration, wanted = _parameter(request, "integration"), _parameter(request, "q")
+        integration, wanted = _parameter(request, "integration").strip(), _parameter(request, "q")
         found: dict[tuple[str, str], Found] = {}
         error = None
-        if wanted:
-            opened = search(self._model, integration or None, wanted)
-            found |= {each[:2]: each for each in opened}
+        # An id may have spaces around it, and what somebody has copied may have some more.
+        for text in filter(None, dict.fromkeys((wanted, wanted.strip()))):
+            if found:
+                break
+            found = {each[:2]: each for each in search(self._model, integration or None, text)}
             try:
-                for each in await self._read(search_results, integration or None, wanted):
+                for each in await self._read(search_results, integration or None, text):
                     found.setdefault(each[:2], each)
             except LogError as failed:
                 error = str(failed)
@@ -382,8 +384,8 @@ async def _form(request: web.Request) -> Mapping[str, str]:
 
 
 def _parameter(request: web.Request, name: str) -> str:
-    """Stripped, and without what no record can have."""
-    return request.query.get(name, "").strip().encode(errors="replace").decode()[:ID_MAX]
+    """As it is, because an id may begin or end with spaces, but without what is no text."""
+    return request.query.get(name, "").encode(errors="replace").decode()[:ID_MAX]
 
 
 def _set_cookie(request: web.Request, response: web.Response, name: str, value: str, seconds: int) -> None:

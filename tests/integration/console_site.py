@@ -67,6 +67,10 @@ class ConsoleSite:
         encoded = ((key, None if value is None else journal.encode_value(value)) for key, value in records)
         self._send(self.topics.journal, partition, *encoded)
 
+    def damaged(self, partition: int) -> None:
+        """A record of the journal that no version can read."""
+        self._send(self.topics.journal, partition, (journal.wait_key("a", "b"), b"damaged"))
+
     def position(self, partition: int, next_offset: int) -> None:
         position = journal.Position(journal.FORMAT, next_offset, self.input_id, PARTITIONS, 0)
         self.journal(partition, (journal.POSITION_KEY, position))

@@ -37,6 +37,7 @@ HOSTILE_TEXTS = (
     "ü" * 512,
     "{{ ''.__class__ }}{% raw %}",
     "a\u2028b&#x3c;b&lt;",
+    " spaces around ",
 )
 
 
@@ -226,7 +227,7 @@ async def test_an_integration_shows_its_tasks_changes_errors_and_settings() -> N
 
 async def test_one_found_course_is_shown_at_once() -> None:
     async with serving(busy_world(["tool:1"], "course", "no")) as http:
-        for wanted in ("course", "chg-1", "chg-5", "no-0", "0-0-1", "no"):
+        for wanted in ("course", " course\t", "chg-1", "chg-5", "no-0", "0-0-1", "no"):
             async with http.get("/search", params={"q": wanted}) as response:
                 assert response.url.path == "/course", wanted
                 assert response.url.query["id"] == "course"
