@@ -92,10 +92,11 @@ def compact(value: int) -> str:
 
 
 def _round_up(value: int) -> int:
-    """1, 2 or 5 times a power of ten, and at least 4, so that a scale has whole numbers."""
+    """A round number of which the half is a whole one, so that a scale can be written on."""
     power = 1
     while True:
-        for factor in (1, 2, 5):
-            if factor * power >= max(value, 4):
-                return factor * power
+        for factor in (1, 1.2, 1.5, 2, 3, 4, 6, 8):
+            end = round(factor * power)
+            if end >= max(value, 4) and end % 2 == 0:
+                return end
         power *= 10

@@ -100,7 +100,7 @@ def course_life(
         *opened,
         *(_of_result(each) for each in ended if (each.data.integration_id, each.data.origin_id) == key),
     ]
-    lives.sort(key=lambda each: (each.partition, each.offset), reverse=True)
+    lives.sort(key=lambda each: (each.moments[0].at or 0, each.offset), reverse=True)
     return CourseLife(integration_id, origin_id, lives, known, is_erased)
 
 
@@ -205,8 +205,9 @@ def search(model: Model, integration_id: str | None, wanted: str) -> list[Found]
                 for item in watched.items:
                     if wanted in (watched.batch_id, watched.task_id, item.origin_id, item.change_id):
                         note(name, item.origin_id, "timed out")
-    for waiting in model.journals.waits_with(wanted, FOUND_MAX):
-        note(waiting.integration_id, waiting.origin_id, "waiting")
+    if not found:  # it looks at every waiting change
+        for waiting in model.journals.waits_with(wanted, FOUND_MAX):
+            note(waiting.integration_id, waiting.origin_id, "waiting")
     return [Found(of, origin_id, what) for (of, origin_id), what in found.items()]
 
 

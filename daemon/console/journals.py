@@ -309,16 +309,15 @@ class Journals:
     def waits_with(self, needle: str, limit: int) -> list[Waiting]:
         """Waiting changes with this change, batch or task."""
         found: list[Waiting] = []
-        pattern = needle.encode()
+        pattern = needle.encode(errors="replace")
         for integration_id, work in self.work.items():
             for partition, of in work.waits.items():
-                for origin_id, packed in of.items():
-                    if pattern in packed:
-                        change = unpacked_wait(packed, self.errors)
-                        if needle in (change.change_id, change.batch_id, change.task_id):
-                            found.append(Waiting(partition, integration_id, origin_id, change))
-                            if len(found) >= limit:
-                                return found
+                for origin_id in [each for each, packed in of.items() if pattern in packed]:
+                    change = unpacked_wait(of[origin_id], self.errors)
+                    if needle in (change.change_id, change.batch_id, change.task_id):
+                        found.append(Waiting(partition, integration_id, origin_id, change))
+                        if len(found) >= limit:
+                            return found
         return found
 
     # --- records ----------------------------------------------------------------------------------

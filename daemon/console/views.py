@@ -23,13 +23,13 @@ from daemon.core.verdict import SubmitVerdict
 from daemon.runtime import operator_messages
 
 AGES = (
-    (1, "under 1 min", "<1 min"),
-    (5, "1 to 5 min", "<5 min"),
-    (15, "5 to 15 min", "<15 min"),
-    (60, "15 to 60 min", "<1 h"),
-    (6 * 60, "1 to 6 h", "<6 h"),
-    (24 * 60, "6 to 24 h", "<1 d"),
-    (7 * 24 * 60, "1 to 7 days", "<7 d"),
+    (1, "under 1 min", "<1m"),
+    (5, "1 to 5 min", "<5m"),
+    (15, "5 to 15 min", "<15m"),
+    (60, "15 to 60 min", "<1h"),
+    (6 * 60, "1 to 6 h", "<6h"),
+    (24 * 60, "6 to 24 h", "<1d"),
+    (7 * 24 * 60, "1 to 7 days", "<7d"),
 )
 """Upper bounds in minutes, with their names."""
 OLDER = ("over 7 days", "older")
@@ -116,7 +116,7 @@ _SEVERITY = {
 _LATEST = 2**63
 SORTS: dict[str, Callable[[IntegrationView], Any]] = {
     "integration": lambda row: row.integration,
-    "state": lambda row: _SEVERITY[row.state],
+    "state": lambda row: (_SEVERITY[row.state], -row.waiting),
     "waiting": lambda row: -row.waiting,
     "oldest": lambda row: _LATEST if row.oldest is None else row.oldest,
     "tasks": lambda row: -row.tasks,

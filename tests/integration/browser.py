@@ -35,8 +35,10 @@ def chromium() -> str:
 @contextmanager
 def browsing() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        # Its sandbox needs a user of its own, and it sees nothing but our pages.
-        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        # Its sandbox needs a user of its own, and it sees nothing but our pages. /dev/shm is small in containers.
+        browser = playwright.chromium.launch(
+            executable_path=chromium(), args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
         try:
             yield browser
         finally:

@@ -34,16 +34,17 @@ PARTITIONS = 3
 
 
 class ConsoleSite:
-    """Topics with three partitions, and the console."""
+    """Topics, and the console."""
 
-    def __init__(self, bootstrap: str, topics: Topics, folder: Path) -> None:
+    def __init__(self, bootstrap: str, topics: Topics, folder: Path, partitions: int = PARTITIONS) -> None:
+        self._partitions = partitions
         self.topics = topics
         self.environ = {"COURSESYNC_KAFKA_BOOTSTRAP_SERVERS": bootstrap} | {
             f"COURSESYNC_TOPICS_{name.upper()}": getattr(topics, name)
             for name in ("changes", "journal", "results", "dead_letters", "courses", "control")
         }
         done = CliRunner().invoke(
-            main, ["topics", "create", "--partitions", str(PARTITIONS)], env=self.environ
+            main, ["topics", "create", "--partitions", str(partitions)], env=self.environ
         )
         assert done.exit_code == 0, done.output
         self.connection = KafkaConnection((bootstrap,))
@@ -72,14 +73,18 @@ class ConsoleSite:
         self._send(self.topics.journal, partition, (journal.wait_key("a", "b"), b"damaged"))
 
     def position(self, partition: int, next_offset: int) -> None:
-        position = journal.Position(journal.FORMAT, next_offset, self.input_id, PARTITIONS, 0)
+        position = journal.Position(journal.FORMAT, next_offset, self.input_id, self._partitions, 0)
         self.journal(partition, (journal.POSITION_KEY, position))
 
     def result(self, partition: int, result: Result) -> None:
+        self._send(self.topics.results, partition, self.encoded_result(partition, result))
+
+    def encoded_result(self, partition: int, result: Result) -> tuple[bytes | None, bytes | None]:
+        """Key and value."""
         key, value, _ = encode_result(
             result, partition, changes_topic=self.topics.changes, journal_topic=self.topics.journal
         )
-        self._send(self.topics.results, partition, (key, value))
+        return key, value
 
     def course(self, partition: int, record: CourseRecord) -> None:
         self._send(
@@ -105,8 +110,13 @@ class ConsoleSite:
     def log(self) -> str:
         return (self._folder / "console.log").read_text()
 
-    def start(self) -> None:
-        """Returns when it has read what is there."""
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self, within: float = DEADLINE) -> None:
+        """Returns when it has read what is there, which takes at most so many seconds."""
         arguments = [COMMAND, "console", "--port", "0", "--token-file", str(self.token_file)]
         environ = {name: value for name, value in os.environ.items() if not name.startswith("COURSESYNC_")}
         with (self._folder / "console.log").open("wb") as log:
@@ -116,7 +126,10 @@ class ConsoleSite:
         wait_until(lambda: "console.started" in self.log, "the console listens")
         (started,) = (line for line in self.log.splitlines() if "console.started" in line)
         self.url = f"http://127.0.0.1:{json.loads(started)['port']}"
-        wait_until(lambda: "Still reading" not in self.page("/"), "the console has read everything")
+        deadline = time.monotonic() + within
+        while "Still reading" in self.page("/"):
+            assert time.monotonic() < deadline, "the console has not read everything"
+            time.sleep(0.05)
 
     def page(self, address: str) -> str:
         return httpx.get(self.url + address, follow_redirects=True, timeout=DEADLINE, trust_env=False).text
