@@ -21,6 +21,7 @@ from daemon.console.access import Access
 from daemon.console.feed import Feed, wall_ms
 from daemon.console.model import Model
 from daemon.console.pages import Pages
+from daemon.console.replicas import Replicas, replicas_mistake
 from daemon.console.server import ConsoleServer
 from daemon.core.control import Pause
 from daemon.log.port import LogError
@@ -48,21 +49,34 @@ EXIT_FAILED = 1
     metavar="FILE",
     help="The token, one line, with which people sign in to pause and resume. Without it the pages only show.",
 )
+@click.option(
+    "--replicas",
+    metavar="URL",
+    multiple=True,
+    help="Admin ports of the daemon, such as http://course-sync:8080: every address of the name is asked for its /state (may be repeated).",
+)
 @config_option
-def console(*, host: str, port: int, token_file: Path | None, config_file: Path | None) -> None:
+def console(
+    *, host: str, port: int, token_file: Path | None, replicas: tuple[str, ...], config_file: Path | None
+) -> None:
     """Serve pages about integrations, courses and partitions.
 
     Reads the journals, the results, the courses and the decisions into memory and follows them. It joins no group and disturbs
     no replica. Everybody who reaches the port may read; who signs in with the token may pause and resume integrations. Ends
     on SIGTERM or SIGINT.
     """
+    for url in replicas:
+        if mistake := replicas_mistake(url):
+            raise click.BadParameter(mistake, param_hint="--replicas")
     configuration = configuration_or_exit(config_file, unneeded=frozenset({"kombo"}))
     access = Access(token_file, lambda: wall_ms() / 1000)
     keep_heap_compact()
-    sys.exit(asyncio.run(_serve(configuration, access, host, port)))
+    sys.exit(asyncio.run(_serve(configuration, access, replicas, host, port)))
 
 
-async def _serve(configuration: Configuration, access: Access, host: str, port: int) -> int:
+async def _serve(
+    configuration: Configuration, access: Access, replicas: tuple[str, ...], host: str, port: int
+) -> int:
     """The exit code."""
     settings = configuration.settings
     logs.configure(logs.Style(settings.log.format), LogLevel(settings.log.level), lambda _: None)
@@ -97,6 +111,8 @@ async def _serve(configuration: Configuration, access: Access, host: str, port: 
         return EXIT_FAILED
     log.info("console.started", version=__version__, host=host, port=port, actions=access.is_possible)
     loops = [asyncio.create_task(feed.follow()), asyncio.create_task(feed.look())]
+    if replicas:
+        loops.append(asyncio.create_task(Replicas(replicas, model).follow()))
     stopped = asyncio.create_task(stopping.wait())
     try:
         done, _ = await asyncio.wait([*loops, stopped], return_when=asyncio.FIRST_COMPLETED)

@@ -57,6 +57,7 @@ class Feed:
                 followed = await loop.run_in_executor(self._following, self._follower.poll)
                 for place in followed.from_beginning:
                     self._model.begin_again(place)
+                    self._model.reading.unreadable.pop(place, None)
                 for place, why in followed.unreadable:
                     self._model.reading.unreadable[place] = why
                     log.warning("console.unreadable", error=why)

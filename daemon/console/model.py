@@ -33,6 +33,18 @@ class Look(NamedTuple):
     """What the journal said before the look: the input cannot have ended before it then."""
 
 
+class Held(NamedTuple):
+    """What the replica says that holds a partition."""
+
+    replica: str
+    """Its address."""
+    state: str
+    reason: str | None
+    """Why it is blocked and what to do."""
+    warning: str | None
+    """What delays it, and what to do."""
+
+
 @dataclass
 class Reading:
     """How far the topics have been read."""
@@ -65,6 +77,12 @@ class Model:
         """The last ones, with their offsets in the control topic."""
         self.looks: dict[int, Look] = {}
         """At the input, by partition."""
+        self.held: dict[int, Held] = {}
+        """By partition, as far as replicas were asked."""
+        self.replicas: int | None = None
+        """Replicas that have answered; None if none is asked."""
+        self.halted_reason: str | None = None
+        """Why a replica submits nothing, for any integration."""
         self.reading = Reading()
 
     def apply(self, records: Iterable[TopicRecord]) -> None:

@@ -120,7 +120,12 @@ class Pages:
         return self._integration_page(request, name)
 
     async def partitions(self, request: web.Request) -> web.Response:
-        return self._page(request, "partitions.html", partitions=views.partitions(self._model))
+        return self._page(
+            request,
+            "partitions.html",
+            partitions=views.partitions(self._model),
+            replicas=self._model.replicas,
+        )
 
     async def search(self, request: web.Request) -> web.Response:
         integration, wanted = _parameter(request, "integration").strip(), _parameter(request, "q")
@@ -343,6 +348,7 @@ class Pages:
             since=lambda at: since(at, wall),
             until=lambda at: until(at, wall),
             reading=self._model.reading,
+            halted_reason=self._model.halted_reason,
             session=self._session(request),
             access=self._access,
             form_token="" if known_visit is None else self._access.form_token(known_visit),

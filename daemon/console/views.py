@@ -12,7 +12,7 @@ from daemon.commands.integration_rows import State
 from daemon.config import Policies
 from daemon.console.charts import Bars, Series
 from daemon.console.journals import Batch, Partition, Stage, Waiting, Work
-from daemon.console.model import Look, Model
+from daemon.console.model import Held, Look, Model
 from daemon.console.results import LastError
 from daemon.core.control import GiveUp, Pause, is_pattern
 from daemon.core.journal import Position
@@ -21,6 +21,7 @@ from daemon.core.rejection_limit import Stop
 from daemon.core.schedule import PollIntervals, poll_seed
 from daemon.core.verdict import SubmitVerdict
 from daemon.runtime import operator_messages
+from daemon.telemetry.health import PartitionStatus
 
 AGES = (
     (1, "under 1 min", "<1m"),
@@ -230,10 +231,12 @@ class PartitionView(NamedTuple):
     sealed: int
     tasks: int
     watched: int
+    held: Held | None
+    """What its replica says, if replicas are asked."""
 
 
 def partitions(model: Model) -> list[PartitionView]:
-    numbers = set(model.looks) | set(model.journals.partitions)
+    numbers = set(model.looks) | set(model.journals.partitions) | set(model.held)
     return [_partition(model, number) for number in sorted(numbers)]
 
 
@@ -255,6 +258,7 @@ def _partition(model: Model, number: int) -> PartitionView:
         kept.sealed,
         kept.tasks,
         kept.watched,
+        model.held.get(number),
     )
 
 
@@ -268,6 +272,11 @@ def _state_of_partition(
         return "blocked", True, operator_messages.unreadable_journal(number, ValueError(skipped), topics)
     if position is not None and (stop := _stop_of(position)) is not None:
         return "stopped", True, operator_messages.too_many_rejected(number, stop, topics)
+    held = model.held.get(number)
+    if held is not None and held.state == PartitionStatus.BLOCKED:
+        return "blocked", True, held.reason
+    if held is not None and held.warning is not None:
+        return "delayed", False, held.warning
     if look is None:
         return "not looked at yet", False, None
     if sentence := _blocked(model, number, look):

@@ -47,7 +47,32 @@ def test_it_has_the_settings_of_the_daemon_and_not_its_api_key(helm: Helm) -> No
 
 def test_without_a_token_it_only_shows(helm: Helm) -> None:
     rendered = helm.render(MINIMAL, ON)
-    assert container_of(rendered)["args"] == ["console", "--host=0.0.0.0", "--port=8090"]
+    replicas = "--replicas=http://sync-course-sync-daemon:8080"
+    assert container_of(rendered)["args"] == ["console", "--host=0.0.0.0", "--port=8090", replicas]
+
+
+def test_it_asks_the_replicas_by_the_service_that_names_them_all(helm: Helm) -> None:
+    rendered = helm.render(MINIMAL, ON, {"config": {"admin": {"port": 9999}}})
+    service = rendered.named("Service", "sync-course-sync-daemon")
+    assert service["spec"]["clusterIP"] == "None"
+    assert f"--replicas=http://{service['metadata']['name']}:9999" in container_of(rendered)["args"]
+    deployment = helm.render(MINIMAL, ON, {"kind": "Deployment"})
+    assert not any(each.startswith("--replicas") for each in container_of(deployment)["args"])
+
+
+def test_the_policies_let_it_reach_the_admin_ports(helm: Helm) -> None:
+    scraper = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    rendered = helm.render(MINIMAL, ON, {"networkPolicy": {"enabled": True, "ingressFrom": [scraper]}})
+    (ingress,) = rendered.named("NetworkPolicy", "sync-course-sync-daemon")["spec"]["ingress"]
+    labels = rendered.named("Deployment", NAME)["spec"]["selector"]["matchLabels"]
+    assert ingress["from"] == [scraper, {"podSelector": {"matchLabels": labels}}]
+    own = rendered.workload["spec"]["selector"]["matchLabels"]
+    to = [rule for rule in rendered.named("NetworkPolicy", NAME)["spec"]["egress"] if "to" in rule]
+    assert to == [
+        {"to": [{"podSelector": {"matchLabels": own}}], "ports": [{"port": 8080, "protocol": "TCP"}]}
+    ]
+    without = helm.render(MINIMAL, {"networkPolicy": {"enabled": True, "ingressFrom": [scraper]}})
+    assert without.one("NetworkPolicy")["spec"]["ingress"][0]["from"] == [scraper]
 
 
 @pytest.mark.parametrize(("given", "key"), [({}, "token"), ({"key": "other"}, "other")])
@@ -89,7 +114,7 @@ def test_the_policy_lets_in_to_the_pages_and_out_to_kafka_alone(helm: Helm) -> N
     )
     policy = rendered.named("NetworkPolicy", NAME)["spec"]
     assert policy["ingress"] == [{"ports": [{"port": "console", "protocol": "TCP"}], "from": peers}]
-    assert [port["port"] for rule in policy["egress"] for port in rule["ports"]] == [53, 53, 9093]
+    assert [port["port"] for rule in policy["egress"] for port in rule["ports"]] == [53, 53, 9093, 8080]
     (port,) = rendered.named("Service", NAME)["spec"]["ports"]
     assert port == {"name": "console", "port": 9000, "targetPort": "console"}
     assert container_of(rendered)["ports"] == [{"name": "console", "containerPort": 9000}]

@@ -50,7 +50,7 @@ LIBRARIES = {
     "telemetry": {"prometheus_client", "structlog"},
     "runtime": {"msgspec", "structlog"},
     "admin": {"aiohttp", "msgspec", "structlog"},
-    "console": {"aiohttp", "click", "jinja2", "markupsafe", "msgspec", "structlog"},
+    "console": {"aiohttp", "click", "jinja2", "markupsafe", "msgspec", "structlog", "yarl"},
 }
 """Libraries that a package may use; the command line may use all. So no type of a Kafka or HTTP client leaves the
 package that wraps it."""
