@@ -27,6 +27,12 @@ def _check() -> click.Command:
     return check
 
 
+def _console() -> click.Command:
+    from daemon.console.command import console
+
+    return console
+
+
 def _courses() -> click.Command:
     from daemon.commands.courses import courses
 
@@ -121,6 +127,7 @@ def _topics() -> click.Command:
 
 _COMMANDS = {
     "check": _Lazy(_check, "Check configuration, Kafka, topics and API, and say what to do."),
+    "console": _Lazy(_console, "Serve pages about integrations, courses and partitions."),
     "courses": _Lazy(_courses, "What each learning system holds, as the API last confirmed it."),
     "dead-letters": _Lazy(_dead_letters, "The records that were rejected."),
     "end-transaction": _Lazy(

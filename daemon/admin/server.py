@@ -4,9 +4,7 @@ They are served in the daemon's own event loop on purpose: if the loop hangs, th
 read-only. None needs a secret, and none shows secrets or the ids of tasks, courses and integrations, not even in the message
 of an error.
 
-A web page that somebody opens beside a forwarded port could read the answers under a name of its own that resolves to this
-address (DNS rebinding). So a request is answered only if its Host is an address, a name without a dot, a name that no public
-DNS server can serve, this machine's own name, or one of `admin.host_names`.
+A request is answered only under a name that no attacker can own: see `host_names`.
 
 A client may be faulty or hostile, so its use of resources is bounded: `gate` bounds connections, `rendering` bounds expensive
 pages, and aiohttp's parser bounds the size of a request. A request body is never read.
@@ -16,8 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import html
-import ipaddress
-import socket
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
@@ -27,6 +23,7 @@ from aiohttp.typedefs import Handler
 
 from daemon import __version__
 from daemon.admin.gate import CONNECTION_SECONDS_MAX, CONNECTIONS_MAX, Gate
+from daemon.admin.host_names import UNKNOWN_HOST, is_known, names_of
 from daemon.admin.rendering import Page
 from daemon.codec.times import iso_ms
 from daemon.telemetry.health import Health, Probe
@@ -41,10 +38,6 @@ HEADER_BYTES_MAX = 4096
 REQUEST_HEADERS_MAX = 64
 SERVER = "coursesyncd"
 """Instead of aiohttp's header, which names the versions of Python and aiohttp."""
-PRIVATE_SUFFIXES = (".svc", ".cluster.local", ".local", ".internal", ".localhost")
-"""Names of Kubernetes services, of private networks (RFC 6762, the top-level domain that ICANN has reserved), and of this
-machine (RFC 6761)."""
-
 BACK_OFFS_MAX = 50
 """Number of reasons for back-offs that the state page lists; those that end last."""
 
@@ -72,7 +65,7 @@ class AdminServer:
         connection_seconds_max: float = CONNECTION_SECONDS_MAX,
     ) -> None:
         """With port 0 the system chooses a port. See `port`. `host_names` are further names under which clients reach it."""
-        self._host_names = frozenset(name.casefold() for name in (host, socket.gethostname(), *host_names))
+        self._host_names = names_of(host, host_names)
         self._host = host
         self._port = port
         self._metrics = metrics
@@ -96,11 +89,11 @@ class AdminServer:
         app.router.add_get("/readyz", _probe_handler(self._health.ready))
         app.router.add_get("/startupz", _probe_handler(self._health.startup))
         app.router.add_get("/state", self._state)
-        app.on_response_prepare.append(_complete)
+        app.on_response_prepare.append(complete)
         runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=STOP_TIMEOUT_S)
         await runner.setup()
         gate = Gate(
-            lambda: _Connection(runner, gate),
+            lambda: Connection(runner, gate),
             connections_max=self._connections_max,
             seconds_max=self._connection_seconds_max,
         )
@@ -134,12 +127,11 @@ class AdminServer:
 
     @web.middleware
     async def _known_host(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        name = _host_name(request.headers.get(hdrs.HOST, ""))
-        if _is_private(name) or name in self._host_names:
+        if is_known(request.headers.get(hdrs.HOST, ""), self._host_names):
             return await handler(request)
         return web.Response(
             status=421,
-            text="This server is not known under the name in the Host header. To allow it, add it to admin.host_names.\n",
+            text=UNKNOWN_HOST,
         )
 
     async def _index(self, _: web.Request) -> web.Response:
@@ -160,16 +152,16 @@ class AdminServer:
         return _json(self._state_text())
 
 
-class _Connection(web.RequestHandler):
-    """aiohttp's protocol, which also reports to the gate."""
+class Connection(web.RequestHandler):
+    """aiohttp's protocol, which also reports to the gate. The server of the console uses it, too."""
 
-    def __init__(self, runner: web.AppRunner, gate: Gate) -> None:
+    def __init__(self, runner: web.AppRunner, gate: Gate, line_bytes_max: int = LINE_BYTES_MAX) -> None:
         assert runner.server is not None, "it has been set up"
         super().__init__(
             runner.server,
             loop=asyncio.get_running_loop(),
             access_log=None,  # type: ignore[arg-type]  # no access log
-            max_line_size=LINE_BYTES_MAX,
+            max_line_size=line_bytes_max,
             max_field_size=HEADER_BYTES_MAX,
             max_headers=REQUEST_HEADERS_MAX,
             lingering_time=0.0,  # a request body is not read
@@ -206,28 +198,11 @@ class _Connection(web.RequestHandler):
         return response
 
 
-async def _complete(_: web.BaseRequest, response: web.StreamResponse) -> None:
+async def complete(_: web.BaseRequest, response: web.StreamResponse) -> None:
     """Allow one request per connection: see `gate`. aiohttp has already built the headers, so the header is set too."""
     response.force_close()
     response.headers[hdrs.CONNECTION] = "close"
     response.headers[hdrs.SERVER] = SERVER
-
-
-def _host_name(header: str) -> str:
-    """The name or address in a Host header, without the port."""
-    name = header.rpartition("]")[0].removeprefix("[") if header.startswith("[") else header.partition(":")[0]
-    return name.casefold().removesuffix(".")
-
-
-def _is_private(name: str) -> bool:
-    """Whether no name server of an attacker can answer for this name. An absent header, as in HTTP/1.0, is not from a
-    browser.
-    """
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return "." not in name or name.endswith(PRIVATE_SUFFIXES)
-    return True
 
 
 def state(health: Health, metrics: Metrics) -> dict[str, Any]:

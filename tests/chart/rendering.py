@@ -66,7 +66,9 @@ class Rendered:
 
     @property
     def workload(self) -> Manifest:
-        (manifest,) = (*self.all("StatefulSet"), *self.all("Deployment"))
+        """Of the daemon."""
+        workloads = (*self.all("StatefulSet"), *self.all("Deployment"))
+        (manifest,) = (each for each in workloads if not each["metadata"]["name"].endswith("-console"))
         return manifest
 
     @property

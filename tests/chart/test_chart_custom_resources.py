@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.tools.npm_packages import fetched
 
 from .rendering import EXAMPLES, MINIMAL, Helm, Manifest
 
@@ -22,36 +20,8 @@ SCALED = {"autoscaling": {"enabled": True, "maxReplicas": 6}}
 
 @pytest.fixture(scope="module")
 def checker() -> Path:
-    """The script beside the packages that it needs; they are fetched once, by the lock file's hashes."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "course-sync-daemon"
-    files = sorted(path for path in SOURCES.iterdir() if path.is_file())
-    kept = cache / f"crd-{hashlib.sha256(b''.join(path.read_bytes() for path in files)).hexdigest()[:12]}"
-    if not kept.is_dir() and (said := _fetch(files, kept)):
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"NO SCHEMAS: {said}", pytrace=False)
-        pytest.skip(f"NO SCHEMAS: {said}")
-    return kept / "check.mjs"
-
-
-def _fetch(files: list[Path], kept: Path) -> str | None:
-    """Why it did not work."""
-    if shutil.which("npm") is None:
-        return "npm, which they are fetched with, is not installed"
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=kept.parent) as name:
-        fresh = Path(name) / "crd"
-        fresh.mkdir()
-        for path in files:
-            shutil.copy(path, fresh)
-        command = ["npm", "ci", "--ignore-scripts", "--silent", "--no-audit", "--no-fund"]
-        done = subprocess.run(command, cwd=fresh, capture_output=True, text=True, timeout=300, check=False)
-        if done.returncode:
-            return f"npm ci failed: {(done.stderr or done.stdout).strip()[-500:]}"
-        try:
-            fresh.rename(kept)
-        except OSError:  # another run was faster
-            assert kept.is_dir()
-    return None
+    """The script beside the packages that it needs."""
+    return fetched(SOURCES) / "check.mjs"
 
 
 def check(checker: Path, manifests: list[Manifest]) -> subprocess.CompletedProcess[str]:

@@ -44,6 +44,7 @@ def test_there_are_examples() -> None:
         "autoscaled",
         "openshift",
         "second-release",
+        "console",
     }
 
 

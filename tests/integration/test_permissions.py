@@ -4,6 +4,7 @@ says which one is missing."""
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from click.testing import CliRunner
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
@@ -41,6 +43,8 @@ CHANGES, JOURNAL, RESULTS, DEAD_LETTERS = (
 COURSES = "course-sync-courses"
 CONTROL = "course-sync-control"
 INTEGRATION = b"tool:1"
+TOKEN = "0123456789abcdef0123"
+"""For signing in to the console."""
 
 
 def test_the_commands_of_the_page_grant_what_its_table_says() -> None:
@@ -99,6 +103,22 @@ class World:
         finally:
             if child.running:
                 child.stop(DEADLINE)
+
+    @contextmanager
+    def console(self) -> Iterator[str]:
+        """Its address."""
+        self._starts += 1
+        log, token = self._folder / f"console-{self._starts}.log", self._folder / "token"
+        token.write_text(TOKEN)
+        command = [COURSESYNCD, "console", "--port", "0", "--token-file", str(token)]
+        environ = self.environ("console") | {"COURSESYNC_LOG_FORMAT": "json"}
+        child = Child.start("console", command, log=log, env=environ, hold_sigterm=True)
+        try:
+            wait_until(lambda: "console.started" in child.output(), "the console listens")
+            (started,) = (line for line in child.output().splitlines() if "console.started" in line)
+            yield f"http://127.0.0.1:{json.loads(started)['port']}"
+        finally:
+            child.stop(DEADLINE)
 
     def publish(self) -> None:
         """A change that succeeds and one that is rejected: all topics are written to."""
@@ -197,6 +217,32 @@ def test_each_program_works_with_its_rights_alone(world: World) -> None:
     skipped = world.does("skip", "--partition", str(here), "--to", "latest", "--yes")
     assert "never get a result" in skipped
     assert "have 3 partitions" in world.does("topics grow", "--partitions", "3", "--yes")
+
+
+@pytest.mark.kafka
+def test_the_console_works_with_its_rights_alone_and_names_a_missing_one(world: World) -> None:
+    with world.console() as url:
+        wait_until(lambda: "Still reading" not in _page(url), "the console has read everything")
+        assert "cannot be read" not in _page(url)
+        wait_until(lambda: "up to date" in _page(f"{url}/partitions"), "the input was looked at")
+        assert _pauses(url)
+    read = Right("Read", "topic", RESULTS)
+    world.rights.revoke("console", read)
+    try:
+        with world.console() as url:
+            wait_until(lambda: RESULTS in _page(url), "the topic is named")
+            world.rights.grant("console", [read])
+            wait_until(lambda: "cannot be read" not in _page(url), "it goes on by itself")
+    finally:
+        world.rights.grant("console", [read])
+    write = Right("Write", "topic", CONTROL)
+    world.rights.revoke("console", write)
+    try:
+        with world.console() as url:
+            wait_until(lambda: "Still reading" not in _page(url), "everything can be read without Write")
+            assert not _pauses(url)
+    finally:
+        world.rights.grant("console", [write])
 
 
 @pytest.mark.kafka
@@ -325,6 +371,29 @@ def test_check_needs_the_decisions_of_operators(world: World) -> None:
         world.rights.revoke(user, describe)
     assert f"WRONG   {CONTROL}: the decisions of operators cannot be read" in said
     assert f"does not allow this user the operation Read on topic {CONTROL}" in said
+
+
+def _page(url: str) -> str:
+    return httpx.get(url, timeout=DEADLINE, trust_env=False).text
+
+
+def _pauses(url: str) -> bool:
+    """Whether a person can pause an integration."""
+    with httpx.Client(base_url=url, timeout=DEADLINE, trust_env=False) as client:
+
+        def own(address: str) -> dict[str, str]:
+            found = re.search('name="form_token" value="([^"]+)"', client.get(address).text)
+            assert found is not None
+            return {"form_token": found[1]}
+
+        client.post("/sign-in", data=own("/sign-in") | {"who": "ann", "token": TOKEN, "back": "/"})
+        form = own("/integration?id=tool%3Aconsole") | {"id": "tool:console", "reason": "rehearsal"}
+        done = client.post("/integration/pause", data=form)
+        assert (
+            done.status_code == 303
+            or f"does not allow this user the operation Write on topic {CONTROL}" in done.text
+        )
+        return done.status_code == 303
 
 
 def _forget(manager: Any, tell: Callable[[TopicPartition], None], partition: TopicPartition) -> None:

@@ -1,13 +1,18 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that `make image` (first list) and `make cluster` (both lists) need, as far as they are missing.
+# Installs the Debian packages that `make test` (first list), `make image` (second list) and `make cluster` (second and third list)
+# need, as far as they are missing.
 # Only on a machine for CI, as root; elsewhere it prints the command for a person.
 set -euo pipefail
 
+test=(chromium fonts-dejavu-core)
 image=(podman runc mmdebstrap)
 cluster=(containerd containernetworking-plugins iproute2 iptables dnsmasq-base socat)
 
-wanted=("${image[@]}")
-if [ "${1:-}" = cluster ]; then wanted+=("${cluster[@]}"); fi
+case "${1:-}" in
+  test) wanted=("${test[@]}") ;;
+  cluster) wanted=("${image[@]}" "${cluster[@]}") ;;
+  *) wanted=("${image[@]}") ;;
+esac
 missing=()
 for package in "${wanted[@]}"; do
   [ "$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")

@@ -1,6 +1,6 @@
 """Imports go down only, each foreign library stays in the package that is made for it, and `daemon` knows no tests.
 
-    entry → cli → commands → runtime | admin → log | kombo | telemetry → codec → core, config
+    entry → cli → console → commands → runtime | admin → log | kombo | telemetry → codec → core, config
     tests → daemon
 
 Read from the source text, imports inside functions and under TYPE_CHECKING included.
@@ -33,7 +33,10 @@ BELOW = {
     "commands": {
         "runtime", "admin", "log", "kombo", "telemetry", "codec", "core", "config", "allocator", "stop_signals",
     },
-    "cli": {"commands"},
+    "console": {
+        "commands", "runtime", "admin", "log", "telemetry", "codec", "core", "config", "allocator", "stop_signals",
+    },
+    "cli": {"commands", "console"},
     "entry": {"cli", "stop_signals"},
 }  # fmt: skip
 """Which others each package, or single module, of `daemon` may import."""
@@ -47,6 +50,7 @@ LIBRARIES = {
     "telemetry": {"opentelemetry", "prometheus_client", "structlog"},
     "runtime": {"msgspec", "structlog"},
     "admin": {"aiohttp", "msgspec", "structlog"},
+    "console": {"aiohttp", "click", "jinja2", "markupsafe", "msgspec", "structlog", "yarl"},
 }
 """Libraries that a package may use; the command line may use all. So no type of a Kafka or HTTP client leaves the
 package that wraps it."""

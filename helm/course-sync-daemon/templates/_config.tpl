@@ -94,10 +94,13 @@ The key of a Secret or ConfigMap that holds a file, if none is given: (list NAME
 {{- end }}
 
 {{/*
-Sources of the projected volume: each file that a setting takes from a Secret or a ConfigMap.
+Sources of the projected volume: each file that a setting takes from a Secret or a ConfigMap, without those of some groups:
+(list $ WITHOUT)
 */}}
 {{- define "course-sync-daemon.fileSources" -}}
-{{- range $group, $settings := omit .Values.config "integrations" }}
+{{- $without := index . 1 -}}
+{{- range $group, $settings := omit (index . 0).Values.config "integrations" }}
+{{- if not (has $group $without) }}
 {{- range $attribute, $value := $settings }}
 {{- if kindIs "map" $value -}}
 {{- $name := printf "%s.%s" $group $attribute }}
@@ -106,6 +109,7 @@ Sources of the projected volume: each file that a setting takes from a Secret or
     items:
       - key: {{ include "course-sync-daemon.key" (list $name $value) | quote }}
         path: {{ $name }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -177,15 +181,20 @@ without it, the hash of a weak password could be found by trying.
 {{/*
 TCP ports that the daemon calls, space-separated: of the brokers to start from, of the API or its proxy, and of what gives
 out tokens for the login: the token endpoint, or AWS (443 for its security token service, 80 for the credentials of the pod).
+(list $ WITH_API)
 */}}
 {{- define "course-sync-daemon.egressPorts" -}}
+{{- $withApi := index . 1 -}}
+{{- with index . 0 -}}
 {{- $ports := list -}}
 {{- range regexFindAll ":[0-9]+\\s*(,|$)" (include "course-sync-daemon.setting" (list . "kafka.bootstrap_servers")) -1 -}}
 {{- $ports = append $ports (regexFind "[0-9]+" .) -}}
 {{- end -}}
 {{- $api := include "course-sync-daemon.setting" (list . "kombo.base_url") -}}
 {{- $url := include "course-sync-daemon.setting" (list . "kombo.proxy") | default $api -}}
+{{- if $withApi -}}
 {{- $ports = append $ports (include "course-sync-daemon.portOf" $url) -}}
+{{- end -}}
 {{- with include "course-sync-daemon.setting" (list . "kafka.sasl_oauth_token_url") -}}
 {{- $ports = append $ports (include "course-sync-daemon.portOf" .) -}}
 {{- end -}}
@@ -193,6 +202,7 @@ out tokens for the login: the token endpoint, or AWS (443 for its security token
 {{- $ports = concat $ports (list "443" "80") -}}
 {{- end -}}
 {{- $ports | uniq | join " " }}
+{{- end -}}
 {{- end }}
 
 {{/*

@@ -25,6 +25,19 @@ release may begin with a digit.
 {{- end }}
 
 {{/*
+The name of the console's objects, and the labels of its pods. They are not those of the daemon's pods: nothing that selects
+those may select these.
+*/}}
+{{- define "course-sync-daemon.consoleName" -}}
+{{- printf "%s-console" (include "course-sync-daemon.fullname" .) }}
+{{- end }}
+
+{{- define "course-sync-daemon.consoleLabels" -}}
+app.kubernetes.io/name: {{ printf "%s-console" (include "course-sync-daemon.name" .) | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end }}
+
+{{/*
 The labels by which everything selects the pods. No value may change them.
 */}}
 {{- define "course-sync-daemon.selectorLabels" -}}

@@ -15,14 +15,14 @@ metadata:
   annotations:
     {{- merge (deepCopy (.Values.podAnnotations | default dict)) $annotations | toYaml | nindent 4 }}
 spec:
-  {{- include "course-sync-daemon.podSettings" . | nindent 2 }}
+  {{- include "course-sync-daemon.podSettings" (list . (list)) | nindent 2 }}
   terminationGracePeriodSeconds: {{ int64 .Values.terminationGracePeriodSeconds }}
   {{- with .Values.priorityClassName }}
   priorityClassName: {{ . | quote }}
   {{- end }}
   containers:
     - name: coursesyncd
-      {{- include "course-sync-daemon.containerSettings" . | nindent 6 }}
+      {{- include "course-sync-daemon.containerSettings" (list . .Values.resources) | nindent 6 }}
       args: [run]
       env:
         - name: COURSESYNC_CONFIG
@@ -88,9 +88,13 @@ spec:
 {{- end }}
 
 {{/*
-What the daemon's pods and the pod of `helm test` have in common: identity, scheduling and volumes.
+What the daemon's pods, the console's and the pod of `helm test` have in common: identity, scheduling and volumes.
+(list $ WITHOUT SOURCES): without the files of these groups of settings, and with more sources of files, as text.
 */}}
 {{- define "course-sync-daemon.podSettings" -}}
+{{- $without := index . 1 -}}
+{{- $sources := slice . 2 -}}
+{{- with index . 0 -}}
 serviceAccountName: {{ include "course-sync-daemon.serviceAccountName" . | quote }}
 automountServiceAccountToken: false
 # A Service called coursesync would put variables such as COURSESYNC_PORT into the pod, which look like settings.
@@ -120,7 +124,10 @@ volumes:
             items:
               - key: {{ include "course-sync-daemon.integrationsFile" . }}
                 path: {{ include "course-sync-daemon.integrationsFile" . }}
-        {{- include "course-sync-daemon.fileSources" . | trim | nindent 8 }}
+        {{- include "course-sync-daemon.fileSources" (list . $without) | trim | nindent 8 }}
+        {{- range $sources }}
+        {{- . | trim | nindent 8 }}
+        {{- end }}
   {{- with .Values.extraVolumes }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -137,16 +144,19 @@ affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
+{{- end }}
 
 {{/*
-What their containers have in common.
+What their containers have in common: (list $ RESOURCES)
 */}}
 {{- define "course-sync-daemon.containerSettings" -}}
+{{- $resources := index . 1 -}}
+{{- with index . 0 -}}
 image: {{ include "course-sync-daemon.image" . | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy | quote }}
 # `kubectl describe pod` then shows what the log says about mistakes in the settings.
 terminationMessagePolicy: FallbackToLogsOnError
-{{- with .Values.resources }}
+{{- with $resources }}
 resources:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -161,4 +171,5 @@ volumeMounts:
   {{- with .Values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
+{{- end }}
 {{- end }}
