@@ -22,7 +22,7 @@ from tests.integration.daemon_world import (
 )
 from tests.sandbox.stack import Stack
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.endurance, pytest.mark.kafka]
 
 COURSESYNCD = str(Path(sys.executable).with_name("coursesyncd"))
 FAULTS = """

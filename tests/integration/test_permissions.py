@@ -245,6 +245,7 @@ def test_the_console_works_with_its_rights_alone_and_names_a_missing_one(world: 
         world.rights.grant("console", [write])
 
 
+@pytest.mark.endurance
 @pytest.mark.kafka
 @pytest.mark.parametrize("missing", sorted(table()["run"]), ids=str)
 def test_the_daemon_names_the_right_that_is_missing(world: World, missing: Right) -> None:

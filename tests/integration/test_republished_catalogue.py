@@ -10,7 +10,7 @@ from rich.console import Console
 from tests.bench.republish import measure_republish
 from tests.bench.setting import Setting
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.endurance, pytest.mark.kafka]
 
 
 def test_nothing_is_sent_again(kafka_bootstrap: str, tmp_path: Path) -> None:

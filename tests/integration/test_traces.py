@@ -25,7 +25,7 @@ from tests.integration.daemon_world import (
 from tests.integration.otlp_receiver import OtlpReceiver
 from tests.sandbox.stack import Stack
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.endurance, pytest.mark.kafka]
 
 TRACES = [f"{number + 1:032x}" for number in range(5)]
 PARENTS = [f"{number + 1:016x}" for number in range(5)]
