@@ -26,7 +26,9 @@ def names_in(wheel: Path) -> set[str]:
 
 
 def package() -> set[str]:
-    return {path.relative_to(ROOT).as_posix() for path in (ROOT / "daemon").rglob("*.py")}
+    """The modules, and the templates and files of the console's pages."""
+    files = [path for path in (ROOT / "daemon").rglob("*") if path.is_file()]
+    return {path.relative_to(ROOT).as_posix() for path in files if path.suffix != ".pyc"}
 
 
 @pytest.fixture(scope="module")
