@@ -15,9 +15,9 @@ from daemon import __version__
 from daemon.allocator import keep_heap_compact
 from daemon.commands.connections import kafka_connection
 from daemon.commands.decisions import write_decisions
-from daemon.commands.options import config_option, configuration_or_exit
+from daemon.commands.options import EXIT_CONFIGURATION, config_option, configuration_or_exit
 from daemon.config import Configuration
-from daemon.console.access import Access
+from daemon.console.access import Access, AccessError
 from daemon.console.feed import Feed, wall_ms
 from daemon.console.model import Model
 from daemon.console.pages import Pages
@@ -64,12 +64,20 @@ def console(
     Reads the journals, the results, the courses and the decisions into memory and follows them. It joins no group and disturbs
     no replica. Everybody who reaches the port may read; who signs in with the token may pause and resume integrations. Ends
     on SIGTERM or SIGINT.
+
+    Exit codes: 0 stopped by a signal, 1 a part of the console failed, 2 the configuration or the token file has mistakes.
     """
     for url in replicas:
         if mistake := replicas_mistake(url):
             raise click.BadParameter(mistake, param_hint="--replicas")
     configuration = configuration_or_exit(config_file, unneeded=frozenset({"kombo"}))
     access = Access(token_file, lambda: wall_ms() / 1000)
+    if access.is_possible:
+        try:
+            access.token()
+        except AccessError as error:
+            click.echo(str(error), err=True)
+            sys.exit(EXIT_CONFIGURATION)
     keep_heap_compact()
     sys.exit(asyncio.run(_serve(configuration, access, replicas, host, port)))
 
