@@ -25,6 +25,8 @@ INTEGRATIONS_MAX = 20_000
 
 CORRECTED = "course.sync.corrected"
 COLUMNS = ("course", "origin", "change", "batch", "task")
+OURS = "COURSESYNC."
+"""How the error codes begin that are not the API's."""
 _BAD = (Status.FAILED, Status.TIMED_OUT, Status.REJECTED)
 
 
@@ -55,8 +57,11 @@ class LastResults:
     """Of one integration."""
 
     def __init__(self) -> None:
-        self.last_at = self.last_success = 0
-        """Wall clock of the daemon, ms; 0 if there was none."""
+        self.last_at = 0
+        """Wall clock of the daemon, ms."""
+        self.failed_in_a_row = 0
+        """Changes that the API has refused since it took one. Rejected records and what we end ourselves, such as changes that
+        were given up, say nothing about the integration."""
         self.errors: deque[LastError] = deque(maxlen=ERRORS_KEPT)
 
 
@@ -104,10 +109,12 @@ class Results:
             self.integrations.move_to_end(integration_id)
         last.last_at = max(last.last_at, resolved_at)
         if data.status is Status.SUCCEEDED:
-            last.last_success = max(last.last_success, resolved_at)
+            last.failed_in_a_row = 0
         elif data.status in _BAD and data.error is not None:
             message = data.error.message[:ERROR_MESSAGE_MAX]
             last.errors.append(LastError(resolved_at, data.status, data.origin_id, data.error.code, message))
+            if data.status is Status.FAILED and not (data.error.code or "").startswith(OURS):
+                last.failed_in_a_row += 1
 
 
 def _ms(time: str) -> int:

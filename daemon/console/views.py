@@ -40,6 +40,8 @@ WAITING_SHOWN = 50
 TASKS_SHOWN = 100
 ROWS_PER_PAGE = 100
 WELL = frozenset({State.RUNNING, State.IDLE})
+FAILED_IN_A_ROW = 3
+"""So many refused changes and no success in between mean that an integration is not well. A single one may be the course's fault."""
 
 
 # --- integrations -----------------------------------------------------------------------------------
@@ -62,10 +64,16 @@ class IntegrationView(NamedTuple):
     last_result: int | None
     errors: int
     """Errors among the last results."""
+    failed_in_a_row: int
+
+    @property
+    def fails(self) -> bool:
+        """Everything that is sent fails for good, so that nothing waits and the state alone looks well."""
+        return self.failed_in_a_row >= FAILED_IN_A_ROW
 
     @property
     def is_well(self) -> bool:
-        return self.state in WELL
+        return self.state in WELL and not self.fails
 
 
 def state_of(work: Work, pause: Pause | None, wall: int) -> State:
@@ -99,6 +107,7 @@ def integration_view(model: Model, name: str, wall: int) -> IntegrationView:
         watched=len(work.watched),
         last_result=None if results is None else results.last_at or None,
         errors=0 if results is None else len(results.errors),
+        failed_in_a_row=0 if results is None else results.failed_in_a_row,
     )
 
 
@@ -115,9 +124,15 @@ _SEVERITY = {
     State.IDLE: 5,
 }
 _LATEST = 2**63
+
+
+def _severity(row: IntegrationView) -> int:
+    return _SEVERITY[State.WAITS_FOR_CUSTOMER if row.fails and row.state in WELL else row.state]
+
+
 SORTS: dict[str, Callable[[IntegrationView], Any]] = {
     "integration": lambda row: row.integration,
-    "state": lambda row: (_SEVERITY[row.state], -row.waiting),
+    "state": lambda row: (_severity(row), -row.waiting),
     "waiting": lambda row: -row.waiting,
     "oldest": lambda row: _LATEST if row.oldest is None else row.oldest,
     "tasks": lambda row: -row.tasks,
@@ -347,7 +362,7 @@ def overview(model: Model, wall: int) -> Overview:
     rows = all_integrations(model, wall)
     not_well = sorted(
         (row for row in rows if not row.is_well),
-        key=lambda row: (_SEVERITY[row.state], -row.waiting, row.integration),
+        key=lambda row: (_severity(row), -row.waiting, row.integration),
     )
     minutes = model.journals.minutes
     found = partitions(model)

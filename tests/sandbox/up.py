@@ -63,9 +63,6 @@ def _instructions(stack: Stack) -> str:
     env.write_text(_shell_environment(stack))
     example = folder / "example.jsonl"
     example.write_bytes(msgspec.json.encode(_EXAMPLE) + b"\n")
-    generate = (
-        f"python -m tests.sandbox generate --bootstrap-servers {at.bootstrap} --topic {at.topics.changes}"
-    )
     return f"""
 Everything is running. In another terminal, first run:
 
@@ -78,13 +75,18 @@ Publish a change, and watch the results:
 
 Publish many changes, valid and invalid, 100 per second:
 
-  {generate} --changes 1000 --rate 100
+  python -m tests.sandbox generate --changes 1000 --rate 100
 
 Inspect the daemon, and the learning systems and tasks of the simulated API:
 
   curl -s {at.admin_url}/metrics
   curl -s {at.simulator.url}/_sim/lms
   curl -s {at.simulator.url}/_sim/tasks
+
+Look at all of it in a browser, and check everything when every change has its result:
+
+  coursesyncd console
+  python -m tests.sandbox check
 
 Kill the daemon (it is restarted), and let the API misbehave:
 
@@ -102,7 +104,8 @@ Logs are in {folder}. Ctrl-C ends everything.
 
 
 def _shell_environment(stack: Stack) -> str:
-    """Lines for `source`: the settings of this sandbox, and `coursesyncd` on the PATH."""
+    """Lines for `source`: the settings of this sandbox, the simulator's root, and `coursesyncd` on the PATH."""
     settings = {name: value for name, value in stack.environment.items() if name.startswith("COURSESYNC_")}
+    settings["SIMULATOR"] = stack.addresses.simulator.url
     lines = [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
     return "\n".join([*lines, f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"', ""])

@@ -12,12 +12,14 @@ import pytest
 
 from daemon.console.feed import wall_ms
 from daemon.console.pages import course_address, integration_address, own_address
+from daemon.console.views import FAILED_IN_A_ROW
 from daemon.core import journal
 from daemon.core.control import Pause
 from daemon.core.journal import Position, Rejections, Wait
+from daemon.core.model import Error, Status
 from daemon.log.port import InputFacts
 from tests.unit.console_markup import Markup, faults
-from tests.unit.console_world import BODY, TOKEN, TOPICS, World, busy_world, item, serving
+from tests.unit.console_world import BODY, TOKEN, TOPICS, World, busy_world, item, result, serving
 
 HOSTILE_IDS = (
     "<script>alert(1)</script>",
@@ -176,6 +178,27 @@ async def test_the_overview_counts_and_draws() -> None:
         # Each picture has a title, a description and its numbers.
         for picture in page.all("svg"):
             assert picture.get("aria-hidden") == "true" or picture["aria-labelledby"]
+
+
+async def test_an_integration_whose_changes_all_fail_is_not_well() -> None:
+    """Nothing of it waits, so no state says it."""
+    world, now = World(), wall_ms()
+    denied = Error("INTEGRATION.PERMISSION_MISSING", "It may not write.")
+    for name, failures in (("tool:few", FAILED_IN_A_ROW - 1), ("tool:many", FAILED_IN_A_ROW)):
+        world.results(*(result(n, name, f"c{n}", Status.FAILED, now, error=denied) for n in range(failures)))
+    world.decide(Pause("tool:paused", True, None, "ann", "why", now))
+    world.loaded()
+    async with serving(world) as http:
+        words = " ".join((await seen(http, "/")).text.split())
+        assert "Integrations not well 2 of 3" in words
+        assert "tool:many idle fails" in words
+        assert "tool:few" not in words
+        assert words.index("tool:many") < words.index("tool:paused")
+        page = " ".join((await seen(http, "/integration?id=tool%3Amany")).text.split())
+        assert f"The API has refused its last {FAILED_IN_A_ROW} changes" in page
+        world.results(result(9, "tool:many", "c", Status.SUCCEEDED, now))
+        words = " ".join((await seen(http, "/")).text.split())
+        assert "Integrations not well 1 of 3" in words
 
 
 async def test_integrations_are_sorted_filtered_and_paged() -> None:

@@ -71,7 +71,23 @@ def test_the_last_errors_of_an_integration_are_kept() -> None:
     world.results(result(99, "tool:1", "a", Status.SUCCEEDED, NOW + 500))
     last = world.model.results.integrations["tool:1"]
     assert [each.message for each in last.errors] == [f"no {number}" for number in range(3, ERRORS_KEPT + 3)]
-    assert (last.last_at, last.last_success) == (NOW + 500, NOW + 500)
+    assert last.last_at == NOW + 500
+
+
+def test_what_the_api_refuses_is_counted_until_it_takes_something() -> None:
+    world = World()
+
+    def then(status: Status, code: str | None = None) -> int:
+        error = None if code is None else Error(code, "")
+        world.results(result(1, "tool:1", "a", status, NOW, error=error))
+        return world.model.results.integrations["tool:1"].failed_in_a_row
+
+    assert then(Status.FAILED, "INTEGRATION.PERMISSION_MISSING") == 1
+    assert then(Status.FAILED, "REMOTE.INPUT_INVALID") == 2
+    assert then(Status.FAILED, "COURSESYNC.GIVEN_UP") == 2, "an operator has ended it"
+    assert then(Status.REJECTED, "COURSESYNC.RECORD_INVALID") == 2, "the publisher has to correct it"
+    assert then(Status.UNCHANGED) == 2, "nothing was sent"
+    assert then(Status.SUCCEEDED) == 0
 
 
 @pytest.mark.parametrize("value", [None, b"", b"{}", b"\xff", b"[" * 5000])

@@ -61,14 +61,36 @@ def _duration_ms(context: click.Context, parameter: click.Parameter, value: str 
 
 
 @click.command
-@click.option("--bootstrap-servers", required=True, metavar="HOST:PORT", help="The Kafka cluster.")
-@click.option("--simulator", "simulator_url", required=True, metavar="URL", help="The simulator's root.")
-@click.option("--changes-topic", default="course-changes", show_default=True)
-@click.option("--results-topic", default="course-sync-results", show_default=True)
-@click.option("--courses-topic", help="Without it, what is known of the courses is not judged.")
+@click.option(
+    "--bootstrap-servers",
+    envvar="COURSESYNC_KAFKA_BOOTSTRAP_SERVERS",
+    required=True,
+    metavar="HOST:PORT",
+    help="The Kafka cluster.",
+)
+@click.option(
+    "--simulator",
+    "simulator_url",
+    envvar="SIMULATOR",
+    required=True,
+    metavar="URL",
+    help="The simulator's root.",
+)
+@click.option(
+    "--changes-topic", envvar="COURSESYNC_TOPICS_CHANGES", default="course-changes", show_default=True
+)
+@click.option(
+    "--results-topic", envvar="COURSESYNC_TOPICS_RESULTS", default="course-sync-results", show_default=True
+)
+@click.option(
+    "--courses-topic",
+    envvar="COURSESYNC_TOPICS_COURSES",
+    help="Without it, what is known of the courses is not judged.",
+)
 @click.option(
     "--task-timeout",
     "task_timeout_ms",
+    envvar="COURSESYNC_TASK_TIMEOUT",
     metavar="DURATION",
     callback=_duration_ms,
     help="task.timeout of the daemon, such as 10s. Without it, early timeouts are not reported.",
@@ -76,6 +98,7 @@ def _duration_ms(context: click.Context, parameter: click.Parameter, value: str 
 @click.option(
     "--watch-after-timeout",
     "watch_ms",
+    envvar="COURSESYNC_TASK_WATCH_AFTER_TIMEOUT",
     metavar="DURATION",
     callback=_duration_ms,
     help="task.watch_after_timeout of the daemon. Without it, what follows a timeout is not judged.",
@@ -105,7 +128,7 @@ def check(
     """Check a finished run against the contract.
 
     Compares the input, the results (read_committed) and the state of the simulator. Run it when every change has its
-    result: a change without a result counts as lost.
+    result: a change without a result counts as lost. After `source .sandbox/env` no option is needed.
 
     Exit code 0: the contract was kept; 1: it was broken; 3: some evidence could not be read.
     """

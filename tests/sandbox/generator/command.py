@@ -18,8 +18,20 @@ _SHARE = click.FloatRange(0, 1)
 
 
 @click.command
-@click.option("--bootstrap-servers", required=True, metavar="HOST:PORT", help="The Kafka cluster.")
-@click.option("--topic", default="course-changes", show_default=True, help="The input topic.")
+@click.option(
+    "--bootstrap-servers",
+    envvar="COURSESYNC_KAFKA_BOOTSTRAP_SERVERS",
+    required=True,
+    metavar="HOST:PORT",
+    help="The Kafka cluster.",
+)
+@click.option(
+    "--topic",
+    envvar="COURSESYNC_TOPICS_CHANGES",
+    default="course-changes",
+    show_default=True,
+    help="The input topic.",
+)
 @click.option("--changes", type=click.IntRange(min=0), default=_DEFAULTS.changes, show_default=True)
 @click.option(
     "--rate",
