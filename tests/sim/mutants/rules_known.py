@@ -327,7 +327,7 @@ def index_before_it_is_loaded(patch: Patch) -> None:
     patch(KnownCourses, "get", get)
 
 
-@mutant("R17", "What waits for the index waits on when it is loaded.", Kind.REPUBLISHED)
+@mutant("R17", "What waits for the index waits on when it is loaded.", Kind.LOADED)
 def index_is_awaited_without_end(patch: Patch) -> None:
     patch(Shard, "_awaits_index", lambda shard, now: shard._index_due is not None)
 
