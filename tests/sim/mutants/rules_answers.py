@@ -22,6 +22,7 @@ from daemon.core.step import Draft, TaskOutcome, Trigger
 from daemon.core.verdict import PollVerdict, SubmitVerdict
 from daemon.kombo import wire
 from tests.sim.mutants.registry import Patch, mutant
+from tests.sim.parameters import Kind
 from tests.sim.parameters import WATCHED, Kind
 
 # --- R10 Superseding ------------------------------------------------------------------------------
@@ -136,7 +137,7 @@ def timed_out_by_host_clock(patch: Patch) -> None:
     patch(Judge, "poll", by_our_clock)
 
 
-@mutant("R11", "If a poll reports no API time, the host's clock is used.")
+@mutant("R11", "If a poll reports no API time, the host's clock is used.", Kind.WILD)
 def host_clock_for_api_time(patch: Patch) -> None:
     poll = Judge.poll
 
@@ -321,7 +322,7 @@ def floor_not_journalled(patch: Patch) -> None:
     patch(Draft, "put_lazily", carry_less)
 
 
-@mutant("R14", "The journal does not say that the API's clock fell behind the floor.")
+@mutant("R14", "The journal does not say that the API's clock fell behind the floor.", Kind.WILD)
 def clock_set_back_not_journalled(patch: Patch) -> None:
     saw_date = ApiFloors.saw_date
 
