@@ -123,6 +123,8 @@ class Work:
         self.refused_changes = 0
         self._oldest: int | None = None
         """When the oldest waiting change was consumed; None: not known, as long as there are any."""
+        self._next_retry: int | None = None
+        """The earliest time before which a retry is not sent; None: not known, as long as there are any; 0: there is none."""
 
     @property
     def is_empty(self) -> bool:
@@ -153,10 +155,11 @@ class Work:
     def next_attempt(self) -> int | None:
         """What was refused or failed is not sent again before this time."""
         times = [refusal.not_before for refusal in self._refusals() if refusal.not_before is not None]
-        if self.retries:
-            times += [
-                at for of in self.waits.values() for packed in of.values() if (at := not_before(packed))
-            ]
+        if self.retries and self._next_retry is None:
+            waits = (not_before(packed) for of in self.waits.values() for packed in of.values())
+            self._next_retry = min(filter(None, waits), default=0)
+        if self.retries and self._next_retry:
+            times.append(self._next_retry)
         return min(times, default=None)
 
     @property
@@ -195,6 +198,9 @@ class Work:
         at = consumed_at(packed)
         if self.waiting == 1 or (self._oldest is not None and at < self._oldest):
             self._oldest = at
+        after = not_before(packed)
+        if after and self._next_retry is not None and (after < self._next_retry or not self._next_retry):
+            self._next_retry = after
 
     def remove_wait(self, partition: int, origin_id: str) -> bytes | None:
         of = self.waits.get(partition)
@@ -208,6 +214,8 @@ class Work:
         self.for_customer -= for_customer(packed)
         if not self.waiting or consumed_at(packed) == self._oldest:
             self._oldest = None
+        if not_before(packed) and not_before(packed) == self._next_retry:
+            self._next_retry = None
         return packed
 
 
@@ -312,6 +320,8 @@ class Journals:
         pattern = needle.encode(errors="replace")
         for integration_id, work in self.work.items():
             for partition, of in work.waits.items():
+                if pattern not in b"".join(of.values()):  # ten times as fast as one after the other
+                    continue
                 for origin_id in [each for each, packed in of.items() if pattern in packed]:
                     change = unpacked_wait(of[origin_id], self.errors)
                     if needle in (change.change_id, change.batch_id, change.task_id):
