@@ -22,7 +22,6 @@ from daemon.core.step import Draft, TaskOutcome, Trigger
 from daemon.core.verdict import PollVerdict, SubmitVerdict
 from daemon.kombo import wire
 from tests.sim.mutants.registry import Patch, mutant
-from tests.sim.parameters import Kind
 from tests.sim.parameters import WATCHED, Kind
 
 # --- R10 Superseding ------------------------------------------------------------------------------
