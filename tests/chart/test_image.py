@@ -71,7 +71,8 @@ def test_it_runs_without_any_privilege_from_files_that_it_cannot_change(
     packages = [path.partition("/site-packages/")[2] for path, *_ in found["files"]]
     assert "tests" not in packages
     ours = {Path(path).suffix for path, folder, *_ in found["files"] if "/daemon/" in path and not folder}
-    assert ours == {".py", ".pyc"}  # compiled: it could not be later on
+    # Compiled, because it could not be later on; and the pages of the console.
+    assert ours == {".py", ".pyc", ".html", ".css", ".js", ".svg"}
 
 
 def test_its_version_is_that_of_the_project(engine: Engine, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ class EmbeddedHarness:
         self.cluster.create_topic(self.topics.results, 3)
         self.cluster.create_topic(self.topics.dead_letters, 1)
         self.cluster.create_topic(self.topics.courses, PARTITIONS)
+        self.cluster.create_topic(self.topics.control, 1)
 
     @classmethod
     async def create(cls) -> EmbeddedHarness:

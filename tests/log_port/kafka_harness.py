@@ -181,6 +181,7 @@ class KafkaHarness:
                 NewTopic(self.topics.results, 3),
                 NewTopic(self.topics.dead_letters, 1),
                 NewTopic(self.topics.courses, PARTITIONS),
+                NewTopic(self.topics.control, 1),
             ],
         )
 

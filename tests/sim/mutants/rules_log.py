@@ -152,8 +152,8 @@ def results_outside(patch: Patch) -> None:
             shard_log._cluster.append(topics.results, message)
         await commit(partition, shard, shard_log, step)
 
-    def without_results(*a: Any) -> Transaction:
-        return dataclasses.replace(make(*a), results=())
+    def without_results(*a: Any, exports_spans: bool = False) -> Transaction:
+        return dataclasses.replace(make(*a, exports_spans=exports_spans), results=())
 
     patch(Partition, "_commit", publish_first)
     patch(partition_module, "transaction", without_results)
