@@ -150,9 +150,9 @@ def test_each_kind_of_bad_record_is_rejected_once_and_kept_and_the_next_change_s
 def test_unknown_fields_are_allowed_and_stay_out_of_the_call(stack: Stack) -> None:
     stack.start_daemon()
     stack.await_ready()
-    sent = change(1, priority="high", tags=["a"])
+    sent = change(1, urgency="high", tags=["a"])
     course: dict[str, Any] = sent["course"] | {"internal_note": "not for the API", "skills": [{"id": 1}]}
-    publish(stack, good(1, priority="high", tags=["a"], course=course))
+    publish(stack, good(1, urgency="high", tags=["a"], course=course))
 
     assert [data["status"] for data in await_results(stack, 1)] == ["SUCCEEDED"]
     [task] = tasks(stack)
