@@ -1,5 +1,5 @@
 """What only the replicas know: who holds a partition, and why it is delayed or blocked there. From the page `/state` of their admin
-ports, if the console is told where they are.
+ports, if `--replicas` names them.
 
 A URL may name many replicas: each address of its host is asked, so the name of a headless Service is enough. An answer that is not
 one of a replica is left out, and so is a replica that does not answer.

@@ -1,4 +1,4 @@
-"""Limits the calls per second of single integrations, where their policy says so, beside the limit over all of them."""
+"""Limits the calls per second of single integrations whose policy sets a rate, in addition to the limit for all of them."""
 
 from __future__ import annotations
 

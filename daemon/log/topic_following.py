@@ -1,7 +1,7 @@
 """Follows several topics at once, without a group: plain reading for a bystander that keeps what it has read.
 
 Records of one partition come in order. The place is kept over errors, so after a broken connection the reading goes on where it
-was. What cannot be read is skipped and reported; a bystander must not stand still for it.
+was. What cannot be read is skipped and reported; a bystander must not stop because of it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class TopicFollower:
     """Methods block; call them from one thread."""
 
     def __init__(self, connection: KafkaConnection, topics: Mapping[str, int | None]) -> None:
-        """`topics`: how many records are read of what is there, over all partitions of the topic; None: all. Connects when it is
+        """`topics`: how many of the records that exist are read, over all partitions of the topic; None: all. Connects when it is
         polled.
 
         Raises:

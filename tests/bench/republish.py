@@ -53,7 +53,7 @@ class Round(msgspec.Struct, frozen=True):
 
     @property
     def is_free(self) -> bool:
-        """Nothing was sent, and nothing ended in another way."""
+        """No change was sent, and each ended as `UNCHANGED`."""
         return not self.calls and set(self.statuses) == {"UNCHANGED"}
 
 
@@ -110,7 +110,7 @@ def measure_republish(
 
 
 def _plan(courses: int, integrations: int) -> Plan:
-    """The catalogue, and all of it again for every other round."""
+    """The catalogue, once for each round."""
     return Plan(
         changes=len(ROUNDS) * courses,
         republished=(len(ROUNDS) - 1) * courses,

@@ -116,7 +116,7 @@ class ConsoleSite:
         return self._process.pid
 
     def start(self, within: float = DEADLINE) -> None:
-        """Returns when it has read what is there, which takes at most so many seconds."""
+        """Wait until it has read the topics to their ends, for at most this many seconds."""
         arguments = [COMMAND, "console", "--port", "0", "--token-file", str(self.token_file)]
         environ = {name: value for name, value in os.environ.items() if not name.startswith("COURSESYNC_")}
         with (self._folder / "console.log").open("wb") as log:

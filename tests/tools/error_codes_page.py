@@ -140,7 +140,7 @@ OWN = {
         "an operator has given up the change (`coursesyncd give-up`); the message says who and why. TIMED_OUT: its task was still "
         "open, and a correction reports its end",
         "not retried",
-        "publish again when the operator says so",
+        "publish again once the operator agrees",
         "tell the publisher; `coursesyncd integrations` shows what is paused",
     ),
     "COURSESYNC.REPEAT_OUTDATED": Own(
