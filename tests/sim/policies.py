@@ -64,10 +64,14 @@ def _tables(rng: random.Random, integrations: Sequence[str], watched: float) -> 
         "unchanged.trust_for": (0.0, 3.0, 604_800.0),
     }
     chosen = rng.sample(names, rng.randint(1, min(5, len(names))))
-    return tuple(
-        PolicyTable(name, {key: rng.choice(values) for key, values in possible.items() if rng.random() < 0.4})
-        for name in chosen
-    )
+    tables = []
+    for name in chosen:
+        values = {key: rng.choice(choice) for key, choice in possible.items() if rng.random() < 0.4}
+        if "task.timeout" in values:
+            # The common watch is as long as the common time-out needs: too short after a shorter one.
+            values.setdefault("task.watch_after_timeout", watched - shortest)
+        tables.append(PolicyTable(name, values))
+    return tuple(tables)
 
 
 class InForce:

@@ -193,8 +193,8 @@ class Takeovers:
                 continue
             said = set() if journal.released is None else journal.batches.keys() - journal.released
             for batch_id in journal.batches.keys() - journal.tasks - said:
-                waits = owner.may_post.get(batch_id, 0.0) > self._clock()
-                if not waits and self._on_its_way(batch_id, ago=COMMIT_MAX) is None:
+                waited = owner.may_post.get(batch_id, 0.0) > self._clock() - COMMIT_MAX
+                if not waited and self._on_its_way(batch_id, ago=COMMIT_MAX) is None:
                     self._accuse(
                         "held_back",
                         f"{who[0]} has ended, no POST of batch {batch_id} is on its way, and it does not say so (R6)",
