@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test endurance lint unit coverage image cluster demo sandbox sim chaos soak bench pin clean
+.PHONY: help setup test endurance lint unit coverage image cluster demo sandbox sim chaos soak bench profile pin clean
 
 help: ## show this table
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ soak: $(READY) ## publish more changes than the API takes, for minutes, and watc
 
 bench: $(READY) ## measure rates and latency on a real Kafka
 	@$(BIN)/python -m tests.bench
+
+profile: $(READY) ## show where the daemon's time goes at full speed, as a table and a flame graph's stacks
+	@$(BIN)/python -m tests.bench.profiling
 
 # One resolution for all platforms; the files contain no index host.
 UV_COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \

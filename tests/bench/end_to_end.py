@@ -100,9 +100,7 @@ def watch(stack: Stack, pids: Mapping[Part, int], changes: int) -> list[Look]:
     at = stack.addresses
     reader = Clients(at.connection).reader()
     try:
-        partitions = [
-            TopicPartition(at.topics.results, p) for p in reader.partitions_for_topic(at.topics.results)
-        ]
+        partitions = result_partitions(reader, at)
         looks = [_look(reader, partitions, pids)]
         news_at = time.monotonic()
         while time.monotonic() - news_at < (STANDSTILL if looks[-1].end >= changes else PATIENCE):
@@ -116,10 +114,20 @@ def watch(stack: Stack, pids: Mapping[Part, int], changes: int) -> list[Look]:
         reader.close()
 
 
-def _look(reader: KafkaConsumer, partitions: list[TopicPartition], pids: Mapping[Part, int]) -> Look:
+def result_partitions(reader: KafkaConsumer, at: Addresses) -> list[TopicPartition]:
+    return [TopicPartition(at.topics.results, p) for p in reader.partitions_for_topic(at.topics.results)]
+
+
+def stable_end(reader: KafkaConsumer, partitions: list[TopicPartition]) -> int:
+    """Sum of the offsets up to which a `read_committed` reader can read."""
     ends: dict[Any, int] = reader.end_offsets(partitions)
+    return sum(ends.values())
+
+
+def _look(reader: KafkaConsumer, partitions: list[TopicPartition], pids: Mapping[Part, int]) -> Look:
+    end = stable_end(reader, partitions)
     cpu: dict[Part, float] = {part: process_seconds(pid) for part, pid in pids.items()}
-    return Look(time.time(), sum(ends.values()), cpu, machine_seconds(), process_seconds(os.getpid()))
+    return Look(time.time(), end, cpu, machine_seconds(), process_seconds(os.getpid()))
 
 
 def _first_consumed(at: Addresses, changes: int) -> float:
