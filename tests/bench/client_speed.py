@@ -18,7 +18,7 @@ from kafka.partitioner.default import murmur2 as library_murmur2
 
 from daemon.core.placement import murmur2
 from daemon.log.kafka.clients import Clients, KafkaConnection
-from daemon.log.kafka.cures.sending import Outgoing, send_all
+from daemon.log.kafka.cures.sending import send_all
 from tests.sandbox.broker import Broker
 
 ROUNDS = 21
@@ -72,11 +72,10 @@ def _send_with_library(producer: KafkaProducer, topic: str) -> float:
 def _send_all(producer: KafkaProducer, topic: str) -> float:
     producer.begin_transaction()
     began = time.thread_time()
-    partition = TopicPartition(topic, 0)
-    futures = send_all(producer, [Outgoing(partition, KEY, VALUE, []) for _ in range(RECORDS)])
+    sent = send_all(producer, {TopicPartition(topic, 0): [(KEY, VALUE, ()) for _ in range(RECORDS)]})
     took = time.thread_time() - began
-    for future in futures:
-        future.get(timeout=30.0)
+    for each in sent:
+        assert not any(each.errors(time.monotonic() + 30.0))
     producer.commit_transaction()
     return took
 

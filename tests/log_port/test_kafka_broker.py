@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from kafka import KafkaProducer
+from kafka import KafkaProducer, TopicPartition
 
 from daemon.log.kafka import KafkaConnection, KafkaLog, shard
 from daemon.log.kafka import producer as producers
 from daemon.log.kafka.admin import NewTopic, create_topics
 from daemon.log.kafka.clients import _PRODUCER, Clients
-from daemon.log.kafka.cures.sending import Outgoing, send_all
+from daemon.log.kafka.cures.sending import Record, Sent, send_all
 from daemon.log.kafka.producer import ShardProducer
 from daemon.log.port import (
     Assigned,
@@ -252,13 +252,16 @@ async def test_records_that_expire_in_the_client_fail_their_commit(
     client: Any = shard_producer._producer
     client._accumulator.config["delivery_timeout_ms"] = 2000
 
-    def send_one_and_freeze(producer: KafkaProducer, records: Sequence[Outgoing]) -> list[Any]:
+    def send_one_and_freeze(
+        producer: KafkaProducer, records_of: Mapping[TopicPartition, Sequence[Record]]
+    ) -> list[Sent]:
         """Freezes the broker once it has begun the transaction, so that nothing but the other records is refused."""
-        futures = send_all(producer, records[:1])
-        while not client._transaction_manager.is_partition_added(records[0].partition):
+        (first, records), *others = records_of.items()
+        sent = send_all(producer, {first: records})
+        while not client._transaction_manager.is_partition_added(first):
             time.sleep(0.001)
         own_broker.freeze()
-        return futures + send_all(producer, records[1:])
+        return sent + send_all(producer, dict(others))
 
     step = Transaction([(b"k", b"v")], dead_letters=[Message(b"k", b"expired")])
     with _thawed_at_the_end(own_broker), monkeypatch.context() as patched:

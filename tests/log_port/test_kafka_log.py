@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import time
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any, TypeVar
@@ -17,8 +18,7 @@ from daemon.log.kafka.admin import Admin, NewTopic, create_topics, describe_topi
 from daemon.log.kafka.assigned_partitions import BYTES_WAITING_MAX, RECORDS_WAITING_MAX
 from daemon.log.kafka.clients import _EVERY_CLIENT, Clients
 from daemon.log.kafka.consumer import InputConsumer
-from daemon.log.kafka.cures.null_headers import NullableHeaders
-from daemon.log.kafka.cures.sending import Outgoing, send_all
+from daemon.log.kafka.cures.sending import send_all
 from daemon.log.kafka.sizes import RECORD_BYTES_MAX
 from daemon.log.port import (
     Assigned,
@@ -457,8 +457,8 @@ async def test_a_null_header_is_not_an_empty_one(kafka: KafkaHarness) -> None:
         producer.begin_transaction()
         place = TopicPartition(kafka.topics.changes, 0)
         producer.partitions_for(place.topic)  # or the client does not learn where to send it
-        for future in send_all(producer, [Outgoing(place, b"key", None, NullableHeaders(headers))]):
-            future.get(30)
+        (sent,) = send_all(producer, {place: [(b"key", None, headers)]})
+        assert sent.errors(time.monotonic() + 30) == [None]
         producer.commit_transaction()
         producer.close()
 

@@ -27,10 +27,8 @@ from kafka.coordinator.heartbeat import Heartbeat
 from kafka.errors import Cancelled, CorruptRecordError, KafkaError, NodeNotReadyError, RequestTimedOutError
 from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
-from kafka.producer.producer_batch import ProducerBatch
 from kafka.protocol.consumer import HeartbeatRequest
 from kafka.record import MemoryRecords
-from kafka.record.memory_records import MemoryRecordsBuilder
 
 from daemon.log.kafka.cures.abandoned_join import JoinIsCompleted
 from daemon.log.kafka.cures.buffered_records import ResumedRecordsAreDelivered
@@ -39,7 +37,6 @@ from daemon.log.kafka.cures.fetching import POLL_BYTES_MAX
 from daemon.log.kafka.cures.leaking_constructor import construct
 from daemon.log.kafka.cures.lost_member_id import MemberIdIsKept
 from daemon.log.kafka.cures.moved_cluster import BootstrapIsTheFallback
-from daemon.log.kafka.cures.null_headers import NullableHeaders
 from daemon.log.kafka.cures.quiet_close import CloseIsQuiet
 from daemon.log.kafka.cures.record_batches import RECORD_HEADERS_MAX
 from tests import record_batch as wire
@@ -270,25 +267,6 @@ def test_headers_are_still_unlimited() -> None:
 def test_a_header_name_that_is_not_utf_8_still_fails() -> None:
     with pytest.raises(CorruptRecordError, match="UnicodeDecodeError"):
         fetched_by_the_library(wire.batch(wire.record(b"v", headers=[(b"\xff", b"")]))).take(1)
-
-
-def appended(headers: list[tuple[str, bytes | None]]) -> list[tuple[str, bytes | None]]:
-    """The headers of a record without key and value, after encoding and decoding."""
-    batch = ProducerBatch(TP, MemoryRecordsBuilder(magic=2, compression_type=0, batch_size=10_000))
-    assert batch.try_append(0, None, None, headers) is not None
-    batch.records.close()
-    (record,) = MemoryRecords(batch.records.buffer()).next_batch()
-    assert (record.key, record.value) == (None, None)
-    read: list[tuple[str, bytes | None]] = record.headers
-    return read
-
-
-def test_a_null_header_still_cannot_be_sent() -> None:
-    headers: list[tuple[str, bytes | None]] = [("null", None), ("empty", b""), ("ce_id", b"1")]
-    with pytest.raises(TypeError):
-        appended(headers)
-    assert appended(NullableHeaders(headers)) == headers
-    assert appended(NullableHeaders([])) == []
 
 
 def test_position_still_asks_the_coordinator_first() -> None:

@@ -8,9 +8,8 @@ committing may be swallowed; only the futures report them. Aborting a transactio
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import structlog
 from kafka import KafkaProducer, TopicPartition
@@ -31,8 +30,7 @@ from daemon.core.placement import place
 from daemon.log.kafka.accepted_times import AcceptedTimes
 from daemon.log.kafka.authorization_errors import explained
 from daemon.log.kafka.clients import DELIVERY_TIMEOUT, Clients
-from daemon.log.kafka.cures.null_headers import NullableHeaders
-from daemon.log.kafka.cures.sending import Outgoing, appended_at, reached_the_broker, send_all
+from daemon.log.kafka.cures.sending import Record, Sent, send_all
 from daemon.log.kafka.cures.stuck_close import close_failed
 from daemon.log.kafka.worker import report_progress
 from daemon.log.port import (
@@ -40,7 +38,6 @@ from daemon.log.port import (
     Committed,
     FencedError,
     LogError,
-    Message,
     RecordRefusedError,
     Topics,
     Transaction,
@@ -147,73 +144,59 @@ class ShardProducer:
 
     def _commit(self, producer: KafkaProducer, transaction: Transaction) -> Committed:
         producer.begin_transaction()
-        journal = self._own(self._topics.journal, transaction.journal)
-        results = self._results(producer, transaction.results)
-        dead_letters = self._dead_letters(producer, transaction.dead_letters)
-        courses = self._own(self._topics.courses, transaction.courses)
-        futures = send_all(producer, [*journal, *results, *dead_letters, *courses])
+        journal = TopicPartition(self._topics.journal, self._partition)
+        sent = send_all(producer, self._by_partition(producer, transaction))
         deadline = time.monotonic() + ACKNOWLEDGED_WITHIN
-        try:
-            offsets = [_acknowledged(future, deadline) for future in futures]
-        except KafkaError:
-            self._look_for_refusal(transaction, futures, deadline)
-            raise
+        error = next((e for each in sent for e in each.errors(deadline) if e is not None), None)
+        if error is not None:
+            self._look_for_refusal(sent, deadline)
+            raise error
         report_progress()
         producer.commit_transaction()
-        last = futures[len(journal) - 1] if journal else None
-        return Committed(offsets[: len(journal)], None if last is None else appended_at(last))
+        own = [each for each in sent if each.partition == journal]
+        offsets = [offset for each in own for offset in each.offsets]
+        return Committed(offsets, own[-1].appended_at if own else None)
 
-    def _look_for_refusal(self, transaction: Transaction, futures: list[Any], deadline: float) -> None:
+    def _by_partition(
+        self, producer: KafkaProducer, transaction: Transaction
+    ) -> Mapping[TopicPartition, Sequence[Record]]:
+        """The journal comes first."""
+        records_of: dict[TopicPartition, list[Record]] = {}
+        for topic, entries in (
+            (self._topics.journal, transaction.journal),
+            (self._topics.courses, transaction.courses),
+        ):
+            if entries:
+                own = TopicPartition(topic, self._partition)  # these topics have a partition for each shard
+                records_of[own] = [(key, value, ()) for key, value in entries]
+        for topic, messages in (
+            (self._topics.results, transaction.results),
+            (self._topics.dead_letters, transaction.dead_letters),
+        ):
+            if messages:
+                count = len(producer.partitions_for(topic))
+                partitions = [TopicPartition(topic, number) for number in range(count)]
+                without_key = self._partition % count
+                for message in messages:
+                    key = message.key
+                    number = without_key if key is None else place(key, count)
+                    records_of.setdefault(partitions[number], []).append(message)
+        return records_of
+
+    def _look_for_refusal(self, sent: Sequence[Sent], deadline: float) -> None:
         """A refused record fails others with it, and their errors may be seen first. Find the refused one.
 
         Raises:
             TransientRefusalError: names the refused record.
         """
-        for future in futures:
-            with suppress(KafkaError):
-                _acknowledged(future, deadline)
-        for record, future in zip(_records(self._topics, transaction), futures, strict=True):
-            if isinstance(future.exception, _REFUSALS) and reached_the_broker(future):
-                why = _reason(future.exception)
-                message = self._refusal(record, why)
-                summary = f"a record for {record.topic}, {why}"
-                raise TransientRefusalError(message, summary) from future.exception
-
-    def _own(self, topic: str, entries: Sequence[tuple[bytes, bytes | None]]) -> list[Outgoing]:
-        """Records of a topic that has a partition for this shard."""
-        partition = TopicPartition(topic, self._partition)
-        return [Outgoing(partition, key, value, []) for key, value in entries]
-
-    def _results(self, producer: KafkaProducer, results: Sequence[Message]) -> list[Outgoing]:
-        if not results:
-            return []
-        count = len(producer.partitions_for(self._topics.results))
-        partitions = [TopicPartition(self._topics.results, number) for number in range(count)]
-        outgoing = []
-        shared: tuple[tuple[str, bytes | None], ...] | None = None  # all results share the same headers
-        headers: list[tuple[str, bytes | None]] = []
-        for key, value, own_headers in results:
-            if own_headers is not shared:
-                shared, headers = own_headers, list(own_headers)
-            assert key is not None, "a result has a key, so that those of one course stay in order"
-            outgoing.append(Outgoing(partitions[place(key, count)], key, value, headers))
-        return outgoing
-
-    def _dead_letters(self, producer: KafkaProducer, messages: Sequence[Message]) -> list[Outgoing]:
-        if not messages:
-            return []
-        topic = self._topics.dead_letters
-        count = len(producer.partitions_for(topic))
-        without_key = self._partition % count
-        return [
-            Outgoing(
-                TopicPartition(topic, without_key if key is None else place(key, count)),
-                key,
-                value,
-                NullableHeaders(headers),
-            )
-            for key, value, headers in messages
-        ]
+        for each in sent:
+            for number, error in enumerate(each.errors(deadline)):
+                if isinstance(error, _REFUSALS) and each.reached_the_broker(number):
+                    key, value, _ = each.records[number]
+                    record = _Written(each.partition.topic, key, len(value or b""))
+                    why = _reason(error)
+                    summary = f"a record for {record.topic}, {why}"
+                    raise TransientRefusalError(self._refusal(record, why), summary) from error
 
     def _failure(self, error: BaseException, transaction: Transaction) -> CommitFailedError:
         if isinstance(error, TransientRefusalError):
@@ -264,14 +247,6 @@ def _records(topics: Topics, transaction: Transaction) -> Iterator[_Written]:
             yield _Written(topic, message.key, len(message.value or b""))
     for key, value in transaction.courses:
         yield _Written(topics.courses, key, len(value or b""))
-
-
-def _acknowledged(future: Any, deadline: float) -> int:
-    """The offset of the record, once the broker has acknowledged it."""
-    if not future.is_done or future.exception is not None:
-        future.get(timeout=max(0.0, deadline - time.monotonic()))
-    offset: int = future.value.offset
-    return offset
 
 
 def _is_fencing(error: BaseException | None) -> bool:
