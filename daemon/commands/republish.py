@@ -163,11 +163,7 @@ class _Sending:
         if any(content is None for _, content in record.headers):
             return "one of its headers has no value, which this command cannot write; publish the course anew"
         key = record.key
-        if (
-            key is None
-            or len(key) > placement.KEY_BYTES_MAX
-            or self._partitioner not in placement.PARTITIONERS
-        ):
+        if key is None or self._partitioner not in placement.PARTITIONERS:
             return None
         expected = placement.place(key, self._partitions, self._partitioner)
         if expected == record.partition:

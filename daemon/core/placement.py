@@ -13,43 +13,23 @@ right whatever the key identifies (an integration, or a course) and however the 
 
 from __future__ import annotations
 
-import struct
 import zlib
 from collections.abc import Callable, Iterable
 from enum import StrEnum
-from functools import lru_cache
 from typing import NamedTuple
 
+from murmurhash2 import murmurhash2
+
 _SEED = 0x9747B28C
-_MIX = 0x5BD1E995
-_MASK = 0xFFFFFFFF
-
-
-def murmur2(data: bytes) -> int:
-    """MurmurHash2 with Kafka's seed, as an unsigned 32-bit number (``Utils.murmur2`` of the Java client)."""
-    words = len(data) >> 2
-    state = _SEED ^ len(data)
-    for word in struct.unpack_from(f"<{words}I", data):
-        mixed = word * _MIX & _MASK
-        state = (state * _MIX ^ (mixed ^ mixed >> 24) * _MIX) & _MASK
-    if tail := data[words << 2 :]:
-        state = (state ^ int.from_bytes(tail, "little")) * _MIX & _MASK
-    state ^= state >> 13
-    state = state * _MIX & _MASK
-    return state ^ state >> 15
+"""That of ``Utils.murmur2`` of the Java client."""
 
 
 _HASHES: dict[str, Callable[[bytes], int]] = {
-    "murmur2": lambda key: murmur2(key) & 0x7FFFFFFF,
+    "murmur2": lambda key: murmurhash2(key, _SEED) & 0x7FFFFFFF,
     "crc32": zlib.crc32,
 }
 
 PARTITIONERS = tuple(_HASHES)
-KEYS_MAX = 1024
-"""Keys whose partition is remembered: most keys are integrations and come again. A hash takes some microseconds."""
-KEY_BYTES_MAX = 4096
-"""Longer keys are not checked: the hash of a key of one mebibyte would hold up everything else for a tenth of a second. The
-longest ids together are shorter."""
 
 
 def place(key: bytes, partitions: int, partitioner: str = "murmur2") -> int:
@@ -57,9 +37,6 @@ def place(key: bytes, partitions: int, partitioner: str = "murmur2") -> int:
     of `input.partitioner`, but not ``any``.
     """
     return _HASHES[partitioner](key) % partitions
-
-
-_place_again = lru_cache(KEYS_MAX)(place)
 
 
 class Misplacement(StrEnum):
@@ -89,10 +66,8 @@ def misplaced(
     for offset, key in keys:
         if key is None or (key == b"" and partitioner == "crc32"):
             expected = None  # librdkafka treats an empty key like none
-        elif len(key) > KEY_BYTES_MAX:
-            continue
         else:
-            expected = _place_again(key, partitions, partitioner)
+            expected = place(key, partitions, partitioner)
         if expected != partition:
             found.append(Misplaced(offset, expected))
     return found

@@ -26,8 +26,8 @@ INTAKE_RESUME_SHARE = 0.5
 
 
 PLACED_PER_READ_MAX = 16
-"""Records of one read of which the partition is checked: at low rates all of them. The hash of a key takes some
-microseconds, and clients that disagree disagree about most keys."""
+"""Records of one read of which the partition is checked: at low rates all of them. Clients that disagree disagree about
+most keys."""
 
 
 class Intake:

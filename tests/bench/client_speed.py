@@ -16,7 +16,7 @@ from statistics import median
 from kafka import KafkaProducer, TopicPartition
 from kafka.partitioner.default import murmur2 as library_murmur2
 
-from daemon.core.placement import murmur2
+from daemon.core.placement import place
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.kafka.cures.sending import send_all
 from tests.sandbox.broker import Broker
@@ -30,7 +30,12 @@ VALUE = b"x" * 300
 def main() -> None:
     with ExitStack() as stack:
         bootstrap = sys.argv[1] if sys.argv[1:] else stack.enter_context(Broker(brief=False)).bootstrap
-        _compare("murmur2 of a key", RECORDS, lambda: _hash(library_murmur2), lambda: _hash(murmur2))
+        _compare(
+            "the partition of a key",
+            RECORDS,
+            lambda: _hash(library_murmur2),
+            lambda: _hash(lambda key: place(key, 12)),
+        )
         _compare_sending(bootstrap)
 
 

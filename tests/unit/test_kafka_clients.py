@@ -17,10 +17,8 @@ from kafka.coordinator.heartbeat import Heartbeat
 from kafka.errors import KafkaError
 from kafka.net.compat import KafkaNetClient
 from kafka.partitioner.default import DefaultPartitioner
-from kafka.partitioner.default import murmur2 as their_murmur2
 from kafka.producer.record_accumulator import RecordAccumulator
 
-from daemon.core.placement import murmur2
 from daemon.log.kafka import KafkaConnection
 from daemon.log.kafka.clients import _EVERY_CLIENT, Clients
 from daemon.log.kafka.cures.lost_request import RequestsAreKept
@@ -157,11 +155,6 @@ _WAY_OF_A_BATCH = [
     "_incomplete",
     "add",
 ]
-
-
-@given(st.binary(max_size=300))
-def test_a_key_has_the_hash_that_kafka_gives_it(key: bytes) -> None:
-    assert murmur2(key) == their_murmur2(key)
 
 
 class _Cluster:
