@@ -109,7 +109,7 @@ def in_flight(courses: int, *, traced: bool = False) -> dict[str, float]:
     """
     settings = Settings(
         batch=BatchSettings(items_max=ITEMS_PER_BATCH),
-        window=WindowSettings(batches_max=1000, batches_max_per_partition=20_000),
+        window=WindowSettings(batches_max=1000, batches_max_per_partition=100_000),
     )
     now = Now(1_790_000_000_000, 0.0)
     shard = Shard(3, settings, Policies(settings), first_position(0, "topic", 6, now), random.Random(1))
@@ -183,7 +183,7 @@ FIGURES: dict[str, Callable[[int], dict[str, float]]] = {
 def measure(figure: str, size: int) -> dict[str, float]:
     """One figure, in a process of its own."""
     command = [sys.executable, "-m", "tests.bench.core", figure, str(size)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=900)
     figures: dict[str, float] = json.loads(ended.stdout)
     return figures
 

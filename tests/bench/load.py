@@ -11,7 +11,7 @@ from tests.sandbox.stack import Addresses
 INTEGRATIONS = 20
 
 
-def distinct_changes(count: int, seed: int) -> Iterator[GeneratedRecord]:
+def distinct_changes(count: int, seed: int, integrations: int = INTEGRATIONS) -> Iterator[GeneratedRecord]:
     """Good changes, each of another course, in the three forms that the input takes; those of the
     integrations are mixed. Every one of them has to be submitted: nothing collapses, nothing waits for
     its course."""
@@ -19,8 +19,8 @@ def distinct_changes(count: int, seed: int) -> Iterator[GeneratedRecord]:
         Plan(
             seed=seed,
             changes=count,
-            integrations=INTEGRATIONS,
-            courses_per_integration=-(-count // INTEGRATIONS),
+            integrations=integrations,
+            courses_per_integration=-(-count // integrations),
             quiet_integrations=0,
             repeat_share=0.0,
             return_share=0.0,

@@ -32,6 +32,7 @@ from daemon.log.port import Topics, Transaction
 from tests.bench.core import change, resident_bytes
 
 COURSES = 100_000
+"""Unless another number is asked for."""
 ITEMS_PER_BATCH = 100
 TIMEOUT = 120.0
 """Seconds."""
@@ -41,18 +42,18 @@ _NOW = Now(1_790_000_000_000, 0.0)
 ACCEPTED = SubmitRuling(SubmitVerdict.ACCEPTED)
 
 
-def measure_restore(bootstrap: str, repetitions: int) -> dict[str, float]:
+def measure_restore(bootstrap: str, repetitions: int, courses: int = COURSES) -> dict[str, float]:
     """Rates are records of the journal a second, medians; memory is that of the restoring process."""
     topics = _make_topics(bootstrap)
-    live = _program("write", bootstrap, topics.journal)
+    live = _program("write", bootstrap, topics.journal, courses)
     raws, restores = [], []
     for _ in range(repetitions):
-        raws.append(_program("raw", bootstrap, topics.journal))
-        restores.append(_program("restore", bootstrap, topics.journal))
+        raws.append(_program("raw", bootstrap, topics.journal, courses))
+        restores.append(_program("restore", bootstrap, topics.journal, courses))
     raw = sorted(one["rate"] for one in raws)[repetitions // 2]
     restore = sorted(one["rate"] for one in restores)[repetitions // 2]
     return {
-        "courses": COURSES,
+        "courses": courses,
         "raw_read_rate": round(raw),
         "restore_rate": round(restore),
         "restore_ratio": round(restore / raw, 3),
@@ -87,9 +88,10 @@ def _clients(bootstrap: str) -> Clients:
     return Clients(KafkaConnection((bootstrap,)))
 
 
-def _program(what: str, bootstrap: str, journal: str) -> dict[str, float]:
-    command = [sys.executable, "-m", "tests.bench.restoring", what, bootstrap, journal]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=2 * TIMEOUT, check=False)
+def _program(what: str, bootstrap: str, journal: str, courses: int) -> dict[str, float]:
+    command = [sys.executable, "-m", "tests.bench.restoring", what, bootstrap, journal, str(courses)]
+    timeout = 2 * TIMEOUT * max(1.0, courses / COURSES)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     if ended.returncode:
         raise RuntimeError(f"{what} failed:\n{ended.stderr[-2000:]}")
     figures: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])
@@ -100,7 +102,8 @@ def _program(what: str, bootstrap: str, journal: str) -> dict[str, float]:
 
 
 def settings() -> Settings:
-    return Settings(batch=BatchSettings(items_max=ITEMS_PER_BATCH), window=WindowSettings(batches_max=1000))
+    window = WindowSettings(batches_max=1000, batches_max_per_partition=100_000)
+    return Settings(batch=BatchSettings(items_max=ITEMS_PER_BATCH), window=window)
 
 
 async def shard_log(bootstrap: str, journal: str) -> KafkaShardLog:
@@ -122,15 +125,15 @@ async def shard_log(bootstrap: str, journal: str) -> KafkaShardLog:
     return log
 
 
-async def write(bootstrap: str, journal: str) -> dict[str, float]:
+async def write(bootstrap: str, journal: str, courses: int) -> dict[str, float]:
     """Fill the journal as a running shard would; the memory that it then holds."""
     log = await shard_log(bootstrap, journal)
     before = resident_bytes()
     shard = Shard(0, settings(), Policies(settings()), first_position(0, "topic", 1, _NOW), random.Random(1))
     shard.known.finish()
-    for first in range(0, COURSES, 5000):
-        changes = [change(number) for number in range(first, first + 5000)]
-        shard.read(changes, first + 5000, _NOW)
+    for first in range(0, courses, 5000):
+        changes = [change(number) for number in range(first, min(first + 5000, courses))]
+        shard.read(changes, first + len(changes), _NOW)
         shard.tick(Now(_NOW.wall, _NOW.mono + 1e6))
         await _commit(shard, log)
         for batch in shard.submissions():
@@ -149,7 +152,7 @@ async def _commit(shard: Shard, log: KafkaShardLog) -> None:
     shard.committed(step, *committed, _NOW)
 
 
-async def restore(bootstrap: str, journal: str) -> dict[str, float]:
+async def restore(bootstrap: str, journal: str, courses: int) -> dict[str, float]:
     log = await shard_log(bootstrap, journal)
     before = resident_bytes()
     started = time.perf_counter()
@@ -161,14 +164,14 @@ async def restore(bootstrap: str, journal: str) -> dict[str, float]:
     fold.finish()
     shard = Shard.restore(0, settings(), Policies(settings()), fold, random.Random(1), _NOW)
     seconds = time.perf_counter() - started
-    assert shard.pending_items == COURSES
+    assert shard.pending_items == courses
     del fold, records
     mb = round((resident_bytes() - before) / 1e6, 1)
     await log.close()
     return {"rate": count / seconds, "seconds": round(seconds, 2), "mb": mb}
 
 
-async def raw(bootstrap: str, journal: str) -> dict[str, float]:
+async def raw(bootstrap: str, journal: str, courses: int) -> dict[str, float]:
     """Bare kafka-python: the same records, the same settings, nothing done with them."""
     started = time.perf_counter()
     consumer = _clients(bootstrap).reader()
@@ -180,12 +183,12 @@ async def raw(bootstrap: str, journal: str) -> dict[str, float]:
     while consumer.position(place) < end and time.perf_counter() - started < TIMEOUT:
         count += sum(len(records) for records in consumer.poll(timeout_ms=1000).values())
     seconds = time.perf_counter() - started
+    assert count >= courses / ITEMS_PER_BATCH
     consumer.close()
     return {"rate": count / seconds, "seconds": round(seconds, 2)}
 
 
 if __name__ == "__main__":
-    _, what, bootstrap_, journal_ = sys.argv
-    print(
-        json.dumps(asyncio.run({"write": write, "restore": restore, "raw": raw}[what](bootstrap_, journal_)))
-    )
+    _, what, bootstrap_, journal_, courses_ = sys.argv
+    program = {"write": write, "restore": restore, "raw": raw}[what]
+    print(json.dumps(asyncio.run(program(bootstrap_, journal_, int(courses_)))))

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tests.sandbox.broker import Broker, external_kafka
+from tests.sandbox.profile import PARTITIONS
 from tests.sandbox.stack import Stack
 
 DIRECTORY = Path(".sandbox/bench")
@@ -22,7 +23,9 @@ class Setting:
     broker_pid: int | None
     """None where the broker is not ours, and perhaps on another machine."""
 
-    def stack(self, name: str, *, task_seconds: float, settings: Mapping[str, str]) -> Stack:
+    def stack(
+        self, name: str, *, task_seconds: float, settings: Mapping[str, str], partitions: int = PARTITIONS
+    ) -> Stack:
         """Topics of its own, a simulator without faults, and a daemon that is not yet started; all gone at
         the end. Logs go into a folder of this name."""
         return Stack(
@@ -33,6 +36,7 @@ class Setting:
             kafka=self.bootstrap,
             task_seconds=task_seconds,
             settings=settings,
+            partitions=partitions,
         )
 
 

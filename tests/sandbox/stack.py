@@ -76,16 +76,18 @@ class Stack:
         own_kafka: bool = False,
         task_seconds: float = profile.TASK_SECONDS,
         settings: Mapping[str, str] = MappingProxyType({}),
+        partitions: int = profile.PARTITIONS,
     ) -> None:
         """`faults` and `task_seconds` are the values of the simulator's options of these names. `say` is called with
         progress messages. `kafka` is the ``host:port`` of a running cluster. Without it, the cluster in the environment's
         ``KAFKA`` is used, or a new one is started; with `own_kafka`, a new one is always started. `settings` of the daemon,
-        by name, override the sandbox's.
+        by name, override the sandbox's. `partitions` of the input, and so of the journal.
         """
         self.directory = directory
         self._external = None if own_kafka else kafka or external_kafka()
         self._task_seconds = task_seconds
         self._settings = settings
+        self._partitions = partitions
         self._faults = faults
         self._seed = seed
         self._say = say
@@ -253,7 +255,7 @@ class Stack:
 
     def _create_topics(self) -> None:
         """Create the topics with the command that operators use."""
-        words = ["topics", "create", "--partitions", str(profile.PARTITIONS)]
+        words = ["topics", "create", "--partitions", str(self._partitions)]
         child = self._child("topics", [_coursesyncd(), *words], env=self.environment)
         if child.wait(START_TIMEOUT) != 0:
             raise SandboxError(child.obituary())
