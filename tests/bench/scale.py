@@ -1,7 +1,7 @@
 """How rate, CPU and memory grow: ``python -m tests.bench.scale``. The tables of `docs/sizing.md` come from it.
 
-The replicas are ready, and share the partitions, before the first change is published. The rate is that of the part of the
-run in which everything has been published and results still come evenly. All processes share the machine with Kafka and the
+The replicas are ready, and share the partitions, before the first change is published. They are frozen while all changes are
+published. The rate is that of the part of the run in which results come evenly. All processes share the machine with Kafka and the
 simulator, so on a small machine more replicas cannot be faster; what they cost is what is measured.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,8 +30,10 @@ from tests.sandbox.process import SandboxError
 from tests.sandbox.replica import Replica
 
 CHANGES = 60_000
-FROM, UNTIL = 0.4, 0.9
-"""Shares of the results between which is measured, at the earliest and at the latest."""
+FROM, UNTIL = 0.2, 0.9
+"""Shares of the results between which is measured."""
+MEMBERSHIP: Mapping[str, str] = {"kafka.session_timeout": "5m"}
+"""Frozen replicas keep their partitions."""
 LOOK_EVERY = 0.05
 
 PROCESSES, PARTITIONS, INTEGRATIONS = (1, 2, 4), (6, 24, 96), (10, 1_000, 20_000)
@@ -56,7 +58,7 @@ class Rate(NamedTuple):
 def measure_rate(setting: Setting, processes: int, partitions: int, integrations: int) -> Rate:
     """Raises `SandboxError` if the results do not come."""
     name = f"scale-{processes}-{partitions}-{integrations}"
-    with setting.stack(name, task_seconds=0.0, settings={}, partitions=partitions) as stack:
+    with setting.stack(name, task_seconds=0.0, settings=MEMBERSHIP, partitions=partitions) as stack:
         replicas = [stack.daemon, *(stack.add_replica() for _ in range(processes - 1))]
         for replica in replicas:
             replica.start()
@@ -65,6 +67,8 @@ def measure_rate(setting: Setting, processes: int, partitions: int, integrations
         reader = Clients(stack.addresses.connection).reader()
         try:
             places = result_partitions(reader, stack.addresses)
+            for replica in replicas:
+                replica.process.freeze()
             preload(stack.addresses, distinct_changes(CHANGES, seed=1, integrations=integrations))
 
             def wait(share: float) -> tuple[float, int, float, float]:
@@ -81,6 +85,8 @@ def measure_rate(setting: Setting, processes: int, partitions: int, integrations
                 broker = process_seconds(setting.broker_pid) if setting.broker_pid is not None else 0.0
                 return time.monotonic(), end, cpu, broker
 
+            for replica in replicas:
+                replica.process.thaw()
             began, first, cpu_began, broker_began = wait(FROM)
             ended, last, cpu_ended, broker_ended = wait(UNTIL)
             count = last - first
