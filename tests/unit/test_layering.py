@@ -43,7 +43,7 @@ BELOW = {
 
 LIBRARIES = {
     "config": set(),
-    "core": {"msgspec"},
+    "core": {"msgspec", "murmurhash2"},
     "codec": {"msgspec"},
     "log": {"aws_msk_iam_sasl_signer", "cramjam", "httpx", "kafka", "lz4", "structlog", "zstandard"},
     "kombo": {"aiohttp", "httpx", "httpx_aiohttp", "msgspec", "structlog"},
