@@ -34,6 +34,7 @@ from daemon.core.upsert import UPSERT
 from daemon.kombo import wire
 from daemon.kombo.api_key import ApiKeyFile
 from daemon.kombo.client import KomboClient, KomboSetupError
+from daemon.kombo.redaction import redactor
 from daemon.kombo.wire import SUBMIT_ANSWER_BYTES_MAX, poll_answer_bytes_max
 from tests.unit.kombo_world import (
     BODY,
@@ -663,6 +664,12 @@ def texts_of(value: Any) -> Iterator[str]:
     elif isinstance(value, tuple):
         for each in value:
             yield from texts_of(each)
+
+
+@pytest.mark.parametrize("secret", [CANARY, ODD_KEY, "secret"])
+def test_a_text_that_is_nothing_but_the_secret_quotes_it(secret: str) -> None:
+    assert redactor(secret).quotes(secret)
+    assert not redactor(secret).quotes(secret[1:])
 
 
 async def test_texts_without_secrets_are_not_changed(key: ApiKeyFile) -> None:
