@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
-import httpx
+import aiohttp
 import msgspec
 import pytest
 
@@ -186,6 +186,16 @@ async def test_an_encoded_answer_is_understood(
         assert is_good(endpoint, await call(api, endpoint))
 
 
+async def test_a_field_in_two_lines_is_a_list(key: ApiKeyFile) -> None:
+    """RFC 9110, 5.3."""
+    content = gzip.compress(zlib.compress(CONTENT))
+    head = OK + b"Content-Encoding: deflate\r\ncontent-encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(
+        content
+    )
+    async with serving(sends(head + content)) as server, client(server.address, key) as api:
+        assert is_good("poll", await call(api, "poll"))
+
+
 async def test_an_encoded_refusal_has_its_code(key: ApiKeyFile) -> None:
     refusal = gzip.compress(b'{"status":"error","error":{"code":"PLATFORM.INPUT_INVALID","message":"no"}}')
     async with (
@@ -302,7 +312,7 @@ async def test_a_call_leaves_nothing_behind_for_the_collector_of_garbage(
         try:
             for _ in range(3):
                 assert is_good(endpoint, await call(api, endpoint))
-            left = [thing for thing in gc.get_objects() if isinstance(thing, httpx.Response)]
+            left = [thing for thing in gc.get_objects() if isinstance(thing, aiohttp.ClientResponse)]
         finally:
             gc.enable()
     assert left == []
