@@ -36,6 +36,8 @@ CHANGE = {
 }
 DATA = {name: CHANGE[name] for name in ("integration_id", "origin_id", "course")}
 EVENT = {"specversion": "1.0", "id": "chg-1", "type": "course.upserted", "source": "/catalogue", "data": DATA}
+ATTRIBUTES = {"datacontenttype": "application/json", "dataschema": "https://x:1/a:b", "subject": "a"}
+"""Other attributes that CloudEvents defines."""
 BINARY = (
     ("ce_specversion", b"1.0"),
     ("ce_id", b"chg-1"),
@@ -500,6 +502,13 @@ def repeat(name: str, again: str, value: bytes = VALID) -> bytes:
         (repeat("specversion", '"1.0"', json.dumps(EVENT).encode()), STRUCTURED, "specversion"),
         (repeat("origin_id", '"x"', json.dumps(EVENT).encode()), (), "data.origin_id"),
         (repeat("title", '"x"', json.dumps(EVENT).encode()), (), "data.course.title"),
+        *((repeat(name, '"x:y"', json.dumps(EVENT | ATTRIBUTES).encode()), (), name) for name in ATTRIBUTES),
+        (repeat("title", '"x"', json.dumps(EVENT | ATTRIBUTES).encode()), (), "data.course.title"),
+        (
+            repeat("title", '"x"', json.dumps(EVENT | ATTRIBUTES).replace('"a"', '"\\u003a"').encode()),
+            (),
+            "data.course.title",
+        ),
         (repeat("title", '"x"', json.dumps(DATA).encode()), BINARY, "course.title"),
         (DATA, (*BINARY, ("CE_id", b"chg-1")), "the header ce_id"),
         (DATA, (("ce_type", b"course.deactivated"), *BINARY), "the header ce_type"),
@@ -531,6 +540,12 @@ def test_equal_keys_of_different_objects_are_no_repetition() -> None:
     other = {"id": 1, "course": {"title": "a:b"}, "list": [{"id": 1}, {"id": 1}], ":": '":"', '"id"': 1}
     assert isinstance(decode(change(course=COURSE | other, extra=other, title="x", **{"a:b": "c"})), Change)
     assert isinstance(decode(VALID.replace(b'"id"', b'"unknown": {"a": 1, "a": 2}, "id"')), Change)
+
+
+@pytest.mark.parametrize("ignored", ["text", "a:b", 5, None, {"a": {"b": 1}}, ["x"]])
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_attributes_that_are_not_read_may_be_anything(name: str, ignored: Any) -> None:
+    assert isinstance(decode(EVENT | ATTRIBUTES | {name: ignored}, STRUCTURED), Change)
 
 
 KEYS = st.sampled_from(["id", "title", "course", "a:b", '"', "\\", "é"])
