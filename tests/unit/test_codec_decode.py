@@ -14,7 +14,7 @@ from daemon.codec import decode_change
 from daemon.codec.change import Course
 from daemon.codec.content import content_digest
 from daemon.codec.nesting import NESTING_MAX
-from daemon.codec.repeated_keys import repeated_keys
+from daemon.codec.repeated_keys import all_keys_differ, repeated_keys
 from daemon.core.deactivate import DEACTIVATE
 from daemon.core.model import Change, Rejection, RejectReason
 from daemon.core.upsert import UPSERT
@@ -574,6 +574,26 @@ def test_repeated_keys_are_those_of_the_pairs(pairs: list[tuple[str, Any]], asci
     members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     found = list(repeated_keys(text, members, Course))
     assert sorted(found) == sorted({name for name in names if names.count(name) > 1})
+
+
+def differ(value: Any) -> bool:
+    """Whether no object in it has a key twice."""
+    if isinstance(value, tuple):
+        names = [name for name, _ in value]
+        return len(set(names)) == len(names) and all(differ(inner) for _, inner in value)
+    return not isinstance(value, list) or all(map(differ, value))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(KEYS, MEMBERS), max_size=5), st.booleans())
+def test_the_quick_look_sees_every_level(pairs: list[tuple[str, Any]], ascii_only: bool) -> None:
+    text = written(tuple(pairs), ascii_only).encode()
+    assert all_keys_differ(text) is differ(tuple(pairs))
+
+
+@pytest.mark.parametrize("text", [b"{", b'{"a": "\xff"}', b"[" * 9000, b'{"a": "' + b"x" * 20_000 + b'"}'])
+def test_the_quick_look_promises_nothing_of_other_texts(text: bytes) -> None:
+    assert not all_keys_differ(text)
 
 
 # --- properties -----------------------------------------------------------------------------------
