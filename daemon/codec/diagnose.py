@@ -30,7 +30,7 @@ from daemon.codec.change import (
     IntegrationId,
     OriginId,
 )
-from daemon.codec.repeated_keys import UNNAMED, repeated_keys
+from daemon.codec.repeated_keys import UNNAMED, all_keys_differ, repeated_keys
 from daemon.core.model import RejectReason
 
 EXCERPT_MAX = 100
@@ -184,6 +184,8 @@ def excerpt(raw: bytes) -> str:
 
 def has_repeated_keys(value: bytes, struct: type) -> bool:
     """Whether a key occurs twice in a record that the decoder accepts."""
+    if all_keys_differ(value):
+        return False
     fields = _object(value)
     return not isinstance(fields, Diagnosis) and bool(_repeated(value, fields, struct))
 

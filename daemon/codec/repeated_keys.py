@@ -16,6 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cache
+from typing import Any
 
 import msgspec
 
@@ -30,10 +31,32 @@ NAMED_BYTES_MAX = 1024 * 1024
 UNNAMED = "a key"
 """Takes the place of the name if the object is too large."""
 
+_SHORT = 16 * 1024
+"""Bytes. Most records are shorter."""
+
 _LONG = 64
 """Bytes. Longer values are left out when the keys are read."""
 
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def all_keys_differ(text: bytes) -> bool:
+    """Whether no object of a short JSON text has a key twice, at any level. False also if the text is too long for this quick
+    look, which makes objects of it.
+    """
+    if len(text) > _SHORT:
+        return False
+    differ = True
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal differ
+        differ = differ and len(dict(pairs)) == len(pairs)
+
+    try:
+        json.loads(text.decode(), object_pairs_hook=look, parse_int=float)
+    except (ValueError, RecursionError):
+        return False
+    return differ
 
 
 def repeated_keys(text: bytes, members: Mapping[str, msgspec.Raw], struct: type) -> Iterator[str]:

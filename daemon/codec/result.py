@@ -224,24 +224,24 @@ def _headers(result: Result, span_id: int | None) -> tuple[tuple[str, bytes | No
 
 def _data(result: Result, partition: int, changes_topic: str) -> SyncResult:
     superseded_by = result.superseded_by
-    return SyncResult(
-        status=result.status,
-        integration_id=result.integration_id,
-        origin_id=result.origin_id,
-        change_id=result.change_id,
-        change=Source(changes_topic, partition, result.offset),
-        course_id=_truncated_optional(result.course_id, API_ID_CHARS_MAX),
-        error=None if result.error is None else _error(result.error),
-        superseded_by=None if superseded_by is None else Source(changes_topic, partition, superseded_by),
-        batch_id=result.batch_id,
-        task_id=_truncated_optional(result.task_id, API_ID_CHARS_MAX),
-        attempts=result.attempts,
-        consumed_at=iso_ms(result.consumed_at),
-        submitted_at=None if result.submitted_at is None else iso_ms(result.submitted_at),
-        completed_at=None if result.completed_at is None else iso_ms(result.completed_at),
-        resolved_at=iso_ms(result.resolved_at),
-        change_type=UNSET if result.change_type is None else result.change_type,
-        failure_scope=UNSET if result.failure_scope is None else result.failure_scope,
+    return SyncResult(  # by position: by name it takes four times as long
+        result.status,
+        result.integration_id,
+        result.origin_id,
+        result.change_id,
+        Source(changes_topic, partition, result.offset),
+        _truncated_optional(result.course_id, API_ID_CHARS_MAX),
+        None if result.error is None else _error(result.error),
+        None if superseded_by is None else Source(changes_topic, partition, superseded_by),
+        result.batch_id,
+        _truncated_optional(result.task_id, API_ID_CHARS_MAX),
+        result.attempts,
+        iso_ms(result.consumed_at),
+        None if result.submitted_at is None else iso_ms(result.submitted_at),
+        None if result.completed_at is None else iso_ms(result.completed_at),
+        iso_ms(result.resolved_at),
+        UNSET if result.change_type is None else result.change_type,
+        UNSET if result.failure_scope is None else result.failure_scope,
     )
 
 

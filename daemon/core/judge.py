@@ -20,9 +20,11 @@ The whole process has one judge, because it has one key. A ruling is a frozen va
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
+
+import msgspec
 
 from daemon.config import Policies
 from daemon.core import verdict as table
@@ -77,8 +79,7 @@ class SubmitRuling:
     """Whether a POST of these bytes may have created a task whose id is not known (R13)."""
 
 
-@dataclass(frozen=True, slots=True)
-class ItemRuling:
+class ItemRuling(msgspec.Struct, frozen=True, gc=False):
     verdict: ItemVerdict
     course_id: str | None = None
     error: Error | None = None
@@ -327,7 +328,11 @@ def failed_together(items: Sequence[ItemRuling]) -> bool:
 
 def _split_instead_of_fail(items: tuple[ItemRuling, ...]) -> Iterator[ItemRuling]:
     for item in items:
-        yield replace(item, verdict=ItemVerdict.SPLIT) if item.verdict is ItemVerdict.FAIL else item
+        yield (
+            msgspec.structs.replace(item, verdict=ItemVerdict.SPLIT)
+            if item.verdict is ItemVerdict.FAIL
+            else item
+        )
 
 
 def _item_rulings(items: tuple[Item, ...], outcomes: tuple[ItemOutcome, ...]) -> Iterator[ItemRuling]:

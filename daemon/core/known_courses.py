@@ -145,8 +145,7 @@ class KnownCourses:
     def _set(self, key: bytes, course: KnownCourse, own: int) -> bool:
         slot, at = self._find(key)
         if at is not None:
-            present = self._read(at)
-            if course.course_id is None and present is not None:
+            if course.course_id is None and (present := self._read(at)) is not None:
                 course = msgspec.structs.replace(course, course_id=present.course_id)
             self._write(at, course, own)
             return True

@@ -120,9 +120,10 @@ class KnownState:
         )
 
     def _write(self, draft: Draft, record: CourseRecord) -> None:
-        course = (record.integration_id, record.origin_id)
-        self._without_id.pop(course, None)
+        integration_id, origin_id = record.integration_id, record.origin_id
+        if self._without_id:  # only until the index is loaded
+            self._without_id.pop((integration_id, origin_id), None)
         if record.course_id is None and not self.courses.is_loaded and len(self._without_id) < WITHOUT_ID_MAX:
-            self._without_id[course] = record
-        self.courses.put(*course, record.known())
+            self._without_id[integration_id, origin_id] = record
+        self.courses.put(integration_id, origin_id, record.known())
         draft.record_course(record)

@@ -327,8 +327,12 @@ def _completed(
     def retry(item: Item, body: bytes, attempt: Attempt, why: Retry) -> None:
         memory.retry(batch.operation, integration_id, (item, body), attempt, why, now, bulk=batch.bulk)
 
+    success = attempt_of(batch, None, completed_at)
     for index, (item, ruling) in enumerate(zip(batch.items, items, strict=True)):
-        attempt = attempt_of(batch, ruling.error, completed_at, is_shared=together)
+        if ruling.error is None:
+            attempt = success
+        else:
+            attempt = attempt_of(batch, ruling.error, completed_at, is_shared=together)
         match ruling.verdict:
             case ItemVerdict.SUCCEEDED:
                 course_id = ruling.course_id

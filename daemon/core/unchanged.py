@@ -11,8 +11,8 @@ def end_unchanged(memory: Memory, lane: Lane, now: Now) -> None:
     """End the ready changes whose course is known to have their content already. Each change is compared once: as long as
     it is ready, no submission of its course is open, so what is known of the course stays the same.
     """
-    integration_id, unexamined = lane.integration_id, lane.unexamined
-    while unexamined and not memory.draft.is_full:
+    integration_id, unexamined, is_full = lane.integration_id, lane.unexamined, memory.draft.is_full
+    while unexamined and not is_full:
         origin_id = unexamined.pop()
         held = lane.ready(origin_id)
         known = None if held is None else memory.known.unchanged(integration_id, held, now)
@@ -23,4 +23,5 @@ def end_unchanged(memory: Memory, lane: Lane, now: Now) -> None:
         memory.end(
             held.operation, integration_id, held.item, Status.UNCHANGED, now, course_id=known.course_id
         )
+        is_full = memory.draft.is_full
     memory.waiting.drop_if_idle(integration_id)

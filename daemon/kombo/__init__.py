@@ -1,3 +1,1 @@
-"""The client of the Kombo API: an httpx client and its wire formats. All workarounds for that client are in this
-package.
-"""
+"""The client of the Kombo API: an HTTP client and its wire formats. All workarounds for its library are in this package."""

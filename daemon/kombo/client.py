@@ -1,10 +1,9 @@
-"""The client of the Kombo API: httpx on the transport of aiohttp. All workarounds for these two libraries are here.
+"""The client of the Kombo API, on aiohttp. All workarounds for this library are here.
 
-What the libraries do, and how this module handles it:
+What the library does, and how this module handles it:
 
-* The type of an exception is not reliable: a connection that is reset after the request raises
-  ``ConnectTimeout``, a garbled status line raises a bare aiohttp error. No exception type proves that the
-  request was not sent. All of them become a `NoAnswer`; its `reason` is for logs and metrics only (R13).
+* No type of an exception proves that the request was not sent. All of them become a `NoAnswer`; its `reason` is for logs
+  and metrics only (R13).
 * None of their time-outs bounds a reply that arrives in small pieces, or a peer that stops reading. One
   deadline bounds the whole call, from waiting for a connection to the last byte.
 * A large answer takes long to parse. A thread does it, so that the calls of other integrations do not wait.
@@ -12,9 +11,9 @@ What the libraries do, and how this module handles it:
   failed or was cancelled resets its connection instead (R6).
 * Whatever arrives on a connection answers its next request. `daemon.kombo.connection` accepts one answer for each
   request, and only after the request was written.
-* Both libraries keep and replay cookies, follow redirects, take proxies from the environment, and decompress
-  bodies without a bound. All of that is disabled; `daemon.kombo.content` decompresses with a bound.
-* aiohttp silently repeats a GET if a pooled connection turns out to be closed. It does not repeat a POST.
+* It keeps and replays cookies, follows redirects, and decompresses bodies without a bound. All of that is disabled;
+  `daemon.kombo.content` decompresses with a bound.
+* It silently repeats a GET if a pooled connection turns out to be closed. It does not repeat a POST.
 """
 
 from __future__ import annotations
@@ -24,14 +23,12 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
 import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
 
 from daemon import __version__
 from daemon.core.answers import NoAnswer, NoAnswerReason, PollAnswer, Refused, SubmitAnswer
@@ -110,18 +107,9 @@ class KomboClient:
         self._observe = observe
         # One thread: the interpreter lock would let a second one only delay the event loop further.
         self._parsing = ThreadPoolExecutor(1, "large answer")
-        self._http = httpx.AsyncClient(
-            transport=AiohttpTransport(client=self._open_session, verify=self._tls, trust_env=False),
-            headers={
-                "Accept": "application/json",
-                "Accept-Encoding": "identity",
-                "User-Agent": f"course-sync-daemon/{__version__}",
-            },
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            timeout=None,  # noqa: S113 - the deadline in `_exchange` bounds the whole call
-            follow_redirects=False,
-            trust_env=False,
-        )
+        self._session: aiohttp.ClientSession | None = None
+        """Opened by the first call, inside the event loop."""
+        self._is_closed = False
 
     async def submit(self, operation: Operation, integration_id: str, body: bytes) -> SubmitAnswer:
         """Make the call of this body, once."""
@@ -153,7 +141,9 @@ class KomboClient:
 
     async def close(self) -> None:
         """Close all connections. Calls in flight end with `NoAnswer`. Idempotent."""
-        await self._http.aclose()
+        self._is_closed = True
+        if self._session is not None:
+            await self._session.close()
         self._parsing.shutdown(wait=False)
 
     async def _call(self, call: _Call, parse: Callable[[_Raw, Redactor], _Answer]) -> _Answer | NoAnswer:
@@ -181,30 +171,37 @@ class KomboClient:
         return answer
 
     async def _exchange(self, call: _Call, key: str) -> _Raw:
-        headers = [
-            (b"Authorization", b"Bearer " + key.encode("ascii")),
-            (b"X-Integration-Id", call.integration_id.encode("utf-8", "replace")),
-        ]
+        if self._session is None:
+            self._session = self._open_session()
+        headers = {
+            "Authorization": f"Bearer {key}",
+            "X-Integration-Id": call.integration_id.encode("utf-8", "replace").decode(),
+        }
         if call.content is not None:
-            headers.append((b"Content-Type", b"application/json"))
-        request = self._http.build_request(call.method, call.url, headers=headers, content=call.content)
+            headers["Content-Type"] = "application/json"
         with reset_on_failure():
-            async with asyncio.timeout(self._deadline):
-                response = await self._http.send(request, stream=True)
-                try:
-                    body = await _read(response, call.answer_bytes_max)
-                finally:
-                    await response.aclose()
-                    # The response and its stream reference each other; without this they wait for the garbage
-                    # collector.
-                    del response.stream
-        return response.status_code, response.headers, body
+            async with (
+                asyncio.timeout(self._deadline),
+                self._session.request(
+                    call.method, call.url, headers=headers, data=call.content, allow_redirects=False
+                ) as response,
+            ):
+                body = await _read(response, call.answer_bytes_max)
+        return response.status, _fields(response), body
 
     def _open_session(self) -> aiohttp.ClientSession:
-        """The transport calls this at the first request, inside the event loop."""
+        if self._is_closed:
+            raise RuntimeError("the client is closed")
         return aiohttp.ClientSession(
             connector=GatedConnector(self._in_flight_max, self._tls),
+            headers={
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+                "User-Agent": f"course-sync-daemon/{__version__}",
+            },
+            auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(),  # none: the deadline in `_exchange` bounds the whole call
             request_class=GatedRequest,
             proxy=self._proxy,
             trust_env=False,
@@ -214,14 +211,23 @@ class KomboClient:
         return f"{type(self).__name__}({self._base_url!r})"
 
 
-async def _read(response: httpx.Response, bytes_max: int) -> bytes:
+def _fields(response: aiohttp.ClientResponse) -> dict[str, str]:
+    """By lower-case names. A field that occurs more than once is the list of its values (RFC 9110, 5.3)."""
+    fields: dict[str, str] = {}
+    for raw_name, raw_value in response.raw_headers:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("utf-8", "replace")
+        fields[name] = f"{fields[name]}, {value}" if name in fields else value
+    return fields
+
+
+async def _read(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
     """The body as received. It is not decompressed, so the bound applies to the memory that it takes."""
     parts: list[bytes] = []
     size = 0
-    async for part in response.aiter_raw():
+    async for part in response.content.iter_any():
         size += len(part)
         if size > bytes_max:
-            raise AnswerTooLargeError(response.status_code, bytes_max)
+            raise AnswerTooLargeError(response.status, bytes_max)
         parts.append(part)
     return b"".join(parts)
 
@@ -264,25 +270,17 @@ def _tls(ca_file: Path | None) -> ssl.SSLContext:
 # --- reasons, for logs and metrics ----------------------------------------------------------------
 
 
-def _cause(error: BaseException) -> BaseException:
-    """The exception of aiohttp that the transport has wrapped into the nearest one of httpx."""
-    cause = error.__cause__
-    return cause if isinstance(error, httpx.HTTPError) and cause is not None else error
-
-
 def _no_answer_reason(error: BaseException) -> NoAnswerReason:
-    cause = _cause(error)
-    if isinstance(cause, TimeoutError):
+    if isinstance(error, TimeoutError):
         return NoAnswerReason.TIMEOUT
-    if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError):
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError):
         return NoAnswerReason.CONNECT_ERROR
     return NoAnswerReason.PROTOCOL_ERROR
 
 
 def _detail(error: BaseException) -> str:
     """Never uses the repr, because aiohttp's shows the headers of the request."""
-    cause = _cause(error)
-    return f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _status_label(answer: SubmitAnswer | PollAnswer) -> str:

@@ -5,7 +5,7 @@ never during a restore. The *current state* (pending tasks, lag, partitions) is 
 from `Health`.
 
 Each instance has its own registry, so tests and simulations can have many in one process. Methods take label values only as
-enums, so that no text from outside can become a series. Counting a result takes about 1.3 µs. A scrape takes about 3 ms
+enums, so that no text from outside can become a series. Counting a result takes about 0.4 µs. A scrape takes about 3 ms
 with 10,000 pending tasks, most of it for sorting them.
 """
 
@@ -33,8 +33,10 @@ from daemon.core.placement import Misplacement
 from daemon.core.step import TaskOutcome, Trigger
 from daemon.telemetry import catalogue as c
 from daemon.telemetry.health import Health
+from daemon.telemetry.histogram import CountingHistogram
 from daemon.telemetry.labels import (
     ANSWERS,
+    LATENCY_STATUSES,
     CertificateUsage,
     ChangeType,
     DropReason,
@@ -80,7 +82,8 @@ class Metrics:
         self._detection_lag = self._histogram(c.DETECTION_LAG)
         self._schedule_delay = self._histogram(c.SCHEDULE_DELAY)
         self._results = self._counters(c.RESULTS)
-        self._result_latency = self._histograms(c.RESULT_LATENCY)
+        self._result_latency = CountingHistogram(c.RESULT_LATENCY, _values(c.RESULT_LATENCY))
+        self.registry.register(self._result_latency)
         self._http_requests = self._http_counters()
         self._http_duration = self._histograms(c.HTTP_DURATION)
         self._http_retries = self._counters(c.HTTP_RETRIES)
@@ -110,11 +113,11 @@ class Metrics:
     def superseded(self, n: int = 1) -> None:
         self._superseded.inc(n)
 
-    def result(self, status: Status, latency_s: float) -> None:
-        """A change has its result. `latency_s` counts from its consumption (wall clock, may jump)."""
-        self._results[status].inc()
-        if status in self._result_latency:
-            self._result_latency[status].observe(max(latency_s, 0.0))
+    def results(self, status: Status, latency_s: float, n: int = 1) -> None:
+        """`n` changes have their results. `latency_s` counts from their consumption (wall clock, may jump)."""
+        self._results[status].inc(n)
+        if status in LATENCY_STATUSES:
+            self._result_latency.observe(status, max(latency_s, 0.0), n)
 
     # --- batches and tasks ------------------------------------------------------------------------
 

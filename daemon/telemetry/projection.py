@@ -33,10 +33,13 @@ _TYPE_UNKNOWN = frozenset(
 def count(metrics: Metrics, step: Step, now: Now) -> None:
     """Count everything in this step. `now` is the time of its commit."""
     _count_input(metrics, step)
-    for result in step.results:
-        metrics.result(result.status, (now.wall - result.consumed_at) / 1000)
-        if result.status is Status.SUPERSEDED:
-            metrics.superseded()
+    # The changes of one read have been consumed at the same time.
+    for (status, consumed_at), n in Counter(
+        [(each.status, each.consumed_at) for each in step.results]
+    ).items():
+        metrics.results(status, (now.wall - consumed_at) / 1000, n)
+        if status is Status.SUPERSEDED:
+            metrics.superseded(n)
     for fact in step.facts:
         match fact:
             case BatchSealed():

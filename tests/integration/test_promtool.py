@@ -34,7 +34,7 @@ async def test_promtool_finds_nothing(promtool: str) -> None:
         nothing_yet(), now_ms=NOW.wall, pending_created_ms=(NOW.wall - 5000, 1), lag={0: Lag(3, NOW.wall)}
     )
     metrics.observe(lambda: snapshot)
-    metrics.result(Status.SUCCEEDED, 12.5)
+    metrics.results(Status.SUCCEEDED, 12.5)
     server = AdminServer("127.0.0.1", 0, metrics=metrics, health=health)
     await server.start()
     try:

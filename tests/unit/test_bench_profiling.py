@@ -9,7 +9,7 @@ from tests.bench.profiling import OTHER, area_of, read_samples, short
 MAIN = "thread (17): MainThread"
 LOOP = "BaseEventLoop._run_once (/usr/lib/python3.11/asyncio/base_events.py:1922)"
 DECODE = "decode (/srv/daemon/codec/decode.py:120)"
-SEND = "AsyncClient.send (/srv/.venv/lib/python3.11/site-packages/httpx/_client.py:1629)"
+SEND = "ClientRequest.send (/srv/.venv/lib/python3.11/site-packages/aiohttp/client_reqrep.py:1629)"
 
 
 @pytest.mark.parametrize(
@@ -33,4 +33,4 @@ def test_equal_stacks_are_added_up() -> None:
 
 def test_a_place_is_shown_below_the_folder_of_packages() -> None:
     assert short(DECODE) == "decode (daemon/codec/decode.py:120)"
-    assert short(SEND) == "AsyncClient.send (site-packages/httpx/_client.py:1629)"
+    assert short(SEND) == "ClientRequest.send (site-packages/aiohttp/client_reqrep.py:1629)"

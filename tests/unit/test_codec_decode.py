@@ -14,7 +14,7 @@ from daemon.codec import decode_change
 from daemon.codec.change import Course
 from daemon.codec.content import content_digest
 from daemon.codec.nesting import NESTING_MAX
-from daemon.codec.repeated_keys import repeated_keys
+from daemon.codec.repeated_keys import all_keys_differ, repeated_keys
 from daemon.core.deactivate import DEACTIVATE
 from daemon.core.model import Change, Rejection, RejectReason
 from daemon.core.upsert import UPSERT
@@ -36,6 +36,8 @@ CHANGE = {
 }
 DATA = {name: CHANGE[name] for name in ("integration_id", "origin_id", "course")}
 EVENT = {"specversion": "1.0", "id": "chg-1", "type": "course.upserted", "source": "/catalogue", "data": DATA}
+ATTRIBUTES = {"datacontenttype": "application/json", "dataschema": "https://x:1/a:b", "subject": "a"}
+"""Other attributes that CloudEvents defines."""
 BINARY = (
     ("ce_specversion", b"1.0"),
     ("ce_id", b"chg-1"),
@@ -500,6 +502,13 @@ def repeat(name: str, again: str, value: bytes = VALID) -> bytes:
         (repeat("specversion", '"1.0"', json.dumps(EVENT).encode()), STRUCTURED, "specversion"),
         (repeat("origin_id", '"x"', json.dumps(EVENT).encode()), (), "data.origin_id"),
         (repeat("title", '"x"', json.dumps(EVENT).encode()), (), "data.course.title"),
+        *((repeat(name, '"x:y"', json.dumps(EVENT | ATTRIBUTES).encode()), (), name) for name in ATTRIBUTES),
+        (repeat("title", '"x"', json.dumps(EVENT | ATTRIBUTES).encode()), (), "data.course.title"),
+        (
+            repeat("title", '"x"', json.dumps(EVENT | ATTRIBUTES).replace('"a"', '"\\u003a"').encode()),
+            (),
+            "data.course.title",
+        ),
         (repeat("title", '"x"', json.dumps(DATA).encode()), BINARY, "course.title"),
         (DATA, (*BINARY, ("CE_id", b"chg-1")), "the header ce_id"),
         (DATA, (("ce_type", b"course.deactivated"), *BINARY), "the header ce_type"),
@@ -533,6 +542,12 @@ def test_equal_keys_of_different_objects_are_no_repetition() -> None:
     assert isinstance(decode(VALID.replace(b'"id"', b'"unknown": {"a": 1, "a": 2}, "id"')), Change)
 
 
+@pytest.mark.parametrize("ignored", ["text", "a:b", 5, None, {"a": {"b": 1}}, ["x"]])
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_attributes_that_are_not_read_may_be_anything(name: str, ignored: Any) -> None:
+    assert isinstance(decode(EVENT | ATTRIBUTES | {name: ignored}, STRUCTURED), Change)
+
+
 KEYS = st.sampled_from(["id", "title", "course", "a:b", '"', "\\", "é"])
 MEMBERS = st.recursive(
     st.integers() | st.text(max_size=3) | st.sampled_from(["{", '"id":']),
@@ -559,6 +574,26 @@ def test_repeated_keys_are_those_of_the_pairs(pairs: list[tuple[str, Any]], asci
     members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     found = list(repeated_keys(text, members, Course))
     assert sorted(found) == sorted({name for name in names if names.count(name) > 1})
+
+
+def differ(value: Any) -> bool:
+    """Whether no object in it has a key twice."""
+    if isinstance(value, tuple):
+        names = [name for name, _ in value]
+        return len(set(names)) == len(names) and all(differ(inner) for _, inner in value)
+    return not isinstance(value, list) or all(map(differ, value))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(KEYS, MEMBERS), max_size=5), st.booleans())
+def test_the_quick_look_sees_every_level(pairs: list[tuple[str, Any]], ascii_only: bool) -> None:
+    text = written(tuple(pairs), ascii_only).encode()
+    assert all_keys_differ(text) is differ(tuple(pairs))
+
+
+@pytest.mark.parametrize("text", [b"{", b'{"a": "\xff"}', b"[" * 9000, b'{"a": "' + b"x" * 20_000 + b'"}'])
+def test_the_quick_look_promises_nothing_of_other_texts(text: bytes) -> None:
+    assert not all_keys_differ(text)
 
 
 # --- properties -----------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
-import httpx
+import aiohttp
 import msgspec
 import pytest
 
@@ -34,6 +34,7 @@ from daemon.core.upsert import UPSERT
 from daemon.kombo import wire
 from daemon.kombo.api_key import ApiKeyFile
 from daemon.kombo.client import KomboClient, KomboSetupError
+from daemon.kombo.redaction import redactor
 from daemon.kombo.wire import SUBMIT_ANSWER_BYTES_MAX, poll_answer_bytes_max
 from tests.unit.kombo_world import (
     BODY,
@@ -185,6 +186,16 @@ async def test_an_encoded_answer_is_understood(
         assert is_good(endpoint, await call(api, endpoint))
 
 
+async def test_a_field_in_two_lines_is_a_list(key: ApiKeyFile) -> None:
+    """RFC 9110, 5.3."""
+    content = gzip.compress(zlib.compress(CONTENT))
+    head = OK + b"Content-Encoding: deflate\r\ncontent-encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(
+        content
+    )
+    async with serving(sends(head + content)) as server, client(server.address, key) as api:
+        assert is_good("poll", await call(api, "poll"))
+
+
 async def test_an_encoded_refusal_has_its_code(key: ApiKeyFile) -> None:
     refusal = gzip.compress(b'{"status":"error","error":{"code":"PLATFORM.INPUT_INVALID","message":"no"}}')
     async with (
@@ -301,7 +312,7 @@ async def test_a_call_leaves_nothing_behind_for_the_collector_of_garbage(
         try:
             for _ in range(3):
                 assert is_good(endpoint, await call(api, endpoint))
-            left = [thing for thing in gc.get_objects() if isinstance(thing, httpx.Response)]
+            left = [thing for thing in gc.get_objects() if isinstance(thing, aiohttp.ClientResponse)]
         finally:
             gc.enable()
     assert left == []
@@ -663,6 +674,12 @@ def texts_of(value: Any) -> Iterator[str]:
     elif isinstance(value, tuple):
         for each in value:
             yield from texts_of(each)
+
+
+@pytest.mark.parametrize("secret", [CANARY, ODD_KEY, "secret"])
+def test_a_text_that_is_nothing_but_the_secret_quotes_it(secret: str) -> None:
+    assert redactor(secret).quotes(secret)
+    assert not redactor(secret).quotes(secret[1:])
 
 
 async def test_texts_without_secrets_are_not_changed(key: ApiKeyFile) -> None:

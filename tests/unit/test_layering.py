@@ -46,7 +46,7 @@ LIBRARIES = {
     "core": {"msgspec", "murmurhash2"},
     "codec": {"msgspec"},
     "log": {"aws_msk_iam_sasl_signer", "cramjam", "httpx", "kafka", "lz4", "structlog", "zstandard"},
-    "kombo": {"aiohttp", "httpx", "httpx_aiohttp", "msgspec", "structlog"},
+    "kombo": {"aiohttp", "httpx", "msgspec", "structlog"},
     "telemetry": {"opentelemetry", "prometheus_client", "structlog"},
     "runtime": {"msgspec", "structlog"},
     "admin": {"aiohttp", "msgspec", "structlog"},

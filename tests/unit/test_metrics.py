@@ -256,7 +256,7 @@ def test_no_label_value_from_outside_the_enums_is_taken() -> None:
     metrics = make()
     outside: Any = "course-17"  # which the types do not let through
     with pytest.raises(KeyError):
-        metrics.result(outside, 1.0)
+        metrics.results(outside, 1.0)
     with pytest.raises(KeyError):
         metrics.http_retry(outside)
     with pytest.raises(KeyError):
@@ -344,7 +344,7 @@ def test_durations_and_lags_are_those_of_the_task_of_this_submission(
 def test_results_that_are_known_without_the_api_have_no_latency() -> None:
     metrics = make()
     for status in Status:
-        metrics.result(status, 1.0)
+        metrics.results(status, 1.0)
     counted = [name for name, n in series(metrics).items() if "latency_seconds_count" in name and n]
     assert {name.split('"')[1] for name in counted} == {"SUCCEEDED", "FAILED", "TIMED_OUT"}
     assert series(metrics)['coursesync_results_total{status="SUPERSEDED"}'] == 1
@@ -358,7 +358,7 @@ def test_a_lost_task_is_a_submission_again() -> None:
 
 def test_a_clock_that_was_set_back_makes_no_negative_durations() -> None:
     metrics = make()
-    metrics.result(Status.SUCCEEDED, -5.0)
+    metrics.results(Status.SUCCEEDED, -5.0)
     metrics.task_lasted(TaskOutcome.COMPLETED, -5.0)
     metrics.end_detected(-5.0)
     metrics.poll_started(-0.5)
