@@ -10,9 +10,9 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.copying import Copied
-from tests.bench.end_to_end import EndToEnd, Part
+from tests.bench.end_to_end import Part
 from tests.bench.latency import LINGER, Latency
+from tests.bench.rates import Rates
 
 RATE_MIN = 8_000
 RATIO_MIN = 0.25
@@ -23,6 +23,7 @@ LATENCY_P99_MAX = 100.0
 class Repetition(msgspec.Struct, frozen=True):
     copy_rate: float
     end_to_end_rate: float
+    plain_rate: float
     cpus_busy_elsewhere: float
     """While the end-to-end rate was measured: what else the machine had to do."""
 
@@ -36,8 +37,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     copy_rate: float
     end_to_end_rate: float
     ratio: float
+    plain_rate: float
+    """Of `tests.bench.plain`, which is what one would write instead of the daemon."""
     cpu_us_per_change: Mapping[str, float]
-    """Of the daemon, the broker (where it is ours), the simulator, and the bare copy."""
+    """Of the daemon, the broker (where it is ours), the simulator, the bare copy, and the plain program."""
     added_latency_ms: Mapping[str, float]
     """`p50` and `p99` beyond the linger, and how many `samples` they are of."""
     repetitions: Sequence[Repetition]
@@ -50,16 +53,18 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     def of(
         cls,
         changes: int,
-        pairs: Sequence[tuple[EndToEnd, Copied]],
+        rates: Sequence[Rates],
         latency: Latency,
         restore: Mapping[str, float],
         core: Mapping[str, float],
     ) -> Report:
-        end_to_end = statistics.median(run.rate for run, _ in pairs)
-        copy = statistics.median(copied.rate for _, copied in pairs)
-        parts: list[Part] = [part for part in ("daemon", "broker", "simulator") if part in pairs[0][0].cpu_us]
+        end_to_end = statistics.median(run.daemon.rate for run in rates)
+        copy = statistics.median(run.copied.rate for run in rates)
+        parts: list[Part] = [
+            part for part in ("daemon", "broker", "simulator") if part in rates[0].daemon.cpu_us
+        ]
         cpu: dict[str, float] = {
-            part: round(statistics.median(run.cpu_us[part] for run, _ in pairs), 1) for part in parts
+            part: round(statistics.median(run.daemon.cpu_us[part] for run in rates), 1) for part in parts
         }
         return cls(
             changes=changes,
@@ -67,9 +72,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             copy_rate=round(copy),
             end_to_end_rate=round(end_to_end),
             ratio=round(end_to_end / copy, 3),
+            plain_rate=round(statistics.median(run.plain.rate for run in rates)),
             cpu_us_per_change={
                 **cpu,
-                "copy": round(statistics.median(copied.cpu_us for _, copied in pairs), 1),
+                "copy": round(statistics.median(run.copied.cpu_us for run in rates), 1),
+                "plain": round(statistics.median(run.plain.cpu_us["daemon"] for run in rates), 1),
             },
             added_latency_ms={
                 "p50": round(latency.p50, 1),
@@ -77,8 +84,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
                 "samples": latency.samples,
             },
             repetitions=[
-                Repetition(round(copied.rate), round(run.rate), round(run.elsewhere, 2))
-                for run, copied in pairs
+                Repetition(
+                    round(run.copied.rate),
+                    round(run.daemon.rate),
+                    round(run.plain.rate),
+                    round(run.daemon.elsewhere, 2),
+                )
+                for run in rates
             ],
             restore=restore,
             core=core,
@@ -115,6 +127,12 @@ def print_table(console: Console, report: Report) -> None:
         _judged(f"{report.ratio:.2f}", good=report.ratio >= RATIO_MIN),
         f"≥ {RATIO_MIN}",
         _each(repetitions, lambda one: f"{one.end_to_end_rate / one.copy_rate:.2f}"),
+    )
+    table.add_row(
+        "plain_rate, changes/s: what one would write instead",
+        f"{report.plain_rate:,.0f}",
+        "",
+        _each(repetitions, lambda one: f"{one.plain_rate:,.0f}"),
     )
     table.add_section()
     for part, microseconds in cpu.items():

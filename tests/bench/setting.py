@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,17 +22,27 @@ class Setting:
     broker_pid: int | None
     """None where the broker is not ours, and perhaps on another machine."""
 
-    def stack(self, name: str, *, task_seconds: float, settings: Mapping[str, str]) -> Stack:
-        """Topics of its own, a simulator without faults, and a daemon that is not yet started; all gone at
-        the end. Logs go into a folder of this name."""
+    def stack(
+        self,
+        name: str,
+        *,
+        task_seconds: float,
+        settings: Mapping[str, str],
+        faults: str = "none",
+        seed: int = 1,
+        program: Sequence[str] | None = None,
+    ) -> Stack:
+        """Topics of its own, a simulator, and a daemon (or `program`) that is not yet started; all gone at the end. Logs go
+        into a folder of this name."""
         return Stack(
             self.directory / name,
-            faults="none",
-            seed=1,
+            faults=faults,
+            seed=seed,
             say=lambda _: None,
             kafka=self.bootstrap,
             task_seconds=task_seconds,
             settings=settings,
+            program=program,
         )
 
 
