@@ -7,12 +7,16 @@ from rich.console import Console
 
 from daemon.log.port import LogError
 from tests.bench.core import measure_core
+from tests.bench.isolation import measure_isolation
 from tests.bench.latency import measure_latency
 from tests.bench.rates import measure_rates
 from tests.bench.report import Report, print_table
 from tests.bench.restoring import measure_restore
 from tests.bench.setting import DIRECTORY, Setting, kafka
 from tests.sandbox.process import SandboxError
+
+ISOLATION_SECONDS = 20.0
+"""For which changes are published in each run."""
 
 
 @click.command
@@ -33,10 +37,12 @@ def bench(*, changes: int, repetitions: int, samples: int) -> None:
                 rates.append(measure_rates(setting, changes, seed=number))
             console.print(f"Latency when idle: {samples} changes, one by one …")
             latency = measure_latency(setting, samples)
+            console.print(f"Isolation: 46 integrations alone and beside four bad ones, {repetitions} times …")
+            isolation = measure_isolation(setting, repetitions, ISOLATION_SECONDS)
             console.print("A journal of 100,000 courses in flight, read back …")
             restored = measure_restore(bootstrap, repetitions)
         console.print("The core: a million tasks, a million courses …")
-        report = Report.of(changes, rates, latency, restored, measure_core())
+        report = Report.of(changes, rates, latency, isolation, restored, measure_core())
     except (SandboxError, LogError) as error:
         raise click.ClickException(str(error)) from error
     print_table(console, report)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from tests.bench.end_to_end import Part
+from tests.bench.isolation import GROWTH_MAX, Pair, figures
 from tests.bench.latency import LINGER, Latency
 from tests.bench.rates import Rates
+
+_T = TypeVar("_T")
 
 RATE_MIN = 8_000
 RATIO_MIN = 0.25
@@ -43,6 +47,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Of the daemon, the broker (where it is ours), the simulator, the bare copy, and the plain program."""
     added_latency_ms: Mapping[str, float]
     """`p50` and `p99` beyond the linger, and how many `samples` they are of."""
+    isolation: Mapping[str, Any]
+    """Of `tests.bench.isolation.figures`."""
     repetitions: Sequence[Repetition]
     restore: Mapping[str, float]
     """Of `tests.bench.restoring`."""
@@ -55,6 +61,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         changes: int,
         rates: Sequence[Rates],
         latency: Latency,
+        isolation: Sequence[Pair],
         restore: Mapping[str, float],
         core: Mapping[str, float],
     ) -> Report:
@@ -83,6 +90,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
                 "p99": round(latency.p99, 1),
                 "samples": latency.samples,
             },
+            isolation=figures(isolation),
             repetitions=[
                 Repetition(
                     round(run.copied.rate),
@@ -149,6 +157,7 @@ def print_table(console: Console, report: Report) -> None:
     )
     p99 = _judged(f"{latency['p99']:.0f} ms", good=latency["p99"] <= LATENCY_P99_MAX)
     table.add_row(f"… p99 of {latency['samples']:.0f}", p99, f"≤ {LATENCY_P99_MAX:.0f} ms", "")
+    _add_isolation(table, report.isolation)
     table.add_section()
     for name, unit, least, most in _MORE:
         value = {**report.restore, **report.core}[name]
@@ -158,6 +167,20 @@ def print_table(console: Console, report: Report) -> None:
             name, _judged(f"{value:,g} {unit}", good=good) if bound else f"{value:,g} {unit}", bound, ""
         )
     console.print(table)
+
+
+def _add_isolation(table: Table, isolation: Mapping[str, Any]) -> None:
+    table.add_section()
+    growth = isolation["post_growth"]
+    table.add_row(
+        "isolation: growth of p99 change → POST beside four bad integrations",
+        _judged(f"{growth:+.0%}", good=growth <= GROWTH_MAX),
+        f"≤ {GROWTH_MAX:+.0%}",
+        _each(isolation["post_growth_each"], lambda one: f"{one:+.0%}"),
+    )
+    for name, what in (("post", "change → POST"), ("result", "change → result")):
+        alone, beside = isolation[f"{name}_p99_ms_alone"], isolation[f"{name}_p99_ms_beside"]
+        table.add_row(f"… p99 {what}, alone and beside", f"{alone:,.0f} and {beside:,.0f} ms", "", "")
 
 
 _MORE: Sequence[tuple[str, str, float | None, float | None]] = (
@@ -180,5 +203,5 @@ def _judged(text: str, *, good: bool) -> str:
     return f"[green]{text} ✓" if good else f"[red]{text} ✗"
 
 
-def _each(repetitions: Sequence[Repetition], show: Callable[[Repetition], str]) -> str:
+def _each(repetitions: Sequence[_T], show: Callable[[_T], str]) -> str:
     return "  ".join(show(one) for one in repetitions)
