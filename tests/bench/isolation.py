@@ -18,6 +18,7 @@ Two times are taken of each change of the 46, both from the timestamp of its rec
 from __future__ import annotations
 
 import json
+import os
 import random
 import statistics
 import time
@@ -33,6 +34,7 @@ from rich.console import Console
 
 from daemon.log.port import LogError
 from tests.bench.setting import DIRECTORY, Setting, kafka
+from tests.bench.usage import machine_seconds, process_seconds
 from tests.sandbox.checker.readers import read_tasks
 from tests.sandbox.process import SandboxError
 from tests.sandbox.results_view import ResultsView
@@ -55,7 +57,7 @@ PLAN = FaultPlan(
 MUST_HIT = ("answer_lost hang", "submit_throttled", "task_fails")
 """Faults without which the second run measures nothing."""
 
-RATE = 2.0
+RATE = 0.5
 """Changes a second of each integration; of the heavy one, 100 times as many."""
 WARM_UP = 3.0
 """Seconds whose changes are not counted: connections are opened, bad integrations become known as such."""
@@ -65,17 +67,20 @@ PATIENCE = 60.0
 """Seconds after the last change within which all changes of the 46 must have a result."""
 
 
-class Times(NamedTuple):
-    """99th percentiles in milliseconds."""
-
+class Run(NamedTuple):
     post: float
     result: float
+    """99th percentiles in milliseconds."""
+    daemon_cpus: float
+    """CPUs that the daemon kept busy while changes were published."""
+    elsewhere: float
+    """The same of other processes than ours: how much the figures are disturbed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    alone: Times
-    beside: Times
+    alone: Run
+    beside: Run
 
 
 class _Due(NamedTuple):
@@ -109,36 +114,47 @@ def measure_isolation(setting: Setting, repetitions: int, seconds: float) -> Seq
 
 def figures(pairs: Sequence[Pair]) -> dict[str, Any]:
     """For JSON. Milliseconds; a growth of 0.2 is 20 %."""
-    each = {
-        name: [getattr(pair.beside, name) / getattr(pair.alone, name) - 1 for pair in pairs]
-        for name in Times._fields
-    }
-    return {
-        "post_p99_ms_alone": round(statistics.median(pair.alone.post for pair in pairs), 1),
-        "post_p99_ms_beside": round(statistics.median(pair.beside.post for pair in pairs), 1),
-        "post_growth": round(statistics.median(each["post"]), 3),
-        "post_growth_each": [round(one, 3) for one in each["post"]],
-        "result_p99_ms_alone": round(statistics.median(pair.alone.result for pair in pairs), 1),
-        "result_p99_ms_beside": round(statistics.median(pair.beside.result for pair in pairs), 1),
-        "result_growth": round(statistics.median(each["result"]), 3),
+    alone, beside = [pair.alone for pair in pairs], [pair.beside for pair in pairs]
+    found: dict[str, Any] = {}
+    for name in ("post", "result"):
+        growth = [getattr(pair.beside, name) / getattr(pair.alone, name) - 1 for pair in pairs]
+        found |= {
+            f"{name}_p99_ms_alone": round(statistics.median(getattr(run, name) for run in alone), 1),
+            f"{name}_p99_ms_beside": round(statistics.median(getattr(run, name) for run in beside), 1),
+            f"{name}_growth": round(statistics.median(growth), 3),
+            f"{name}_growth_each": [round(one, 3) for one in growth],
+        }
+    return found | {
+        "daemon_cpus_alone": round(statistics.median(run.daemon_cpus for run in alone), 2),
+        "daemon_cpus_beside": round(statistics.median(run.daemon_cpus for run in beside), 2),
+        "cpus_busy_elsewhere": [
+            round(run.elsewhere, 2) for pair in pairs for run in (pair.alone, pair.beside)
+        ],
     }
 
 
-def _measure(setting: Setting, seconds: float, seed: int, *, beside: bool) -> Times:
+def _measure(setting: Setting, seconds: float, seed: int, *, beside: bool) -> Run:
     faults = msgspec.json.encode(PLAN).decode()
     with setting.stack("isolation", task_seconds=0.0, settings=SETTINGS, faults=faults) as stack:
         stack.start_daemon()
         stack.await_ready()
+        pids = [stack.daemon_pid, stack.addresses.simulator.pid, os.getpid()]
+        pids += [] if setting.broker_pid is None else [setting.broker_pid]
+        began, machine, ours = time.monotonic(), machine_seconds(), [process_seconds(pid) for pid in pids]
         sent = _publish(stack, _schedule(seconds + WARM_UP, seed, beside=beside))
+        took, machine = time.monotonic() - began, machine_seconds() - machine
+        ours = [process_seconds(pid) - before for pid, before in zip(pids, ours, strict=True)]
         resolved = _results(stack, sent)
         posted = _arrivals(stack)
         if beside:
             hits = stack.ask_simulator("stats")["faults"]
             if missing := [name for name in MUST_HIT if name not in hits]:
                 raise SandboxError(f"these faults never happened: {', '.join(missing)}")
-    return Times(
+    return Run(
         post=_p99([posted[one.course] - one.timestamp for one in sent]),
         result=_p99([resolved[one.place] - one.timestamp for one in sent]),
+        daemon_cpus=ours[0] / took,
+        elsewhere=max(0.0, machine - sum(ours)) / took,
     )
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from tests.bench import isolation, killed
 from tests.bench.beside import ROWS
-from tests.bench.isolation import HEAVY, HEAVY_FACTOR, OTHERS, PLAN, Pair, Times
+from tests.bench.isolation import HEAVY, HEAVY_FACTOR, OTHERS, PLAN, Pair, Run
 from tests.sandbox.checker import Kind
 from tests.sandbox.simulator.faults import FaultPlan, parse_plan
 
@@ -40,7 +40,7 @@ def test_no_fault_concerns_the_others() -> None:
 
 
 def test_growth_is_the_median_of_the_pairs() -> None:
-    pairs = [Pair(Times(100, 500), Times(beside, 500)) for beside in (110, 150, 90)]
+    pairs = [Pair(Run(100, 500, 0.1, 0.0), Run(beside, 500, 0.2, 0.0)) for beside in (110, 150, 90)]
     figures = isolation.figures(pairs)
     assert (figures["post_growth"], figures["result_growth"]) == (0.1, 0.0)
     assert figures["post_growth_each"] == [0.1, 0.5, -0.1]
