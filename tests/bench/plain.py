@@ -123,7 +123,12 @@ class Sync:
             max_poll_records=5_000,
         )
         self.producer = KafkaProducer(
-            bootstrap_servers=servers, acks="all", compression_type="lz4", linger_ms=5, batch_size=262_144
+            bootstrap_servers=servers,
+            acks="all",
+            compression_type="lz4",
+            linger_ms=5,
+            batch_size=262_144,
+            max_request_size=8 * 1024 * 1024,  # a dead letter is as large as what was published
         )
         self.client = client
         self.waiting: defaultdict[str, list[Job]] = defaultdict(list)
