@@ -144,7 +144,8 @@ def print_table(console: Console, report: Report) -> None:
     )
     table.add_section()
     for part, microseconds in cpu.items():
-        table.add_row(f"CPU of the {part}, µs a change", f"{microseconds:,.1f}", "", "")
+        name = "plain program" if part == "plain" else part
+        table.add_row(f"CPU of the {name}, µs a change", f"{microseconds:,.1f}", "", "")
     table.add_row(
         "CPUs that others kept busy meanwhile",
         "",
