@@ -1,7 +1,7 @@
 """The daemon beside what one would write instead, and beside the limit: `python -m tests.bench.beside`.
 
 First the rates and CPU of the daemon, of `tests.bench.plain` and of bare copying, alternately over the same changes. Then the
-daemon and the plain program each work on the same changes while the API misbehaves and they are killed at the same times
+daemon and the plain program each work on the same changes while the API misbehaves, and are killed in the same way
 (`tests.bench.killed`). A table in Markdown, that of the README, goes to stderr, and one line of JSON to stdout. It ends with
 exit code 1 if the daemon broke the contract.
 """
@@ -96,7 +96,7 @@ def _figures(rates: Sequence[Rates]) -> dict[str, dict[str, float]]:
 
 
 def _killed(run: Killed) -> dict[str, object]:
-    return {**run.verdict.as_dict(), "seconds": round(run.seconds, 1)}
+    return {**run.verdict.as_dict(), "idle_kills": run.idle_kills, "seconds": round(run.seconds, 1)}
 
 
 def _table(figures: Mapping[str, Mapping[str, float]], daemon: Killed, plain: Killed) -> str:
