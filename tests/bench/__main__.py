@@ -6,18 +6,17 @@ import click
 from rich.console import Console
 
 from daemon.log.port import LogError
-from tests.bench.copying import Copied, measure_copy
 from tests.bench.core import measure_core
-from tests.bench.end_to_end import EndToEnd, measure_end_to_end
+from tests.bench.isolation import measure_isolation
 from tests.bench.latency import measure_latency
-from tests.bench.load import distinct_changes, preload
+from tests.bench.rates import measure_rates
 from tests.bench.report import Report, print_table
 from tests.bench.restoring import measure_restore
 from tests.bench.setting import DIRECTORY, Setting, kafka
 from tests.sandbox.process import SandboxError
 
-SETTINGS_OF_RATES: dict[str, str] = {}
-"""The sandbox's times, and the production defaults of everything that is no time."""
+ISOLATION_SECONDS = 20.0
+"""For which changes are published in each run."""
 
 
 @click.command
@@ -32,29 +31,22 @@ def bench(*, changes: int, repetitions: int, samples: int) -> None:
     try:
         with kafka(console) as (bootstrap, broker_pid):
             setting = Setting(DIRECTORY, bootstrap, broker_pid)
-            pairs = []
+            rates = []
             for number in range(1, repetitions + 1):
                 console.print(f"Rates, {number} of {repetitions}: {changes:,} changes …")
-                pairs.append(_rates(setting, changes, seed=number))
+                rates.append(measure_rates(setting, changes, seed=number))
             console.print(f"Latency when idle: {samples} changes, one by one …")
             latency = measure_latency(setting, samples)
+            console.print(f"Isolation: 46 integrations alone and beside four bad ones, {repetitions} times …")
+            isolation = measure_isolation(setting, repetitions, ISOLATION_SECONDS)
             console.print("A journal of 100,000 courses in flight, read back …")
             restored = measure_restore(bootstrap, repetitions)
         console.print("The core: a million tasks, a million courses …")
-        report = Report.of(changes, pairs, latency, restored, measure_core())
+        report = Report.of(changes, rates, latency, isolation, restored, measure_core())
     except (SandboxError, LogError) as error:
         raise click.ClickException(str(error)) from error
     print_table(console, report)
     click.echo(report.as_json())
-
-
-def _rates(setting: Setting, changes: int, seed: int) -> tuple[EndToEnd, Copied]:
-    """Both rates over the same topics, one right after the other, so that both meet the same machine."""
-    with setting.stack("rates", task_seconds=0.0, settings=SETTINGS_OF_RATES) as stack:
-        preload(stack.addresses, distinct_changes(changes, seed))
-        end_to_end = measure_end_to_end(setting, stack, changes)
-        stack.drain_daemon()
-        return end_to_end, measure_copy(stack)
 
 
 if __name__ == "__main__":

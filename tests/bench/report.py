@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.copying import Copied
-from tests.bench.end_to_end import EndToEnd, Part
+from tests.bench.end_to_end import Part
+from tests.bench.isolation import GROWTH_MAX, Pair, figures
 from tests.bench.latency import LINGER, Latency
+from tests.bench.rates import Rates
+
+_T = TypeVar("_T")
 
 RATE_MIN = 8_000
 RATIO_MIN = 0.25
@@ -23,6 +27,7 @@ LATENCY_P99_MAX = 100.0
 class Repetition(msgspec.Struct, frozen=True):
     copy_rate: float
     end_to_end_rate: float
+    plain_rate: float
     cpus_busy_elsewhere: float
     """While the end-to-end rate was measured: what else the machine had to do."""
 
@@ -36,10 +41,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     copy_rate: float
     end_to_end_rate: float
     ratio: float
+    plain_rate: float
+    """Of `tests.bench.plain`, which is what one would write instead of the daemon."""
     cpu_us_per_change: Mapping[str, float]
-    """Of the daemon, the broker (where it is ours), the simulator, and the bare copy."""
+    """Of the daemon, the broker (where it is ours), the simulator, the bare copy, and the plain program."""
     added_latency_ms: Mapping[str, float]
     """`p50` and `p99` beyond the linger, and how many `samples` they are of."""
+    isolation: Mapping[str, Any]
+    """Of `tests.bench.isolation.figures`."""
     repetitions: Sequence[Repetition]
     restore: Mapping[str, float]
     """Of `tests.bench.restoring`."""
@@ -50,16 +59,19 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     def of(
         cls,
         changes: int,
-        pairs: Sequence[tuple[EndToEnd, Copied]],
+        rates: Sequence[Rates],
         latency: Latency,
+        isolation: Sequence[Pair],
         restore: Mapping[str, float],
         core: Mapping[str, float],
     ) -> Report:
-        end_to_end = statistics.median(run.rate for run, _ in pairs)
-        copy = statistics.median(copied.rate for _, copied in pairs)
-        parts: list[Part] = [part for part in ("daemon", "broker", "simulator") if part in pairs[0][0].cpu_us]
+        end_to_end = statistics.median(run.daemon.rate for run in rates)
+        copy = statistics.median(run.copied.rate for run in rates)
+        parts: list[Part] = [
+            part for part in ("daemon", "broker", "simulator") if part in rates[0].daemon.cpu_us
+        ]
         cpu: dict[str, float] = {
-            part: round(statistics.median(run.cpu_us[part] for run, _ in pairs), 1) for part in parts
+            part: round(statistics.median(run.daemon.cpu_us[part] for run in rates), 1) for part in parts
         }
         return cls(
             changes=changes,
@@ -67,18 +79,26 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             copy_rate=round(copy),
             end_to_end_rate=round(end_to_end),
             ratio=round(end_to_end / copy, 3),
+            plain_rate=round(statistics.median(run.plain.rate for run in rates)),
             cpu_us_per_change={
                 **cpu,
-                "copy": round(statistics.median(copied.cpu_us for _, copied in pairs), 1),
+                "copy": round(statistics.median(run.copied.cpu_us for run in rates), 1),
+                "plain": round(statistics.median(run.plain.cpu_us["daemon"] for run in rates), 1),
             },
             added_latency_ms={
                 "p50": round(latency.p50, 1),
                 "p99": round(latency.p99, 1),
                 "samples": latency.samples,
             },
+            isolation=figures(isolation),
             repetitions=[
-                Repetition(round(copied.rate), round(run.rate), round(run.elsewhere, 2))
-                for run, copied in pairs
+                Repetition(
+                    round(run.copied.rate),
+                    round(run.daemon.rate),
+                    round(run.plain.rate),
+                    round(run.daemon.elsewhere, 2),
+                )
+                for run in rates
             ],
             restore=restore,
             core=core,
@@ -116,9 +136,16 @@ def print_table(console: Console, report: Report) -> None:
         f"≥ {RATIO_MIN}",
         _each(repetitions, lambda one: f"{one.end_to_end_rate / one.copy_rate:.2f}"),
     )
+    table.add_row(
+        "plain_rate, changes/s: what one would write instead",
+        f"{report.plain_rate:,.0f}",
+        "",
+        _each(repetitions, lambda one: f"{one.plain_rate:,.0f}"),
+    )
     table.add_section()
     for part, microseconds in cpu.items():
-        table.add_row(f"CPU of the {part}, µs a change", f"{microseconds:,.1f}", "", "")
+        name = "plain program" if part == "plain" else part
+        table.add_row(f"CPU of the {name}, µs a change", f"{microseconds:,.1f}", "", "")
     table.add_row(
         "CPUs that others kept busy meanwhile",
         "",
@@ -131,6 +158,7 @@ def print_table(console: Console, report: Report) -> None:
     )
     p99 = _judged(f"{latency['p99']:.0f} ms", good=latency["p99"] <= LATENCY_P99_MAX)
     table.add_row(f"… p99 of {latency['samples']:.0f}", p99, f"≤ {LATENCY_P99_MAX:.0f} ms", "")
+    _add_isolation(table, report.isolation)
     table.add_section()
     for name, unit, least, most in _MORE:
         value = {**report.restore, **report.core}[name]
@@ -140,6 +168,20 @@ def print_table(console: Console, report: Report) -> None:
             name, _judged(f"{value:,g} {unit}", good=good) if bound else f"{value:,g} {unit}", bound, ""
         )
     console.print(table)
+
+
+def _add_isolation(table: Table, isolation: Mapping[str, Any]) -> None:
+    table.add_section()
+    growth = isolation["post_growth"]
+    table.add_row(
+        "isolation: growth of p99 change → POST beside four bad integrations",
+        _judged(f"{growth:+.0%}", good=growth <= GROWTH_MAX),
+        f"≤ {GROWTH_MAX:+.0%}",
+        _each(isolation["post_growth_each"], lambda one: f"{one:+.0%}"),
+    )
+    for name, what in (("post", "change → POST"), ("result", "change → result")):
+        alone, beside = isolation[f"{name}_p99_ms_alone"], isolation[f"{name}_p99_ms_beside"]
+        table.add_row(f"… p99 {what}, alone and beside", f"{alone:,.0f} and {beside:,.0f} ms", "", "")
 
 
 _MORE: Sequence[tuple[str, str, float | None, float | None]] = (
@@ -162,5 +204,5 @@ def _judged(text: str, *, good: bool) -> str:
     return f"[green]{text} ✓" if good else f"[red]{text} ✗"
 
 
-def _each(repetitions: Sequence[Repetition], show: Callable[[Repetition], str]) -> str:
+def _each(repetitions: Sequence[_T], show: Callable[[_T], str]) -> str:
     return "  ".join(show(one) for one in repetitions)

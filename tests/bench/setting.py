@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,19 +24,28 @@ class Setting:
     """None where the broker is not ours, and perhaps on another machine."""
 
     def stack(
-        self, name: str, *, task_seconds: float, settings: Mapping[str, str], partitions: int = PARTITIONS
+        self,
+        name: str,
+        *,
+        task_seconds: float,
+        settings: Mapping[str, str],
+        partitions: int = PARTITIONS,
+        faults: str = "none",
+        seed: int = 1,
+        program: Sequence[str] | None = None,
     ) -> Stack:
-        """Topics of its own, a simulator without faults, and a daemon that is not yet started; all gone at
-        the end. Logs go into a folder of this name."""
+        """Topics of its own, a simulator, and a daemon (or `program`) that is not yet started; all gone at the end. Logs go
+        into a folder of this name."""
         return Stack(
             self.directory / name,
-            faults="none",
-            seed=1,
+            faults=faults,
+            seed=seed,
             say=lambda _: None,
             kafka=self.bootstrap,
             task_seconds=task_seconds,
             settings=settings,
             partitions=partitions,
+            program=program,
         )
 
 

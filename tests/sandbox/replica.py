@@ -25,14 +25,22 @@ class Replica:
     """All methods are called from one thread."""
 
     def __init__(
-        self, name: str, command: list[str], env: Mapping[str, str], admin_url: str, log: Path
+        self,
+        name: str,
+        command: list[str],
+        env: Mapping[str, str],
+        admin_url: str,
+        log: Path,
+        *,
+        hold_sigterm: bool = True,
     ) -> None:
-        """`env` is its complete environment. Its admin port must be that of `admin_url`."""
+        """`env` is its complete environment. Its admin port must be that of `admin_url`. `hold_sigterm` as in `Child.start`."""
         self.name = name
         self.admin_url = admin_url
         self.log = log
         self._command = command
         self._env = dict(env)
+        self._hold_sigterm = hold_sigterm
         self._child: Child | None = None
         self._replaced = 0
 
@@ -54,7 +62,9 @@ class Replica:
     def start(self) -> None:
         """Start or restart it. `await_ready` waits until it works."""
         assert not self.running
-        self._child = Child.start(self.name, self._command, log=self.log, env=self._env, hold_sigterm=True)
+        self._child = Child.start(
+            self.name, self._command, log=self.log, env=self._env, hold_sigterm=self._hold_sigterm
+        )
 
     def replace(self) -> Child:
         """Start another process in place of the running one, and return the old one. The caller is responsible for ending

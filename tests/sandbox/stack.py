@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -77,17 +77,20 @@ class Stack:
         task_seconds: float = profile.TASK_SECONDS,
         settings: Mapping[str, str] = MappingProxyType({}),
         partitions: int = profile.PARTITIONS,
+        program: Sequence[str] | None = None,
     ) -> None:
         """`faults` and `task_seconds` are the values of the simulator's options of these names. `say` is called with
         progress messages. `kafka` is the ``host:port`` of a running cluster. Without it, the cluster in the environment's
         ``KAFKA`` is used, or a new one is started; with `own_kafka`, a new one is always started. `settings` of the daemon,
-        by name, override the sandbox's. `partitions` of the input, and so of the journal.
+        by name, override the sandbox's. `partitions` of the input, and so of the journal. `program` is the command that is
+        run in place of the daemon, with its environment. It has no admin port, so `await_ready` cannot be used.
         """
         self.directory = directory
         self._external = None if own_kafka else kafka or external_kafka()
         self._task_seconds = task_seconds
         self._settings = settings
         self._partitions = partitions
+        self._program = program
         self._faults = faults
         self._seed = seed
         self._say = say
@@ -180,10 +183,11 @@ class Stack:
     def _make_replica(self, name: str, admin_url: str) -> Replica:
         replica = Replica(
             name,
-            [_coursesyncd(), "run"],
+            [_coursesyncd(), "run"] if self._program is None else list(self._program),
             self._environment(len(self._replicas), admin_url),
             admin_url,
             self.directory / f"{name}.log",
+            hold_sigterm=self._program is None,
         )
         self._replicas.append(replica)
         self._cleanup.callback(replica.close)
