@@ -70,11 +70,11 @@ def jumping(rng: random.Random, at: float) -> float:
 SHAPES = (
     Shape("fast", around(40.0)),
     Shape("medium", around(240.0)),
-    Shape("slow", around(3600.0), PATIENT, every=60.0),
+    Shape("slow", around(3600.0), PATIENT, every=120.0),
     Shape("two humps", either(0.6, around(45.0), around(900.0))),
     Shape("drifting", drifting),
     Shape("jumping", jumping, beats_fixed=False),
-    Shape("slow, default bounds", around(3600.0), every=60.0, beats_fixed=False),
+    Shape("slow, default bounds", around(3600.0), every=120.0, beats_fixed=False),
     Shape("heavy tail", lambda rng, _: min(DAY, 30.0 * rng.paretovariate(1.1)), beats_fixed=False),
     # No schedule is better than a fixed interval if the age of a task says nothing about its end.
     Shape("memoryless", lambda rng, _: rng.expovariate(1 / 300.0), beats_fixed=False),
