@@ -91,7 +91,7 @@ class Sketch:
 
     @property
     def median(self) -> float:
-        """Seconds, to within a bin. There must be a task."""
+        """Seconds, to within two bins. There must be a task."""
         place = bisect_left(list(accumulate(self._bins)), self._total / 2)
         return SHORTEST * 2 ** ((place + 0.5) / BINS_PER_OCTAVE)
 
