@@ -18,6 +18,7 @@ from daemon.core.learned_polls import (
     PollProgress,
     PollTerms,
 )
+from daemon.core.poll_planning import Ended, GrowingAges, Plan, plan
 from daemon.core.schedule import PollIntervals
 from daemon.core.task_durations import likeness
 
@@ -109,10 +110,13 @@ def test_a_tool_that_becomes_slower_is_followed() -> None:
 
 
 def test_a_plan_is_kept_for_some_tasks_and_some_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, original = [], learned_polls.plan
-    monkeypatch.setattr(
-        learned_polls, "plan", lambda ended, growing: made.append(growing) or original(ended, growing)
-    )
+    made = []
+
+    def counted(ended: Ended, growing: GrowingAges) -> Plan | None:
+        made.append(growing)
+        return plan(ended, growing)
+
+    monkeypatch.setattr(learned_polls, "plan", counted)
     learned = taught(*ABOUT_FOUR_MINUTES)
     other = terms("other:1")
     teach(learned, *ABOUT_FOUR_MINUTES, of=other)

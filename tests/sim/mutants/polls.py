@@ -3,41 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from daemon.core import learned_polls
 from daemon.core.learned_polls import LearnedPolls, PollProgress, PollTerms
-from daemon.core.poll_planning import Ended, GrowingAges, Plan
+from daemon.core.poll_planning import Ended, GrowingAges, Plan, plan
 from daemon.core.schedule import PollIntervals
 from tests.sim.mutants.registry import Patch, mutant
 from tests.sim.parameters import Kind
 
 
-def _wait_otherwise(patch: Patch, change: Callable[[float, PollTerms], float]) -> None:
-    """`change` replaces the seconds until a planned poll."""
+@mutant("polls", "A planned poll may come sooner than `poll.first_after` after the last one.", Kind.POLLED)
+def planned_polls_too_close(patch: Patch) -> None:
     delay = LearnedPolls.delay
 
-    def otherwise(
+    def sooner(
         learned: LearnedPolls, terms: PollTerms, progress: PollProgress, age: float, now: float
     ) -> float:
         seconds = delay(learned, terms, progress, age, now)
-        return change(seconds, terms) if progress.is_planned else seconds
+        return 0.7 * seconds if progress.is_planned else seconds
 
-    patch(LearnedPolls, "delay", otherwise)
-
-
-@mutant("polls", "A planned poll may come sooner than `poll.first_after` after the last one.", Kind.POLLED)
-def planned_polls_too_close(patch: Patch) -> None:
-    _wait_otherwise(patch, lambda seconds, terms: seconds * 0.7)
+    patch(LearnedPolls, "delay", sooner)
 
 
 @mutant("polls", "A planned poll may come later than the longest interval.", Kind.POLLED)
 def planned_polls_too_far_apart(patch: Patch) -> None:
-    made = learned_polls.plan
-
     def sparse(ended: Ended, growing: GrowingAges) -> Plan | None:
-        found = made(ended, growing)
+        found = plan(ended, growing)
         return None if found is None else Plan(found._ages, tuple(age * 1.5 for age in found._next))
 
     class Unbounded(GrowingAges):
