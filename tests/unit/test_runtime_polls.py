@@ -29,14 +29,15 @@ LONG = 240.0
 class World:
     def __init__(self) -> None:
         self.bench = Bench()
-        self.partition: Any = OnePartition(self.bench)
+        partition: Any = OnePartition(self.bench)
+        self.partition = partition
         settings, nothing = self.bench.settings, None
         ports = Ports(
             settings,
             Policies(settings),
             nothing,  # type: ignore[arg-type]
-            self.partition,
-            self.partition,
+            partition,
+            partition,
             random.Random(1),
             Observers(),
         )
