@@ -31,7 +31,7 @@ _Value = TypeVar("_Value")
 TASKS_MIN = 20
 """So many alike tasks must have ended before their polls are planned, and again before they are planned anew."""
 PLANNING_INTERVAL = 1.0
-"""Seconds between two plans, at least: one takes some milliseconds."""
+"""Seconds between two plans, at least. One takes 3 to 8 ms with usual settings, and 30 ms if `poll.*` are far apart."""
 PLANS_MAX = 256
 """Each takes about 10 KB. The oldest ones are dropped."""
 SAVED_PER_TASK = 4
