@@ -183,7 +183,10 @@ class PollSettings:
     """When a task is polled."""
 
     first_after: float = duration(
-        "15s", "100ms", "1h", "Time from acceptance of a submission to the first poll of its task."
+        "15s",
+        "100ms",
+        "1h",
+        "Time from acceptance of a submission to the first poll of its task. Also the minimum time between two polls of a task.",
     )
     factor: float = number(
         1.6, 1.0, 10.0, "Each poll interval is the previous one multiplied by this factor."

@@ -10,8 +10,7 @@ from __future__ import annotations
 import heapq
 import zlib
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -78,8 +77,7 @@ class Schedule(Generic[Key]):
         return due, key
 
 
-@dataclass(frozen=True, slots=True)
-class PollIntervals:
+class PollIntervals(NamedTuple):
     """Growing intervals. Large batches are polled later and less often (`docs/kombo-api.md`, "Polling")."""
 
     first_after: float
@@ -87,15 +85,18 @@ class PollIntervals:
     factor: float
     interval_max: float
 
-    def delay(self, polls: int, items: int, seed: int) -> float:
-        """Seconds to wait before poll number `polls` (0 is the first). Jitter of ±10 %, derived from the seed,
-        spreads tasks that were submitted or restored together.
-        """
+    def interval(self, polls: int, items: int) -> float:
+        """Seconds to wait before poll number `polls` (0 is the first), without jitter. It never shrinks with `polls`."""
         scale = max(1.0, items / ITEMS_PER_UNIT)
         growth = self.factor ** min(polls, GROWING_POLLS_MAX)
         interval = min(self.first_after * growth, self.interval_max) * scale
-        spread = 0.9 + 0.2 * (zlib.crc32(polls.to_bytes(4, "big"), seed & 0xFFFFFFFF) / 0xFFFFFFFF)
-        return min(interval, max(INTERVAL_LIMIT, self.interval_max)) * spread
+        return min(interval, max(INTERVAL_LIMIT, self.interval_max))
+
+    def delay(self, polls: int, items: int, seed: int) -> float:
+        """Seconds to wait before poll number `polls`. Jitter of ±10 %, derived from the seed, spreads tasks that were
+        submitted or restored together.
+        """
+        return self.interval(polls, items) * (0.9 + 0.2 * jitter(polls, seed))
 
     def resume(self, elapsed: float, items: int, seed: int) -> tuple[int, float]:
         """For a task that was accepted `elapsed` seconds ago: the number of its next poll by the same schedule, and
@@ -115,6 +116,11 @@ class PollIntervals:
         # not cluster.
         interval = self.delay(polls, items, seed)
         return polls, interval * (seed & 0xFFFF) / 0xFFFF
+
+
+def jitter(polls: int, seed: int) -> float:
+    """From 0 to 1, evenly distributed over seeds, and the same in every process."""
+    return zlib.crc32(polls.to_bytes(4, "big"), seed & 0xFFFFFFFF) / 0xFFFFFFFF
 
 
 def poll_seed(batch_id: str) -> int:

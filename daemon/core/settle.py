@@ -221,7 +221,8 @@ def _end_task(memory: Memory, batch: Batch, outcome: TaskOutcome, completed_at: 
 def _ended(batch: Batch, outcome: TaskOutcome, completed_at: int | None, now: Now) -> TaskEnded:
     assert batch.accepted_at is not None
     begun_at = batch.created_at or batch.accepted_at  # the best known start
-    return TaskEnded(outcome, begun_at, completed_at, batch.accepted_at, now.wall, batch.polls, batch.id)
+    accepted_at, items = batch.accepted_at, len(batch.items)
+    return TaskEnded(outcome, begun_at, completed_at, accepted_at, now.wall, batch.polls, items, batch.id)
 
 
 def _processed_nothing(memory: Memory, batch: Batch, attempt: Attempt, now: Now) -> None:

@@ -82,6 +82,7 @@ class TaskEnded:
     seen_at: int
     """When the poll that ended it was answered, ms."""
     polls: int
+    items: int
     batch_id: str
 
 

@@ -6,12 +6,14 @@ import asyncio
 from collections import deque
 from typing import NamedTuple, assert_never
 
-from daemon.core.answers import PollAnswer, Refused, TaskFailed
+from daemon.core.answers import PollAnswer, Refused, TaskCompleted, TaskFailed
 from daemon.core.batch import LateTask, OpenTask
 from daemon.core.flow import Flow
 from daemon.core.judge import Judge, KeyEvidence, PollRuling
+from daemon.core.learned_polls import LearnedPolls, PollProgress, PollTerms
 from daemon.core.schedule import PollIntervals, Schedule, poll_seed
 from daemon.core.shard import Shard
+from daemon.core.task_durations import likeness
 from daemon.core.verdict import PollVerdict, TaskVerdict
 from daemon.kombo import probe
 from daemon.log.port import CorruptJournalError, LogError
@@ -77,8 +79,8 @@ class Poller:
         """Polls that are due and wait for the own rate of their integration, which has a `Paced` in the schedule."""
         self._key_probed_at = 0.0
         self._probing_key = False
-        self._polls: dict[Pending, int] = {}
-        """Number of polls of each task."""
+        self._learned = LearnedPolls()
+        self._polls: dict[Pending, PollProgress] = {}
         self._stopping = False
         self.blind: dict[Pending, int] = {}
         """Tasks whose last poll showed no status, and since when that has been so (wall clock, ms)."""
@@ -102,9 +104,9 @@ class Poller:
         for each in pending:
             task = each.task()
             assert task is not None
-            accepted_at, items, seed = _timing(task)
-            elapsed = max(0, now.wall - accepted_at) / 1000
-            self._polls[each], delay = self._intervals(task).resume(elapsed, items, seed)
+            terms, elapsed = self._terms(task), max(0, now.wall - _accepted_at(task)) / 1000
+            polls, delay = terms.intervals.resume(elapsed, terms.items, terms.seed)
+            self._polls[each] = PollProgress(polls, elapsed)
             self._schedule.push(now.mono + delay, each)
         self._waker.wake()
 
@@ -138,14 +140,26 @@ class Poller:
     def _begin(self, pending: Pending) -> None:
         task = pending.task()
         if task is not None:  # None: the task or the shard has ended meanwhile
-            self._polls[pending] = 0
-            self._push(pending, 0, task)
+            self._polls[pending] = PollProgress()
+            self._push(pending, task)
 
-    def _push(self, pending: Pending, polls: int, task: OpenTask | LateTask) -> None:
-        _, items, seed = _timing(task)
-        due = self._ports.clock.now().mono + self._intervals(task).delay(polls, items, seed)
-        self._schedule.push(due, pending)
+    def _push(self, pending: Pending, task: OpenTask | LateTask, *, is_known: bool = True) -> None:
+        """`is_known`: the task has just been accepted, or its last poll has shown that it is pending."""
+        terms, progress = self._terms(task), self._polls[pending]
+        now = self._ports.clock.now().mono
+        age = max(0.0, now - task.accepted_mono)
+        if is_known and isinstance(task, OpenTask):
+            delay = self._learned.delay(terms, progress, age, now)
+        else:
+            delay = self._learned.delay_unplanned(terms, progress, age)
+        self._schedule.push(now + delay, pending)
         self._waker.wake()
+
+    def _terms(self, task: OpenTask | LateTask) -> PollTerms:
+        integration_id, items = _integration(task), _items(task)
+        timeout = self._policy(integration_id).task.timeout
+        alike = likeness(integration_id, items)
+        return PollTerms(alike, items, poll_seed(task.batch_id), self._intervals(task), timeout)
 
     def _intervals(self, task: OpenTask | LateTask) -> PollIntervals:
         poll = self._policy(_integration(task)).poll
@@ -245,14 +259,14 @@ class Poller:
             self._forget(pending)
             return
         if not partition.active:
-            self._push(pending, 0, task)
+            self._polls[pending] = PollProgress()
+            self._push(pending, task, is_known=False)
             return
         self._ports.observer.notify(PollStarted(delay))
         sent_with = self._judge.key_number
         self.in_flight += 1
         try:
-            _, items, _ = _timing(task)
-            answer = await self._ports.api.poll(_integration(task), task.task_id, items)
+            answer = await self._ports.api.poll(_integration(task), task.task_id, _items(task))
         finally:
             self.in_flight -= 1
         if pending.task() is None:
@@ -283,7 +297,7 @@ class Poller:
                 return
             if body is None:
                 # The ruling cannot be applied yet. The next poll will get the same answer.
-                self._push(pending, self._polls[pending], task)
+                self._push(pending, task, is_known=False)
                 return
         self._apply(pending, task, answer, ruling, body)
         pending.partition.wake()
@@ -297,8 +311,7 @@ class Poller:
         body: bytes | None,
     ) -> None:
         shard, now = pending.shard, self._ports.clock.now()
-        self._polls[pending] += 1
-        polls = self._polls[pending]
+        polls = self._polls[pending].polls + 1
         if isinstance(task, OpenTask):
             shard.poll_answered(task.batch_id, answer, ruling, body, polls, now)
         else:
@@ -312,10 +325,25 @@ class Poller:
             self._ports.observer.notify(PollFailed(task.task_id, answer))
         else:
             self.blind.pop(pending, None)
+        self._learn(pending, task, answer, ruling, now.mono)
         if pending.task() is not None:
-            self._push(pending, polls, task)
+            self._push(pending, task, is_known=ruling.verdict is PollVerdict.PENDING)
         else:
             self._forget(pending)  # the task has ended, or only its watch has
+
+    def _learn(
+        self, pending: Pending, task: OpenTask | LateTask, answer: PollAnswer, ruling: PollRuling, now: float
+    ) -> None:
+        """Count the poll, and learn how long the task has taken if it has ended and is the one of this submission."""
+        terms, progress = self._terms(task), self._polls[pending]
+        age, scheduled = max(0.0, now - task.accepted_mono), len(self._polls)
+        ended = ruling.verdict in (PollVerdict.COMPLETED, PollVerdict.FAILED)
+        if ended and isinstance(task, OpenTask) and isinstance(answer, TaskCompleted | TaskFailed):
+            ended_at = answer.completed_at
+            duration = None if ended_at is None else (ended_at - answer.created_at) / 1000
+            self._learned.ended(terms, progress, age, duration, scheduled)
+        else:
+            self._learned.polled(terms, progress, age, scheduled)
 
     async def _body(self, partition: Partition, task: OpenTask) -> bytes | None:
         try:
@@ -333,12 +361,12 @@ class Poller:
         return len(self._schedule) + sum(len(waiting) for waiting in self._paced.values())
 
 
-def _timing(task: OpenTask | LateTask) -> tuple[int, int, int]:
-    """Time of acceptance (wall clock, ms), number of items, and the seed for the jitter of the poll intervals."""
-    if isinstance(task, OpenTask):
-        return task.accepted_at, len(task.items), poll_seed(task.batch_id)
-    record = task.record
-    return record.accepted_at, len(record.items), poll_seed(record.batch_id)
+def _accepted_at(task: OpenTask | LateTask) -> int:
+    return task.accepted_at if isinstance(task, OpenTask) else task.record.accepted_at
+
+
+def _items(task: OpenTask | LateTask) -> int:
+    return len(task.items if isinstance(task, OpenTask) else task.record.items)
 
 
 def _integration_of(entry: Pending | KeyProbe | Paced) -> str | None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from daemon.core.model import RejectReason, Status
 from daemon.core.placement import Misplacement
 from daemon.core.step import TaskOutcome, Trigger
+from daemon.core.task_durations import SizeClass
 from daemon.core.waiting import NOTHING_WAITS, WaitReason, Waits
 from daemon.telemetry import labels
 from daemon.telemetry.health import PartitionStatus
@@ -22,6 +23,9 @@ from daemon.telemetry.snapshot import Lag
 _ENDPOINT = Label.of("endpoint", labels.Endpoint)
 _TOPIC = Label("topic", None, "the input topic")
 _PARTITION = Label("partition", None, "the partitions held now; a series ends when its partition is revoked")
+
+_SIZE = Label.of("size", SizeClass)
+"""The number of changes in the batch of a task."""
 
 _SECONDS_TO_A_DAY = (1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10800, 28800, 86400)
 
@@ -206,12 +210,18 @@ TASK_DURATION = histogram(
     _SECONDS_TO_A_DAY,
     Label("outcome", labels.DURATION_OUTCOMES),
 )
-TASK_POLLS = histogram("task_polls", "Number of polls of a finished task.", (1, 2, 3, 5, 10, 20, 50))
+TASK_POLLS = histogram(
+    "task_polls",
+    "Number of polls of a finished task, by the number of changes in its batch.",
+    (1, 2, 3, 5, 10, 20, 50),
+    _SIZE,
+)
 DETECTION_LAG = histogram(
     "detection_lag_seconds",
     "Time from the end of a task to the poll that saw it; from the acceptance of its submission, if it ended before. "
-    "Without tasks that belong to an earlier submission.",
+    "Without tasks that belong to an earlier submission. By the number of changes in the batch of the task.",
     (1, 3, 10, 30, 60, 120, 300, 900, 1800, 3600),
+    _SIZE,
 )
 SCHEDULE_DELAY = histogram(
     "schedule_delay_seconds",

@@ -31,6 +31,7 @@ from daemon.core.answers import NoAnswerReason
 from daemon.core.model import RejectReason, Status
 from daemon.core.placement import Misplacement
 from daemon.core.step import TaskOutcome, Trigger
+from daemon.core.task_durations import SizeClass
 from daemon.telemetry import catalogue as c
 from daemon.telemetry.health import Health
 from daemon.telemetry.histogram import CountingHistogram
@@ -78,8 +79,8 @@ class Metrics:
         self._task_ids_shared = self._counter(c.TASK_IDS_SHARED)
         self._tasks_finished = self._counters(c.TASKS_FINISHED)
         self._task_duration = self._histograms(c.TASK_DURATION)
-        self._task_polls = self._histogram(c.TASK_POLLS)
-        self._detection_lag = self._histogram(c.DETECTION_LAG)
+        self._task_polls = self._histograms(c.TASK_POLLS)
+        self._detection_lag = self._histograms(c.DETECTION_LAG)
         self._schedule_delay = self._histogram(c.SCHEDULE_DELAY)
         self._results = self._counters(c.RESULTS)
         self._result_latency = CountingHistogram(c.RESULT_LATENCY, _values(c.RESULT_LATENCY))
@@ -133,17 +134,17 @@ class Metrics:
         """The API accepted a submission with the task id of another open one."""
         self._task_ids_shared.inc()
 
-    def task_finished(self, outcome: TaskOutcome, polls: int) -> None:
+    def task_finished(self, outcome: TaskOutcome, polls: int, size: SizeClass) -> None:
         self._tasks_finished[outcome].inc()
-        self._task_polls.observe(polls)
+        self._task_polls[size].observe(polls)
 
     def task_lasted(self, outcome: TaskOutcome, seconds: float) -> None:
         """`outcome` is one of `DURATION_OUTCOMES`. `seconds` is measured with the API's timestamps."""
         self._task_duration[outcome].observe(max(seconds, 0.0))
 
-    def end_detected(self, lag_s: float) -> None:
+    def end_detected(self, lag_s: float, size: SizeClass) -> None:
         """A poll has seen the end of a task, this long after it."""
-        self._detection_lag.observe(max(lag_s, 0.0))
+        self._detection_lag[size].observe(max(lag_s, 0.0))
 
     def poll_started(self, delay_s: float) -> None:
         """`delay_s` counts from the time at which the poll was due."""

@@ -20,6 +20,7 @@ from daemon.core.step import (
     TaskLost,
     TracedBatch,
 )
+from daemon.core.task_durations import size_class
 from daemon.core.verdict import SubmitVerdict
 from daemon.telemetry.labels import DURATION_OUTCOMES, ChangeType, Resend, TaskSource
 from daemon.telemetry.metrics import Metrics
@@ -97,10 +98,11 @@ def _count_input(metrics: Metrics, step: Step) -> None:
 
 
 def _count_end(metrics: Metrics, ended: TaskEnded) -> None:
-    metrics.task_finished(ended.outcome, ended.polls)
+    size = size_class(ended.items)
+    metrics.task_finished(ended.outcome, ended.polls, size)
     # A stale task belongs to an earlier submission and may have ended hours ago; a timed-out task has not ended.
     if ended.outcome in DURATION_OUTCOMES and ended.completed_at is not None:
         metrics.task_lasted(ended.outcome, (ended.completed_at - ended.begun_at) / 1000)
         # A submission whose answer was lost is sent again, and its task may have ended before its id was known here.
         known_end = max(ended.completed_at, ended.accepted_at)
-        metrics.end_detected((ended.seen_at - known_end) / 1000)
+        metrics.end_detected((ended.seen_at - known_end) / 1000, size)

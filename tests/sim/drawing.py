@@ -32,6 +32,7 @@ from tests.sim.parameters import (
     CROWD,
     NASTY,
     PLAIN,
+    TOOLS,
     TOPICS,
     WATCHED,
     WEIGHTS,
@@ -502,6 +503,62 @@ def _loaded(rng: random.Random, drawn: Parameters) -> Parameters:
     )
 
 
+def _polled(rng: random.Random, drawn: Parameters) -> Parameters:
+    """Each tool has durations of its own, with one hump or two. In most histories they change, after which the process has
+    learned what is not true any more; in some of these, what was rare becomes usual.
+    """
+    change = rng.uniform(15.0, 40.0)
+    spans: tuple[tuple[float, float | None], ...] = ((0.0, change), (change, None))
+    rules: list[AnyRule] = []
+    for tool in ("one:*", "other:*"):
+        fast, slow, width = rng.uniform(0.3, 2.0), rng.uniform(3.0, 7.0), rng.choice((0.05, 0.4))
+        shares = rng.choice(((0.1, 0.1), (0.1, 1.0), (0.1, 1.0), (0.5, 0.5), (0.0, 1.0), (1.0, 0.0)))
+        for (start, end), share in zip(spans, shares, strict=True):
+            for hump, probability in ((slow, share), (fast, 1.0)):
+                rule = TaskSlow(
+                    seconds_min=hump,
+                    seconds_max=hump * (1 + width),
+                    probability=probability,
+                    integrations=(tool,),
+                    start_seconds=start,
+                    end_seconds=end,
+                )
+                rules.append(rule)
+    endless = TaskEndless(
+        applies_after_seconds=rng.choice((None, 5.0)), probability=rng.choice((0.0, 0.1, 0.3))
+    )
+    factor, interval_max = rng.choice(((1.6, 2.0), (1.6, 6.0), (1.15, 6.0)))
+    settings = dataclasses.replace(
+        drawn.settings,
+        batch=config.BatchSettings(linger=0.1, items_max=rng.choice((1, 1, 3))),
+        window=config.WindowSettings(batches_max=100),
+        http=config.HttpSettings(in_flight_max=64, deadline=2.0),
+        poll=config.PollSettings(
+            first_after=rng.choice((0.2, 0.4)), factor=factor, interval_max=interval_max
+        ),
+        retry=config.RetrySettings(backoff_min=0.1, backoff_max=0.5, attempts_max=2),
+        backlog=config.BacklogSettings(),
+    )
+    return dataclasses.replace(
+        drawn,
+        names=TOOLS,
+        settings=settings,
+        integrations=rng.randint(1, 3),
+        courses=len(TOOLS.courses),
+        changes=rng.randint(120, 200),
+        duration=60.0,
+        contents=20,
+        strikes=dataclasses.replace(
+            faults.NO_STRIKES, crashes=rng.choice((0, 0, 2)), compactions=rng.randint(0, 1)
+        ),
+        log_faults=LogFaults(latency_max=0.02),
+        network_faults=NetworkFaults(service_max=0.05, latency_max=0.02),
+        plan=msgspec.structs.replace(drawn.plan, rules=(endless, *rules), concurrency_limit=30),
+        bounds=Bounds(tasks_learned=rng.choice((3, 6)), polls_saved=1),
+        huge=0.0,
+    )
+
+
 def _policies(rng: random.Random, drawn: Parameters) -> Parameters:
     """Little else goes wrong, and everything is prompt, so that what is seen follows from the tables in force."""
     possible: tuple[AnyRule, ...] = (
@@ -604,6 +661,7 @@ _OF_KIND: Mapping[Kind, Callable[[random.Random, Parameters], Parameters]] = {
     Kind.MISREAD: _misread,
     Kind.LOADED: _loaded,
     Kind.POLICIES: _policies,
+    Kind.POLLED: _polled,
     Kind.OPERATED: _operated,
     Kind.REPUBLISHED: _republished,
     Kind.RESTARTS: _restarts,

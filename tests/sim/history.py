@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import msgspec
 
-from daemon.core import repeats, step
+from daemon.core import learned_polls, repeats, step
 from daemon.kombo import wire
 from daemon.log.port import LogError, Message
 from daemon.runtime import intake
@@ -77,6 +77,8 @@ def bounded(bounds: Bounds) -> Iterator[None]:
         patch.object(step, "STEP_BYTES_MAX", bounds.step_bytes),
         patch.object(wire, "AHEAD_MAX_MS", bounds.ahead_ms),
         patch.object(repeats, "REACH", bounds.reach),
+        patch.object(learned_polls, "TASKS_MIN", bounds.tasks_learned),
+        patch.object(learned_polls, "SAVED_PER_TASK", bounds.polls_saved),
     ):
         yield
 
@@ -173,6 +175,8 @@ def build(rng: random.Random, parameters: Parameters) -> World:
     if not parameters.strikes.clock_jumps:
         world.witness.obedience.wall_of = lambda _name: world.wall_ms()
     world.witness.is_prompt = parameters.kind is Kind.POLICIES
+    world.witness.poll_times.saved_per_task = parameters.bounds.polls_saved
+    world.witness.poll_times.is_prompt = parameters.kind is Kind.POLLED
     world.witness.known.clocks_are_set = bool(parameters.strikes.clock_jumps)
     strikes, takeovers = parameters.strikes, world.witness.takeovers
     takeovers.broker_ms = None if strikes.broker_jumps else world.broker_ms

@@ -63,6 +63,8 @@ class Kind(StrEnum):
     SENT_AGAIN = "sent again"
     """Many changes fail, and operators publish them again, while newer ones come and replicas end: older content must not go over
     newer content (R20)."""
+    POLLED = "polled"
+    """Tasks whose durations follow their tool and change with time, and little else: polls that are learned keep their bounds."""
     POLICIES = "policies"
     """Tables of integrations set sizes, windows, time-outs, rates and waits, and change in the middle."""
 
@@ -93,7 +95,8 @@ BREAKAGES: tuple[AnyRule, ...] = (
 """How the one integration is broken in a history of kind `isolation`."""
 
 WEIGHTS = {
-    Kind.WILD: 0.40,
+    Kind.WILD: 0.36,
+    Kind.POLLED: 0.04,
     Kind.SENT_AGAIN: 0.04,
     Kind.LOADED: 0.04,
     Kind.RETIRED: 0.06,
@@ -135,6 +138,9 @@ NASTY = Names(("tool", "tool:0", "tool:0:0"), ("0:c", "c", "0:0:c", '["c"]', "ü
 CROWD = Names(("tool:0", "tool:1"), tuple(f"course-{number}" for number in range(24)))
 
 
+TOOLS = Names(("one:0", "other:0", "other:1"), CROWD.courses)
+
+
 @dataclass(frozen=True)
 class Bounds:
     """What in production are constants."""
@@ -146,6 +152,10 @@ class Bounds:
     """`kombo.wire.AHEAD_MAX_MS`: small, so that a history sees both sides of it."""
     reach: int = 32_768
     """`core.repeats.REACH`."""
+    tasks_learned: int = 20
+    """`core.learned_polls.TASKS_MIN`."""
+    polls_saved: int = 4
+    """`core.learned_polls.SAVED_PER_TASK`."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ violation even where chance, or another rule, kept the contract this time::
     known       R15, R16 what is said of courses, when it is said (`known`)
     repeats     R20 older content is not sent over newer content (`repeats`)
     pace        how many POSTs of an integration at a time, how many calls a second (`pace`)
+    polls       when a task is polled, and how many polls a process makes (`polls`)
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ from tests.sim.known import Known
 from tests.sim.obedience import Obedience
 from tests.sim.pace import Pace
 from tests.sim.policies import LAG_MAX, InForce
+from tests.sim.polls import PollsJudge
 from tests.sim.repeats import Headers, RepeatsJudge
 from tests.sim.seen import Course, Sealed, SeenEvent, Who, decode_event
 from tests.sim.takeovers import EPSILON, Takeovers
@@ -79,6 +81,7 @@ class _Accepted:
 
     who: Who
     """Which process has heard of it."""
+    partition: int
     at: float
     first_after: float
     is_polled: bool = False
@@ -135,6 +138,7 @@ class Witness:
     obedience: Obedience = field(init=False)
     urgency: Urgency = field(init=False)
     repeats: RepeatsJudge = field(init=False)
+    poll_times: PollsJudge = field(init=False)
     _by_body: defaultdict[tuple[str, bytes], list[Sealed]] = field(default_factory=lambda: defaultdict(list))
     _paces: dict[Who, Pace] = field(default_factory=dict)
     _accepted: dict[str, _Accepted] = field(default_factory=dict)
@@ -156,6 +160,7 @@ class Witness:
         self.known = Known(self.in_force, self.simulator, self.clock, self.value_of, self.accuse)
         self.urgency = Urgency(self.settings, self.clock, self.value_of, self.accuse)
         self.repeats = RepeatsJudge(self.value_of, self.headers_of, self.accuse)
+        self.poll_times = PollsJudge(self.settings, self.clock, self.accuse)
 
     def accuse(self, kind: str, sentence: str) -> None:
         self.violations.append((kind, f"{self.clock():.3f} s: {sentence}"))
@@ -220,7 +225,10 @@ class Witness:
             for e in events
             if e.type == "course.sync.resolved"
         ]
-        self._timed_out.update(e.data.task_id or "" for e in events if e.data.status == "TIMED_OUT")
+        timed_out = {e.data.task_id or "" for e in events if e.data.status == "TIMED_OUT"}
+        self._timed_out |= timed_out
+        for task_id in timed_out:
+            self.poll_times.ended(task_id)
         if any(event.data.status == "TIMED_OUT" for event in events):
             self._moment(Moment.WATCHED, who)
         if any(offset in waits for sealed in closed for offset in sealed.record.offsets):
@@ -370,6 +378,9 @@ class Witness:
         is_probe = integration_id == probe.INTEGRATION_ID
         self._pace(who).called(self.clock(), None if is_probe else integration_id)
         accepted = self._accepted.get(task_id)
+        if accepted is not None:
+            ownership = self.takeovers.owner(accepted.partition).number
+            self.poll_times.polled(who, task_id, ownership)
         if accepted is None or accepted.is_polled or not self.is_prompt:
             return
         accepted.is_polled = True
@@ -469,7 +480,9 @@ class Witness:
                 earlier.is_repeated = True
             else:
                 first = min(self.in_force.values(who, integration_id, "poll.first_after"))
-                self._accepted[answer.task_id] = _Accepted(who, now, first)
+                partition = self._by_body[integration_id, body][-1].partition
+                self._accepted[answer.task_id] = _Accepted(who, partition, now, first)
+                self.poll_times.accepted(who, answer.task_id, self.takeovers.owner(partition).number)
         if isinstance(answer, Accepted | Done):
             self._moment(Moment.ANSWERED, who)
         understood = isinstance(answer, Accepted | Done) or (
@@ -500,6 +513,7 @@ class Witness:
         match answer:
             case TaskCompleted() | TaskFailed():
                 self.heard_end.setdefault(task_id, self.api_now())
+                self.poll_times.ended(task_id)
                 self._moment(Moment.ENDED, who)
                 self._tell(f"{who[0]} hears: task {task_id} {type(answer).__name__}")
             case TaskPending(created_at=created_at, api_time=api_time):
@@ -509,6 +523,8 @@ class Witness:
                     told_age = min(api_time - created_at, age)
                     if told_age > min(timeouts) * 1000:
                         self.overdue.add(task_id)
+                    if told_age > max(timeouts) * 1000:
+                        self.poll_times.heard_overdue(who, task_id)
                     self._judge_stay(who, task_id, told_age / 1000 - max(timeouts), max(timeouts))
 
     def _judge_stay(self, who: Who, task_id: str, over: float, timeout: float) -> None:

@@ -26,6 +26,7 @@ from daemon.core.step import (
     TaskOutcome,
     Trigger,
 )
+from daemon.core.task_durations import SizeClass
 from daemon.core.waiting import WaitReason, Waits
 from daemon.telemetry import projection
 from daemon.telemetry.catalogue import CATALOGUE, PENDING_AGE
@@ -37,7 +38,7 @@ from daemon.telemetry.snapshot import Lag, Snapshot, nothing_yet
 from tests.tools import metrics_page
 
 NOW = Now(wall=1_790_000_000_000, mono=1000.0)
-SERIES_MAX = 300
+SERIES_MAX = 350
 
 
 def make(health: Health | None = None) -> Metrics:
@@ -71,6 +72,7 @@ def ended(
     accepted: int = 88,
     seen: int = 0,
     polls: int = 1,
+    items: int = 5,
 ) -> TaskEnded:
     """Times in seconds before now."""
 
@@ -78,7 +80,7 @@ def ended(
         return NOW.wall - ago * 1000
 
     completed_at = None if completed is None else at(completed)
-    return TaskEnded(outcome, at(begun), completed_at, at(accepted), at(seen), polls, "b")
+    return TaskEnded(outcome, at(begun), completed_at, at(accepted), at(seen), polls, items, "b")
 
 
 # --- the catalogue --------------------------------------------------------------------------------
@@ -305,8 +307,8 @@ def test_a_committed_step_is_counted() -> None:
     assert found["coursesync_task_ids_shared_total"] == 1
     assert found['coursesync_tasks_finished_total{outcome="completed"}'] == 1
     assert found['coursesync_task_duration_seconds_sum{outcome="completed"}'] == 70
-    assert found["coursesync_task_polls_sum"] == 4
-    assert found["coursesync_detection_lag_seconds_sum"] == 20
+    assert found['coursesync_task_polls_sum{size="2-20"}'] == 4
+    assert found['coursesync_detection_lag_seconds_sum{size="2-20"}'] == 20
 
 
 @pytest.mark.parametrize(
@@ -334,11 +336,11 @@ def test_durations_and_lags_are_those_of_the_task_of_this_submission(
     found = series(metrics)
     outcome = f'{{outcome="{task.outcome}"}}'
     assert found[f"coursesync_tasks_finished_total{outcome}"] == 1
-    assert found["coursesync_task_polls_count"] == 1
+    assert found['coursesync_task_polls_count{size="2-20"}'] == 1
     assert found.get(f"coursesync_task_duration_seconds_sum{outcome}", 0) == (durations or 0)
     assert found.get(f"coursesync_task_duration_seconds_count{outcome}", 0) == (durations is not None)
-    assert found["coursesync_detection_lag_seconds_sum"] == (lags or 0)
-    assert found["coursesync_detection_lag_seconds_count"] == (lags is not None)
+    assert found['coursesync_detection_lag_seconds_sum{size="2-20"}'] == (lags or 0)
+    assert found['coursesync_detection_lag_seconds_count{size="2-20"}'] == (lags is not None)
 
 
 def test_results_that_are_known_without_the_api_have_no_latency() -> None:
@@ -360,12 +362,12 @@ def test_a_clock_that_was_set_back_makes_no_negative_durations() -> None:
     metrics = make()
     metrics.results(Status.SUCCEEDED, -5.0)
     metrics.task_lasted(TaskOutcome.COMPLETED, -5.0)
-    metrics.end_detected(-5.0)
+    metrics.end_detected(-5.0, SizeClass.SINGLE)
     metrics.poll_started(-0.5)
     found = series(metrics)
     assert found['coursesync_result_latency_seconds_sum{status="SUCCEEDED"}'] == 0
     assert found['coursesync_task_duration_seconds_sum{outcome="completed"}'] == 0
-    assert found["coursesync_detection_lag_seconds_sum"] == 0
+    assert found['coursesync_detection_lag_seconds_sum{size="1"}'] == 0
     assert found["coursesync_schedule_delay_seconds_sum"] == 0
 
 

@@ -579,9 +579,9 @@ def blocked_for_ever(patch: Patch) -> None:
 def polled_twice_only(patch: Patch) -> None:
     push = Poller._push
 
-    def push_twice(poller: Poller, pending: Any, polls: int, polled: Any) -> None:
-        if polls < 2:
-            push(poller, pending, polls, polled)
+    def push_twice(poller: Poller, pending: Any, task: Any, *, is_known: bool = True) -> None:
+        if poller._polls[pending].polls < 2:
+            push(poller, pending, task, is_known=is_known)
 
     patch(Poller, "_push", push_twice)
 

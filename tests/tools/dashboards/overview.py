@@ -18,6 +18,7 @@ from tests.tools.dashboards.queries import (
     SUCCEEDED_OR_IDLE,
     UP,
     Query,
+    mean,
     mean_and_most,
     of,
     per_second,
@@ -201,7 +202,7 @@ def _tasks() -> Row:
         p.graph(
             "Detection lag",
             "Time from the completion of a task to the poll that saw it. It depends on the poll intervals: up to "
-            "poll.interval_max is normal.",
+            "poll.interval_max is normal, less once the durations of such tasks are known.",
             "s",
             *quantiles(c.DETECTION_LAG),
             colours=p.QUANTILES,
@@ -214,6 +215,20 @@ def _tasks() -> Row:
             *mean_and_most(c.TASK_POLLS),
             colours=p.QUANTILES,
             width=8,
+        ),
+        p.graph(
+            "Mean detection lag by size of the batch",
+            "The mean of the lag, for tasks of batches with one change, few changes and many changes.",
+            "s",
+            Query(mean(c.DETECTION_LAG, "size"), "{{size}}"),
+            width=12,
+        ),
+        p.graph(
+            "Mean polls per task by size of the batch",
+            "The mean number of polls of a finished task, for batches with one change, few changes and many changes.",
+            "short",
+            Query(mean(c.TASK_POLLS, "size"), "{{size}}"),
+            width=12,
         ),
     ]
 

@@ -61,12 +61,16 @@ def quantiles(histogram: Metric, matcher: str = "") -> list[Query]:
     ]
 
 
+def mean(histogram: Metric, *by: str) -> str:
+    sums, counts = (
+        total(f"rate({of(histogram, suffix=suffix)}[$__rate_interval])", *by) for suffix in ("_sum", "_count")
+    )
+    return f"{sums} / {counts}"
+
+
 def mean_and_most(histogram: Metric) -> list[Query]:
     """For distributions of sizes: their mean, and what 90 % do not exceed."""
-    sums, counts = (
-        total(f"rate({of(histogram, suffix=suffix)}[$__rate_interval])") for suffix in ("_sum", "_count")
-    )
-    return [Query(f"{sums} / {counts}", "mean"), Query(quantile(0.9, histogram), "90 %")]
+    return [Query(mean(histogram), "mean"), Query(quantile(0.9, histogram), "90 %")]
 
 
 def since(timestamp: Metric) -> str:
