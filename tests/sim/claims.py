@@ -206,7 +206,8 @@ class Claims:
         made = [
             task.task_id
             for task in self._tasks.values()
-            if task.body_sha256 == digest and batch.api_ms <= task.created_at < again
+            if (task.integration_id, task.body_sha256) == (batch.record.integration_id, digest)
+            and batch.api_ms <= task.created_at < again
         ]
         return f"its batch {batch.record.batch_id} was carried out as task {made[0]} (R19)" if made else None
 
