@@ -35,7 +35,7 @@ PLANNING_INTERVAL = 1.0
 PLANS_MAX = 256
 """Each takes about 10 KB. The oldest ones are dropped."""
 SAVED_PER_TASK = 4
-"""Polls: the budget keeps this many for each scheduled task. What is saved beyond that is not spent."""
+"""Polls: the budget keeps this many for each open task. What is saved beyond that is not spent."""
 TIMEOUT_MARGIN = 1.5
 """Seconds from the time-out of a task to the poll that notices it. The `Date` of an answer has a resolution of a second."""
 JITTER = 0.1
@@ -118,7 +118,9 @@ class LearnedPolls:
         return usual + _spread(terms, progress, growing)
 
     def polled(self, terms: PollTerms, progress: PollProgress, age: float, open_tasks: int) -> None:
-        """A poll of a task of this age was answered, and did not end the task. `open_tasks`: the number of scheduled tasks."""
+        """A poll of a task of this age was answered, and did not end the task. `open_tasks`: those of the process that have
+        not timed out.
+        """
         if progress.is_planned:
             self._save(terms, progress, age, 0 if progress.is_early else -1, open_tasks)
         progress.polls += 1

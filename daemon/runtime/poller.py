@@ -81,6 +81,8 @@ class Poller:
         self._probing_key = False
         self._learned = LearnedPolls()
         self._polls: dict[Pending, PollProgress] = {}
+        self._open = 0
+        """How many of them have not timed out."""
         self._stopping = False
         self.blind: dict[Pending, int] = {}
         """Tasks whose last poll showed no status, and since when that has been so (wall clock, ms)."""
@@ -106,7 +108,7 @@ class Poller:
             assert task is not None
             terms, elapsed = self._terms(task), max(0, now.wall - _accepted_at(task)) / 1000
             polls, delay = terms.intervals.resume(elapsed, terms.items, terms.seed)
-            self._polls[each] = PollProgress(polls, elapsed)
+            self._set_progress(each, PollProgress(polls, elapsed))
             self._schedule.push(now.mono + delay, each)
         self._waker.wake()
 
@@ -140,7 +142,7 @@ class Poller:
     def _begin(self, pending: Pending) -> None:
         task = pending.task()
         if task is not None:  # None: the task or the shard has ended meanwhile
-            self._polls[pending] = PollProgress()
+            self._set_progress(pending, PollProgress())
             self._push(pending, task)
 
     def _push(self, pending: Pending, task: OpenTask | LateTask, *, is_known: bool = True) -> None:
@@ -165,9 +167,14 @@ class Poller:
         poll = self._policy(_integration(task)).poll
         return PollIntervals(poll.first_after, poll.factor, poll.interval_max)
 
+    def _set_progress(self, pending: Pending, progress: PollProgress) -> None:
+        self._open += pending not in self._polls and not pending.late
+        self._polls[pending] = progress
+
     def _forget(self, pending: Pending) -> None:
         self._schedule.discard(pending)
-        self._polls.pop(pending, None)
+        if self._polls.pop(pending, None) is not None:
+            self._open -= not pending.late
         self.blind.pop(pending, None)
 
     # --- polling ----------------------------------------------------------------------------------
@@ -259,7 +266,7 @@ class Poller:
             self._forget(pending)
             return
         if not partition.active:
-            self._polls[pending] = PollProgress()
+            self._set_progress(pending, PollProgress())
             self._push(pending, task, is_known=False)
             return
         self._ports.observer.notify(PollStarted(delay))
@@ -336,14 +343,14 @@ class Poller:
     ) -> None:
         """Count the poll, and learn how long the task has taken if it has ended and is the one of this submission."""
         terms, progress = self._terms(task), self._polls[pending]
-        age, scheduled = max(0.0, now - task.accepted_mono), len(self._polls)
+        age = max(0.0, now - task.accepted_mono)
         ended = ruling.verdict in (PollVerdict.COMPLETED, PollVerdict.FAILED)
         if ended and isinstance(task, OpenTask) and isinstance(answer, TaskCompleted | TaskFailed):
             ended_at = answer.completed_at
             duration = None if ended_at is None else (ended_at - answer.created_at) / 1000
-            self._learned.ended(terms, progress, age, duration, scheduled)
+            self._learned.ended(terms, progress, age, duration, self._open)
         else:
-            self._learned.polled(terms, progress, age, scheduled)
+            self._learned.polled(terms, progress, age, self._open)
 
     async def _body(self, partition: Partition, task: OpenTask) -> bytes | None:
         try:
