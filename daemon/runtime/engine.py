@@ -238,7 +238,7 @@ class Engine:
         self._poller.restored(partition, shard)
 
     def _dropped(self, shard: Shard) -> None:
-        self._submitter.dropped()
+        self._submitter.forget_ended()
         self._poller.dropped(shard)
 
     def _act(self, partition: Partition, shard: Shard, facts: Sequence[Fact]) -> None:
@@ -267,6 +267,7 @@ class Engine:
         self._flow.obey(self._ports.clock.now().mono)
         for partition, _ in self._partitions.values():
             partition.obey()
+        self._submitter.forget_ended()
         self._submitter.wake()
 
     def _key_suspected(self) -> None:

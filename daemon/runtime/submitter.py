@@ -81,9 +81,9 @@ class Submitter:
         not_before = self._behind_the_floor(batch.integration_id, batch.batch_id, delay, now.mono)
         self.offer(partition, shard, batch.integration_id, batch.batch_id, not_before, bulk=batch.bulk)
 
-    def dropped(self) -> None:
-        """Remove the batches of shards that have ended."""
-        self._flow.drop(lambda ref: ref.valid, self._ports.clock.now().mono)
+    def forget_ended(self) -> None:
+        """Remove the batches that operators have given up, and those of shards that have ended."""
+        self._flow.drop(lambda ref: ref.submission() is not None, self._ports.clock.now().mono)
 
     def wake(self) -> None:
         self._waker.wake()

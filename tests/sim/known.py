@@ -52,8 +52,20 @@ class Known:
         """The last record of each course; None: `UNKNOWN`."""
         self._stated: dict[Course, int] = {}
         """The change in the last record of each course."""
+        self._pauses: dict[Who, tuple[float, float]] = {}
+        """When a process was last paused, and when it went on."""
         self.clocks_are_set = False
         """Whether clocks of hosts jump in this history, so that ages cannot be judged exactly."""
+
+    def went_on(self, who: Who, paused_at: float) -> None:
+        """This process was paused at that time and goes on now."""
+        self._pauses[who] = (paused_at, self._clock())
+
+    def _decided_since(self, who: Who) -> float:
+        """Since when what it commits now may have been decided: a commit may have been under way when it was paused."""
+        now = self._clock()
+        paused_at, went_on_at = self._pauses.get(who, (now, now))
+        return paused_at if now - went_on_at <= EPSILON else now
 
     def committed(
         self,
@@ -157,7 +169,7 @@ class Known:
         before = self._value_of(partition, confirmed.offset)
         if before is not None and _meaning(msgspec.json.decode(before)) != meant:
             self._accuse("known", f"{named}, and its course has the content of {confirmed.offset} (R16)")
-        age = self._clock() - confirmed.at
+        age = self._decided_since(who) - confirmed.at
         trusted = max(self._in_force.values(who, course[0], "unchanged.trust_for"))
         if trusted == 0 or (age > trusted + EPSILON and not self.clocks_are_set):
             self._accuse(

@@ -248,7 +248,7 @@ class World:
         """As SIGSTOP, and SIGCONT later: longer than the session time-out makes it a zombie."""
         if replica.loop is None or replica.paused:
             return
-        replica.paused = True
+        replica.paused, paused_at = True, self.time
         self.witness.takeovers.disturbed((replica.name, replica.lives))
         loop = replica.loop
 
@@ -260,6 +260,7 @@ class World:
             if replica.loop is loop:
                 self.note(f"{replica.name} goes on")
                 self.witness.obedience.reading((replica.name, replica.lives))
+                self.witness.known.went_on((replica.name, replica.lives), paused_at)
                 replica.paused = False
 
         if duration > self.session_timeout:
