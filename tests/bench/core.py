@@ -32,6 +32,7 @@ from daemon.runtime.poller import Pending
 TASKS = 1_000_000
 SUBMISSIONS = 200_000
 ITEMS_PER_BATCH = 100
+INTEGRATIONS = 40
 PAGE_BYTES = 4096
 
 
@@ -156,12 +157,12 @@ def change(number: int) -> Change:
         b'{"origin_id":"%s","course":{"type":"EXTERNAL","title":"T","course_url":"https://example.com/%s"}}'
         % (origin.encode(), text)
     )
-    # 20 integrations, as the rates of the other measurements.
+    # Each has at most 1,000 open batches, so as many as these have room for four million changes.
     return Change(
         UPSERT,
         number,
         f"chg-1-{number}",
-        f"tool:{number // ITEMS_PER_BATCH % 20}",
+        f"tool:{number // ITEMS_PER_BATCH % INTEGRATIONS}",
         origin,
         body,
         1_790_000_000_000 + number,
