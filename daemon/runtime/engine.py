@@ -255,8 +255,8 @@ class Engine:
                     self._submitter.offer(partition, shard, integration_id, batch_id, bulk=bulk)
                 case LateWatched(batch_id=batch_id):
                     self._poller.late(partition, shard, batch_id)
-                case TaskEnded():
-                    pass  # the poller has removed it already
+                case TaskEnded(batch_id=batch_id):
+                    self._poller.ended(partition, shard, batch_id)
                 case TracedBatch():
                     pass  # only telemetry needs it
                 case _:

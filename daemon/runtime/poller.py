@@ -124,6 +124,12 @@ class Poller:
             self._schedule.push(max(now, self._key_probed_at + KEY_PROBE_INTERVAL), KEY_PROBE)
             self._waker.wake()
 
+    def ended(self, partition: Partition, shard: Shard, batch_id: str) -> None:
+        """The task of this batch has ended. If a poll has shown that, it is forgotten already; not if operators have given it
+        up.
+        """
+        self._forget(Pending(partition, shard, batch_id, late=False))
+
     def wake(self) -> None:
         self._waker.wake()
 
