@@ -4,8 +4,8 @@ py-spy reads the stacks of another process from outside, so nothing is added to 
 the interpreter's lock is counted, because no other one computes. Sampling begins after the first results and ends before
 the last ones, so neither the start nor the end of the process is part of it.
 
-py-spy must not stop the process for a sample: a program with 20 threads that is stopped 200 times a second passes the lock
-on in another way, and the main thread looks twice as busy as it is. Therefore no frames of C extensions either: those need
+py-spy must not stop the process for a sample: a program with 20 threads that is stopped 200 times a second hands the lock
+over differently, and the main thread looks twice as busy as it is. Therefore no frames of C extensions either: those need
 a stopped process, and their time counts as that of the Python function that calls them. The first table shows, beside the
 samples of each thread, the CPU time that Linux has counted for it meanwhile. Where both agree, the profile can be trusted.
 

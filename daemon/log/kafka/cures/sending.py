@@ -15,7 +15,7 @@ Upstream: not reported.
 Versions: 3.0.12.
 Remove when: `python -m tests.bench.client_speed` no longer shows a gain worth the code.
     tests/unit/test_kafka_clients.py::test_the_path_of_a_record_is_still_the_one_that_sending_takes fails if a newer version
-    sends records in another way. tests/unit/test_kafka_sending.py compares the bytes with those of the library.
+    sends records differently. tests/unit/test_kafka_sending.py compares the bytes with those of the library.
 
 A broker may refuse a batch for its size. The library then splits it and sends the halves, which report to the futures of
 single records; `_Batch` makes these at that moment.
