@@ -50,7 +50,7 @@ class Urgency:
         """Batches that preceded bulk changes that could have been sealed."""
         self._unreturned: dict[int, list[Sealed]] = {}
         self._unsent: dict[str, tuple[Sealed, float]] = {}
-        """Batches that are not bulk and were never sent, and when their process learned that they are written."""
+        """Batches that are not bulk and were never sent, and from when on nothing delays them."""
         self._passed: Counter[str] = Counter()
         self.judges_sending = False
         """Nothing delays single batches in this history."""
@@ -200,7 +200,15 @@ class Urgency:
         """The owner of the partition knows now that its commit was written."""
         now = self._clock()
         for sealed in self._unreturned.pop(partition, ()):
-            self._unsent[sealed.record.batch_id] = (sealed, now)
+            self._unsent[sealed.record.batch_id] = (sealed, now + self._floor_wait_max)
+
+    @property
+    def _floor_wait_max(self) -> float:
+        """Seconds for which a batch may wait until the API's clock has passed its floor (R14), where no clock is wrong. What
+        the daemon knows of that clock is behind by the part of a second that `Date` does not tell, and by the time for which
+        the answer was on its way.
+        """
+        return 1 + self._settings.http.deadline
 
     def posted(self, sealed: Sealed) -> None:
         """This batch is sent now, perhaps again."""
