@@ -57,6 +57,8 @@ def list_command(*, patterns: tuple[str, ...], as_json: bool, config_file: Path 
     WAITING: changes that the API has not accepted yet, and the age of the oldest. PENDING: changes in open tasks, and the
     age of the oldest task. WHY: who has paused the integration or given up changes, the last error, and when what was refused
     is sent again.
+
+    A change that has failed is over, so it is not shown here: see `coursesyncd results --status FAILED`.
     """
     settings = settings_or_exit(config_file, unneeded=frozenset({"kombo"}))
     wall = wall_ms()
@@ -74,6 +76,7 @@ def list_command(*, patterns: tuple[str, ...], as_json: bool, config_file: Path 
     else:
         whose = " for what was asked" if patterns else ""
         click.echo(f"Nothing is under way{whose}, nothing is paused, and nothing was given up.")
+        click.echo("What has ended is in the results: coursesyncd results", err=True)
     for record in decisions.not_decisions:
         click.echo(f"{record.topic}/{record.partition}/{record.offset} is not a decision", err=True)
     for sentence in work.unreadable:
