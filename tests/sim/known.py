@@ -8,6 +8,7 @@ holds that content and nothing is open that could replace it.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -53,16 +54,20 @@ class Known:
         self._stated: dict[Course, int] = {}
         """The change in the last record of each course."""
         self._pauses: dict[Who, tuple[float, float]] = {}
-        """When a process was last paused, and when it went on."""
+        """When a process was last paused, and when it went on: infinite while it is paused."""
         self.clocks_are_set = False
         """Whether clocks of hosts jump in this history, so that ages cannot be judged exactly."""
 
-    def went_on(self, who: Who, paused_at: float) -> None:
-        """This process was paused at that time and goes on now."""
-        self._pauses[who] = (paused_at, self._clock())
+    def paused(self, who: Who) -> None:
+        self._pauses[who] = (self._clock(), math.inf)
+
+    def went_on(self, who: Who) -> None:
+        self._pauses[who] = (self._pauses[who][0], self._clock())
 
     def _decided_since(self, who: Who) -> float:
-        """Since when what it commits now may have been decided: a commit may have been under way when it was paused."""
+        """Since when what it commits now may have been decided. A commit that was under way when the process was paused may be
+        written during the pause, and soon after.
+        """
         now = self._clock()
         paused_at, went_on_at = self._pauses.get(who, (now, now))
         return paused_at if now - went_on_at <= EPSILON else now

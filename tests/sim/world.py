@@ -248,8 +248,9 @@ class World:
         """As SIGSTOP, and SIGCONT later: longer than the session time-out makes it a zombie."""
         if replica.loop is None or replica.paused:
             return
-        replica.paused, paused_at = True, self.time
+        replica.paused = True
         self.witness.takeovers.disturbed((replica.name, replica.lives))
+        self.witness.known.paused((replica.name, replica.lives))
         loop = replica.loop
 
         def expire() -> None:
@@ -260,7 +261,7 @@ class World:
             if replica.loop is loop:
                 self.note(f"{replica.name} goes on")
                 self.witness.obedience.reading((replica.name, replica.lives))
-                self.witness.known.went_on((replica.name, replica.lives), paused_at)
+                self.witness.known.went_on((replica.name, replica.lives))
                 replica.paused = False
 
         if duration > self.session_timeout:
