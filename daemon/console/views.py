@@ -11,9 +11,10 @@ from msgspec import UNSET
 from daemon.commands.integration_rows import State
 from daemon.config import Policies
 from daemon.console.charts import Bars, Series
-from daemon.console.journals import Batch, Partition, Stage, Waiting, Work
+from daemon.console.journals import Partition
 from daemon.console.model import Held, Look, Model
 from daemon.console.results import LastError
+from daemon.console.work import Batch, Stage, Waiting, Work
 from daemon.core.control import GiveUp, Pause, is_pattern
 from daemon.core.journal import Position
 from daemon.core.model import Error, Status
