@@ -28,11 +28,12 @@ from daemon.config import Settings
 from daemon.kombo.api_key import ApiKeyError, ApiKeyFile
 from daemon.kombo.client import KomboSetupError, wall_clock
 from daemon.kombo.probe import KeyCheck, KeyState, check_key
+from daemon.log.errors import LogError
 from daemon.log.kafka.accepted_times import BrokerClock, broker_clock
 from daemon.log.kafka.admin import Admin, TopicFacts, describe_topics
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.topic_settings import CONTROL, COURSES, DEAD_LETTERS, JOURNAL
-from daemon.log.port import LogError, Topics
+from daemon.log.port import Topics
 
 CREATE = "run: coursesyncd topics create"
 RESULT_BYTES_MAX = 64 * 1024

@@ -27,7 +27,7 @@ from daemon.console.feed import wall_ms
 from daemon.console.model import Model
 from daemon.console.rendering import environment, since, until
 from daemon.core.control import PATTERN_END, Pause, is_pattern
-from daemon.log.port import LogError
+from daemon.log.errors import LogError
 from daemon.log.topic_access import TopicRecord
 
 SESSION, VISIT = "coursesync_session", "coursesync_visit"

@@ -18,7 +18,8 @@ from daemon.core.batch import OpenTask
 from daemon.core.control import Control
 from daemon.core.shard import Shard
 from daemon.core.step import Fact, Step
-from daemon.log.port import InputFacts, LogError, Records, ShardLog, Unreadable
+from daemon.log.errors import LogError
+from daemon.log.port import InputFacts, Records, ShardLog, Unreadable
 from daemon.runtime import operator_messages
 from daemon.runtime.course_loading import CourseIndexes, CourseLoader
 from daemon.runtime.failures import Failure, InputChangedError, InputLostError, LostInput, Remedy, failure_of

@@ -16,7 +16,7 @@ from daemon.core.shard import Shard
 from daemon.core.task_durations import likeness
 from daemon.core.verdict import PollVerdict, TaskVerdict
 from daemon.kombo import probe
-from daemon.log.port import CorruptJournalError, LogError
+from daemon.log.errors import CorruptJournalError, LogError
 from daemon.runtime.batch_ref import BatchRef
 from daemon.runtime.halt import Halt
 from daemon.runtime.partition import Partition

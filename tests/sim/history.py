@@ -14,7 +14,8 @@ import msgspec
 
 from daemon.core import learned_polls, repeats, step
 from daemon.kombo import wire
-from daemon.log.port import LogError, Message
+from daemon.log.errors import LogError
+from daemon.log.port import Message
 from daemon.runtime import intake
 from tests.sandbox.simulator.state import Simulator
 from tests.sim import faults, operators, reducing, sending_again

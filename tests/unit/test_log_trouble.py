@@ -11,14 +11,8 @@ import pytest
 from daemon.commands.repair.journal_repair import RepairError, inspect_partition, renew
 from daemon.core.journal import FORMAT, POSITION_KEY, Wait, batch_key, encode_value, wait_key
 from daemon.core.model import Item
-from daemon.log.port import (
-    CommitFailedError,
-    LogError,
-    Message,
-    RecordRefusedError,
-    Transaction,
-    TransientRefusalError,
-)
+from daemon.log.errors import CommitFailedError, LogError, RecordRefusedError, TransientRefusalError
+from daemon.log.port import Message, Transaction
 from daemon.runtime import input_monitor, opening, partition
 from daemon.runtime.retries import REFUSALS_MAX
 from tests.embedded_log.client import EmbeddedShardLog
