@@ -43,12 +43,12 @@ from daemon.codec.diagnose import (
     examine_data,
     examine_event,
     examine_plain,
-    excerpt,
     has_repeated_keys,
     salvaged_ids,
 )
 from daemon.codec.nesting import NESTING_MAX, nested_too_deep
 from daemon.codec.rejection_codes import CODE_OF_REASON
+from daemon.codec.texts import excerpt
 from daemon.codec.trace_context import trace_of
 from daemon.core import deactivate
 from daemon.core.deactivate import DEACTIVATE

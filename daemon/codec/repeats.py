@@ -6,8 +6,8 @@ import re
 
 import msgspec
 
-from daemon.codec.diagnose import excerpt
 from daemon.codec.rejection_codes import CODE_OF_REASON
+from daemon.codec.texts import excerpt
 from daemon.core.model import Change, Error, Rejection, RejectReason, Repeats
 
 REPEATS = "coursesync-repeats"

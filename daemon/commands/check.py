@@ -7,52 +7,31 @@ the conditions of its guarantees. Exit code 0: nothing is wrong; 1: something is
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
 
 import click
 
-from daemon.codec import DEAD_LETTER_BYTES_MAX
 from daemon.commands.connections import kafka_connection, kombo_client
 from daemon.commands.decisions import read_decisions, wall_ms
+from daemon.commands.finding import Finding, Level, count, print_finding
 from daemon.commands.input_sample import read_sample
 from daemon.commands.open_files import OpenFiles, raise_limit
 from daemon.commands.options import config_option, settings_or_exit
-from daemon.commands.tables import printable
-from daemon.commands.topics import ANOTHER_CONTROL, IN_SYNC_SAFE, REPLICAS_SAFE, Facts, differing
+from daemon.commands.topic_findings import topic_findings
 from daemon.config import Settings
 from daemon.kombo.api_key import ApiKeyError, ApiKeyFile
 from daemon.kombo.client import KomboSetupError, wall_clock
 from daemon.kombo.probe import KeyCheck, KeyState, check_key
+from daemon.log.errors import LogError
 from daemon.log.kafka.accepted_times import BrokerClock, broker_clock
 from daemon.log.kafka.admin import Admin, TopicFacts, describe_topics
 from daemon.log.kafka.clients import Clients
-from daemon.log.kafka.topic_settings import CONTROL, COURSES, DEAD_LETTERS, JOURNAL
-from daemon.log.port import LogError, Topics
 
-CREATE = "run: coursesyncd topics create"
-RESULT_BYTES_MAX = 64 * 1024
-"""More than the largest result, with all texts at their limits."""
 CLOCK_TOLERANCE = 5.0
 """Seconds. ``Date`` has whole seconds, and is as old as the response took."""
 SHOWN_MAX = 5
-
-
-class Level(StrEnum):
-    OK = "ok"
-    ADVICE = "advice"
-    WRONG = "WRONG"
-
-
-class Finding(NamedTuple):
-    level: Level
-    subject: str
-    found: str
-    to_do: str | None = None
 
 
 @click.command()
@@ -66,7 +45,7 @@ def check(*, config_file: Path | None) -> None:
     wrong = False
     for finding in findings(settings):
         wrong = wrong or finding.level is Level.WRONG
-        _print(finding)
+        print_finding(finding)
     if wrong:
         sys.exit(1)
 
@@ -128,7 +107,7 @@ def _decisions(settings: Settings) -> Finding:
         return Finding(
             Level.ADVICE,
             topic,
-            f"{_count(len(decisions.not_decisions), 'record')} of it cannot be read as a decision and counts for nothing, at "
+            f"{count(len(decisions.not_decisions), 'record')} of it cannot be read as a decision and counts for nothing, at "
             f"offset {offsets}{' …' if len(decisions.not_decisions) > SHOWN_MAX else ''}",
             "find out who wrote them: only coursesyncd pause, resume and give-up write to this topic",
         )
@@ -155,18 +134,18 @@ def _placement(settings: Settings, changes: TopicFacts) -> Iterator[Finding]:
         yield Finding(Level.ADVICE, changes.name, found, to_do)
     if sample.changes and not complaints:
         yield Finding(
-            Level.OK, changes.name, f"the last {_count(sample.changes, 'change')} are in their partitions"
+            Level.OK, changes.name, f"the last {count(sample.changes, 'change')} are in their partitions"
         )
 
 
 def open_files_finding(files: OpenFiles, partitions: int) -> Finding:
     """Whether one replica could hold all partitions, as it does while the others are down."""
     if not files.is_short(partitions):
-        return Finding(Level.OK, "open files", f"enough for {_count(partitions, 'partition')}")
+        return Finding(Level.OK, "open files", f"enough for {count(partitions, 'partition')}")
     return Finding(
         Level.ADVICE,
         "open files",
-        f"a process here may have {files.limit}, which is enough for {_count(files.partitions_max, 'partition')}; the "
+        f"a process here may have {files.limit}, which is enough for {count(files.partitions_max, 'partition')}; the "
         f"input has {partitions}, and a replica that holds all of them needs {files.needed(partitions)}",
         "raise the hard limit of open files where the daemon runs, or run enough replicas even while one is down",
     )
@@ -191,162 +170,6 @@ def clock_finding(clock: BrokerClock) -> Finding:
         f"this host is {_apart(clock.ahead)} Kafka, which refuses records that are more than {clock.ahead_max:.0f} s ahead",
         to_do,
     )
-
-
-def topic_findings(topics: Topics, facts: Facts) -> Iterator[Finding]:
-    """The findings about the topics."""
-    changes = facts[topics.changes]
-    for name in topics.names:
-        topic = facts[name]
-        if topic is None:
-            yield Finding(Level.WRONG, name, "the topic does not exist", CREATE)
-            continue
-        if name == topics.changes:
-            special = _of_changes(topic)
-        elif name == topics.journal:
-            special = _of_journal(topic, changes)
-        elif name == topics.results:
-            special = _of_size(
-                topic,
-                RESULT_BYTES_MAX,
-                f"run: kafka-configs.sh --bootstrap-server … --alter --topic {topic.name} "
-                f"--add-config max.message.bytes={RESULT_BYTES_MAX}",
-            )
-        elif name == topics.courses:
-            special = _of_courses(topic, changes)
-        elif name == topics.control:
-            special = _of_control(topic)
-        else:
-            special = _of_dead_letters(topic)
-        troubles = list(special)
-        if not any(trouble.level is Level.WRONG for trouble in troubles):
-            shape = f"{_count(topic.partitions, 'partition')}, {_count(topic.replication_factor, 'replica')}"
-            yield Finding(Level.OK, name, shape)
-        yield from troubles
-        yield from _of_durability(topic)
-
-
-def _of_changes(topic: TopicFacts) -> Iterator[Finding]:
-    if "compact" in topic.configs.get("cleanup.policy", ""):
-        yield Finding(
-            Level.ADVICE,
-            topic.name,
-            "is compacted: Kafka may delete a change before it is read once a newer record has the same key; if the key is "
-            "integration_id, that can be a change of another course",
-            "set cleanup.policy=delete, or give every course its own key",
-        )
-
-
-def _of_journal(topic: TopicFacts, changes: TopicFacts | None) -> Iterator[Finding]:
-    if changes is not None and topic.partitions != changes.partitions:
-        yield Finding(
-            Level.WRONG,
-            topic.name,
-            f"has {_count(topic.partitions, 'partition')}, but {changes.name} has {changes.partitions}: "
-            "each input partition needs its own journal partition",
-            f"run: coursesyncd topics grow --partitions {max(topic.partitions, changes.partitions)}",
-        )
-    for name, wanted in differing(topic, JOURNAL).items():
-        fatal = name in ("cleanup.policy", "max.message.bytes")
-        why = {
-            "cleanup.policy": "the state of the daemon would be deleted",
-            "max.message.bytes": "large batches could not be written",
-            "message.timestamp.type": "after several crashes in a row, submissions wait longer than necessary",
-        }.get(name, "a restart reads more than necessary")
-        found = topic.configs.get(name, "unset")
-        yield Finding(
-            Level.WRONG if fatal else Level.ADVICE,
-            topic.name,
-            f"{name} is {found}, expected {wanted}: {why}",
-            CREATE,
-        )
-
-
-def _of_courses(topic: TopicFacts, changes: TopicFacts | None) -> Iterator[Finding]:
-    if changes is not None and topic.partitions < changes.partitions:
-        yield Finding(
-            Level.WRONG,
-            topic.name,
-            f"has {_count(topic.partitions, 'partition')}, but {changes.name} has {changes.partitions}: each input "
-            "partition needs its own partition of courses",
-            CREATE,
-        )
-    for name, wanted in differing(topic, COURSES).items():
-        why = {
-            "cleanup.policy": "what is known of the courses would be deleted",
-            "min.compaction.lag.ms": "after a crash, the id of a course may be forgotten",
-        }.get(name, "a restart reads more than necessary")
-        found = topic.configs.get(name, "unset")
-        fatal = name == "cleanup.policy"
-        yield Finding(
-            Level.WRONG if fatal else Level.ADVICE,
-            topic.name,
-            f"{name} is {found}, expected {wanted}: {why}",
-            CREATE,
-        )
-
-
-def _of_control(topic: TopicFacts) -> Iterator[Finding]:
-    if topic.partitions != 1:
-        yield Finding(
-            Level.WRONG,
-            topic.name,
-            f"has {_count(topic.partitions, 'partition')}, expected exactly 1: the last decision counts, and there is no order "
-            "between partitions",
-            f"{ANOTHER_CONTROL[0].lower()}{ANOTHER_CONTROL[1:]}",
-        )
-    if "cleanup.policy" in differing(topic, CONTROL):
-        yield Finding(
-            Level.WRONG,
-            topic.name,
-            f"cleanup.policy is {topic.configs.get('cleanup.policy')}, expected compact: what operators have decided would be "
-            "deleted",
-            CREATE,
-        )
-
-
-def _of_dead_letters(topic: TopicFacts) -> Iterator[Finding]:
-    missing = differing(topic, DEAD_LETTERS)
-    if "cleanup.policy" in missing:
-        yield Finding(
-            Level.WRONG,
-            topic.name,
-            f"cleanup.policy is {topic.configs.get('cleanup.policy')}, expected delete: a compacted topic refuses "
-            "records without a key, and the whole transaction with them",
-            CREATE,
-        )
-    yield from _of_size(topic, DEAD_LETTER_BYTES_MAX + 10_000, CREATE)
-
-
-def _of_size(topic: TopicFacts, bytes_min: int, to_do: str) -> Iterator[Finding]:
-    limit = topic.configs.get("max.message.bytes", "")
-    if limit.isdecimal() and int(limit) < bytes_min:
-        yield Finding(
-            Level.WRONG,
-            topic.name,
-            f"max.message.bytes is {limit}, expected at least {bytes_min}: one large record would stop its partition",
-            to_do,
-        )
-
-
-def _of_durability(topic: TopicFacts) -> Iterator[Finding]:
-    """The guarantees hold only while committed records survive."""
-    in_sync = topic.configs.get("min.insync.replicas", "1")
-    if topic.replication_factor < REPLICAS_SAFE or int(in_sync) < int(IN_SYNC_SAFE):
-        yield Finding(
-            Level.ADVICE,
-            topic.name,
-            f"has {_count(topic.replication_factor, 'replica')} and min.insync.replicas={in_sync}: losing one "
-            "broker may lose committed records, which breaks the guarantees",
-            f"in production: {REPLICAS_SAFE} replicas and min.insync.replicas={IN_SYNC_SAFE}",
-        )
-    if topic.configs.get("unclean.leader.election.enable") == "true":
-        yield Finding(
-            Level.ADVICE,
-            topic.name,
-            "unclean.leader.election.enable is true: a lagging replica may become leader and lose committed records",
-            "set unclean.leader.election.enable=false",
-        )
 
 
 # --- the API --------------------------------------------------------------------------------------
@@ -390,22 +213,5 @@ def api_findings(base_url: str, checked: KeyCheck) -> Iterator[Finding]:
     )
 
 
-# --- output --------------------------------------------------------------------------------------
-
-_COLOURS = {Level.OK: "green", Level.ADVICE: "yellow", Level.WRONG: "red"}
-
-
-def _print(finding: Finding) -> None:
-    colour = None if os.environ.get("NO_COLOR") else _COLOURS[finding.level]
-    level = click.style(f"{finding.level:<7}", fg=colour, bold=finding.level is Level.WRONG)
-    click.echo(f"{level} {finding.subject}: {printable(finding.found)}")
-    if finding.to_do is not None:
-        click.echo(f"        → {printable(finding.to_do)}")
-
-
 def _apart(ahead: float) -> str:
     return f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

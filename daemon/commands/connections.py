@@ -8,9 +8,9 @@ from daemon import config
 from daemon.config.secret_file import SecretError, read_secret
 from daemon.kombo.api_key import ApiKeyFile
 from daemon.kombo.client import KomboClient, KomboSetupError, Observe
+from daemon.log.errors import LogError
 from daemon.log.kafka.clients import KafkaConnection
 from daemon.log.kafka.logins import OAuthClient
-from daemon.log.port import LogError
 
 
 def kafka_connection(settings: config.KafkaSettings) -> KafkaConnection:

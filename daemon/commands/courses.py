@@ -22,8 +22,8 @@ from daemon.commands.connections import kafka_connection
 from daemon.commands.options import bootstrap_option, config_option, settings_for_topics
 from daemon.commands.tables import printable_json, until_the_reader_leaves
 from daemon.core.course import CourseState, course_key
+from daemon.log.errors import LogError
 from daemon.log.kafka.clients import KafkaConnection
-from daemon.log.port import LogError
 from daemon.log.topic_access import TopicRecord, partitions_of, read_topic
 
 PROGRESS_EVERY = 20_000

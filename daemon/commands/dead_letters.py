@@ -17,7 +17,7 @@ from daemon.commands.options import bootstrap_option, config_option, settings_fo
 from daemon.commands.tables import NONE, RowPrinter, printable, until_the_reader_leaves
 from daemon.commands.times import SinceParam
 from daemon.core.model import RejectReason
-from daemon.log.port import LogError
+from daemon.log.errors import LogError
 from daemon.log.topic_access import Since, Start, TopicRecord, read_topic
 
 WIDTHS = {"REJECTED (UTC)": 19, "SOURCE": 24, "REASON": 11, "BYTES": 9, "ERROR": 5}

@@ -11,8 +11,8 @@ from daemon.codec.times import iso_ms
 from daemon.commands.tables import age
 from daemon.commands.topics import ANOTHER_CONTROL
 from daemon.core.control import Control, Decision, GiveUp, Pause
+from daemon.log.errors import LogError
 from daemon.log.kafka.clients import KafkaConnection
-from daemon.log.port import LogError
 from daemon.log.topic_access import Publisher, TopicRecord, partitions_of, read_topic
 
 OBEYED = "Every replica obeys within 2 s."

@@ -28,7 +28,8 @@ from daemon.commands.tables import printable
 from daemon.config import Settings
 from daemon.core.control import GIVEN_UP, GiveUp
 from daemon.core.model import Item
-from daemon.log.port import InputFacts, LogError, RepairLog
+from daemon.log.errors import LogError
+from daemon.log.port import InputFacts, RepairLog
 
 
 @click.command(name="give-up")

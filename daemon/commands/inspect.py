@@ -27,7 +27,7 @@ from daemon.commands.repair.journal_repair import (
 from daemon.commands.tables import age, print_json, print_table
 from daemon.config import Settings
 from daemon.core.model import Error
-from daemon.log.port import LogError
+from daemon.log.errors import LogError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _Row = TypeVar("_Row", bound=msgspec.Struct)

@@ -20,7 +20,7 @@ from daemon.commands.integration_rows import IntegrationRow, integration_rows, r
 from daemon.commands.integration_settings import show
 from daemon.commands.options import config_option, settings_or_exit
 from daemon.commands.tables import age, print_json, print_table
-from daemon.log.port import LogError
+from daemon.log.errors import LogError
 
 
 class _ListByDefault(click.Group):

@@ -19,7 +19,7 @@ from daemon.commands.options import config_option, settings_or_exit
 from daemon.commands.tables import printable
 from daemon.config import Settings
 from daemon.core.control import Control, Pause, covers, is_pattern
-from daemon.log.port import LogError
+from daemon.log.errors import LogError
 
 SHOWN_MAX = 10
 """Integrations that are listed for one pattern."""

@@ -18,7 +18,7 @@ from daemon.commands.connections import kafka_connection
 from daemon.commands.interruption import Interrupted, Interruption
 from daemon.commands.options import bootstrap_option, config_option, settings_for_topics
 from daemon.core.model import Rejection
-from daemon.log.port import LogError
+from daemon.log.errors import LogError
 from daemon.log.topic_access import Publisher
 
 STDIN = "-"

@@ -31,8 +31,8 @@ from daemon.commands.tables import printable
 from daemon.config import Settings
 from daemon.core import placement
 from daemon.core.model import Change, Rejection, Repeats, Status
+from daemon.log.errors import LogError
 from daemon.log.kafka.clients import KafkaConnection
-from daemon.log.port import LogError
 from daemon.log.topic_access import (
     PartitionReader,
     Publisher,

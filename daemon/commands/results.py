@@ -17,7 +17,7 @@ from daemon.commands.result_choice import Choice, ResultEvent, choice_options, d
 from daemon.commands.tables import NONE, RowPrinter, printable_json, until_the_reader_leaves
 from daemon.config import Settings
 from daemon.core.model import Status
-from daemon.log.port import LogError
+from daemon.log.errors import LogError
 from daemon.log.topic_access import Since, Start, read_topic
 
 _STYLES = {

@@ -24,8 +24,9 @@ from daemon.commands.policy_watch import ConfigFiles, PolicyWatch
 from daemon.config import Configuration, Policies
 from daemon.kombo.api_key import ApiKeyError, ApiKeyFile
 from daemon.kombo.client import KomboSetupError
+from daemon.log.errors import FatalLogError, LogError
 from daemon.log.kafka.log import KafkaLog
-from daemon.log.port import EventLog, FatalLogError, LogError
+from daemon.log.port import EventLog
 from daemon.runtime.engine import Engine
 from daemon.runtime.liveness import report_liveness
 from daemon.runtime.watchdog import Watchdog

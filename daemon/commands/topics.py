@@ -15,6 +15,7 @@ from kafka.errors import InvalidReplicationFactorError
 
 from daemon.commands.connections import kafka_connection
 from daemon.commands.options import config_option, settings_or_exit
+from daemon.log.errors import LogError
 from daemon.log.kafka.admin import Admin, NewTopic, TopicFacts, create_topics, describe_topics
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.topic_settings import (
@@ -25,7 +26,7 @@ from daemon.log.kafka.topic_settings import (
     add_partitions,
     alter_topic,
 )
-from daemon.log.port import LogError, Topics
+from daemon.log.port import Topics
 
 PARTITIONS_DEFAULT = 6
 REPLICAS_SAFE = 3

@@ -24,7 +24,7 @@ from daemon.console.pages import Pages
 from daemon.console.replicas import Replicas, replicas_mistake
 from daemon.console.server import ConsoleServer
 from daemon.core.control import Pause
-from daemon.log.port import LogError
+from daemon.log.errors import LogError
 from daemon.stop_signals import STOPS
 from daemon.telemetry import logs
 from daemon.telemetry.labels import LogLevel

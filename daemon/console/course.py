@@ -15,11 +15,11 @@ import msgspec
 
 from daemon.codec.course_record import KnownCourseRecord
 from daemon.codec.result import SyncResult
-from daemon.console.journals import Batch, Watched
 from daemon.console.model import Model
 from daemon.console.packed import PackedItem
 from daemon.console.records import Location
 from daemon.console.results import ResultEvent, decode_result
+from daemon.console.work import Batch, Watched
 from daemon.core.course import course_key
 from daemon.core.model import Error, Status
 from daemon.log.topic_access import TopicRecord

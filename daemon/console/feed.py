@@ -15,7 +15,7 @@ from daemon.commands.repair.journal_repair import unjoined_log
 from daemon.config import Settings
 from daemon.console.model import Look, Model
 from daemon.console.results import RESULTS_MAX
-from daemon.log.port import LogError
+from daemon.log.errors import LogError
 from daemon.log.topic_access import TopicRecord
 from daemon.log.topic_following import RecordReader, TopicFollower
 

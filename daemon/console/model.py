@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from daemon.codec import decode_control
 from daemon.config import Topics
-from daemon.console.journals import Journals, Stage, Work
+from daemon.console.journals import Journals
 from daemon.console.records import Location, RecordIndex
 from daemon.console.results import Results
+from daemon.console.work import Stage, Work
 from daemon.core.control import Control, GiveUp, Pause, covers
 from daemon.core.journal import Position
 from daemon.log.port import InputFacts

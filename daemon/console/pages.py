@@ -20,18 +20,20 @@ from daemon.commands.decision_options import TextParam, UntilParam
 from daemon.commands.integration_rows import State
 from daemon.commands.integration_settings import rows as settings_rows
 from daemon.config import Configuration, Policies
-from daemon.console import views
-from daemon.console.access import SESSION_SECONDS, Access, AccessError, Session, new_visit
+from daemon.console.access import Access, AccessError, Session, new_visit
+from daemon.console.addresses import course_address, integration_address, own_address
 from daemon.console.course import Found, course_life, open_changes, search, search_results
 from daemon.console.feed import wall_ms
 from daemon.console.model import Model
 from daemon.console.rendering import environment, since, until
+from daemon.console.views.integrations import SORTS, integration_list, integration_page
+from daemon.console.views.overview import overview
+from daemon.console.views.partitions import partition_list
+from daemon.console.visitors import begin_session, end_session, is_own_form, keep_visit, session_of, visit_of
 from daemon.core.control import PATTERN_END, Pause, is_pattern
-from daemon.log.port import LogError
+from daemon.log.errors import LogError
 from daemon.log.topic_access import TopicRecord
 
-SESSION, VISIT = "coursesync_session", "coursesync_visit"
-"""Cookies."""
 ID_MAX = 600
 """Characters of what is searched for; the longest id has 512."""
 OBEYED_WITHIN = 3.0
@@ -80,19 +82,19 @@ class Pages:
     # --- reading ------------------------------------------------------------------------------------
 
     async def overview(self, request: web.Request) -> web.Response:
-        return self._page(request, "overview.html", view=views.overview(self._model, wall_ms()))
+        return self._page(request, "overview.html", view=overview(self._model, wall_ms()))
 
     async def integrations(self, request: web.Request) -> web.Response:
         query = _parameter(request, "q").strip()
         chosen = _parameter(request, "state")
         state = State(chosen) if chosen in set(State) else None
         sort = _parameter(request, "sort") or "state"
-        if sort not in views.SORTS:
+        if sort not in SORTS:
             sort = "state"
         reverse = _parameter(request, "order") == "reverse"
         number = _parameter(request, "page")
         page = int(number) if number.isascii() and number.isdigit() and len(number) < 7 else 1
-        found = views.integration_list(
+        found = integration_list(
             self._model, wall_ms(), query=query, state=state, sort=sort, reverse=reverse, page=page
         )
         asked = {"q": query, "state": "" if state is None else state.value}
@@ -123,7 +125,7 @@ class Pages:
         return self._page(
             request,
             "partitions.html",
-            partitions=views.partitions(self._model),
+            partitions=partition_list(self._model),
             replicas=self._model.replicas,
         )
 
@@ -206,15 +208,15 @@ class Pages:
         )
 
     async def sign_in_page(self, request: web.Request) -> web.Response:
-        visit = request.cookies.get(VISIT) or new_visit()
+        visit = visit_of(request) or new_visit()
         response = self._sign_in(request, visit, _parameter(request, "back"))
-        _set_cookie(request, response, VISIT, visit, SESSION_SECONDS)
+        keep_visit(request, response, visit)
         return response
 
     async def sign_in(self, request: web.Request) -> web.Response:
         form = await _form(request)
-        visit, back = request.cookies.get(VISIT), form.get("back", "")
-        if visit is None or not self._is_own(request, form):
+        visit, back = visit_of(request), form.get("back", "")
+        if visit is None or not is_own_form(request, form, self._access):
             return self._forged(request)
         try:
             cookie = self._access.sign_in(form.get("who", ""), form.get("token", ""), visit)
@@ -223,35 +225,29 @@ class Pages:
                 request, visit, back, mistake=str(error), who=form.get("who", "")[:200], status=403
             )
         response = web.Response(status=303, headers={"Location": own_address(back)})
-        _set_cookie(request, response, SESSION, cookie, SESSION_SECONDS)
+        begin_session(request, response, cookie)
         return response
 
     async def sign_out(self, request: web.Request) -> web.Response:
         form = await _form(request)
-        if not self._is_own(request, form):
+        if not is_own_form(request, form, self._access):
             return self._forged(request)
         response = web.Response(status=303, headers={"Location": "/"})
-        response.del_cookie(SESSION, path="/", httponly=True, samesite="Strict")
+        end_session(response)
         return response
 
     # --- parts --------------------------------------------------------------------------------------
 
     async def _own_form(self, request: web.Request) -> tuple[Mapping[str, str], Session]:
         form = await _form(request)
-        session = self._session(request)
+        session = session_of(request, self._access)
         if session is None:
             back = integration_address(form.get("id", ""))
             raise web.HTTPSeeOther(f"/sign-in?{urlencode({'back': back})}")
-        if not self._is_own(request, form):
+        if not is_own_form(request, form, self._access):
             forged = self._forged(request)
             raise web.HTTPForbidden(text=forged.text, content_type="text/html")
         return form, session
-
-    def _is_own(self, request: web.Request, form: Mapping[str, str]) -> bool:
-        """Whether a page of this console has sent the form."""
-        site = request.headers.get("Sec-Fetch-Site", "same-origin")
-        visit = request.cookies.get(VISIT)
-        return site == "same-origin" and self._access.is_own_form(visit, form.get("form_token", ""))
 
     def _forged(self, request: web.Request) -> web.Response:
         text = (
@@ -286,7 +282,7 @@ class Pages:
         given: Mapping[str, str] | None = None,
         status: int = 200,
     ) -> web.Response:
-        page = views.integration_page(self._model, self._policies, name, wall_ms())
+        page = integration_page(self._model, self._policies, name, wall_ms())
         done = _parameter(request, "done")
         return self._page(
             request,
@@ -321,9 +317,6 @@ class Pages:
             request, "sign_in.html", status=status, visit=visit, back=back, mistake=mistake, who=who
         )
 
-    def _session(self, request: web.Request) -> Session | None:
-        return self._access.session(request.cookies.get(SESSION), request.cookies.get(VISIT))
-
     async def _read(self, function: Callable[..., Any], *arguments: Any) -> Any:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
@@ -340,7 +333,7 @@ class Pages:
         **values: Any,
     ) -> web.Response:
         wall = wall_ms()
-        known_visit = visit or request.cookies.get(VISIT)
+        known_visit = visit or visit_of(request)
         text = self._templates.get_template(template).render(
             **{"back": request.path_qs} | values,
             path=request.path,
@@ -349,7 +342,7 @@ class Pages:
             until=lambda at: until(at, wall),
             reading=self._model.reading,
             halted_reason=self._model.halted_reason,
-            session=self._session(request),
+            session=session_of(request, self._access),
             access=self._access,
             form_token="" if known_visit is None else self._access.form_token(known_visit),
             integration_address=integration_address,
@@ -358,20 +351,6 @@ class Pages:
             topics=self._model.topics,
         )
         return web.Response(text=text, content_type="text/html", status=status)
-
-
-def integration_address(name: str) -> str:
-    return f"/integration?{urlencode({'id': name}, errors='replace')}"
-
-
-def course_address(integration_id: str, origin_id: str) -> str:
-    return f"/course?{urlencode({'integration': integration_id, 'id': origin_id}, errors='replace')}"
-
-
-def own_address(address: str) -> str:
-    """An address of this console; anything else becomes the first page."""
-    is_own = address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable()
-    return address if is_own and address.isascii() else "/"
 
 
 def id_mistake(name: str) -> str | None:
@@ -392,10 +371,3 @@ async def _form(request: web.Request) -> Mapping[str, str]:
 def _parameter(request: web.Request, name: str) -> str:
     """As it is, because an id may begin or end with spaces, but without what is no text."""
     return request.query.get(name, "").encode(errors="replace").decode()[:ID_MAX]
-
-
-def _set_cookie(request: web.Request, response: web.Response, name: str, value: str, seconds: int) -> None:
-    is_https = request.secure or request.headers.get("X-Forwarded-Proto") == "https"
-    response.set_cookie(
-        name, value, max_age=seconds, path="/", httponly=True, samesite="Strict", secure=is_https
-    )

@@ -10,10 +10,7 @@ not know can delay a change, but never end one::
     3xx, 4xx, 5xx         → Refused, `error.code` None if there is no error object
     1xx, 6xx and above    → NoAnswer(protocol_error)
 
-An answer with implausible times is not understood either (R14). These times decide which task is fresh and which has
-timed out, so one wrong time must not affect later tasks. `created_at` and `completed_at` must be in the years 2000 to
-2099 and at most `AHEAD_MAX_MS` after the answer's own `Date`. A `Date` that differs from the local clock by a day or
-more is ignored. If the `Date` is ignored or missing, the local clock is used instead.
+An answer with implausible times is not understood either (R14); see `kombo.times`.
 
 In a completed task, one entry that is not understood affects only that item: it becomes a failure without a code,
 which is resubmitted, and the other 99 items keep their outcomes. The core detects items that are missing, repeated or
@@ -27,9 +24,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -49,6 +43,7 @@ from daemon.core.answers import (
 )
 from daemon.core.model import API_ID_CHARS_MAX, ERROR_CODE_CHARS_MAX, LOG_URL_CHARS_MAX, Error
 from daemon.kombo.redaction import NO_SECRETS, Redactor
+from daemon.kombo.times import api_time_of, http_date, implausible, retry_after, timestamp
 
 SUBMIT_ANSWER_BYTES_MAX = 64 * 1024
 """Maximum size of the answer to a submission, or of a refusal: a task id and some warnings, or one error."""
@@ -62,26 +57,7 @@ MESSAGE_CHARS_MAX = 1000
 """A message may quote a whole answer of the connected system. Its beginning is enough for a person."""
 WARNINGS_MAX = 20
 DETAIL_CHARS_MAX = 300
-RETRY_AFTER_SECONDS_MAX = 1e9
-"""A longer wait is returned as this one. What is sensible is decided in `core.breaker`, which ignores it."""
-
-AHEAD_MAX_MS = 300_000
-"""Maximum time by which the times of a task may be after the `Date` of the answer. The clocks of one API's servers
-differ by less.
-"""
-DATE_OFF_MAX_MS = 86_400_000
-"""Maximum difference between a `Date` and the local clock. It is more than a wrong time zone on either side explains.
-"""
-TIME_MIN_MS = 946_684_800_000
-TIME_END_MS = 4_102_444_800_000
-"""Start of the year 2000 and of the year 2100."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
-_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:?\d\d)?", re.ASCII)
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
-_SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?")
-_DATE_CHARS_MAX = 64
 
 
 class _Submitted(msgspec.Struct):
@@ -176,7 +152,7 @@ def parse_submit(
         warnings=_warnings(answer.warnings, redact),
         concurrency_limit=_whole_number(headers.get("concurrency-limit")),
         concurrency_remaining=_whole_number(headers.get("concurrency-remaining")),
-        api_time=_api_time(headers, now),
+        api_time=api_time_of(headers, now),
     )
 
 
@@ -198,7 +174,7 @@ def parse_done(
         warnings=_warnings(answer.warnings, redact),
         concurrency_limit=_whole_number(headers.get("concurrency-limit")),
         concurrency_remaining=_whole_number(headers.get("concurrency-remaining")),
-        api_time=_api_time(headers, now),
+        api_time=api_time_of(headers, now),
     )
 
 
@@ -222,18 +198,18 @@ def parse_poll(
         return _undocumented(status, str(error), redact)
     if task.task_id != task_id:
         return _undocumented(status, "it describes another task than the requested one", redact)
-    api_time = _api_time(headers, now)
-    latest = (now if api_time is None else api_time) + AHEAD_MAX_MS
-    created_at = _timestamp(task.created_at)
+    api_time = api_time_of(headers, now)
+    clock = now if api_time is None else api_time
+    created_at = timestamp(task.created_at)
     if created_at is None:
         return _undocumented(status, "created_at is not an ISO 8601 time", redact)
     completed = _decoded(task.completed_at)
-    completed_at = _timestamp(completed)  # informational only: an unreadable time counts as absent
+    completed_at = timestamp(completed)  # informational only: an unreadable time counts as absent
     for name, text, moment in (
         ("created_at", task.created_at, created_at),
         ("completed_at", completed, completed_at),
     ):
-        if moment is not None and (why := _implausible(moment, latest)):
+        if moment is not None and (why := implausible(moment, clock)):
             return _undocumented(status, f"{name} {text} is {why}", redact)
     if task.status == "PENDING":
         return TaskPending(created_at, api_time)
@@ -302,12 +278,12 @@ def _not_a_success(
         return NoAnswer(NoAnswerReason.PROTOCOL_ERROR, f"HTTP status {status}, which is not a final status")
     if status <= 299:
         return None
-    api_time = _http_date(headers.get("date"))
+    api_time = http_date(headers.get("date"))
     is_documented, error = _error_object(body)
     return Refused(
         status=status,
         error=_error(error, f"HTTP {status} without an error object.", redact),
-        retry_after=_retry_after(headers.get("retry-after"), now if api_time is None else api_time),
+        retry_after=retry_after(headers.get("retry-after"), now if api_time is None else api_time),
         concurrency_limit=_whole_number(headers.get("concurrency-limit")),
         concurrency_remaining=_whole_number(headers.get("concurrency-remaining")),
         api_time=api_time,
@@ -353,62 +329,7 @@ def _undocumented(status: int, why: str, redact: Redactor) -> NoAnswer:
     )
 
 
-# --- header fields and texts ----------------------------------------------------------------------
-
-
-def _timestamp(value: Any) -> int | None:
-    """Converts ISO 8601 to ms since the epoch, rounded down. A time without a zone is UTC, as the vendor documents."""
-    if not isinstance(value, str) or not _TIMESTAMP.fullmatch(value):
-        return None
-    try:
-        return _milliseconds(datetime.fromisoformat(value.upper()))
-    except (ValueError, OverflowError):
-        return None
-
-
-def _implausible(moment: int, latest: int) -> str | None:
-    """Why this cannot be the time of a task; `latest` is the latest plausible time."""
-    if not TIME_MIN_MS <= moment < TIME_END_MS:
-        return "not in the years 2000 to 2099"
-    if moment > latest:
-        return f"{(moment - latest + AHEAD_MAX_MS) // 1000} s ahead of the API's clock"
-    return None
-
-
-def _api_time(headers: Mapping[str, str], now: int) -> int | None:
-    """The `Date` of an answer; None if it is missing or implausible."""
-    date = _http_date(headers.get("date"))
-    return date if date is not None and abs(date - now) < DATE_OFF_MAX_MS else None
-
-
-@lru_cache(maxsize=8)
-def _http_date(value: str | None) -> int | None:
-    """Converts an HTTP date in any of the forms of RFC 9110 (5.6.7) to ms. Cached, because it changes once a second."""
-    if value is None or len(value) > _DATE_CHARS_MAX:
-        return None
-    try:
-        return _milliseconds(parsedate_to_datetime(value))
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-
-
-def _milliseconds(moment: datetime) -> int:
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return (moment - _EPOCH) // _MILLISECOND
-
-
-def _retry_after(value: str | None, now: int) -> float | None:
-    """Seconds from `now` (ms), for both forms of the field; 0 for a time in the past."""
-    if value is None:
-        return None
-    value = value.strip()
-    if _SECONDS.fullmatch(value):
-        return min(float(value), RETRY_AFTER_SECONDS_MAX)
-    moment = _http_date(value)
-    if moment is None:
-        return None
-    return min(max((moment - now) / 1000, 0.0), RETRY_AFTER_SECONDS_MAX)
+# --- texts ----------------------------------------------------------------------
 
 
 def _whole_number(value: str | None) -> int | None:

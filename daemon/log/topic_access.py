@@ -15,12 +15,12 @@ from typing import Any, Literal, NamedTuple, Self
 from kafka import KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
+from daemon.log.errors import LogError, UnreadableError
 from daemon.log.kafka.admin import partition_count
 from daemon.log.kafka.authorization_errors import explained
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.kafka.cures.fetching import UnreadableBatchError
 from daemon.log.kafka.cures.partitioner import KeyPartitioner
-from daemon.log.port import LogError, UnreadableError
 
 OUTSTANDING_RECORDS_MAX = 20_000
 OUTSTANDING_BYTES_MAX = 64 * 1024 * 1024

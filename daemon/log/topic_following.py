@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, OffsetOutOfRangeError
 
+from daemon.log.errors import LogError
 from daemon.log.kafka.authorization_errors import explained
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.kafka.cures.fetching import UnreadableBatchError
-from daemon.log.port import LogError
 from daemon.log.topic_access import TopicRecord
 
 POLL_MS = 500

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from daemon.codec import decode_control
 from daemon.codec.texts import ERROR_CHARS_MAX, describe
 from daemon.core.control import Control
-from daemon.log.port import LogError, Record
+from daemon.log.errors import LogError
+from daemon.log.port import Record
 from daemon.runtime.ports import Ports
 from daemon.telemetry.events import ControlChanged, ControlRecordInvalid, ControlUnreadable
 

@@ -14,7 +14,8 @@ from daemon.codec.texts import ERROR_CHARS_MAX, describe
 from daemon.core.course import CourseState, KnownCourse
 from daemon.core.known_courses import Budget, KnownCourses
 from daemon.core.shard import Shard
-from daemon.log.port import HeldBackError, LogError, Record, ShardLog
+from daemon.log.errors import HeldBackError, LogError
+from daemon.log.port import Record, ShardLog
 from daemon.runtime.operator_messages import held_back_courses
 from daemon.runtime.ports import Ports
 from daemon.telemetry.events import CoursesLoaded, CoursesNotLoaded

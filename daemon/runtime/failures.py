@@ -10,7 +10,7 @@ from daemon.codec.texts import ERROR_CHARS_MAX, describe
 from daemon.config import Topics
 from daemon.core.journal import JournalError
 from daemon.core.shard import Shard
-from daemon.log.port import (
+from daemon.log.errors import (
     CommitFailedError,
     CorruptJournalError,
     FatalLogError,

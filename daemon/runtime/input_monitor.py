@@ -12,7 +12,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from daemon.log.port import InputFacts, LogError, TransactionOwner
+from daemon.log.errors import LogError
+from daemon.log.port import InputFacts, TransactionOwner
 from daemon.runtime import operator_messages
 from daemon.runtime.partition import Partition
 from daemon.runtime.ports import Ports

@@ -10,7 +10,7 @@ from daemon.core.model import Change, Rejection
 from daemon.core.placement import Misplacement, misplaced
 from daemon.core.rejection_limit import Stop
 from daemon.core.shard import Shard
-from daemon.log.port import Record, Records
+from daemon.log.port import InputFacts, Record, Records
 from daemon.runtime import operator_messages
 from daemon.runtime.failures import Failure, LostInput, StoppedInput
 from daemon.runtime.ports import Ports
@@ -39,6 +39,8 @@ class Intake:
         self.token = 0
         self.paused = False
         """The input is paused because a limit is reached."""
+        self.topic_partitions: int | None = None
+        """Partitions of the topic when the shard was opened. None before the first shard."""
         self.last_record_ms: int | None = None
         """The log's timestamp of the last record that was delivered, in ms."""
         self.lost: LostInput | StoppedInput | None = None
@@ -47,16 +49,20 @@ class Intake:
         self._ports = ports
         self._next = 0
         self._end: int | None = None
-        self._partitions = 1
+        self._topic_id: str | None = None
         self._reported: set[Misplacement] = set()
 
-    def opened(self, shard: Shard, partitions: int) -> None:
-        """A new shard has been opened; the topic has that many partitions. What is known about the input may refer to
-        another topic, so it is discarded."""
+    def opened(self, shard: Shard, facts: InputFacts) -> None:
+        """A new shard has been opened, with these facts about the input. What is known about the input may refer to another
+        topic, so it is discarded."""
         self._next, self._end = shard.next_read, None
-        self._partitions = partitions
+        self._topic_id, self.topic_partitions = facts.topic_id, facts.partitions
         self._reported.clear()
         self.lost = None
+
+    def is_of_another_topic(self, facts: InputFacts) -> bool:
+        """Whether the topic was created again, or has another number of partitions, since the shard was opened."""
+        return (facts.topic_id, facts.partitions) != (self._topic_id, self.topic_partitions)
 
     def dropped(self, shard: Shard | None, failure: Failure) -> None:
         """The shard was dropped. If it had stopped reading and was fenced, an operator probably runs `coursesyncd reject` or
@@ -120,7 +126,8 @@ class Intake:
             if isinstance(entry, Change)
         ]
         partitioner = self._ports.settings.input.partitioner
-        found = misplaced(keys, self._number, self._partitions, partitioner)
+        assert self.topic_partitions is not None
+        found = misplaced(keys, self._number, self.topic_partitions, partitioner)
         for reason in Misplacement:
             those = [each for each in found if each.reason is reason]
             if those:

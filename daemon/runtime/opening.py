@@ -13,7 +13,8 @@ from daemon.core.journal import Fold, JournalError, Position, payload
 from daemon.core.known_courses import Budget, KnownCourses
 from daemon.core.shard import Shard
 from daemon.core.stale_tasks import first_position
-from daemon.log.port import CorruptJournalError, InputFacts, ShardLog
+from daemon.log.errors import CorruptJournalError
+from daemon.log.port import InputFacts, ShardLog
 from daemon.runtime import operator_messages
 from daemon.runtime.ledger import Ledger
 from daemon.runtime.ports import Ports

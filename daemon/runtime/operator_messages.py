@@ -10,7 +10,8 @@ from __future__ import annotations
 from daemon.config import Topics
 from daemon.core.journal import NewerJournalError, Position
 from daemon.core.rejection_limit import Stop
-from daemon.log.port import HeldBackError, InputFacts, TransactionOwner, Unreadable
+from daemon.log.errors import HeldBackError
+from daemon.log.port import InputFacts, TransactionOwner, Unreadable
 
 RUNBOOK = "docs/runbook.md"
 

@@ -18,7 +18,7 @@ from daemon.core.batch import OpenTask
 from daemon.core.control import Control
 from daemon.core.shard import Shard
 from daemon.core.step import Fact, Step
-from daemon.log.port import InputFacts, LogError, Records, ShardLog, Unreadable
+from daemon.log.port import InputFacts, Records, ShardLog, Unreadable
 from daemon.runtime import operator_messages
 from daemon.runtime.course_loading import CourseIndexes, CourseLoader
 from daemon.runtime.failures import Failure, InputChangedError, InputLostError, LostInput, Remedy, failure_of
@@ -26,6 +26,7 @@ from daemon.runtime.intake import Intake
 from daemon.runtime.lease import Lease
 from daemon.runtime.ledger import Ledger
 from daemon.runtime.opening import BlockedError, Opened, check_before_fencing, restore, wait_for_confirmation
+from daemon.runtime.operator_watch import OperatorWatch
 from daemon.runtime.partition_state import PartitionLifecycle, PartitionTrigger
 from daemon.runtime.payloads import read_payload
 from daemon.runtime.ports import Ports
@@ -34,9 +35,6 @@ from daemon.runtime.reports import Reports
 from daemon.runtime.retries import Retries
 from daemon.runtime.step_transaction import StepFailedError, transaction
 from daemon.runtime.waker import Waker
-
-LOOK_INTERVAL = 5.0
-"""Seconds between two checks whether the journal of a blocked partition has new records."""
 
 
 class Partition:
@@ -60,7 +58,6 @@ class Partition:
         self.posts = Posts()
         """Of the current shard."""
         self.commit_since_ms: int | None = None
-        self.topic_partitions: int | None = None
         self.intake = Intake(number, ports)
         self._ports = ports
         self._control = control
@@ -70,14 +67,11 @@ class Partition:
         self._ledger: Ledger | None = None
         self._waker = Waker()
         self._life = PartitionLifecycle()
+        self._operators = OperatorWatch(number, ports, self._life, self._waker)
         self._reports = Reports(number, ports.observer)
         self._lease = Lease(ports.settings.fence.lease)
         self._retries = Retries()
         self._fault: Exception | None = None
-        self._facts: InputFacts | None = None
-        """The state of the input when the shard was opened."""
-        self._journal_end: int | None = None
-        """The end of the journal before the partition was last opened. If it moves, another process has written."""
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -110,16 +104,16 @@ class Partition:
             case Remedy.REFUSED:
                 # R4: the other partitions continue, whatever this partition's records and answers cause.
                 if self._retries.refused():
-                    await self._block(failure.sentence, None, watch=False)
+                    await self._block(failure.sentence, by_journal=False)
                 else:
                     await self._drop(failure)
             case Remedy.DEFER:
                 self._retries.deferred(self._ports.clock.now().mono)
                 await self._drop(failure)
             case Remedy.BLOCK:
-                await self._block(failure.sentence, self._journal_end, watch=True)
+                await self._block(failure.sentence, by_journal=True)
             case Remedy.BLOCK_HERE:
-                await self._block(failure.sentence, None, watch=False)
+                await self._block(failure.sentence, by_journal=False)
             case Remedy.DIE:
                 raise error
             case _:
@@ -133,8 +127,7 @@ class Partition:
         self._life.new_producer()
         self._fault = None
         self._reports.restoring()
-        # Read before `open_shard` fixes the end of the restore, so that no record is missed in between.
-        self._journal_end = await ports.log.journal_end(number)
+        await self._operators.begin()
         await check_before_fencing(ports, number)
         self._shard_log = await ports.log.open_shard(number)
         opened = await restore(ports, number, self._shard_log, self._courses.budget, self._control)
@@ -147,9 +140,7 @@ class Partition:
         shard = opened.shard
         self._lease.end()
         self.shard, self._ledger, self.posts = shard, opened.ledger, Posts()
-        self._facts = opened.facts
-        self.intake.opened(shard, opened.facts.partitions)
-        self.topic_partitions = opened.facts.partitions
+        self.intake.opened(shard, opened.facts)
         if opened.is_new:
             shard.want_position()  # stores the start offset: `latest` must mean the same offset after a crash
         self._reports.restored(shard)
@@ -165,7 +156,6 @@ class Partition:
         shard, shard_log, life = self.shard, self._shard_log, self._life
         assert shard is not None
         assert shard_log is not None
-        look_at = 0.0
         while True:
             if self._fault is not None:
                 fault, self._fault = self._fault, None
@@ -191,23 +181,19 @@ class Partition:
                 # A commit has failed. Even if nothing is left to write, only a commit shows that commits work again.
                 shard.want_position()
             else:
-                look_at = await self._wait(shard, look_at)
+                await self._wait(shard)
 
-    async def _wait(self, shard: Shard, look_at: float) -> float:
-        """Wait until something happens or is due. While the input cannot be read, wait at most until `look_at`. Returns
-        the next `look_at`.
-        """
-        due = shard.due()
+    async def _wait(self, shard: Shard) -> None:
+        """Wait until something happens or is due. While the input cannot be read, look whether an operator has acted."""
+        due, operators = shard.due(), self._operators
         stopped = self.intake.stopped(shard)
         if stopped is not None and not shard.intake:
             self._reports.blocked(stopped)
-            now = self._ports.clock.now().mono
-            if now >= look_at:
+            if operators.is_due(self._ports.clock.now().mono):
                 shard.want_position()  # its commit fails if `skip` or `reject` has written a position
-                return now + LOOK_INTERVAL
-            due = look_at if due is None else min(due, look_at)
+                return
+            due = operators.look_at if due is None else min(due, operators.look_at)
         await self._waker.wait(due)
-        return look_at
 
     def _rejoined(self, shard: Shard) -> None:
         """The partition had no other owner in between: continue with the same memory."""
@@ -245,11 +231,8 @@ class Partition:
         self._reports.dropped(failure)
         await self._let_go()
 
-    async def _block(self, sentence: str, journal_end: int | None, *, watch: bool) -> None:
-        """Wait until an operator acts. The wait ends when the process is restarted; with `watch`, also when a record is
-        written to the journal after `journal_end` (`coursesyncd skip`, `topics grow`); and when the partition was revoked
-        and assigned again, because the block may have come from the outdated view of a replaced owner.
-        """
+    async def _block(self, sentence: str, *, by_journal: bool) -> None:
+        """Wait until an operator acts, in the journal if `by_journal`; see `OperatorWatch.until_unblocked`."""
         life = self._life
         life.on(PartitionTrigger.BLOCKED)
         await self._let_go()
@@ -257,18 +240,11 @@ class Partition:
         self._retries.unconfirmed = True
         if not life.returned:
             self._reports.blocked(sentence)
-            while not (life.returned or life.stopping or (watch and await self._journal_moved(journal_end))):
-                await self._waker.wait(self._ports.clock.now().mono + LOOK_INTERVAL if watch else None)
+            await self._operators.until_unblocked(by_journal=by_journal)
         self.intake.lost = None
         life.on(PartitionTrigger.UNBLOCKED)
         if not life.stopping:
             self._reports.reopened(sentence)
-
-    async def _journal_moved(self, since: int | None) -> bool:
-        try:
-            return not self._life.revoked and await self._ports.log.journal_end(self.number) != since
-        except LogError:
-            return False  # the next check asks again
 
     async def _let_go(self) -> None:
         shard, self.shard, self._ledger = self.shard, None, None
@@ -321,10 +297,7 @@ class Partition:
         """Check that the input is still the topic that was opened. If not, the partition is reopened, which reports the
         problem.
         """
-        opened = self._facts
-        if self.shard is None or opened is None:
-            return
-        if (opened.topic_id, opened.partitions) != (facts.topic_id, facts.partitions):
+        if self.shard is not None and self.intake.is_of_another_topic(facts):
             self.fail(InputChangedError("the input topic was created again, or its partition count changed"))
 
     def fail(self, error: Exception) -> None:

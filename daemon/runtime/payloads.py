@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from daemon.core import journal
 from daemon.core.batch import OpenTask
-from daemon.log.port import CorruptJournalError, ShardLog
+from daemon.log.errors import CorruptJournalError
+from daemon.log.port import ShardLog
 
 
 async def read_payload(shard_log: ShardLog, partition: int, task: OpenTask) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import NamedTuple, assert_never
 
 from daemon.core.answers import PollAnswer, Refused, TaskCompleted, TaskFailed
 from daemon.core.batch import LateTask, OpenTask
@@ -16,10 +15,21 @@ from daemon.core.shard import Shard
 from daemon.core.task_durations import likeness
 from daemon.core.verdict import PollVerdict, TaskVerdict
 from daemon.kombo import probe
-from daemon.log.port import CorruptJournalError, LogError
+from daemon.log.errors import CorruptJournalError, LogError
 from daemon.runtime.batch_ref import BatchRef
 from daemon.runtime.halt import Halt
 from daemon.runtime.partition import Partition
+from daemon.runtime.poll_entries import (
+    KEY_PROBE,
+    KeyProbe,
+    Paced,
+    Pending,
+    PollEntry,
+    integration_of,
+    task_accepted_at,
+    task_integration,
+    task_items,
+)
 from daemon.runtime.ports import Ports
 from daemon.runtime.step_transaction import StepFailedError
 from daemon.runtime.waker import Waker
@@ -27,39 +37,8 @@ from daemon.telemetry.events import DefectFound, JournalUnreadable, KeyProbed, P
 
 BLINDNESS = frozenset({PollVerdict.BLIND, PollVerdict.HALT, PollVerdict.REKEYED})
 """Verdicts that bring no new information about the task."""
-
-
 KEY_PROBE_INTERVAL = 1.0
 """Seconds between two probes of our own key, at least."""
-
-
-class KeyProbe(NamedTuple):
-    """A scheduled call that is made for no integration and shows whether the API accepts our own key."""
-
-
-KEY_PROBE = KeyProbe()
-
-
-class Paced(NamedTuple):
-    """The next time at which the own rate of an integration allows one of its polls that are due."""
-
-    integration_id: str
-
-
-class Pending(NamedTuple):
-    """A scheduled poll, of the task of a batch or of a task that timed out and is still watched."""
-
-    partition: Partition
-    shard: Shard
-    id: str
-    """Id of the batch."""
-    late: bool
-
-    def task(self) -> OpenTask | LateTask | None:
-        """The task to poll. None if the task or the shard has ended."""
-        if self.partition.shard is not self.shard:
-            return None
-        return self.shard.late_task(self.id) if self.late else self.shard.task(self.id)
 
 
 class Poller:
@@ -74,7 +53,7 @@ class Poller:
         self._halt = halt
         self._waker = waker
         self._submissions = submissions
-        self._schedule: Schedule[Pending | KeyProbe | Paced] = Schedule()
+        self._schedule: Schedule[PollEntry] = Schedule()
         self._paced: dict[str, deque[Pending]] = {}
         """Polls that are due and wait for the own rate of their integration, which has a `Paced` in the schedule."""
         self._key_probed_at = 0.0
@@ -106,7 +85,7 @@ class Poller:
         for each in pending:
             task = each.task()
             assert task is not None
-            terms, elapsed = self._terms(task), max(0, now.wall - _accepted_at(task)) / 1000
+            terms, elapsed = self._terms(task), max(0, now.wall - task_accepted_at(task)) / 1000
             polls, delay = terms.intervals.resume(elapsed, terms.items, terms.seed)
             self._set_progress(each, PollProgress(polls, elapsed))
             self._schedule.push(now.mono + delay, each)
@@ -164,13 +143,13 @@ class Poller:
         self._waker.wake()
 
     def _terms(self, task: OpenTask | LateTask) -> PollTerms:
-        integration_id, items = _integration(task), _items(task)
+        integration_id, items = task_integration(task), task_items(task)
         timeout = self._policy(integration_id).task.timeout
         alike = likeness(integration_id, items)
         return PollTerms(alike, items, poll_seed(task.batch_id), self._intervals(task), timeout)
 
     def _intervals(self, task: OpenTask | LateTask) -> PollIntervals:
-        poll = self._policy(_integration(task)).poll
+        poll = self._policy(task_integration(task)).poll
         return PollIntervals(poll.first_after, poll.factor, poll.interval_max)
 
     def _set_progress(self, pending: Pending, progress: PollProgress) -> None:
@@ -194,16 +173,16 @@ class Poller:
                     await self._waker.wait(due)
                 elif self._must_pace(first, now):
                     self._pace(first, now)
-                elif not self._flow.may_poll(now, _integration_of(first)):
+                elif not self._flow.may_poll(now, integration_of(first)):
                     await self._waker.wait(self._flow.poll_due(now))
                 else:
                     self._schedule.pop_due(now)
                     poll = self._next_paced(first, now) if isinstance(first, Paced) else first
                     calls.create_task(self._poll(poll, now - due))
 
-    def _must_pace(self, first: Pending | KeyProbe | Paced, now: float) -> bool:
+    def _must_pace(self, first: PollEntry, now: float) -> bool:
         """Whether the first entry of the schedule must wait for the own rate of its integration."""
-        integration_id = _integration_of(first)
+        integration_id = integration_of(first)
         if integration_id is None:
             return False
         if isinstance(first, Paced):
@@ -216,8 +195,8 @@ class Poller:
             return True  # it is not its turn
         return self._flow.own_poll_due(integration_id, now) is not None
 
-    def _pace(self, first: Pending | KeyProbe | Paced, now: float) -> None:
-        integration_id = _integration_of(first)
+    def _pace(self, first: PollEntry, now: float) -> None:
+        integration_id = integration_of(first)
         assert integration_id is not None
         self._schedule.discard(first)
         waiting = self._paced.setdefault(integration_id, deque())
@@ -279,7 +258,7 @@ class Poller:
         sent_with = self._judge.key_number
         self.in_flight += 1
         try:
-            answer = await self._ports.api.poll(_integration(task), task.task_id, _items(task))
+            answer = await self._ports.api.poll(task_integration(task), task.task_id, task_items(task))
         finally:
             self.in_flight -= 1
         if pending.task() is None:
@@ -372,29 +351,3 @@ class Poller:
 
     def __len__(self) -> int:
         return len(self._schedule) + sum(len(waiting) for waiting in self._paced.values())
-
-
-def _accepted_at(task: OpenTask | LateTask) -> int:
-    return task.accepted_at if isinstance(task, OpenTask) else task.record.accepted_at
-
-
-def _items(task: OpenTask | LateTask) -> int:
-    return len(task.items if isinstance(task, OpenTask) else task.record.items)
-
-
-def _integration_of(entry: Pending | KeyProbe | Paced) -> str | None:
-    """None for the probe of the key, and for a task that has ended."""
-    match entry:
-        case Paced(integration_id):
-            return integration_id
-        case Pending():
-            task = entry.task()
-            return None if task is None else _integration(task)
-        case KeyProbe():
-            return None
-        case _:
-            assert_never(entry)
-
-
-def _integration(task: OpenTask | LateTask) -> str:
-    return task.integration_id if isinstance(task, OpenTask) else task.record.integration_id

@@ -70,7 +70,9 @@ class View:
             pauses=len(self._control.control.pauses),
             control_read_ms=self._control.read_ms,
             imbalance={p.number: p.imbalance for p in partitions if p.shard is not None},
-            topic_partitions=next((p.topic_partitions for p in partitions if p.topic_partitions), None),
+            topic_partitions=next(
+                (p.intake.topic_partitions for p in partitions if p.intake.topic_partitions), None
+            ),
             lag={
                 p.number: Lag(p.lag if self._end_is_known() else None, p.intake.last_record_ms)
                 for p in partitions

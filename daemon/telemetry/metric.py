@@ -69,22 +69,30 @@ class Metric:
         return tuple(label.name for label in self.labels)
 
 
-@dataclass(frozen=True, slots=True)
 class Section:
-    title: str
-    metrics: tuple[Metric, ...]
+    """A part of the catalogue, which makes its metrics and has them in the order in which they are described."""
 
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.metrics: list[Metric] = []
 
-def counter(name: str, help_: str, *labels: Label) -> Metric:
-    return Metric(Kind.COUNTER, name, help_, labels)
+    def counter(self, name: str, help_: str, *labels: Label) -> Metric:
+        return self._made(Metric(Kind.COUNTER, name, help_, labels))
 
+    def gauge(
+        self, name: str, help_: str, *labels: Label, read: Callable[[Reading], Values] | None = None
+    ) -> Metric:
+        return self._made(Metric(Kind.GAUGE, name, help_, labels, read=read))
 
-def gauge(name: str, help_: str, *labels: Label, read: Callable[[Reading], Values] | None = None) -> Metric:
-    return Metric(Kind.GAUGE, name, help_, labels, read=read)
+    def histogram(self, name: str, help_: str, buckets: tuple[float, ...], *labels: Label) -> Metric:
+        return self._made(Metric(Kind.HISTOGRAM, name, help_, labels, buckets))
 
+    def gauge_histogram(self, name: str, help_: str, buckets: tuple[float, ...]) -> Metric:
+        return self._made(Metric(Kind.GAUGE_HISTOGRAM, name, help_, buckets=buckets))
 
-def histogram(name: str, help_: str, buckets: tuple[float, ...], *labels: Label) -> Metric:
-    return Metric(Kind.HISTOGRAM, name, help_, labels, buckets)
+    def _made(self, metric: Metric) -> Metric:
+        self.metrics.append(metric)
+        return metric
 
 
 def one(value: float) -> Values:

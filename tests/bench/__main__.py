@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from rich.console import Console
 
-from daemon.log.port import LogError
+from daemon.log.errors import LogError
 from tests.bench.core import measure_core
 from tests.bench.isolation import measure_isolation
 from tests.bench.latency import measure_latency

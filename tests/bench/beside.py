@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import click
 from rich.console import Console
 
-from daemon.log.port import LogError
+from daemon.log.errors import LogError
 from tests.bench.killed import Killed, run_killed
 from tests.bench.rates import PLAIN, Rates, measure_rates
 from tests.bench.setting import DIRECTORY, Setting, kafka

@@ -22,7 +22,7 @@ from kafka import KafkaConsumer, KafkaProducer
 from rich.console import Console
 from rich.table import Table
 
-from daemon.log.port import LogError
+from daemon.log.errors import LogError
 from tests.bench.setting import DIRECTORY, Setting, kafka
 from tests.sandbox.generator import GeneratedRecord, publish_records
 from tests.sandbox.process import SandboxError

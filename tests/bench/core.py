@@ -27,7 +27,7 @@ from daemon.core.shard import Shard
 from daemon.core.stale_tasks import first_position
 from daemon.core.upsert import UPSERT
 from daemon.core.verdict import SubmitVerdict
-from daemon.runtime.poller import Pending
+from daemon.runtime.poll_entries import Pending
 
 TASKS = 1_000_000
 SUBMISSIONS = 200_000

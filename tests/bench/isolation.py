@@ -32,7 +32,7 @@ import msgspec
 from kafka import KafkaProducer
 from rich.console import Console
 
-from daemon.log.port import LogError
+from daemon.log.errors import LogError
 from tests.bench.setting import DIRECTORY, Setting, kafka
 from tests.bench.usage import machine_seconds, process_seconds
 from tests.sandbox.checker.readers import read_tasks

@@ -28,8 +28,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from daemon.log.errors import LogError
 from daemon.log.kafka.clients import Clients
-from daemon.log.port import LogError
 from tests.bench.end_to_end import LOOK_EVERY, result_partitions, stable_end
 from tests.bench.load import distinct_changes, preload
 from tests.bench.setting import DIRECTORY, Setting, kafka

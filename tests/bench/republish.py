@@ -25,7 +25,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from daemon.log.port import LogError
+from daemon.log.errors import LogError
 from daemon.log.topic_access import read_topic
 from tests.bench.end_to_end import watch
 from tests.bench.load import preload

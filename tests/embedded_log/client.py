@@ -10,29 +10,31 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
-from daemon.log.port import (
-    Assigned,
+from daemon.log.errors import (
     CommitFailedError,
-    Committed,
-    ControlRead,
     CorruptJournalError,
-    Event,
     FatalLogError,
     FencedError,
     HeldBackError,
-    InputFacts,
     LogError,
+    RecordRefusedError,
+    UnreadableError,
+)
+from daemon.log.port import (
+    Assigned,
+    Committed,
+    ControlRead,
+    Event,
+    InputFacts,
     Message,
     PositionLost,
     Record,
-    RecordRefusedError,
     Records,
     Revoked,
     Topics,
     Transaction,
     TransactionOwner,
     Unreadable,
-    UnreadableError,
 )
 from tests.embedded_log.cluster import EmbeddedCluster, Producer
 from tests.embedded_log.group import Displaced, Expired, Notice, Session

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import structlog
 
 from daemon.core.placement import place
-from daemon.log.port import FencedError, LogError, Message, Record
+from daemon.log.errors import FencedError, LogError
+from daemon.log.port import Message, Record
 from tests.embedded_log.group import Group, Notice, Session
 from tests.embedded_log.storage import OffsetOutOfRangeError, Partition
 

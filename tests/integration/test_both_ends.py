@@ -21,9 +21,10 @@ from daemon.codec.result import encode_result
 from daemon.commands.publish import publish
 from daemon.commands.results import results
 from daemon.core.model import Error, Result, Status
+from daemon.log.errors import LogError
 from daemon.log.kafka.admin import NewTopic, create_topics
 from daemon.log.kafka.clients import Clients, KafkaConnection
-from daemon.log.port import LogError, Topics
+from daemon.log.port import Topics
 from daemon.log.topic_access import Publisher, Since, read_topic
 from tests.integration.daemon_world import DEADLINE, wait_until
 from tests.sandbox.checker import EvidenceError, TaskStatus, content_digest

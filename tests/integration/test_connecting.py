@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from kafka.net.transport import KafkaTCPTransport
 
+from daemon.log.errors import LogError
 from daemon.log.kafka.admin import Admin
 from daemon.log.kafka.clients import Clients, KafkaConnection
-from daemon.log.port import LogError
 from tests.integration.daemon_world import DEADLINE, wait_until
 from tests.integration.secured_broker import (
     PASSWORD,

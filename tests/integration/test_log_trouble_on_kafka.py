@@ -10,8 +10,8 @@ import pytest
 from kafka import KafkaProducer, TopicPartition
 from kafka.errors import PolicyViolationError
 
+from daemon.log.errors import LogError
 from daemon.log.kafka import partition_reader
-from daemon.log.port import LogError
 from daemon.runtime import input_monitor
 from daemon.runtime.retries import REFUSALS_MAX
 from daemon.telemetry.health import PartitionStatus

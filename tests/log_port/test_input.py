@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from daemon.log.port import Transaction, UnreadableError
+from daemon.log.errors import UnreadableError
+from daemon.log.port import Transaction
 
 from .harness import PARTITIONS, Harness
 from .world import World, is_increasing

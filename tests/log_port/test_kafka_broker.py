@@ -12,22 +12,14 @@ from typing import Any
 import pytest
 from kafka import KafkaProducer, TopicPartition
 
+from daemon.log.errors import CommitFailedError, LogError
 from daemon.log.kafka import KafkaConnection, KafkaLog, shard
 from daemon.log.kafka import producer as producers
 from daemon.log.kafka.admin import NewTopic, create_topics
 from daemon.log.kafka.clients import _PRODUCER, Clients
 from daemon.log.kafka.cures.sending import Record, Sent, send_all
 from daemon.log.kafka.producer import ShardProducer
-from daemon.log.port import (
-    Assigned,
-    CommitFailedError,
-    LogError,
-    Message,
-    Records,
-    ShardLog,
-    Topics,
-    Transaction,
-)
+from daemon.log.port import Assigned, Message, Records, ShardLog, Topics, Transaction
 from tests.sandbox.broker import Broker
 
 from .kafka_harness import KafkaHarness, eventually

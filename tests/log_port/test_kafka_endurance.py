@@ -15,8 +15,9 @@ import pytest
 from kafka import errors as e
 from kafka.coordinator.base import BaseCoordinator
 
+from daemon.log.errors import FatalLogError
 from daemon.log.kafka import KafkaLog, clients, consumer
-from daemon.log.port import Assigned, FatalLogError
+from daemon.log.port import Assigned
 from tests.sandbox.broker import Broker
 
 from .harness import PARTITIONS

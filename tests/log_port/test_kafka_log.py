@@ -13,6 +13,14 @@ from typing import Any, TypeVar
 import pytest
 from kafka import KafkaProducer, TopicPartition
 
+from daemon.log.errors import (
+    CommitFailedError,
+    CorruptJournalError,
+    FatalLogError,
+    FencedError,
+    LogError,
+    TransientRefusalError,
+)
 from daemon.log.kafka import KafkaConnection, KafkaLog
 from daemon.log.kafka.admin import Admin, NewTopic, create_topics, describe_topics
 from daemon.log.kafka.assigned_partitions import BYTES_WAITING_MAX, RECORDS_WAITING_MAX
@@ -22,13 +30,8 @@ from daemon.log.kafka.cures.sending import send_all
 from daemon.log.kafka.sizes import RECORD_BYTES_MAX
 from daemon.log.port import (
     Assigned,
-    CommitFailedError,
-    CorruptJournalError,
     Event,
     EventLog,
-    FatalLogError,
-    FencedError,
-    LogError,
     Message,
     PositionLost,
     Record,
@@ -37,7 +40,6 @@ from daemon.log.port import (
     ShardLog,
     Topics,
     Transaction,
-    TransientRefusalError,
 )
 
 from .harness import PARTITIONS

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from daemon.log.errors import LogError
 from daemon.log.kafka import KafkaLog
-from daemon.log.port import Assigned, LogError, Records, Transaction
+from daemon.log.port import Assigned, Records, Transaction
 from tests.forwarder import Forwarder, forwarding
 from tests.sandbox.broker import Broker
 

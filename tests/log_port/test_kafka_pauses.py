@@ -10,9 +10,10 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from daemon.core.placement import place
+from daemon.log.errors import LogError
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.kafka.cures.fetching import PARKED_BYTES_MAX
-from daemon.log.port import LogError, Topics
+from daemon.log.port import Topics
 from daemon.log.topic_access import Publisher
 from tests import record_batch as wire
 

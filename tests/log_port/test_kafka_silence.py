@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from daemon.log.errors import CommitFailedError, LogError
 from daemon.log.kafka import KafkaLog, clients, partition_reader, producer, shard
 from daemon.log.kafka import log as kafka_log
-from daemon.log.port import Assigned, CommitFailedError, LogError, Transaction
+from daemon.log.port import Assigned, Transaction
 from daemon.runtime.watchdog import Watchdog
 from tests.sandbox.broker import Broker
 

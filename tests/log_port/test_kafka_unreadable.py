@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from kafka import TopicPartition
 
+from daemon.log.errors import CorruptJournalError, UnreadableError
 from daemon.log.kafka import KafkaConnection, KafkaLog, assigned_partitions
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.cures.fetching import POLL_BYTES_MAX, UnreadableBatchError
 from daemon.log.kafka.partition_reader import PartitionReader
-from daemon.log.port import CorruptJournalError, Transaction, UnreadableError
+from daemon.log.port import Transaction
 from daemon.log.topic_access import read_topic
 from tests import record_batch as wire
 from tests.sandbox.broker import Broker

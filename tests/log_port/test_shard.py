@@ -7,15 +7,8 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from daemon.log.port import (
-    CommitFailedError,
-    CorruptJournalError,
-    FencedError,
-    Message,
-    RecordRefusedError,
-    ShardLog,
-    Transaction,
-)
+from daemon.log.errors import CommitFailedError, CorruptJournalError, FencedError, RecordRefusedError
+from daemon.log.port import Message, ShardLog, Transaction
 
 from .harness import PARTITIONS, Harness
 from .world import World, fold, is_increasing, restored

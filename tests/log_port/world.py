@@ -6,11 +6,11 @@ import asyncio
 import itertools
 from collections.abc import Callable, Sequence
 
+from daemon.log.errors import FatalLogError
 from daemon.log.port import (
     Assigned,
     Event,
     EventLog,
-    FatalLogError,
     InputFacts,
     PositionLost,
     Record,

@@ -10,8 +10,8 @@ import msgspec
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
+from daemon.log.errors import LogError
 from daemon.log.kafka.clients import Clients, KafkaConnection
-from daemon.log.port import LogError
 
 RESOLVED = "course.sync.resolved"
 

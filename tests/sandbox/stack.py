@@ -61,7 +61,7 @@ class Addresses:
 class Stack:
     """A context manager: inside it, Kafka and the simulator run. The methods start and end the daemon.
 
-    Only one process at a time can use a folder. Raises `SandboxError`, and `daemon.log.port.LogError` if the cluster cannot
+    Only one process at a time can use a folder. Raises `SandboxError`, and `daemon.log.errors.LogError` if the cluster cannot
     be used.
     """
 

@@ -12,7 +12,7 @@ from types import FrameType
 import click
 from rich.console import Console
 
-from daemon.log.port import LogError
+from daemon.log.errors import LogError
 from tests.sandbox.checker.readers import EvidenceError
 from tests.sandbox.process import SandboxError
 from tests.sandbox.profile import Demo

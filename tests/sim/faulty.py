@@ -9,18 +9,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from daemon.config import Topics
+from daemon.log.errors import CommitFailedError, LogError, TransientRefusalError
 from daemon.log.port import (
-    CommitFailedError,
     Committed,
     ControlRead,
     Event,
     InputFacts,
-    LogError,
     Record,
     Records,
     Transaction,
     TransactionOwner,
-    TransientRefusalError,
 )
 from tests.embedded_log import EmbeddedCluster, EmbeddedLog, EmbeddedShardLog, Notice, Session
 from tests.sim.manners import Manners

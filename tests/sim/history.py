@@ -13,8 +13,9 @@ from unittest.mock import patch
 import msgspec
 
 from daemon.core import learned_polls, repeats, step
-from daemon.kombo import wire
-from daemon.log.port import LogError, Message
+from daemon.kombo import times
+from daemon.log.errors import LogError
+from daemon.log.port import Message
 from daemon.runtime import intake
 from tests.sandbox.simulator.state import Simulator
 from tests.sim import faults, operators, reducing, sending_again
@@ -75,7 +76,7 @@ def bounded(bounds: Bounds) -> Iterator[None]:
         patch.object(intake, "INTAKE_RECORDS_MAX", bounds.intake_records),
         patch.object(intake, "INTAKE_BYTES_MAX", bounds.intake_bytes),
         patch.object(step, "STEP_BYTES_MAX", bounds.step_bytes),
-        patch.object(wire, "AHEAD_MAX_MS", bounds.ahead_ms),
+        patch.object(times, "AHEAD_MAX_MS", bounds.ahead_ms),
         patch.object(repeats, "REACH", bounds.reach),
         patch.object(learned_polls, "TASKS_MIN", bounds.tasks_learned),
         patch.object(learned_polls, "SAVED_PER_TASK", bounds.polls_saved),

@@ -14,7 +14,7 @@ import msgspec
 
 from daemon.core.flow import KNOWN_SECONDS
 from daemon.runtime.engine import Engine
-from daemon.runtime.poller import KEY_PROBE
+from daemon.runtime.poll_entries import KEY_PROBE
 from tests.sandbox.checker import (
     Limits,
     LogRecord,

@@ -149,7 +149,7 @@ class Bounds:
     intake_bytes: int = 2**24
     step_bytes: int = 2**24
     ahead_ms: int = AHEAD_MS
-    """`kombo.wire.AHEAD_MAX_MS`: small, so that a history sees both sides of it."""
+    """`kombo.times.AHEAD_MAX_MS`: small, so that a history sees both sides of it."""
     reach: int = 32_768
     """`core.repeats.REACH`."""
     tasks_learned: int = 20

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
-from daemon.log.port import LogError, Message
+from daemon.log.errors import LogError
+from daemon.log.port import Message
 from tests.sim.journal_view import JournalView
 from tests.sim.judge import conclude
 from tests.sim.outcome import Outcome

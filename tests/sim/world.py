@@ -12,7 +12,7 @@ from typing import Any
 
 from daemon.config import Policies, Settings, Topics
 from daemon.core.model import Now
-from daemon.log.port import FatalLogError, LogError
+from daemon.log.errors import FatalLogError, LogError
 from daemon.runtime.engine import Engine
 from daemon.runtime.ports import Ports
 from daemon.telemetry.events import Event, Halted, Observers, PartitionDropped

@@ -24,7 +24,8 @@ from daemon.core.control import Decision, Pause
 from daemon.core.course import CourseRecord, CourseState
 from daemon.core.journal import Attempt, Position, Refusal, SealedBatch, Task, Wait
 from daemon.core.model import Correction, Error, Item, Result, Status
-from daemon.log.port import InputFacts, LogError
+from daemon.log.errors import LogError
+from daemon.log.port import InputFacts
 from daemon.log.topic_access import TopicRecord
 
 TOPICS = Topics()

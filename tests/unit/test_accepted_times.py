@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from daemon.commands.check import Level, clock_finding
+from daemon.commands.check import clock_finding
+from daemon.commands.finding import Level
 from daemon.log.kafka.accepted_times import AcceptedTimes, BrokerClock
 
 REFUSAL = "Timestamp 1796000000000 of message with offset 0 is out of range. The timestamp should be within [{}, 1795999999999]"

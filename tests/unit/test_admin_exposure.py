@@ -19,7 +19,7 @@ from daemon.admin.server import state
 from daemon.core import settle
 from daemon.core.model import Now
 from daemon.core.waiting import WaitReason, Waits
-from daemon.log.port import RecordRefusedError
+from daemon.log.errors import RecordRefusedError
 from daemon.telemetry.health import Health
 from daemon.telemetry.metrics import Metrics
 from daemon.telemetry.snapshot import Lag, nothing_yet

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.console.journals import MINUTE, Journals, Stage
+from daemon.console.journals import MINUTE, Journals
 from daemon.console.packed import ERROR_MESSAGE_MAX, ERRORS_MAX, Errors, packed_wait, unpacked_wait
+from daemon.console.work import Stage
 from daemon.core import journal
 from daemon.core.journal import Attempt, Fold, Late, Position, Refusal, SealedBatch, Task, Wait
 from daemon.core.model import Error, Item

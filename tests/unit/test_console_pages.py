@@ -10,9 +10,9 @@ from urllib.parse import urlencode
 import aiohttp
 import pytest
 
+from daemon.console.addresses import course_address, integration_address, own_address
 from daemon.console.feed import wall_ms
-from daemon.console.pages import course_address, integration_address, own_address
-from daemon.console.views import FAILED_IN_A_ROW
+from daemon.console.views.integrations import FAILED_IN_A_ROW
 from daemon.core import journal
 from daemon.core.control import Pause
 from daemon.core.journal import Position, Rejections, Wait

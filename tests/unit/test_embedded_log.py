@@ -11,12 +11,10 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from daemon.log.errors import FencedError, HeldBackError, LogError
 from daemon.log.port import (
     Assigned,
     Event,
-    FencedError,
-    HeldBackError,
-    LogError,
     Message,
     PositionLost,
     Record,

@@ -10,13 +10,13 @@ from daemon.commands.repair import grow
 from daemon.commands.repair.journal_repair import RepairError
 from daemon.core.model import Now
 from daemon.log.port import Message
-from daemon.runtime import input_monitor, partition
+from daemon.runtime import input_monitor, operator_watch
 from tests.unit.log_world import LogWorld, now_ms, read, skip
 
 
 @pytest.fixture(autouse=True)
 def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition, "LOOK_INTERVAL", 0.02)
+    monkeypatch.setattr(operator_watch, "LOOK_INTERVAL", 0.02)
     monkeypatch.setattr(input_monitor, "INTERVAL", 0.02)
 
 

@@ -19,11 +19,11 @@ from kafka.net.compat import KafkaNetClient
 from kafka.partitioner.default import DefaultPartitioner
 from kafka.producer.record_accumulator import RecordAccumulator
 
+from daemon.log.errors import LogError
 from daemon.log.kafka import KafkaConnection
 from daemon.log.kafka.clients import _EVERY_CLIENT, Clients
 from daemon.log.kafka.cures.lost_request import RequestsAreKept
 from daemon.log.kafka.cures.partitioner import KeyPartitioner
-from daemon.log.port import LogError
 
 PASSWORD = "canary-7f3a"
 

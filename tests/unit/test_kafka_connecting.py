@@ -16,10 +16,11 @@ from kafka.errors import KafkaError
 from kafka.net.selector import NetworkSelector
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
+from daemon.log.errors import LogError
 from daemon.log.kafka.admin import Admin
 from daemon.log.kafka.clients import _EVERY_CLIENT, Clients, KafkaConnection
 from daemon.log.kafka.log import KafkaLog
-from daemon.log.port import LogError, Topics
+from daemon.log.port import Topics
 from tests.sandbox.ports import free_ports
 from tests.tls_files import Authority, TlsFiles
 

@@ -16,11 +16,11 @@ import pytest
 
 from daemon.commands.connections import kafka_connection
 from daemon.config import KafkaSettings
+from daemon.log.errors import LogError
 from daemon.log.kafka import logins, tokens
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.kafka.logins import OAuthClient, aws_provider, oauth_provider
 from daemon.log.kafka.tokens import Token, TokenError, TokenProvider
-from daemon.log.port import LogError
 from tests.tls_files import Authority
 from tests.token_server import Answer, TokenServer
 

@@ -13,18 +13,11 @@ from kafka.errors import (
     TopicAuthorizationFailedError,
 )
 
+from daemon.log.errors import CommitFailedError, FencedError, RecordRefusedError, TransientRefusalError
 from daemon.log.kafka import KafkaConnection
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.producer import ShardProducer, _reason, _Written
-from daemon.log.port import (
-    CommitFailedError,
-    FencedError,
-    Message,
-    RecordRefusedError,
-    Topics,
-    Transaction,
-    TransientRefusalError,
-)
+from daemon.log.port import Message, Topics, Transaction
 
 TOPICS = Topics()
 STEP = Transaction([(b"k", b"v")], [Message(b"r", b"x" * 5_000)])

@@ -9,9 +9,10 @@ from functools import partial
 
 import pytest
 
+from daemon.log.errors import FatalLogError
 from daemon.log.kafka.handover import Handover
 from daemon.log.kafka.worker import Worker, WorkerProgress, report_progress
-from daemon.log.port import Assigned, Event, FatalLogError, Record, Records
+from daemon.log.port import Assigned, Event, Record, Records
 
 PATIENCE = 60.0
 

@@ -25,6 +25,7 @@ from daemon.core.answers import (
 )
 from daemon.core.model import Error
 from daemon.kombo import wire
+from daemon.kombo.times import RETRY_AFTER_SECONDS_MAX
 
 TASK = "7FPJba3qRNBYaJgTvDKZi7mi"
 CREATED_AT = 1741789800000  # 2025-03-12T14:30:00.000Z
@@ -490,9 +491,9 @@ def test_api_time(date: str, expected: int | None) -> None:
         ("-5", None, None),
         ("soon", None, None),
         ("٣", None, None),
-        ("9" * 500, None, wire.RETRY_AFTER_SECONDS_MAX),
+        ("9" * 500, None, RETRY_AFTER_SECONDS_MAX),
         ("99999999", None, 99_999_999.0),
-        ("Fri, 31 Dec 9999 23:59:59 GMT", None, wire.RETRY_AFTER_SECONDS_MAX),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", None, RETRY_AFTER_SECONDS_MAX),
     ],
 )
 def test_retry_after(retry_after: str, date: str | None, expected: float | None) -> None:
@@ -572,7 +573,7 @@ def test_every_answer_is_understood_or_none(status: int, headers: dict[str, str]
         if not isinstance(said, NoAnswer):
             msgspec.json.encode(said)  # can be journalled and published
         if isinstance(said, Refused):
-            assert said.retry_after is None or 0 <= said.retry_after <= wire.RETRY_AFTER_SECONDS_MAX
+            assert said.retry_after is None or 0 <= said.retry_after <= RETRY_AFTER_SECONDS_MAX
     if isinstance(submitted, Accepted):
         assert documented_success(body, "data", "task_id")
     if isinstance(polled, TaskPending | TaskCompleted | TaskFailed):

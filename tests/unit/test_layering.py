@@ -63,10 +63,11 @@ PURE = {
 class `Random`, an argument that its caller has seeded."""
 
 SANDBOX_TAKES: dict[str, set[str]] = {
-    "tests.embedded_log": {"daemon.core.placement.place", "daemon.log.port"},
+    "tests.embedded_log": {"daemon.core.placement.place", "daemon.log.errors", "daemon.log.port"},
     "tests.sandbox": {
         "daemon.config.units",
         "daemon.core.model.Status",
+        "daemon.log.errors",
         "daemon.log.kafka.clients",
         "daemon.log.topic_access",
         "daemon.log.port",
@@ -77,7 +78,7 @@ SANDBOX_TAKES: dict[str, set[str]] = {
     "tests.sandbox.checker.command": {
         "daemon.config.units.parse_duration",
         "daemon.log.kafka.clients.KafkaConnection",
-        "daemon.log.port.LogError",
+        "daemon.log.errors.LogError",
     },
     "tests.sandbox.checker.readers": {
         "daemon.log.kafka.clients.KafkaConnection",

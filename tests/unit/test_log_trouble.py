@@ -11,15 +11,9 @@ import pytest
 from daemon.commands.repair.journal_repair import RepairError, inspect_partition, renew
 from daemon.core.journal import FORMAT, POSITION_KEY, Wait, batch_key, encode_value, wait_key
 from daemon.core.model import Item
-from daemon.log.port import (
-    CommitFailedError,
-    LogError,
-    Message,
-    RecordRefusedError,
-    Transaction,
-    TransientRefusalError,
-)
-from daemon.runtime import input_monitor, opening, partition
+from daemon.log.errors import CommitFailedError, LogError, RecordRefusedError, TransientRefusalError
+from daemon.log.port import Message, Transaction
+from daemon.runtime import input_monitor, opening, operator_watch
 from daemon.runtime.retries import REFUSALS_MAX
 from tests.embedded_log.client import EmbeddedShardLog
 from tests.unit.log_world import LogWorld, now_ms, read, skip
@@ -27,7 +21,7 @@ from tests.unit.log_world import LogWorld, now_ms, read, skip
 
 @pytest.fixture(autouse=True)
 def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition, "LOOK_INTERVAL", 0.02)
+    monkeypatch.setattr(operator_watch, "LOOK_INTERVAL", 0.02)
     monkeypatch.setattr(input_monitor, "INTERVAL", 0.02)
 
 

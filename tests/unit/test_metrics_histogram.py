@@ -6,11 +6,11 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from daemon.telemetry.histogram import CountingHistogram
 from daemon.telemetry.labels import Label
-from daemon.telemetry.metric import histogram
+from daemon.telemetry.metric import Section
 
 BOUNDS = (0.5, 1.0, 30.0, 3600.0)
 STATUSES = ("GOOD", "BAD")
-METRIC = histogram("wait_seconds", "How long it took.", BOUNDS, Label("status", STATUSES))
+METRIC = Section("Waiting").histogram("wait_seconds", "How long it took.", BOUNDS, Label("status", STATUSES))
 VALUES = st.sampled_from([0.0, 0.25, *BOUNDS, 31.5, 7200.0])  # their sums are exact
 
 

@@ -13,7 +13,8 @@ import pytest
 import structlog
 
 from daemon.admin.gate import DESCRIPTORS_MAX as ADMIN_MAX
-from daemon.commands.check import Level, open_files_finding
+from daemon.commands.check import open_files_finding
+from daemon.commands.finding import Level
 from daemon.commands.open_files import PARTITION_MAX, PROCESS_MAX, OpenFiles, watch_open_files
 from daemon.core.model import Now
 from daemon.telemetry.health import Health

@@ -12,7 +12,7 @@ from daemon.commands.repair.journal_repair import RepairError, inspect_partition
 from daemon.commands.repair.reject import allowed, told
 from daemon.config import InputSettings
 from daemon.log.port import Message
-from daemon.runtime import partition
+from daemon.runtime import operator_watch
 from tests.embedded_log import EmbeddedLog
 from tests.unit.log_world import LogWorld, change, read, skip
 
@@ -21,7 +21,7 @@ LIMIT = 5
 
 @pytest.fixture(autouse=True)
 def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition, "LOOK_INTERVAL", 0.02)
+    monkeypatch.setattr(operator_watch, "LOOK_INTERVAL", 0.02)
 
 
 def world_with(limit: int = LIMIT, **options: float) -> LogWorld:

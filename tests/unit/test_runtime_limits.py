@@ -9,9 +9,10 @@ import pytest
 
 from daemon.config import Policies
 from daemon.core.flow import Flow
-from daemon.log.port import FatalLogError
+from daemon.log.errors import FatalLogError
 from daemon.runtime.halt import Halt
-from daemon.runtime.poller import Pending, Poller
+from daemon.runtime.poll_entries import Pending
+from daemon.runtime.poller import Poller
 from daemon.runtime.ports import Ports
 from daemon.runtime.waker import Waker
 from daemon.telemetry.health import Health

@@ -14,7 +14,8 @@ from daemon.core.flow import Flow
 from daemon.core.learned_polls import TASKS_MIN
 from daemon.core.model import Error
 from daemon.runtime.halt import Halt
-from daemon.runtime.poller import Pending, Poller
+from daemon.runtime.poll_entries import Pending
+from daemon.runtime.poller import Poller
 from daemon.runtime.ports import Ports
 from daemon.runtime.waker import Waker
 from daemon.telemetry.events import Observers

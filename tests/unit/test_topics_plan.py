@@ -4,7 +4,9 @@ import dataclasses
 
 import pytest
 
-from daemon.commands.check import Level, api_findings, topic_findings
+from daemon.commands.check import api_findings
+from daemon.commands.finding import Level
+from daemon.commands.topic_findings import topic_findings
 from daemon.commands.topics import Facts, TopicsError, TopicStep, plan
 from daemon.kombo.probe import KeyCheck, KeyState
 from daemon.log.kafka.admin import NewTopic, TopicFacts

@@ -9,14 +9,14 @@ import pytest
 from daemon import config
 from daemon.commands.repair import grow
 from daemon.log.port import Message
-from daemon.runtime import partition
+from daemon.runtime import operator_watch
 from tests.embedded_log import EmbeddedLog
 from tests.unit.log_world import LogWorld, change, read, skip
 
 
 @pytest.fixture(autouse=True)
 def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition, "LOOK_INTERVAL", 0.02)
+    monkeypatch.setattr(operator_watch, "LOOK_INTERVAL", 0.02)
 
 
 def spoil(world: LogWorld, number: int) -> int:

@@ -26,12 +26,13 @@ from daemon.commands.options import config_option, settings_or_exit
 from daemon.commands.repair.evidence import Evidence, TransactionEnd, UndecidedError, decided, unresolved
 from daemon.commands.repair.journal_repair import RepairError, confirmed
 from daemon.core.journal import Fold, JournalError, Position
+from daemon.log.errors import HeldBackError, LogError
 from daemon.log.kafka import admin, hanging
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.hanging import OpenTransaction
 from daemon.log.kafka.partition_reader import PartitionReader
 from daemon.log.kafka.producer import transactional_id
-from daemon.log.port import HeldBackError, LogError, Record, Topics
+from daemon.log.port import Record, Topics
 from daemon.runtime import operator_messages
 
 _RUNBOOK = f"{operator_messages.RUNBOOK}#stuck-transaction"

@@ -43,11 +43,12 @@ from daemon.config import Settings
 from daemon.core.journal import Floor, Fold
 from daemon.core.model import Now
 from daemon.core.stale_tasks import first_position
+from daemon.log.errors import LogError, UnreadableError
 from daemon.log.kafka.admin import Admin, NewTopic, create_topics, partition_count
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.log import KafkaLog
 from daemon.log.kafka.topic_settings import COURSES, add_partitions
-from daemon.log.port import InputFacts, LogError, RepairLog, Topics, UnreadableError
+from daemon.log.port import InputFacts, RepairLog, Topics
 
 VISIBLE_WITHIN = 30.0
 """Seconds within which all brokers must know new partitions."""

@@ -14,18 +14,9 @@ import msgspec
 from daemon.commands.connections import kafka_connection
 from daemon.config import Settings, Topics
 from daemon.core.journal import POSITION_KEY, Floor, Fold, JournalError, Position, encode_value, floor_key
+from daemon.log.errors import CorruptJournalError, FencedError, HeldBackError, LogError
 from daemon.log.kafka.log import KafkaLog
-from daemon.log.port import (
-    CorruptJournalError,
-    FencedError,
-    HeldBackError,
-    InputFacts,
-    LogError,
-    Record,
-    RepairLog,
-    ShardLog,
-    Transaction,
-)
+from daemon.log.port import InputFacts, Record, RepairLog, ShardLog, Transaction
 from daemon.runtime import operator_messages
 
 FENCED_MAX = 5

@@ -24,7 +24,8 @@ from daemon.commands.repair.journal_repair import (
     unjoined_log,
 )
 from daemon.core.journal import Position, Rejections
-from daemon.log.port import LogError, Topics
+from daemon.log.errors import LogError
+from daemon.log.port import Topics
 
 
 @click.command()

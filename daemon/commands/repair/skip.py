@@ -28,7 +28,8 @@ from daemon.commands.repair.journal_repair import (
 from daemon.core.journal import Position
 from daemon.core.model import Now
 from daemon.core.stale_tasks import first_position
-from daemon.log.port import LogError, Topics
+from daemon.log.errors import LogError
+from daemon.log.port import Topics
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,11 @@ from kafka.errors import (
     for_code,
 )
 
+from daemon.log.errors import LogError
 from daemon.log.kafka.authorization_errors import denied
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.worker import report_progress
-from daemon.log.port import InputFacts, LogError, Topics
+from daemon.log.port import InputFacts, Topics
 
 _T = TypeVar("_T")
 

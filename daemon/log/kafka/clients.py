@@ -17,6 +17,7 @@ from kafka.errors import KafkaError, RetriableError
 
 from daemon import config
 from daemon.codec.texts import describe
+from daemon.log.errors import LogError
 from daemon.log.kafka.connection_errors import UnreachableError, unreachable
 from daemon.log.kafka.cures.connecting import CannotConnectError, failures_of
 from daemon.log.kafka.cures.consumers import cure_group_consumer, cure_reader
@@ -26,7 +27,6 @@ from daemon.log.kafka.cures.partitioner import KeyPartitioner
 from daemon.log.kafka.cures.slow_checksum import checksums_are_fast
 from daemon.log.kafka.logins import OAuthClient, aws_provider, oauth_provider
 from daemon.log.kafka.sizes import RECORD_BYTES_MAX
-from daemon.log.port import LogError
 
 DELIVERY_TIMEOUT = 10.0
 """Seconds after which a record that the broker has not acknowledged fails its transaction."""

@@ -29,6 +29,7 @@ from kafka.errors import (
 )
 
 from daemon.codec.texts import describe
+from daemon.log.errors import FatalLogError
 from daemon.log.kafka.assigned_partitions import AssignedPartitions
 from daemon.log.kafka.authorization_errors import explained
 from daemon.log.kafka.clients import Clients
@@ -39,7 +40,7 @@ from daemon.log.kafka.cures.topic_id import known_topic_id
 from daemon.log.kafka.handover import Handover
 from daemon.log.kafka.transient_errors import UNEXPLAINED_MAX, Streak, is_fatal
 from daemon.log.kafka.worker import post_to, resolve
-from daemon.log.port import Assigned, FatalLogError, Revoked
+from daemon.log.port import Assigned, Revoked
 
 _log = structlog.get_logger(__name__)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, OffsetOutOfRangeError
 
+from daemon.log.errors import LogError
 from daemon.log.kafka.authorization_errors import explained
 from daemon.log.kafka.clients import Clients
-from daemon.log.port import ControlRead, LogError, Record
+from daemon.log.port import ControlRead, Record
 
 POLL_MS = 1000
 """How long a read waits for new records."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from daemon.log.errors import LogError
 from daemon.log.kafka.worker import post_to
-from daemon.log.port import Event, LogError, Records
+from daemon.log.port import Event, Records
 
 
 class Handover:

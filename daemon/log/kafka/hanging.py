@@ -20,9 +20,10 @@ from kafka.errors import (
     for_code,
 )
 
+from daemon.log.errors import LogError
 from daemon.log.kafka.authorization_errors import denied
 from daemon.log.kafka.cures.transaction_end import write_end
-from daemon.log.port import LogError, TransactionOwner
+from daemon.log.port import TransactionOwner
 
 _ENDED = (TransactionState.EMPTY, TransactionState.COMPLETE_COMMIT, TransactionState.COMPLETE_ABORT)
 """In every other state the coordinator will still end the transaction, at the latest when it times out."""

@@ -10,6 +10,7 @@ from typing import TypeVar
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.errors import KafkaError
 
+from daemon.log.errors import LogError
 from daemon.log.kafka import admin, hanging
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.kafka.connection_errors import described
@@ -19,16 +20,7 @@ from daemon.log.kafka.handover import Handover
 from daemon.log.kafka.partition_reader import PartitionReader
 from daemon.log.kafka.shard import READ_TIMEOUT, KafkaShardLog
 from daemon.log.kafka.worker import Worker, WorkerProgress
-from daemon.log.port import (
-    ControlRead,
-    Event,
-    InputFacts,
-    LogError,
-    Record,
-    ShardLog,
-    Topics,
-    TransactionOwner,
-)
+from daemon.log.port import ControlRead, Event, InputFacts, Record, ShardLog, Topics, TransactionOwner
 
 _T = TypeVar("_T")
 

@@ -15,8 +15,8 @@ from urllib.parse import quote
 
 import httpx
 
+from daemon.log.errors import LogError
 from daemon.log.kafka.tokens import Token, TokenError, TokenProvider
-from daemon.log.port import LogError
 
 TIMEOUT = 5.0
 """Seconds for connecting to the token endpoint, and for each part of its answer."""

@@ -8,11 +8,12 @@ from typing import NamedTuple
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, OffsetOutOfRangeError, RetriableError
 
+from daemon.log.errors import CorruptJournalError, HeldBackError, LogError, UnreadableError
 from daemon.log.kafka.authorization_errors import explained
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.cures.fetching import UnreadableBatchError
 from daemon.log.kafka.worker import report_progress
-from daemon.log.port import CorruptJournalError, HeldBackError, LogError, Record, UnreadableError
+from daemon.log.port import Record
 
 PATIENCE = 60.0
 """Seconds without progress after which a read fails. A broker restart takes less."""

@@ -27,22 +27,20 @@ from kafka.errors import (
 from daemon.codec.texts import describe
 from daemon.codec.times import iso_ms
 from daemon.core.placement import place
+from daemon.log.errors import (
+    CommitFailedError,
+    FencedError,
+    LogError,
+    RecordRefusedError,
+    TransientRefusalError,
+)
 from daemon.log.kafka.accepted_times import AcceptedTimes
 from daemon.log.kafka.authorization_errors import explained
 from daemon.log.kafka.clients import DELIVERY_TIMEOUT, Clients
 from daemon.log.kafka.cures.sending import Record, Sent, send_all
 from daemon.log.kafka.cures.stuck_close import close_failed
 from daemon.log.kafka.worker import report_progress
-from daemon.log.port import (
-    CommitFailedError,
-    Committed,
-    FencedError,
-    LogError,
-    RecordRefusedError,
-    Topics,
-    Transaction,
-    TransientRefusalError,
-)
+from daemon.log.port import Committed, Topics, Transaction
 
 _log = structlog.get_logger(__name__)
 

@@ -7,20 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
+from daemon.log.errors import CommitFailedError, CorruptJournalError, LogError, UnreadableError
 from daemon.log.kafka.clients import Clients
 from daemon.log.kafka.partition_reader import PartitionReader, Piece
 from daemon.log.kafka.producer import ShardProducer
 from daemon.log.kafka.worker import Worker, WorkerProgress
-from daemon.log.port import (
-    CommitFailedError,
-    Committed,
-    CorruptJournalError,
-    LogError,
-    Record,
-    Topics,
-    Transaction,
-    UnreadableError,
-)
+from daemon.log.port import Committed, Record, Topics, Transaction
 
 RESTORE_RECORDS_MAX = 500
 """Maximum number of records in one batch of a restore."""

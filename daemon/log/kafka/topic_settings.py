@@ -13,9 +13,9 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import AuthorizationError, TopicAuthorizationFailedError
 
+from daemon.log.errors import LogError
 from daemon.log.kafka.authorization_errors import denied
 from daemon.log.kafka.sizes import RECORD_BYTES_MAX
-from daemon.log.port import LogError
 
 JOURNAL: Final[Mapping[str, str]] = MappingProxyType(
     {

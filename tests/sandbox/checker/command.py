@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from daemon.config.units import parse_duration
+from daemon.log.errors import LogError
 from daemon.log.kafka.clients import KafkaConnection
-from daemon.log.port import LogError
 from tests.sandbox.checker.judging import Limits
 from tests.sandbox.checker.readers import EvidenceError, check_run
 from tests.sandbox.checker.verdict import Kind, Verdict

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import click
 
+from daemon.log.errors import LogError
 from daemon.log.kafka.clients import KafkaConnection
-from daemon.log.port import LogError
 from tests.sandbox.generator.publisher import publish_records
 from tests.sandbox.generator.records import GeneratedRecord, Plan, generate_records
 

@@ -18,7 +18,7 @@ from daemon.core.model import Error, Item, Now
 from daemon.core.result_factory import attempt_of
 from daemon.core.step import Draft, TaskOutcome
 from daemon.core.waiting import Held, Lane, Waiting
-from daemon.log.port import LogError
+from daemon.log.errors import LogError
 from daemon.runtime.control_following import ControlFollower
 from tests.sim.faulty import FaultyLog
 from tests.sim.mutants.registry import Patch, mutant

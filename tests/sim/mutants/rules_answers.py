@@ -20,7 +20,7 @@ from daemon.core.shard import Shard
 from daemon.core.stale_tasks import API_FLOOR_TOLERANCE_MS, ApiFloors, has_outlived
 from daemon.core.step import Draft, TaskOutcome, Trigger
 from daemon.core.verdict import PollVerdict, SubmitVerdict
-from daemon.kombo import wire
+from daemon.kombo import times, wire
 from tests.sim.mutants.registry import Patch, mutant
 from tests.sim.parameters import WATCHED, Kind
 
@@ -361,12 +361,12 @@ def floor_ahead_of_the_clock(patch: Patch) -> None:
 
 @mutant("R14", "A time from the API is used however far from now it is.")
 def absurd_times_are_believed(patch: Patch) -> None:
-    patch(wire, "_implausible", lambda *_: None)
+    patch(wire, "implausible", lambda *_: None)
 
 
 @mutant("R14", "A `Date` is used however far it is from our own clock.")
 def absurd_date_is_believed(patch: Patch) -> None:
-    patch(wire, "DATE_OFF_MAX_MS", 2**60)
+    patch(times, "DATE_OFF_MAX_MS", 2**60)
 
 
 @mutant("R14", "The floor is the host's time of sealing.")

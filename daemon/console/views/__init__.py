@@ -1,0 +1,1 @@
+"""What the pages show, computed from the model at a time. Pure; no HTML."""
