@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from daemon.core import journal
+from daemon.core.journal_fold import RestoredBatch
 from daemon.core.model import Item, Now
 from daemon.core.operation import Operation
 
@@ -83,9 +84,7 @@ class Batch(msgspec.Struct, gc=False):
         )
 
 
-def restored_batch(
-    batch_id: str, kept: journal.RestoredBatch, refusal: journal.Refusal | None, now: Now
-) -> Batch:
+def restored_batch(batch_id: str, kept: RestoredBatch, refusal: journal.Refusal | None, now: Now) -> Batch:
     """The batch as the journal has it. Without a task, its POST has unknown fate (R13)."""
     sealed, task = kept.sealed, kept.task
     assert task is not None or kept.body is not None, "unread bodies must be read before loading"

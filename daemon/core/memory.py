@@ -28,6 +28,7 @@ from daemon.core.backlog import Backlog
 from daemon.core.batch import Batch, LateTask, Submission, restored_batch
 from daemon.core.control import Control, GiveUp, nothing_decided
 from daemon.core.journal import Attempt
+from daemon.core.journal_fold import Fold
 from daemon.core.known_courses import Budget, KnownCourses
 from daemon.core.known_state import KnownState
 from daemon.core.model import Item, Now, Status
@@ -85,7 +86,7 @@ class Memory:
 
     # --- restoring the memory --------------------------------------------------------------------
 
-    def load(self, fold: journal.Fold, now: Now, fenced_at: float) -> None:
+    def load(self, fold: Fold, now: Now, fenced_at: float) -> None:
         """Fill the empty memory from the journal. Batches without a task have unknown fate (R13). `fenced_at` is when all
         earlier owners had been fenced (monotonic).
         """

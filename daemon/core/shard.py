@@ -33,6 +33,7 @@ from daemon.core.answers import PollAnswer, SubmitAnswer
 from daemon.core.backlog import rejection_of
 from daemon.core.batch import LateTask, OpenTask, Submission
 from daemon.core.control import Control
+from daemon.core.journal_fold import Fold
 from daemon.core.judge import PollRuling, SubmitRuling
 from daemon.core.known_courses import KnownCourses
 from daemon.core.memory import Memory
@@ -95,7 +96,7 @@ class Shard:
         partition: int,
         settings: Settings,
         policy: Policies,
-        fold: journal.Fold,
+        fold: Fold,
         rng: random.Random,
         now: Now,
         fenced_ago: float = 0.0,

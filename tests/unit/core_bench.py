@@ -32,6 +32,7 @@ from daemon.core.batch import Batch, LateTask
 from daemon.core.control import Decision, nothing_decided
 from daemon.core.course import CourseRecord, course_key
 from daemon.core.deactivate import DEACTIVATE
+from daemon.core.journal_fold import Fold
 from daemon.core.judge import Judge, PollRuling
 from daemon.core.model import Change, Correction, Error, Now, Rejection, RejectReason, Result
 from daemon.core.rejection_limit import Entry
@@ -303,8 +304,8 @@ class Bench:
 
     # --- restarts ---------------------------------------------------------------------------------
 
-    def fold(self, records: Sequence[JournalRecord]) -> journal.Fold:
-        fold = journal.Fold()
+    def fold(self, records: Sequence[JournalRecord]) -> Fold:
+        fold = Fold()
         for record in records:
             fold.apply(*record)
         values = {offset: (key, value) for offset, key, value in records}

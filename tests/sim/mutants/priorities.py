@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET
 
 from daemon.core import shard as shard_module
-from daemon.core.journal import Fold
+from daemon.core.journal_fold import Fold
 from daemon.core.memory import Memory
 from daemon.core.model import Change, Now
 from daemon.core.priority import TurnQueue, Turns

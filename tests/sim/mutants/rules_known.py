@@ -13,7 +13,7 @@ from daemon.codec import content, decode
 from daemon.codec.change import Course
 from daemon.core import settle, settle_late
 from daemon.core.course import CourseState, KnownCourse, course_key
-from daemon.core.journal import Fold
+from daemon.core.journal_fold import Fold
 from daemon.core.known_courses import Budget, KnownCourses, _digest
 from daemon.core.known_state import KnownState
 from daemon.core.memory import Memory
