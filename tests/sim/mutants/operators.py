@@ -12,7 +12,8 @@ import msgspec
 from daemon.core import give_up, settle
 from daemon.core.batch import Batch
 from daemon.core.control import Control, GiveUp, Pause
-from daemon.core.flow import Flow, Integration, Permit
+from daemon.core.flow import Flow, Permit
+from daemon.core.integration import Integration
 from daemon.core.memory import Memory
 from daemon.core.model import Error, Item, Now
 from daemon.core.result_factory import attempt_of
