@@ -31,6 +31,7 @@ from daemon.core.journal import Attempt
 from daemon.core.journal_fold import Fold
 from daemon.core.known_courses import Budget, KnownCourses
 from daemon.core.known_state import KnownState
+from daemon.core.lane import Held
 from daemon.core.model import Item, Now, Status
 from daemon.core.operation import Operation
 from daemon.core.result_factory import result_of
@@ -41,7 +42,7 @@ from daemon.core.takeover import Takeover
 from daemon.core.task_ids import TaskIds
 from daemon.core.trace import LINKS_MAX, Traces
 from daemon.core.verdict import SubmitVerdict
-from daemon.core.waiting import Held, Waiting, WaitReason, Waits, combined, reason_of_lane, waits_for_customer
+from daemon.core.waiting import Waiting, WaitReason, Waits, combined, reason_of_lane, waits_for_customer
 
 
 class Memory:

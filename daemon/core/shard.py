@@ -36,6 +36,7 @@ from daemon.core.control import Control
 from daemon.core.journal_fold import Fold
 from daemon.core.judge import PollRuling, SubmitRuling
 from daemon.core.known_courses import KnownCourses
+from daemon.core.lane import Held, Lane, ReadyQueue
 from daemon.core.memory import Memory
 from daemon.core.model import Change, Item, Now, Rejection, Status
 from daemon.core.priority import bulk_places
@@ -46,7 +47,7 @@ from daemon.core.step import Draft, Step, Trigger
 from daemon.core.unadmitted import Unadmitted
 from daemon.core.unchanged import end_unchanged
 from daemon.core.verdict import TaskVerdict
-from daemon.core.waiting import Held, Lane, ReadyQueue, WaitReason, Waits
+from daemon.core.waiting import WaitReason, Waits
 
 INDEX_PATIENCE = 10.0
 """Seconds for which bulk changes wait for the index of the known courses, so that a restart does not send a catalogue that is being

@@ -18,6 +18,7 @@ from daemon.core.batch import Batch, LateTask, OpenTask
 from daemon.core.breaker import BackOff, Breaker
 from daemon.core.flow import Flow
 from daemon.core.judge import Judge, KeyEvidence, PollRuling, SubmitRuling
+from daemon.core.lane import Held
 from daemon.core.memory import Memory
 from daemon.core.model import Change, Error, Item, Now, Rejection, RejectReason, Status
 from daemon.core.result_factory import attempt_of
@@ -25,7 +26,7 @@ from daemon.core.retries import Retries, Retry
 from daemon.core.shard import Shard
 from daemon.core.step import TaskOutcome, Trigger
 from daemon.core.verdict import ItemVerdict, SubmitVerdict, TaskVerdict
-from daemon.core.waiting import Held, Waiting
+from daemon.core.waiting import Waiting
 from daemon.log.port import Records
 from daemon.runtime import step_transaction
 from daemon.runtime.halt import Halt

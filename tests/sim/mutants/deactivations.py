@@ -16,12 +16,13 @@ from daemon.core.flow import Flow, Permit
 from daemon.core.judge import Judge, SubmitRuling
 from daemon.core.known_courses import KnownCourses
 from daemon.core.known_state import KnownState
+from daemon.core.lane import Held, Lane, ReadyQueue
 from daemon.core.memory import Memory
 from daemon.core.model import Item, Now, Status
 from daemon.core.shard import Shard
 from daemon.core.step import Draft
 from daemon.core.verdict import SubmitVerdict
-from daemon.core.waiting import Held, Lane, ReadyQueue, Waiting
+from daemon.core.waiting import Waiting
 from daemon.runtime.submitter import Submitter
 from tests.sim.mutants.registry import Patch, mutant
 from tests.sim.parameters import Kind

@@ -11,12 +11,12 @@ from daemon.config.policy_tables import applying, merged
 from daemon.core.batch import LateTask, OpenTask
 from daemon.core.flow import Flow
 from daemon.core.judge import Judge, PollRuling
+from daemon.core.lane import Lane
 from daemon.core.model import Now
 from daemon.core.own_rates import OwnRates
 from daemon.core.rate import Rate
 from daemon.core.schedule import PollIntervals
 from daemon.core.shard import Shard
-from daemon.core.waiting import Lane
 from daemon.runtime.engine import Engine
 from daemon.runtime.poller import Poller
 from tests.sim.mutants.registry import Patch, mutant

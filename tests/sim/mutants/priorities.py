@@ -9,11 +9,12 @@ from msgspec import UNSET
 
 from daemon.core import shard as shard_module
 from daemon.core.journal_fold import Fold
+from daemon.core.lane import Held, Lane, ReadyQueue
 from daemon.core.memory import Memory
 from daemon.core.model import Change, Now
 from daemon.core.priority import TurnQueue, Turns
 from daemon.core.shard import Shard
-from daemon.core.waiting import Held, Lane, ReadyQueue, Waiting
+from daemon.core.waiting import Waiting
 from tests.sim.mutants.deactivations import share_busy_courses
 from tests.sim.mutants.registry import Patch, mutant
 from tests.sim.parameters import Kind

@@ -16,11 +16,11 @@ from daemon.core.course import CourseState, KnownCourse, course_key
 from daemon.core.journal_fold import Fold
 from daemon.core.known_courses import Budget, KnownCourses, _digest
 from daemon.core.known_state import KnownState
+from daemon.core.lane import Held
 from daemon.core.memory import Memory
 from daemon.core.model import Change, Item, Now, Status
 from daemon.core.shard import Shard
 from daemon.core.step import Step
-from daemon.core.waiting import Held
 from tests.embedded_log import EmbeddedShardLog
 from tests.sim.mutants.registry import Patch, mutant
 from tests.sim.mutants.rules_log import NOTHING, in_two
