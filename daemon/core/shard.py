@@ -27,7 +27,7 @@ import msgspec
 from msgspec import UNSET
 
 from daemon.config import Policies, Settings
-from daemon.core import give_up, journal, settle, settle_late
+from daemon.core import give_up, journal, restoring, settle, settle_late
 from daemon.core.addressing import addressed
 from daemon.core.answers import PollAnswer, SubmitAnswer
 from daemon.core.backlog import rejection_of
@@ -109,7 +109,7 @@ class Shard:
         """
         assert fold.position is not None
         shard = cls(partition, settings, policy, fold.position, rng, known, control)
-        shard._memory.load(fold, now, now.mono - fenced_ago)
+        restoring.load(shard._memory, fold, now, now.mono - fenced_ago)
         shard.obey((), now)
         shard._arm(now.mono)
         return shard

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from daemon.codec import encode_result
-from daemon.core import judge, settle
+from daemon.core import judge, restoring, settle
 from daemon.core import shard as shard_module
 from daemon.core import verdict as table
 from daemon.core.answers import Accepted, ItemOutcome, NoAnswer
@@ -108,13 +108,13 @@ def correction_is_a_result(patch: Patch) -> None:
 
 @mutant("C1", "Changes that wait for their course are not restored.")
 def waiting_changes_forgotten(patch: Patch) -> None:
-    load = Memory.load
+    load = restoring.load
 
     def load_less(memory: Memory, fold: Any, now: Now, fenced_at: float) -> None:
         fold.waits.clear()
         load(memory, fold, now, fenced_at)
 
-    patch(Memory, "load", load_less)
+    patch(restoring, "load", load_less)
 
 
 # --- 2. Order per course --------------------------------------------------------------------------
@@ -235,7 +235,7 @@ def body_is_not_frozen(patch: Patch) -> None:
 
 @mutant("C4", "A restored batch is encoded again and differs from what was POSTed before the crash.")
 def body_is_encoded_anew(patch: Patch) -> None:
-    load = Memory.load
+    load = restoring.load
 
     def load_anew(memory: Memory, fold: Any, now: Now, fenced_at: float) -> None:
         load(memory, fold, now, fenced_at)
@@ -243,7 +243,7 @@ def body_is_encoded_anew(patch: Patch) -> None:
             if batch.body is not None:
                 batch.body = msgspec.json.encode(msgspec.json.decode(batch.body), order="sorted")
 
-    patch(Memory, "load", load_anew)
+    patch(restoring, "load", load_anew)
 
 
 # --- 5. Isolation ---------------------------------------------------------------------------------

@@ -7,7 +7,9 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from daemon.core import next_attempt, restoring
 from daemon.core import shard as shard_module
+from daemon.core.batch import Batch
 from daemon.core.journal_fold import Fold
 from daemon.core.lane import Held, Lane, ReadyQueue
 from daemon.core.memory import Memory
@@ -53,36 +55,36 @@ def sent_as_sealed(patch: Patch) -> None:
 
 @mutant("R21", "After a restart, no waiting change is bulk.", Kind.LOADED)
 def priority_is_not_journalled(patch: Patch) -> None:
-    load = Memory.load
+    load = restoring.load
 
     def forget(memory: Memory, fold: Fold, now: Now, fenced_at: float) -> None:
         for course, wait in fold.waits.items():
             fold.waits[course] = msgspec.structs.replace(wait, bulk=UNSET)
         load(memory, fold, now, fenced_at)
 
-    patch(Memory, "load", forget)
+    patch(restoring, "load", forget)
 
 
 @mutant("R21", "After a restart, no batch is bulk.", Kind.LOADED)
 def priority_of_batches_is_not_journalled(patch: Patch) -> None:
-    load = Memory.load
+    load = restoring.load
 
     def forget(memory: Memory, fold: Fold, now: Now, fenced_at: float) -> None:
         for kept in fold.batches.values():
             kept.sealed = msgspec.structs.replace(kept.sealed, bulk=False)
         load(memory, fold, now, fenced_at)
 
-    patch(Memory, "load", forget)
+    patch(restoring, "load", forget)
 
 
 @mutant("R21", "A change that is sent again is bulk from then on.", Kind.LOADED)
 def retries_are_bulk(patch: Patch) -> None:
-    retry = Memory.retry
+    retry = next_attempt.retry
 
-    def again(memory: Memory, *arguments: Any, bulk: bool) -> None:
-        retry(memory, *arguments, bulk=True)
+    def again(memory: Memory, batch: Batch, *arguments: Any) -> None:
+        retry(memory, msgspec.structs.replace(batch, bulk=True), *arguments)
 
-    patch(Memory, "retry", again)
+    patch(next_attempt, "retry", again)
 
 
 @mutant("R21", "A bulk change that supersedes a waiting edit is sealed with the bulk changes.", Kind.LOADED)

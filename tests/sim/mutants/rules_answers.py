@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from daemon.core import journal, settle, settle_late, upsert
+from daemon.core import journal, restoring, settle, settle_late, upsert
 from daemon.core import judge as judge_module
 from daemon.core import step as step_module
 from daemon.core import verdict as table
@@ -262,14 +262,14 @@ def time_out_is_final(patch: Patch) -> None:
 
 @mutant("R13", "A restored batch counts as never POSTed.")
 def restored_fate_is_known(patch: Patch) -> None:
-    load = Memory.load
+    load = restoring.load
 
     def load_sure(memory: Memory, fold: Any, now: Now, fenced_at: float) -> None:
         load(memory, fold, now, fenced_at)
         for batch in memory.batches.values():
             batch.fate_unknown = False
 
-    patch(Memory, "load", load_sure)
+    patch(restoring, "load", load_sure)
 
 
 @mutant("R13", "A server error counts as proof that nothing was accepted.")
@@ -300,14 +300,14 @@ def floor_after_sealing(patch: Patch) -> None:
 
 @mutant("R14", "The floor is lost with the process.")
 def floor_not_durable(patch: Patch) -> None:
-    load = Memory.load
+    load = restoring.load
 
     def load_less(memory: Memory, fold: Any, now: Now, fenced_at: float) -> None:
         fold.floors.clear()
         memory.api_floors = ApiFloors(now.wall - API_FLOOR_TOLERANCE_MS)
         load(memory, fold, now, fenced_at)
 
-    patch(Memory, "load", load_less)
+    patch(restoring, "load", load_less)
 
 
 @mutant("R14", "The floor is not journalled.")

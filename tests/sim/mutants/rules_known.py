@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from daemon.codec import content, decode
 from daemon.codec.change import Course
-from daemon.core import settle, settle_late
+from daemon.core import restoring, settle, settle_late
 from daemon.core.course import CourseState, KnownCourse, course_key
 from daemon.core.journal_fold import Fold
 from daemon.core.known_courses import Budget, KnownCourses, _digest
@@ -128,7 +128,7 @@ def lost_answers_are_forgotten(patch: Patch) -> None:
 
 @mutant("R15", "The journal does not say that the fate of an earlier POST is unknown.", Kind.REPUBLISHED)
 def unknown_fate_is_not_journalled(patch: Patch) -> None:
-    load = Memory.load
+    load = restoring.load
 
     def forget(memory: Memory, fold: Fold, now: Now, fenced_at: float) -> None:
         for batch in fold.batches.values():
@@ -136,7 +136,7 @@ def unknown_fate_is_not_journalled(patch: Patch) -> None:
                 batch.task = msgspec.structs.replace(batch.task, fate_unknown=UNSET)
         load(memory, fold, now, fenced_at)
 
-    patch(Memory, "load", forget)
+    patch(restoring, "load", forget)
 
 
 @mutant("R15", "A late success leaves the course `UNKNOWN`.", Kind.REPUBLISHED)
@@ -268,14 +268,14 @@ def resend_is_ignored(patch: Patch) -> None:
 
 @mutant("R16", "A request to send is forgotten by a restart.", Kind.REPUBLISHED)
 def resend_is_not_journalled(patch: Patch) -> None:
-    load = Memory.load
+    load = restoring.load
 
     def forget(memory: Memory, fold: Fold, now: Now, fenced_at: float) -> None:
         for course, wait in fold.waits.items():
             fold.waits[course] = msgspec.structs.replace(wait, resend=UNSET)
         load(memory, fold, now, fenced_at)
 
-    patch(Memory, "load", forget)
+    patch(restoring, "load", forget)
 
 
 @mutant("R16", "A change that was submitted before may end as `UNCHANGED`.", Kind.REPUBLISHED)
