@@ -1,6 +1,6 @@
 """The memory of a shard, and the elementary operations on it of which all decisions consist.
 
-`shard` decides about incoming changes, `settle` about answers, and `restoring` fills an empty memory. They act
+`admission` decides about incoming changes, `settle` about answers, and `restoring` fills an empty memory. They act
 through these operations. Every operation also writes to the draft of the next step what the journal has to hold for it.
 """
 
