@@ -13,7 +13,8 @@ import msgspec
 from daemon.codec.course_record import KnownCourseRecord
 from daemon.codec.times import iso_ms
 from daemon.commands.repair.journal_repair import InspectedPartition
-from daemon.core.journal import Fold, Wait
+from daemon.core.journal import Wait
+from daemon.core.journal_fold import Fold
 from daemon.core.model import Error, Item
 from daemon.log.topic_access import TopicRecord
 

@@ -14,7 +14,8 @@ from daemon.commands.repair.journal_repair import InspectedPartition, inspect_pa
 from daemon.commands.tables import age
 from daemon.config import Settings
 from daemon.core.control import Control, GiveUp, Pause, covers
-from daemon.core.journal import Fold, Refusal, RestoredBatch, Wait
+from daemon.core.journal import Refusal, Wait
+from daemon.core.journal_fold import Fold, RestoredBatch
 from daemon.core.model import Error
 from daemon.core.verdict import SubmitVerdict
 from daemon.core.waiting import waits_for_customer

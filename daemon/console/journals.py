@@ -1,6 +1,6 @@
 """What the journals hold, in little memory, and by integration: the console's own fold.
 
-How it works. As in `core.journal.Fold`, the last record of a key counts, and a tombstone removes it. Bodies are dropped, and
+How it works. As in `core.journal_fold.Fold`, the last record of a key counts, and a tombstone removes it. Bodies are dropped, and
 changes are packed. What pages need of a million changes is counted when a record comes in, never when a page is rendered:
 `Work` has the counts of one integration, and `Journals.minutes` those of all changes by the minute in which they were consumed.
 Records may come in any order and any number of times.
@@ -17,7 +17,6 @@ import msgspec
 from daemon.console.packed import Errors, consumed_at, packed_items, packed_wait, shortened, unpacked_wait
 from daemon.console.work import Batch, Stage, Waiting, Watched, Work
 from daemon.core.journal import (
-    UNREADABLE_MAX,
     Floor,
     JournalError,
     Late,
@@ -29,6 +28,7 @@ from daemon.core.journal import (
     decode,
     digest,
 )
+from daemon.core.journal_fold import UNREADABLE_MAX
 from daemon.core.model import Item
 
 MINUTE = 60_000

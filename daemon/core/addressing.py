@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from daemon.core.journal import Attempt
+from daemon.core.lane import Held
 from daemon.core.memory import Memory
 from daemon.core.model import Error, Item, Now, Status
-from daemon.core.waiting import Held
 
 COURSE_UNKNOWN = Error(
     "COURSESYNC.COURSE_UNKNOWN",

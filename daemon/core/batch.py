@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import msgspec
+from msgspec import UnsetType
 
 from daemon.core import journal
+from daemon.core.journal_fold import RestoredBatch
 from daemon.core.model import Item, Now
 from daemon.core.operation import Operation
+from daemon.core.trace import Stored
 
 
 class Batch(msgspec.Struct, gc=False):
@@ -49,6 +52,22 @@ class Batch(msgspec.Struct, gc=False):
     consumed_at: int = 0
     """When the oldest of its changes was consumed."""
 
+    def record(self, traces: Stored | UnsetType) -> journal.SealedBatch:
+        """The record of the batch, which is written once, when it is sealed; `restored_batch` reads it."""
+        assert self.body is not None
+        return journal.SealedBatch(
+            self.integration_id,
+            self.sealed_at,
+            self.api_floor,
+            self.items,
+            msgspec.Raw(self.body),
+            self.replays,
+            self.operation.name,
+            self.splits,
+            self.bulk,
+            traces,
+        )
+
     def submission(self) -> Submission | None:
         """The submission to POST; None once the batch has a task."""
         if self.task_id is not None:
@@ -83,9 +102,7 @@ class Batch(msgspec.Struct, gc=False):
         )
 
 
-def restored_batch(
-    batch_id: str, kept: journal.RestoredBatch, refusal: journal.Refusal | None, now: Now
-) -> Batch:
+def restored_batch(batch_id: str, kept: RestoredBatch, refusal: journal.Refusal | None, now: Now) -> Batch:
     """The batch as the journal has it. Without a task, its POST has unknown fate (R13)."""
     sealed, task = kept.sealed, kept.task
     assert task is not None or kept.body is not None, "unread bodies must be read before loading"

@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from daemon.config import RetrySettings, Settings
 
@@ -133,3 +135,28 @@ class BackOff:
         """
         wait = min(self._park.probe_max, self._park.probe_min * 2.0**before)
         return wait * (0.9 + 0.2 * self._rng.random())
+
+
+class BackOffs(NamedTuple):
+    """The integrations that back off in one state for one reason."""
+
+    state: IntegrationState
+    reason: str
+    """As in `Breaker`."""
+    integrations: int
+    first_until: float | None
+    """When the first of these back-offs ends. None if all of them have ended, and probes are queued or in flight."""
+    last_until: float | None
+
+
+def by_reason(breakers: Iterable[Breaker]) -> list[BackOffs]:
+    """Those that are not healthy, by state and reason, the back-offs that end last first."""
+    groups: dict[tuple[IntegrationState, str], list[float | None]] = {}
+    for breaker in breakers:
+        if breaker.state is not IntegrationState.HEALTHY:
+            groups.setdefault((breaker.state, breaker.reason), []).append(breaker.until)
+    found = []
+    for (state, reason), ends in groups.items():
+        known = [until for until in ends if until is not None]
+        found.append(BackOffs(state, reason, len(ends), min(known, default=None), max(known, default=None)))
+    return sorted(found, key=lambda group: group.last_until or 0.0, reverse=True)

@@ -1,11 +1,11 @@
 """Decides which request goes out next: one instance per process, over all shards.
 
 Submissions queue per integration and are served round robin, so that a slow, throttled or parked integration does not
-delay another one. In the queue of an integration, what is bulk comes after what is not (R21). The answers of the API determine how many submissions of an integration may be in flight
-(`concurrency`). An integration that is refused, or that does not answer, backs off (`breaker`). Submissions and polls
-each have a share of all requests in flight, and of the rate if one is set (`rate`), also of one integration (`own_rates`). Each kind may use the idle share
-of the other until that kind needs it. So a flood of submissions does not make finished tasks wait, and a flood of
-polls does not delay submissions.
+delay another one. In the queue of an integration, what is bulk comes after what is not (R21). The answers of the API
+determine how many submissions of an integration may be in flight, and whether it backs off (`integration`). Submissions
+and polls each have a share of all requests in flight, and of the rate if one is set (`rate`), also of one integration
+(`own_rates`). Each kind may use the idle share of the other until that kind needs it. So a flood of submissions does not
+make finished tasks wait, and a flood of polls does not delay submissions.
 
 Nothing here is durable, and nothing here depends on what a submission is: a `ref` belongs to the caller.
 """
@@ -16,19 +16,19 @@ import heapq
 import random
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, TypeVar, assert_never
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
 
 from daemon.config import Policies, Settings
-from daemon.core.answers import Accepted, Done, NoAnswer, Refused, SubmitAnswer
-from daemon.core.breaker import BackOff, Breaker, Census, IntegrationState
+from daemon.core.answers import SubmitAnswer
+from daemon.core.breaker import BackOff, BackOffs, Breaker, Census, IntegrationState, by_reason
 from daemon.core.concurrency import Window
+from daemon.core.integration import Integration
 from daemon.core.model import Error
 from daemon.core.own_rates import OwnRates
-from daemon.core.priority import TurnQueue
 from daemon.core.rate import BURST_SECONDS, Call, Rate
 from daemon.core.schedule import Schedule
-from daemon.core.verdict import OVERLOAD, SubmitVerdict, is_throttle
+from daemon.core.verdict import SubmitVerdict
 
 Ref = TypeVar("Ref")
 
@@ -49,26 +49,6 @@ class Permit(Generic[Ref]):
     """Its number among the sent submissions of its integration; 0 until it is sent."""
 
 
-@dataclass(slots=True)
-class Integration(Generic[Ref]):
-    """What the process currently knows about one integration."""
-
-    window: Window
-    breaker: Breaker
-    queue: TurnQueue[Ref] = field(default_factory=TurnQueue)
-    delayed: int = 0
-    """The number of submissions that each wait for their own time."""
-    in_flight: int = 0
-    paused: bool = False
-    """An operator has paused it (R19)."""
-    listed: bool = False
-    """It is in the round robin."""
-    paced: bool = False
-    """Its own rate allows no submission at the moment."""
-    key_refused: bool = False
-    """It backs off for no other reason than that our own key or address was refused."""
-
-
 class _Delayed(NamedTuple, Generic[Ref]):
     """A submission that waits for its own time. No two have the same `number`, so nothing behind it is compared."""
 
@@ -77,18 +57,6 @@ class _Delayed(NamedTuple, Generic[Ref]):
     integration_id: str
     ref: Ref
     bulk: bool
-
-
-class BackOffs(NamedTuple):
-    """The integrations that back off in one state for one reason."""
-
-    state: IntegrationState
-    reason: str
-    """As in `Breaker`."""
-    integrations: int
-    first_until: float | None
-    """When the first of these back-offs ends. None if all of them have ended, and probes are queued or in flight."""
-    last_until: float | None
 
 
 class Flow(Generic[Ref]):
@@ -185,34 +153,10 @@ class Flow(Generic[Ref]):
         Returns when the next submission of this integration may go out.
         """
         state = self._integrations[permit.integration_id]
-        if isinstance(answer, NoAnswer):
-            state.window.answered(permit.number, None, None)
-        else:
-            state.window.answered(permit.number, answer.concurrency_limit, answer.concurrency_remaining)
-        match verdict:
-            case SubmitVerdict.RETRY:
-                self._refused(permit, state, answer, now)
-            case SubmitVerdict.PARK:
-                self.park(permit.integration_id, reason_of(answer), now)
-            case SubmitVerdict.FATE_UNKNOWN | SubmitVerdict.OUR_SIDE:
-                by_key = verdict is SubmitVerdict.OUR_SIDE and state.breaker.until is None
-                self._slow_down(
-                    permit.integration_id, state, IntegrationState.BREAKER_OPEN, reason_of(answer), now
-                )
-                state.key_refused = by_key
-            case SubmitVerdict.HALT | SubmitVerdict.REKEYED:
-                pass  # it concerns our key, not this integration
-            case (
-                SubmitVerdict.ACCEPTED
-                | SubmitVerdict.DONE
-                | SubmitVerdict.SPLIT
-                | SubmitVerdict.FAIL
-                | SubmitVerdict.UNCONFIRMED
-            ):
-                state.window.good(permit.number)
-                state.breaker.succeeded()
-            case _:
-                assert_never(verdict)
+        retry = self._policy(permit.integration_id).retry
+        wait = state.answered(permit.number, answer, verdict, retry, self._back_off)
+        if wait is not None:
+            self._block(permit.integration_id, state, now + wait)
         self.released(permit, now)
         return state.breaker.until if state.breaker.until is not None else now
 
@@ -269,35 +213,10 @@ class Flow(Generic[Ref]):
     def park(self, integration_id: str, reason: str, now: float) -> None:
         """The integration waits for its customer. It is probed at growing intervals."""
         state = self._known(integration_id)
-        self._slow_down(integration_id, state, IntegrationState.PARKED, reason, now)
+        wait = state.slow_down(IntegrationState.PARKED, reason, self._back_off)
+        self._block(integration_id, state, now + wait)
 
-    def _slow_down(
-        self, integration_id: str, state: Integration[Ref], into: IntegrationState, reason: str, now: float
-    ) -> None:
-        state.window.restart()
-        before = state.breaker.strike(into)
-        self._block(integration_id, state, reason, now + self._back_off.slow(before))
-
-    def _refused(
-        self, permit: Permit[Ref], state: Integration[Ref], answer: SubmitAnswer, now: float
-    ) -> None:
-        retry_after = answer.retry_after if isinstance(answer, Refused) else None
-        retry = self._policy(permit.integration_id).retry
-        if isinstance(answer, Refused) and answer.error.code == OVERLOAD:
-            state.window.overloaded(permit.number)
-            before = state.breaker.strike(IntegrationState.THROTTLED)
-            wait = self._back_off.after_overload(retry, before, retry_after)
-        else:
-            throttled = isinstance(answer, Refused) and is_throttle(answer.error.code, answer.status)
-            state.window.restart()
-            before = state.breaker.strike(
-                IntegrationState.THROTTLED if throttled else IntegrationState.BREAKER_OPEN
-            )
-            wait = self._back_off.after_failure(retry, before, retry_after)
-        self._block(permit.integration_id, state, reason_of(answer), now + wait)
-
-    def _block(self, integration_id: str, state: Integration[Ref], reason: str, until: float) -> None:
-        state.breaker.reason, state.key_refused = reason, False
+    def _block(self, integration_id: str, state: Integration[Ref], until: float) -> None:
         self._blocked.push(state.breaker.open(until), integration_id)
         self._list(integration_id, state)
 
@@ -343,14 +262,12 @@ class Flow(Generic[Ref]):
     def _update_lists(self, integration_id: str, state: Integration[Ref], now: float) -> None:
         """Update the round robin and the idle list for this integration."""
         self._list(integration_id, state)
-        has_work = state.queue or state.delayed or state.in_flight
-        if not has_work and state.breaker.until is None and integration_id not in self._idle:
+        if not state.has_work and state.breaker.until is None and integration_id not in self._idle:
             self._idle[integration_id] = now
 
     def _list(self, integration_id: str, state: Integration[Ref]) -> None:
         """The round robin contains the integrations that may send."""
-        held_back = state.paused or state.paced or state.breaker.until is not None
-        may_send = bool(state.queue) and not held_back and state.in_flight < state.window.allowed
+        may_send = state.may_send
         if may_send and not state.listed:
             self._round.append(integration_id)
         elif state.listed and not may_send:
@@ -445,18 +362,7 @@ class Flow(Generic[Ref]):
 
     def back_offs(self) -> list[BackOffs]:
         """The integrations that are not healthy, by state and reason, those that end last first."""
-        groups: dict[tuple[IntegrationState, str], list[float | None]] = {}
-        for each in self._integrations.values():
-            breaker = each.breaker
-            if breaker.state is not IntegrationState.HEALTHY:
-                groups.setdefault((breaker.state, breaker.reason), []).append(breaker.until)
-        found = []
-        for (state, reason), ends in groups.items():
-            known = [until for until in ends if until is not None]
-            found.append(
-                BackOffs(state, reason, len(ends), min(known, default=None), max(known, default=None))
-            )
-        return sorted(found, key=lambda group: group.last_until or 0.0, reverse=True)
+        return by_reason(state.breaker for state in self._integrations.values())
 
     def states(self, now: float) -> dict[str, int]:
         """The number of integrations in each state, counting those that have something to send, that are not healthy,
@@ -464,16 +370,3 @@ class Flow(Generic[Ref]):
         """
         self._forget(now)
         return {state: self._census[state] for state in IntegrationState}
-
-
-def reason_of(answer: SubmitAnswer) -> str:
-    """What a back-off after this answer starts with, in a few words."""
-    match answer:
-        case NoAnswer():
-            return answer.reason.value
-        case Refused():
-            return answer.error.code or f"HTTP {answer.status}"
-        case Accepted() | Done():
-            raise AssertionError("a good answer starts no back-off")
-        case _:
-            assert_never(answer)

@@ -13,8 +13,8 @@
   too long (R11).
 
 The whole process has one judge, because it has one key. A ruling is a frozen value, which takes effect in four places:
-`runtime.halt` (the key), `core.settle` (the changes), `core.memory` (what the integration waits for) and `core.flow`
-(when it is sent to again; `Flow` itself distinguishes an overload, a throttle and a failure by the error).
+`runtime.halt` (the key), `core.settle` (the changes), `core.memory` (what the integration waits for) and
+`core.integration` (when it is sent to again; it distinguishes an overload, a throttle and a failure by the error).
 """
 
 from __future__ import annotations

@@ -21,9 +21,9 @@ from daemon.config import Policies
 from daemon.core.course import CourseRecord, CourseState, KnownCourse
 from daemon.core.journal import Attempt
 from daemon.core.known_courses import KnownCourses
+from daemon.core.lane import Held
 from daemon.core.model import Item, Now
 from daemon.core.step import Draft
-from daemon.core.waiting import Held
 
 WITHOUT_ID_MAX = 10_000
 """Records without an id, written while the index is loaded, that are completed afterwards. In the others the id is missing

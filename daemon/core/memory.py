@@ -1,7 +1,7 @@
 """The memory of a shard, and the elementary operations on it of which all decisions consist.
 
-`shard` decides about incoming changes, `settle` about answers. Both act through these operations. Every operation
-also writes to the draft of the next step what the journal has to hold for it.
+`admission` decides about incoming changes, `settle` about answers, and `restoring` fills an empty memory. They act
+through these operations. Every operation also writes to the draft of the next step what the journal has to hold for it.
 """
 
 from __future__ import annotations
@@ -25,22 +25,23 @@ from daemon.core.answers import (
     error_of,
 )
 from daemon.core.backlog import Backlog
-from daemon.core.batch import Batch, LateTask, Submission, restored_batch
+from daemon.core.batch import Batch, LateTask, Submission
 from daemon.core.control import Control, GiveUp, nothing_decided
 from daemon.core.journal import Attempt
 from daemon.core.known_courses import Budget, KnownCourses
 from daemon.core.known_state import KnownState
+from daemon.core.lane import Held
 from daemon.core.model import Item, Now, Status
 from daemon.core.operation import Operation
 from daemon.core.result_factory import result_of
-from daemon.core.retries import Retries, Retry
+from daemon.core.retries import Retries
 from daemon.core.stale_tasks import ApiFloors
 from daemon.core.step import BatchCleared, BatchSealed, Draft, TaskAccepted, TracedBatch, Trigger
 from daemon.core.takeover import Takeover
 from daemon.core.task_ids import TaskIds
 from daemon.core.trace import LINKS_MAX, Traces
 from daemon.core.verdict import SubmitVerdict
-from daemon.core.waiting import Held, Waiting, WaitReason, Waits, combined, reason_of_lane, waits_for_customer
+from daemon.core.waiting import Waiting, WaitReason, Waits, combined, reason_of_lane
 
 
 class Memory:
@@ -82,41 +83,6 @@ class Memory:
         self.traces = Traces()
         self.draft = Draft()
         self._freed: list[tuple[str, str]] = []
-
-    # --- restoring the memory --------------------------------------------------------------------
-
-    def load(self, fold: journal.Fold, now: Now, fenced_at: float) -> None:
-        """Fill the empty memory from the journal. Batches without a task have unknown fate (R13). `fenced_at` is when all
-        earlier owners had been fenced (monotonic).
-        """
-        self.api_floors.load(fold.floors, now)
-        for batch_id, kept in fold.batches.items():
-            self.traces.load(kept.sealed.traces)
-            self.occupy(restored_batch(batch_id, kept, fold.refusals.get(batch_id), now))
-        for parts, late in fold.late.items():
-            key = journal.late_key(*parts)
-            self.watch_late(LateTask(parts[-1], late, now.mono_at(late.accepted_at), key))
-        for (integration_id, _), wait in fold.waits.items():
-            held = Held(
-                journal.operation_of(wait),
-                wait.item,
-                bytes(wait.body),
-                wait.not_before,
-                wait.last,
-                wait.resend is True,
-                wait.bulk is True,
-            )
-            self.traces.keep(wait.item.offset, None if wait.trace is UNSET else wait.trace)
-            held.trace_size = self.traces.size(wait.item.offset)
-            lane = self.waiting.lane(integration_id)
-            self.waiting.hold(lane, held, self.retries.left(integration_id, wait.not_before, now))
-            self.waiting.journalled(lane, held)
-            if waits_for_customer(wait):
-                self.waiting.park(lane, parked=True)
-        without_task = {id_: kept.offset for id_, kept in fold.batches.items() if kept.task is None}
-        position = self.position
-        if self.takeover.load(position.released, position.fencings, without_task, fenced_at):
-            self.draft.want()
 
     # --- POSTs of earlier and later owners (R6) ---------------------------------------------------
 
@@ -264,21 +230,9 @@ class Memory:
         )
         assert batch.id not in self.batches
         self.occupy(batch)
-        record = journal.SealedBatch(
-            integration_id,
-            batch.sealed_at,
-            batch.api_floor,
-            items,
-            msgspec.Raw(body),
-            replays,
-            operation.name,
-            splits,
-            bulk,
-            self.traces.of(items),
-        )
         delay = self.delay(batch, now)
         sealed = BatchSealed(batch.id, integration_id, len(items), len(body), trigger, bulk, delay)
-        self.draft.seal(batch.id, record, sealed)
+        self.draft.seal(batch.id, batch.record(self.traces.of(items)), sealed)
 
     def delay(self, batch: Batch, now: Now) -> float:
         """Seconds until this batch may be submitted, considering its floor (R14)."""
@@ -394,45 +348,6 @@ class Memory:
         """The decision by which this change is given up; None if it is not."""
         topic_id = self.position.topic_id
         return self.control.give_up(integration_id, item.origin_id, topic_id, self.partition, item.offset)
-
-    def retry(
-        self,
-        operation: Operation,
-        integration_id: str,
-        entry: tuple[Item, bytes],
-        attempt: Attempt,
-        why: Retry,
-        now: Now,
-        *,
-        bulk: bool,
-    ) -> None:
-        """Hold a change that was submitted and failed for a transient reason. If a newer change of its course is
-        waiting (R10), or if its attempts or its time are used up, it ends with this failure instead. It is
-        re-encoded, because equal bytes would return the failed task (R14).
-        """
-        item, body = entry
-        counted = why is Retry.COUNTED
-        failures = item.failures + counted
-        newer = self.waiting.lane(integration_id).held.get(item.origin_id)
-        if newer is not None and newer.bulk and not bulk:
-            self._promote(integration_id, newer)
-        if newer is not None or self.retries.is_over(integration_id, item, failures, why, now):
-            self.end(operation, integration_id, item, Status.FAILED, now, attempt=attempt)
-            return
-        delay = self.retries.delay(integration_id, item, failures, why)
-        kept = msgspec.structs.replace(item, failures=failures)
-        body = operation.reencode_item(body, self.rng)
-        held = Held(operation, kept, body, now.wall + int(delay * 1000), attempt, bulk=bulk)
-        self.hold(integration_id, held, now.mono + delay)
-        self.draft.retry_held(len(body))
-
-    def _promote(self, integration_id: str, held: Held) -> None:
-        """Such a bulk change takes the place of one that was not bulk, and that would have been sent again (R21)."""
-        assert not held.ready, "its course is busy"
-        held.bulk = False
-        held.count_in(None)  # until the journal has it
-        self.draft.wait_changed(integration_id, held.item.origin_id, durable=held.durable)
-        held.durable = False
 
     def end(
         self,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
-from daemon.core import journal
+from daemon.core import journal, next_attempt
 from daemon.core.answers import (
     Accepted,
     Done,
@@ -143,9 +143,7 @@ def _give_up_the_old(memory: Memory, batch: Batch, attempt: Attempt, now: Now) -
     assert batch.body is not None
     memory.close(batch)
     for entry in zip(batch.items, batch.operation.split(batch.body), strict=True):
-        memory.retry(
-            batch.operation, batch.integration_id, entry, attempt, Retry.PARKED, now, bulk=batch.bulk
-        )
+        next_attempt.retry(memory, batch, entry, attempt, Retry.PARKED, now)
 
 
 def _split(memory: Memory, batch: Batch, body: bytes, attempt: Attempt, now: Now) -> None:
@@ -326,7 +324,7 @@ def _completed(
         return
 
     def retry(item: Item, body: bytes, attempt: Attempt, why: Retry) -> None:
-        memory.retry(batch.operation, integration_id, (item, body), attempt, why, now, bulk=batch.bulk)
+        next_attempt.retry(memory, batch, (item, body), attempt, why, now)
 
     success = attempt_of(batch, None, completed_at)
     for index, (item, ruling) in enumerate(zip(batch.items, items, strict=True)):
@@ -395,4 +393,4 @@ def _retry_all(
     _end_task(memory, batch, TaskOutcome.FAILED, attempt.completed_at, now)
     _processed_nothing(memory, batch, attempt, now)
     for entry in zip(batch.items, batch.operation.split(body), strict=True):
-        memory.retry(batch.operation, batch.integration_id, entry, attempt, why, now, bulk=batch.bulk)
+        next_attempt.retry(memory, batch, entry, attempt, why, now)

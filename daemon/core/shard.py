@@ -13,44 +13,35 @@ How it works::
     submit_answered(…)       → a task, or a verdict on the refusal
     poll_answered(…)         → a verdict on the task: results and successors in one step
 
-Admission and sealing happen together, so offsets never have gaps: a position means "every change before it is in a
-result, a batch or a wait record of this or an earlier step".
+Admission (`core.admission`) and sealing (`core.sealing`) happen together, so offsets never have gaps: a position means
+"every change before it is in a result, a batch or a wait record of this or an earlier step".
 """
 
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
 
-import msgspec
 from msgspec import UNSET
 
 from daemon.config import Policies, Settings
-from daemon.core import give_up, journal, settle, settle_late
-from daemon.core.addressing import addressed
+from daemon.core import give_up, journal, restoring, settle, settle_late
+from daemon.core.admission import Admission
 from daemon.core.answers import PollAnswer, SubmitAnswer
-from daemon.core.backlog import rejection_of
+from daemon.core.awaited_index import AwaitedIndex
 from daemon.core.batch import LateTask, OpenTask, Submission
 from daemon.core.control import Control
+from daemon.core.journal_fold import Fold
 from daemon.core.judge import PollRuling, SubmitRuling
 from daemon.core.known_courses import KnownCourses
 from daemon.core.memory import Memory
-from daemon.core.model import Change, Item, Now, Rejection, Status
-from daemon.core.priority import bulk_places
+from daemon.core.model import Change, Now, Rejection
 from daemon.core.rejection_limit import RejectionLimit
-from daemon.core.repeats import Accepted, end_repeat
-from daemon.core.result_factory import result_of_rejection
-from daemon.core.step import Draft, Step, Trigger
+from daemon.core.sealing import Sealing
+from daemon.core.step import Draft, Step
 from daemon.core.unadmitted import Unadmitted
-from daemon.core.unchanged import end_unchanged
 from daemon.core.verdict import TaskVerdict
-from daemon.core.waiting import Held, Lane, ReadyQueue, WaitReason, Waits
-
-INDEX_PATIENCE = 10.0
-"""Seconds for which bulk changes wait for the index of the known courses, so that a restart does not send a catalogue that is being
-published again. A million courses are loaded in about this time. Whatever delays the index more must not delay the changes.
-"""
+from daemon.core.waiting import WaitReason, Waits
 
 
 class Shard:
@@ -71,23 +62,15 @@ class Shard:
         self._settings = settings
         self._memory = Memory(partition, settings, policy, position, rng, known, control)
         self._unadmitted = Unadmitted(policy)
-        self._accepted = Accepted(position.next_offset)
+        self._sealing = Sealing(self._memory)
+        self._admission = Admission(self._memory, self._sealing)
+        self._index = AwaitedIndex(self._memory.known.courses, policy)
         self._full = False
         self._next_read = position.next_offset
         self.rejection_limit = RejectionLimit(settings.input, position.rejections)
         """Its `stop` says why no further records are read."""
         self._flush_at: float | None = None
-        self._index_due: float | None = None
-        """Until when bulk changes wait for the index; None: no change had to wait yet."""
-        self._bulk_waits = False
-        """Bulk changes wait for the index, as of the last tick."""
-        self._edits = 0
-        """The number of changes in the intake that are not bulk."""
-        self._window_was_full = False
-        """A lane had to wait for a place in the shard's window since the window was last filled."""
         self._given_up_version = -1
-        self._nothing_to_seal = False
-        """No waiting change could be sealed, and no course has been admitted since."""
 
     @classmethod
     def restore(
@@ -95,7 +78,7 @@ class Shard:
         partition: int,
         settings: Settings,
         policy: Policies,
-        fold: journal.Fold,
+        fold: Fold,
         rng: random.Random,
         now: Now,
         fenced_ago: float = 0.0,
@@ -107,7 +90,7 @@ class Shard:
         """
         assert fold.position is not None
         shard = cls(partition, settings, policy, fold.position, rng, known, control)
-        shard._memory.load(fold, now, now.mono - fenced_ago)
+        restoring.load(shard._memory, fold, now, now.mono - fenced_ago)
         shard.obey((), now)
         shard._arm(now.mono)
         return shard
@@ -254,21 +237,13 @@ class Shard:
         is_full = self._unadmitted.add(entries)
         stop = self.rejection_limit.stop
         self._next_read = next_offset if stop is None else stop.offset
-        if self._index_due is None and not self.known.is_loaded and any(map(self._needs_index, entries)):
-            self._index_due = now.mono + INDEX_PATIENCE
-        self._edits += sum([isinstance(entry, Change) and not entry.bulk for entry in entries])
-        self._full = self._full or (is_full and not (self._awaits_index(now) and not self._edits))
+        self._index.read(entries, now)
+        self._full = self._full or (is_full and not self._waits_as_a_whole(now))
         self._arm(now.mono + (self._settings.batch.linger if stop is None else 0.0))
 
-    def _needs_index(self, entry: Change | Rejection) -> bool:
-        """Whether it depends on the index if this bulk change has to be sent."""
-        if not isinstance(entry, Change) or not entry.bulk or entry.resend:
-            return False
-        return self._memory.policy(entry.integration_id).unchanged.trust_for > 0
-
-    def _awaits_index(self, now: Now) -> bool:
-        """Whether bulk changes wait for the index."""
-        return self._index_due is not None and not self.known.is_loaded and now.mono < self._index_due
+    def _waits_as_a_whole(self, now: Now) -> bool:
+        """Whether the whole intake waits for the index. An intake is admitted as a whole, in offset order."""
+        return self._unadmitted.edits == 0 and self._index.is_awaited(now)
 
     def policies_changed(self, now: Now) -> None:
         """Changes that wait for a full batch or a place in a window may be sealed by other limits now."""
@@ -290,104 +265,24 @@ class Shard:
         lingered = self._flush_at is not None and now.mono >= self._flush_at
         if lingered or self._full:
             self._full = False
-            self._bulk_waits = self._awaits_index(now)
-            if self._edits or not self._bulk_waits:  # an intake is admitted as a whole, in offset order
-                self._admit_intake(now)
+            self._sealing.bulk_waits = self._index.is_awaited(now)
+            if not self._waits_as_a_whole(now):
+                entries, rejections = self._unadmitted.take(), self.rejection_limit.record
+                self._admission.admit(entries, self._next_read, rejections, now)
             give_up.end_waiting(self._memory, now)
             self._seal(now, lingered=lingered)
-            if self._bulk_waits and self._index_due is not None:
-                self._arm(self._index_due)
+            if self._sealing.bulk_waits and self._index.until is not None:
+                self._arm(self._index.until)
 
     def _arm(self, at: float) -> None:
         if self._flush_at is None or at < self._flush_at:
             self._flush_at = at
 
-    def _admit_intake(self, now: Now) -> None:
-        memory, rejects = self._memory, self._memory.backlog.rejects
-        entries, self._edits = self._unadmitted.take(), 0
-        for entry in entries:
-            if isinstance(entry, Change):
-                repeats = entry.repeats
-                if repeats is not None and end_repeat(memory, self._accepted, entry, repeats, now):
-                    continue
-                if rejects and (why := self._lacks_room(entry, now)) is not None:
-                    self._reject(rejection_of(entry, why), now)
-                else:
-                    self._admit(entry, now)
-            else:
-                self._reject(entry, now)
-        position = msgspec.structs.replace(
-            memory.position, next_offset=self._next_read, rejections=self.rejection_limit.record
-        )
-        if position != memory.position:
-            memory.position = position
-            types = (entry.operation.event_type for entry in entries if isinstance(entry, Change))
-            memory.draft.position_moved(len(entries), Counter(types))
-
-    def _lacks_room(self, change: Change, now: Now) -> str | None:
-        """Why this change cannot be held; None if it can. Changes that may be sealed leave the backlog first, so no
-        change is rejected because of changes that only wait to be sealed.
-        """
-        waiting, integration_id = self._memory.waiting, change.integration_id
-        lane = waiting.lanes.get(integration_id)
-        if lane is not None and change.origin_id in lane.held:
-            return None
-        why = waiting.backlog.lacks_room(len(lane.held) if lane else 0, len(change.body))
-        if why is not None and not self._nothing_to_seal:
-            before = waiting.backlog.courses
-            give_up.end_waiting(self._memory, now)
-            for each in list(waiting.ready_lanes()):
-                self._seal_lane(each, now, partial=True)
-            self._nothing_to_seal = waiting.backlog.courses == before
-            why = waiting.backlog.lacks_room(len(lane.held) if lane else 0, len(change.body))
-        if why is None:
-            self._nothing_to_seal = False
-        return why
-
-    def _admit(self, change: Change, now: Now) -> None:
-        """R10: the newest change of a course waits. The previous one ends here: as `SUPERSEDED` if it was never sent,
-        otherwise as `FAILED` with the error of its last attempt.
-        """
-        memory, integration_id = self._memory, change.integration_id
-        self._accepted.add(integration_id, change.origin_id, change.offset)
-        item = Item(
-            change.origin_id, change.offset, change.change_id, change.consumed_at, 0, 0, change.content
-        )
-        held = Held(change.operation, item, change.body, resend=change.resend, bulk=change.bulk)
-        memory.traces.keep(change.offset, change.trace)
-        old = memory.hold(integration_id, held, None)
-        if old is None:
-            return
-        held.resend = held.resend or old.resend  # the request to send the course is not superseded
-        if old.last is None:
-            memory.end(
-                old.operation, integration_id, old.item, Status.SUPERSEDED, now, superseded_by=change.offset
-            )
-        else:
-            memory.end(old.operation, integration_id, old.item, Status.FAILED, now, attempt=old.last)
-
-    def _reject(self, rejection: Rejection, now: Now) -> None:
-        self._memory.draft.reject(rejection, result_of_rejection(rejection, now))
-
-    # --- sealing ----------------------------------------------------------------------------------
-
     def _seal(self, now: Now, *, lingered: bool) -> None:
-        """Seal the ready changes. When the linger is over, every lane is sealed. When one lane is full, lanes that
-        are at least half full are sealed as well, because a smaller batch is cheaper than a wait record for each of
-        its changes. Changes in other lanes are journalled as waiting and sealed when the linger is over. Changes that
+        """Changes in lanes that are not sealed are journalled as waiting and sealed when the linger is over. Changes that
         do not fit into this step go into the next one.
         """
-        left = False
-        self._window_was_full = self._nothing_to_seal = False
-        for lane in list(self._memory.waiting.ready_lanes()):
-            self._seal_lane(lane, now, partial=lingered)
-            left = left or (bool(lane.unexamined) and not self._bulk_waits)
-            for queue in (lane.normal, lane.bulk):
-                if queue.count and self._window_open(lane, queue):
-                    has_place = self._has_place(lane, queue)
-                    left = left or has_place
-                    self._window_was_full = self._window_was_full or not has_place
-        left = left or bool(self._memory.given_up)
+        left = self._sealing.seal(now, lingered=lingered) or bool(self._memory.given_up)
         if left and self._memory.draft.is_full:
             self._arm(now.mono)
             return
@@ -395,66 +290,6 @@ class Shard:
             self._flush_at = None
         if left:
             self._arm(now.mono + self._settings.batch.linger)
-
-    def _window_open(self, lane: Lane, queue: ReadyQueue) -> bool:
-        """Whether the integration's window has a place for a batch of this queue. Bulk leaves some of them free (R21), and has
-        none while it waits for the index (R17).
-        """
-        if queue.bulk and self._bulk_waits:
-            return False
-        places = self._memory.policy(lane.integration_id).window.batches_max
-        return lane.open_batches < places and not (queue.bulk and lane.open_bulk >= bulk_places(places))
-
-    def _has_place(self, lane: Lane, queue: ReadyQueue) -> bool:
-        """Whether the shard's window has a place for a batch of this queue. The second half of the places is reserved
-        for lanes without an open batch: however many lanes are slow, the others continue with one batch each. A lane
-        whose open batches are all bulk continues with one that is not.
-        """
-        taken, places = self._memory.open_batches, self._settings.window.batches_max_per_partition
-        in_the_way = lane.open_batches if queue.bulk else lane.open_batches - lane.open_bulk
-        return 2 * taken < places or (taken < places and in_the_way == 0)
-
-    def _is_full(self, lane: Lane, queue: ReadyQueue, share: float = 1.0) -> bool:
-        """Whether the changes of this queue fill a batch, or this share of one."""
-        limits = self._memory.policy(lane.integration_id).batch
-        return queue.count >= limits.items_max * share or queue.bytes >= limits.bytes_max * share
-
-    def _seal_lane(self, lane: Lane, now: Now, *, partial: bool) -> None:
-        memory = self._memory
-        if not self._bulk_waits:  # each change is compared once
-            end_unchanged(memory, lane, now)
-        limits = memory.policy(lane.integration_id).batch
-        ripe = [queue for queue in (lane.normal, lane.bulk) if partial or self._is_full(lane, queue, 0.5)]
-        while (queue := self._next_queue(lane, ripe)) is not None:
-            if memory.draft.is_full:
-                return
-            full = self._is_full(lane, queue)
-            taken = memory.waiting.take(lane, queue, limits.items_max, limits.bytes_max)
-            operation = taken[0].operation
-            at_limit = len(taken) in (limits.items_max, operation.items_max)
-            trigger = Trigger.ITEMS if at_limit else Trigger.BYTES if full else Trigger.LINGER
-            for held in taken:
-                memory.draft.wait_changed(lane.integration_id, held.item.origin_id, durable=held.durable)
-            if entries := addressed(memory, lane.integration_id, taken, now):
-                memory.seal(operation, lane.integration_id, entries, trigger, now, bulk=queue.bulk)
-                lane.turns.took(bulk=queue.bulk, bulk_waits=lane.bulk.count > 0)
-                memory.waiting.move_to_end(lane)
-            else:
-                memory.waiting.drop_if_idle(lane.integration_id)
-
-    def _next_queue(self, lane: Lane, ripe: Sequence[ReadyQueue]) -> ReadyQueue | None:
-        """The queue of which the next batch of the lane is sealed; None if no batch is. `ripe`: those that are sealed now if
-        it is their turn. Before a batch of bulk changes, the others are sealed, however few they are. Where both wait, each
-        has a place if bulk has one.
-        """
-        normal, bulk = (
-            queue.count > 0 and self._window_open(lane, queue) and self._has_place(lane, queue)
-            for queue in (lane.normal, lane.bulk)
-        )
-        is_due = (normal and lane.normal in ripe) or (bulk and lane.bulk in ripe)
-        if not is_due:
-            return None
-        return lane.bulk if lane.turns.bulk_is_next(normal_waits=normal, bulk_waits=bulk) else lane.normal
 
     # --- steps ------------------------------------------------------------------------------------
 
@@ -534,16 +369,13 @@ class Shard:
         self._memory.free_courses()
         if self._memory.given_up:
             self._arm(now.mono)
-        if self._window_was_full:
+        if self._sealing.window_was_full:
             self._arm(now.mono + self._settings.batch.linger)
         lane = self._memory.waiting.lanes.get(integration_id)
-        for queue in () if lane is None or lane.paused else (lane.normal, lane.bulk):
-            assert lane is not None
-            if not queue.count or not self._window_open(lane, queue):
-                continue
-            if not self._has_place(lane, queue):
-                self._window_was_full = True  # the answer that frees a place may concern another integration
-            elif self._is_full(lane, queue):
+        if lane is None or lane.paused:
+            return
+        for queue in self._sealing.sealable(lane):
+            if self._sealing.is_full(lane, queue):
                 self._full = True
             else:
                 self._arm(now.mono + self._settings.batch.linger)

@@ -16,6 +16,8 @@ class Unadmitted:
         """Changes and bytes of their bodies, by integration."""
         self.bytes = 0
         """Size of the records."""
+        self.edits = 0
+        """The number of changes that are not bulk."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -28,6 +30,7 @@ class Unadmitted:
             if entry.headers:
                 size += headers_size(entry.headers)
             if isinstance(entry, Change):
+                self.edits += not entry.bulk
                 sizes = self._sizes.setdefault(entry.integration_id, [0, 0])
                 sizes[0] += 1
                 sizes[1] += len(entry.body)
@@ -40,5 +43,5 @@ class Unadmitted:
     def take(self) -> list[Change | Rejection]:
         """All of them, in offset order. None is left."""
         taken = self._entries
-        self._entries, self._sizes, self.bytes = [], {}, 0
+        self._entries, self._sizes, self.bytes, self.edits = [], {}, 0, 0
         return taken

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from daemon.core.lane import Lane
 from daemon.core.memory import Memory
 from daemon.core.model import Now, Status
-from daemon.core.waiting import Lane
 
 
 def end_unchanged(memory: Memory, lane: Lane, now: Now) -> None:

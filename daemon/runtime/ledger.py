@@ -16,7 +16,7 @@ place to the next within one call. So the balance is exact whenever it is read, 
 
 from __future__ import annotations
 
-from daemon.core.journal import Fold
+from daemon.core.journal_fold import Fold
 from daemon.core.shard import Shard
 from daemon.core.step import Step
 from daemon.log.port import Transaction

@@ -9,7 +9,8 @@ import msgspec
 from msgspec import UNSET
 
 from daemon.core.control import Control
-from daemon.core.journal import Fold, JournalError, Position, payload
+from daemon.core.journal import JournalError, Position, payload
+from daemon.core.journal_fold import Fold
 from daemon.core.known_courses import Budget, KnownCourses
 from daemon.core.shard import Shard
 from daemon.core.stale_tasks import first_position

@@ -18,7 +18,7 @@ from kafka import TopicPartition
 
 from daemon.config import BatchSettings, Policies, Settings, WindowSettings
 from daemon.core.answers import Accepted
-from daemon.core.journal import Fold
+from daemon.core.journal_fold import Fold
 from daemon.core.judge import SubmitRuling
 from daemon.core.model import Now
 from daemon.core.shard import Shard

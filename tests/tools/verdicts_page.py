@@ -1,7 +1,7 @@
 """``python -m tests.tools.verdicts_page > docs/verdicts.md``: what each answer of the API leads to, as the judge rules.
 
 No verdict is written here. Each row asks `core.judge` about examples of it, which must agree; `HAPPENS` says in words what
-`core.settle`, `core.flow` and the runtime do then, and a test holds it to the verdicts that exist.
+`core.settle`, `core.integration` and the runtime do then, and a test holds it to the verdicts that exist.
 """
 
 from __future__ import annotations

@@ -32,7 +32,9 @@ from daemon.core.batch import Batch, LateTask
 from daemon.core.control import Decision, nothing_decided
 from daemon.core.course import CourseRecord, course_key
 from daemon.core.deactivate import DEACTIVATE
+from daemon.core.journal_fold import Fold
 from daemon.core.judge import Judge, PollRuling
+from daemon.core.lane import Held
 from daemon.core.model import Change, Correction, Error, Now, Rejection, RejectReason, Result
 from daemon.core.rejection_limit import Entry
 from daemon.core.shard import Shard
@@ -40,7 +42,7 @@ from daemon.core.stale_tasks import first_position
 from daemon.core.step import BatchSealed, Fact, Step
 from daemon.core.upsert import UPSERT
 from daemon.core.verdict import PollVerdict, SubmitVerdict, TaskVerdict
-from daemon.core.waiting import Held, WaitReason
+from daemon.core.waiting import WaitReason
 
 TOPIC_ID = "topic-id"
 START = Now(wall=1_795_428_000_000, mono=5_000.0)
@@ -303,8 +305,8 @@ class Bench:
 
     # --- restarts ---------------------------------------------------------------------------------
 
-    def fold(self, records: Sequence[JournalRecord]) -> journal.Fold:
-        fold = journal.Fold()
+    def fold(self, records: Sequence[JournalRecord]) -> Fold:
+        fold = Fold()
         for record in records:
             fold.apply(*record)
         values = {offset: (key, value) for offset, key, value in records}

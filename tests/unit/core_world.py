@@ -33,12 +33,13 @@ from daemon.core.answers import (
 )
 from daemon.core.batch import Batch, LateTask
 from daemon.core.deactivate import DEACTIVATE
+from daemon.core.lane import Held
 from daemon.core.memory import Memory
 from daemon.core.model import Change, Error, Now, Result
 from daemon.core.rejection_limit import Entry
 from daemon.core.shard import Shard
 from daemon.core.step import BatchCleared, BatchSealed, Fact, Step, TaskAccepted, TaskLost
-from daemon.core.waiting import Held, WaitReason
+from daemon.core.waiting import WaitReason
 from tests.unit.core_bench import Bench, JournalRecord, refused, settings_with
 
 SETTINGS = settings_with(

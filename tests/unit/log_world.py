@@ -16,7 +16,8 @@ from daemon.commands.repair.journal_repair import inspect_partition, renew
 from daemon.commands.repair.skip import plan_skip, told
 from daemon.config import Policies, Settings, Topics
 from daemon.core.answers import PollAnswer, SubmitAnswer
-from daemon.core.journal import Fold, Position
+from daemon.core.journal import Position
+from daemon.core.journal_fold import Fold
 from daemon.core.model import Now
 from daemon.core.operation import Operation
 from daemon.kombo import wire

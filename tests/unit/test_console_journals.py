@@ -12,7 +12,8 @@ from daemon.console.journals import MINUTE, Journals
 from daemon.console.packed import ERROR_MESSAGE_MAX, ERRORS_MAX, Errors, packed_wait, unpacked_wait
 from daemon.console.work import Stage
 from daemon.core import journal
-from daemon.core.journal import Attempt, Fold, Late, Position, Refusal, SealedBatch, Task, Wait
+from daemon.core.journal import Attempt, Late, Position, Refusal, SealedBatch, Task, Wait
+from daemon.core.journal_fold import Fold
 from daemon.core.model import Error, Item
 from tests.unit.console_world import BODY, item
 

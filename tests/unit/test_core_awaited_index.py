@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from daemon.config import BatchSettings, Settings, UnchangedSettings
+from daemon.core.awaited_index import INDEX_PATIENCE
 from daemon.core.journal import Position
 from daemon.core.model import Status
-from daemon.core.shard import INDEX_PATIENCE
 from tests.unit.core_bench import Bench, succeeded
 from tests.unit.test_core_known_state import SETTINGS, A, change, confirm
 

@@ -11,10 +11,10 @@ from daemon.config import Policies, Settings
 from daemon.core.answers import Accepted, TaskCompleted
 from daemon.core.batch import Batch
 from daemon.core.flow import Flow
+from daemon.core.lane import QUEUE_SLACK
 from daemon.core.model import Change
 from daemon.core.priority import NORMAL_IN_A_ROW_MAX, TurnQueue, bulk_places
 from daemon.core.verdict import SubmitVerdict
-from daemon.core.waiting import QUEUE_SLACK
 from tests.unit.core_bench import Bench, failed, settings_with, succeeded
 
 

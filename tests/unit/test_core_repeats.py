@@ -159,7 +159,7 @@ def test_the_memory_is_bounded_and_knows_where_it_begins(monkeypatch: pytest.Mon
     assert result.error is not None
     assert result.error.code == REPEAT_OUTDATED
     assert near.offset not in bench.results
-    assert len(bench.shard._accepted._offsets) == 5
+    assert len(bench.shard._admission._accepted._offsets) == 5
 
 
 def test_a_repeat_without_room_is_rejected_and_supersedes_nothing() -> None:

@@ -6,9 +6,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from daemon.config import Settings
 from daemon.core.backlog import Backlog
+from daemon.core.lane import ITEM_OVERHEAD, Held
 from daemon.core.model import Item
 from daemon.core.upsert import UPSERT
-from daemon.core.waiting import ITEM_OVERHEAD, Held, Waiting
+from daemon.core.waiting import Waiting
 from tests.unit.core_bench import Bench, settings_with
 
 INTEGRATIONS = st.sampled_from(["i", "j"])

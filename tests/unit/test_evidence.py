@@ -7,7 +7,7 @@ import pytest
 
 from daemon.commands.repair.evidence import Evidence, TransactionEnd, UndecidedError, decided, unresolved
 from daemon.core import journal
-from daemon.core.journal import Fold
+from daemon.core.journal_fold import Fold
 from daemon.core.model import Item
 
 DELETED = ("older records are deleted",)

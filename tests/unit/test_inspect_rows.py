@@ -17,7 +17,8 @@ from daemon.commands.inspect_rows import (
 from daemon.commands.repair.journal_repair import InspectedPartition
 from daemon.commands.tables import age, printable
 from daemon.core import journal
-from daemon.core.journal import Attempt, Fold, Late, Position, Refusal, SealedBatch, Task, Wait
+from daemon.core.journal import Attempt, Late, Position, Refusal, SealedBatch, Task, Wait
+from daemon.core.journal_fold import Fold
 from daemon.core.model import Error, Item
 from daemon.log.port import InputFacts
 

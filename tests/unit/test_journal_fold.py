@@ -8,7 +8,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from daemon.core import journal
-from daemon.core.journal import Attempt, Fold, Late, Position, SealedBatch, Task, Wait
+from daemon.core.journal import Attempt, Late, Position, SealedBatch, Task, Wait
+from daemon.core.journal_fold import Fold
 from daemon.core.model import Item
 
 SMALL = st.integers(0, 5)

@@ -4,18 +4,8 @@ import msgspec
 import pytest
 
 from daemon.core import deactivate, journal
-from daemon.core.journal import (
-    Attempt,
-    Floor,
-    Fold,
-    JournalError,
-    Late,
-    Position,
-    Refusal,
-    SealedBatch,
-    Task,
-    Wait,
-)
+from daemon.core.journal import Attempt, Floor, JournalError, Late, Position, Refusal, SealedBatch, Task, Wait
+from daemon.core.journal_fold import UNREADABLE_MAX, Fold
 from daemon.core.model import Error, Item, Trace
 from daemon.core.takeover import Fencing, Released
 from tests.unit.golden_files import assert_golden, read_record, render_record
@@ -302,10 +292,10 @@ def test_one_of_many_that_can_not_be_read_stops_the_restore() -> None:
 
 def test_a_journal_that_is_garbage_throughout_is_not_read_to_its_end() -> None:
     fold = Fold()
-    for number in range(journal.UNREADABLE_MAX):
+    for number in range(UNREADABLE_MAX):
         fold.apply(number, b"garbage %d" % number, VALUE)
-    with pytest.raises(JournalError, match=f"^offset {journal.UNREADABLE_MAX}: "):
-        fold.apply(journal.UNREADABLE_MAX, b"garbage %d" % journal.UNREADABLE_MAX, VALUE)
+    with pytest.raises(JournalError, match=f"^offset {UNREADABLE_MAX}: "):
+        fold.apply(UNREADABLE_MAX, b"garbage %d" % UNREADABLE_MAX, VALUE)
 
 
 def test_a_newer_format_stops_the_restore_and_says_what_to_do() -> None:

@@ -25,7 +25,8 @@ from daemon.commands.connections import kafka_connection
 from daemon.commands.options import config_option, settings_or_exit
 from daemon.commands.repair.evidence import Evidence, TransactionEnd, UndecidedError, decided, unresolved
 from daemon.commands.repair.journal_repair import RepairError, confirmed
-from daemon.core.journal import Fold, JournalError, Position
+from daemon.core.journal import JournalError, Position
+from daemon.core.journal_fold import Fold
 from daemon.log.errors import HeldBackError, LogError
 from daemon.log.kafka import admin, hanging
 from daemon.log.kafka.clients import Clients

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from daemon.core.journal import Fold
+from daemon.core.journal_fold import Fold
 
 
 class TransactionEnd(StrEnum):

@@ -40,7 +40,8 @@ from daemon.commands.repair.journal_repair import (
     unjoined_log,
 )
 from daemon.config import Settings
-from daemon.core.journal import Floor, Fold
+from daemon.core.journal import Floor
+from daemon.core.journal_fold import Fold
 from daemon.core.model import Now
 from daemon.core.stale_tasks import first_position
 from daemon.log.errors import LogError, UnreadableError

@@ -13,7 +13,8 @@ import msgspec
 
 from daemon.commands.connections import kafka_connection
 from daemon.config import Settings, Topics
-from daemon.core.journal import POSITION_KEY, Floor, Fold, JournalError, Position, encode_value, floor_key
+from daemon.core.journal import POSITION_KEY, Floor, JournalError, Position, encode_value, floor_key
+from daemon.core.journal_fold import Fold
 from daemon.log.errors import CorruptJournalError, FencedError, HeldBackError, LogError
 from daemon.log.kafka.log import KafkaLog
 from daemon.log.port import InputFacts, Record, RepairLog, ShardLog, Transaction

@@ -9,23 +9,26 @@ from typing import Any
 import msgspec
 
 from daemon.codec import encode_result
-from daemon.core import judge, settle
-from daemon.core import shard as shard_module
+from daemon.core import admission as admission_module
+from daemon.core import judge, restoring, settle
 from daemon.core import verdict as table
+from daemon.core.admission import Admission
 from daemon.core.answers import Accepted, ItemOutcome, NoAnswer
 from daemon.core.backlog import Backlog, rejection_of
 from daemon.core.batch import Batch, LateTask, OpenTask
 from daemon.core.breaker import BackOff, Breaker
 from daemon.core.flow import Flow
 from daemon.core.judge import Judge, KeyEvidence, PollRuling, SubmitRuling
+from daemon.core.lane import Held
 from daemon.core.memory import Memory
 from daemon.core.model import Change, Error, Item, Now, Rejection, RejectReason, Status
 from daemon.core.result_factory import attempt_of
 from daemon.core.retries import Retries, Retry
+from daemon.core.sealing import Sealing
 from daemon.core.shard import Shard
 from daemon.core.step import TaskOutcome, Trigger
 from daemon.core.verdict import ItemVerdict, SubmitVerdict, TaskVerdict
-from daemon.core.waiting import Held, Waiting
+from daemon.core.waiting import Waiting
 from daemon.log.port import Records
 from daemon.runtime import step_transaction
 from daemon.runtime.halt import Halt
@@ -40,11 +43,11 @@ from tests.sim.parameters import Kind
 
 @mutant("C1", "A rejected record goes to the dead letters and gets no result.")
 def rejected_without_result(patch: Patch) -> None:
-    def reject(shard: Shard, rejection: Rejection, _: Now) -> None:
-        shard._memory.draft._rejections.append(rejection)
-        shard._memory.draft.want()
+    def reject(admission: Admission, rejection: Rejection, _: Now) -> None:
+        admission._memory.draft._rejections.append(rejection)
+        admission._memory.draft.want()
 
-    patch(Shard, "_reject", reject)
+    patch(Admission, "_reject", reject)
 
 
 @mutant("C1", "A superseded change is dropped without a result.")
@@ -107,13 +110,13 @@ def correction_is_a_result(patch: Patch) -> None:
 
 @mutant("C1", "Changes that wait for their course are not restored.")
 def waiting_changes_forgotten(patch: Patch) -> None:
-    load = Memory.load
+    load = restoring.load
 
     def load_less(memory: Memory, fold: Any, now: Now, fenced_at: float) -> None:
         fold.waits.clear()
         load(memory, fold, now, fenced_at)
 
-    patch(Memory, "load", load_less)
+    patch(restoring, "load", load_less)
 
 
 # --- 2. Order per course --------------------------------------------------------------------------
@@ -141,8 +144,8 @@ def courses_are_never_busy(patch: Patch) -> None:
 
 @mutant("C2", "A newer change is dropped as superseded, and the older one that waits is kept.")
 def older_change_wins(patch: Patch) -> None:
-    def admit(shard: Shard, change: Any, now: Now) -> None:
-        memory = shard._memory
+    def admit(admission: Admission, change: Any, now: Now) -> None:
+        memory = admission._memory
         item = Item(change.origin_id, change.offset, change.change_id, change.consumed_at, 0, 0)
         waiting = memory.waiting.lane(change.integration_id).held.get(change.origin_id)
         memory.traces.keep(change.offset, change.trace)
@@ -154,7 +157,7 @@ def older_change_wins(patch: Patch) -> None:
                 change.operation, change.integration_id, item, Status.SUPERSEDED, now, superseded_by=by
             )
 
-    patch(Shard, "_admit", admit)
+    patch(Admission, "_admit", admit)
 
 
 # --- 3. No false success --------------------------------------------------------------------------
@@ -234,7 +237,7 @@ def body_is_not_frozen(patch: Patch) -> None:
 
 @mutant("C4", "A restored batch is encoded again and differs from what was POSTed before the crash.")
 def body_is_encoded_anew(patch: Patch) -> None:
-    load = Memory.load
+    load = restoring.load
 
     def load_anew(memory: Memory, fold: Any, now: Now, fenced_at: float) -> None:
         load(memory, fold, now, fenced_at)
@@ -242,7 +245,7 @@ def body_is_encoded_anew(patch: Patch) -> None:
             if batch.body is not None:
                 batch.body = msgspec.json.encode(msgspec.json.decode(batch.body), order="sorted")
 
-    patch(Memory, "load", load_anew)
+    patch(restoring, "load", load_anew)
 
 
 # --- 5. Isolation ---------------------------------------------------------------------------------
@@ -307,7 +310,7 @@ def failed_task_halts(patch: Patch) -> None:
 
 @mutant("C6", "Batches are sealed without regard to the integration's window.")
 def no_window(patch: Patch) -> None:
-    patch(Shard, "_window_open", lambda shard, lane, queue: True)
+    patch(Sealing, "_window_open", lambda sealing, lane, queue: True)
 
 
 @mutant("C6", "A full backlog does not pause the input.")
@@ -368,23 +371,23 @@ def rejected_too_early(patch: Patch) -> None:
     patch(Backlog, "lacks_room", lacks)
 
 
-def _room_without_regard_to_what_waits(shard: Shard, change: Change, _: Now) -> str | None:
-    lane = shard._memory.waiting.lanes.get(change.integration_id)
-    return shard._memory.backlog.lacks_room(len(lane.held) if lane else 0, len(change.body))
+def _room_without_regard_to_what_waits(admission: Admission, change: Change, _: Now) -> str | None:
+    lane = admission._memory.waiting.lanes.get(change.integration_id)
+    return admission._memory.backlog.lacks_room(len(lane.held) if lane else 0, len(change.body))
 
 
 @mutant("C6", "A full backlog rejects even a change that replaces a waiting one.")
 def replacement_is_rejected(patch: Patch) -> None:
-    patch(Shard, "_lacks_room", _room_without_regard_to_what_waits)
+    patch(Admission, "_lacks_room", _room_without_regard_to_what_waits)
 
 
 @mutant("C6", "A change that is rejected because the backlog is full ends the waiting change of its course.")
 def rejected_for_room_supersedes(patch: Patch) -> None:
-    reject = Shard._reject
+    reject = Admission._reject
 
-    def reject_and_supersede(shard: Shard, rejection: Rejection, now: Now) -> None:
-        reject(shard, rejection, now)
-        memory, integration_id = shard._memory, rejection.integration_id
+    def reject_and_supersede(admission: Admission, rejection: Rejection, now: Now) -> None:
+        reject(admission, rejection, now)
+        memory, integration_id = admission._memory, rejection.integration_id
         if rejection.reason is not RejectReason.BACKLOG or integration_id is None:
             return
         lane = memory.waiting.lanes.get(integration_id)
@@ -399,20 +402,20 @@ def rejected_for_room_supersedes(patch: Patch) -> None:
             held.operation, integration_id, held.item, Status.SUPERSEDED, now, superseded_by=rejection.offset
         )
 
-    patch(Shard, "_lacks_room", _room_without_regard_to_what_waits)
-    patch(Shard, "_reject", reject_and_supersede)
+    patch(Admission, "_lacks_room", _room_without_regard_to_what_waits)
+    patch(Admission, "_reject", reject_and_supersede)
 
 
 @mutant("C6", "A change that is rejected because the backlog is full gets no dead letter.")
 def rejected_for_room_without_dead_letter(patch: Patch) -> None:
-    reject = Shard._reject
+    reject = Admission._reject
 
-    def reject_and_forget(shard: Shard, rejection: Rejection, now: Now) -> None:
-        reject(shard, rejection, now)
+    def reject_and_forget(admission: Admission, rejection: Rejection, now: Now) -> None:
+        reject(admission, rejection, now)
         if rejection.reason is RejectReason.BACKLOG:
-            shard._memory.draft._rejections.pop()
+            admission._memory.draft._rejections.pop()
 
-    patch(Shard, "_reject", reject_and_forget)
+    patch(Admission, "_reject", reject_and_forget)
 
 
 @mutant(
@@ -423,12 +426,12 @@ def dead_letter_of_the_body(patch: Patch) -> None:
     def of_body(change: Change, why: str) -> Rejection:
         return msgspec.structs.replace(rejection_of(change, why), value=change.body)
 
-    patch(shard_module, "rejection_of", of_body)
+    patch(admission_module, "rejection_of", of_body)
 
 
 @mutant("C6", "Batches are sealed without regard to the shard's limit of open batches.")
 def no_places(patch: Patch) -> None:
-    patch(Shard, "_has_place", lambda shard, lane, queue: True)
+    patch(Sealing, "_has_place", lambda sealing, lane, queue: True)
 
 
 @mutant("C6", "A place that becomes free wakes none of those that wait for one.")
@@ -436,7 +439,7 @@ def freed_place_stays_idle(patch: Patch) -> None:
     after_answer = Shard._after_answer
 
     def done(shard: Shard, integration_id: str, now: Now) -> None:
-        shard._window_was_full = False
+        shard._sealing.window_was_full = False
         after_answer(shard, integration_id, now)
 
     patch(Shard, "_after_answer", done)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from daemon.core import addressing, deactivate, settle
-from daemon.core import shard as shard_module
+from daemon.core import addressing, deactivate, sealing, settle
 from daemon.core import verdict as table
+from daemon.core.admission import Admission
 from daemon.core.answers import Done, NoAnswer, Refused
 from daemon.core.batch import Batch
 from daemon.core.course import CourseState, KnownCourse
@@ -16,12 +16,12 @@ from daemon.core.flow import Flow, Permit
 from daemon.core.judge import Judge, SubmitRuling
 from daemon.core.known_courses import KnownCourses
 from daemon.core.known_state import KnownState
+from daemon.core.lane import Held, Lane, ReadyQueue
 from daemon.core.memory import Memory
 from daemon.core.model import Item, Now, Status
-from daemon.core.shard import Shard
 from daemon.core.step import Draft
 from daemon.core.verdict import SubmitVerdict
-from daemon.core.waiting import Held, Lane, ReadyQueue, Waiting
+from daemon.core.waiting import Waiting
 from daemon.runtime.submitter import Submitter
 from tests.sim.mutants.registry import Patch, mutant
 from tests.sim.parameters import Kind
@@ -115,9 +115,9 @@ def deactivation_is_no_barrier(patch: Patch) -> None:
     patch(Memory, "_leave", leave)
 
 
-def _admit(shard: Shard, change: Any, now: Now, *, keeps: Any) -> None:
-    """As `Shard._admit`, except that the waiting change stays if `keeps` returns true."""
-    memory, integration_id = shard._memory, change.integration_id
+def _admit(admission: Admission, change: Any, now: Now, *, keeps: Any) -> None:
+    """As `Admission._admit`, except that the waiting change stays if `keeps` returns true."""
+    memory, integration_id = admission._memory, change.integration_id
     item = Item(change.origin_id, change.offset, change.change_id, change.consumed_at, 0, 0, change.content)
     lane = memory.waiting.lanes.get(integration_id)
     waiting = None if lane is None else lane.held.get(change.origin_id)
@@ -127,10 +127,10 @@ def _admit(shard: Shard, change: Any, now: Now, *, keeps: Any) -> None:
             change.operation, integration_id, item, Status.SUPERSEDED, now, superseded_by=waiting.item.offset
         )
     else:
-        _ADMIT(shard, change, now)
+        _ADMIT(admission, change, now)
 
 
-_ADMIT = Shard._admit
+_ADMIT = Admission._admit
 
 
 @mutant(
@@ -140,7 +140,7 @@ def deactivation_wins(patch: Patch) -> None:
     def keeps(waiting: Held, change: Any) -> bool:
         return waiting.operation is DEACTIVATE and change.operation is not DEACTIVATE
 
-    patch(Shard, "_admit", lambda shard, change, now: _admit(shard, change, now, keeps=keeps))
+    patch(Admission, "_admit", lambda admission, change, now: _admit(admission, change, now, keeps=keeps))
 
 
 @mutant("R18", "A deactivation does not supersede the waiting upsert of its course, but is superseded by it.")
@@ -148,25 +148,25 @@ def upsert_wins(patch: Patch) -> None:
     def keeps(waiting: Held, change: Any) -> bool:
         return waiting.operation is not DEACTIVATE and change.operation is DEACTIVATE
 
-    patch(Shard, "_admit", lambda shard, change, now: _admit(shard, change, now, keeps=keeps))
+    patch(Admission, "_admit", lambda admission, change, now: _admit(admission, change, now, keeps=keeps))
 
 
 @mutant("R18", "A change that is superseded by one with another operation has no result.")
 def superseded_across_operations_is_lost(patch: Patch) -> None:
-    def admit(shard: Shard, change: Any, now: Now) -> None:
-        lane = shard._memory.waiting.lanes.get(change.integration_id)
+    def admit(admission: Admission, change: Any, now: Now) -> None:
+        lane = admission._memory.waiting.lanes.get(change.integration_id)
         waiting = None if lane is None else lane.held.get(change.origin_id)
         if waiting is None or waiting.operation is change.operation:
-            _ADMIT(shard, change, now)
+            _ADMIT(admission, change, now)
             return
         original = Memory.end
         Memory.end = lambda *_, **__: None  # type: ignore[method-assign]
         try:
-            _ADMIT(shard, change, now)
+            _ADMIT(admission, change, now)
         finally:
             Memory.end = original  # type: ignore[method-assign]
 
-    patch(Shard, "_admit", admit)
+    patch(Admission, "_admit", admit)
 
 
 @mutant("R18", "Deactivations and upserts are sealed into one batch.")
@@ -264,7 +264,7 @@ def origin_id_for_course_id(patch: Patch) -> None:
                 held.body = deactivate.item(f"remote:{held.item.origin_id}")
         return real(memory, integration_id, taken, now)
 
-    patch(shard_module, "addressed", addressed)
+    patch(sealing, "addressed", addressed)
 
 
 def _replace_address(patch: Patch, address: Any) -> None:
@@ -278,7 +278,7 @@ def _replace_address(patch: Patch, address: Any) -> None:
                 held.body = held.body if body is None else body
         return real(memory, integration_id, taken, now)
 
-    patch(shard_module, "addressed", addressed)
+    patch(sealing, "addressed", addressed)
 
 
 @mutant(
@@ -295,7 +295,7 @@ def fails_before_the_index_is_loaded(patch: Patch) -> None:
         finally:
             known.is_loaded = before
 
-    patch(shard_module, "addressed", addressed)
+    patch(sealing, "addressed", addressed)
 
 
 @mutant("R18", "Deactivations do not count against the concurrency limit of their integration.")

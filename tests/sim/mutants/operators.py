@@ -12,12 +12,14 @@ import msgspec
 from daemon.core import give_up, settle
 from daemon.core.batch import Batch
 from daemon.core.control import Control, GiveUp, Pause
-from daemon.core.flow import Flow, Integration, Permit
+from daemon.core.flow import Flow, Permit
+from daemon.core.integration import Integration
+from daemon.core.lane import Held, Lane
 from daemon.core.memory import Memory
 from daemon.core.model import Error, Item, Now
 from daemon.core.result_factory import attempt_of
 from daemon.core.step import Draft, TaskOutcome
-from daemon.core.waiting import Held, Lane, Waiting
+from daemon.core.waiting import Waiting
 from daemon.log.errors import LogError
 from daemon.runtime.control_following import ControlFollower
 from tests.sim.faulty import FaultyLog

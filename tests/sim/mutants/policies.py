@@ -11,12 +11,12 @@ from daemon.config.policy_tables import applying, merged
 from daemon.core.batch import LateTask, OpenTask
 from daemon.core.flow import Flow
 from daemon.core.judge import Judge, PollRuling
+from daemon.core.lane import Lane
 from daemon.core.model import Now
 from daemon.core.own_rates import OwnRates
 from daemon.core.rate import Rate
 from daemon.core.schedule import PollIntervals
-from daemon.core.shard import Shard
-from daemon.core.waiting import Lane
+from daemon.core.sealing import Sealing
 from daemon.runtime.engine import Engine
 from daemon.runtime.poller import Poller
 from tests.sim.mutants.registry import Patch, mutant
@@ -130,10 +130,10 @@ def common_watch(patch: Patch) -> None:
 
 @mutant("policy", "Batches have the common size.", Kind.POLICIES)
 def common_batch_size(patch: Patch) -> None:
-    seal_lane = Shard._seal_lane
+    seal_lane = Sealing.seal_lane
 
-    def by_default(shard: Shard, lane: Lane, now: Now, *, partial: bool) -> None:
-        memory = shard._memory
+    def by_default(sealing: Sealing, lane: Lane, now: Now, *, partial: bool) -> None:
+        memory = sealing._memory
         policy = memory.policy
         common = Policies(policy._settings)("")
 
@@ -152,18 +152,18 @@ def common_batch_size(patch: Patch) -> None:
                 )
 
         memory.policy = Mixed()  # type: ignore[assignment]
-        seal_lane(shard, lane, now, partial=partial)
+        seal_lane(sealing, lane, now, partial=partial)
         memory.policy = policy
 
-    patch(Shard, "_seal_lane", by_default)
+    patch(Sealing, "seal_lane", by_default)
 
 
 @mutant("policy", "Each partition keeps the common window.", Kind.POLICIES)
 def common_window(patch: Patch) -> None:
     patch(
-        Shard,
+        Sealing,
         "_window_open",
-        lambda shard, lane, queue: lane.open_batches < shard._settings.window.batches_max,
+        lambda sealing, lane, queue: lane.open_batches < sealing._memory.settings.window.batches_max,
     )
 
 

@@ -7,13 +7,15 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from daemon.core import shard as shard_module
-from daemon.core.journal import Fold
+from daemon.core import next_attempt, restoring, sealing
+from daemon.core.admission import Admission
+from daemon.core.batch import Batch
+from daemon.core.journal_fold import Fold
+from daemon.core.lane import Held, Lane, ReadyQueue
 from daemon.core.memory import Memory
 from daemon.core.model import Change, Now
 from daemon.core.priority import TurnQueue, Turns
-from daemon.core.shard import Shard
-from daemon.core.waiting import Held, Lane, ReadyQueue, Waiting
+from daemon.core.waiting import Waiting
 from tests.sim.mutants.deactivations import share_busy_courses
 from tests.sim.mutants.registry import Patch, mutant
 from tests.sim.parameters import Kind
@@ -41,7 +43,7 @@ def bulk_joins_the_others(patch: Patch) -> None:
 
 @mutant("R21", "Bulk changes may take the whole window of their integration.", Kind.LOADED)
 def bulk_takes_the_window(patch: Patch) -> None:
-    patch(shard_module, "bulk_places", lambda places: places)
+    patch(sealing, "bulk_places", lambda places: places)
 
 
 @mutant("R21", "Batches are sent in the order in which they were sealed.", Kind.LOADED)
@@ -52,44 +54,44 @@ def sent_as_sealed(patch: Patch) -> None:
 
 @mutant("R21", "After a restart, no waiting change is bulk.", Kind.LOADED)
 def priority_is_not_journalled(patch: Patch) -> None:
-    load = Memory.load
+    load = restoring.load
 
     def forget(memory: Memory, fold: Fold, now: Now, fenced_at: float) -> None:
         for course, wait in fold.waits.items():
             fold.waits[course] = msgspec.structs.replace(wait, bulk=UNSET)
         load(memory, fold, now, fenced_at)
 
-    patch(Memory, "load", forget)
+    patch(restoring, "load", forget)
 
 
 @mutant("R21", "After a restart, no batch is bulk.", Kind.LOADED)
 def priority_of_batches_is_not_journalled(patch: Patch) -> None:
-    load = Memory.load
+    load = restoring.load
 
     def forget(memory: Memory, fold: Fold, now: Now, fenced_at: float) -> None:
         for kept in fold.batches.values():
             kept.sealed = msgspec.structs.replace(kept.sealed, bulk=False)
         load(memory, fold, now, fenced_at)
 
-    patch(Memory, "load", forget)
+    patch(restoring, "load", forget)
 
 
 @mutant("R21", "A change that is sent again is bulk from then on.", Kind.LOADED)
 def retries_are_bulk(patch: Patch) -> None:
-    retry = Memory.retry
+    retry = next_attempt.retry
 
-    def again(memory: Memory, *arguments: Any, bulk: bool) -> None:
-        retry(memory, *arguments, bulk=True)
+    def again(memory: Memory, batch: Batch, *arguments: Any) -> None:
+        retry(memory, msgspec.structs.replace(batch, bulk=True), *arguments)
 
-    patch(Memory, "retry", again)
+    patch(next_attempt, "retry", again)
 
 
 @mutant("R21", "A bulk change that supersedes a waiting edit is sealed with the bulk changes.", Kind.LOADED)
 def urgency_is_superseded(patch: Patch) -> None:
-    admit = Shard._admit
+    admit = Admission._admit
 
-    def lower(shard: Shard, change: Change, now: Now) -> None:
-        lane = shard._memory.waiting.lanes.get(change.integration_id)
+    def lower(admission: Admission, change: Change, now: Now) -> None:
+        lane = admission._memory.waiting.lanes.get(change.integration_id)
         waiting = None if lane is None else lane.held.get(change.origin_id)
         if change.bulk and lane is not None and waiting is not None and not waiting.bulk:
             if waiting.ready:
@@ -97,9 +99,9 @@ def urgency_is_superseded(patch: Patch) -> None:
                 waiting.bulk = True
                 lane.bulk.append(waiting)
             waiting.bulk = True
-        admit(shard, change, now)
+        admit(admission, change, now)
 
-    patch(Shard, "_admit", lower)
+    patch(Admission, "_admit", lower)
 
 
 @mutant("R21", "An edit that supersedes a waiting bulk change is sealed with the bulk changes.", Kind.LOADED)

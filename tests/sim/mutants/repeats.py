@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from daemon.codec import repeats as headers
-from daemon.core import repeats, shard
+from daemon.core import admission, repeats
 from daemon.core.memory import Memory
 from daemon.core.model import Change, Now, Repeats
 from daemon.core.repeats import Accepted
@@ -17,7 +17,7 @@ def repeats_are_not_guarded(patch: Patch) -> None:
     def never(memory: Memory, accepted: Accepted, change: Change, repeats: Repeats, now: Now) -> bool:
         return False
 
-    patch(shard, "end_repeat", never)
+    patch(admission, "end_repeat", never)
 
 
 @mutant("R20", "The memory of accepted changes counts as complete.", Kind.SENT_AGAIN)
@@ -80,7 +80,7 @@ def older_changes_supersede(patch: Patch) -> None:
     def anything(memory: Memory, accepted: Accepted, change: Change, repeats: Repeats, now: Now) -> bool:
         return end_repeat(memory, accepted, change, repeats._replace(offset=-1), now)
 
-    patch(shard, "end_repeat", anything)
+    patch(admission, "end_repeat", anything)
 
 
 @mutant("R20", "A newer change ends instead of the repeat, which is sent.", Kind.SENT_AGAIN)
@@ -95,7 +95,7 @@ def the_newer_one_ends(patch: Patch) -> None:
             return False  # `_admit` lets it take the place of the waiting one
         return end_repeat(memory, accepted, change, repeats, now)
 
-    patch(shard, "end_repeat", accept_over_waiting)
+    patch(admission, "end_repeat", accept_over_waiting)
 
 
 @mutant("R20", "A repeat that ended counts as the newest change of its course.", Kind.SENT_AGAIN)
@@ -108,7 +108,7 @@ def ended_repeats_supersede(patch: Patch) -> None:
             accepted.add(change.integration_id, change.origin_id, change.offset)
         return ended
 
-    patch(shard, "end_repeat", remember)
+    patch(admission, "end_repeat", remember)
 
 
 @mutant("R20", "An accepted repeat is not remembered, so the next one is sent as well.", Kind.SENT_AGAIN)
@@ -127,7 +127,7 @@ def repeats_are_not_remembered(patch: Patch) -> None:
         return end_repeat(memory, accepted, change, repeats, now)
 
     patch(Accepted, "add", skip)
-    patch(shard, "end_repeat", end)
+    patch(admission, "end_repeat", end)
 
 
 @mutant("R20", "A repeat of which nobody can know ends SUPERSEDED.", Kind.SENT_AGAIN)

@@ -6,17 +6,17 @@ from typing import Any
 
 import msgspec
 
-from daemon.core import journal, settle, settle_late, upsert
+from daemon.core import journal, restoring, settle, settle_late, upsert
 from daemon.core import judge as judge_module
 from daemon.core import step as step_module
 from daemon.core import verdict as table
+from daemon.core.admission import Admission
 from daemon.core.answers import NoAnswer, TaskPending
 from daemon.core.batch import Batch, LateTask, OpenTask
 from daemon.core.judge import Judge, PollRuling, SubmitRuling
 from daemon.core.memory import Memory
 from daemon.core.model import Change, Error, Item, Now, Rejection, Status
 from daemon.core.result_factory import attempt_of
-from daemon.core.shard import Shard
 from daemon.core.stale_tasks import API_FLOOR_TOLERANCE_MS, ApiFloors, has_outlived
 from daemon.core.step import Draft, TaskOutcome, Trigger
 from daemon.core.verdict import PollVerdict, SubmitVerdict
@@ -30,9 +30,9 @@ from tests.sim.parameters import WATCHED, Kind
 @mutant("R10", "A change that was sent and waits for its next attempt is superseded by a newer one.")
 def sent_is_superseded(patch: Patch) -> None:
     end = Memory.end
-    admit = Shard._admit
+    admit = Admission._admit
 
-    def admit_and_supersede(shard: Shard, change: Change, now: Now) -> None:
+    def admit_and_supersede(admission: Admission, change: Change, now: Now) -> None:
         def superseding(
             memory: Memory, operation: Any, integration_id: str, item: Item, status: Status, at: Now, **_: Any
         ) -> None:
@@ -40,11 +40,11 @@ def sent_is_superseded(patch: Patch) -> None:
 
         original, Memory.end = Memory.end, superseding  # type: ignore[method-assign,assignment]
         try:
-            admit(shard, change, now)
+            admit(admission, change, now)
         finally:
             Memory.end = original  # type: ignore[method-assign]
 
-    patch(Shard, "_admit", admit_and_supersede)
+    patch(Admission, "_admit", admit_and_supersede)
 
 
 @mutant(
@@ -70,10 +70,10 @@ def attempts_not_journalled(patch: Patch) -> None:
 
 @mutant("R10", "A change whose POST had no answer is superseded by a newer one.")
 def unknown_fate_is_superseded(patch: Patch) -> None:
-    admit = Shard._admit
+    admit = Admission._admit
 
-    def admit_over(shard: Shard, change: Change, now: Now) -> None:
-        memory = shard._memory
+    def admit_over(admission: Admission, change: Change, now: Now) -> None:
+        memory = admission._memory
         for batch in list(memory.batches.values()):
             mine = [item for item in batch.items if item.origin_id == change.origin_id]
             if (
@@ -88,18 +88,18 @@ def unknown_fate_is_superseded(patch: Patch) -> None:
                     status = Status.SUPERSEDED if item in mine else Status.FAILED
                     memory.end(batch.operation, batch.integration_id, item, status, now, superseded_by=by)
                 memory.free_courses()
-        admit(shard, change, now)
+        admit(admission, change, now)
 
-    patch(Shard, "_admit", admit_over)
+    patch(Admission, "_admit", admit_over)
 
 
 @mutant("R10", "A rejected record supersedes the waiting change of its course.")
 def rejected_record_supersedes(patch: Patch) -> None:
-    reject = Shard._reject
+    reject = Admission._reject
 
-    def reject_and_supersede(shard: Shard, rejection: Rejection, now: Now) -> None:
-        reject(shard, rejection, now)
-        memory = shard._memory
+    def reject_and_supersede(admission: Admission, rejection: Rejection, now: Now) -> None:
+        reject(admission, rejection, now)
+        memory = admission._memory
         integration_id, origin_id = rejection.integration_id, rejection.origin_id
         if integration_id is None or origin_id is None:
             return
@@ -118,7 +118,7 @@ def rejected_record_supersedes(patch: Patch) -> None:
                 superseded_by=rejection.offset,
             )
 
-    patch(Shard, "_reject", reject_and_supersede)
+    patch(Admission, "_reject", reject_and_supersede)
 
 
 # --- R11 Time-outs are evidence, not clocks -------------------------------------------------------
@@ -262,14 +262,14 @@ def time_out_is_final(patch: Patch) -> None:
 
 @mutant("R13", "A restored batch counts as never POSTed.")
 def restored_fate_is_known(patch: Patch) -> None:
-    load = Memory.load
+    load = restoring.load
 
     def load_sure(memory: Memory, fold: Any, now: Now, fenced_at: float) -> None:
         load(memory, fold, now, fenced_at)
         for batch in memory.batches.values():
             batch.fate_unknown = False
 
-    patch(Memory, "load", load_sure)
+    patch(restoring, "load", load_sure)
 
 
 @mutant("R13", "A server error counts as proof that nothing was accepted.")
@@ -300,14 +300,14 @@ def floor_after_sealing(patch: Patch) -> None:
 
 @mutant("R14", "The floor is lost with the process.")
 def floor_not_durable(patch: Patch) -> None:
-    load = Memory.load
+    load = restoring.load
 
     def load_less(memory: Memory, fold: Any, now: Now, fenced_at: float) -> None:
         fold.floors.clear()
         memory.api_floors = ApiFloors(now.wall - API_FLOOR_TOLERANCE_MS)
         load(memory, fold, now, fenced_at)
 
-    patch(Memory, "load", load_less)
+    patch(restoring, "load", load_less)
 
 
 @mutant("R14", "The floor is not journalled.")

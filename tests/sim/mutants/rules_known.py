@@ -11,16 +11,17 @@ from msgspec import UNSET
 
 from daemon.codec import content, decode
 from daemon.codec.change import Course
-from daemon.core import settle, settle_late
+from daemon.core import restoring, settle, settle_late
+from daemon.core.admission import Admission
+from daemon.core.awaited_index import AwaitedIndex
 from daemon.core.course import CourseState, KnownCourse, course_key
-from daemon.core.journal import Fold
+from daemon.core.journal_fold import Fold
 from daemon.core.known_courses import Budget, KnownCourses, _digest
 from daemon.core.known_state import KnownState
+from daemon.core.lane import Held
 from daemon.core.memory import Memory
 from daemon.core.model import Change, Item, Now, Status
-from daemon.core.shard import Shard
 from daemon.core.step import Step
-from daemon.core.waiting import Held
 from tests.embedded_log import EmbeddedShardLog
 from tests.sim.mutants.registry import Patch, mutant
 from tests.sim.mutants.rules_log import NOTHING, in_two
@@ -128,7 +129,7 @@ def lost_answers_are_forgotten(patch: Patch) -> None:
 
 @mutant("R15", "The journal does not say that the fate of an earlier POST is unknown.", Kind.REPUBLISHED)
 def unknown_fate_is_not_journalled(patch: Patch) -> None:
-    load = Memory.load
+    load = restoring.load
 
     def forget(memory: Memory, fold: Fold, now: Now, fenced_at: float) -> None:
         for batch in fold.batches.values():
@@ -136,7 +137,7 @@ def unknown_fate_is_not_journalled(patch: Patch) -> None:
                 batch.task = msgspec.structs.replace(batch.task, fate_unknown=UNSET)
         load(memory, fold, now, fenced_at)
 
-    patch(Memory, "load", forget)
+    patch(restoring, "load", forget)
 
 
 @mutant("R15", "A late success leaves the course `UNKNOWN`.", Kind.REPUBLISHED)
@@ -224,10 +225,10 @@ def _held(held: Held, **changes: Any) -> Held:
 
 @mutant("R16", "`UNCHANGED` does not wait for the open submission of its course.", Kind.REPUBLISHED)
 def unchanged_while_open(patch: Patch) -> None:
-    admit = Shard._admit
+    admit = Admission._admit
 
-    def end_at_once(shard: Shard, change: Change, now: Now) -> None:
-        memory = shard._memory
+    def end_at_once(admission: Admission, change: Change, now: Now) -> None:
+        memory = admission._memory
         item = Item(
             change.origin_id, change.offset, change.change_id, change.consumed_at, 0, 0, change.content
         )
@@ -235,7 +236,7 @@ def unchanged_while_open(patch: Patch) -> None:
         known = memory.known.unchanged(change.integration_id, held, now)
         lane = memory.waiting.lanes.get(change.integration_id)
         if known is None or (lane is not None and change.origin_id in lane.held):
-            admit(shard, change, now)
+            admit(admission, change, now)
         else:
             memory.traces.keep(change.offset, change.trace)
             memory.end(
@@ -247,7 +248,7 @@ def unchanged_while_open(patch: Patch) -> None:
                 course_id=known.course_id,
             )
 
-    patch(Shard, "_admit", end_at_once)
+    patch(Admission, "_admit", end_at_once)
 
 
 @mutant("R16", "A course that has become `UNKNOWN` counts as what it was before.", Kind.REPUBLISHED)
@@ -268,14 +269,14 @@ def resend_is_ignored(patch: Patch) -> None:
 
 @mutant("R16", "A request to send is forgotten by a restart.", Kind.REPUBLISHED)
 def resend_is_not_journalled(patch: Patch) -> None:
-    load = Memory.load
+    load = restoring.load
 
     def forget(memory: Memory, fold: Fold, now: Now, fenced_at: float) -> None:
         for course, wait in fold.waits.items():
             fold.waits[course] = msgspec.structs.replace(wait, resend=UNSET)
         load(memory, fold, now, fenced_at)
 
-    patch(Memory, "load", forget)
+    patch(restoring, "load", forget)
 
 
 @mutant("R16", "A change that was submitted before may end as `UNCHANGED`.", Kind.REPUBLISHED)
@@ -329,7 +330,7 @@ def index_before_it_is_loaded(patch: Patch) -> None:
 
 @mutant("R17", "What waits for the index waits on when it is loaded.", Kind.LOADED)
 def index_is_awaited_without_end(patch: Patch) -> None:
-    patch(Shard, "_awaits_index", lambda shard, now: shard._index_due is not None)
+    patch(AwaitedIndex, "is_awaited", lambda index, now: index.until is not None)
 
 
 @mutant("R17", "The newest records of earlier owners are not loaded.", Kind.REPUBLISHED)

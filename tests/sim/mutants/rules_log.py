@@ -8,10 +8,11 @@ from typing import Any
 
 import msgspec
 
-from daemon.core import journal, settle
+from daemon.core import journal, journal_fold, settle
 from daemon.core.answers import Accepted
 from daemon.core.batch import Batch, OpenTask
-from daemon.core.journal import Fold, Position
+from daemon.core.journal import Position
+from daemon.core.journal_fold import Fold
 from daemon.core.memory import Memory
 from daemon.core.model import Now
 from daemon.core.shard import Shard
@@ -330,6 +331,7 @@ def read_back_unverified(patch: Patch) -> None:
 @mutant("R9", "A record that is read back is checked by its key only, not by its content.", Kind.MISREAD)
 def read_back_without_digest(patch: Patch) -> None:
     patch(journal, "digest", lambda body: b"same")
+    patch(journal_fold, "digest", lambda body: b"same")
 
 
 @mutant("R9", "The parts of a key are joined with a colon, so different courses can share a key.")

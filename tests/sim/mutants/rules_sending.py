@@ -8,11 +8,11 @@ from typing import Any
 from daemon.codec import dead_letter
 from daemon.codec import result as result_codec
 from daemon.core.breaker import BackOff
+from daemon.core.lane import Held, Lane
 from daemon.core.model import Now
 from daemon.core.schedule import Schedule
 from daemon.core.shard import Shard
 from daemon.core.step import Step
-from daemon.core.waiting import Held, Lane
 from daemon.kombo import redaction
 from daemon.runtime import step_transaction
 from daemon.runtime.partition import Partition

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from daemon.core import restoring
 from daemon.core.memory import Memory
 from daemon.core.model import Now
 from daemon.core.takeover import Fencing, Released, Takeover
@@ -126,7 +127,7 @@ def waits_anew(patch: Patch) -> None:
 
 @mutant("R6", "The wait counts from the sealing of the batch.")
 def counted_from_sealing(patch: Patch) -> None:
-    load = Memory.load
+    load = restoring.load
 
     def count(memory: Memory, fold: Any, now: Now, fenced_at: float) -> None:
         position = memory.position
@@ -137,7 +138,7 @@ def counted_from_sealing(patch: Patch) -> None:
             )
         load(memory, fold, now, fenced_at)
 
-    patch(Memory, "load", count)
+    patch(restoring, "load", count)
 
 
 @mutant("R6", "The wait counts by the clocks of the hosts alone.", Kind.RESTARTS)

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from daemon.core import settle_late
-from daemon.core.batch import LateTask
+from daemon.core import next_attempt, settle_late
+from daemon.core.admission import Admission
+from daemon.core.batch import Batch, LateTask
 from daemon.core.memory import Memory
 from daemon.core.model import Change, Now
-from daemon.core.shard import Shard
 from daemon.core.trace import Traces
 from tests.sim.mutants.registry import Patch, mutant
 
@@ -29,38 +29,28 @@ def wait_record_without_trace(patch: Patch) -> None:
 
 @mutant("C1", "A change that is superseded ends with the trace of the newer one.")
 def superseded_with_the_newer_trace(patch: Patch) -> None:
-    admit = Shard._admit
+    admit = Admission._admit
 
-    def overwrite(shard: Shard, change: Change, now: Now) -> None:
-        memory = shard._memory
+    def overwrite(admission: Admission, change: Change, now: Now) -> None:
+        memory = admission._memory
         lane = memory.waiting.lanes.get(change.integration_id)
         held = None if lane is None else lane.held.get(change.origin_id)
         if held is not None:
             memory.traces.keep(held.item.offset, change.trace)
-        admit(shard, change, now)
+        admit(admission, change, now)
 
-    patch(Shard, "_admit", overwrite)
+    patch(Admission, "_admit", overwrite)
 
 
 @mutant("C1", "The trace of a change ends when it is sent: a change that is sent again has none.")
 def retry_without_trace(patch: Patch) -> None:
-    retry = Memory.retry
+    retry = next_attempt.retry
 
-    def forget(
-        memory: Memory,
-        operation: Any,
-        integration_id: str,
-        entry: Any,
-        attempt: Any,
-        why: Any,
-        now: Now,
-        *,
-        bulk: bool,
-    ) -> None:
+    def forget(memory: Memory, batch: Batch, entry: Any, attempt: Any, why: Any, now: Now) -> None:
         memory.traces.end(entry[0].offset)
-        retry(memory, operation, integration_id, entry, attempt, why, now, bulk=bulk)
+        retry(memory, batch, entry, attempt, why, now)
 
-    patch(Memory, "retry", forget)
+    patch(next_attempt, "retry", forget)
 
 
 @mutant("C1", "A correction has no trace.")
