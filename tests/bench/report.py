@@ -190,6 +190,7 @@ _MORE: Sequence[tuple[str, str, float | None, float | None]] = (
     ("restore_ratio", "", 0.5, None),
     ("shard_mb_live", "MB", None, None),
     ("shard_mb_restored", "MB", None, None),
+    ("heapq_pop_push_us", "µs", None, None),
     ("heap_pop_push_us", "µs", None, 4.0),
     ("heap_bytes_per_task", "bytes", None, 400.0),
     ("rss_mb_100k_courses", "MB", None, None),

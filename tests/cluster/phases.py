@@ -6,16 +6,21 @@ returned as notes.
 
 from __future__ import annotations
 
+import json
+import re
 import signal
 import time
+from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import quote
 
+import httpx
 import msgspec
 
 from tests.cluster.node import Node
 from tests.cluster.places import PARTITIONS, REPLICAS
-from tests.cluster.release import WORKLOAD, Pod, Release, signal_pod, wait_until
+from tests.cluster.release import WORKLOAD, Pod, Release, readme_commands, signal_pod, wait_until
 from tests.cluster.services import Services
 from tests.sandbox.process import SandboxError
 from tests.tls_files import Authority
@@ -23,6 +28,8 @@ from tests.tls_files import Authority
 BASELINE_SECONDS = 20.0
 """Of publishing without any disturbance, to compare with."""
 NEW_KEY = "key-after-the-rotation"
+PAUSED = "docebo:*"
+"""A fifth of the integrations."""
 
 
 @dataclass(frozen=True)
@@ -237,6 +244,72 @@ def reinstall(stage: Stage) -> Notes:
     return [f"all partitions ran {seconds:.0f} s after the second installation"]
 
 
+def console(stage: Stage) -> Notes:
+    """Installed as the chart's README says. What one operator pauses on the command line, another one resumes on the pages."""
+    release, before = stage.release, _uids(stage.release)
+    for command in readme_commands("Console"):
+        if command.startswith("kubectl --namespace course-sync create secret"):
+            release.shell(command)
+    release.change_values({}, console={"enabled": True, "token": {"secret": "course-sync-console"}})
+    release.upgrade()
+    release.kubectl(f"rollout status deployment/{WORKLOAD}-console --timeout=600s")
+    _must(_uids(release) == before, "a console restarts no replica")
+
+    began = time.monotonic()
+    release.kubectl(f"exec {WORKLOAD}-0 -- coursesyncd pause '{PAUSED}' --reason rehearsal")
+    paused = time.monotonic() - began
+    _await_pauses(release, 1)
+    token = b64decode(json.loads(release.kubectl("get secret course-sync-console -o json"))["data"]["token"])
+    pages = f"http://{release.console_address()}:8090"
+    with httpx.Client(base_url=pages, timeout=30.0, trust_env=False) as client:
+
+        def own(address: str) -> dict[str, str]:
+            found = re.search('name="form_token" value="([^"]+)"', client.get(address).text)
+            _must(found is not None, f"{address} has a form")
+            return {"form_token": str(found and found[1])}
+
+        client.post("/sign-in", data=own("/sign-in") | {"who": "ann", "token": token.decode(), "back": "/"})
+        about = f"/integration?id={quote(PAUSED)}"
+        wait_until(
+            lambda: "rehearsal" in client.get(about).text,
+            "a page that shows the pause",
+            lambda: client.get(about).text,
+        )
+        form = own(about) | {"id": PAUSED, "reason": "the rehearsal is over"}
+        answer = client.post("/integration/resume", data=form)
+        _must(answer.status_code == 303, f"the page resumes it: {answer.text}")
+        resumed = _await_pauses(release, 0)
+    return [
+        f"paused with kubectl exec within {paused:.0f} s",
+        f"every replica had resumed {resumed:.1f} s after the click",
+    ]
+
+
+def _await_pauses(release: Release, count: int) -> float:
+    def obeyed() -> bool:
+        line = f"\ncoursesync_operator_pauses {count}.0\n"
+        return all(line in release.metrics(pod) for pod in release.pods())
+
+    return wait_until(obeyed, f"{count} pauses in each pod", release.describe)
+
+
+def policies(stage: Stage) -> Notes:
+    """Settings of single integrations are a mounted ConfigMap, which the kubelet renews."""
+    release, before = stage.release, stage.release.pods()
+    release.change_values({"integrations": {"workday:*": {"batch": {"items_max": 3}}}})
+    release.upgrade()
+
+    def reads(pod: Pod) -> bool:
+        return "policies.read" in release.kubectl(f"logs {pod.name}")
+
+    seconds = wait_until(lambda: all(map(reads, before)), "pods that read their policies", release.describe)
+    shown = release.kubectl(f"exec {WORKLOAD}-0 -- coursesyncd integrations show workday:any")
+    _must("workday:*" in shown, f"the command names the table: {shown}")
+    release.await_running()
+    _must(_uids(release) == {pod.name: pod.uid for pod in before}, "other policies restart nothing")
+    return [f"every replica had read them after {seconds:.0f} s"]
+
+
 def _refusal(release: Release) -> str:
     try:
         release.upgrade()
@@ -258,6 +331,8 @@ PHASES: dict[str, Callable[[Stage], Notes]] = {
     "force-delete": forced_delete,
     "restart": rollout_restart,
     "upgrade": upgrade,
+    "console": console,
+    "policies": policies,
     "secret": secret_changed,
     "key": key_rotated,
     "drain": drain,

@@ -45,6 +45,8 @@ class Release:
     def __init__(self, api: Api, shell: Shell, folder: Path, services: Services) -> None:
         """`folder` is that of the shell."""
         self._api, self.shell, self._folder, self._services = api, shell, folder, services
+        self._config: dict[str, Any] = {}
+        self._others: dict[str, Any] = {}
 
     # --- as a person does it ------------------------------------------------------------------------
 
@@ -113,6 +115,21 @@ class Release:
             raise OSError("no address yet")
         return json.loads(local_http.get(f"http://{pod.address}:8080/state", timeout=2.0))
 
+    def metrics(self, pod: Pod) -> str:
+        """Empty if it does not answer."""
+        try:
+            return local_http.get(f"http://{pod.address}:8080/metrics", timeout=2.0).decode()
+        except OSError:
+            return ""
+
+    def console_address(self) -> str:
+        """Of the one pod of the console, which is ready."""
+        selector = "app.kubernetes.io%2Fname%3Dcourse-sync-daemon-console"
+        found = self._api.get(f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector={selector}")
+        (pod,) = (_pod(item) for item in found["items"] if "deletionTimestamp" not in item["metadata"])
+        assert pod.address is not None
+        return pod.address
+
     def running(self, replicas: int = REPLICAS) -> bool:
         """Whether there are so many pods, all ready, and each partition runs in one of them."""
         try:
@@ -172,19 +189,25 @@ class Release:
         (self._folder / "kafka-password").write_text(f"{self._services.password}\n")
         self.change_values({})
 
-    def change_values(self, config: Mapping[str, Any]) -> None:
-        """Further groups of `config`. They take effect with the next upgrade."""
-        values = _values()
-        values["config"] |= config
+    def change_values(self, config: Mapping[str, Any], **others: Any) -> None:
+        """Further groups of `config`, and other values. They stay, and take effect with the next upgrade."""
+        self._config |= config
+        self._others |= others
+        values = _values() | self._others
+        values["config"] |= self._config
         (self._folder / "values.yaml").write_text(yaml.safe_dump(values))
+
+
+def readme_commands(title: str) -> list[str]:
+    """Those of this section of the chart's README."""
+    section = _README.read_text(encoding="utf-8").partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"^ *```sh\n(.*?)^ *```", section, re.MULTILINE | re.DOTALL)
+    return [line.strip() for block in blocks for line in block.splitlines() if line.strip()]
 
 
 def installation_commands() -> list[str]:
     """Those of the README, with the differences that `Release.install` names."""
-    section = _README.read_text(encoding="utf-8").partition("\n## Installation\n")[2].partition("\n## ")[0]
-    blocks = re.findall(r"^ *```sh\n(.*?)^ *```", section, re.MULTILINE | re.DOTALL)
-    lines = [line.strip() for block in blocks for line in block.splitlines()]
-    kept = [line for line in lines if line and not line.startswith("docker ")]
+    kept = [line for line in readme_commands("Installation") if not line.startswith("docker ")]
     ours = [
         line.replace(f"--values {_EXAMPLE}", f"--values {_EXAMPLE} --values values.yaml") for line in kept
     ]
