@@ -41,7 +41,7 @@ def configuration_or_exit(
 ) -> Configuration:
     """Load the configuration, or print all mistakes to stderr and exit with code 2.
 
-    ``unneeded`` names groups whose required settings this command does not need.
+    ``unneeded`` names groups whose required settings and files this command does not need.
     """
     try:
         return load_configuration(os.environ, config_file, unneeded=unneeded)

@@ -64,7 +64,8 @@ def load_configuration(
     """Read, check and return the configuration.
 
     `config_file` defaults to the file that `COURSESYNC_CONFIG` names. An empty variable counts as not set. `unneeded`
-    lists groups whose required settings may be missing, because not every command calls the API.
+    lists groups whose required settings, and files, may be missing: not every command calls the API, and nobody needs the API key
+    to look at topics.
 
     Raises:
         ConfigError: with every mistake found.
@@ -92,7 +93,8 @@ def load_configuration(
     for name, (raw, origin) in given.items():
         setting = rows[name]
         try:
-            values[setting.group][setting.attribute] = parse(setting, raw)
+            looks_at_file = setting.group not in unneeded
+            values[setting.group][setting.attribute] = parse(setting, raw, looks_at_file=looks_at_file)
         except ValueError as error:
             mistakes.append(f"{name} ({origin}): {error}")
     mistakes += [

@@ -37,8 +37,12 @@ def unknown(name: str, known: Iterable[str]) -> str:
     return "is not a setting" + (f"; did you mean {nearest[0]}?" if nearest else "")
 
 
-def parse(setting: Setting, raw: Any) -> Any:
-    """The value that the user wrote for a setting. Raises ValueError."""
+def parse(setting: Setting, raw: Any, *, looks_at_file: bool = True) -> Any:
+    """The value that the user wrote for a setting. `looks_at_file`: whether a file that it names must be usable here.
+
+    Raises:
+        ValueError: with the mistake.
+    """
     kind = setting.column.kind
     if kind is ValueKind.DURATION:
         return _bounded(setting, parse_duration(raw), format_duration)
@@ -52,6 +56,8 @@ def parse(setting: Setting, raw: Any) -> Any:
         raise ValueError("the value is not text; write text in quotes that is not empty")
     text = raw.strip()
     if kind is ValueKind.FILE:
+        if not looks_at_file:
+            return Path(text)
         if setting.column.secret:
             read_secret(Path(text))
             return Path(text)

@@ -455,6 +455,22 @@ def test_what_a_command_does_not_need_may_be_missing(required: dict[str, str]) -
     assert any("kombo.api_key_file: must be set" in mistake for mistake in mistakes(required))
 
 
+def test_files_that_a_command_does_not_need_may_be_missing(required: dict[str, str], tmp_path: Path) -> None:
+    """The console has the daemon's configuration and not the API key; so has an operator."""
+    files = {
+        f"COURSESYNC_KOMBO_{name}_FILE": str(tmp_path / "missing")
+        for name in ("API_KEY", "CA", "PROXY_PASSWORD")
+    }
+    given = required | files | {"COURSESYNC_KOMBO_PROXY": "http://user@proxy:3128"}
+    assert load_settings(given, unneeded={"kombo"}).kombo.ca_file == tmp_path / "missing"
+    found = mistakes(given)
+    for name in ("api_key", "ca", "proxy_password"):
+        assert any(f"kombo.{name}_file (" in mistake and "cannot be read" in mistake for mistake in found)
+    for wrong, name in (("KOMBO_BASE_URL", "kombo.base_url"), ("KAFKA_TLS_CA_FILE", "kafka.tls_ca_file")):
+        with pytest.raises(ConfigError, match=name):
+            load_settings(given | {f"COURSESYNC_{wrong}": "/missing"}, unneeded={"kombo"})
+
+
 def test_a_rate_is_a_number_and_by_default_there_is_none(required: dict[str, str]) -> None:
     assert load_settings(required).http.requests_per_second_max is None
     limited = load_settings(required | {"COURSESYNC_HTTP_REQUESTS_PER_SECOND_MAX": "2.5"})
