@@ -1,8 +1,9 @@
 """How rate, CPU and memory grow: ``python -m tests.bench.scale``. The tables of `docs/sizing.md` come from it.
 
 The replicas are ready, and share the partitions, before the first change is published. They are frozen while all changes are
-published. The rate is that of the part of the run in which results come evenly. All processes share the machine with Kafka and the
-simulator, so on a small machine more replicas cannot be faster; what they cost is what is measured.
+published, and measured from then to the last result: a part of that would leave out what was read before it, or after it. All
+processes share the machine with Kafka and the simulator, so on a small machine more replicas cannot be faster; what they cost is what
+is measured.
 """
 
 from __future__ import annotations
@@ -30,8 +31,6 @@ from tests.sandbox.process import SandboxError
 from tests.sandbox.replica import Replica
 
 CHANGES = 60_000
-FROM, UNTIL = 0.2, 0.9
-"""Shares of the results between which is measured."""
 MEMBERSHIP: Mapping[str, str] = {"kafka.session_timeout": "5m"}
 """Frozen replicas keep their partitions."""
 LOOK_EVERY = 0.05
@@ -71,10 +70,10 @@ def measure_rate(setting: Setting, processes: int, partitions: int, integrations
                 replica.process.freeze()
             preload(stack.addresses, distinct_changes(CHANGES, seed=1, integrations=integrations))
 
-            def wait(share: float) -> tuple[float, int, float, float]:
-                """Until there are so many results. When, how many, and the CPU time of daemon and broker."""
+            def wait(results: int) -> tuple[float, float, float]:
+                """Until there are so many. When, and the CPU time of daemon and broker."""
                 news, last = time.monotonic(), -1
-                while (end := stable_end(reader, places)) < share * CHANGES:
+                while (end := stable_end(reader, places)) < results:
                     if end != last:
                         news, last = time.monotonic(), end
                     if time.monotonic() - news > PATIENCE:
@@ -83,20 +82,19 @@ def measure_rate(setting: Setting, processes: int, partitions: int, integrations
                     time.sleep(LOOK_EVERY)
                 cpu = sum(process_seconds(replica.process.pid) for replica in replicas)
                 broker = process_seconds(setting.broker_pid) if setting.broker_pid is not None else 0.0
-                return time.monotonic(), end, cpu, broker
+                return time.monotonic(), cpu, broker
 
+            began, cpu_began, broker_began = wait(0)
             for replica in replicas:
                 replica.process.thaw()
-            began, first, cpu_began, broker_began = wait(FROM)
-            ended, last, cpu_ended, broker_ended = wait(UNTIL)
-            count = last - first
+            ended, cpu_ended, broker_ended = wait(CHANGES)
             return Rate(
                 processes,
                 partitions,
                 integrations,
-                count / (ended - began),
-                (cpu_ended - cpu_began) / count * 1e6,
-                None if setting.broker_pid is None else (broker_ended - broker_began) / count * 1e6,
+                CHANGES / (ended - began),
+                (cpu_ended - cpu_began) / CHANGES * 1e6,
+                None if setting.broker_pid is None else (broker_ended - broker_began) / CHANGES * 1e6,
                 max(_resident_mb(replica) for replica in replicas),
             )
         finally:
