@@ -1,4 +1,4 @@
-"""Reads the tables of integrations again while the daemon runs: when a file changes, or when SIGHUP asks for it."""
+"""Reads the tables of integrations again while a process runs: when a file changes, or when the process is asked to."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ class ConfigFiles:
     the time when this object was made.
     """
 
-    def __init__(self, environ: Mapping[str, str], config_file: Path | None) -> None:
+    def __init__(
+        self, environ: Mapping[str, str], config_file: Path | None, unneeded: frozenset[str] = frozenset()
+    ) -> None:
+        """`unneeded`: as in `load_configuration`."""
+        self._unneeded = unneeded
         self._environ = dict(environ)
         self._config_file = config_file
         self._paths = [path for path in files_of(environ, config_file) if path is not None]
@@ -35,7 +39,7 @@ class ConfigFiles:
 
     def read(self) -> Configuration:
         """Raises `ConfigError`."""
-        return load_configuration(self._environ, self._config_file)
+        return load_configuration(self._environ, self._config_file, unneeded=self._unneeded)
 
     def changed(self) -> bool:
         seen, self._seen = self._seen, self._contents()

@@ -5,6 +5,7 @@ pauses or resumes an integration.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from daemon.allocator import keep_heap_compact
 from daemon.commands.connections import kafka_connection
 from daemon.commands.decisions import write_decisions
 from daemon.commands.options import EXIT_CONFIGURATION, config_option, configuration_or_exit
+from daemon.commands.policy_watch import ConfigFiles, PolicyWatch
 from daemon.config import Configuration
 from daemon.console.access import Access, AccessError
 from daemon.console.feed import Feed, wall_ms
@@ -28,10 +30,13 @@ from daemon.log.errors import LogError
 from daemon.stop_signals import STOPS
 from daemon.telemetry import logs
 from daemon.telemetry.labels import LogLevel
+from daemon.telemetry.subscribers import LogSubscriber
 
 log = structlog.get_logger()
 
 EXIT_FAILED = 1
+UNNEEDED = frozenset({"kombo"})
+"""Groups of settings: the console calls no API."""
 
 
 @click.command()
@@ -70,7 +75,8 @@ def console(
     for url in replicas:
         if mistake := replicas_mistake(url):
             raise click.BadParameter(mistake, param_hint="--replicas")
-    configuration = configuration_or_exit(config_file, unneeded=frozenset({"kombo"}))
+    files = ConfigFiles(os.environ, config_file, UNNEEDED)
+    configuration = configuration_or_exit(config_file, unneeded=UNNEEDED)
     access = Access(token_file, lambda: wall_ms() / 1000)
     if access.is_possible:
         try:
@@ -79,11 +85,16 @@ def console(
             click.echo(str(error), err=True)
             sys.exit(EXIT_CONFIGURATION)
     keep_heap_compact()
-    sys.exit(asyncio.run(_serve(configuration, access, replicas, host, port)))
+    sys.exit(asyncio.run(_serve(configuration, files, access, replicas, host, port)))
 
 
 async def _serve(
-    configuration: Configuration, access: Access, replicas: tuple[str, ...], host: str, port: int
+    configuration: Configuration,
+    files: ConfigFiles,
+    access: Access,
+    replicas: tuple[str, ...],
+    host: str,
+    port: int,
 ) -> int:
     """The exit code."""
     settings = configuration.settings
@@ -111,14 +122,16 @@ async def _serve(
             )
 
     names = (settings.admin.host_names or "").replace(" ", "").split(",")
-    server = ConsoleServer(host, port, Pages(model, feed, access, configuration, write), names)
+    pages = Pages(model, feed, access, configuration, write)
+    watch = PolicyWatch(files, settings, pages.policies, LogSubscriber(), pages.policies.use)
+    server = ConsoleServer(host, port, pages, names)
     try:
         port = await server.start()
     except OSError as error:
         log.error("console.failed", error=f"{error}; set --host and --port to a free address")
         return EXIT_FAILED
     log.info("console.started", version=__version__, host=host, port=port, actions=access.is_possible)
-    loops = [asyncio.create_task(feed.follow()), asyncio.create_task(feed.look())]
+    loops = [asyncio.create_task(each) for each in (feed.follow(), feed.look(), watch.run())]
     if replicas:
         loops.append(asyncio.create_task(Replicas(replicas, model).follow()))
     stopped = asyncio.create_task(stopping.wait())

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
@@ -62,7 +63,8 @@ class Pages:
         self._source = source
         self._access = access
         self._configuration = configuration
-        self._policies = Policies(configuration.settings, configuration.tables)
+        self.policies = Policies(configuration.settings, configuration.tables)
+        """Pages show what counts now: `use` others when the tables have changed."""
         self._write = write
         self._templates: Environment = environment()
 
@@ -282,7 +284,8 @@ class Pages:
         given: Mapping[str, str] | None = None,
         status: int = 200,
     ) -> web.Response:
-        page = integration_page(self._model, self._policies, name, wall_ms())
+        configuration = replace(self._configuration, tables=self.policies.tables)
+        page = integration_page(self._model, self.policies, name, wall_ms())
         done = _parameter(request, "done")
         return self._page(
             request,
@@ -292,7 +295,7 @@ class Pages:
             name=name,
             is_pattern=is_pattern(name),
             can_be_named=id_mistake(name) is None,
-            settings=list(settings_rows(self._configuration, name)),
+            settings=list(settings_rows(configuration, name)),
             mistake=mistake,
             given=given or {},
             done=done if done in ("paused", "resumed") else None,

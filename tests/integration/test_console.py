@@ -85,6 +85,29 @@ def test_decisions_of_others_are_seen_and_it_joins_no_group(site: ConsoleSite) -
         assert {str(each) for each in admin.list_groups()} == before
 
 
+def test_it_shows_the_settings_that_count_now_and_needs_no_file_of_the_api(
+    site: ConsoleSite, tmp_path: Path
+) -> None:
+    """As in the chart: the daemon's configuration without the files of the API, and tables that change while it runs."""
+    tables = tmp_path / "integrations.toml"
+    tables.write_text('[integrations."tool:*"]\nbatch.items_max = 17\n')
+    site.environ |= {
+        "COURSESYNC_INTEGRATIONS": str(tables),
+        "COURSESYNC_KOMBO_API_KEY_FILE": str(tmp_path / "missing"),
+    }
+    site.journal(
+        0, (journal.batch_key("0-2-1"), SealedBatch("tool:1", now_ms(), 0, (item(2, "b", now_ms()),), BODY))
+    )
+    site.start()
+    site.shows("/integration?id=tool%3A1", "batch.items_max 17")
+    tables.write_text("[integrations.mistake]\nbatch.items_max = -1\n")
+    wait_until(lambda: "policies.rejected" in site.log, "the mistake to be told")
+    site.shows("/integration?id=tool%3A1", "batch.items_max 17")
+    tables.write_text('[integrations."tool:*"]\nbatch.items_max = 18\n')
+    wait_until(lambda: "policies.read" in site.log, "the tables to be read")
+    site.shows("/integration?id=tool%3A1", "batch.items_max 18")
+
+
 def test_a_topic_that_is_made_later_is_read(site: ConsoleSite) -> None:
     with closing(KafkaAdminClient(bootstrap_servers=site.connection.bootstrap_servers)) as admin:
         admin.delete_topics([site.topics.results])
