@@ -34,7 +34,7 @@ from daemon.codec.change import (
     EventAttributes,
     SubmissionItem,
 )
-from daemon.codec.content import content_digest
+from daemon.codec.content_digest import content_digest
 from daemon.codec.diagnose import (
     DECODE_ERRORS,
     Diagnosis,

@@ -1,8 +1,8 @@
 """The operation that a change requests from the API: one value, passed from the input record to the call.
 
 Whatever differs between kinds of changes is a member of its operation: how a body is built, split and re-encoded, which
-call sends it, how many changes one call takes, and whether the API answers with a task or with the outcome itself. All
-other code handles operations alike. CONTRIBUTING.md, "How to add an operation", lists what else has to know a new one.
+call sends it, how many changes one call takes, and whether the API answers with a task or with the outcome itself. The
+core handles operations alike. CONTRIBUTING.md, "…an operation", lists what else has to know a new one.
 """
 
 from __future__ import annotations

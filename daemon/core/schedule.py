@@ -78,7 +78,7 @@ class Schedule(Generic[Key]):
 
 
 class PollIntervals(NamedTuple):
-    """Growing intervals. Large batches are polled later and less often (`docs/kombo-api.md`, "Polling")."""
+    """Growing intervals. Large batches are polled later and less often (`docs/kombo-api.md`, "Tasks and polling")."""
 
     first_after: float
     """Seconds from acceptance to the first poll of a batch of up to `ITEMS_PER_UNIT` items."""

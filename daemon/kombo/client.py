@@ -12,7 +12,7 @@ What the library does, and how this module handles it:
 * Whatever arrives on a connection answers its next request. `daemon.kombo.connection` accepts one answer for each
   request, and only after the request was written.
 * It keeps and replays cookies, follows redirects, and decompresses bodies without a bound. All of that is disabled;
-  `daemon.kombo.content` decompresses with a bound.
+  `daemon.kombo.content_encoding` decompresses with a bound.
 * It silently repeats a GET if a pooled connection turns out to be closed. It does not repeat a POST.
 """
 
@@ -35,7 +35,7 @@ from daemon.core.answers import NoAnswer, NoAnswerReason, PollAnswer, Refused, S
 from daemon.core.operation import Operation
 from daemon.kombo import wire
 from daemon.kombo.connection import GatedConnector, GatedRequest, reset_on_failure
-from daemon.kombo.content import AnswerTooLargeError, decoded
+from daemon.kombo.content_encoding import AnswerTooLargeError, decoded
 from daemon.kombo.redaction import Redactor, redactor
 
 _SMALL_BYTES = 256 * 1024

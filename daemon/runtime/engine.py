@@ -115,7 +115,7 @@ class Engine:
         self._spawn(self._control.run(), "control")
         self._spawn(self._halt.run(), "halt")
         self._spawn(self._follow_log(), "events")
-        self._spawn(self._input_monitor.run(), "inspection")
+        self._spawn(self._input_monitor.run(), "input-monitor")
         stopping = asyncio.ensure_future(self._stop.wait())
         try:
             await self._watch(stopping)

@@ -31,8 +31,8 @@ from daemon.runtime.partition_state import PartitionLifecycle, PartitionTrigger
 from daemon.runtime.payloads import read_payload
 from daemon.runtime.ports import Ports
 from daemon.runtime.posts import Posts
+from daemon.runtime.reopening import Retries
 from daemon.runtime.reports import Reports
-from daemon.runtime.retries import Retries
 from daemon.runtime.step_transaction import StepFailedError, transaction
 from daemon.runtime.waker import Waker
 

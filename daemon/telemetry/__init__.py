@@ -1,1 +1,1 @@
-"""Metrics, health and logs of the daemon: projections of facts, never a source of facts."""
+"""Metrics, health, logs and spans of the daemon: projections of facts, never a source of facts."""

@@ -13,7 +13,7 @@ from kafka.errors import PolicyViolationError
 from daemon.log.errors import LogError
 from daemon.log.kafka import partition_reader
 from daemon.runtime import input_monitor
-from daemon.runtime.retries import REFUSALS_MAX
+from daemon.runtime.reopening import REFUSALS_MAX
 from daemon.telemetry.health import PartitionStatus
 from tests.integration.trouble_world import PATIENCE, Site, change
 

@@ -14,7 +14,7 @@ import pytest
 
 from daemon.commands.connections import kafka_connection
 from daemon.log.topic_access import TopicRecord, read_topic
-from daemon.runtime.retries import REFUSALS_MAX
+from daemon.runtime.reopening import REFUSALS_MAX
 from tests.integration.trouble_world import PATIENCE, Site, results
 from tests.sandbox import local_http
 from tests.sandbox.ports import free_ports

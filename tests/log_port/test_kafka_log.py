@@ -227,8 +227,8 @@ async def test_a_static_member_that_restarts_has_its_partitions_back_and_nobody_
 
     # Had there been a rebalance, the other would have lost its partitions before it got them back.
     assert await other.confirm_assignment(min(mine_other), kafka.patience)
-    assert other._handover is not None
-    assert not other._handover._events
+    assert other._loop_queue is not None
+    assert not other._loop_queue._events
 
 
 async def test_a_static_member_whose_name_is_taken_ends(kafka: KafkaHarness) -> None:
@@ -329,13 +329,13 @@ async def test_what_is_not_taken_stops_the_reading_and_not_the_heartbeats(kafka:
     await kafka.publish(0, [b"%d" % number for number in range(count)])
     log.begin(0, 0, token=1)
 
-    handover = log._handover
-    assert handover is not None
-    await kafka.until(lambda: handover.records_waiting > RECORDS_WAITING_MAX)
+    loop_queue = log._loop_queue
+    assert loop_queue is not None
+    await kafka.until(lambda: loop_queue.records_waiting > RECORDS_WAITING_MAX)
     for _ in range(3):  # a heartbeat each: the client is alive, and reads no further
         assert await log.confirm_assignment(0, kafka.patience)
     poll_size = 500
-    assert handover.records_waiting <= RECORDS_WAITING_MAX + poll_size
+    assert loop_queue.records_waiting <= RECORDS_WAITING_MAX + poll_size
 
     taken: list[Record] = []
     while len(taken) < count:
@@ -351,17 +351,17 @@ async def test_few_large_records_stop_the_reading_too(kafka: KafkaHarness) -> No
     await kafka.publish(0, [large] * count)
     log.begin(0, 0, token=1)
 
-    handover = log._handover
-    assert handover is not None
-    await kafka.until(lambda: handover.bytes_waiting > BYTES_WAITING_MAX)
+    loop_queue = log._loop_queue
+    assert loop_queue is not None
+    await kafka.until(lambda: loop_queue.bytes_waiting > BYTES_WAITING_MAX)
     for _ in range(3):  # a heartbeat each: the client is alive, and reads no further
         assert await log.confirm_assignment(0, kafka.patience)
-    assert handover.records_waiting < count
+    assert loop_queue.records_waiting < count
 
     taken = 0
     while taken < count:
         taken += len((await next_of(Records, log, kafka)).records)
-    assert handover.bytes_waiting == 0
+    assert loop_queue.bytes_waiting == 0
 
 
 async def test_a_topic_that_was_created_again_is_not_read_on_though_it_reaches_to_our_offset(

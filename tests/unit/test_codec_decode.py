@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from daemon.codec import decode_change
 from daemon.codec.change import Course
-from daemon.codec.content import content_digest
+from daemon.codec.content_digest import content_digest
 from daemon.codec.nesting import NESTING_MAX
 from daemon.codec.repeated_keys import all_keys_differ, repeated_keys
 from daemon.core.deactivate import DEACTIVATE

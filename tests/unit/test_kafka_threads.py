@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from daemon.log.errors import FatalLogError
-from daemon.log.kafka.handover import Handover
+from daemon.log.kafka.loop_queue import LoopQueue
 from daemon.log.kafka.worker import Worker, WorkerProgress, report_progress
 from daemon.log.port import Assigned, Event, Record, Records
 
@@ -101,46 +101,46 @@ def test_a_result_that_comes_after_the_end_of_the_loop_harms_nobody() -> None:
 
 
 async def test_events_pass_in_order_and_records_are_counted_until_they_are_taken() -> None:
-    handover = Handover()
-    waiting = asyncio.create_task(handover.get())
+    loop_queue = LoopQueue()
+    waiting = asyncio.create_task(loop_queue.get())
     three, four = records(3), records(4)
     events: list[Event] = [Assigned(frozenset({0})), three, four]
 
     def put() -> None:
         for event in events:
-            handover.put(event)
+            loop_queue.put(event)
 
     await asyncio.to_thread(put)
     assert await waiting == events[0]
-    assert handover.records_waiting == 7
-    assert handover.bytes_waiting == sum(record.size for event in (three, four) for record in event.records)
-    assert await handover.get() == events[1]
-    assert handover.records_waiting == 4
-    assert await handover.get() == events[2]
-    assert handover.records_waiting == 0
-    assert handover.bytes_waiting == 0
+    assert loop_queue.records_waiting == 7
+    assert loop_queue.bytes_waiting == sum(record.size for event in (three, four) for record in event.records)
+    assert await loop_queue.get() == events[1]
+    assert loop_queue.records_waiting == 4
+    assert await loop_queue.get() == events[2]
+    assert loop_queue.records_waiting == 0
+    assert loop_queue.bytes_waiting == 0
 
 
 async def test_a_caller_that_stops_waiting_loses_nothing() -> None:
-    handover = Handover()
+    loop_queue = LoopQueue()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
-            await handover.get()
-    handover.put(records(1))
-    assert await handover.get() == records(1)
+            await loop_queue.get()
+    loop_queue.put(records(1))
+    assert await loop_queue.get() == records(1)
 
 
 async def test_a_failure_wakes_the_caller_and_stays() -> None:
-    handover = Handover()
-    handover.put(records(1))
-    await handover.get()
-    waiting = asyncio.create_task(handover.get())
+    loop_queue = LoopQueue()
+    loop_queue.put(records(1))
+    await loop_queue.get()
+    waiting = asyncio.create_task(loop_queue.get())
     await asyncio.sleep(0)
-    threading.Thread(target=handover.fail, args=[FatalLogError("fenced")]).start()
+    threading.Thread(target=loop_queue.fail, args=[FatalLogError("fenced")]).start()
     with pytest.raises(FatalLogError, match="fenced"):
         await waiting
     with pytest.raises(FatalLogError):
-        await handover.get()
+        await loop_queue.get()
 
 
 async def test_worker_progress_tells_how_long_a_call_has_been_silent_also_when_nobody_waits_for_it_any_more() -> (

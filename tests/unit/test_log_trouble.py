@@ -14,7 +14,7 @@ from daemon.core.model import Item
 from daemon.log.errors import CommitFailedError, LogError, RecordRefusedError, TransientRefusalError
 from daemon.log.port import Message, Transaction
 from daemon.runtime import input_monitor, opening, operator_watch
-from daemon.runtime.retries import REFUSALS_MAX
+from daemon.runtime.reopening import REFUSALS_MAX
 from tests.embedded_log.client import EmbeddedShardLog
 from tests.unit.log_world import LogWorld, now_ms, read, skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daemon.runtime.retries import CALM, REFUSALS_MAX, Retries
+from daemon.runtime.reopening import CALM, REFUSALS_MAX, Retries
 
 
 def test_failures_count_until_a_commit() -> None:

@@ -1,1 +1,1 @@
-"""Commands that repair a partition's journal: ``skip``, ``topics grow`` and ``end-transaction``, and what they share."""
+"""Commands that repair a partition's journal: ``skip``, ``reject``, ``topics grow`` and ``end-transaction``, and what they share."""

@@ -28,9 +28,9 @@ from daemon.commands.repair.journal_repair import RepairError, confirmed
 from daemon.core.journal import JournalError, Position
 from daemon.core.journal_fold import Fold
 from daemon.log.errors import HeldBackError, LogError
-from daemon.log.kafka import admin, hanging
+from daemon.log.kafka import admin, open_transactions
 from daemon.log.kafka.clients import Clients
-from daemon.log.kafka.hanging import OpenTransaction
+from daemon.log.kafka.open_transactions import OpenTransaction
 from daemon.log.kafka.partition_reader import PartitionReader
 from daemon.log.kafka.producer import transactional_id
 from daemon.log.port import Record, Topics
@@ -80,16 +80,16 @@ class ClusterClient:
 
     def open_transactions(self, topic: str, partitions: range) -> list[OpenTransaction]:
         wanted = [TopicPartition(topic, partition) for partition in partitions]
-        return self._admin.ask(lambda client: hanging.open_transactions(client, wanted))
+        return self._admin.ask(lambda client: open_transactions.open_transactions(client, wanted))
 
     def coordinated(self, part: OpenTransaction, journal: str) -> str | None:
-        """As `hanging.coordinated`, for an open transaction of the shard with this partition of the journal."""
+        """As `open_transactions.coordinated`, for an open transaction of the shard with this partition of the journal."""
         own_id = transactional_id(journal, part.partition)
-        return self._admin.ask(lambda client: hanging.coordinated(client, part.producer_id, own_id))
+        return self._admin.ask(lambda client: open_transactions.coordinated(client, part.producer_id, own_id))
 
     def end(self, part: OpenTransaction, outcome: TransactionEnd) -> None:
         commit = outcome is TransactionEnd.COMMIT
-        self._admin.ask(lambda client: hanging.end_transaction(client, part, commit=commit))
+        self._admin.ask(lambda client: open_transactions.end_transaction(client, part, commit=commit))
 
     def partitions(self, topic: str) -> range:
         count = self._admin.ask(lambda client: admin.partition_count(client, topic))

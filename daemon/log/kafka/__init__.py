@@ -4,7 +4,7 @@ How it works::
 
     asyncio loop                        threads (all are daemon threads; none waits for the loop)
     ------------                        ---------------------------------------------------------
-    KafkaLog.next_event  <- Handover <- consumer.py  one thread owns the group consumer
+    KafkaLog.next_event  <- LoopQueue <- consumer.py  one thread owns the group consumer
     KafkaLog.begin, ...  -> commands ->              (the client is not thread-safe)
     KafkaShardLog.commit -> Worker   -> producer.py  one thread per open shard, because its producer blocks
     KafkaShardLog.restore -> Worker  -> partition_reader.py  one thread per shard while its journal is read

@@ -14,7 +14,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from daemon.log.kafka.cures.fetching import PartitionFetchError, UnreadableBatchError
 from daemon.log.kafka.cures.position import known_position
-from daemon.log.kafka.handover import Handover
+from daemon.log.kafka.loop_queue import LoopQueue
 from daemon.log.kafka.transient_errors import UNEXPLAINED_MAX, Streak
 from daemon.log.port import PositionLost, Record, Records, Unreadable
 
@@ -37,13 +37,13 @@ until `begin` seeks."""
 class AssignedPartitions:
     """For the thread that owns the consumer, except `assigned` and `gone`, which the listener calls."""
 
-    def __init__(self, consumer: KafkaConsumer, topic: str, handover: Handover) -> None:
+    def __init__(self, consumer: KafkaConsumer, topic: str, loop_queue: LoopQueue) -> None:
         self.owned: set[int] = set()
         self.throttled = False
         """Reading has stopped because the loop is behind."""
         self._consumer = consumer
         self._topic = topic
-        self._handover = handover
+        self._loop_queue = loop_queue
         self._tokens: dict[int, int] = {}
         self._held: set[int] = set()
         self._told: dict[int, tuple[int, int | None]] = {}
@@ -95,8 +95,8 @@ class AssignedPartitions:
         """Stop reading, but keep polling, while the loop is behind."""
         share = RESUME_SHARE if self.throttled else 1.0
         throttled = (
-            self._handover.records_waiting > RECORDS_WAITING_MAX * share
-            or self._handover.bytes_waiting > BYTES_WAITING_MAX * share
+            self._loop_queue.records_waiting > RECORDS_WAITING_MAX * share
+            or self._loop_queue.bytes_waiting > BYTES_WAITING_MAX * share
         )
         if throttled != self.throttled:
             self.throttled = throttled
@@ -127,7 +127,7 @@ class AssignedPartitions:
             self._rest(tp)
             offset = PLACEHOLDER_OFFSET if known is None else known
             message = f"{tp.topic} partition {tp.partition} cannot be read from offset {offset}: {why}"
-            self._handover.put(PositionLost(tp.partition, token, offset, message))
+            self._loop_queue.put(PositionLost(tp.partition, token, offset, message))
 
     def unreadable(self, error: UnreadableBatchError) -> None:
         """Handle fetched data that cannot be read.
@@ -159,13 +159,13 @@ class AssignedPartitions:
         token = self._tokens.pop(tp.partition, None)
         if token is not None:
             self._rest(tp)
-            self._handover.put(Unreadable(tp.partition, token, offset, next_offset, reason))
+            self._loop_queue.put(Unreadable(tp.partition, token, offset, next_offset, reason))
 
     def _tell(self, tp: TopicPartition, token: int, records: Sequence[Record]) -> None:
         progress = (known_position(self._consumer, tp), self._consumer.highwater(tp))
         if records or progress != self._told.get(tp.partition):
             self._told[tp.partition] = progress
-            self._handover.put(Records(tp.partition, token, records, *progress))
+            self._loop_queue.put(Records(tp.partition, token, records, *progress))
 
     def _apply(self, partitions: Iterable[int]) -> None:
         """Pause and resume partitions in the client according to the current state."""

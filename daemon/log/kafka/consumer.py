@@ -37,7 +37,7 @@ from daemon.log.kafka.cures.fetching import PartitionFetchError, UnreadableBatch
 from daemon.log.kafka.cures.last_answer import answered_at
 from daemon.log.kafka.cures.membership import Membership
 from daemon.log.kafka.cures.topic_id import known_topic_id
-from daemon.log.kafka.handover import Handover
+from daemon.log.kafka.loop_queue import LoopQueue
 from daemon.log.kafka.transient_errors import UNEXPLAINED_MAX, Streak, is_fatal
 from daemon.log.kafka.worker import post_to, resolve
 from daemon.log.port import Assigned, Revoked
@@ -80,14 +80,14 @@ class InputConsumer:
         group_id: str,
         instance_id: str | None,
         session_timeout: float,
-        handover: Handover,
+        loop_queue: LoopQueue,
     ) -> None:
         self._clients = clients
         self._topic = topic
         self._group_id = group_id
         self._instance_id = instance_id
         self._session_timeout = session_timeout
-        self._handover = handover
+        self._loop_queue = loop_queue
         self._loop = asyncio.get_running_loop()
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._started: asyncio.Future[None] = self._loop.create_future()
@@ -177,10 +177,12 @@ class InputConsumer:
             while not self._stopping:
                 self._turn()
         except FatalLogError as error:
-            self._handover.fail(error)
+            self._loop_queue.fail(error)
         except BaseException as error:
             _log.exception("kafka.consumer.died")
-            self._handover.fail(FatalLogError(f"the thread of the Kafka consumer failed: {describe(error)}"))
+            self._loop_queue.fail(
+                FatalLogError(f"the thread of the Kafka consumer failed: {describe(error)}")
+            )
         finally:
             self._close()
             post_to(self._loop, resolve, self._ended, None, None)
@@ -191,7 +193,7 @@ class InputConsumer:
         )
         self._alive_at = time.monotonic()
         self._membership = Membership(self._consumer)
-        self._partitions = AssignedPartitions(self._consumer, self._topic, self._handover)
+        self._partitions = AssignedPartitions(self._consumer, self._topic, self._loop_queue)
         self._consumer.subscribe([self._topic], listener=_Listener(self))
         # A leader that joins before it knows the topic assigns nothing and must rebalance again.
         self._consumer.partitions_for_topic(self._topic)
@@ -357,11 +359,11 @@ class InputConsumer:
         self._generation += 1
         self._partitions.gone(gone)
         if gone and not self._stopping:
-            self._handover.put(Revoked(gone))
+            self._loop_queue.put(Revoked(gone))
 
     def partitions_assigned(self, partitions: Iterable[TopicPartition]) -> None:
         self._partitions.assigned(tp.partition for tp in partitions)
-        self._handover.put(Assigned(frozenset(self._partitions.owned)))
+        self._loop_queue.put(Assigned(frozenset(self._partitions.owned)))
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -11,12 +11,12 @@ from kafka import KafkaAdminClient, TopicPartition
 from kafka.errors import KafkaError
 
 from daemon.log.errors import LogError
-from daemon.log.kafka import admin, hanging
+from daemon.log.kafka import admin, open_transactions
 from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.kafka.connection_errors import described
 from daemon.log.kafka.consumer import InputConsumer
 from daemon.log.kafka.control_reader import ControlReader
-from daemon.log.kafka.handover import Handover
+from daemon.log.kafka.loop_queue import LoopQueue
 from daemon.log.kafka.partition_reader import PartitionReader
 from daemon.log.kafka.shard import READ_TIMEOUT, KafkaShardLog
 from daemon.log.kafka.worker import Worker, WorkerProgress
@@ -51,7 +51,7 @@ class KafkaLog:
         self._group_id = group_id
         self._group_instance_id = group_instance_id
         self._session_timeout = session_timeout
-        self._handover: Handover | None = None
+        self._loop_queue: LoopQueue | None = None
         self._consumer: InputConsumer | None = None
         self._starting: InputConsumer | None = None
         self._admin: tuple[admin.Admin, Worker] | None = None
@@ -61,14 +61,14 @@ class KafkaLog:
     async def start(self) -> None:
         """See `EventLog`. After an error it may be called again."""
         await self._check_topics()
-        handover = Handover()
+        loop_queue = LoopQueue()
         consumer = InputConsumer(
             self._clients,
             self._topics.changes,
             self._group_id,
             self._group_instance_id,
             self._session_timeout,
-            handover,
+            loop_queue,
         )
         self._starting = consumer
         try:
@@ -80,13 +80,13 @@ class KafkaLog:
             raise
         finally:
             self._starting = None
-        self._handover, self._consumer = handover, consumer
+        self._loop_queue, self._consumer = loop_queue, consumer
 
     async def next_event(self) -> Event:
         """See `EventLog`."""
-        if self._handover is None:
+        if self._loop_queue is None:
             raise LogError("the log was not started")
-        return await self._handover.get()
+        return await self._loop_queue.get()
 
     async def input_facts(self, partition: int) -> InputFacts:
         """See `EventLog`."""
@@ -96,7 +96,7 @@ class KafkaLog:
     async def transaction_owner(self, partition: int) -> TransactionOwner | None:
         """See `EventLog`."""
         tp = TopicPartition(self._topics.changes, partition)
-        return await self._ask(lambda client: hanging.first_owner(client, tp))
+        return await self._ask(lambda client: open_transactions.first_owner(client, tp))
 
     async def journal_end(self, partition: int) -> int | None:
         """See `EventLog`."""

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from daemon.codec import content, decode
+from daemon.codec import content_digest, decode
 from daemon.codec.change import Course
 from daemon.core import restoring, settle, settle_late
 from daemon.core.admission import Admission
@@ -290,7 +290,7 @@ def trust_without_end(patch: Patch) -> None:
 
 
 def _digest_of(patch: Patch, change: Any) -> None:
-    digest = content.content_digest
+    digest = content_digest.content_digest
     patch(decode, "content_digest", lambda course: digest(change(course)))
 
 
@@ -307,7 +307,7 @@ def digest_without_languages(patch: Patch) -> None:
 @mutant("R16", "All courses have the same digest.", Kind.REPUBLISHED)
 def digest_is_constant(patch: Patch) -> None:
     def same(_: Course) -> bytes:
-        return b"\0" * content.CONTENT_BYTES
+        return b"\0" * content_digest.CONTENT_BYTES
 
     patch(decode, "content_digest", same)
 

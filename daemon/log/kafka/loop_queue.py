@@ -10,7 +10,7 @@ from daemon.log.kafka.worker import post_to
 from daemon.log.port import Event, Records
 
 
-class Handover:
+class LoopQueue:
     """A queue with writers in other threads and one reader on the loop.
 
     It never blocks a writer, because a rebalance must not wait for the loop. Instead the writer checks `records_waiting`
