@@ -7,7 +7,6 @@ returned as notes.
 from __future__ import annotations
 
 import json
-import re
 import signal
 import time
 from base64 import b64decode
@@ -22,6 +21,7 @@ from tests.cluster.node import Node
 from tests.cluster.places import PARTITIONS, REPLICAS
 from tests.cluster.release import WORKLOAD, Pod, Release, readme_commands, signal_pod, wait_until
 from tests.cluster.services import Services
+from tests.integration.console_visit import decide, sign_in
 from tests.sandbox.process import SandboxError
 from tests.tls_files import Authority
 
@@ -262,21 +262,14 @@ def console(stage: Stage) -> Notes:
     token = b64decode(json.loads(release.kubectl("get secret course-sync-console -o json"))["data"]["token"])
     pages = f"http://{release.console_address()}:8090"
     with httpx.Client(base_url=pages, timeout=30.0, trust_env=False) as client:
-
-        def own(address: str) -> dict[str, str]:
-            found = re.search('name="form_token" value="([^"]+)"', client.get(address).text)
-            _must(found is not None, f"{address} has a form")
-            return {"form_token": str(found and found[1])}
-
-        client.post("/sign-in", data=own("/sign-in") | {"who": "ann", "token": token.decode(), "back": "/"})
+        sign_in(client, token.decode())
         about = f"/integration?id={quote(PAUSED)}"
-        wait_until(
-            lambda: "rehearsal" in client.get(about).text,
-            "a page that shows the pause",
-            lambda: client.get(about).text,
-        )
-        form = own(about) | {"id": PAUSED, "reason": "the rehearsal is over"}
-        answer = client.post("/integration/resume", data=form)
+
+        def page() -> str:
+            return client.get(about).text
+
+        wait_until(lambda: "rehearsal" in page(), "a page that shows the pause", page)
+        answer = decide(client, "resume", PAUSED, "the rehearsal is over")
         _must(answer.status_code == 303, f"the page resumes it: {answer.text}")
         resumed = _await_pauses(release, 0)
     return [

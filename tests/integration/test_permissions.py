@@ -4,7 +4,6 @@ says which one is missing."""
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from daemon.log.kafka.admin import topic_id
 from daemon.log.kafka.clients import KafkaConnection
 from daemon.log.kafka.producer import transactional_id
 from daemon.log.topic_access import Publisher, read_topic
+from tests.integration.console_visit import decide, sign_in
 from tests.integration.daemon_world import DEADLINE, change, wait_until
 from tests.integration.permissions import PASSWORD, GuardedBroker, Right, Rights, granted, table
 from tests.sandbox.process import Child
@@ -381,15 +381,8 @@ def _page(url: str) -> str:
 def _pauses(url: str) -> bool:
     """Whether a person can pause an integration."""
     with httpx.Client(base_url=url, timeout=DEADLINE, trust_env=False) as client:
-
-        def own(address: str) -> dict[str, str]:
-            found = re.search('name="form_token" value="([^"]+)"', client.get(address).text)
-            assert found is not None
-            return {"form_token": found[1]}
-
-        client.post("/sign-in", data=own("/sign-in") | {"who": "ann", "token": TOKEN, "back": "/"})
-        form = own("/integration?id=tool%3Aconsole") | {"id": "tool:console", "reason": "rehearsal"}
-        done = client.post("/integration/pause", data=form)
+        sign_in(client, TOKEN)
+        done = decide(client, "pause", "tool:console", "rehearsal")
         assert (
             done.status_code == 303
             or f"does not allow this user the operation Write on topic {CONTROL}" in done.text
