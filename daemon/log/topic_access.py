@@ -201,7 +201,7 @@ def read_topic(
                 for r in records:
                     if follow or r.offset < ends[tp]:
                         yield TopicRecord(
-                            topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers)
+                            topic, tp.partition, r.offset, r.timestamp, r.key, r.value, r.headers
                         )
     except (UnreadableBatchError, KafkaError) as error:
         raise _unreadable(topic, error) from error
@@ -263,7 +263,7 @@ class PartitionReader:
                                 r.timestamp,
                                 r.key,
                                 r.value,
-                                tuple(r.headers),
+                                r.headers,
                             )
                 start = self._consumer.position(tp)
         except (UnreadableBatchError, KafkaError) as error:

@@ -71,9 +71,7 @@ class TopicFollower:
             consumer = self._connected(followed)
             for tp, records in consumer.poll(timeout_ms=POLL_MS).items():
                 followed.records += [
-                    TopicRecord(
-                        tp.topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers)
-                    )
+                    TopicRecord(tp.topic, tp.partition, r.offset, r.timestamp, r.key, r.value, r.headers)
                     for r in records
                 ]
                 self._places[tp] = records[-1].offset + 1
@@ -195,7 +193,5 @@ class RecordReader:
             return None
         for r in records:
             if r.offset == offset:
-                return TopicRecord(
-                    tp.topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers)
-                )
+                return TopicRecord(tp.topic, tp.partition, r.offset, r.timestamp, r.key, r.value, r.headers)
         return None

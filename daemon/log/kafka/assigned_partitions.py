@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 
@@ -104,11 +103,11 @@ class AssignedPartitions:
 
     # --- results of a poll ------------------------------------------------------------------
 
-    def hand_over(self, polled: Mapping[TopicPartition, Sequence[Any]]) -> None:
+    def hand_over(self, polled: Mapping[TopicPartition, Sequence[Record]]) -> None:
         for tp, records in polled.items():
             token = self._tokens.get(tp.partition)
             if token is not None:  # else it is paused, and no record can arrive
-                self._tell(tp, token, [_record(record) for record in records])
+                self._tell(tp, token, records)
 
     def tell_progress(self) -> None:
         """Report positions that advanced past transaction markers only. A lag that counted markers would never reach 0."""
@@ -181,13 +180,3 @@ class AssignedPartitions:
 
     def _place(self, partition: int) -> TopicPartition:
         return TopicPartition(self._topic, partition)
-
-
-def _record(record: Any) -> Record:
-    return Record(
-        record.offset,
-        record.timestamp,
-        record.key,
-        record.value,
-        tuple(record.headers),
-    )

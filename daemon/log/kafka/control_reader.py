@@ -8,7 +8,7 @@ from kafka.errors import KafkaError, OffsetOutOfRangeError
 from daemon.log.errors import LogError
 from daemon.log.kafka.authorization_errors import explained
 from daemon.log.kafka.clients import Clients
-from daemon.log.port import ControlRead, Record
+from daemon.log.port import ControlRead
 
 POLL_MS = 1000
 """How long a read waits for new records."""
@@ -47,8 +47,7 @@ class ControlReader:
             offset = consumer.beginning_offsets([self._tp])[self._tp]
         # Asks the broker every time, so a topic that cannot be read is noticed although it has no news.
         end = consumer.end_offsets([self._tp])[self._tp]
-        polled = consumer.poll(timeout_ms=POLL_MS, max_records=RECORDS_MAX).get(self._tp, ())
-        records = [Record(r.offset, r.timestamp, r.key, r.value) for r in polled]
+        records = consumer.poll(timeout_ms=POLL_MS, max_records=RECORDS_MAX).get(self._tp, [])
         position = consumer.position(self._tp, timeout_ms=POLL_MS)
         return ControlRead(
             records,

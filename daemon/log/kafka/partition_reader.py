@@ -81,8 +81,7 @@ class PartitionReader:
             position = consumer.position(self._tp, timeout_ms=POLL_MS)
             if position is not None and position > offset:
                 self._position = position
-                records = polled.get(self._tp, ())
-                return Piece([Record(r.offset, r.timestamp, r.key, r.value) for r in records], position)
+                return Piece(polled.get(self._tp, []), position)
             if time.monotonic() > deadline:
                 # For a reader of committed records the partition ends where the first open transaction starts.
                 if consumer.end_offsets([self._tp])[self._tp] == offset:

@@ -26,7 +26,6 @@ Remove when: tests/unit/test_kafka_cures.py::test_a_poll_is_still_not_limited_in
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import islice
 from typing import Any
 
 from kafka import TopicPartition
@@ -34,9 +33,9 @@ from kafka.consumer.fetcher import Fetcher
 from kafka.errors import AuthorizationError, KafkaError, OffsetOutOfRangeError
 from kafka.record import MemoryRecords
 
-from daemon.core.model import headers_size
 from daemon.log.kafka.cures.decompression import TooLargeError, codec_name
 from daemon.log.kafka.cures.record_batches import Batches
+from daemon.log.port import Record
 
 POLL_BYTES_MAX = 16 * 1024 * 1024
 """Bytes of records in one poll, over all partitions. The record that reaches the limit comes on top."""
@@ -88,6 +87,8 @@ class BoundedPartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
         self._batches = Batches(records, limit, fetch_offset)
         self.room = POLL_BYTES_MAX
         """Bytes that the current poll may still take."""
+        self._rest: list[Record] = []
+        """Of the chunk that was read last: those that no poll has taken yet."""
         super().__init__(fetch_offset, tp, self._batches, **settings)
 
     @property
@@ -95,20 +96,19 @@ class BoundedPartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
         """Size of the decompressed batch that is being read."""
         return self._batches.current.bytes_held if self._batches.current is not None else 0
 
-    def take(self, n: int | None = None) -> list[Any]:
-        """Up to `n` records; fewer if the bytes of this poll are used up."""
+    def take(self, n: int | None = None) -> list[Record]:
+        """Up to `n` records; fewer if the bytes of this poll are used up. The chunk that reaches this limit comes on top."""
         error, self._next_inline_exception = self._next_inline_exception, None
-        records: list[Any] = []
-        before, headers = self.bytes_read, 0
+        before = self.bytes_read
+        records, self._rest = self._rest, []
         try:
             if error is not None:
                 raise error
-            for record in islice(self.record_iterator, n):
-                records.append(record)
-                if record.headers:
-                    headers += headers_size(record.headers)
-                if self.bytes_read - before + headers >= self.room:
+            while (n is None or len(records) < n) and self.bytes_read - before < self.room:
+                chunk = next(self.record_iterator, None)
+                if chunk is None:
                     break
+                records += chunk.value
         except MemoryError:
             raise
         except Exception as caught:
@@ -116,8 +116,17 @@ class BoundedPartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
                 self.drain()
                 raise self._unreadable(caught) from caught
             self._next_inline_exception = caught
-        self.room -= self.bytes_read - before + headers
+        self.room -= self.bytes_read - before
+        if n is not None and len(records) > n:
+            records, self._rest = records[:n], records[n:]
+            self.next_fetch_offset = self._rest[0].offset
+        elif records:  # unless the fetch has moved on already, past the records or past its end
+            self.next_fetch_offset = max(self.next_fetch_offset, records[-1].offset + 1)
         return records
+
+    def drain(self) -> None:
+        self._rest = []
+        super().drain()
 
     def _unreadable(self, error: Exception) -> UnreadableBatchError:
         offset, batch = self.next_fetch_offset, self._batches.current
