@@ -18,7 +18,7 @@ from kafka.partitioner.default import murmur2 as library_murmur2
 
 from daemon.core.placement import place
 from daemon.log.kafka.clients import Clients, KafkaConnection
-from daemon.log.kafka.cures.sending import send_all
+from daemon.log.kafka.cures.sending import encode_all, send_all
 from tests.sandbox.broker import Broker
 
 ROUNDS = 21
@@ -77,7 +77,8 @@ def _send_with_library(producer: KafkaProducer, topic: str) -> float:
 def _send_all(producer: KafkaProducer, topic: str) -> float:
     producer.begin_transaction()
     began = time.thread_time()
-    sent = send_all(producer, {TopicPartition(topic, 0): [(KEY, VALUE, ()) for _ in range(RECORDS)]})
+    records = [(KEY, VALUE, ()) for _ in range(RECORDS)]
+    sent = send_all(producer, encode_all({TopicPartition(topic, 0): records}, producer.config))
     took = time.thread_time() - began
     for each in sent:
         assert not any(each.errors(time.monotonic() + 30.0))

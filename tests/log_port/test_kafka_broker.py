@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from kafka import KafkaProducer, TopicPartition
+from kafka import KafkaProducer
 
 from daemon.log.errors import CommitFailedError, LogError
 from daemon.log.kafka import KafkaConnection, KafkaLog, shard
 from daemon.log.kafka import producer as producers
 from daemon.log.kafka.admin import NewTopic, create_topics
 from daemon.log.kafka.clients import _PRODUCER, Clients
-from daemon.log.kafka.cures.sending import Record, Sent, send_all
+from daemon.log.kafka.cures.sending import Encoded, Sent, send_all
 from daemon.log.kafka.producer import ShardProducer
 from daemon.log.port import Assigned, Message, Records, ShardLog, Topics, Transaction
 from tests.sandbox.broker import Broker
@@ -244,28 +244,27 @@ async def test_records_that_expire_in_the_client_fail_their_commit(
     client: Any = shard_producer._producer
     client._accumulator.config["delivery_timeout_ms"] = 2000
 
-    def send_one_and_freeze(
-        producer: KafkaProducer, records_of: Mapping[TopicPartition, Sequence[Record]]
-    ) -> list[Sent]:
+    def send_one_and_freeze(producer: KafkaProducer, batches: Sequence[Encoded]) -> list[Sent]:
         """Freezes the broker once it has begun the transaction, so that nothing but the other records is refused."""
-        (first, records), *others = records_of.items()
-        sent = send_all(producer, {first: records})
-        while not client._transaction_manager.is_partition_added(first):
+        first, *others = batches
+        sent = send_all(producer, [first])
+        while not client._transaction_manager.is_partition_added(first.partition):
             time.sleep(0.001)
         own_broker.freeze()
-        return sent + send_all(producer, dict(others))
+        return sent + send_all(producer, others)
 
     step = Transaction([(b"k", b"v")], dead_letters=[Message(b"k", b"expired")])
     with _thawed_at_the_end(own_broker), monkeypatch.context() as patched:
         patched.setattr(producers, "send_all", send_one_and_freeze)
         with pytest.raises(CommitFailedError, match=r"Expiring \d record"):
-            await asyncio.to_thread(shard_producer.commit, step)
+            await asyncio.to_thread(shard_producer.commit, shard_producer.prepare(step))
     await asyncio.to_thread(shard_producer.close)
     await asyncio.to_thread(
         own_broker.await_answer
     )  # its session with the controller may have ended meanwhile
     await asyncio.to_thread(shard_producer.open)
-    await asyncio.to_thread(shard_producer.commit, Transaction([(b"k", b"next")]))
+    prepared = shard_producer.prepare(Transaction([(b"k", b"next")]))
+    await asyncio.to_thread(shard_producer.commit, prepared)
     await asyncio.to_thread(shard_producer.close)
     assert [record.value for record in await kafka.read_committed(one)] == [b"next"]
 

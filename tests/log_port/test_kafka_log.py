@@ -26,7 +26,7 @@ from daemon.log.kafka.admin import Admin, NewTopic, create_topics, describe_topi
 from daemon.log.kafka.assigned_partitions import BYTES_WAITING_MAX, RECORDS_WAITING_MAX
 from daemon.log.kafka.clients import _EVERY_CLIENT, Clients
 from daemon.log.kafka.consumer import InputConsumer
-from daemon.log.kafka.cures.sending import send_all
+from daemon.log.kafka.cures.sending import encode_all, send_all
 from daemon.log.kafka.sizes import RECORD_BYTES_MAX
 from daemon.log.port import (
     Assigned,
@@ -459,7 +459,7 @@ async def test_a_null_header_is_not_an_empty_one(kafka: KafkaHarness) -> None:
         producer.begin_transaction()
         place = TopicPartition(kafka.topics.changes, 0)
         producer.partitions_for(place.topic)  # or the client does not learn where to send it
-        (sent,) = send_all(producer, {place: [(b"key", None, headers)]})
+        (sent,) = send_all(producer, encode_all({place: [(b"key", None, headers)]}, producer.config))
         assert sent.errors(time.monotonic() + 30) == [None]
         producer.commit_transaction()
         producer.close()

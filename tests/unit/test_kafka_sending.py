@@ -12,7 +12,7 @@ from kafka.errors import InvalidRecordError, KafkaError, KafkaTimeoutError, Mess
 from kafka.producer.record_accumulator import RecordAccumulator
 from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 
-from daemon.log.kafka.cures.sending import Record, Sent, _append, _Batch, _built, _encoded
+from daemon.log.kafka.cures.sending import Encoded, Record, Sent, _append, _Batch, _built, encode_all
 
 PARTITION = TopicPartition("t", 0)
 TIME = 1_790_000_000_123
@@ -34,9 +34,13 @@ def theirs(of: list[Record]) -> bytes:
     return bytes(builder.buffer())
 
 
-def ours(encoded: list[bytes]) -> bytes:
+def batches_of(records: list[Record], size_max: int = SIZE_MAX, request_max: int = SIZE_MAX) -> list[Encoded]:
+    return encode_all({PARTITION: records}, {"batch_size": size_max, "max_request_size": request_max})
+
+
+def ours(encoded: Encoded) -> bytes:
     builder = _built(encoded, TIME, CONFIG)
-    assert builder.next_offset() == len(encoded)
+    assert builder.next_offset() == len(encoded.records)
     builder.close()
     return bytes(builder.buffer())
 
@@ -44,31 +48,32 @@ def ours(encoded: list[bytes]) -> bytes:
 @given(records)
 def test_a_batch_has_the_bytes_that_the_library_writes(of: list[Record]) -> None:
     rest = list(of)
-    for encoded in _encoded(of, SIZE_MAX, SIZE_MAX):
-        assert ours(encoded) == theirs(rest[: len(encoded)])
-        del rest[: len(encoded)]
+    for encoded in batches_of(of):
+        assert encoded.records == rest[: len(encoded.records)]
+        assert ours(encoded) == theirs(rest[: len(encoded.records)])
+        del rest[: len(encoded.records)]
     assert rest == []
 
 
 @pytest.mark.parametrize("number", [0, 1, 63, 64, 4095, 4096, 8191, 8192])
 def test_positions_of_every_length_are_right(number: int) -> None:
     of: list[Record] = [(None, None, ())] * (number + 1)
-    (encoded,) = _encoded(of, SIZE_MAX, SIZE_MAX)
+    (encoded,) = batches_of(of)
     assert ours(encoded) == theirs(of)
 
 
 def test_batches_are_filled_and_a_large_record_is_alone() -> None:
     of: list[Record] = [(b"%d" % number, b"x" * 400, ()) for number in range(8)]
     of.insert(4, (b"large", b"x" * 5_000, ()))
-    batches = list(_encoded(of, 1_000, 10_000))
-    assert [len(encoded) for encoded in batches] == [2, 2, 1, 2, 2]
+    batches = batches_of(of, 1_000, 10_000)
+    assert [len(encoded.records) for encoded in batches] == [2, 2, 1, 2, 2]
     read = [record for encoded in batches for batch in MemoryRecords(ours(encoded)) for record in batch]
     assert [(record.key, record.value, tuple(record.headers)) for record in read] == of
 
 
 def test_a_record_that_no_request_can_hold_is_refused_before_it_is_sent() -> None:
     with pytest.raises(MessageSizeTooLargeError, match="at most 1,000 are sent"):
-        list(_encoded([(b"k", b"x" * 1_000, ())], 500, 1_000))
+        batches_of([(b"k", b"x" * 1_000, ())], 500, 1_000)
 
 
 # --- what becomes of them -------------------------------------------------------------------------
@@ -77,7 +82,7 @@ def test_a_record_that_no_request_can_hold_is_refused_before_it_is_sent() -> Non
 def a_batch_of(count: int) -> tuple[RecordAccumulator, _Batch, Sent]:
     accumulator = RecordAccumulator(batch_size=SIZE_MAX, message_version=2, delivery_timeout_ms=100_000)
     of: list[Record] = [(b"%d" % number, b"v", ()) for number in range(count)]
-    (encoded,) = _encoded(of, SIZE_MAX, SIZE_MAX)
+    (encoded,) = batches_of(of)
     batch = _Batch(PARTITION, _built(encoded, TIME, CONFIG))
     _append(accumulator, batch)
     return accumulator, batch, Sent(batch, of)

@@ -37,7 +37,7 @@ from daemon.log.errors import (
 from daemon.log.kafka.accepted_times import AcceptedTimes
 from daemon.log.kafka.authorization_errors import explained
 from daemon.log.kafka.clients import DELIVERY_TIMEOUT, Clients
-from daemon.log.kafka.cures.sending import Record, Sent, send_all
+from daemon.log.kafka.cures.sending import Encoded, Record, Sent, encode_all, known_partitions, send_all
 from daemon.log.kafka.cures.stuck_close import close_failed
 from daemon.log.kafka.worker import report_progress
 from daemon.log.port import Committed, Topics, Transaction
@@ -86,8 +86,17 @@ class _Written(NamedTuple):
         return f"the record with key {self.key!r:.200} for {self.topic}, {self.size:,} bytes"
 
 
+class Prepared(NamedTuple):
+    """A transaction, and its records as they are sent."""
+
+    transaction: Transaction
+    batches: Sequence[Encoded]
+
+
 class ShardProducer:
-    """Methods block. Call them from one thread; only `close` may be called from another."""
+    """Methods block, except for `prepare` and `give_up`. Call those that block from one thread; only `close` may be called
+    from another.
+    """
 
     def __init__(self, clients: Clients, topics: Topics, partition: int) -> None:
         self._clients = clients
@@ -123,27 +132,46 @@ class ShardProducer:
                 f"earlier owners of the journal of partition {self._partition} could not be fenced: {why}"
             ) from error
 
-    def commit(self, transaction: Transaction) -> Committed:
+    def prepare(self, transaction: Transaction) -> Prepared:
+        """Encode the records. From the thread that has made them: another one, on another CPU, takes three times as long,
+        because each of their objects has to be fetched from the first.
+
+        Raises:
+            CommitFailedError: close this producer.
+        """
+        if not any((transaction.journal, transaction.results, transaction.dead_letters, transaction.courses)):
+            raise ValueError("an empty transaction proves nothing: a fenced producer commits it too (R5)")
+        producer = self._usable()
+        try:
+            return Prepared(
+                transaction, encode_all(self._by_partition(producer, transaction), producer.config)
+            )
+        except KafkaError as error:
+            self._failed = True
+            raise self._failure(error, transaction) from error
+
+    def commit(self, prepared: Prepared) -> Committed:
         """Write a transaction.
 
         Raises:
             FencedError, CommitFailedError: close this producer.
         """
-        if not any((transaction.journal, transaction.results, transaction.dead_letters, transaction.courses)):
-            raise ValueError("an empty transaction proves nothing: a fenced producer commits it too (R5)")
-        producer = self._producer
-        if producer is None or self._failed:
-            raise CommitFailedError("this producer has failed or is closed")
+        producer = self._usable()
         try:
-            return self._commit(producer, transaction)
+            return self._commit(producer, prepared.batches)
         except BaseException as error:
             self._failed = True
-            raise self._failure(error, transaction) from error
+            raise self._failure(error, prepared.transaction) from error
 
-    def _commit(self, producer: KafkaProducer, transaction: Transaction) -> Committed:
+    def _usable(self) -> KafkaProducer:
+        if self._producer is None or self._failed:
+            raise CommitFailedError("this producer has failed or is closed")
+        return self._producer
+
+    def _commit(self, producer: KafkaProducer, batches: Sequence[Encoded]) -> Committed:
         producer.begin_transaction()
         journal = TopicPartition(self._topics.journal, self._partition)
-        sent = send_all(producer, self._by_partition(producer, transaction))
+        sent = send_all(producer, batches)
         deadline = time.monotonic() + ACKNOWLEDGED_WITHIN
         error = next((e for each in sent for e in each.errors(deadline) if e is not None), None)
         if error is not None:
@@ -172,7 +200,7 @@ class ShardProducer:
             (self._topics.dead_letters, transaction.dead_letters),
         ):
             if messages:
-                count = len(producer.partitions_for(topic))
+                count = known_partitions(producer, topic)
                 partitions = [TopicPartition(topic, number) for number in range(count)]
                 without_key = self._partition % count
                 for message in messages:

@@ -97,7 +97,8 @@ class KafkaShardLog:
             raise CommitFailedError("this shard log is closed")
         self._committing = True
         try:
-            committed = await self._worker.call(lambda: self._producer.commit(transaction), COMMIT_TIMEOUT)
+            prepared = self._producer.prepare(transaction)
+            committed = await self._worker.call(partial(self._producer.commit, prepared), COMMIT_TIMEOUT)
         except TimeoutError:
             self._hangs = True
             self._producer.give_up()

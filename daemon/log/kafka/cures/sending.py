@@ -26,10 +26,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from kafka import KafkaProducer, TopicPartition
-from kafka.errors import IllegalStateError, KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
+from kafka.errors import (
+    IllegalStateError,
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    UnknownTopicOrPartitionError,
+)
 from kafka.producer.future import FutureRecordMetadata
 from kafka.producer.producer_batch import ProducerBatch
 from kafka.record.default_records import DefaultRecordBatchBuilder
@@ -136,66 +142,114 @@ class _Batch(ProducerBatch):  # type: ignore[misc]
         """The constructor sets it."""
 
 
-def send_all(producer: KafkaProducer, records_of: Mapping[TopicPartition, Sequence[Record]]) -> list[Sent]:
-    """Send records to partitions, those of each in their order.
+class Encoded(NamedTuple):
+    """Records of one partition as they are in one batch."""
 
-    A transaction must be open, and the client must know the partitions of the topics.
+    partition: TopicPartition
+    records: Sequence[Record]
+    data: bytes
+
+
+def known_partitions(producer: KafkaProducer, topic: str) -> int:
+    """The number of partitions of a topic that the producer has asked for before. `partitions_for` could block.
 
     Raises:
-        KafkaError: the transaction has failed already, or a record is too large.
+        UnknownTopicOrPartitionError: the topic has been deleted since.
+    """
+    partitions = producer._metadata.partitions_for_topic(topic)  # noqa: SLF001
+    if not partitions:
+        raise UnknownTopicOrPartitionError(f"{topic} has no partitions any more")
+    return len(partitions)
+
+
+def encode_all(
+    records_of: Mapping[TopicPartition, Sequence[Record]], config: Mapping[str, Any]
+) -> list[Encoded]:
+    """The batches with these records, those of each partition in their order. `config` is that of the producer.
+
+    Raises:
+        MessageSizeTooLargeError: a record is too large.
+    """
+    return [
+        batch
+        for partition, records in records_of.items()
+        for batch in _batches(partition, records, config["batch_size"], config["max_request_size"])
+    ]
+
+
+def send_all(producer: KafkaProducer, batches: Sequence[Encoded]) -> list[Sent]:
+    """Send batches. A transaction must be open, and the client must know the partitions of the topics.
+
+    Raises:
+        KafkaError: the transaction has failed already.
     """
     # First, so that one request tells the coordinator of all partitions.
-    for partition in records_of:
+    for partition in {batch.partition: None for batch in batches}:
         producer._transaction_manager.maybe_add_partition_to_transaction(partition)  # noqa: SLF001
     now_ms = int(time.time() * 1000)
     sent = []
-    for partition, records in records_of.items():
-        start = 0
-        for encoded in _encoded(records, producer.config["batch_size"], producer.config["max_request_size"]):
-            batch = _Batch(partition, _built(encoded, now_ms, producer.config))
-            _append(producer._accumulator, batch)  # noqa: SLF001
-            sent.append(Sent(batch, records[start : start + len(encoded)]))
-            start += len(encoded)
+    for encoded in batches:
+        batch = _Batch(encoded.partition, _built(encoded, now_ms, producer.config))
+        _append(producer._accumulator, batch)  # noqa: SLF001
+        sent.append(Sent(batch, encoded.records))
     producer._sender.wakeup()  # noqa: SLF001
     return sent
 
 
-def _encoded(records: Sequence[Record], batch_bytes_max: int, record_bytes_max: int) -> Iterator[list[bytes]]:
-    """The records as they are in batches: as many together as fit, and at least one."""
-    batch: list[bytes] = []
+def _batches(
+    partition: TopicPartition, records: Sequence[Record], batch_bytes_max: int, record_bytes_max: int
+) -> Iterator[Encoded]:
+    """As many records together as fit, and at least one."""
+    start = 0
+    fields: list[bytes] = []
     size = _HEADER_BYTES
-    for record in records:
-        encoded = _encode(record, len(batch))
-        if batch and size + len(encoded) > batch_bytes_max:
-            yield batch
-            batch, size = [], _HEADER_BYTES
+    for place, record in enumerate(records):
+        encoded = _encode(record, place - start)
+        length = len(encoded)
+        prefix = _LENGTHS[length] if length < _LENGTHS_MAX else _varint(length << 1)
+        length += len(prefix)
+        if place > start and size + length > batch_bytes_max:
+            yield Encoded(partition, records[start:place], b"".join(fields))
+            start, fields, size = place, [], _HEADER_BYTES
             encoded = _encode(record, 0)
-        if _HEADER_BYTES + len(encoded) > record_bytes_max:
+            prefix = _length(len(encoded))
+            length = len(prefix) + len(encoded)
+        if _HEADER_BYTES + length > record_bytes_max:
             raise MessageSizeTooLargeError(
-                f"a batch with this record alone has {_HEADER_BYTES + len(encoded):,} bytes, and at most "
+                f"a batch with this record alone has {_HEADER_BYTES + length:,} bytes, and at most "
                 f"{record_bytes_max:,} are sent"
             )
-        batch.append(encoded)
-        size += len(encoded)
-    if batch:
-        yield batch
+        fields += prefix, encoded
+        size += length
+    if fields:
+        yield Encoded(partition, records[start:], b"".join(fields))
 
 
 def _encode(record: Record, number: int) -> bytes:
-    """The record as it is in a batch, where it is the one with this number."""
+    """The record as it is in a batch, without its length, where it is the one with this number."""
     key, value, headers = record
-    fields = b"".join(
+    lengths = _LENGTHS  # almost always sufficient; a call of `_length` takes as long as everything else here
+    if key is None:
+        key, key_length = b"", _NULL
+    else:
+        size = len(key)
+        key_length = lengths[size] if size < _LENGTHS_MAX else _length(size)
+    if value is None:
+        value, value_length = b"", _NULL
+    else:
+        size = len(value)
+        value_length = lengths[size] if size < _LENGTHS_MAX else _length(size)
+    return b"".join(
         (
             b"\0\0",  # no attributes, and the time of the batch
-            _length(number),
-            _NULL if key is None else _length(len(key)),
-            key or b"",
-            _NULL if value is None else _length(len(value)),
-            value or b"",
+            lengths[number] if number < _LENGTHS_MAX else _length(number),
+            key_length,
+            key,
+            value_length,
+            value,
             _encode_headers(headers) if headers else b"\0",
         )
     )
-    return _length(len(fields)) + fields
 
 
 @lru_cache(16)
@@ -210,7 +264,7 @@ def _encode_headers(headers: tuple[tuple[str, bytes | None], ...]) -> bytes:
 
 def _length(number: int) -> bytes:
     """A number from 0 on as the format encodes signed ones: zigzag, then seven bits a byte, the lowest first."""
-    return _LENGTHS[number] if number < len(_LENGTHS) else _varint(number << 1)
+    return _LENGTHS[number] if number < _LENGTHS_MAX else _varint(number << 1)
 
 
 def _varint(rest: int) -> bytes:
@@ -224,18 +278,19 @@ def _varint(rest: int) -> bytes:
 
 _NULL = _varint(1)
 """-1, which is the length of null."""
-_LENGTHS = [_varint(number << 1) for number in range(4096)]
+_LENGTHS_MAX = 4096
+_LENGTHS = [_varint(number << 1) for number in range(_LENGTHS_MAX)]
 """Nearly all numbers of a batch are among these."""
 
 
-def _built(encoded: list[bytes], time_ms: int, config: Mapping[str, Any]) -> MemoryRecordsBuilder:
+def _built(encoded: Encoded, time_ms: int, config: Mapping[str, Any]) -> MemoryRecordsBuilder:
     """The library's builder, as if these records had been appended to it one by one."""
     records = MemoryRecordsBuilder(_MAGIC, config["compression_attrs"], config["batch_size"])
     batch = records._builder  # noqa: SLF001
-    batch._buffer += b"".join(encoded)  # noqa: SLF001
+    batch._buffer += encoded.data  # noqa: SLF001
     batch._first_timestamp = batch._max_timestamp = time_ms  # noqa: SLF001
-    batch._num_records = records._next_offset = len(encoded)  # noqa: SLF001
-    batch._last_offset = len(encoded) - 1  # noqa: SLF001
+    batch._num_records = records._next_offset = len(encoded.records)  # noqa: SLF001
+    batch._last_offset = len(encoded.records) - 1  # noqa: SLF001
     return records
 
 
