@@ -1,8 +1,9 @@
 """`copy_rate`: what kafka-python alone makes of the same records, the bar that the daemon is held to.
 
 One process consumes the changes and produces, in transactions and with `get()` on every record, the very
-results that the daemon made of them, with the daemon's own client settings. No journal, no API, no
-decisions. It runs as a program of its own (`python -m tests.bench.copying`), with nothing else in it.
+results that the daemon made of them, with the daemon's own client settings, but without its cures of the
+library, some of which are faster. No journal, no API, no decisions. It runs as a program of its own
+(`python -m tests.bench.copying`), with nothing else in it.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from kafka import TopicPartition
+from kafka import KafkaConsumer, TopicPartition
 
-from daemon.log.kafka.clients import Clients, KafkaConnection
+from daemon.log.kafka.clients import _EVERY_CLIENT, _EVERY_CONSUMER, Clients, KafkaConnection
 from daemon.log.topic_access import TopicRecord, read_topic
 from tests.sandbox.process import Child
 from tests.sandbox.stack import Stack
@@ -54,10 +55,17 @@ def measure_copy(stack: Stack) -> Copied:
         child.kill()
 
 
+def bare_reader(connection: KafkaConnection) -> KafkaConsumer:
+    """As `Clients.reader`, without the cures."""
+    return KafkaConsumer(
+        bootstrap_servers=list(connection.bootstrap_servers), group_id=None, **_EVERY_CLIENT | _EVERY_CONSUMER
+    )
+
+
 def copy(connection: KafkaConnection, source: str, target: str, results: list[TopicRecord]) -> Copied:
     """Consume as many records of `source` as there are results, and append the results to `target`."""
     clients = Clients(connection)
-    consumer = clients.reader()
+    consumer = bare_reader(connection)
     producer = clients.producer(f"bench-copy-{uuid.uuid4()}")
     producer.init_transactions()
     producer.partitions_for(target)

@@ -29,6 +29,7 @@ from daemon.log.kafka.clients import Clients, KafkaConnection
 from daemon.log.kafka.shard import KafkaShardLog
 from daemon.log.kafka.worker import WorkerProgress
 from daemon.log.port import Topics, Transaction
+from tests.bench.copying import bare_reader
 from tests.bench.core import change, resident_bytes
 
 COURSES = 100_000
@@ -174,7 +175,7 @@ async def restore(bootstrap: str, journal: str, courses: int) -> dict[str, float
 async def raw(bootstrap: str, journal: str, courses: int) -> dict[str, float]:
     """Bare kafka-python: the same records, the same settings, nothing done with them."""
     started = time.perf_counter()
-    consumer = _clients(bootstrap).reader()
+    consumer = bare_reader(KafkaConnection((bootstrap,)))
     place = TopicPartition(journal, 0)
     end = consumer.end_offsets([place])[place]
     consumer.assign([place])
