@@ -250,8 +250,10 @@ def operation_of(record: Wait | SealedBatch | Late) -> Operation:
 
 
 def digest(body: bytes | memoryview) -> bytes:
-    """Eight bytes that verify that a body read back later is the one that was sealed (R9)."""
-    return hashlib.blake2b(body, digest_size=8).digest()
+    """Eight bytes that verify that a body read back later is the one that was sealed (R9). Processors have instructions for
+    SHA-256, so that it takes a third of the time of BLAKE2.
+    """
+    return hashlib.sha256(body).digest()[:8]
 
 
 def decode(key: bytes | None, value: bytes | None) -> tuple[list[str], Value | None]:
