@@ -52,8 +52,8 @@ class Batch(msgspec.Struct, gc=False):
     """The last answer to its POST, if the POST was refused or not answered."""
 
     def record(self, items: tuple[Item, ...], traces: Stored | UnsetType) -> journal.SealedBatch:
-        """The record of the batch, which is written once, when it is sealed; `restored_batch` reads it. `items`: its items,
-        which nobody has to unpack yet.
+        """The record of the batch, which is written once, when it is sealed; `restored_batch` reads it. `items`: those of the
+        batch, not packed.
         """
         assert self.body is not None
         return journal.SealedBatch(

@@ -1,7 +1,7 @@
 """The items of a batch in few bytes.
 
-A batch may be open for hours, and a replica may hold a million changes in open batches. As objects, a change takes about 300
-bytes beside its course in `Lane.busy`. Packed as MessagePack it takes about 60, depending on its ids. So a batch holds its
+A batch may be open for hours, and a replica may hold a million changes in open batches. As objects, a change takes about 240
+bytes, besides its course in `Lane.busy`. Packed as MessagePack it takes about 60, depending on its ids. So a batch holds its
 items packed from when it is sealed or restored. An answer that ends nothing does not unpack them.
 """
 
