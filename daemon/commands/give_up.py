@@ -130,7 +130,7 @@ class Plan:
             )
         for batch in fold.batches.values():
             if batch.sealed.integration_id == self.integration_id:
-                self._add_batch(batch.sealed.items, end, is_accepted=batch.task is not None)
+                self._add_batch(batch.items, end, is_accepted=batch.task is not None)
 
     def _add_batch(self, items: Iterable[Item], end: int, *, is_accepted: bool) -> None:
         given_up = [self._concerns(item, item.origin_id, end) for item in items]

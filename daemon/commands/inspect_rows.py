@@ -13,6 +13,7 @@ import msgspec
 from daemon.codec.course_record import KnownCourseRecord
 from daemon.codec.times import iso_ms
 from daemon.commands.repair.journal_repair import InspectedPartition
+from daemon.core.items import Items
 from daemon.core.journal import Wait
 from daemon.core.journal_fold import Fold
 from daemon.core.model import Error, Item
@@ -97,7 +98,7 @@ def partition_row(inspected: InspectedPartition) -> PartitionRow:
     accepted = sum(batch.task is not None for batch in fold.batches.values())
     next_offset = None if fold.position is None else fold.position.next_offset
     consumed = [wait.item.consumed_at for wait in fold.waits.values()]
-    consumed += [item.consumed_at for batch in fold.batches.values() for item in batch.sealed.items]
+    consumed += [item.consumed_at for batch in fold.batches.values() for item in batch.items]
     return PartitionRow(
         partition=inspected.partition,
         next_offset=next_offset,
@@ -194,8 +195,9 @@ def course_rows(inspected: InspectedPartition, integration_id: str, origin_id: s
     found = [
         _course_row(inspected.partition, item, submission)
         for submission, items in _submissions(inspected)
+        if submission.integration_id == integration_id
         for item in items
-        if submission.integration_id == integration_id and item.origin_id == origin_id
+        if item.origin_id == origin_id
     ]
     wait = inspected.fold.waits.get((integration_id, origin_id))
     if wait is not None:
@@ -203,7 +205,7 @@ def course_rows(inspected: InspectedPartition, integration_id: str, origin_id: s
     yield from sorted(found, key=lambda row: row.offset)
 
 
-def _submissions(inspected: InspectedPartition) -> Iterator[tuple[SubmissionRow, tuple[Item, ...]]]:
+def _submissions(inspected: InspectedPartition) -> Iterator[tuple[SubmissionRow, Items]]:
     fold = inspected.fold
     for batch_id, batch in fold.batches.items():
         task, refusal = batch.task, fold.refusals.get(batch_id)
@@ -212,24 +214,24 @@ def _submissions(inspected: InspectedPartition) -> Iterator[tuple[SubmissionRow,
                 partition=inspected.partition,
                 state=ChangeState.SEALED if task is None else ChangeState.PENDING,
                 since=iso_ms(batch.sealed.sealed_at if task is None else task.accepted_at),
-                changes=len(batch.sealed.items),
+                changes=len(batch.items),
                 integration_id=batch.sealed.integration_id,
                 batch_id=batch_id,
                 task_id=None if task is None else task.task_id,
                 not_before=None if refusal is None else _time(refusal.not_before),
                 last_error=None if refusal is None else refusal.error,
             ),
-            batch.sealed.items,
+            batch.items,
         )
     for (*_, task_id), late in fold.late.items():
         yield (
             SubmissionRow(
                 partition=inspected.partition,
                 state=ChangeState.WATCHED,
-                since=iso_ms(late.accepted_at),
+                since=iso_ms(late.record.accepted_at),
                 changes=len(late.items),
-                integration_id=late.integration_id,
-                batch_id=late.batch_id,
+                integration_id=late.record.integration_id,
+                batch_id=late.record.batch_id,
                 task_id=task_id,
                 not_before=None,
                 last_error=None,

@@ -114,7 +114,7 @@ class Work:
             self._retry = consumed, error
 
     def add_batch(self, batch: RestoredBatch, refusal: Refusal | None) -> None:
-        items = batch.sealed.items
+        items = batch.items
         if batch.task is not None:
             self.tasks += 1
             self.task_changes += len(items)
@@ -155,7 +155,7 @@ class WorkByIntegration:
         for batch_id, batch in fold.batches.items():
             self._of(batch.sealed.integration_id).add_batch(batch, fold.refusals.get(batch_id))
         for late in fold.late.values():
-            self._of(late.integration_id).watched += 1
+            self._of(late.record.integration_id).watched += 1
 
     def _of(self, integration_id: str) -> Work:
         return self.found.setdefault(integration_id, Work())

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UnsetType
 
 from daemon.core import journal
+from daemon.core.items import Items
 from daemon.core.journal_fold import RestoredBatch
 from daemon.core.model import Item, Now
 from daemon.core.operation import Operation
@@ -22,7 +23,7 @@ class Batch(msgspec.Struct, gc=False):
     id: str
     operation: Operation
     integration_id: str
-    items: tuple[Item, ...]
+    items: Items
     body: bytes | None
     digest: bytes
     api_floor: int
@@ -49,17 +50,17 @@ class Batch(msgspec.Struct, gc=False):
     """The number of polls of its task, as of the last one."""
     refusal: journal.Refusal | None = None
     """The last answer to its POST, if the POST was refused or not answered."""
-    consumed_at: int = 0
-    """When the oldest of its changes was consumed."""
 
-    def record(self, traces: Stored | UnsetType) -> journal.SealedBatch:
-        """The record of the batch, which is written once, when it is sealed; `restored_batch` reads it."""
+    def record(self, items: tuple[Item, ...], traces: Stored | UnsetType) -> journal.SealedBatch:
+        """The record of the batch, which is written once, when it is sealed; `restored_batch` reads it. `items`: those of the
+        batch, not packed.
+        """
         assert self.body is not None
         return journal.SealedBatch(
             self.integration_id,
             self.sealed_at,
             self.api_floor,
-            self.items,
+            items,
             msgspec.Raw(self.body),
             self.replays,
             self.operation.name,
@@ -110,7 +111,7 @@ def restored_batch(batch_id: str, kept: RestoredBatch, refusal: journal.Refusal 
         id=batch_id,
         operation=journal.operation_of(sealed),
         integration_id=sealed.integration_id,
-        items=sealed.items,
+        items=kept.items,
         body=kept.body,
         digest=kept.digest,
         api_floor=sealed.api_floor,
@@ -148,7 +149,7 @@ class OpenTask:
     batch_id: str
     task_id: str
     integration_id: str
-    items: tuple[Item, ...]
+    items: Items
     api_floor: int
     accepted_at: int
     accepted_mono: float
@@ -166,6 +167,8 @@ class LateTask:
 
     task_id: str
     record: journal.Late
+    """Without its items."""
+    items: Items
     accepted_mono: float
     """As in `Batch`."""
     key: bytes

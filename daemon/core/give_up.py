@@ -96,6 +96,8 @@ def end_refused(memory: Memory, batch: Batch, now: Now) -> None:
 
 def _decision(memory: Memory, batch: Batch) -> GiveUp | None:
     """By which all changes of the batch are given up; one that spares open tasks, if there is one."""
+    if batch.integration_id not in memory.control.given_up:
+        return None  # as nearly always: its items stay packed
     decisions = [memory.decision(batch.integration_id, item) for item in batch.items]
     given_up = [each for each in decisions if each is not None]
     if len(given_up) < len(decisions):

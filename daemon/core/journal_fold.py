@@ -6,8 +6,11 @@ later record or tombstone has its key.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
+from daemon.core.items import Items
 from daemon.core.journal import (
     Floor,
     JournalError,
@@ -27,13 +30,25 @@ UNREADABLE_MAX = 1_000
 
 
 class RestoredBatch(msgspec.Struct):
-    """A batch as restored by the fold. As in memory, the body is dropped once there is a task."""
+    """A batch as restored by the fold. As in memory, its items are packed, and its body is dropped once there is a task."""
 
     offset: int
     sealed: SealedBatch
+    """Its record, without its items and its body."""
+    items: Items
+    courses: list[str]
+    """Their origin ids. The shard keeps them as the keys of what is busy (`Lane.busy`)."""
     body: bytes | None
     digest: bytes
     task: Task | None = None
+
+
+class RestoredLate(NamedTuple):
+    """A watched task as restored by the fold."""
+
+    record: Late
+    """Without its items."""
+    items: Items
 
 
 class Fold:
@@ -43,7 +58,7 @@ class Fold:
         self.position: Position | None = None
         self.waits: dict[tuple[str, str], Wait] = {}
         self.batches: dict[str, RestoredBatch] = {}
-        self.late: dict[tuple[str, ...], Late] = {}
+        self.late: dict[tuple[str, ...], RestoredLate] = {}
         """By the parts of the key after its kind; the last one is the id of the task (`late_key`)."""
         self.floors: dict[str, Floor] = {}
         self.refusals: dict[str, Refusal] = {}
@@ -77,9 +92,11 @@ class Fold:
             case SealedBatch():
                 body = bytes(record.body)
                 task = self._tasks.get(parts[1])
-                bare = msgspec.structs.replace(record, body=msgspec.Raw(b""))
+                bare = msgspec.structs.replace(record, items=(), body=msgspec.Raw(b""))
+                items = Items.pack(record.items)
                 kept = body if task is None else None
-                self.batches[parts[1]] = RestoredBatch(offset, bare, kept, digest(body), task)
+                courses = [item.origin_id for item in record.items]
+                self.batches[parts[1]] = RestoredBatch(offset, bare, items, courses, kept, digest(body), task)
             case Task():
                 self._tasks[parts[1]] = record
                 batch = self.batches.get(parts[1])
@@ -88,7 +105,8 @@ class Fold:
             case Refusal():
                 self.refusals[parts[1]] = record
             case Late():
-                self.late[tuple(parts[1:])] = record
+                bare_late = msgspec.structs.replace(record, items=())
+                self.late[tuple(parts[1:])] = RestoredLate(bare_late, Items.pack(record.items))
             case Floor():
                 self.floors[parts[1]] = record
 

@@ -19,7 +19,7 @@ The whole process has one judge, because it has one key. A ruling is a frozen va
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
@@ -226,7 +226,7 @@ class Judge:
                 verdict = PollVerdict.OVERDUE if is_over(answer.api_time) else PollVerdict.PENDING
                 return PollRuling(verdict, self._works(sent_with, record.integration_id))
             case TaskCompleted():
-                items = tuple(_item_rulings(record.items, answer.outcomes))
+                items = tuple(_item_rulings(late.items, answer.outcomes))
                 key = self._works(sent_with, record.integration_id)
                 return PollRuling(PollVerdict.COMPLETED, key, items=items)
             case TaskFailed():
@@ -335,7 +335,7 @@ def _split_instead_of_fail(items: tuple[ItemRuling, ...]) -> Iterator[ItemRuling
         )
 
 
-def _item_rulings(items: tuple[Item, ...], outcomes: tuple[ItemOutcome, ...]) -> Iterator[ItemRuling]:
+def _item_rulings(items: Iterable[Item], outcomes: tuple[ItemOutcome, ...]) -> Iterator[ItemRuling]:
     """One ruling for each item. An outcome that is missing or contradicts another one is not a success
     (`docs/kombo-api.md`, "Idempotency and the three traps").
     """

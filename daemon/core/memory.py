@@ -27,10 +27,11 @@ from daemon.core.answers import (
 from daemon.core.backlog import Backlog
 from daemon.core.batch import Batch, LateTask, Submission
 from daemon.core.control import Control, GiveUp, nothing_decided
+from daemon.core.items import Items
 from daemon.core.journal import Attempt
 from daemon.core.known_courses import Budget, KnownCourses
 from daemon.core.known_state import KnownState
-from daemon.core.lane import Held
+from daemon.core.lane import Held, Lane
 from daemon.core.model import Item, Now, Status
 from daemon.core.operation import Operation
 from daemon.core.result_factory import result_of
@@ -167,7 +168,7 @@ class Memory:
                 lane = lanes[batch.integration_id]
                 if lane.paused or lane.parked or batch.refusal is not None:
                     reason = reason_of_lane(lane) or WaitReason.REFUSED
-                    found[reason] = combined(found[reason], Waits(len(batch.items), batch.consumed_at))
+                    found[reason] = combined(found[reason], Waits(len(batch.items), batch.items.consumed_at))
         return found
 
     def count_held(self) -> int:
@@ -182,15 +183,12 @@ class Memory:
 
     # --- batches ----------------------------------------------------------------------------------
 
-    def occupy(self, batch: Batch) -> None:
-        """Open the batch: its courses are busy, and it takes a place in the window."""
+    def occupy(self, batch: Batch, courses: Sequence[str]) -> None:
+        """Open the batch: its courses (origin ids) are busy, and it takes a place in the window."""
         lane = self.waiting.lane(batch.integration_id)
-        for item in batch.items:
-            assert item.origin_id not in lane.busy, "one open submission per course"
-            lane.busy[item.origin_id] = batch.id
+        _make_busy(lane, courses, batch.id)
         lane.open_batches += 1
         lane.open_bulk += batch.bulk
-        batch.consumed_at = min([item.consumed_at for item in batch.items])
         self.batches[batch.id] = batch
         if batch.task_id is not None:
             self.task_ids.add(batch.task_id)
@@ -219,7 +217,7 @@ class Memory:
             id=f"{self.partition}-{items[0].offset}-{items[0].seal_count}",
             operation=operation,
             integration_id=integration_id,
-            items=items,
+            items=Items.pack(items),
             body=body,
             digest=journal.digest(body),
             api_floor=self.api_floors.floor(integration_id),
@@ -229,10 +227,10 @@ class Memory:
             bulk=bulk,
         )
         assert batch.id not in self.batches
-        self.occupy(batch)
+        self.occupy(batch, [item.origin_id for item in items])
         delay = self.delay(batch, now)
         sealed = BatchSealed(batch.id, integration_id, len(items), len(body), trigger, bulk, delay)
-        self.draft.seal(batch.id, batch.record(self.traces.of(items)), sealed)
+        self.draft.seal(batch.id, batch.record(items, self.traces.of(items)), sealed)
 
     def delay(self, batch: Batch, now: Now) -> float:
         """Seconds until this batch may be submitted, considering its floor (R14)."""
@@ -304,19 +302,17 @@ class Memory:
     def watch_late(self, late: LateTask) -> None:
         """Watch a task that timed out. It keeps its courses busy until it is terminal or its watch is over (R12)."""
         lane = self.waiting.lane(late.record.integration_id)
-        for item in late.record.items:
-            assert item.origin_id not in lane.busy, "one open submission per course"
-            lane.busy[item.origin_id] = late.batch_id
+        _make_busy(lane, [item.origin_id for item in late.items], late.batch_id)
         self.late[late.batch_id] = late
         self.task_ids.add(late.task_id)
 
     def forget_late(self, late: LateTask) -> None:
         del self.late[late.batch_id]
         self.task_ids.remove(late.task_id)
-        self._leave(late.record.integration_id, late.record.items)
+        self._leave(late.record.integration_id, late.items)
         self.draft.erase(late.key)
 
-    def _leave(self, integration_id: str, items: Sequence[Item]) -> None:
+    def _leave(self, integration_id: str, items: Iterable[Item]) -> None:
         lane = self.waiting.lane(integration_id)
         for item in items:
             del lane.busy[item.origin_id]
@@ -388,3 +384,9 @@ class Memory:
             changed = self.api_floors.saw_task(integration_id, answer, now)
         if changed is not None:
             self.draft.put_lazily(journal.floor_key(integration_id), changed)
+
+
+def _make_busy(lane: Lane, courses: Sequence[str], by: str) -> None:
+    before = len(lane.busy)
+    lane.busy.update(dict.fromkeys(courses, by))
+    assert len(lane.busy) == before + len(courses), "one open submission per course"

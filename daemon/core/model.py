@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -157,6 +157,10 @@ class Rejection(msgspec.Struct, frozen=True, gc=False):
     trace: Trace | None = None
 
 
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""What can be packed (`core.items`). A larger number in a journal is damage, and is found when the journal is read."""
+
+
 class Item(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One change in a batch, without its payload: what is needed to end it.
 
@@ -164,12 +168,12 @@ class Item(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """
 
     origin_id: str
-    offset: int
+    offset: Int64
     change_id: str
-    consumed_at: int
-    seal_count: int
+    consumed_at: Int64
+    seal_count: Int64
     """The number of batches that this change was sealed into, this one included; makes batch ids unique."""
-    failures: int
+    failures: Int64
     """The number of its submissions that failed for a transient reason."""
     content: bytes | None = None
     """As in `Change`. None if a version that did not know this field has journalled the change."""

@@ -94,7 +94,7 @@ def _newer(memory: Memory, accepted: Accepted, change: Change, repeats: Repeats)
         known.append(None if held is None else held.item.offset)
         if busy is not None:
             open_ = memory.batches.get(busy)
-            items = memory.late[busy].record.items if open_ is None else open_.items
+            items = memory.late[busy].items if open_ is None else open_.items
             known += [item.offset for item in items if item.origin_id == origin_id]
     return max((offset for offset in known if offset is not None and offset > repeats.offset), default=None)
 

@@ -20,10 +20,11 @@ def load(memory: Memory, fold: Fold, now: Now, fenced_at: float) -> None:
     memory.api_floors.load(fold.floors, now)
     for batch_id, kept in fold.batches.items():
         memory.traces.load(kept.sealed.traces)
-        memory.occupy(restored_batch(batch_id, kept, fold.refusals.get(batch_id), now))
+        memory.occupy(restored_batch(batch_id, kept, fold.refusals.get(batch_id), now), kept.courses)
     for parts, late in fold.late.items():
         key = journal.late_key(*parts)
-        memory.watch_late(LateTask(parts[-1], late, now.mono_at(late.accepted_at), key))
+        accepted_mono = now.mono_at(late.record.accepted_at)
+        memory.watch_late(LateTask(parts[-1], late.record, late.items, accepted_mono, key))
     for (integration_id, _), wait in fold.waits.items():
         _hold(memory, integration_id, wait, now)
     position = memory.position

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
+import msgspec
+
 from daemon.core import journal, next_attempt
 from daemon.core.answers import (
     Accepted,
@@ -293,15 +295,16 @@ def time_out(memory: Memory, batch: Batch, error: Error, now: Now) -> None:
     record = journal.Late(
         batch.id,
         batch.integration_id,
-        batch.items,
+        batch.items.unpack(),
         created_at,
         batch.accepted_at,
         journal.operation_name(batch.operation),
         traces,
     )
     key = journal.late_key(batch.id, batch.task_id)
-    memory.watch_late(LateTask(batch.task_id, record, batch.accepted_mono, key))
     memory.draft.put(key, record)
+    bare = msgspec.structs.replace(record, items=())
+    memory.watch_late(LateTask(batch.task_id, bare, batch.items, batch.accepted_mono, key))
     memory.draft.report(LateWatched(batch.id))
 
 

@@ -30,7 +30,7 @@ def late_answered(memory: Memory, late: LateTask, answer: PollAnswer, ruling: Po
             assert isinstance(answer, TaskCompleted)
             memory.forget_late(late)
             together = failed_together(ruling.items)
-            for item, one in zip(late.record.items, ruling.items, strict=True):
+            for item, one in zip(late.items, ruling.items, strict=True):
                 attempt = _late_attempt(late, one.error, answer.completed_at, is_shared=together)
                 _correct(memory, late, item, attempt, now, one.course_id)
                 if one.verdict is ItemVerdict.SUCCEEDED:
@@ -46,9 +46,9 @@ def late_answered(memory: Memory, late: LateTask, answer: PollAnswer, ruling: Po
         case PollVerdict.FAILED:
             assert isinstance(answer, TaskFailed)
             memory.forget_late(late)
-            is_shared = len(late.record.items) > 1
+            is_shared = len(late.items) > 1
             attempt = _late_attempt(late, answer.error, answer.completed_at, is_shared=is_shared)
-            for item in late.record.items:
+            for item in late.items:
                 _correct(memory, late, item, attempt, now)
         case PollVerdict.LOST | PollVerdict.REPLAYED:
             raise AssertionError(f"{ruling.verdict} is not a ruling for a late task")

@@ -26,7 +26,7 @@ class Ledger:
     """The ledger of one shard, from its restore to its end."""
 
     def __init__(self, fold: Fold) -> None:
-        self._taken_in = len(fold.waits) + sum(len(batch.sealed.items) for batch in fold.batches.values())
+        self._taken_in = len(fold.waits) + sum(len(batch.items) for batch in fold.batches.values())
         self._resolved = 0
         self._writing = 0
 

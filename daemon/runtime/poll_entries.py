@@ -64,4 +64,4 @@ def task_accepted_at(task: OpenTask | LateTask) -> int:
 
 
 def task_items(task: OpenTask | LateTask) -> int:
-    return len(task.items if isinstance(task, OpenTask) else task.record.items)
+    return len(task.items)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -34,6 +35,7 @@ TASKS = 1_000_000
 SUBMISSIONS = 200_000
 ITEMS_PER_BATCH = 100
 INTEGRATIONS = 40
+RECORDS_PER_READ = 500
 PAGE_BYTES = 4096
 
 
@@ -173,8 +175,15 @@ def change(number: int) -> Change:
         f"tool:{number // ITEMS_PER_BATCH % INTEGRATIONS}",
         origin,
         body,
-        1_790_000_000_000 + number,
+        _read_at(number // RECORDS_PER_READ),
+        content=random.Random(-number - 1).randbytes(16),  # as long as a digest of `codec.content_digest`
     )
+
+
+@lru_cache(maxsize=1)
+def _read_at(read: int) -> int:
+    """When these records were read: one object for all of them, as in `runtime.intake`."""
+    return 1_790_000_000_000 + read
 
 
 def trace(number: int) -> Trace:

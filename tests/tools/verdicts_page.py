@@ -29,6 +29,7 @@ from daemon.core.answers import (
 )
 from daemon.core.batch import LateTask, OpenTask
 from daemon.core.deactivate import DEACTIVATE
+from daemon.core.items import Items
 from daemon.core.judge import SHARED_SPLITS_MAX, Judge, PollRuling
 from daemon.core.model import Error, Item, Now
 from daemon.core.operation import REPLAYS_MAX
@@ -279,7 +280,9 @@ def _ruling(
     splits: int = 0,
 ) -> PollRuling:
     """`age`: of the task, in ms. Above `floor`, in API time, it is the batch's own."""
-    task = OpenTask("batch", "task", "own", items, floor, NOW.wall, NOW.mono - age / 1000, 0, b"", splits)
+    task = OpenTask(
+        "batch", "task", "own", Items.pack(items), floor, NOW.wall, NOW.mono - age / 1000, 0, b"", splits
+    )
     return (judge or _judge()).poll(task, answer, 0, NOW)
 
 
@@ -288,10 +291,9 @@ def _poll(answer: PollAnswer, judge: Judge | None = None) -> PollVerdict:
 
 
 def _watch(answer: PollAnswer, judge: Judge | None = None, *, age: int = 2 * DAY - 1) -> PollVerdict:
-    record = journal.Late("batch", "own", (ITEM,), NOW.wall - age, NOW.wall - age)
-    return (
-        (judge or _judge()).late(LateTask("task", record, NOW.mono - age / 1000, b""), answer, 0, NOW).verdict
-    )
+    record = journal.Late("batch", "own", (), NOW.wall - age, NOW.wall - age)
+    late = LateTask("task", record, Items.pack((ITEM,)), NOW.mono - age / 1000, b"")
+    return (judge or _judge()).late(late, answer, 0, NOW).verdict
 
 
 def _pending(age: int) -> TaskPending:

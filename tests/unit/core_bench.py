@@ -362,7 +362,7 @@ class Bench:
                 batch.integration_id,
                 batch.sealed_at,
                 batch.api_floor,
-                batch.items,
+                batch.items.unpack(),
                 body,
                 batch.replays,
                 batch.operation.name,
@@ -378,7 +378,7 @@ class Bench:
                     batch.task_id, batch.accepted_at, batch.fate_unknown or UNSET
                 )
         for late in memory.late.values():
-            records[late.key] = late.record
+            records[late.key] = msgspec.structs.replace(late.record, items=late.items.unpack())
         for integration_id, floor in memory.api_floors.floors.items():
             records[journal.floor_key(integration_id)] = floor
         return {key: journal.encode_value(value) for key, value in records.items()}

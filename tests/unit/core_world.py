@@ -533,7 +533,7 @@ class World:
                 assert (batch.integration_id, item.origin_id) not in busy, "one open submission per course"
                 busy[batch.integration_id, item.origin_id] = batch.id
         for late in self.memory.late.values():
-            for item in late.record.items:
+            for item in late.items:
                 assert (late.record.integration_id, item.origin_id) not in busy
                 busy[late.record.integration_id, item.origin_id] = late.batch_id
         waiting = self.memory.waiting

@@ -89,7 +89,7 @@ def test_it_counts_what_the_fold_of_the_daemon_holds(
             for id_, each in fold.batches.items()
             if each.sealed.integration_id == name
         ]
-        late = [each for fold in folds for each in fold.late.values() if each.integration_id == name]
+        late = [each for fold in folds for each in fold.late.values() if each.record.integration_id == name]
         work = journals.work.get(name)
         if not (waits or found or late):
             assert work is None
@@ -102,7 +102,7 @@ def test_it_counts_what_the_fold_of_the_daemon_holds(
         assert work.tasks == sum(each.task is not None for _, _, each in found)
         stages = Counter(dict.fromkeys(Stage, 0))
         for _, _, each in found:
-            stages[Stage.SEALED if each.task is None else Stage.TASK] += len(each.sealed.items)
+            stages[Stage.SEALED if each.task is None else Stage.TASK] += len(each.items)
         assert work.changes[Stage.SEALED] == stages[Stage.SEALED]
         assert work.changes[Stage.TASK] == stages[Stage.TASK]
         refused = [
@@ -110,7 +110,7 @@ def test_it_counts_what_the_fold_of_the_daemon_holds(
         ]
         assert work.is_parked == (work.for_customer > 0 or any(each.verdict == "park" for each in refused))
         times = [wait.item.consumed_at for wait in waits]
-        times += [one.consumed_at for _, _, each in found for one in each.sealed.items]
+        times += [one.consumed_at for _, _, each in found for one in each.items]
         assert work.oldest == min(times, default=None)
         nexts = [wait.not_before for wait in waits if wait.not_before is not None]
         nexts += [each.not_before for each in refused if each.not_before is not None]
@@ -121,7 +121,7 @@ def test_it_counts_what_the_fold_of_the_daemon_holds(
         minutes[Stage.WAITING].update(wait.item.consumed_at // MINUTE for wait in fold.waits.values())
         for each in fold.batches.values():
             stage = Stage.SEALED if each.task is None else Stage.TASK
-            minutes[stage].update(one.consumed_at // MINUTE for one in each.sealed.items)
+            minutes[stage].update(one.consumed_at // MINUTE for one in each.items)
     assert journals.minutes == minutes
     for number, fold in enumerate(folds):
         kept = journals.partitions.get(number)

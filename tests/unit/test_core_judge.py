@@ -7,6 +7,7 @@ import pytest
 from daemon.config import Policies, Settings
 from daemon.core.answers import Accepted, NoAnswer, NoAnswerReason, Refused, TaskFailed
 from daemon.core.batch import OpenTask
+from daemon.core.items import Items
 from daemon.core.judge import Judge, KeyEvidence
 from daemon.core.model import Error, Now
 from daemon.core.upsert import UPSERT
@@ -14,7 +15,7 @@ from daemon.core.verdict import HALTING, PollVerdict, SubmitVerdict, TaskVerdict
 from daemon.kombo import wire
 
 NOW = Now(wall=1_800_000_000_000, mono=100.0)
-TASK = OpenTask("0-0-1", "task-1", "tool:1", (), 0, NOW.wall, NOW.mono, None, b"", 0)
+TASK = OpenTask("0-0-1", "task-1", "tool:1", Items.pack(()), 0, NOW.wall, NOW.mono, None, b"", 0)
 DENIED = Refused(403, Error(None, "denied"))
 
 

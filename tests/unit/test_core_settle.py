@@ -634,7 +634,7 @@ def test_blindness_is_never_a_time_out(bench: Bench) -> None:
 def test_a_time_out_ends_the_change_and_not_the_course(bench: Bench) -> None:
     batch, late = timed_out(bench, "a")
     assert bench.shard._memory.batches == {}
-    assert late.record.items == batch.items
+    assert late.items is batch.items
     assert [fact.batch_id for fact in bench.facts if isinstance(fact, LateWatched)] == [late.batch_id]
     bench.publish("a")
     assert bench.linger() == []

@@ -64,9 +64,9 @@ def last_value_per_key(records: list[Record]) -> Contents:
     """The model. What a batch's body has become is seen to by the test of bodies."""
     position: Position | None = None
     waits: dict[tuple[str, str], Wait] = {}
-    late: dict[tuple[str, ...], Late] = {}
+    late: dict[tuple[str, ...], tuple[Late, tuple[Item, ...]]] = {}
     tasks: dict[str, Task] = {}
-    batches: dict[str, tuple[int, SealedBatch, bytes]] = {}
+    batches: dict[str, tuple[int, SealedBatch, tuple[Item, ...], bytes]] = {}
     for offset, key, value in {key: record for record in records for _, key, _ in [record]}.values():
         parts, record = journal.decode(key, value)
         match record, parts:
@@ -75,19 +75,23 @@ def last_value_per_key(records: list[Record]) -> Contents:
             case Wait(), ["wait", integration, origin]:
                 waits[integration, origin] = record
             case Late(), ["late", *ids]:
-                late[tuple(ids)] = record
+                late[tuple(ids)] = (msgspec.structs.replace(record, items=()), record.items)
             case Task(), ["task", batch_id]:
                 tasks[batch_id] = record
             case SealedBatch(), ["batch", batch_id]:
-                bare = msgspec.structs.replace(record, body=msgspec.Raw(b""))
-                batches[batch_id] = (offset, bare, journal.digest(bytes(record.body)))
+                bare = msgspec.structs.replace(record, items=(), body=msgspec.Raw(b""))
+                batches[batch_id] = (offset, bare, record.items, journal.digest(bytes(record.body)))
     open_batches = {id_: (*batch, tasks.get(id_)) for id_, batch in batches.items()}
     return position, waits, late, open_batches
 
 
 def known(fold: Fold) -> Contents:
-    batches = {id_: (each.offset, each.sealed, each.digest, each.task) for id_, each in fold.batches.items()}
-    return fold.position, fold.waits, fold.late, batches
+    batches = {
+        id_: (each.offset, each.sealed, each.items.unpack(), each.digest, each.task)
+        for id_, each in fold.batches.items()
+    }
+    late = {ids: (each.record, each.items.unpack()) for ids, each in fold.late.items()}
+    return fold.position, fold.waits, late, batches
 
 
 def compacted(records: list[Record], clean_to: int, keep_tombstones: bool) -> Iterator[Record]:

@@ -170,7 +170,9 @@ def folded(*records: tuple[bytes | None, bytes | None]) -> Fold:
 
 
 def contents(fold: Fold) -> tuple[object, ...]:
-    batches = {id_: (batch.sealed, batch.digest, batch.task) for id_, batch in fold.batches.items()}
+    batches = {
+        id_: (batch.sealed, batch.items, batch.digest, batch.task) for id_, batch in fold.batches.items()
+    }
     return fold.position, fold.waits, batches, fold.late, fold.floors
 
 
@@ -240,6 +242,12 @@ VALUE = recorded("task")[1]
         (b'["batch","x"]', VALUE),
         (b'["position"]', b"[" * 100_000),
         (b'["wait","i","o"]', b'{"item":["o",1,"c",1,1],"body":{}}'),
+        (b'["wait","i","o"]', b'{"item":["o",1,"c",1e30,1,0],"body":{}}'),
+        (
+            b'["batch","x"]',
+            b'{"integration_id":"i","sealed_at":1,"api_floor":1,"items":[["o",%d,"c",1,1,0]],"body":{}}'
+            % (2**63),
+        ),
     ],
 )
 def test_a_record_that_can_not_be_read_stops_the_restore(key: bytes | None, value: bytes | None) -> None:

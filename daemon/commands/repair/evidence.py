@@ -37,7 +37,7 @@ class Evidence:
 def unresolved(fold: Fold) -> frozenset[int]:
     """The offsets of changes without a result. The changes of a watched, timed-out task have a result."""
     waiting = (wait.item.offset for wait in fold.waits.values())
-    sealed = (item.offset for batch in fold.batches.values() for item in batch.sealed.items)
+    sealed = (item.offset for batch in fold.batches.values() for item in batch.items)
     return frozenset((*waiting, *sealed))
 
 

@@ -49,7 +49,7 @@ class InspectedPartition:
         """The offsets of open changes, whose results are still to come."""
         fold = self.fold
         yield from (wait.item.offset for wait in fold.waits.values())
-        yield from (item.offset for batch in fold.batches.values() for item in batch.sealed.items)
+        yield from (item.offset for batch in fold.batches.values() for item in batch.items)
         yield from (item.offset for late in fold.late.values() for item in late.items)
 
     @property

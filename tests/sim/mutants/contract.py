@@ -124,7 +124,8 @@ def waiting_changes_forgotten(patch: Patch) -> None:
 
 @mutant("C2", "A course may have several open submissions.")
 def courses_are_never_busy(patch: Patch) -> None:
-    def occupy(memory: Memory, batch: Batch) -> None:
+    def occupy(memory: Memory, batch: Batch, courses: Any) -> None:
+        del courses
         memory.waiting.lane(batch.integration_id).open_batches += 1
         memory.waiting.lane(batch.integration_id).open_bulk += batch.bulk
         memory.batches[batch.id] = batch

@@ -79,10 +79,10 @@ def share_busy_courses(patch: Patch) -> None:
             origin_id: id_ for origin_id, id_ in others.items() if id_ is not None and id_ != batch.id
         }
 
-    def occupy_beside(memory: Memory, batch: Batch) -> None:
+    def occupy_beside(memory: Memory, batch: Batch, courses: Any) -> None:
         lane = memory.waiting.lane(batch.integration_id)
-        busy = {item.origin_id: lane.busy.pop(item.origin_id, None) for item in batch.items}
-        occupy(memory, batch)
+        busy = {origin_id: lane.busy.pop(origin_id, None) for origin_id in courses}
+        occupy(memory, batch, courses)
         lane.busy |= {origin_id: id_ for origin_id, id_ in busy.items() if id_ is not None}
 
     def leave_if_there(memory: Memory, integration_id: str, items: Any) -> None:

@@ -375,7 +375,11 @@ def batch_is_written_again(patch: Patch) -> None:
         submit_answered(memory, batch, answer, ruling, now)
         if isinstance(answer, Accepted):
             slim = journal.SealedBatch(
-                batch.integration_id, batch.sealed_at, batch.api_floor, batch.items, msgspec.Raw(b"{}")
+                batch.integration_id,
+                batch.sealed_at,
+                batch.api_floor,
+                batch.items.unpack(),
+                msgspec.Raw(b"{}"),
             )
             memory.draft.put(journal.batch_key(batch.id), slim)
 
