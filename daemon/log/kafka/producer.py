@@ -104,6 +104,8 @@ class ShardProducer:
         self._partition = partition
         self._producer: KafkaProducer | None = None
         self._failed = False
+        self._counts: dict[str, int] = {}
+        """Partitions of each topic, as last known."""
 
     def open(self) -> None:
         """Connect and fence every earlier producer of this journal partition.
@@ -123,7 +125,7 @@ class ShardProducer:
             topics = self._topics
             for topic in (topics.journal, topics.results, topics.dead_letters, topics.courses):
                 report_progress()
-                producer.partitions_for(topic)  # so that the first commit does not wait for metadata
+                self._counts[topic] = len(producer.partitions_for(topic))
         except KafkaError as error:
             self._failed = True
             operation = "Describe" if isinstance(error, TopicAuthorizationFailedError) else "Write"
@@ -200,7 +202,7 @@ class ShardProducer:
             (self._topics.dead_letters, transaction.dead_letters),
         ):
             if messages:
-                count = known_partitions(producer, topic)
+                count = self._counts[topic] = known_partitions(producer, topic) or self._counts[topic]
                 partitions = [TopicPartition(topic, number) for number in range(count)]
                 without_key = self._partition % count
                 for message in messages:

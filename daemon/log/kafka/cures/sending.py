@@ -29,13 +29,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from kafka import KafkaProducer, TopicPartition
-from kafka.errors import (
-    IllegalStateError,
-    KafkaError,
-    KafkaTimeoutError,
-    MessageSizeTooLargeError,
-    UnknownTopicOrPartitionError,
-)
+from kafka.errors import IllegalStateError, KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 from kafka.producer.future import FutureRecordMetadata
 from kafka.producer.producer_batch import ProducerBatch
 from kafka.record.default_records import DefaultRecordBatchBuilder
@@ -150,16 +144,12 @@ class Encoded(NamedTuple):
     data: bytes
 
 
-def known_partitions(producer: KafkaProducer, topic: str) -> int:
-    """The number of partitions of a topic that the producer has asked for before. `partitions_for` could block.
-
-    Raises:
-        UnknownTopicOrPartitionError: the topic has been deleted since.
+def known_partitions(producer: KafkaProducer, topic: str) -> int | None:
+    """The number of partitions of a topic, as the producer knows it without asking, which could block. None while its leaders
+    are not known, as during the restart of a broker.
     """
     partitions = producer._metadata.partitions_for_topic(topic)  # noqa: SLF001
-    if not partitions:
-        raise UnknownTopicOrPartitionError(f"{topic} has no partitions any more")
-    return len(partitions)
+    return len(partitions) if partitions else None
 
 
 def encode_all(
