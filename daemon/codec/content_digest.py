@@ -45,6 +45,8 @@ def _present(value: str | int | UnsetType | None) -> str | int | None:
 
 
 def _with_lower_host(url: str) -> str:
+    if url.islower():  # as nearly all are
+        return url
     match = HOST.match(url)
     if match is None:
         return url

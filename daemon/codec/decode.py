@@ -131,14 +131,19 @@ def decode_change(
         if len(value) - len(body) > NESTING_MAX and nested_too_deep(value):
             raise _RejectedError(_TOO_DEEP, Ids())
         if isinstance(data, _UPSERTS):
-            if _NUL in value and any(
-                isinstance(text, str) and "\0" in text for text in msgspec.structs.astuple(data.course)
+            has_escapes = b"\\" in value
+            if (
+                has_escapes
+                and _NUL in value
+                and any(
+                    isinstance(text, str) and "\0" in text for text in msgspec.structs.astuple(data.course)
+                )
             ):
                 raise _RejectedError(*form.examine(value, None))
             # A repeated key adds a colon to those of the fields that were decoded. Other reasons for more colons are harmless.
             colons = body.count(b":") + _colons(data.integration_id, data.priority, *attributes)
             colons += data.resend is not UNSET
-            may_repeat = value.count(b":") != colons or _ESCAPED_COLON in value
+            may_repeat = value.count(b":") != colons or (has_escapes and _ESCAPED_COLON in value)
         else:
             may_repeat = True
         if may_repeat and has_repeated_keys(value, form.struct):
@@ -245,7 +250,8 @@ def _requested(data: _Data) -> tuple[Operation, bytes]:
 
 def _colons(*values: str | UnsetType | None) -> int:
     """The colons in the JSON text of members with these values."""
-    return sum([1 + (value or "").count(":") for value in values if value is not UNSET])
+    present = [value or "" for value in values if value is not UNSET]
+    return len(present) + "".join(present).count(":")
 
 
 def _assert_utf8(value: bytes, ids: Ids) -> None:
