@@ -45,7 +45,8 @@ def _present(value: str | int | UnsetType | None) -> str | int | None:
 
 
 def _with_lower_host(url: str) -> str:
-    if url.islower():  # as nearly all are
+    path = url.find("/", len("https://"))
+    if path > 0 and url[:path].islower():  # as nearly always; the expression takes longer
         return url
     match = HOST.match(url)
     if match is None:

@@ -7,10 +7,13 @@ import random
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from daemon.codec import decode_change
+from daemon.codec.content_digest import _with_lower_host
 from daemon.core.model import Change, Rejection
-from daemon.core.upsert import UPSERT
+from daemon.core.upsert import HOST, UPSERT
 from tests.sandbox.checker import content_digest as digest_of_the_checker
 
 COURSE: dict[str, Any] = {
@@ -94,3 +97,25 @@ def test_a_request_that_is_no_boolean_is_rejected() -> None:
     assert isinstance(rejection, Rejection)
     assert "resend" in rejection.error.message
     assert "expected true or false" in rejection.error.message
+
+
+_urls = st.builds(
+    "".join,
+    st.tuples(
+        st.sampled_from(["https://", "http://", "HTTP://", "https:/", "https:///", "myapp://", ""]),
+        st.sampled_from(["", "user@", "User@"]),
+        st.text("aAéÉ.:1-", max_size=6),
+        st.sampled_from(["", "/", "/Path", "?Query/x", "#Part/x", "\\Odd/x"]),
+    ),
+)
+
+
+@given(_urls)
+def test_the_host_is_lowered_and_nothing_else(url: str) -> None:
+    """Also where a look at the first characters is enough."""
+    match = HOST.match(url)
+    expected = url
+    if match is not None:
+        host = "".join([char.lower() if char.isascii() else char for char in match[1]])
+        expected = url[: match.start(1)] + host + url[match.end(1) :]
+    assert _with_lower_host(url) == expected
