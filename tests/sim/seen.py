@@ -48,8 +48,8 @@ class Post:
     ownership: int
     """The last one of the sender."""
     started: float
-    is_over: bool = False
-    """It was answered."""
+    over: float | None = None
+    """When it was answered."""
 
 
 @dataclass(slots=True, eq=False)

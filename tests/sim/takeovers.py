@@ -125,7 +125,9 @@ class Takeovers:
         now = self._clock() - ago
         for post in self._posts[batch_id]:
             until = post.started + self._settings.http.deadline - EPSILON
-            if post.ownership != but_of and not post.is_over and now < until:
+            if post.over is not None:
+                until = min(until, post.over)
+            if post.ownership != but_of and now < until:
                 return post
         return None
 

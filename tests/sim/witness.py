@@ -494,7 +494,7 @@ class Witness:
         if not isinstance(answer, NoAnswer):
             for sealed in self._by_body.get((integration_id, body), []):
                 if (post := sealed.posts.get(who)) is not None:
-                    post.is_over = True
+                    post.over = self.clock()
         if isinstance(answer, NoAnswer):
             for sealed in self._by_body.get((integration_id, body), []):
                 sealed.answered_by[who] = started + self.settings.http.deadline
