@@ -10,7 +10,7 @@ Defects, cured together because one function turns the bytes of a batch into rec
 
 `Batches` stands between the library's fetcher and the batches of a response. The fetcher still checks checksums, follows
 transactions and skips markers; `CheckedRecordBatch` replaces only the step that makes records of bytes. It makes many at a time
-(`Chunk`), since what the fetcher does with each takes as long as reading it: a record takes less than half of the library's time.
+(`Chunk`), since what the fetcher does with each takes as long as reading it: a record takes about half of the library's time.
 
 Upstream: not reported. For zstd, 3.0.12 has a fixed maximum of its own, as a fallback only.
 Versions: 3.0.12.

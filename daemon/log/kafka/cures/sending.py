@@ -218,7 +218,7 @@ def _batches(
 def _encode(record: Record, number: int) -> bytes:
     """The record as it is in a batch, without its length, where it is the one with this number."""
     key, value, headers = record
-    lengths = _LENGTHS  # almost always sufficient; a call of `_length` takes as long as everything else here
+    lengths = _LENGTHS  # almost always sufficient, and saves three calls for each record
     if key is None:
         key, key_length = b"", _NULL
     else:
